@@ -1,0 +1,266 @@
+//! Errors by who is to blame: the peer, the API, the network, the caller.
+
+use std::{io, sync::Arc};
+
+use crate::wire::status::{Status, StatusError};
+
+/// The result of nearly everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, by who is to blame.
+///
+/// An `Error` clones cheaply: every handle of a session that fails gets the same one. Handles
+/// that implement `AsyncRead` or `AsyncWrite` wrap it in an [`io::Error`]; [`Error::of_io`] finds
+/// it there.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The other end broke the protocol. Repeating the request will not help; a report to its
+    /// maintainers might.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The API server understood the request and refused it, or it failed there.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The connection could not be made, or was lost. Repeating the request may help.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The request, the configuration or the use of a handle is wrong on this side.
+    #[error(transparent)]
+    Caller(#[from] CallerError),
+}
+
+impl Error {
+    /// The error of this crate inside an [`io::Error`] that a handle of this crate returned.
+    pub fn of_io(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    /// The Status that the server sent with its refusal.
+    pub fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Api(error) => Some(&error.status),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Peer(_) => io::ErrorKind::InvalidData,
+            Self::Api(error) => match error.status.code {
+                401 | 403 => io::ErrorKind::PermissionDenied,
+                404 => io::ErrorKind::NotFound,
+                _ => io::ErrorKind::Other,
+            },
+            Self::Network(error) => error.kind(),
+            Self::Caller(CallerError::HalfClose { .. }) => io::ErrorKind::Unsupported,
+            Self::Caller(CallerError::Ended) => io::ErrorKind::BrokenPipe,
+            Self::Caller(CallerError::Killed) => io::ErrorKind::ConnectionAborted,
+            Self::Caller(_) => io::ErrorKind::InvalidInput,
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+/// How the other end broke the protocol.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// What should have been a Status is none.
+    #[error("the peer sent an unreadable status: {0}")]
+    Status(#[from] StatusError),
+}
+
+/// The API server's refusal, or its failure to do what was asked.
+///
+/// It reads the same whether the server refused the request with an HTTP code or accepted the
+/// WebSocket first and sent the Status on its error channel: API servers with
+/// `v5.channel.k8s.io` answer before they ask the kubelet
+/// (`k8s.io/apiserver/pkg/util/proxy/streamtranslator.go`).
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{operation}: {status}{}", Advice(.hint.as_ref()))]
+#[non_exhaustive]
+pub struct ApiError {
+    /// What was asked, such as `exec in pod default/web-0`.
+    pub operation: String,
+    /// The server's whole answer.
+    pub status: Status,
+    /// What the user can do about it, where the answer says enough to tell.
+    pub hint: Option<Hint>,
+}
+
+/// What a user can do about an [`ApiError`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// The user lacks a right: a Role with this rule grants it.
+    Rule {
+        /// The API group of the resource; empty for the core group.
+        group: String,
+        /// The resource with its subresource, such as `pods/exec`.
+        resource: String,
+        /// The verbs that the rule must list.
+        verbs: Vec<String>,
+    },
+    /// The pod has several containers, or none of the given name: name one of these.
+    Containers(Vec<String>),
+    /// The container has no such program, or it cannot be executed.
+    Program(String),
+}
+
+struct Advice<'a>(Option<&'a Hint>);
+
+impl std::fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            None => Ok(()),
+            Some(hint) => write!(f, " ({hint})"),
+        }
+    }
+}
+
+impl std::fmt::Display for Hint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rule {
+                group,
+                resource,
+                verbs,
+            } => write!(
+                f,
+                "a Role needs the rule {{apiGroups: [{group:?}], resources: [{resource:?}], \
+                 verbs: {verbs:?}}}"
+            ),
+            Self::Containers(names) => write!(f, "the containers are {}", names.join(", ")),
+            Self::Program(name) => write!(f, "the container cannot execute {name:?}"),
+        }
+    }
+}
+
+/// How the connection could not be made, or was lost.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// No connection to the server.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// Host and port, or the proxy's.
+        address: String,
+        /// What the operating system or the resolver said.
+        source: Arc<io::Error>,
+    },
+    /// The TLS handshake failed: the certificate, its name, its dates, its issuer.
+    #[error("TLS handshake with {address} failed: {source}")]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// What TLS said.
+        source: Arc<io::Error>,
+    },
+    /// An established connection broke.
+    #[error("the connection was lost: {0}")]
+    Lost(#[source] Arc<io::Error>),
+    /// The connection ended, in whatever way, before the server said how the work ended. This is
+    /// never a success: the process may still be running, or may have failed.
+    #[error("the connection ended without a status{}", CloseCode(.code, .reason))]
+    ClosedWithoutStatus {
+        /// The code of the WebSocket close frame, if there was one (RFC 6455, section 7.4).
+        code: Option<u16>,
+        /// The text of the close frame.
+        reason: String,
+    },
+    /// Nothing arrived for too long although the peer was asked for a sign of life.
+    #[error("the peer has been silent for {} s", .silent.as_secs())]
+    Silent {
+        /// How long nothing arrived.
+        silent: std::time::Duration,
+    },
+    /// An operation did not finish before its deadline.
+    #[error("{operation} did not finish within {} s", .after.as_secs_f32())]
+    TimedOut {
+        /// What was under way.
+        operation: String,
+        /// The deadline.
+        after: std::time::Duration,
+    },
+}
+
+struct CloseCode<'a>(&'a Option<u16>, &'a str);
+
+impl std::fmt::Display for CloseCode<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self(None, _) => Ok(()),
+            Self(Some(code), "") => write!(f, " (close code {code})"),
+            Self(Some(code), reason) => write!(f, " (close code {code}: {reason})"),
+        }
+    }
+}
+
+impl NetworkError {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Connect { source, .. } | Self::Tls { source, .. } | Self::Lost(source) => {
+                source.kind()
+            }
+            Self::ClosedWithoutStatus { .. } => io::ErrorKind::UnexpectedEof,
+            Self::Silent { .. } | Self::TimedOut { .. } => io::ErrorKind::TimedOut,
+        }
+    }
+}
+
+/// What is wrong on this side.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallerError {
+    /// A configuration that cannot be used: which file or variable, and why.
+    #[error("{origin}: {problem}")]
+    Config {
+        /// The file, the environment variable or the field.
+        origin: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// The server speaks a subprotocol that cannot end stdin alone, so that the remote command
+    /// would wait for input for ever.
+    #[error("stdin cannot be closed by itself over {protocol}: the server lacks v5.channel.k8s.io")]
+    HalfClose {
+        /// The subprotocol in use.
+        protocol: &'static str,
+    },
+    /// A terminal size for a session without a terminal. Servers read it and never deliver it:
+    /// after a few the whole session hangs.
+    #[error("resize needs a session with a TTY")]
+    ResizeWithoutTty,
+    /// A write after the remote command, or the session, has ended.
+    #[error("the session has ended")]
+    Ended,
+    /// The session's owner was dropped or killed it; what had arrived was still delivered.
+    #[error("the session was killed on this side")]
+    Killed,
+    /// A stream that nobody reads is full, so that nothing else can arrive.
+    #[error(
+        "{bytes} bytes of {stream} wait to be read and hold everything else back: read it, drop \
+         it, or allow it a larger buffer"
+    )]
+    Unread {
+        /// The stream.
+        stream: &'static str,
+        /// The bound that it reached, in bytes.
+        bytes: usize,
+    },
+    /// More output than the caller allows to be collected.
+    #[error("more than {limit} bytes of output")]
+    TooMuchOutput {
+        /// The bound, in bytes.
+        limit: usize,
+    },
+    /// A request that cannot be sent.
+    #[error("{0}")]
+    Request(String),
+}

@@ -1,0 +1,9 @@
+//! Kubernetes' streaming protocols: exec, attach, port-forward, logs and watch.
+
+pub mod error;
+pub mod limits;
+mod role;
+pub mod wire;
+
+pub use error::{Error, Result};
+pub use role::Role;

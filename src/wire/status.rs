@@ -1,0 +1,230 @@
+//! `metav1.Status`: how the API server says success, an exit code, or why not.
+//!
+//! In flow the JSON of an HTTP error body, of the error channel of exec and attach (from
+//! `v4.channel.k8s.io` on), or of an `ERROR` watch event; out comes a [`Status`]. The text that
+//! older subprotocols send instead is read here too.
+
+use serde::{Deserialize, Serialize};
+
+/// The API server's answer to a request that did not return an object.
+///
+/// The fields are those of `k8s.io/apimachinery/pkg/apis/meta/v1/types.go` (`Status`). Every field
+/// is optional on the wire; what was absent is empty here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct Status {
+    /// `Success` or `Failure`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub status: String,
+    /// What happened, for people.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub message: String,
+    /// What happened, for programs: `NotFound`, `Forbidden`, `NonZeroExitCode`, …
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub reason: String,
+    /// More about the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<StatusDetails>,
+    /// The HTTP status code that goes with the answer; 0 if the server gave none.
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_is_default")]
+    pub code: u16,
+}
+
+/// What a [`Status`] is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct StatusDetails {
+    /// The name of the object.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub name: String,
+    /// The API group of the object; empty for the core group.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub group: String,
+    /// The kind of the object; where the server only knows the resource, that.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub kind: String,
+    /// The UID of the object.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub uid: String,
+    /// The separate causes of the failure.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub causes: Vec<StatusCause>,
+    /// Seconds to wait before the request is worth repeating; 0 if the server does not say.
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_is_default")]
+    pub retry_after_seconds: u32,
+}
+
+/// One cause among the [`StatusDetails`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct StatusCause {
+    /// The kind of cause: `ExitCode`, `FieldValueInvalid`, `ResourceVersionTooLarge`, …
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub reason: String,
+    /// The cause, for people; for `ExitCode` the code in decimal.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub message: String,
+    /// The field of the object that the cause is about.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub field: String,
+}
+
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Go writes an empty slice or map of some versions as `null`.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl Status {
+    /// A success, as servers write it at the end of exec and attach.
+    pub fn success() -> Self {
+        Self {
+            status: "Success".into(),
+            ..Self::default()
+        }
+    }
+
+    /// A failure with its HTTP code, reason and message.
+    pub fn failure(code: u16, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            status: "Failure".into(),
+            message: message.into(),
+            reason: reason.into(),
+            code,
+            ..Self::default()
+        }
+    }
+
+    /// The failure that carries the exit code of a command.
+    ///
+    /// The form is that of `k8s.io/cri-streaming/pkg/streaming/remotecommand/exec.go`.
+    pub fn exit_code(code: i32) -> Self {
+        let message = format!(
+            "command terminated with non-zero exit code: command terminated with exit code {code}"
+        );
+        Self {
+            details: Some(StatusDetails {
+                causes: vec![StatusCause {
+                    reason: "ExitCode".into(),
+                    message: code.to_string(),
+                    field: String::new(),
+                }],
+                ..StatusDetails::default()
+            }),
+            ..Self::failure(0, "NonZeroExitCode", message)
+        }
+    }
+
+    /// Parses the JSON of a Status.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not JSON, or are JSON of something that does not say `Success` or
+    /// `Failure`: an object of another kind must never pass for an answer.
+    pub fn from_json(json: &[u8]) -> Result<Self, StatusError> {
+        let status: Self =
+            serde_json::from_slice(json).map_err(|e| StatusError::NotJson(e.to_string()))?;
+        match status.status.as_str() {
+            "Success" | "Failure" => Ok(status),
+            other => Err(StatusError::NotAStatus(other.chars().take(64).collect())),
+        }
+    }
+
+    /// The JSON of this Status, as a body of its own or on the error channel.
+    pub fn to_json(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Typed<'a> {
+            kind: &'static str,
+            api_version: &'static str,
+            metadata: serde_json::Map<String, serde_json::Value>,
+            #[serde(flatten)]
+            status: &'a Status,
+        }
+        let typed = Typed {
+            kind: "Status",
+            api_version: "v1",
+            metadata: serde_json::Map::new(),
+            status: self,
+        };
+        serde_json::to_vec(&typed).unwrap_or_default()
+    }
+
+    /// Whether the server says that it did what was asked.
+    pub fn is_success(&self) -> bool {
+        self.status == "Success"
+    }
+
+    /// Whether the cause `reason` is among the details.
+    pub fn has_cause(&self, reason: &str) -> bool {
+        self.causes().any(|cause| cause.reason == reason)
+    }
+
+    /// The separate causes, if any.
+    pub fn causes(&self) -> impl Iterator<Item = &StatusCause> {
+        self.details.iter().flat_map(|details| &details.causes)
+    }
+}
+
+/// The message, or what stands in for it where the server sent none.
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.message.as_str(), self.reason.as_str()) {
+            ("", "") => write!(f, "{} without a message (code {})", self.status, self.code),
+            ("", reason) => write!(f, "{reason} (code {})", self.code),
+            (message, _) => f.write_str(message),
+        }
+    }
+}
+
+/// Why bytes are not a [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatusError {
+    /// Not JSON, or fields of the wrong type.
+    #[error("the status is not valid JSON: {0}")]
+    NotJson(String),
+    /// JSON whose `status` is neither `Success` nor `Failure`.
+    #[error("the status says neither Success nor Failure but {0:?}")]
+    NotAStatus(String),
+}
