@@ -21,7 +21,7 @@ pub enum Error {
     Peer(#[from] PeerError),
     /// The API server understood the request and refused it, or it failed there.
     #[error(transparent)]
-    Api(#[from] ApiError),
+    Api(#[from] Box<ApiError>),
     /// The connection could not be made, or was lost. Repeating the request may help.
     #[error(transparent)]
     Network(#[from] NetworkError),
