@@ -3,6 +3,7 @@
 pub mod error;
 pub mod limits;
 mod role;
+pub mod session;
 pub mod wire;
 
 pub use error::{Error, Result};
