@@ -4,6 +4,8 @@ pub mod error;
 pub mod limits;
 mod role;
 pub mod session;
+#[cfg(feature = "client")]
+pub mod transport;
 pub mod wire;
 
 pub use error::{Error, Result};
