@@ -5,6 +5,8 @@ pub mod config;
 pub mod error;
 pub mod limits;
 mod role;
+#[cfg(feature = "client")]
+pub mod transport;
 pub mod wire;
 
 #[cfg(feature = "client")]
