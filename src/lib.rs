@@ -5,6 +5,7 @@ pub mod config;
 pub mod error;
 pub mod limits;
 mod role;
+pub mod session;
 #[cfg(feature = "client")]
 pub mod transport;
 pub mod wire;

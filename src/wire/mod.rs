@@ -4,4 +4,7 @@
 //! went in. Parsing answers *complete*, *partial* or *error*, and a partial answer consumes
 //! nothing, so that every way to split the input gives the same frames.
 
+pub mod channel;
+pub mod resize;
 pub mod status;
+pub mod websocket;
