@@ -84,3 +84,9 @@ pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// The kubelet renews a projected token when 80 % of its life is over, and that is ten minutes or
 /// more; client-go reads it once a minute (`k8s.io/client-go/transport/token_source.go`).
 pub const TOKEN_FILE_PERIOD: Duration = Duration::from_secs(60);
+
+/// The time that opening a stream may take after the connection stands: 60 s.
+///
+/// The container runtime gives itself 30 s to start a process
+/// (`k8s.io/cri-streaming/pkg/streaming/server.go`, `StreamCreationTimeout`).
+pub const OPEN: Duration = Duration::from_secs(60);
