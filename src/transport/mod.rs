@@ -1,8 +1,11 @@
 //! Events to sockets and back: the only tasks, clocks and sockets of this crate.
 
+mod any;
 pub mod connect;
 pub(crate) mod remote_command;
 pub(crate) mod shared;
 mod tls;
 pub(crate) mod upgrade;
 pub(crate) mod websocket;
+
+pub use any::AnyWebSocket;
