@@ -245,7 +245,7 @@ pub(crate) async fn no_such_program(target: &impl Target, protocol: Subprotocol)
 
 /// The terminal has the size it was given, and the next one.
 pub(crate) async fn terminal(target: &impl Target, protocol: Subprotocol) {
-    let script = "wait_for() { while [ \"$(stty size)\" != \"$1\" ]; do sleep 0.05; done; echo \"$1\"; }\n\
+    let script = "wait_for() { while [ \"$(stty size 2>/dev/null)\" != \"$1\" ]; do sleep 0.05; done; echo \"$1\"; }\n\
                   wait_for '24 80'; wait_for '40 120'; read word; echo \"<$word>\"; exit 7";
     let request = Request::script(protocol, script).stdin().tty(80, 24);
     let mut child = target.exec(&request).await.expect("it starts");
