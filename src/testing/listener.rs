@@ -10,7 +10,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::router::{self, Cluster};
+use super::{
+    faults::{Faulty, Plan},
+    router::{self, Cluster},
+};
 use crate::limits;
 
 /// Accepts connections until it is aborted.
@@ -50,7 +53,9 @@ async fn connection<S>(io: S, cluster: Arc<Cluster>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = service_fn(move |request| router::handle(cluster.clone(), request));
+    let plan = Arc::<Plan>::default();
+    let io = Faulty::new(io, plan.clone());
+    let service = service_fn(move |request| router::handle(cluster.clone(), plan.clone(), request));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(io), service)
