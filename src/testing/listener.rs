@@ -38,10 +38,12 @@ pub(super) async fn serve(
             match acceptor {
                 None => connection(tcp, of_cluster).await,
                 Some(acceptor) => {
-                    match tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(tcp)).await {
-                        Ok(Ok(tls)) => connection(tls, of_cluster).await,
-                        // The client's business: it does not trust us, say.
-                        Ok(Err(_)) | Err(_) => {}
+                    let accepted = acceptor.accept(tcp);
+                    // Otherwise it is the client's business: it does not trust us, say.
+                    if let Ok(Ok(tls)) =
+                        tokio::time::timeout(limits::TLS_HANDSHAKE, accepted).await
+                    {
+                        connection(tls, of_cluster).await;
                     }
                 }
             }
