@@ -1,0 +1,84 @@
+//! Which container, and which of its streams: the flags that exec and attach share.
+
+use clap::Args;
+use kubewire::{
+    client::{Pod, Stdio},
+    wire::resize::TerminalSize,
+};
+
+use crate::{connection::Connection, failure::Failure, failure::note, terminal};
+
+/// A container and its streams.
+#[derive(Args)]
+pub(crate) struct Target {
+    /// The pod: NAME or pod/NAME
+    #[arg(value_name = "POD")]
+    pod: String,
+    /// The container; without it the pod's only one
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// Pass stdin on to the container
+    #[arg(short = 'i', long)]
+    pub(crate) stdin: bool,
+    /// Use a terminal; with --stdin, the one that stdin is
+    #[arg(short, long)]
+    tty: bool,
+    /// Write nothing but what the remote writes, and errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+impl Target {
+    /// The pod that is meant.
+    pub(crate) fn pod(&self, connection: &Connection) -> Result<Pod, Failure> {
+        let name = match self.pod.split_once('/') {
+            None => self.pod.as_str(),
+            // The names that the API server knows the resource by.
+            Some(("pod" | "pods" | "po", name)) => name,
+            Some((kind, _)) => {
+                let message = format!("{}: only pods can be named, not a {kind}", self.pod);
+                return Err(Failure::Message(message));
+            }
+        };
+        let client = connection.client()?;
+        let namespace = client.namespace().to_owned();
+        Ok(client.pod(namespace, name))
+    }
+
+    /// What becomes of stdin.
+    pub(crate) fn stdio(&self) -> Stdio {
+        if self.stdin {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        }
+    }
+
+    /// The terminal that the remote gets, if it gets one.
+    pub(crate) fn terminal(&self) -> Option<Terminal> {
+        if !self.tty {
+            return None;
+        }
+        let local = terminal::stdin_is_one();
+        if self.stdin && !local {
+            // Without a terminal on this side there is nobody to type; kubectl does the same.
+            if !self.quiet {
+                note("Unable to use a TTY - input is not a terminal or the right kind of file");
+            }
+            return None;
+        }
+        Some(Terminal {
+            size: terminal::size(),
+            raw: self.stdin,
+        })
+    }
+}
+
+/// A terminal that the remote gets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terminal {
+    /// Its size at the start.
+    pub(crate) size: TerminalSize,
+    /// Whether stdin is a terminal that must be in raw mode.
+    pub(crate) raw: bool,
+}
