@@ -3,6 +3,8 @@
 
 use std::{fmt, io::Write as _};
 
+use clap::error::ErrorKind;
+
 /// The exit code of a process that a broken pipe ended, as a shell sees it: 128 + SIGPIPE.
 const BROKEN_PIPE: u8 = 141;
 
@@ -42,14 +44,22 @@ impl From<kubewire::Error> for Failure {
     }
 }
 
-/// What is wrong with the arguments, in one line.
-pub(crate) fn usage(error: &clap::Error) -> Failure {
+/// Says what is wrong with the arguments, or gives the help that they ask for, and gives the exit
+/// code.
+pub(crate) fn usage(error: &clap::Error) -> u8 {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // That nobody reads it is no reason to complain.
+        let _ = error.print();
+        return error.use_stderr().into();
+    }
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let (complaint, usage) = text.split_once("Usage: ").unwrap_or((text, ""));
+    let complaint = complaint.split("For more information").next();
+    let complaint = complaint.unwrap_or_default().replace("\n\n  tip: ", "; ");
     let complaint: Vec<_> = complaint.split_whitespace().collect();
     let usage = usage.lines().next().unwrap_or("kubewire --help");
-    Failure::Message(format!("{}; usage: {usage}", complaint.join(" ")))
+    Failure::Message(format!("{}; usage: {usage}", complaint.join(" "))).report()
 }
 
 /// Writes one line to stderr. The terminal is as it was at the start by then, or the line says so

@@ -58,12 +58,7 @@ fn main() -> ExitCode {
             Ok(code) => code,
             Err(failure) => failure.report(),
         },
-        Err(error) if error.use_stderr() => failure::usage(&error).report(),
-        Err(asked_for) => {
-            // Help or version; that nobody reads it is no reason to complain.
-            let _ = asked_for.print();
-            0
-        }
+        Err(error) => failure::usage(&error),
     };
     terminal::restore();
     let _ = std::io::stderr().flush();
