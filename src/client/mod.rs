@@ -3,12 +3,14 @@
 
 mod attach;
 mod child;
+mod container;
 mod exec;
 mod pod;
 mod remote_command;
 
 pub use attach::{Attach, Attached};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+pub use container::{Container, ContainerKind};
 pub use exec::Exec;
 pub use pod::Pod;
 pub use remote_command::Stdio;

@@ -1,7 +1,10 @@
 //! `kubewire attach`: joins the process that a container runs.
 
 use clap::Args;
-use kubewire::{client::Attached, wire::resize::TerminalSize};
+use kubewire::{
+    client::{Attached, Stdio},
+    wire::resize::TerminalSize,
+};
 
 use crate::{
     connection::Connection,
@@ -25,10 +28,25 @@ pub(crate) struct Attach {
 impl Attach {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let pod = self.target.pod(connection)?;
-        let terminal = self.target.terminal();
+        let mut terminal = self.target.terminal();
         let mut attach = pod.attach().stdin(self.target.stdio());
         if let Some(container) = &self.target.container {
             attach = attach.container(container);
+        }
+        // Who may attach may not be allowed to look at the pod; then the server says what is wrong.
+        let containers = pod.containers().await.unwrap_or_default();
+        if let Some(container) = self.target.choose(&containers) {
+            attach = attach.container(&container.name);
+            if container.tty {
+                // Servers refuse stderr where there is a terminal, whether it is used or not.
+                attach = attach.stderr(Stdio::null());
+            } else if terminal.take().is_some() && !self.target.quiet {
+                // In raw mode every key, interrupt too, would go to a program that expects lines.
+                let name = &container.name;
+                note(&format!(
+                    "Unable to use a TTY - container {name} did not allocate one"
+                ));
+            }
         }
         if let Some(terminal) = terminal {
             attach = attach.tty(one_more(terminal.size));

@@ -2,7 +2,9 @@
 
 use clap::Args;
 use kubewire::{
-    client::{Pod, Stdio},
+    Error,
+    client::{Container, ContainerKind, Pod, Stdio},
+    error::Hint,
     wire::resize::TerminalSize,
 };
 
@@ -14,7 +16,7 @@ pub(crate) struct Target {
     /// The pod: NAME or pod/NAME
     #[arg(value_name = "POD")]
     pod: String,
-    /// The container; without it the pod's only one
+    /// The container; without it the pod's default container, or its first
     #[arg(short, long, value_name = "NAME")]
     pub(crate) container: Option<String>,
     /// Pass stdin on to the container
@@ -45,6 +47,44 @@ impl Target {
         Ok(client.pod(namespace, name))
     }
 
+    /// The container to name after the server has refused to choose one; any other error comes
+    /// back as it is.
+    pub(crate) async fn default_container(
+        &self,
+        pod: &Pod,
+        error: Error,
+    ) -> kubewire::Result<String> {
+        let ambiguous = match &error {
+            Error::Api(refusal) => matches!(refusal.hint, Some(Hint::Containers(_))),
+            _ => false,
+        };
+        if self.container.is_some() || !ambiguous {
+            return Err(error);
+        }
+        match pod.containers().await {
+            Ok(all) => self.choose(&all).map(|one| one.name.clone()).ok_or(error),
+            Err(_) => Err(error),
+        }
+    }
+
+    /// The container that the user means, out of all that there are. Says so if it had to be
+    /// guessed.
+    pub(crate) fn choose<'a>(&self, all: &'a [Container]) -> Option<&'a Container> {
+        if let Some(name) = &self.container {
+            return all.iter().find(|one| one.name == *name);
+        }
+        let default = all.iter().find(|one| one.default)?;
+        if all.len() > 1 && !self.quiet {
+            let names: Vec<_> = all.iter().map(label).collect();
+            let name = &default.name;
+            note(&format!(
+                "Defaulted container {name:?} out of: {}",
+                names.join(", ")
+            ));
+        }
+        Some(default)
+    }
+
     /// What becomes of stdin.
     pub(crate) fn stdio(&self) -> Stdio {
         if self.stdin {
@@ -71,6 +111,16 @@ impl Target {
             size: terminal::size(),
             raw: self.stdin,
         })
+    }
+}
+
+/// A container's name in a list, as kubectl writes it.
+fn label(container: &Container) -> String {
+    let name = &container.name;
+    match container.kind {
+        ContainerKind::Init => format!("{name} (init)"),
+        ContainerKind::Ephemeral => format!("{name} (ephem)"),
+        _ => name.clone(),
     }
 }
 
