@@ -9,10 +9,10 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::{io::IsTerminal as _, path::PathBuf, pin::pin, time::Duration};
+use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_util::StreamExt as _;
 use kubewire::{
     Client, Config,
     client::{Exec, Pod, Stdio},
@@ -187,7 +187,7 @@ impl Stage {
             .await?;
         let mut stdout = child.stdout.take().ok_or("stdout is piped")?;
         let (mut slices, mut bytes) = (0, 0);
-        while let Some(slice) = next(&mut stdout).await {
+        while let Some(slice) = stdout.next().await {
             slices += 1;
             bytes += slice?.len();
         }
@@ -340,12 +340,6 @@ async fn cut(server: ApiServer, pod: &Pod) -> Result {
     // end
     println!("  {}", lost.err().ok_or("nobody has said how it ended")?);
     Ok(())
-}
-
-/// The next item of a stream; what `StreamExt::next` of the crate futures does.
-async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-    let mut stream = pin!(stream);
-    std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -1,16 +1,14 @@
 //! `kubewire attach`: joins the process that a container runs.
 
 use clap::Args;
-use kubewire::{
-    client::{Attached, Stdio},
-    wire::resize::TerminalSize,
-};
+use kubewire::{client::Attached, wire::resize::TerminalSize};
 
 use crate::{
     connection::Connection,
     failure::{Failure, note},
     relay::{self, Remote, Streams},
-    target::Target,
+    target::{Target, Terminal},
+    terminal,
 };
 
 /// Attach to the process that a container runs
@@ -38,8 +36,10 @@ impl Attach {
         if let Some(container) = self.target.choose(&containers) {
             attach = attach.container(&container.name);
             if container.tty {
-                // Servers refuse stderr where there is a terminal, whether it is used or not.
-                attach = attach.stderr(Stdio::null());
+                // Servers refuse to attach to a terminal as to anything else; only who asks for it
+                // has all keys passed on.
+                let size = terminal::size();
+                terminal.get_or_insert(Terminal { size, raw: false });
             } else if terminal.take().is_some() && !self.target.quiet {
                 // In raw mode every key, interrupt too, would go to a program that expects lines.
                 let name = &container.name;

@@ -8,7 +8,11 @@ use kubewire::{
     wire::resize::TerminalSize,
 };
 
-use crate::{connection::Connection, failure::Failure, failure::note, terminal};
+use crate::{
+    connection::Connection,
+    failure::{Failure, note},
+    terminal,
+};
 
 /// A container and its streams.
 #[derive(Args)]
