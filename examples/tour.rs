@@ -206,7 +206,7 @@ impl Stage {
         show("terminal");
         // show: terminal
         let script = "for size in '24 80' '43 132'; do \
-                          until test \"$(stty size)\" = \"$size\"; do sleep 0.1; done; \
+                          until test \"$(stty size 2>/dev/null)\" = \"$size\"; do sleep 0.1; done; \
                           echo \"$size\"; \
                       done";
         let small = TerminalSize::new(80, 24);

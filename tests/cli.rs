@@ -511,8 +511,8 @@ async fn a_terminal_passes_every_key_and_is_restored() {
 #[tokio::test]
 async fn the_remote_s_terminal_has_the_size_of_ours() {
     let cluster = Cluster::start().await;
-    let script = "until [ \"$(stty size)\" = '30 100' ]; do sleep 0.05; done; echo first; \
-                  until [ \"$(stty size)\" = '40 120' ]; do sleep 0.05; done; echo second";
+    let script = "until [ \"$(stty size 2>/dev/null)\" = '30 100' ]; do sleep 0.05; done; echo first; \
+                  until [ \"$(stty size 2>/dev/null)\" = '40 120' ]; do sleep 0.05; done; echo second";
     let mut tool = cluster.on_terminal(&["exec", "-it", "web-0", "--", "sh", "-c", script]);
     tool.until("first").await;
     tool.pty.resize(Size::new(40, 120)).unwrap();

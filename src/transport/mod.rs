@@ -1,6 +1,8 @@
 //! Events to sockets and back: the only tasks, clocks and sockets of this crate.
 
 #[cfg(feature = "client")]
+mod any;
+#[cfg(feature = "client")]
 pub mod connect;
 // One file for both roles: a build with one of them leaves the other's part unused.
 #[cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
@@ -12,3 +14,6 @@ mod tls;
 pub(crate) mod upgrade;
 #[cfg_attr(not(feature = "client"), allow(dead_code))]
 pub(crate) mod websocket;
+
+#[cfg(feature = "client")]
+pub use any::AnyWebSocket;
