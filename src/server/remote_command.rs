@@ -6,7 +6,6 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -28,6 +27,7 @@ use crate::{
     limits,
     session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
     transport::{
+        now,
         remote_command::{self, Control, Input, Output as Writer},
         websocket::Socket,
     },
@@ -154,7 +154,7 @@ impl RemoteCommandRequest {
                 NetworkError::Lost(std::sync::Arc::new(io::Error::other(error)))
             })?;
             let socket = Socket::new(TokioIo::new(upgraded), Role::Server, BytesMut::new());
-            let now = Instant::now();
+            let now = now();
             let session = RemoteCommand::new(Role::Server, protocol, streams, keepalive, now);
             let reads = streams.stdin.then_some(Channel::Stdin);
             let control =

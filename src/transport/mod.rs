@@ -15,5 +15,10 @@ pub(crate) mod upgrade;
 #[cfg_attr(not(feature = "client"), allow(dead_code))]
 pub(crate) mod websocket;
 
+/// The time, by the clock that the timers follow: tests that pause tokio's pause the sessions too.
+pub(crate) fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 #[cfg(feature = "client")]
 pub use any::AnyWebSocket;
