@@ -40,8 +40,7 @@ pub(super) async fn serve(
                 Some(acceptor) => {
                     let accepted = acceptor.accept(tcp);
                     // Otherwise it is the client's business: it does not trust us, say.
-                    if let Ok(Ok(tls)) =
-                        tokio::time::timeout(limits::TLS_HANDSHAKE, accepted).await
+                    if let Ok(Ok(tls)) = tokio::time::timeout(limits::TLS_HANDSHAKE, accepted).await
                     {
                         connection(tls, of_cluster).await;
                     }

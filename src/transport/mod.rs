@@ -1,6 +1,5 @@
 //! Events to sockets and back: the only tasks, clocks and sockets of this crate.
 
-#[cfg(feature = "client")]
 mod any;
 #[cfg(feature = "client")]
 pub mod connect;
@@ -12,8 +11,6 @@ pub(crate) mod shared;
 mod tls;
 #[cfg(feature = "client")]
 pub(crate) mod upgrade;
-#[cfg_attr(not(feature = "client"), allow(dead_code))]
 pub(crate) mod websocket;
 
-#[cfg(feature = "client")]
 pub use any::AnyWebSocket;
