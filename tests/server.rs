@@ -1,6 +1,10 @@
 //! The server's handles, in a hyper server of a test's own, as a gateway has one.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    time::{Duration, Instant},
+};
 
 use http::{Request, StatusCode};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -9,6 +13,7 @@ use kubewire::{
     Client, Error, Role,
     client::{Child, Pod, Stdio},
     error::{CallerError, NetworkError},
+    limits,
     server::{self, Process, RemoteCommandRequest},
     session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
     testing::{ApiServer, Fault},
@@ -86,6 +91,7 @@ async fn all_output_goes_out_before_the_status_whatever_still_comes_in() -> Resu
     let (pod, mut processes) = serve(|_| {}).await?;
     for protocol in server::SUBPROTOCOLS {
         let (mut child, mut process) = pair(&pod, protocol, &mut processes).await?;
+        let start = Instant::now();
         let serving = tokio::spawn(async move {
             let mut stdout = process.stdout.take().expect("asked for");
             stdout.write_all(&vec![7; SIZE]).await?;
@@ -108,6 +114,8 @@ async fn all_output_goes_out_before_the_status_whatever_still_comes_in() -> Resu
         assert_eq!(output.status.code(), Some(9), "{protocol}");
         soon(serving).await??;
         soon(flood).await?;
+        // Nobody waits for a deadline.
+        assert!(start.elapsed() < limits::CLOSE_GRACE, "{protocol}");
     }
     Ok(())
 }

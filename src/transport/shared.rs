@@ -299,6 +299,10 @@ impl<E: Endpoint> Shared<E> {
                 taken.is_some()
             }
         });
+        if driven == Driven::Ended {
+            // The keeper sees the socket off.
+            self.keeper.call();
+        }
         if let Some(taken) = taken {
             self.hand_over(&mut state, slot, driven);
             return Poll::Ready(taken);
@@ -319,6 +323,9 @@ impl<E: Endpoint> Shared<E> {
         }
         if driven == Driven::Satisfied {
             driven = self.drive(state, |_| false);
+            if driven == Driven::Ended {
+                self.keeper.call();
+            }
         }
         if let (Driven::Empty, Some(other)) = (driven, state.waiting.any()) {
             self.readable.arm(Some(other), state.waiting.others(other));
@@ -379,8 +386,6 @@ impl<E: Endpoint> Shared<E> {
             self.flush(state);
         }
         if driven == Driven::Ended {
-            // The keeper sees the socket off.
-            self.keeper.call();
             satisfied(&mut state.endpoint);
         } else if driven == Driven::Full && satisfied(&mut state.endpoint) {
             return Driven::Satisfied;
