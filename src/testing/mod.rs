@@ -41,6 +41,7 @@ mod access;
 mod attach;
 mod builder;
 mod container;
+mod discovery;
 mod exec;
 mod faults;
 mod listener;

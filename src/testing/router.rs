@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     access::{Access, Action},
-    attach, exec,
+    attach, discovery, exec,
     faults::{Fault, Faults, Plan},
     pods::Pod,
     tasks::Tasks,
@@ -108,6 +108,9 @@ fn route<B>(cluster: &Arc<Cluster>, request: &mut Request<B>) -> Result<Response
     let get = request.method() == Method::GET;
     match segments[..] {
         ["version"] if get => Ok(object(&version())),
+        ["api"] if get => Ok(object(&discovery::versions())),
+        ["apis"] if get => Ok(object(&discovery::groups())),
+        ["api", "v1"] if get => Ok(object(&discovery::resources())),
         ["api", "v1", "namespaces", namespace, "pods", name] if get => {
             cluster
                 .access
