@@ -53,7 +53,7 @@ async fn serve(
                 let response = match accepted {
                     Ok((response, opening)) => {
                         tokio::spawn(async move {
-                            let _ = sender.send(opening.await.unwrap());
+                            let _ = sender.send(opening.await.expect("the client stays"));
                         });
                         response
                     }
@@ -240,8 +240,8 @@ fn parse(query: &str) -> RemoteCommandRequest {
         .header("sec-websocket-version", "13")
         .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
         .body(())
-        .unwrap();
-    RemoteCommandRequest::parse(&mut request).unwrap()
+        .expect("a valid request");
+    RemoteCommandRequest::parse(&mut request).expect("it asks for a WebSocket")
 }
 
 #[test]
