@@ -19,8 +19,8 @@ use crate::{
     session::{Close, Message},
 };
 
-/// A WebSocket whose handshake is over, whoever did it: the start of
-/// [`Child::over`](crate::client::Child::over).
+/// A WebSocket whose handshake is over, whoever did it: the start of `client::Child::over` and
+/// `server::Process::over`.
 ///
 /// A byte stream is the fastest: [`from_io`](Self::from_io) reads it the way this crate reads its
 /// own connections, without copying payloads. Where another library holds the connection, use

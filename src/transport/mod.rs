@@ -1,6 +1,5 @@
 //! Events to sockets and back: the only tasks, clocks and sockets of this crate.
 
-#[cfg(feature = "client")]
 mod any;
 #[cfg(feature = "client")]
 pub mod connect;
@@ -12,7 +11,6 @@ pub(crate) mod shared;
 mod tls;
 #[cfg(feature = "client")]
 pub(crate) mod upgrade;
-#[cfg_attr(not(feature = "client"), allow(dead_code))]
 pub(crate) mod websocket;
 
 /// The time, by the clock that the timers follow: tests that pause tokio's pause the sessions too.
@@ -20,5 +18,4 @@ pub(crate) fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
 
-#[cfg(feature = "client")]
 pub use any::AnyWebSocket;

@@ -300,8 +300,8 @@ impl<E: Endpoint> Shared<E> {
     ) -> Poll<T> {
         let mut state = self.lock();
         let mut taken = take(&mut state.endpoint);
-        if taken.is_some() && !state.held {
-            return Poll::Ready(taken.expect("just checked"));
+        if let Some(taken) = taken.take_if(|_| !state.held) {
+            return Poll::Ready(taken);
         }
         let driven = self.drive(&mut state, |endpoint| {
             taken.is_some() || {
@@ -546,10 +546,11 @@ impl<E: Endpoint> Keeper<E> {
         // Nobody may have looked at the socket for long: what has arrived counts before any
         // deadline does.
         if timer || called || !shared.readable.is_armed() {
-            if timer && !std::mem::replace(&mut state.active, false) {
-                if let Some(socket) = &mut state.socket {
-                    socket.shrink();
-                }
+            if timer
+                && !std::mem::replace(&mut state.active, false)
+                && let Some(socket) = &mut state.socket
+            {
+                socket.shrink();
             }
             let active = state.active;
             let driven = shared.drive(state, |_| false);
