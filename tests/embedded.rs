@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kubewire::{
     Client, Result,
-    client::{Attached, Child, Stdio},
+    client::{Attached, Child},
     session::Subprotocol::{V1, V1Base64, V4, V4Base64, V5},
     testing::ApiServer,
 };
@@ -33,38 +33,13 @@ impl Embedded {
     }
 }
 
-const fn stdio(piped: bool) -> Stdio {
-    match piped {
-        true => Stdio::piped(),
-        false => Stdio::null(),
-    }
-}
-
-macro_rules! choose {
-    ($builder:expr, $request:expr) => {{
-        let mut builder = $builder
-            .stdin(stdio($request.stdin))
-            .stdout(stdio($request.stdout))
-            .stderr(stdio($request.stderr))
-            .subprotocols([$request.protocol])
-            .keepalive($request.keepalive);
-        if let Some(size) = $request.tty {
-            builder = builder.tty(size);
-        }
-        if let Some(bytes) = $request.buffer {
-            builder = builder.buffer(bytes);
-        }
-        builder
-    }};
-}
-
 impl Target for Embedded {
     /// A server of its own, whose container runs the process.
     type Process = ApiServer;
 
     async fn exec(&self, request: &Request) -> Result<Child> {
         let pod = self.client.pod("default", "web-0");
-        choose!(pod.exec(&request.command), request).spawn().await
+        scenarios::exec(&pod, request).spawn().await
     }
 
     async fn start(&self, request: &Request) -> ApiServer {
@@ -83,7 +58,7 @@ impl Target for Embedded {
     async fn attach(&self, process: &ApiServer, request: &Request) -> Result<Attached> {
         let client = Client::new(&process.config())?;
         let pod = client.pod("default", "process");
-        choose!(pod.attach(), request).spawn().await
+        scenarios::attach_to(&pod, request).spawn().await
     }
 
     async fn stop(&self, process: ApiServer) {

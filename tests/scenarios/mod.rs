@@ -8,7 +8,7 @@ use std::{future::Future, time::Duration};
 
 use kubewire::{
     Error, Result,
-    client::{Attached, Child},
+    client::{Attach, Attached, Child, Exec, Pod, Stdio},
     error::{CallerError, Hint, NetworkError},
     session::{KeepaliveConfig, Subprotocol},
     wire::resize::TerminalSize,
@@ -87,6 +87,41 @@ pub(crate) trait Target: Sync {
 
     /// Ends it.
     fn stop(&self, process: Self::Process) -> impl Future<Output = ()> + Send;
+}
+
+const fn stdio(piped: bool) -> Stdio {
+    match piped {
+        true => Stdio::piped(),
+        false => Stdio::null(),
+    }
+}
+
+macro_rules! choose {
+    ($builder:expr, $request:expr) => {{
+        let mut builder = $builder
+            .stdin(stdio($request.stdin))
+            .stdout(stdio($request.stdout))
+            .stderr(stdio($request.stderr))
+            .subprotocols([$request.protocol])
+            .keepalive($request.keepalive);
+        if let Some(size) = $request.tty {
+            builder = builder.tty(size);
+        }
+        if let Some(bytes) = $request.buffer {
+            builder = builder.buffer(bytes);
+        }
+        builder
+    }};
+}
+
+/// The builder of a request's exec.
+pub(crate) fn exec(pod: &Pod, request: &Request) -> Exec {
+    choose!(pod.exec(&request.command), request)
+}
+
+/// The builder of a request's attach.
+pub(crate) fn attach_to(pod: &Pod, request: &Request) -> Attach {
+    choose!(pod.attach(), request)
 }
 
 /// No scenario takes this long unless something hangs.
