@@ -223,6 +223,7 @@ tests! {
     unread_stderr(): V5, V4;
     sleepy_reader(Duration::from_secs(65)): V5;
     quiet_process(): V5, V4;
+    blocked_stdin(): V5, V4;
     dropped(): V5, V4;
 }
 

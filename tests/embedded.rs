@@ -102,5 +102,6 @@ tests! {
     unread_stderr(): V5, V4;
     sleepy_reader(Duration::from_secs(3)): V5;
     quiet_process(): V5;
+    blocked_stdin(): V5, V4;
     dropped(): V5, V4;
 }
