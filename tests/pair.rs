@@ -428,8 +428,10 @@ impl World {
                 }
                 self.ends[at].session.handle_timeout(self.now);
                 self.ends[at].take_events();
-                self.transmit(at);
             }
+            // A delivery on one side makes room on the other.
+            self.transmit(0);
+            self.transmit(1);
             if self
                 .ends
                 .iter()
