@@ -183,6 +183,10 @@ impl Endpoint for Remote {
     fn is_ended(&self) -> bool {
         self.session.is_ended()
     }
+
+    fn is_complete(&self) -> bool {
+        self.status.is_some()
+    }
 }
 
 type SharedRemote = Arc<Shared<Remote>>;
@@ -267,7 +271,7 @@ impl Control {
         cx: &mut Context<'_>,
         unread: &[Channel],
     ) -> Poll<Result<Status, Error>> {
-        self.shared().poll_take(cx, STATUS_SLOT, |remote| {
+        let polled = self.shared().poll_take(cx, STATUS_SLOT, |remote| {
             if let Some(status) = &remote.status {
                 return Some(Ok(status.clone()));
             }
@@ -284,7 +288,11 @@ impl Control {
                 bytes: remote.bound,
             }
             .into()))
-        })
+        });
+        if matches!(polled, Poll::Ready(Ok(_))) {
+            self.shared().see_off();
+        }
+        polled
     }
 
     /// Waits for the end of the session.

@@ -48,6 +48,10 @@ pub(crate) trait Endpoint: Session + Send + 'static {
 
     /// Whether no event will follow.
     fn is_ended(&self) -> bool;
+
+    /// Whether all that its owner waits for has come, so that perhaps nobody will poll again, and
+    /// only the end of the connection is outstanding.
+    fn is_complete(&self) -> bool;
 }
 
 /// A handle's place among those that wait.
@@ -501,6 +505,11 @@ impl<E: Endpoint> Shared<E> {
         self.keeper.call();
     }
 
+    /// Leaves the end of a complete session to the keeper.
+    pub(crate) fn see_off(&self) {
+        self.keeper.call();
+    }
+
     /// Forgets a handle that is gone.
     pub(crate) fn leave(&self, slot: Slot) {
         let mut state = self.lock();
@@ -555,10 +564,15 @@ impl<E: Endpoint> Keeper<E> {
             let active = state.active;
             let driven = shared.drive(state, |_| false);
             state.active = active;
-            if let (Driven::Empty, Some(other)) = (driven, state.waiting.any()) {
-                shared
-                    .readable
-                    .arm(Some(other), state.waiting.others(other));
+            match (driven, state.waiting.any()) {
+                (Driven::Empty, Some(other)) => {
+                    let crowd = state.waiting.others(other);
+                    shared.readable.arm(Some(other), crowd);
+                }
+                (Driven::Empty, None) if state.endpoint.is_complete() => {
+                    shared.readable.arm(None, true);
+                }
+                _ => {}
             }
         }
         if timer {
