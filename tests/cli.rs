@@ -264,11 +264,18 @@ async fn the_remote_s_streams_and_exit_code_are_its_own() {
         "-c",
         script,
     ];
-    cluster.run(&quiet).await.is(3, "out\n", "err\n");
+    let ended = "err\ncommand terminated with exit code 3\n";
+    cluster.run(&quiet).await.is(3, "out\n", ended);
     let other = ["-n", "other", "exec", "web-1", "--", "true"];
     cluster.run(&other).await.is(0, "", "");
     let killed = ["exec", "-q", "web-0", "--", "sh", "-c", "kill -9 $$"];
-    cluster.run(&killed).await.is(137, "", "");
+    let ended = "command terminated with exit code 137\n";
+    cluster.run(&killed).await.is(137, "", ended);
+    let ambiguous = ["exec", "two", "--", "true"];
+    let hint = "Defaulted container \"a\" out of: a, b\n";
+    cluster.run(&ambiguous).await.is(0, "", hint);
+    let quiet = ["exec", "-q", "two", "--", "true"];
+    cluster.run(&quiet).await.is(0, "", "");
 }
 
 #[tokio::test]
@@ -628,6 +635,7 @@ async fn kubectl_does_the_same() -> io::Result<()> {
         (&["exec", "-i", "web-0", "--", "head", "-c", "2"], "abcdef"),
         (&["-n", "other", "exec", "pod/web-1", "--", "true"], ""),
         (&["exec", "web-0", "--", "sh", "-c", "kill -9 $$"], ""),
+        (&["exec", "two", "--", "true"], ""),
     ] {
         let ours = feed(cluster.kubewire(arguments), input.as_bytes()).await;
         let theirs = feed(cluster.program(&kubectl, arguments), input.as_bytes()).await;
