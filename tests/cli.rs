@@ -2,6 +2,11 @@
 //! terminal, and kubectl beside it.
 
 #![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests"
+)]
 
 use std::{
     io,

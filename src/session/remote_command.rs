@@ -289,7 +289,7 @@ impl RemoteCommand {
                 }
             }
             (Role::Client, Frame::Data(Channel::Error, bytes)) => {
-                self.handle_status(now, &bytes)?
+                self.handle_status(now, &bytes)?;
             }
             (Role::Client, Frame::Close(channel @ (Channel::Stdout | Channel::Stderr))) => {
                 self.events.push_back(Event::Finished(channel));

@@ -290,8 +290,10 @@ impl<E: Endpoint> Shared<E> {
     ) -> Poll<T> {
         let mut state = self.lock();
         let mut taken = take(&mut state.endpoint);
-        if taken.is_some() && !state.held {
-            return Poll::Ready(taken.expect("just checked"));
+        if !state.held
+            && let Some(taken) = taken
+        {
+            return Poll::Ready(taken);
         }
         let driven = self.drive(&mut state, |endpoint| {
             taken.is_some() || {
@@ -526,10 +528,11 @@ impl<E: Endpoint> Keeper<E> {
         // Nobody may have looked at the socket for long: what has arrived counts before any
         // deadline does.
         if timer || called || !shared.readable.is_armed() {
-            if timer && !std::mem::replace(&mut state.active, false) {
-                if let Some(socket) = &mut state.socket {
-                    socket.shrink();
-                }
+            if timer
+                && !std::mem::replace(&mut state.active, false)
+                && let Some(socket) = &mut state.socket
+            {
+                socket.shrink();
             }
             let active = state.active;
             let driven = shared.drive(state, |_| false);
