@@ -459,11 +459,17 @@ async fn a_reader_that_has_enough_ends_it_quietly() {
 #[tokio::test]
 async fn a_server_that_goes_away_is_no_success() {
     let cluster = Cluster::start().await;
-    let mut command = cluster.kubewire(&["exec", "web-0", "--", "sh", "-c", "echo up; sleep 60"]);
+    let script = "echo up; echo err >&2; sleep 60";
+    let mut command = cluster.kubewire(&["exec", "web-0", "--", "sh", "-c", script]);
     let mut child = command.spawn().unwrap();
-    let mut up = [0; 3];
-    let stdout = child.stdout.as_mut().unwrap();
+    let (mut up, mut err) = ([0; 3], [0; 4]);
+    let (stdout, stderr) = (
+        child.stdout.as_mut().unwrap(),
+        child.stderr.as_mut().unwrap(),
+    );
     stdout.read_exact(&mut up).await.unwrap();
+    stderr.read_exact(&mut err).await.unwrap();
+    assert_eq!((&up, &err), (b"up\n", b"err\n"));
     cluster.server.shutdown().await;
     finish(child).await.is_error("without a status");
 }
