@@ -33,7 +33,7 @@ mod keepalive;
 pub mod remote_command;
 pub mod subprotocol;
 
-pub use keepalive::{Keepalive, KeepaliveConfig};
+pub use keepalive::{Due, Keepalive, KeepaliveConfig};
 pub use remote_command::RemoteCommand;
 pub use subprotocol::Subprotocol;
 

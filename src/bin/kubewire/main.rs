@@ -75,10 +75,13 @@ fn start(cli: Cli) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::local("the runtime cannot be started", &error))?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         match cli.command {
             Command::Exec(exec) => exec.run(&cli.connection).await,
             Command::Attach(attach) => attach.run(&cli.connection).await,
         }
-    })
+    });
+    // Nothing that is left may keep the process, such as a resolver that does not answer.
+    runtime.shutdown_background();
+    result
 }
