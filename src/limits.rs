@@ -90,3 +90,31 @@ pub const TOKEN_FILE_PERIOD: Duration = Duration::from_secs(60);
 /// The container runtime gives itself 30 s to start a process
 /// (`k8s.io/cri-streaming/pkg/streaming/server.go`, `StreamCreationTimeout`).
 pub const OPEN: Duration = Duration::from_secs(60);
+
+/// How long before its end a credential is renewed, at most: 5 min.
+///
+/// A fifth of its life if that is less, so that a token of 15 minutes is not renewed at once.
+/// Whoever needs a credential in that time uses the old one and does not wait.
+pub const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
+
+/// The pause after a failed renewal of a credential that is still valid: 10 s. It is also how
+/// long a credential that the server refuses, and that renewal did not change, is left as it is.
+pub const RENEW_AGAIN: Duration = Duration::from_secs(10);
+
+/// Bytes that an exec plugin may write to its standard output: 1 MiB.
+///
+/// A token and a certificate chain have a few kilobytes.
+pub const PLUGIN_OUTPUT: usize = 1 << 20;
+
+/// Bytes of an answer of an OpenID Connect provider: 1 MiB.
+pub const OIDC_ANSWER: usize = 1 << 20;
+
+/// The longest wait for an answer of an OpenID Connect provider: 30 s.
+pub const OIDC_REQUEST: Duration = Duration::from_secs(30);
+
+/// How long before its end an `id-token` counts as expired: 10 s
+/// (`golang.org/x/oauth2`, `defaultExpiryDelta`).
+pub const OIDC_EARLY: Duration = Duration::from_secs(10);
+
+/// Bytes of the head of an HTTP proxy's answer to CONNECT: 16 KiB.
+pub const PROXY_ANSWER: usize = 16 << 10;

@@ -192,6 +192,16 @@ pub enum NetworkError {
         /// What the operating system or the resolver said.
         source: Arc<io::Error>,
     },
+    /// The proxy was reached and does not let the connection through.
+    #[error("the proxy {proxy} does not connect to {address}: {source}")]
+    Proxy {
+        /// Host and port of the proxy.
+        proxy: String,
+        /// Host and port of the server.
+        address: String,
+        /// What the proxy said.
+        source: Arc<io::Error>,
+    },
     /// The server's certificate cannot be trusted.
     #[error("the certificate of {address} is refused: {problem}")]
     Certificate {
@@ -306,6 +316,7 @@ impl NetworkError {
     fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Connect { source, .. }
+            | Self::Proxy { source, .. }
             | Self::Certificate { source, .. }
             | Self::Tls { source, .. }
             | Self::Lost(source) => source.kind(),
