@@ -2,18 +2,40 @@
 //! [`tokio::process`].
 
 mod attach;
+mod body;
 mod child;
+mod discovery;
 mod exec;
+mod pages;
 mod pod;
+mod proxy;
 mod remote_command;
+mod request;
+mod resource;
 
 pub use attach::{Attach, Attached};
+pub use body::Body;
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+pub use discovery::{Discovery, Known};
 pub use exec::Exec;
+pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
+pub use proxy::HttpProxy;
 pub use remote_command::Stdio;
+pub use request::{Deleted, Patch, Request};
+pub use resource::Resource;
 
-use crate::{Config, Result, transport::connect::Connector};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    Config, Result,
+    transport::{
+        connect::Connector,
+        http::{Http, Outgoing},
+    },
+};
 
 /// One API server and the credentials for it.
 ///
@@ -31,7 +53,9 @@ use crate::{Config, Result, transport::connect::Connector};
 #[derive(Debug, Clone)]
 pub struct Client {
     connector: Connector,
-    namespace: std::sync::Arc<str>,
+    http: Http,
+    discovered: Arc<discovery::Cache>,
+    namespace: Arc<str>,
 }
 
 impl Client {
@@ -63,8 +87,11 @@ impl Client {
     /// [`CallerError::Config`](crate::error::CallerError::Config) if a certificate or key in it
     /// cannot be read or used.
     pub fn new(config: &Config) -> Result<Self> {
+        let connector = Connector::new(config)?;
         Ok(Self {
-            connector: Connector::new(config)?,
+            http: Http::new(connector.clone()),
+            connector,
+            discovered: Arc::default(),
             namespace: config.namespace().into(),
         })
     }
@@ -77,6 +104,54 @@ impl Client {
     /// A pod, by its name. Whether it exists shows when something is asked of it.
     pub fn pod(&self, namespace: impl Into<String>, name: impl Into<String>) -> Pod {
         Pod::new(self.clone(), namespace.into(), name.into())
+    }
+
+    /// Requests for the objects of a resource.
+    ///
+    /// ```no_run
+    /// # async fn run() -> kubewire::Result<()> {
+    /// use kubewire::client::Resource;
+    /// use serde_json::{Value, json};
+    ///
+    /// let client = kubewire::Client::from_env().await?;
+    /// let maps = client.request(Resource::namespaced("", "v1", "configmaps")).namespace("default");
+    /// let map: Value = maps.get("settings").await?;
+    /// maps.update("settings", |map: &mut Value| map["data"]["seen"] = json!("yes")).await?;
+    /// # drop(map);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn request(&self, resource: Resource) -> Request {
+        Request::new(self.clone(), resource)
+    }
+
+    /// Sends any request and gives the answer, whatever its code: `/version`, `/healthz`,
+    /// `/openapi/v3`. The path is behind the base path of the server's URL.
+    ///
+    /// The credentials, and the retries after 401, 429 and 503, are those of every request. There
+    /// is no deadline. Dropping the future gives the request up; the server may carry it out all
+    /// the same.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError`](crate::error::NetworkError) if there is no answer, and
+    /// [`CallerError`](crate::error::CallerError) for a path or credentials that cannot be used.
+    pub async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let outgoing = Outgoing {
+            operation: format!("{} {}", head.method, head.uri.path()),
+            path_and_query: path.to_owned(),
+            method: head.method,
+            headers: head.headers,
+            body,
+            deadline: None,
+        };
+        Ok(self.http.send(outgoing).await?.map(Body::new))
+    }
+
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
     }
 
     pub(crate) fn connector(&self) -> &Connector {

@@ -127,6 +127,14 @@ impl Credentials {
         }
     }
 
+    /// A number that changes with [`identity`](Self::identity).
+    pub(crate) fn generation(&self) -> u64 {
+        match &self.source {
+            Source::Issued(renewal) => renewal.generation(),
+            _ => 0,
+        }
+    }
+
     /// The certificate chain and key that a plugin gives, to be presented by new connections.
     pub(crate) async fn identity(&self) -> Result<Option<(Material, Material)>> {
         match &self.source {

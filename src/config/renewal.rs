@@ -12,7 +12,10 @@
 //! ```
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -42,20 +45,23 @@ pub(crate) struct Issued {
 }
 
 impl Issued {
-    fn same_as(&self, other: &Self) -> bool {
+    fn same_identity(&self, other: &Self) -> bool {
         let pem = |identity: &Option<(Material, Material)>| {
             let (certificate, key) = identity.as_ref()?;
             Some((certificate.read().ok()?, key.read().ok()?))
         };
-        let same_identity = match (pem(&self.identity), pem(&other.identity)) {
+        match (pem(&self.identity), pem(&other.identity)) {
             (Some(a), Some(b)) => {
                 a.0.expose_secret() == b.0.expose_secret()
                     && a.1.expose_secret() == b.1.expose_secret()
             }
             (None, None) => true,
             _ => false,
-        };
-        same_identity && self.header == other.header
+        }
+    }
+
+    fn same_as(&self, other: &Self) -> bool {
+        self.header == other.header && self.same_identity(other)
     }
 }
 
@@ -63,6 +69,7 @@ impl Issued {
 pub(super) struct Renewal {
     issuer: Issuer,
     state: Mutex<State>,
+    generation: AtomicU64,
 }
 
 type Outcome = Option<Result<Arc<Issued>>>;
@@ -122,6 +129,7 @@ impl Renewal {
         Arc::new(Self {
             issuer,
             state: Mutex::default(),
+            generation: AtomicU64::new(0),
         })
     }
 
@@ -172,6 +180,11 @@ impl Renewal {
         true
     }
 
+    /// A number that changes with the certificate.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
     fn start(self: &Arc<Self>, state: &mut State) -> watch::Receiver<Outcome> {
         if let Some(flight) = &state.flight
             && flight.has_changed().is_ok()
@@ -203,7 +216,10 @@ impl Renewal {
                     .held
                     .as_ref()
                     .is_some_and(|old| old.refused && old.issued.same_as(issued));
-                state.held = Some(held);
+                let old = state.held.replace(held);
+                if old.is_some_and(|old| !old.issued.same_identity(issued)) {
+                    self.generation.fetch_add(1, Ordering::Relaxed);
+                }
             }
             Err(error) => {
                 if let Some(held) = &mut state.held

@@ -168,12 +168,20 @@ impl Connector {
     /// Returns whether it makes sense to authorize and send the request once more, over a new
     /// connection: not with credentials that never change.
     pub fn refused(&self, headers: &HeaderMap) -> bool {
-        let certificates = self
-            .inner
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.rotating.has_changed());
+        let certificates = self.certificates_changed();
         self.inner.credentials.refused(headers) || certificates
+    }
+
+    /// Whether the files of certificates and keys differ from what the last connection was made
+    /// with. Reads them.
+    pub(crate) fn certificates_changed(&self) -> bool {
+        let tls = self.inner.tls.as_ref();
+        tls.is_some_and(|tls| tls.rotating.has_changed())
+    }
+
+    /// A number that changes with the client certificate that a plugin gives.
+    pub(crate) fn generation(&self) -> u64 {
+        self.inner.credentials.generation()
     }
 
     /// The request target in origin form, which HTTP/1.1 sends: the server's base path, then

@@ -2,6 +2,7 @@
 
 pub mod connect;
 mod connection;
+pub(crate) mod http;
 pub(crate) mod remote_command;
 mod rotation;
 pub(crate) mod shared;

@@ -1,0 +1,72 @@
+//! The body of an answer: out come its bytes as they arrive.
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+
+use crate::{Result, error::CallerError, transport::http::lost};
+
+/// The body of an answer. Dropping it gives up what has not been read.
+#[derive(Debug)]
+pub struct Body(Incoming);
+
+impl Body {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        Self(incoming)
+    }
+
+    /// The next bytes, a slice of the buffer that they were read into; `None` at the end.
+    ///
+    /// Cancel safe: a dropped future takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::Lost`](crate::error::NetworkError::Lost) if the connection broke before
+    /// the end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            match self.0.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(lost(error)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// All of it, up to so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`chunk`](Self::chunk), and
+    /// [`CallerError::TooMuchOutput`](crate::error::CallerError::TooMuchOutput).
+    pub async fn bytes(mut self, limit: usize) -> Result<Bytes> {
+        let hint = self.0.size_hint().lower();
+        if hint > limit as u64 {
+            return Err(CallerError::TooMuchOutput { limit }.into());
+        }
+        let first = self.chunk().await?.unwrap_or_default();
+        let Some(second) = self.chunk().await? else {
+            return match first.len() <= limit {
+                true => Ok(first),
+                false => Err(CallerError::TooMuchOutput { limit }.into()),
+            };
+        };
+        // The hint is the peer's word: it is taken for no more than a first guess.
+        let guess = usize::try_from(hint).unwrap_or(0).min(1 << 20);
+        let mut all = BytesMut::with_capacity(guess.max(first.len() + second.len()));
+        all.extend_from_slice(&first);
+        let mut next = Some(second);
+        while let Some(chunk) = next {
+            if all.len() + chunk.len() > limit {
+                return Err(CallerError::TooMuchOutput { limit }.into());
+            }
+            all.extend_from_slice(&chunk);
+            next = self.chunk().await?;
+        }
+        Ok(all.freeze())
+    }
+}
