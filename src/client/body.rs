@@ -1,10 +1,18 @@
-//! The body of an answer: out come its bytes as they arrive.
+//! The body of an answer: out come its bytes as they arrive, or the other protocol that it ends in.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{Result, error::CallerError, transport::http::lost};
+use crate::{Error, Result, error::CallerError, transport::http::lost};
 
 /// The body of an answer. Dropping it gives up what has not been read.
 #[derive(Debug)]
@@ -68,5 +76,67 @@ impl Body {
             next = self.chunk().await?;
         }
         Ok(all.freeze())
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.get_mut().0).poll_frame(cx).map_err(lost)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// What an answer to [`Client::send_upgrade`](super::Client::send_upgrade) goes on with.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Rest {
+    /// A body: the server did not upgrade.
+    Body(Body),
+    /// The other protocol, after a 101.
+    Upgraded(Upgraded),
+}
+
+/// A connection whose protocol is the one that the request asked for.
+#[derive(Debug)]
+pub struct Upgraded(pub(super) TokioIo<hyper::upgrade::Upgraded>);
+
+impl AsyncRead for Upgraded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
     }
 }

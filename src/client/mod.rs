@@ -14,7 +14,7 @@ mod request;
 mod resource;
 
 pub use attach::{Attach, Attached};
-pub use body::Body;
+pub use body::{Body, Rest, Upgraded};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 pub use discovery::{Discovery, Known};
 pub use exec::Exec;
@@ -28,12 +28,13 @@ pub use resource::Resource;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper_util::rt::TokioIo;
 
 use crate::{
     Config, Result,
     transport::{
         connect::Connector,
-        http::{Http, Outgoing},
+        http::{Http, Outgoing, lost},
     },
 };
 
@@ -137,17 +138,26 @@ impl Client {
     /// [`NetworkError`](crate::error::NetworkError) if there is no answer, and
     /// [`CallerError`](crate::error::CallerError) for a path or credentials that cannot be used.
     pub async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>> {
-        let (head, body) = request.into_parts();
-        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        let outgoing = Outgoing {
-            operation: format!("{} {}", head.method, head.uri.path()),
-            path_and_query: path.to_owned(),
-            method: head.method,
-            headers: head.headers,
-            body,
-            deadline: None,
-        };
-        Ok(self.http.send(outgoing).await?.map(Body::new))
+        Ok(self.http.send(outgoing(request)).await?.map(Body::new))
+    }
+
+    /// Sends a request whose headers ask for another protocol (`Connection: Upgrade`), over a
+    /// connection of its own, and gives the answer, whatever its code.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send).
+    pub async fn send_upgrade(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Rest>> {
+        let mut response = self.http.send_upgrade(outgoing(request)).await?;
+        if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response.map(|body| Rest::Body(Body::new(body))));
+        }
+        let upgraded = hyper::upgrade::on(&mut response).await.map_err(lost)?;
+        let upgraded = Upgraded(TokioIo::new(upgraded));
+        Ok(response.map(|_| Rest::Upgraded(upgraded)))
     }
 
     pub(crate) fn http(&self) -> &Http {
@@ -156,5 +166,18 @@ impl Client {
 
     pub(crate) fn connector(&self) -> &Connector {
         &self.connector
+    }
+}
+
+fn outgoing(request: http::Request<Bytes>) -> Outgoing {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    Outgoing {
+        operation: format!("{} {}", head.method, head.uri.path()),
+        path_and_query: path.to_owned(),
+        method: head.method,
+        headers: head.headers,
+        body,
+        deadline: None,
     }
 }

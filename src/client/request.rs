@@ -430,3 +430,6 @@ pub(super) fn read<'a, T: serde::Deserialize<'a>>(operation: &str, body: &'a [u8
         .into()
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{AUTHORIZATION, RETRY_AFTER, USER_AGENT},
+    header::{AUTHORIZATION, HOST, RETRY_AFTER, USER_AGENT},
 };
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -176,6 +176,35 @@ impl Http {
         }
     }
 
+    /// Sends a request that may end in another protocol, over a connection of its own, as HTTP/1.1.
+    /// The response carries hyper's upgrade.
+    ///
+    /// A 401 renews the credentials, if they can be, and is tried once more.
+    pub(crate) async fn send_upgrade(&self, outgoing: Outgoing) -> Result<Response<Incoming>> {
+        let mut renewed = false;
+        loop {
+            let mut headers = outgoing.headers.clone();
+            self.connector.authorize(&mut headers).await?;
+            headers.insert(HOST, self.connector.host().clone());
+            tracing::debug!("{}", self.curl(&outgoing, &headers));
+            let mut request = Request::new(Full::new(outgoing.body.clone()));
+            *request.method_mut() = outgoing.method.clone();
+            *request.uri_mut() = self.connector.uri(&outgoing.path_and_query)?;
+            *request.headers_mut() = headers.clone();
+            let stream = TokioIo::new(self.connector.connect().await?);
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
+                .await
+                .map_err(lost)?;
+            tokio::spawn(connection.with_upgrades());
+            let response = sender.send_request(request).await.map_err(lost)?;
+            let refused = response.status() == StatusCode::UNAUTHORIZED;
+            if !refused || renewed || !self.connector.refused(&headers) {
+                return Ok(response);
+            }
+            renewed = true;
+        }
+    }
+
     /// The pool, or a new one if another certificate is to be presented. Requests that are under
     /// way stay where they are.
     async fn current(&self) -> Pool {
@@ -323,4 +352,4 @@ impl Connects for Connection {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
