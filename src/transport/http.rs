@@ -149,7 +149,8 @@ impl Http {
                     span.record("status", status.as_u16());
                     span.record("retries", retries);
                     let ms = started.elapsed().as_millis();
-                    tracing::debug!(%status, ms, retries, "answered");
+                    let bytes = hyper::body::Body::size_hint(response.body()).exact();
+                    tracing::debug!(%status, bytes, ms, retries, "answered");
                     return Ok(response);
                 }
             }
