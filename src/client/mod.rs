@@ -6,6 +6,7 @@ mod body;
 mod child;
 mod discovery;
 mod exec;
+mod over;
 mod pages;
 mod pod;
 mod proxy;
@@ -18,6 +19,7 @@ pub use body::{Body, Rest, Upgraded};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 pub use discovery::{Discovery, Known};
 pub use exec::Exec;
+pub use over::Over;
 pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
 pub use proxy::HttpProxy;
@@ -31,10 +33,14 @@ use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 
 use crate::{
-    Config, Result,
+    Config, Result, Role,
+    error::{CallerError, PeerError},
+    session::Subprotocol,
     transport::{
+        AnyWebSocket,
         connect::Connector,
         http::{Http, Outgoing, lost},
+        upgrade::{self, Upgrade},
     },
 };
 
@@ -162,6 +168,55 @@ impl Client {
 
     pub(crate) fn http(&self) -> &Http {
         &self.http
+    }
+
+    /// Opens a WebSocket at a path of this server, with this client's credentials, and offers
+    /// `protocols` on it. What comes back goes into [`Over`].
+    ///
+    /// It is for servers with paths of their own: an extension API server, or the URL that a
+    /// container runtime hands out for an exec (`http://127.0.0.1:41237/exec/cx1fAgZt`).
+    ///
+    /// Cancel safety: dropping the future drops the connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Exec::spawn`]; [`CallerError::Request`](crate::error::CallerError::Request) for
+    /// a path that does not begin with a slash, or if `protocols` is empty:
+    /// [`Subprotocol::Unnamed`] alone offers none.
+    pub async fn websocket(
+        &self,
+        path_and_query: &str,
+        protocols: &[Subprotocol],
+    ) -> Result<(AnyWebSocket, Subprotocol)> {
+        self.open(path_and_query, path_and_query, protocols).await
+    }
+
+    pub(crate) async fn open(
+        &self,
+        operation: &str,
+        path_and_query: &str,
+        protocols: &[Subprotocol],
+    ) -> Result<(AnyWebSocket, Subprotocol)> {
+        if protocols.is_empty() {
+            return Err(CallerError::Request("no subprotocol is offered".into()).into());
+        }
+        let offer = Subprotocol::offer(protocols);
+        let upgrade = Upgrade {
+            operation,
+            path_and_query,
+            offer: offer.as_deref(),
+            headers: http::HeaderMap::new(),
+        };
+        let opened = upgrade::open(&self.connector, upgrade).await?;
+        let protocol =
+            Subprotocol::accept(opened.protocol.as_deref(), protocols).map_err(|answer| {
+                PeerError::Subprotocol {
+                    offered: offer.unwrap_or_default(),
+                    answer,
+                }
+            })?;
+        let websocket = AnyWebSocket::from_io(opened.io, Role::Client, opened.read.freeze());
+        Ok((websocket, protocol))
     }
 
     pub(crate) fn connector(&self) -> &Connector {

@@ -2,18 +2,13 @@
 
 use std::time::Instant;
 
-use http::HeaderMap;
-
 use super::Pod;
 use crate::{
-    Result, Role,
-    error::{CallerError, PeerError},
-    limits,
+    Result, Role, limits,
     session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
     transport::{
         remote_command::{self, Control},
-        upgrade::{self, Upgrade},
-        websocket::{Socket, WebSocket},
+        websocket::WebSocket,
     },
     wire::{channel::Channel, resize::TerminalSize},
 };
@@ -110,9 +105,6 @@ impl Options {
         verb: &str,
         command: &[String],
     ) -> Result<(Control, Streams)> {
-        if self.protocols.is_empty() {
-            return Err(CallerError::Request("no subprotocol is offered".into()).into());
-        }
         let streams = self.streams();
         let mut query = Vec::new();
         query.extend(self.container.as_deref().map(|name| ("container", name)));
@@ -125,34 +117,18 @@ impl Options {
             query.extend(wanted.then_some((key, "true")));
         }
         query.extend(command.iter().map(|word| ("command", word.as_str())));
-        let offer = Subprotocol::offer(&self.protocols);
         let operation = pod.operation(if verb == "exec" {
             "exec in"
         } else {
             "attach to"
         });
-        let opened = upgrade::open(
-            pod.client().connector(),
-            Upgrade {
-                operation: &operation,
-                path_and_query: &pod.path(verb, &query)?,
-                offer: offer.as_deref(),
-                headers: HeaderMap::new(),
-            },
-        )
-        .await;
-        let opened = match opened {
+        let path = pod.path(verb, &query)?;
+        let opened = pod.client().open(&operation, &path, &self.protocols).await;
+        let (websocket, protocol) = match opened {
             Ok(opened) => opened,
             Err(error) => return Err(pod.explain(error).await),
         };
-        let protocol =
-            Subprotocol::accept(opened.protocol.as_deref(), &self.protocols).map_err(|answer| {
-                PeerError::Subprotocol {
-                    offered: offer.unwrap_or_default(),
-                    answer,
-                }
-            })?;
-        let socket = Box::new(Socket::new(opened.io, Role::Client, opened.read));
+        let socket = websocket.into_inner();
         let control = self.start(socket, protocol, streams);
         if let Some(size) = self.tty {
             // The server does not know the terminal's size until it is told.
@@ -183,21 +159,18 @@ impl Options {
 macro_rules! options {
     () => {
         /// The container; without one the pod's default container, or its only one.
-        #[must_use]
         pub fn container(mut self, name: impl Into<String>) -> Self {
             self.options.container = Some(name.into());
             self
         }
 
         /// What becomes of stdin; [`Stdio::null`] unless set.
-        #[must_use]
         pub fn stdin(mut self, stdio: Stdio) -> Self {
             self.options.stdin = stdio;
             self
         }
 
         /// What becomes of stdout; [`Stdio::piped`] unless set.
-        #[must_use]
         pub fn stdout(mut self, stdio: Stdio) -> Self {
             self.options.stdout = stdio;
             self
@@ -205,7 +178,6 @@ macro_rules! options {
 
         /// What becomes of stderr; [`Stdio::piped`] unless set. With a TTY there is none: a
         /// terminal shows both on stdout.
-        #[must_use]
         pub fn stderr(mut self, stdio: Stdio) -> Self {
             self.options.stderr = stdio;
             self
@@ -213,7 +185,6 @@ macro_rules! options {
 
         /// The subprotocols to offer, most wanted first; [`Subprotocol::DEFAULT`] unless set.
         /// [`Subprotocol::Unnamed`] alone offers none.
-        #[must_use]
         pub fn subprotocols(mut self, protocols: impl IntoIterator<Item = Subprotocol>) -> Self {
             self.options.protocols = protocols.into_iter().collect();
             self
@@ -222,7 +193,6 @@ macro_rules! options {
         /// Refuses servers on which stdin cannot be closed by itself, so that a command which
         /// reads to the end of its input cannot wait for ever: only `v5.channel.k8s.io` is
         /// offered, and an older server's refusal fails the opening.
-        #[must_use]
         pub fn require_half_close(self) -> Self {
             self.subprotocols([Subprotocol::V5])
         }
@@ -230,14 +200,12 @@ macro_rules! options {
         /// Bytes of each output stream that may wait for its reader;
         /// [`limits::STREAM_BUFFER`](crate::limits::STREAM_BUFFER) unless set. A stream that
         /// reaches the bound holds back every other stream of the session.
-        #[must_use]
         pub fn buffer(mut self, bytes: usize) -> Self {
             self.options.buffer = bytes;
             self
         }
 
         /// How often to ask the server for signs of life, and how long to wait for them.
-        #[must_use]
         pub fn keepalive(mut self, config: KeepaliveConfig) -> Self {
             self.options.keepalive = config;
             self

@@ -6,7 +6,7 @@
 //! neither copied nor does it cost more the longer it is, except that a server unmasks it in
 //! place.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 
 use crate::Role;
 
@@ -289,7 +289,7 @@ impl Decoder {
                     None => return Ok(None),
                     Some((header, length)) => {
                         self.check(&header)?;
-                        let _ = input.split_to(length);
+                        input.advance(length);
                         *self.header.insert(header)
                     }
                 },
