@@ -204,6 +204,8 @@ impl Exec {
             },
         })
         .map_err(|error| self.wrong(error.to_string()))?;
+        // client-go's encoder ends it with a line end.
+        let request = request + "\n";
         tracing::debug!(command = %self.command.display(), interactive, "running the exec plugin");
         let mut command = tokio::process::Command::new(&self.command);
         command
