@@ -4,6 +4,7 @@
 mod attach;
 mod body;
 mod child;
+mod container;
 mod discovery;
 mod exec;
 mod over;
@@ -17,6 +18,7 @@ mod resource;
 pub use attach::{Attach, Attached};
 pub use body::{Body, Rest, Upgraded};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+pub use container::{Container, ContainerKind};
 pub use discovery::{Discovery, Known};
 pub use exec::Exec;
 pub use over::Over;

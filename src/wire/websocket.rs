@@ -192,6 +192,9 @@ pub struct Close {
 impl Close {
     /// "1000 indicates a normal closure" (section 7.4.1).
     pub const NORMAL: u16 = 1000;
+    /// "1011 indicates that a server is terminating the connection because it encountered an
+    /// unexpected condition" (section 7.4.1).
+    pub const INTERNAL: u16 = 1011;
 
     fn parse(payload: &[u8]) -> Result<Option<Self>, WebSocketError> {
         match payload {

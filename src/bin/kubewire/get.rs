@@ -9,31 +9,35 @@ use kubewire::client::{Body, Request};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Global, Outcome, print_table};
+use crate::{connection::Connection, failure::Failure, table};
 
 /// What a body may hold at most: 1 GiB.
 const MOST: usize = 1 << 30;
 
+/// Print objects, as the server formats them
+///
+/// JSON and YAML are the server's answer as it is: a list's items have no kind of their own, and
+/// managed fields are shown.
 #[derive(Args)]
-pub(super) struct Get {
-    /// A kind, plural, singular or short name, or TYPE/NAME.
+pub(crate) struct Get {
+    /// A kind, plural, singular or short name, or TYPE/NAME
     #[arg(required_unless_present = "raw")]
     resource: Option<String>,
-    /// The object's name; without one, all.
+    /// The object's name; without one, all
     name: Option<String>,
-    /// In all namespaces.
+    /// In all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// Only objects with these labels.
+    /// Only objects with these labels
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Only objects with these fields.
+    /// Only objects with these fields
     #[arg(long, value_name = "FIELDS")]
     field_selector: Option<String>,
-    /// How to print.
+    /// How to print
     #[arg(short, long, value_enum)]
     output: Option<Form>,
-    /// Print what the server answers at this path.
+    /// Print what the server answers at this path
     #[arg(long, conflicts_with_all = ["resource", "output"], value_name = "PATH")]
     raw: Option<String>,
 }
@@ -70,23 +74,29 @@ struct Row {
 }
 
 impl Get {
-    pub(super) async fn run(&self, global: &Global) -> Outcome {
-        let client = global.client()?;
+    pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
+        let client = connection.client()?;
         if let Some(path) = &self.raw {
-            let response = client
-                .send(http::Request::get(path).body(Bytes::new())?)
-                .await?;
+            let request = http::Request::get(path).body(Bytes::new());
+            let request = request.map_err(|error| Failure::local("--raw", &error))?;
+            let response = client.send(request).await?;
             let status = response.status();
+            if !status.is_success() {
+                let text = response.into_body().bytes(MOST).await?;
+                let text = String::from_utf8_lossy(&text);
+                let text = format!("the server answered {status}: {}", text.trim());
+                return Err(Failure::Message(text));
+            }
             print(response.into_body()).await?;
-            return match status.is_success() {
-                true => Ok(()),
-                false => Err(format!("the server answered {status}").into()),
-            };
+            return Ok(0);
         }
         let resource = self.resource.as_deref().unwrap_or_default();
         let (resource, name) = match (resource.split_once('/'), self.name.as_deref()) {
             (Some((resource, name)), None) => (resource, Some(name)),
-            (Some(_), Some(_)) => return Err("TYPE/NAME and a name exclude each other".into()),
+            (Some(_), Some(_)) => {
+                let problem = "TYPE/NAME and a name exclude each other";
+                return Err(Failure::Message(problem.to_owned()));
+            }
             (None, name) => (resource, name),
         };
         let known = client.find(resource).await?;
@@ -94,7 +104,9 @@ impl Get {
             "" => known.singular.clone(),
             group => format!("{}.{group}", known.singular),
         };
+        // In front of each row if they differ, in the complaint that there is none if not.
         let namespaced = known.resource.namespaced;
+        let namespace = (namespaced && !self.all_namespaces).then(|| client.namespace().to_owned());
         let mut request = client.request(known.resource);
         if !self.all_namespaces {
             request = request.namespace(client.namespace());
@@ -115,22 +127,17 @@ impl Get {
         let body = read(&request, name, accept).await?;
         match self.output {
             Some(Form::Json) => {
-                let value: Value = serde_json::from_slice(&body.bytes(MOST).await?)?;
+                let value: Value = json(&body.bytes(MOST).await?)?;
                 writeln!(io::stdout(), "{value:#}")?;
             }
             Some(Form::Yaml) => print(body).await?,
             _ => {
-                let table: Table = serde_json::from_slice(&body.bytes(MOST).await?)?;
-                self.print(
-                    table,
-                    &title,
-                    namespaced && self.all_namespaces,
-                    global,
-                    namespaced,
-                )?;
+                let table: Table = json(&body.bytes(MOST).await?)?;
+                let with_namespace = namespaced && self.all_namespaces;
+                self.print(table, &title, with_namespace, namespace.as_deref())?;
             }
         }
-        Ok(())
+        Ok(0)
     }
 
     fn print(
@@ -138,9 +145,8 @@ impl Get {
         table: Table,
         title: &str,
         with_namespace: bool,
-        global: &Global,
-        namespaced: bool,
-    ) -> Outcome {
+        namespace: Option<&str>,
+    ) -> io::Result<()> {
         let rows = table.rows.unwrap_or_default();
         let field = |row: &Row, name: &str| {
             let field = row.object["metadata"][name].as_str();
@@ -154,11 +160,8 @@ impl Get {
             return Ok(());
         }
         if rows.is_empty() {
-            let namespace = match (namespaced && !self.all_namespaces, global.config()) {
-                (true, Ok(config)) => format!(" in {} namespace", config.namespace()),
-                _ => String::new(),
-            };
-            writeln!(io::stderr(), "No resources found{namespace}.")?;
+            let place = namespace.map_or_else(String::new, |name| format!(" in {name} namespace"));
+            crate::failure::note(&format!("No resources found{place}."));
             return Ok(());
         }
         let shown = |column: &Column| column.priority == 0 || self.output == Some(Form::Wide);
@@ -190,7 +193,7 @@ impl Get {
                     .collect(),
             );
         }
-        Ok(print_table(&lines)?)
+        table::print(&lines)
     }
 }
 
@@ -201,7 +204,11 @@ async fn read(request: &Request, name: Option<&str>, accept: &str) -> kubewire::
     }
 }
 
-async fn print(mut body: Body) -> Outcome {
+fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| Failure::local("the server's answer", &error))
+}
+
+async fn print(mut body: Body) -> Result<(), Failure> {
     let mut out = io::stdout();
     while let Some(chunk) = body.chunk().await? {
         out.write_all(&chunk)?;

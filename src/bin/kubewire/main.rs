@@ -1,163 +1,104 @@
-//! The command-line tool: in flow arguments and a kubeconfig, out come what a cluster says and an
-//! exit code.
+//! The command-line tool `kubewire`: the library's verbs with kubectl's flags.
+//!
+//! In flow arguments and the standard streams; out come the remote's output and its exit code.
+//! Nothing but the remote's output goes to stdout. One file a subcommand; `connection` is what
+//! they share before the connection stands, `relay` what they share after.
 
+use std::{io::Write as _, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+mod attach;
+mod connection;
+mod exec;
+mod failure;
 mod get;
 mod proxy;
+mod relay;
+mod signals;
+mod stdio;
+mod table;
+mod target;
+mod terminal;
+mod trace;
 mod version;
 mod whoami;
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use failure::Failure;
 
-use clap::{Args, Parser, Subcommand};
-use kubewire::{Client, Config, config::KubeconfigOptions};
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
-
-/// Speaks Kubernetes' streaming protocols.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
-struct Arguments {
+#[command(
+    version,
+    about = "Kubernetes' streaming protocols on the command line",
+    max_term_width = 100
+)]
+struct Cli {
     #[command(flatten)]
-    global: Global,
+    connection: connection::Connection,
+    /// Show on stderr what happens: 0 warnings, 1 to 3 the course of things, 4 to 6 details,
+    /// 7 to 9 everything
+    #[arg(
+        short,
+        long,
+        global = true,
+        alias = "v",
+        value_name = "LEVEL",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    verbosity: u8,
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Args)]
-struct Global {
-    /// The kubeconfig file, instead of those that KUBECONFIG lists or ~/.kube/config.
-    #[arg(long, global = true, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig.
-    #[arg(long, global = true)]
-    context: Option<String>,
-    /// The cluster of the kubeconfig.
-    #[arg(long, global = true)]
-    cluster: Option<String>,
-    /// The user of the kubeconfig.
-    #[arg(long, global = true)]
-    user: Option<String>,
-    /// The namespace, instead of the context's.
-    #[arg(short, long, global = true)]
-    namespace: Option<String>,
-    /// How much to tell on standard error: 1 warnings and retries, 6 each request as a curl
-    /// command without its secrets, 9 everything.
-    #[arg(short, long, global = true, value_name = "LEVEL", default_value_t = 0,
-          value_parser = clap::value_parser!(u8).range(0..=9))]
-    v: u8,
-}
-
 #[derive(Subcommand)]
 enum Command {
-    /// Print objects.
+    Exec(exec::Exec),
+    Attach(attach::Attach),
     Get(get::Get),
-    /// Serve the API without authentication on this machine, adding the kubeconfig's.
     Proxy(proxy::Proxy),
-    /// Print the versions of this program and of the server.
     Version(version::Version),
-    /// Ask about the user.
-    Auth {
-        #[command(subcommand)]
-        command: Auth,
-    },
+    /// Ask about the user
+    #[command(subcommand)]
+    Auth(Auth),
 }
 
 #[derive(Subcommand)]
 enum Auth {
-    /// Print who the server takes this user for.
     Whoami(whoami::Whoami),
 }
 
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-impl Global {
-    fn config(&self) -> kubewire::Result<Config> {
-        let mut options = KubeconfigOptions::default();
-        options.paths.extend(self.kubeconfig.clone());
-        options.context.clone_from(&self.context);
-        options.cluster.clone_from(&self.cluster);
-        options.user.clone_from(&self.user);
-        let chosen = [&self.context, &self.cluster, &self.user];
-        let config = match self.kubeconfig.is_none() && chosen.iter().all(|c| c.is_none()) {
-            true => Config::from_env()?,
-            false => Config::from_kubeconfig(&options)?,
-        };
-        Ok(match &self.namespace {
-            Some(namespace) => config.with_namespace(namespace.as_str()),
-            None => config,
-        })
-    }
-
-    fn client(&self) -> kubewire::Result<Client> {
-        Client::new(&self.config()?)
-    }
-
-    fn trace(&self) {
-        let level = match self.v {
-            0 => LevelFilter::ERROR,
-            1..=3 => LevelFilter::WARN,
-            4..=5 => LevelFilter::INFO,
-            6..=8 => LevelFilter::DEBUG,
-            _ => LevelFilter::TRACE,
-        };
-        // Other crates stay silent: theirs is not the promise that no secret is printed.
-        let own = Targets::new().with_target("kubewire", level.max(LevelFilter::WARN));
-        let layer = tracing_subscriber::fmt::layer()
-            .with_writer(io::stderr)
-            .with_target(false);
-        tracing_subscriber::registry().with(own).with(layer).init();
-    }
-}
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    arguments.global.trace();
-    let global = &arguments.global;
-    let outcome = match &arguments.command {
-        Command::Get(get) => get.run(global).await,
-        Command::Proxy(proxy) => proxy.run(global).await,
-        Command::Version(version) => version.run(global).await,
-        Command::Auth {
-            command: Auth::Whoami(whoami),
-        } => whoami.run(global).await,
+fn main() -> ExitCode {
+    let code = match Cli::try_parse() {
+        Ok(cli) => match start(cli) {
+            Ok(code) => code,
+            Err(failure) => failure.report(),
+        },
+        Err(error) => failure::usage(&error),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        // A reader that has had enough, such as head.
-        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "kubewire: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    terminal::restore();
+    let _ = std::io::stderr().flush();
+    // Not a return: a thread may be waiting for input that never comes.
+    std::process::exit(code.into())
 }
 
-fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// Rows under headings, as kubectl lays them out: three spaces between columns.
-fn print_table(rows: &[Vec<String>]) -> io::Result<()> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..columns).map(width).collect();
-    let mut out = io::stdout().lock();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:<width$}   "));
+fn start(cli: Cli) -> Result<u8, Failure> {
+    trace::start(cli.verbosity);
+    terminal::restore_on_panic();
+    // One thread does: the verbs have no task on the data path, and the standard streams have
+    // threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local("the runtime cannot be started", &error))?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Exec(exec) => exec.run(&cli.connection).await,
+            Command::Attach(attach) => attach.run(&cli.connection).await,
+            Command::Get(get) => get.run(&cli.connection).await,
+            Command::Proxy(proxy) => proxy.run(&cli.connection).await,
+            Command::Version(version) => version.run(&cli.connection).await,
+            Command::Auth(Auth::Whoami(whoami)) => whoami.run(&cli.connection).await,
         }
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
+    })
 }

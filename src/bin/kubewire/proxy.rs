@@ -28,43 +28,51 @@ use kubewire::{
 use regex::RegexSet;
 use tokio::net::TcpListener;
 
-use crate::{Global, Outcome};
+use crate::{
+    connection::Connection,
+    failure::{Failure, note},
+};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Bytes of a request's body that are passed on: 64 MiB.
 const MOST: usize = 64 << 20;
 
+/// Serve the API on this machine, adding the credentials of the kubeconfig
+///
+/// Whoever can connect to it acts as this user. The filters and their defaults are kubectl's.
 #[derive(Args)]
-pub(super) struct Proxy {
-    /// The port to listen on; 0 for any.
+pub(crate) struct Proxy {
+    /// The port to listen on; 0 for any
     #[arg(short, long, default_value_t = 8001)]
     port: u16,
-    /// The address to listen on.
+    /// The address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     address: IpAddr,
-    /// The path under which the API is served.
+    /// The path under which the API is served
     #[arg(long, default_value = "/", value_name = "PATH")]
     api_prefix: String,
-    /// Hosts that a request may name, as regular expressions.
+    /// Hosts that a request may name, as regular expressions
     #[arg(
         long,
         value_delimiter = ',',
         default_value = r"^localhost$,^127\.0\.0\.1$,^\[::1\]$"
     )]
     accept_hosts: Vec<String>,
-    /// Paths that are passed on, as regular expressions.
+    /// Paths that are passed on, as regular expressions
     #[arg(long, value_delimiter = ',', default_value = "^.*")]
     accept_paths: Vec<String>,
-    /// Paths that are refused, as regular expressions.
+    /// Paths that are refused, as regular expressions
     #[arg(
         long,
         value_delimiter = ',',
         default_value = "^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach"
     )]
     reject_paths: Vec<String>,
-    /// Methods that are refused, as regular expressions.
+    /// Methods that are refused, as regular expressions
     #[arg(long, value_delimiter = ',', default_value = "^$")]
     reject_methods: Vec<String>,
-    /// Pass everything on: any page in a browser here can then use the cluster.
+    /// Pass everything on: any page in a browser here can then use the cluster
     #[arg(long)]
     disable_filter: bool,
 }
@@ -85,24 +93,21 @@ struct Filter {
 type Answer = Either<Body, Full<Bytes>>;
 
 impl Proxy {
-    pub(super) async fn run(&self, global: &Global) -> Outcome {
+    pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let filter = match self.disable_filter {
             true => {
-                writeln!(
-                    io::stderr(),
-                    "Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious"
-                )?;
+                note(
+                    "the filter is off: any page in a browser on this machine can use the cluster",
+                );
                 None
             }
-            false => Some(Filter {
-                hosts: RegexSet::new(&self.accept_hosts)?,
-                paths: RegexSet::new(&self.accept_paths)?,
-                rejected_paths: RegexSet::new(&self.reject_paths)?,
-                rejected_methods: RegexSet::new(&self.reject_methods)?,
-            }),
+            false => Some(self.filter().map_err(|error| {
+                let problem = error.to_string();
+                Failure::Message(problem.split_whitespace().collect::<Vec<_>>().join(" "))
+            })?),
         };
         let server = Arc::new(Server {
-            client: global.client()?,
+            client: connection.client()?,
             prefix: format!("/{}", self.api_prefix.trim_matches('/')),
             filter,
         });
@@ -116,7 +121,10 @@ impl Proxy {
         loop {
             let (tcp, _) = tokio::select! {
                 accepted = listener.accept() => accepted?,
-                stop = tokio::signal::ctrl_c() => return Ok(stop?),
+                stop = tokio::signal::ctrl_c() => {
+                    stop?;
+                    return Ok(0);
+                }
             };
             tcp.set_nodelay(true)?;
             let server = Arc::clone(&server);
@@ -133,6 +141,17 @@ impl Proxy {
                 }
             });
         }
+    }
+}
+
+impl Proxy {
+    fn filter(&self) -> Result<Filter, regex::Error> {
+        Ok(Filter {
+            hosts: RegexSet::new(&self.accept_hosts)?,
+            paths: RegexSet::new(&self.accept_paths)?,
+            rejected_paths: RegexSet::new(&self.reject_paths)?,
+            rejected_methods: RegexSet::new(&self.reject_methods)?,
+        })
     }
 }
 

@@ -4,19 +4,24 @@ use clap::Args;
 use kubewire::client::Resource;
 use serde_json::{Value, json};
 
-use crate::{Global, Outcome, print_table};
+use crate::{connection::Connection, failure::Failure, table};
 
+/// Print who the server takes this user for
 #[derive(Args)]
-pub(super) struct Whoami {}
+pub(crate) struct Whoami {}
 
 impl Whoami {
-    pub(super) async fn run(&self, global: &Global) -> Outcome {
+    pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let reviews = Resource::cluster("authentication.k8s.io", "v1", "selfsubjectreviews");
         let review = json!({
             "apiVersion": reviews.api_version(),
             "kind": "SelfSubjectReview",
         });
-        let review: Value = global.client()?.request(reviews).create(&review).await?;
+        let review: Value = connection
+            .client()?
+            .request(reviews)
+            .create(&review)
+            .await?;
         let user = &review["status"]["userInfo"];
         let mut rows = vec![["ATTRIBUTE", "VALUE"].map(str::to_owned).to_vec()];
         let mut add = |name: &str, value: String| {
@@ -38,6 +43,7 @@ impl Whoami {
         for (key, values) in user["extra"].as_object().into_iter().flatten() {
             add(&format!("Extra: {key}"), list(values));
         }
-        Ok(print_table(&rows)?)
+        table::print(&rows)?;
+        Ok(0)
     }
 }
