@@ -148,11 +148,10 @@ async fn a_safe_request_survives_a_lost_connection_once() {
     let client = client(listener.local_addr().unwrap());
     let server = tokio::spawn(async move {
         let mut accepted = 0;
-        while let Ok((tcp, _)) = listener.accept().await {
+        while let Ok((mut tcp, _)) = listener.accept().await {
             accepted += 1;
             let mut head = [0; 1024];
-            tcp.readable().await.unwrap();
-            let _ = tcp.try_read(&mut head);
+            let _ = tokio::io::AsyncReadExt::read(&mut tcp, &mut head).await;
             drop(tcp);
             if accepted == 3 {
                 break;
@@ -185,14 +184,13 @@ async fn a_silent_server_meets_the_deadline() {
 
 #[tokio::test]
 async fn what_is_not_http_is_the_peers_fault_and_no_connection_the_networks() {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move {
         let (mut tcp, _) = listener.accept().await.unwrap();
         let mut head = [0; 1024];
-        tcp.readable().await.unwrap();
-        let _ = tcp.try_read(&mut head);
+        let _ = tcp.read(&mut head).await.unwrap();
         tcp.write_all(b"SSH-2.0-OpenSSH\r\n\r\n").await.unwrap();
     });
     let error = send(&client(address), Method::POST).await.unwrap_err();
