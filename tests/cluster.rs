@@ -34,7 +34,7 @@ use std::{
 
 use kubewire::{
     Client, Config, Error, Result,
-    client::{Attached, Child, Pod, Stdio},
+    client::{Attached, Child, Pod},
     config::KubeconfigOptions,
     error::{Hint, NetworkError},
     session::Subprotocol::{self, V1, V1Base64, V4, V4Base64, V5},
@@ -167,38 +167,11 @@ impl Through {
     }
 }
 
-const fn stdio(piped: bool) -> Stdio {
-    match piped {
-        true => Stdio::piped(),
-        false => Stdio::null(),
-    }
-}
-
-macro_rules! choose {
-    ($builder:expr, $request:expr) => {{
-        let mut builder = $builder
-            .stdin(stdio($request.stdin))
-            .stdout(stdio($request.stdout))
-            .stderr(stdio($request.stderr))
-            .subprotocols([$request.protocol])
-            .keepalive($request.keepalive);
-        if let Some(size) = $request.tty {
-            builder = builder.tty(size);
-        }
-        if let Some(bytes) = $request.buffer {
-            builder = builder.buffer(bytes);
-        }
-        builder
-    }};
-}
-
 impl Target for Through {
     type Process = String;
 
     async fn exec(&self, request: &Request) -> Result<Child> {
-        choose!(self.0.exec(&request.command), request)
-            .spawn()
-            .await
+        scenarios::exec(&self.0, request).spawn().await
     }
 
     async fn start(&self, request: &Request) -> String {
@@ -207,7 +180,7 @@ impl Target for Through {
 
     async fn attach(&self, process: &String, request: &Request) -> Result<Attached> {
         let client = Client::from_env().await?;
-        choose!(client.pod(NAMESPACE, process).attach(), request)
+        scenarios::attach_to(&client.pod(NAMESPACE, process), request)
             .spawn()
             .await
     }
@@ -250,6 +223,7 @@ tests! {
     unread_stderr(): V5, V4;
     sleepy_reader(Duration::from_secs(65)): V5;
     quiet_process(): V5, V4;
+    blocked_stdin(): V5, V4;
     dropped(): V5, V4;
 }
 

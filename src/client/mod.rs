@@ -73,7 +73,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CallerError::Config`](crate::error::CallerError::Config), which names what was tried.
+    /// [`CallerError::Config`], which names what was tried.
     pub async fn from_env() -> Result<Self> {
         Self::new(&Config::from_env()?)
     }
@@ -83,7 +83,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CallerError::Config`](crate::error::CallerError::Config) if it is not an `http` or
+    /// [`CallerError::Config`] if it is not an `http` or
     /// `https` URL.
     pub fn from_url(url: &str) -> Result<Self> {
         Self::new(&Config::new(url)?)
@@ -93,7 +93,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CallerError::Config`](crate::error::CallerError::Config) if a certificate or key in it
+    /// [`CallerError::Config`] if a certificate or key in it
     /// cannot be read or used.
     pub fn new(config: &Config) -> Result<Self> {
         let connector = Connector::new(config)?;
@@ -182,7 +182,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of [`Exec::spawn`]; [`CallerError::Request`](crate::error::CallerError::Request) for
+    /// Those of [`Exec::spawn`]; [`CallerError::Request`] for
     /// a path that does not begin with a slash, or if `protocols` is empty:
     /// [`Subprotocol::Unnamed`] alone offers none.
     pub async fn websocket(

@@ -1,12 +1,11 @@
 //! What exec and attach have in common: in flow the builder's choices, out comes an open session.
 
-use std::time::Instant;
-
 use super::Pod;
 use crate::{
     Result, Role, limits,
     session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
     transport::{
+        now,
         remote_command::{self, Control},
         websocket::WebSocket,
     },
@@ -144,13 +143,7 @@ impl Options {
         protocol: Subprotocol,
         streams: Streams,
     ) -> Control {
-        let session = RemoteCommand::new(
-            Role::Client,
-            protocol,
-            streams,
-            self.keepalive,
-            Instant::now(),
-        );
+        let session = RemoteCommand::new(Role::Client, protocol, streams, self.keepalive, now());
         remote_command::spawn(session, socket, self.buffer, &self.reads())
     }
 }

@@ -21,7 +21,7 @@
 //!         if let Some(mut stdout) = process.stdout.take() {
 //!             stdout.write_all(b"hello\n").await?;
 //!         }
-//!         process.exit(&Status::success()).await?;
+//!         process.exit(Status::success()).await?;
 //!         Ok::<_, std::io::Error>(())
 //!     });
 //!     response

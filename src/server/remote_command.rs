@@ -6,7 +6,6 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -28,8 +27,9 @@ use crate::{
     limits,
     session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
     transport::{
+        AnyWebSocket, now,
         remote_command::{self, Control, Input, Output as Writer},
-        websocket::Socket,
+        websocket::{Socket, WebSocket},
     },
     wire::{channel::Channel, resize::TerminalSize, status::Status},
 };
@@ -154,12 +154,13 @@ impl RemoteCommandRequest {
                 NetworkError::Lost(std::sync::Arc::new(io::Error::other(error)))
             })?;
             let socket = Socket::new(TokioIo::new(upgraded), Role::Server, BytesMut::new());
-            let now = Instant::now();
-            let session = RemoteCommand::new(Role::Server, protocol, streams, keepalive, now);
-            let reads = streams.stdin.then_some(Channel::Stdin);
-            let control =
-                remote_command::spawn(session, Box::new(socket), buffer, reads.as_slice());
-            Ok(Process::new(control, streams))
+            Ok(Process::new(
+                Box::new(socket),
+                protocol,
+                streams,
+                buffer,
+                keepalive,
+            ))
         };
         Ok((response, opening))
     }
@@ -181,7 +182,17 @@ pub struct Process {
 }
 
 impl Process {
-    fn new(control: Control, streams: Streams) -> Self {
+    fn new(
+        socket: Box<dyn WebSocket>,
+        protocol: Subprotocol,
+        streams: Streams,
+        buffer: usize,
+        keepalive: KeepaliveConfig,
+    ) -> Self {
+        let now = now();
+        let session = RemoteCommand::new(Role::Server, protocol, streams, keepalive, now);
+        let reads = streams.stdin.then_some(Channel::Stdin);
+        let control = remote_command::spawn(session, socket, buffer, reads.as_slice());
         let output = |channel| Output(control.output(channel));
         Self {
             stdin: streams.stdin.then(|| Stdin(control.input(Channel::Stdin))),
@@ -189,6 +200,26 @@ impl Process {
             stderr: streams.stderr.then(|| output(Channel::Stderr)),
             control,
         }
+    }
+
+    /// The server's end over a WebSocket that someone else accepted, where `protocol` was agreed on
+    /// and the request asked for `streams`.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn over(
+        websocket: impl Into<AnyWebSocket>,
+        protocol: Subprotocol,
+        streams: Streams,
+    ) -> Self {
+        Self::new(
+            websocket.into().into_inner(),
+            protocol,
+            streams,
+            limits::STREAM_BUFFER,
+            KeepaliveConfig::default(),
+        )
     }
 
     /// The subprotocol that was agreed on.
@@ -241,13 +272,13 @@ impl Process {
     ///
     /// [`CallerError::Ended`](crate::error::CallerError::Ended) if the client has left before, or
     /// the error with which the connection was lost.
-    pub async fn exit(self, status: &Status) -> Result<()> {
+    pub async fn exit(self, status: Status) -> Result<()> {
         let Self { control, stdin, .. } = self;
         // Bytes left unread when a socket closes reset the connection, and the reset can destroy
         // output that is on its way (RFC 1122, section 4.2.2.13): input is read to its end.
         drop(stdin);
         control.discard(Channel::Stdin);
-        control.exit(status)?;
+        control.exit(&status)?;
         std::future::poll_fn(|cx| control.poll_ended(cx)).await
     }
 }

@@ -100,10 +100,16 @@ impl Keepalive {
         }
     }
 
-    /// Input was sent that the peer may take long to read.
+    /// A message was sent that the peer reads at once: a size, the end of input.
     #[inline]
     pub fn outbound(&mut self, now: Instant) {
         self.last_message = now;
+    }
+
+    /// Input was sent that the peer may take long to read.
+    #[inline]
+    pub fn input(&mut self, now: Instant) {
+        self.outbound(now);
         self.doubt = Some(self.pings);
     }
 
@@ -211,11 +217,11 @@ mod tests {
     fn no_deadline_runs_while_input_may_be_unread() {
         let start = Instant::now();
         let mut alive = Keepalive::new(config(), start);
-        alive.outbound(start);
+        alive.input(start);
         let (pings, verdict) = run(&mut alive, start, 1000 * SECOND);
         assert_eq!((pings.len(), verdict), (50, None));
         // The answer to a ping that was sent before the input proves nothing,
-        alive.outbound(start + 1000 * SECOND);
+        alive.input(start + 1000 * SECOND);
         alive.pong(start + 1001 * SECOND, &50u64.to_be_bytes());
         assert_eq!(run(&mut alive, start, 1500 * SECOND).1, None);
         // that to a later one does.

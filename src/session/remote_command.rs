@@ -166,7 +166,7 @@ impl RemoteCommand {
             return Err(CallerError::Ended);
         }
         if !payload.is_empty() {
-            self.keepalive.outbound(now);
+            self.keepalive.input(now);
             self.send(channel, payload);
         }
         Ok(())
@@ -287,7 +287,7 @@ impl RemoteCommand {
                 }
             }
             (Role::Client, Frame::Data(Channel::Error, bytes)) => {
-                self.handle_status(now, &bytes)?
+                self.handle_status(now, &bytes)?;
             }
             (Role::Client, Frame::Close(channel @ (Channel::Stdout | Channel::Stderr))) => {
                 self.events.push_back(Event::Finished(channel));

@@ -40,7 +40,7 @@ async fn run(mut session: server::Process, container: &Container, attachment: Op
     let Some(Attachment { stdin, mut output }) = attachment else {
         let message = format!("container not found ({:?})", container.name());
         let status = internal_error(session.protocol(), &message);
-        return finish(session, &status).await;
+        return finish(session, status).await;
     };
     let (client_stdin, mut stdout, mut stderr) = (
         session.stdin.take(),
@@ -91,6 +91,6 @@ async fn run(mut session: server::Process, container: &Container, attachment: Op
     // There is no exit code: the server does not send one
     // (`k8s.io/cri-streaming/pkg/streaming/remotecommand/attach.go`).
     if ended {
-        finish(session, &Status::success()).await;
+        finish(session, Status::success()).await;
     }
 }

@@ -56,7 +56,7 @@ async fn run(
     let (streams, protocol) = (session.streams(), session.protocol());
     if !container.is_running() {
         let message = format!("container not found ({:?})", container.name());
-        return finish(session, &internal_error(protocol, &message)).await;
+        return finish(session, internal_error(protocol, &message)).await;
     }
     let size = match streams.tty {
         true => tokio::time::timeout(FIRST_SIZE, session.resized()).await,
@@ -66,7 +66,7 @@ async fn run(
         Ok(process) => play(session, process, command).await,
         Err(error) => {
             let message = cannot_start(command, &error);
-            finish(session, &internal_error(protocol, &message)).await;
+            finish(session, internal_error(protocol, &message)).await;
         }
     }
 }
@@ -113,11 +113,11 @@ async fn play(mut session: server::Process, process: Process, command: &[String]
         Ok(code) => exit_status(session.protocol(), command, code),
         Err(error) => internal_error(session.protocol(), &error.to_string()),
     };
-    finish(session, &status).await;
+    finish(session, status).await;
 }
 
 /// Ends the session. That its client has left meanwhile is no matter here.
-pub(super) async fn finish(session: server::Process, status: &Status) {
+pub(super) async fn finish(session: server::Process, status: Status) {
     if let Err(error) = session.exit(status).await {
         tracing::debug!(%error, "a client of the test server left before the end");
     }

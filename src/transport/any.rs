@@ -19,8 +19,8 @@ use crate::{
     session::{Close, Message},
 };
 
-/// A WebSocket whose handshake is over, whoever did it: the start of
-/// [`Child::over`](crate::client::Child::over).
+/// A WebSocket whose handshake is over, whoever did it: the start of `client::Child::over` and
+/// `server::Process::over`.
 ///
 /// A byte stream is the fastest: [`from_io`](Self::from_io) reads it the way this crate reads its
 /// own connections, without copying payloads. Where another library holds the connection, use
@@ -43,9 +43,9 @@ impl AnyWebSocket {
     /// A WebSocket of any library, with two functions that translate its messages.
     ///
     /// `incoming` gives `None` for what has no counterpart here, and that is skipped. `outgoing`
-    /// gives `None` for what must not be sent: where the library answers pings and close frames
-    /// by itself, return it for [`Message::Pong`] and, if a second one is an error there, for
-    /// [`Message::Close`]. Whole messages must come in, and none may be fragmented on its way out:
+    /// gives `None` for what must not be sent: where the library answers pings by itself, for
+    /// [`Message::Pong`]. A close frame is only sent to begin the end; the answer to the peer's is
+    /// left to the library, whose sink is closed afterwards. Whole messages must come in, and none may be fragmented on its way out:
     /// Kubernetes' servers take a fragment for a message (`golang.org/x/net/websocket/hybi.go`).
     ///
     /// An error of the library becomes [`NetworkError::Lost`], and the end of its stream the end
@@ -75,8 +75,7 @@ impl fmt::Debug for AnyWebSocket {
     }
 }
 
-/// What is left in the stream's own buffers is read too. Its answers to pings are its own: a pong
-/// of the session only replaces one that has not been sent yet.
+/// What is left in the stream's own buffers is read too. The answers to pings are its own.
 impl<S> From<WebSocketStream<S>> for AnyWebSocket
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -114,8 +113,8 @@ fn to_tungstenite(message: Message) -> Option<tungstenite::Message> {
         Message::Text(bytes) => Theirs::Text(Utf8Bytes::try_from(bytes).ok()?),
         Message::Binary(bytes) => Theirs::Binary(bytes),
         Message::Ping(bytes) => Theirs::Ping(bytes),
-        // It replaces the automatic one (`WebSocketContext::write`).
-        Message::Pong(bytes) => Theirs::Pong(bytes),
+        // It has sent, or will send, one of its own.
+        Message::Pong(_) => return None,
         Message::Close(close) => Theirs::Close(close.map(|close| CloseFrame {
             code: close.code.into(),
             reason: close.reason.into(),

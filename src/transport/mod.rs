@@ -1,6 +1,5 @@
 //! Events to sockets and back: the only tasks, clocks and sockets of this crate.
 
-#[cfg(feature = "client")]
 mod any;
 #[cfg(feature = "client")]
 pub mod connect;
@@ -20,8 +19,11 @@ mod tls;
 mod tunnel;
 #[cfg(feature = "client")]
 pub(crate) mod upgrade;
-#[cfg_attr(not(feature = "client"), allow(dead_code))]
 pub(crate) mod websocket;
 
-#[cfg(feature = "client")]
+/// The time, by the clock that the timers follow: tests that pause tokio's pause the sessions too.
+pub(crate) fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 pub use any::AnyWebSocket;

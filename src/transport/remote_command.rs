@@ -18,6 +18,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
+    now,
     shared::{Endpoint, Shared, Slot, Waiting},
     websocket::WebSocket,
 };
@@ -182,6 +183,10 @@ impl Endpoint for Remote {
     fn is_ended(&self) -> bool {
         self.session.is_ended()
     }
+
+    fn is_complete(&self) -> bool {
+        self.status.is_some()
+    }
 }
 
 type SharedRemote = Arc<Shared<Remote>>;
@@ -266,7 +271,7 @@ impl Control {
         cx: &mut Context<'_>,
         unread: &[Channel],
     ) -> Poll<Result<Status, Error>> {
-        self.shared().poll_take(cx, STATUS_SLOT, |remote| {
+        let polled = self.shared().poll_take(cx, STATUS_SLOT, |remote| {
             if let Some(status) = &remote.status {
                 return Some(Ok(status.clone()));
             }
@@ -283,7 +288,11 @@ impl Control {
                 bytes: remote.bound,
             }
             .into()))
-        })
+        });
+        if matches!(polled, Poll::Ready(Ok(_))) {
+            self.shared().see_off();
+        }
+        polled
     }
 
     /// Waits for the end of the session.
@@ -312,14 +321,14 @@ impl Control {
 
     pub(crate) fn resize(&self, size: TerminalSize) -> Result<(), Error> {
         let mut state = self.shared().lock();
-        state.endpoint.session.resize(Instant::now(), size)?;
+        state.endpoint.session.resize(now(), size)?;
         self.shared().push(&mut state);
         Ok(())
     }
 
     pub(crate) fn exit(&self, status: &Status) -> Result<(), Error> {
         let mut state = self.shared().lock();
-        state.endpoint.session.exit(Instant::now(), status)?;
+        state.endpoint.session.exit(now(), status)?;
         self.shared().push(&mut state);
         Ok(())
     }
@@ -464,7 +473,10 @@ impl Output {
     pub(crate) fn send(&self, mut bytes: Bytes) -> Result<(), Error> {
         let shared = self.control.shared();
         let mut state = shared.lock();
-        let now = Instant::now();
+        if state.is_deaf() {
+            return Err(CallerError::Ended.into());
+        }
+        let now = now();
         while !bytes.is_empty() {
             let part = bytes.split_to(bytes.len().min(limits::INPUT_MESSAGE));
             state.endpoint.session.write(now, self.channel, part)?;
@@ -480,12 +492,12 @@ impl Output {
     ) -> Poll<Result<usize, Error>> {
         let shared = self.control.shared();
         let mut state = ready!(shared.poll_room(cx, self.slot()));
+        if state.is_deaf() {
+            return Poll::Ready(Err(CallerError::Ended.into()));
+        }
         let part = &bytes[..bytes.len().min(limits::INPUT_MESSAGE)];
         let payload = Bytes::copy_from_slice(part);
-        state
-            .endpoint
-            .session
-            .write(Instant::now(), self.channel, payload)?;
+        state.endpoint.session.write(now(), self.channel, payload)?;
         shared.push(&mut state);
         Poll::Ready(Ok(part.len()))
     }
@@ -505,7 +517,7 @@ impl Output {
     pub(crate) fn finish(&self) -> Result<(), Error> {
         let shared = self.control.shared();
         let mut state = shared.lock();
-        state.endpoint.session.finish(Instant::now())?;
+        state.endpoint.session.finish(now())?;
         shared.push(&mut state);
         Ok(())
     }

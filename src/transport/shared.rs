@@ -32,7 +32,7 @@ use std::{
 
 use tokio::time::Sleep;
 
-use super::websocket::WebSocket;
+use super::{now, websocket::WebSocket};
 use crate::{error::Error, limits, session::Session};
 
 /// A session together with the queues between it and its handles.
@@ -48,6 +48,10 @@ pub(crate) trait Endpoint: Session + Send + 'static {
 
     /// Whether no event will follow.
     fn is_ended(&self) -> bool;
+
+    /// Whether all that its owner waits for has come, so that perhaps nobody will poll again, and
+    /// only the end of the connection is outstanding.
+    fn is_complete(&self) -> bool;
 }
 
 /// A handle's place among those that wait.
@@ -229,6 +233,8 @@ pub(crate) struct State<E> {
     /// Whether the socket takes no more: what is queued is dropped, what arrives still counts.
     deaf: bool,
     held: bool,
+    /// Whether the keeper has been told that the session is over.
+    over: bool,
     /// Whether anything has been driven since the keeper last looked.
     active: bool,
 }
@@ -249,6 +255,13 @@ impl<E> std::fmt::Debug for Shared<E> {
     }
 }
 
+impl<E> State<E> {
+    /// Whether nothing that is sent goes anywhere any more.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf || self.socket.is_none()
+    }
+}
+
 impl<E: Endpoint> Shared<E> {
     /// Shares a session over its socket, and starts its keeper on the current tokio runtime.
     pub(crate) fn spawn(endpoint: E, socket: Box<dyn WebSocket>) -> Arc<Self> {
@@ -262,6 +275,7 @@ impl<E: Endpoint> Shared<E> {
                 socket: Some(socket),
                 deaf: false,
                 held: false,
+                over: false,
                 active: false,
             }),
             read_waker: readable.clone().into(),
@@ -290,8 +304,8 @@ impl<E: Endpoint> Shared<E> {
     ) -> Poll<T> {
         let mut state = self.lock();
         let mut taken = take(&mut state.endpoint);
-        if taken.is_some() && !state.held {
-            return Poll::Ready(taken.expect("just checked"));
+        if let Some(taken) = taken.take_if(|_| !state.held) {
+            return Poll::Ready(taken);
         }
         let driven = self.drive(&mut state, |endpoint| {
             taken.is_some() || {
@@ -330,7 +344,7 @@ impl<E: Endpoint> Shared<E> {
     fn drive(&self, state: &mut State<E>, mut satisfied: impl FnMut(&mut E) -> bool) -> Driven {
         state.active = true;
         self.flush(state);
-        let now = Instant::now();
+        let now = now();
         let mut cx = Context::from_waker(&self.read_waker);
         self.readable.rest();
         let driven = loop {
@@ -379,8 +393,10 @@ impl<E: Endpoint> Shared<E> {
             self.flush(state);
         }
         if driven == Driven::Ended {
-            // The keeper sees the socket off.
-            self.keeper.call();
+            if !std::mem::replace(&mut state.over, true) {
+                // The keeper sees the socket off.
+                self.keeper.call();
+            }
             satisfied(&mut state.endpoint);
         } else if driven == Driven::Full && satisfied(&mut state.endpoint) {
             return Driven::Satisfied;
@@ -400,6 +416,7 @@ impl<E: Endpoint> Shared<E> {
             endpoint,
             socket: Some(socket),
             deaf,
+            writing,
             ..
         } = &mut *state
         else {
@@ -423,9 +440,12 @@ impl<E: Endpoint> Shared<E> {
                 Poll::Ready(Ok(())) if endpoint.queued() == 0 => return true,
                 Poll::Ready(Ok(())) => {}
                 // What has arrived may still say why: the Status is read before the loss counts.
-                Poll::Ready(Err(_)) => *deaf = true,
+                Poll::Ready(Err(_)) => {
+                    *deaf = true;
+                    self.keeper.call();
+                }
                 Poll::Pending => {
-                    self.writable.arm(None, true);
+                    self.writable.arm(writing.any(), true);
                     return false;
                 }
             }
@@ -485,6 +505,11 @@ impl<E: Endpoint> Shared<E> {
         self.keeper.call();
     }
 
+    /// Leaves the end of a complete session to the keeper.
+    pub(crate) fn see_off(&self) {
+        self.keeper.call();
+    }
+
     /// Forgets a handle that is gone.
     pub(crate) fn leave(&self, slot: Slot) {
         let mut state = self.lock();
@@ -522,22 +547,32 @@ impl<E: Endpoint> Keeper<E> {
     fn work(&mut self, timer: bool, called: bool) -> Poll<()> {
         let shared = self.shared.clone();
         let state = &mut *shared.lock();
-        let now = Instant::now();
+        // A timer that has fired was due, even if the clock is a fraction of a millisecond behind.
+        let now = match timer {
+            true => now().max(self.sleep.deadline().into_std()),
+            false => now(),
+        };
         // Nobody may have looked at the socket for long: what has arrived counts before any
         // deadline does.
         if timer || called || !shared.readable.is_armed() {
-            if timer && !std::mem::replace(&mut state.active, false) {
-                if let Some(socket) = &mut state.socket {
-                    socket.shrink();
-                }
+            if timer
+                && !std::mem::replace(&mut state.active, false)
+                && let Some(socket) = &mut state.socket
+            {
+                socket.shrink();
             }
             let active = state.active;
             let driven = shared.drive(state, |_| false);
             state.active = active;
-            if let (Driven::Empty, Some(other)) = (driven, state.waiting.any()) {
-                shared
-                    .readable
-                    .arm(Some(other), state.waiting.others(other));
+            match (driven, state.waiting.any()) {
+                (Driven::Empty, Some(other)) => {
+                    let crowd = state.waiting.others(other);
+                    shared.readable.arm(Some(other), crowd);
+                }
+                (Driven::Empty, None) if state.endpoint.is_complete() => {
+                    shared.readable.arm(None, true);
+                }
+                _ => {}
             }
         }
         if timer {
@@ -601,7 +636,7 @@ impl<E: Endpoint> Future for Keeper<E> {
             if this.work(timer, called).is_ready() {
                 return Poll::Ready(());
             }
-            let now = Instant::now();
+            let now = now();
             let next = this.shared.lock().endpoint.poll_timeout();
             let next = next.into_iter().chain(this.give_up).min();
             let next = next.unwrap_or(now + limits::PING_INTERVAL);

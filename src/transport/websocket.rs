@@ -20,7 +20,7 @@ use crate::{
     Role,
     error::{Error, NetworkError, PeerError},
     limits,
-    session::{Message, Transmit},
+    session::{Message, Opcode, Transmit},
     wire::websocket::{Decoder, FrameHeader, apply_mask},
 };
 
@@ -229,7 +229,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket for Socket<S> {
 /// A WebSocket of another library, turned into ours a message at a time.
 ///
 /// `T` is its stream and sink. The functions translate; what the other side has no word for is
-/// skipped (`None`).
+/// skipped (`None`). The answer to a close frame is the library's: all of them either give it
+/// themselves, and take ours for an error, or give it when they are closed.
 pub(crate) struct Foreign<T, M, E> {
     inner: T,
     incoming: fn(M) -> Option<Message>,
@@ -239,6 +240,8 @@ pub(crate) struct Foreign<T, M, E> {
     output: VecDeque<M>,
     pending: usize,
     unflushed: bool,
+    /// Whether the peer's close frame has arrived.
+    closed: bool,
 }
 
 impl<T, M, E> Foreign<T, M, E> {
@@ -257,6 +260,7 @@ impl<T, M, E> Foreign<T, M, E> {
             output: VecDeque::new(),
             pending: 0,
             unflushed: false,
+            closed: false,
         }
     }
 }
@@ -274,7 +278,9 @@ where
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
         match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
             Some(Ok(message)) => {
-                self.ready.extend((self.incoming)(message));
+                let message = (self.incoming)(message);
+                self.closed |= matches!(message, Some(Message::Close(_)));
+                self.ready.extend(message);
                 Poll::Ready(Ok(true))
             }
             Some(Err(error)) => Poll::Ready(Err((self.failure)(error))),
@@ -283,9 +289,17 @@ where
     }
 
     fn send(&mut self, transmit: Transmit) {
-        if let Some(message) = (self.outgoing)(transmit.to_message()) {
-            self.pending += transmit.len();
-            self.output.push_back(message);
+        let message = match transmit.opcode {
+            Opcode::Close if self.closed => None,
+            _ => (self.outgoing)(transmit.to_message()),
+        };
+        match message {
+            Some(message) => {
+                self.pending += transmit.len();
+                self.output.push_back(message);
+            }
+            // What the library says instead may still be in its buffer.
+            None => self.unflushed = true,
         }
     }
 

@@ -34,6 +34,9 @@ for n in 1 2 3 4 5 6 7 8 9 10; do [ -z "$(inside)" ] && break; sleep 0.2; done
 kill -KILL $daemon 2>/dev/null
 for p in $(shims); do kill -KILL $p 2>/dev/null; done
 sleep 0.2
+for a in "$dir"/state/io.containerd.runtime.v2.task/k8s.io/*/address; do
+  [ -f "$a" ] && s=$(cat "$a") && rm -f "${s#unix://}"
+done
 awk -v dir="$dir/" 'index($2, dir) == 1 { print $2 }' /proc/mounts | sort -r | while read -r m; do umount -l "$m"; done
 for c in /sys/fs/cgroup /sys/fs/cgroup/*; do
   [ -d "$c/$group" ] && find "$c/$group" -depth -type d -exec rmdir {} + 2>/dev/null

@@ -201,6 +201,7 @@ tests! {
     unread_stderr(): V4 via Client, V4 via Tungstenite;
     sleepy_reader(Duration::from_secs(5)): V4 via Client, V4 via Tungstenite;
     quiet_process(): V4 via Client, V4 via Tungstenite, V4 via Messages;
+    blocked_stdin(): V4 via Client, V4 via Tungstenite;
     dropped(): V4 via Client, V4 via Tungstenite;
 }
 

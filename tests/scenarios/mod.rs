@@ -8,7 +8,7 @@ use std::{future::Future, time::Duration};
 
 use kubewire::{
     Error, Result,
-    client::{Attached, Child},
+    client::{Attach, Attached, Child, Exec, Pod, Stdio},
     error::{CallerError, Hint, NetworkError},
     session::{KeepaliveConfig, Subprotocol},
     wire::resize::TerminalSize,
@@ -87,6 +87,41 @@ pub(crate) trait Target: Sync {
 
     /// Ends it.
     fn stop(&self, process: Self::Process) -> impl Future<Output = ()> + Send;
+}
+
+const fn stdio(piped: bool) -> Stdio {
+    match piped {
+        true => Stdio::piped(),
+        false => Stdio::null(),
+    }
+}
+
+macro_rules! choose {
+    ($builder:expr, $request:expr) => {{
+        let mut builder = $builder
+            .stdin(stdio($request.stdin))
+            .stdout(stdio($request.stdout))
+            .stderr(stdio($request.stderr))
+            .subprotocols([$request.protocol])
+            .keepalive($request.keepalive);
+        if let Some(size) = $request.tty {
+            builder = builder.tty(size);
+        }
+        if let Some(bytes) = $request.buffer {
+            builder = builder.buffer(bytes);
+        }
+        builder
+    }};
+}
+
+/// The builder of a request's exec.
+pub(crate) fn exec(pod: &Pod, request: &Request) -> Exec {
+    choose!(pod.exec(&request.command), request)
+}
+
+/// The builder of a request's attach.
+pub(crate) fn attach_to(pod: &Pod, request: &Request) -> Attach {
+    choose!(pod.attach(), request)
 }
 
 /// No scenario takes this long unless something hangs.
@@ -505,10 +540,11 @@ pub(crate) async fn sleepy_reader(target: &impl Target, protocol: Subprotocol, n
     const BYTES: u64 = 32 << 20;
     let script =
         format!("f=$(mktemp); head -c {BYTES} /dev/urandom >$f; sha256sum <$f >&2; cat $f; rm $f");
-    let mut child = target
-        .exec(&Request::script(protocol, &script))
-        .await
-        .expect("it starts");
+    let mut request = Request::script(protocol, &script);
+    // No deadline runs while the server is held back.
+    request.keepalive.interval = nap / 8;
+    request.keepalive.silence = nap / 2;
+    let mut child = target.exec(&request).await.expect("it starts");
     let mut theirs = BufReader::new(child.stderr.take().expect("asked for")).lines();
     let theirs = within(PATIENCE, theirs.next_line())
         .await
@@ -550,6 +586,32 @@ pub(crate) async fn quiet_process(target: &impl Target, protocol: Subprotocol) {
         .await
         .expect("it lives");
     assert_eq!(output.stdout, b"woke\n");
+    assert!(output.status.success());
+}
+
+/// A process that does not read its input makes the server deaf, for pings too: that is no reason
+/// to take it for dead, and nothing is lost.
+pub(crate) async fn blocked_stdin(target: &impl Target, protocol: Subprotocol) {
+    const BYTES: usize = 4 << 20;
+    let script = format!("sleep 6; head -c {BYTES} | sha256sum");
+    let mut request = Request::script(protocol, &script).stdin();
+    request.keepalive.interval = Duration::from_millis(500);
+    request.keepalive.silence = Duration::from_millis(2500);
+    let mut child = target.exec(&request).await.expect("it starts");
+    let mut stdin = child.stdin.take().expect("asked for");
+    let mut data = vec![0; BYTES];
+    Noise::new(BYTES as u64).fill(&mut data);
+    let sum = hex(Sha256::digest(&data));
+    let write = tokio::spawn(async move {
+        stdin.write_all(&data).await.expect("it reads");
+        stdin
+    });
+    let output = within(PATIENCE, child.wait_with_output())
+        .await
+        .expect("it lives");
+    within(PATIENCE, write).await.expect("all was read");
+    let theirs = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(theirs.trim(), format!("{sum}  -"));
     assert!(output.status.success());
 }
 
