@@ -97,3 +97,84 @@ pub const TOKEN_FILE_PERIOD: Duration = Duration::from_secs(60);
 /// The container runtime gives itself 30 s to start a process
 /// (`k8s.io/cri-streaming/pkg/streaming/server.go`, `StreamCreationTimeout`).
 pub const OPEN: Duration = Duration::from_secs(60);
+
+/// How long before its end a credential is renewed, at most: 5 min.
+///
+/// A fifth of its life if that is less, so that a token of 15 minutes is not renewed at once.
+/// Whoever needs a credential in that time uses the old one and does not wait.
+pub const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
+
+/// The pause after a failed renewal of a credential that is still valid: 10 s. It is also how
+/// long a credential that the server refuses, and that renewal did not change, is left as it is.
+pub const RENEW_AGAIN: Duration = Duration::from_secs(10);
+
+/// Bytes that an exec plugin may write to its standard output: 1 MiB.
+///
+/// A token and a certificate chain have a few kilobytes.
+pub const PLUGIN_OUTPUT: usize = 1 << 20;
+
+/// Bytes of an answer of an OpenID Connect provider: 1 MiB.
+pub const OIDC_ANSWER: usize = 1 << 20;
+
+/// The longest wait for an answer of an OpenID Connect provider: 30 s.
+pub const OIDC_REQUEST: Duration = Duration::from_secs(30);
+
+/// How long before its end an `id-token` counts as expired: 10 s
+/// (`golang.org/x/oauth2`, `defaultExpiryDelta`).
+pub const OIDC_EARLY: Duration = Duration::from_secs(10);
+
+/// Bytes of the head of an HTTP proxy's answer to CONNECT: 16 KiB.
+pub const PROXY_ANSWER: usize = 16 << 10;
+
+/// The longest wait for the head of the answer to a plain request: 90 s.
+///
+/// API servers end such requests after 60 s themselves (`--request-timeout`). Requests that may
+/// take longer, such as those to a pod through the API server, have no such limit.
+pub const REQUEST: Duration = Duration::from_secs(90);
+
+/// How often a request is sent again because the server asked for patience: 10 times, as in
+/// client-go (`k8s.io/client-go/rest/request.go`, `maxRetries`).
+pub const RETRIES: u32 = 10;
+
+/// The longest `Retry-After` that is waited out: 60 s. One that is longer is an error at once.
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// How long a connection without requests is kept: 90 s, as in Go's `http.DefaultTransport`.
+pub const IDLE_CONNECTION: Duration = Duration::from_secs(90);
+
+/// Bytes that may wait to be read of one HTTP/2 response: 1 MiB.
+pub const HTTP2_STREAM: u32 = 1 << 20;
+
+/// Bytes that may wait to be read on one HTTP/2 connection: 1 GiB, so that it is never the
+/// connection that stops, and a reader that is slow holds up only its own response. Go has the
+/// same (`golang.org/x/net/http2`, `transportDefaultConnFlow`).
+pub const HTTP2_CONNECTION: u32 = 1 << 30;
+
+/// How long an HTTP/2 connection in use may be silent before it is pinged: 30 s
+/// (`k8s.io/apimachinery/pkg/util/net/http.go`, `readIdleTimeoutSeconds`).
+pub const HTTP2_PING: Duration = Duration::from_secs(30);
+
+/// How long an HTTP/2 ping may stay without an answer: 15 s (`pingTimeoutSeconds`).
+pub const HTTP2_PONG: Duration = Duration::from_secs(15);
+
+/// Bytes of an object or of a page of a list: 256 MiB.
+///
+/// etcd refuses objects above 1.5 MiB; a page of 500 of them is the worst case that is thinkable.
+pub const OBJECT: usize = 256 << 20;
+
+/// Objects in a page of a list: 500, as kubectl asks for (`k8s.io/kubectl/pkg/cmd/get`).
+pub const PAGE: u32 = 500;
+
+/// How often an update is tried again after a conflict: 10 times.
+///
+/// client-go's `retry.DefaultBackoff` and `DefaultRetry` have 4 and 5.
+pub const UPDATES: u32 = 10;
+
+/// The pause before the second try of an update, doubled for each further one: 10 ms
+/// (`k8s.io/client-go/util/retry`, `DefaultRetry`).
+pub const UPDATE_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a client uses what it knows about the server's resources: 10 min.
+///
+/// A name that is not found is looked up anew at once.
+pub const DISCOVERY: Duration = Duration::from_secs(600);

@@ -2,20 +2,37 @@
 //! [`tokio::process`].
 
 mod attach;
+mod body;
 mod child;
 mod container;
+mod discovery;
 mod exec;
 mod over;
+mod pages;
 mod pod;
+mod proxy;
 mod remote_command;
+mod request;
+mod resource;
 
 pub use attach::{Attach, Attached};
+pub use body::{Body, Rest, Upgraded};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 pub use container::{Container, ContainerKind};
+pub use discovery::{Discovery, Known};
 pub use exec::Exec;
 pub use over::Over;
+pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
+pub use proxy::HttpProxy;
 pub use remote_command::Stdio;
+pub use request::{Deleted, Patch, Request};
+pub use resource::Resource;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
 
 use crate::{
     Config, Result, Role,
@@ -24,6 +41,7 @@ use crate::{
     transport::{
         AnyWebSocket,
         connect::Connector,
+        http::{Http, Outgoing, lost},
         upgrade::{self, Upgrade},
     },
 };
@@ -44,7 +62,9 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Client {
     connector: Connector,
-    namespace: std::sync::Arc<str>,
+    http: Http,
+    discovered: Arc<discovery::Cache>,
+    namespace: Arc<str>,
 }
 
 impl Client {
@@ -76,8 +96,11 @@ impl Client {
     /// [`CallerError::Config`] if a certificate or key in it
     /// cannot be read or used.
     pub fn new(config: &Config) -> Result<Self> {
+        let connector = Connector::new(config)?;
         Ok(Self {
-            connector: Connector::new(config)?,
+            http: Http::new(connector.clone()),
+            connector,
+            discovered: Arc::default(),
             namespace: config.namespace().into(),
         })
     }
@@ -90,6 +113,63 @@ impl Client {
     /// A pod, by its name. Whether it exists shows when something is asked of it.
     pub fn pod(&self, namespace: impl Into<String>, name: impl Into<String>) -> Pod {
         Pod::new(self.clone(), namespace.into(), name.into())
+    }
+
+    /// Requests for the objects of a resource.
+    ///
+    /// ```no_run
+    /// # async fn run() -> kubewire::Result<()> {
+    /// use kubewire::client::Resource;
+    /// use serde_json::{Value, json};
+    ///
+    /// let client = kubewire::Client::from_env().await?;
+    /// let maps = client.request(Resource::namespaced("", "v1", "configmaps")).namespace("default");
+    /// let map: Value = maps.get("settings").await?;
+    /// maps.update("settings", |map: &mut Value| map["data"]["seen"] = json!("yes")).await?;
+    /// # drop(map);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn request(&self, resource: Resource) -> Request {
+        Request::new(self.clone(), resource)
+    }
+
+    /// Sends any request and gives the answer, whatever its code: `/version`, `/healthz`,
+    /// `/openapi/v3`. The path is behind the base path of the server's URL.
+    ///
+    /// The credentials, and the retries after 401, 429 and 503, are those of every request. There
+    /// is no deadline. Dropping the future gives the request up; the server may carry it out all
+    /// the same.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError`](crate::error::NetworkError) if there is no answer, and
+    /// [`CallerError`](crate::error::CallerError) for a path or credentials that cannot be used.
+    pub async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>> {
+        Ok(self.http.send(outgoing(request)).await?.map(Body::new))
+    }
+
+    /// Sends a request whose headers ask for another protocol (`Connection: Upgrade`), over a
+    /// connection of its own, and gives the answer, whatever its code.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send).
+    pub async fn send_upgrade(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Rest>> {
+        let mut response = self.http.send_upgrade(outgoing(request)).await?;
+        if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response.map(|body| Rest::Body(Body::new(body))));
+        }
+        let upgraded = hyper::upgrade::on(&mut response).await.map_err(lost)?;
+        let upgraded = Upgraded(TokioIo::new(upgraded));
+        Ok(response.map(|_| Rest::Upgraded(upgraded)))
+    }
+
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
     }
 
     /// Opens a WebSocket at a path of this server, with this client's credentials, and offers
@@ -143,5 +223,18 @@ impl Client {
 
     pub(crate) fn connector(&self) -> &Connector {
         &self.connector
+    }
+}
+
+fn outgoing(request: http::Request<Bytes>) -> Outgoing {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    Outgoing {
+        operation: format!("{} {}", head.method, head.uri.path()),
+        path_and_query: path.to_owned(),
+        method: head.method,
+        headers: head.headers,
+        body,
+        deadline: None,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -14,7 +14,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use super::{Auth, Config, Impersonate, material::unreadable, wrong};
+use super::{
+    Auth, Config, Impersonate, Material,
+    material::unreadable,
+    renewal::{Issuer, Renewal},
+    wrong,
+};
 use crate::{Result, limits};
 
 /// The characters of an RFC 7230 token except `%` and those that Go escapes too
@@ -45,6 +50,7 @@ enum Source {
     None,
     Fixed(HeaderValue),
     File(TokenFile),
+    Issued(Arc<Renewal>),
 }
 
 struct TokenFile {
@@ -78,6 +84,8 @@ impl Credentials {
                 held: Mutex::new(None),
                 renewal: tokio::sync::Mutex::new(()),
             }),
+            Auth::Exec(exec) => Source::Issued(Renewal::new(Issuer::Exec(Arc::clone(exec)))),
+            Auth::Oidc(oidc) => Source::Issued(Renewal::new(Issuer::Oidc(Arc::clone(oidc)))),
         };
         let impersonate = config.impersonate.as_ref().map(impersonation).transpose()?;
         Ok(Self {
@@ -92,6 +100,7 @@ impl Credentials {
             Source::None => None,
             Source::Fixed(value) => Some(value.clone()),
             Source::File(file) => Some(file.value().await?),
+            Source::Issued(renewal) => renewal.get().await?.header.clone(),
         };
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, value);
@@ -114,6 +123,23 @@ impl Credentials {
                 file.refuse(headers.get(AUTHORIZATION));
                 true
             }
+            Source::Issued(renewal) => renewal.refuse(headers.get(AUTHORIZATION)),
+        }
+    }
+
+    /// A number that changes with [`identity`](Self::identity).
+    pub(crate) fn generation(&self) -> u64 {
+        match &self.source {
+            Source::Issued(renewal) => renewal.generation(),
+            _ => 0,
+        }
+    }
+
+    /// The certificate chain and key that a plugin gives, to be presented by new connections.
+    pub(crate) async fn identity(&self) -> Result<Option<(Material, Material)>> {
+        match &self.source {
+            Source::Issued(renewal) => Ok(renewal.get().await?.identity.clone()),
+            _ => Ok(None),
         }
     }
 }
@@ -190,7 +216,7 @@ impl TokenFile {
     }
 }
 
-fn bearer(token: &SecretString, origin: &str) -> Result<HeaderValue> {
+pub(super) fn bearer(token: &SecretString, origin: &str) -> Result<HeaderValue> {
     sensitive(&format!("Bearer {}", token.expose_secret()), origin)
 }
 
@@ -250,6 +276,7 @@ impl std::fmt::Debug for Credentials {
             Source::None => "Credentials(none)",
             Source::Fixed(_) => "Credentials(fixed)",
             Source::File(_) => "Credentials(file)",
+            Source::Issued(_) => "Credentials(issued)",
         })
     }
 }

@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Auth, Config, KubeconfigOptions, Material, Server, kubeconfig::Merged, wrong};
+use super::{
+    Auth, Config, KubeconfigOptions, Material, Proxies, Server, kubeconfig::Merged, wrong,
+};
 use crate::Result;
 
 /// `k8s.io/client-go/rest/config.go`, `InClusterConfig`.
@@ -28,6 +30,10 @@ impl Environment {
                 || name == "KUBERNETES_SERVICE_HOST"
                 || name == "KUBERNETES_SERVICE_PORT"
                 || name == "POD_NAMESPACE"
+                || name == "REQUEST_METHOD"
+                || name
+                    .to_str()
+                    .is_some_and(|name| name.to_ascii_lowercase().ends_with("_proxy"))
         };
         Self {
             variables: std::env::vars_os()
@@ -43,6 +49,11 @@ impl Environment {
         self.variables
             .get(std::ffi::OsStr::new(name))
             .filter(|value| !value.is_empty())
+    }
+
+    /// The proxies that the variables name.
+    pub(super) fn proxies(&self) -> Proxies {
+        Proxies::of_environment(|name| self.text(name))
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -68,7 +79,7 @@ impl Config {
         let options = KubeconfigOptions::default();
         let merged = Merged::read(&environment.kubeconfig_paths(&options))?;
         let missing = match merged.selects(&options) {
-            Ok(()) => return Self::select(&merged, &options),
+            Ok(()) => return Self::select(&merged, &options, environment.proxies()),
             Err(missing) => missing,
         };
         // clientcmd's DeferredLoadingClientConfig: in the pod only if no kubeconfig says anything.
@@ -95,7 +106,7 @@ impl Config {
         options: &KubeconfigOptions,
     ) -> Result<Self> {
         let merged = Merged::read(&environment.kubeconfig_paths(options))?;
-        Self::select(&merged, options)
+        Self::select(&merged, options, environment.proxies())
     }
 
     pub(super) fn in_cluster_in(environment: &Environment) -> Result<Self> {
@@ -117,7 +128,7 @@ impl Config {
             }
             _ => ("https://kubernetes.default.svc".to_owned(), "the default"),
         };
-        let mut config = Self::of(Server::parse(&url, true, origin)?);
+        let mut config = Self::of(Server::parse(&url, true, origin)?, environment.proxies());
         config.auth = Auth::TokenFile(token, None);
         let ca = environment.service_account.join("ca.crt");
         match ca.is_file() {

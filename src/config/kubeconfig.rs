@@ -11,9 +11,9 @@ use std::{
 };
 
 use secrecy::SecretString;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
-use super::{material::unreadable, wrong};
+use super::{exec::ExecEntry, material::unreadable, wrong};
 use crate::Result;
 
 /// Which kubeconfig to read, and what to take instead of what it says.
@@ -74,6 +74,16 @@ pub(super) struct Cluster {
     pub(super) certificate_authority: Option<PathBuf>,
     pub(super) certificate_authority_data: Option<String>,
     pub(super) proxy_url: Option<SecretString>,
+    pub(super) disable_compression: Option<bool>,
+    pub(super) extensions: Option<Vec<NamedExtension>>,
+}
+
+/// `NamedExtension` of the v1 API.
+#[derive(Deserialize, Clone)]
+pub(super) struct NamedExtension {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) extension: serde_json::Value,
 }
 
 /// `Context` of the v1 API.
@@ -104,7 +114,7 @@ pub(super) struct User {
     pub(super) username: Option<String>,
     pub(super) password: Option<SecretString>,
     pub(super) auth_provider: Option<AuthProvider>,
-    pub(super) exec: Option<IgnoredAny>,
+    pub(super) exec: Option<ExecEntry>,
 }
 
 /// `AuthProviderConfig` of the v1 API.
@@ -112,6 +122,7 @@ pub(super) struct User {
 #[serde(default)]
 pub(super) struct AuthProvider {
     pub(super) name: Option<String>,
+    pub(super) config: Option<BTreeMap<String, SecretString>>,
 }
 
 /// An entry and the file that it comes from.

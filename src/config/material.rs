@@ -55,6 +55,16 @@ impl Material {
         }
     }
 
+    /// Whether it can change.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.place, Place::File(_))
+    }
+
+    /// As it is now.
+    pub(crate) fn frozen(&self) -> Result<Self> {
+        Ok(Self::secret(self.origin.as_str(), self.read()?))
+    }
+
     /// A configuration error about this material.
     pub(crate) fn wrong(&self, problem: impl Into<String>) -> crate::Error {
         wrong(self.origin.as_str(), problem)

@@ -7,8 +7,12 @@
 
 mod credentials;
 mod environment;
+mod exec;
 mod kubeconfig;
 mod material;
+mod oidc;
+mod proxy;
+mod renewal;
 mod resolve;
 mod server;
 
@@ -19,6 +23,7 @@ use secrecy::{SecretSlice, SecretString};
 pub(crate) use credentials::Credentials;
 pub use kubeconfig::KubeconfigOptions;
 pub(crate) use material::Material;
+pub(crate) use proxy::{Proxies, Proxy, ProxyKind};
 pub(crate) use server::Server;
 
 use crate::{Result, error::CallerError, limits};
@@ -43,6 +48,7 @@ pub struct Config {
     pub(crate) auth: Auth,
     pub(crate) impersonate: Option<Impersonate>,
     pub(crate) connect_timeout: Duration,
+    pub(crate) proxies: Proxies,
 }
 
 /// How to trust the server and how to identify to it by certificate.
@@ -71,6 +77,10 @@ pub(crate) enum Auth {
     TokenFile(PathBuf, Option<SecretString>),
     /// HTTP basic authentication (RFC 7617).
     Basic(String, SecretString),
+    /// By what a plugin gives: a token, a certificate or both.
+    Exec(Arc<exec::Exec>),
+    /// By the token of an OpenID Connect provider.
+    Oidc(Arc<oidc::Oidc>),
 }
 
 /// As whom to act (`k8s.io/api/authentication/v1`, the `Impersonate-*` headers).
@@ -121,18 +131,21 @@ impl Config {
     /// A server by its URL, without credentials: `http://127.0.0.1:8001` for `kubectl proxy`,
     /// `https://[fd00::1]:6443`, `https://rancher.example.com/k8s/clusters/c-1`.
     ///
-    /// Without a certificate authority the platform's are trusted.
+    /// Without a certificate authority the platform's are trusted. The proxy is that of the
+    /// environment; see [`with_proxy`](Self::with_proxy).
     ///
     /// # Errors
     ///
     /// [`CallerError::Config`] if it is no http or https URL,
     /// or holds a password.
     pub fn new(url: &str) -> Result<Self> {
-        Ok(Self::of(Server::parse(url, true, "the server's URL")?))
+        let server = Server::parse(url, true, "the server's URL")?;
+        Ok(Self::of(server, Environment::process().proxies()))
     }
 
-    fn of(server: Server) -> Self {
+    fn of(server: Server, proxies: Proxies) -> Self {
         Self {
+            proxies,
             server,
             namespace: None,
             tls: TlsSettings::default(),
@@ -209,6 +222,37 @@ impl Config {
     /// [`limits::CONNECT`].
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// Connects through this proxy, whatever the environment says: `http://proxy:3128`,
+    /// `https://user:password@proxy`, `socks5://proxy:1080`; the port defaults to 80, 443 and
+    /// 1080.
+    ///
+    /// A SOCKS proxy resolves the server's name. An https proxy is verified with the platform's
+    /// certificate authorities.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Config`] if it is not such a URL.
+    pub fn with_proxy(mut self, url: impl Into<SecretString>) -> Result<Self> {
+        self.proxies = Proxies::Always(Proxy::parse(&url.into(), "the proxy's URL")?);
+        Ok(self)
+    }
+
+    /// Connects directly, whatever the environment says.
+    pub fn without_proxy(mut self) -> Self {
+        self.proxies = Proxies::None;
+        self
+    }
+
+    /// Whether a credential plugin may ask the user on standard input if that is a terminal and
+    /// the kubeconfig allows it; by default it may. A program that reads standard input itself,
+    /// or puts the terminal in raw mode, says no.
+    pub fn with_stdin_for_plugins(mut self, allowed: bool) -> Self {
+        if let Auth::Exec(exec) = &mut self.auth {
+            Arc::make_mut(exec).stdin = allowed;
+        }
         self
     }
 

@@ -1,13 +1,15 @@
 //! From what a context selects to a [`Config`].
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Auth, Config, Impersonate, KubeconfigOptions, Material, Server,
-    kubeconfig::{Entry, Merged, Selected, User, given},
+    Auth, Config, Impersonate, KubeconfigOptions, Material, Proxies, Proxy, Server,
+    exec::{ClusterInfo, Exec},
+    kubeconfig::{Cluster, Entry, Merged, Selected, User, given},
     material::from_base64,
+    oidc::Oidc,
     wrong,
 };
 use crate::Result;
@@ -16,7 +18,11 @@ impl Config {
     /// The configuration that the merged files give with these overrides.
     ///
     /// The rules are those of `k8s.io/client-go/tools/clientcmd/client_config.go`.
-    pub(super) fn select(merged: &Merged, options: &KubeconfigOptions) -> Result<Self> {
+    pub(super) fn select(
+        merged: &Merged,
+        options: &KubeconfigOptions,
+        environment: Proxies,
+    ) -> Result<Self> {
         let Selected {
             cluster_name,
             cluster,
@@ -42,13 +48,12 @@ impl Config {
                 "a certificate authority and insecure-skip-tls-verify exclude each other",
             ));
         }
-        if entry
-            .proxy_url
-            .as_ref()
-            .is_some_and(|url| !url.expose_secret().is_empty())
-        {
-            return Err(unusable("proxy-url is not supported"));
-        }
+        let proxies = match &entry.proxy_url {
+            Some(url) if !url.expose_secret().is_empty() => {
+                Proxies::Always(Proxy::parse(url, &format!("proxy-url of {origin}"))?)
+            }
+            _ => environment,
+        };
         let user = user.map(|(name, user)| (user.origin("user", &name), user));
         let identity = match &user {
             None => None,
@@ -60,13 +65,18 @@ impl Config {
             Some(_) => "the server that replaces the kubeconfig's",
             None => &origin,
         };
-        let mut config = Self::of(Server::parse(&url, bare_https, server_origin)?);
+        let mut config = Self::of(Server::parse(&url, bare_https, server_origin)?, proxies);
         config.namespace = namespace;
         if let Some((origin, user)) = &user {
             config.impersonate = impersonate(&user.entry, origin)?;
             // clientcmd's ClientConfig sends credentials over TLS only.
             if config.server.https {
-                config.auth = auth(user, origin)?;
+                let info = cluster_info(entry, &url, &ca, &config);
+                config.auth = auth(user, origin, &config.proxies, info)?;
+                // UpdateTransportConfig: a certificate of the user's own leaves the plugin out.
+                if identity.is_some() && matches!(config.auth, Auth::Exec(_)) {
+                    config.auth = Auth::None;
+                }
                 config.tls.identity = identity;
             }
         }
@@ -128,7 +138,30 @@ fn identity(user: &Entry<User>, origin: &str) -> Result<Option<(Material, Materi
     }
 }
 
-fn auth(user: &Entry<User>, origin: &str) -> Result<Auth> {
+/// `rest.ConfigToExecCluster` of `k8s.io/client-go/rest/exec.go`.
+fn cluster_info(entry: &Cluster, url: &str, ca: &Option<Material>, config: &Config) -> ClusterInfo {
+    let extensions = entry.extensions.iter().flatten();
+    ClusterInfo {
+        server: url.to_owned(),
+        tls_server_name: given(&entry.tls_server_name),
+        insecure_skip_tls_verify: entry.insecure_skip_tls_verify == Some(true),
+        ca: ca.clone(),
+        certificate_authority_data: None,
+        proxy_url: config
+            .proxies
+            .of(&config.server)
+            .ok()
+            .flatten()
+            .map(|proxy| proxy.url().expose_secret().to_owned()),
+        disable_compression: entry.disable_compression == Some(true),
+        config: extensions
+            .filter(|extension| extension.name == "client.authentication.k8s.io/exec")
+            .map(|extension| extension.extension.clone())
+            .next(),
+    }
+}
+
+fn auth(user: &Entry<User>, origin: &str, proxies: &Proxies, cluster: ClusterInfo) -> Result<Auth> {
     let entry = &user.entry;
     let token = entry
         .token
@@ -143,25 +176,36 @@ fn auth(user: &Entry<User>, origin: &str) -> Result<Auth> {
             .password
             .as_ref()
             .is_some_and(|p| !p.expose_secret().is_empty());
-    if entry.exec.is_some() {
-        return Err(wrong(origin, "exec plugins are not supported"));
+    if let (Some(_), Some(_)) = (&entry.exec, &entry.auth_provider) {
+        return Err(wrong(origin, "exec and auth-provider exclude each other"));
     }
-    if let Some(provider) = &entry.auth_provider {
-        let name = provider.name.as_deref().unwrap_or_default();
-        let problem = match name {
-            "gcp" => "the auth provider gcp was removed in Kubernetes 1.26; use the exec plugin \
-                      gke-gcloud-auth-plugin"
-                .to_owned(),
-            "azure" => "the auth provider azure was removed in Kubernetes 1.26; use the exec \
-                        plugin kubelogin"
-                .to_owned(),
-            name => format!("the auth provider {name:?} is not supported"),
-        };
-        return Err(wrong(origin, problem));
-    }
+    let other = match (&entry.exec, &entry.auth_provider) {
+        (Some(exec), _) => {
+            let exec = Exec::new(exec, origin, cluster, |path| user.path(path))?;
+            Auth::Exec(Arc::new(exec))
+        }
+        (None, Some(provider)) if provider.name.as_deref() == Some("oidc") => {
+            Auth::Oidc(Arc::new(oidc(user, origin, proxies)?))
+        }
+        (None, Some(provider)) => {
+            let name = provider.name.as_deref().unwrap_or_default();
+            let problem = match name {
+                "gcp" => "the auth provider gcp was removed in Kubernetes 1.26; use the exec \
+                          plugin gke-gcloud-auth-plugin"
+                    .to_owned(),
+                "azure" => "the auth provider azure was removed in Kubernetes 1.26; use the exec \
+                            plugin kubelogin"
+                    .to_owned(),
+                name => format!("the auth provider {name:?} is not known; oidc is"),
+            };
+            return Err(wrong(origin, problem));
+        }
+        (None, None) => Auth::None,
+    };
     // transport.HTTPWrappersForConfig refuses both.
     match (token, file, basic) {
-        (None, None, false) => Ok(Auth::None),
+        // RoundTrip of exec.go: a header that is set stays, and the plugin is not run.
+        (None, None, false) => Ok(other),
         (None, None, true) => Ok(Auth::Basic(
             entry.username.clone().unwrap_or_default(),
             entry.password.clone().unwrap_or_default(),
@@ -170,6 +214,26 @@ fn auth(user: &Entry<User>, origin: &str) -> Result<Auth> {
         (token, Some(file), false) => Ok(Auth::TokenFile(user.path(file), token)),
         (Some(token), None, false) => Ok(Auth::Token(token)),
     }
+}
+
+fn oidc(user: &Entry<User>, origin: &str, proxies: &Proxies) -> Result<Oidc> {
+    let provider = user.entry.auth_provider.as_ref();
+    let settings = provider.and_then(|provider| provider.config.clone());
+    let settings = settings.unwrap_or_default();
+    let file = settings
+        .get("idp-certificate-authority")
+        .map(|path| PathBuf::from(path.expose_secret()));
+    let ca = material(
+        ("idp-certificate-authority", &file),
+        (
+            "idp-certificate-authority-data",
+            settings.get("idp-certificate-authority-data").cloned(),
+        ),
+        origin,
+        |path| user.path(path),
+    )?;
+    let file = user.file.clone();
+    Oidc::new(&settings, origin, ca, proxies.clone(), file)
 }
 
 fn impersonate(user: &User, origin: &str) -> Result<Option<Impersonate>> {

@@ -335,16 +335,27 @@ fn contradictions_and_what_is_not_supported_are_refused() {
             "auth-provider: {name: gcp}",
             "gke-gcloud-auth-plugin",
         ),
+        (https, "auth-provider: {name: x}", "oidc is"),
+        (
+            https,
+            "auth-provider: {name: oidc}",
+            "it has no idp-issuer-url",
+        ),
+        (
+            https,
+            "auth-provider: {name: oidc}, exec: {command: x}",
+            "exclude each other",
+        ),
         (
             https,
             "exec: {command: aws, args: [x]}",
-            "exec plugins are not supported",
+            "names no apiVersion",
         ),
         ("server: ''", "", "names no server"),
         (
-            "server: 'https://h', proxy-url: 'http://p'",
+            "server: 'https://h', proxy-url: 'ftp://p'",
             "",
-            "proxy-url",
+            "proxy-url of cluster \"k\"",
         ),
         (
             "server: 'https://h', insecure-skip-tls-verify: true, certificate-authority: f",
@@ -494,4 +505,27 @@ fn only_credentials_that_can_change_are_worth_a_second_try() {
             .unwrap()
             .refused(&HeaderMap::new())
     );
+}
+
+#[test]
+fn the_proxy_of_the_kubeconfig_wins_over_that_of_the_environment() {
+    let (_dir, mut environment) = home(&[
+        (".kube/config", &one("server: 'https://h'", "")),
+        (
+            "other",
+            &one("server: 'https://h', proxy-url: 'socks5://p'", ""),
+        ),
+    ]);
+    set(&mut environment, "https_proxy", "http://env:3128");
+    let proxy = |environment: &Environment| {
+        let config = Config::from_environment(environment).unwrap();
+        let proxy = config.proxies.of(&config.server).unwrap();
+        proxy.map(|proxy| format!("{proxy:?}"))
+    };
+    assert_eq!(proxy(&environment).unwrap(), "Http proxy env:3128");
+    let other = environment.home.clone().unwrap().join("other");
+    set(&mut environment, "KUBECONFIG", other);
+    assert_eq!(proxy(&environment).unwrap(), "Socks5 proxy p:1080");
+    let config = Config::from_environment(&environment).unwrap();
+    assert!(matches!(config.without_proxy().proxies, Proxies::None));
 }

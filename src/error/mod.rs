@@ -28,7 +28,11 @@ pub enum Error {
     Peer(#[from] PeerError),
     /// The API server understood the request and refused it, or it failed there.
     #[error(transparent)]
-    Api(#[from] Box<ApiError>),
+    Api(Box<ApiError>),
+    /// The object has changed since it was read (409 `Conflict`): read it again and repeat the
+    /// change, as [`Request::update`](crate::client::Request::update) does.
+    #[error(transparent)]
+    Conflict(Box<ApiError>),
     /// The connection could not be made, or was lost. Repeating the request may help.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -46,13 +50,14 @@ impl Error {
     /// The Status that the server sent with its refusal.
     pub fn status(&self) -> Option<&Status> {
         match self {
-            Self::Api(error) => Some(&error.status),
+            Self::Api(error) | Self::Conflict(error) => Some(&error.status),
             _ => None,
         }
     }
 
     pub(crate) fn kind(&self) -> io::ErrorKind {
         match self {
+            Self::Conflict(_) => io::ErrorKind::Other,
             Self::Peer(_) => io::ErrorKind::InvalidData,
             Self::Api(error) => match error.status.code {
                 401 | 403 => io::ErrorKind::PermissionDenied,
@@ -64,6 +69,16 @@ impl Error {
             Self::Caller(CallerError::Ended) => io::ErrorKind::BrokenPipe,
             Self::Caller(CallerError::Killed) => io::ErrorKind::ConnectionAborted,
             Self::Caller(_) => io::ErrorKind::InvalidInput,
+        }
+    }
+}
+
+/// A 409 is a [`Conflict`](Error::Conflict), unless the object exists already.
+impl From<Box<ApiError>> for Error {
+    fn from(error: Box<ApiError>) -> Self {
+        match (error.status.code, error.status.reason.as_str()) {
+            (409, "Conflict") => Self::Conflict(error),
+            _ => Self::Api(error),
         }
     }
 }
@@ -101,6 +116,17 @@ pub enum PeerError {
         offered: String,
         /// What came back; empty for nothing.
         answer: String,
+    },
+    /// The bytes are not HTTP.
+    #[error("the peer broke HTTP: {0}")]
+    Http(String),
+    /// An answer of success that is not what was asked for.
+    #[error("{operation}: the server's answer cannot be read: {problem}")]
+    Answer {
+        /// What was asked.
+        operation: String,
+        /// What is wrong with the answer.
+        problem: String,
     },
     /// The answer to the WebSocket handshake is not one.
     #[error("the server's WebSocket handshake is wrong: {0}")]
@@ -194,6 +220,16 @@ pub enum NetworkError {
         /// Host and port, or the proxy's.
         address: String,
         /// What the operating system or the resolver said.
+        source: Arc<io::Error>,
+    },
+    /// The proxy was reached and does not let the connection through.
+    #[error("the proxy {proxy} does not connect to {address}: {source}")]
+    Proxy {
+        /// Host and port of the proxy.
+        proxy: String,
+        /// Host and port of the server.
+        address: String,
+        /// What the proxy said.
         source: Arc<io::Error>,
     },
     /// The server's certificate cannot be trusted.
@@ -310,6 +346,7 @@ impl NetworkError {
     fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Connect { source, .. }
+            | Self::Proxy { source, .. }
             | Self::Certificate { source, .. }
             | Self::Tls { source, .. }
             | Self::Lost(source) => source.kind(),

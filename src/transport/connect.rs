@@ -3,28 +3,23 @@
 //! In flow a [`Config`]; out come [`Connection`]s, to which HTTP or WebSocket is spoken, and
 //! headers.
 
-use std::{
-    io::{self, IoSlice},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_service::Service;
 
-use super::tls;
+pub use super::connection::Connection;
+use super::{connection::Link, rotation::Rotating, tls, tunnel};
 use crate::{
     Result,
-    config::{Config, Credentials, Server},
+    config::{Config, Credentials, Proxy, ProxyKind, Server, TlsSettings},
     error::NetworkError,
     limits,
 };
@@ -40,15 +35,21 @@ struct Inner {
     server: Server,
     credentials: Credentials,
     tls: Option<Tls>,
+    through: Option<Through>,
     tcp: HttpConnector,
     connect_timeout: Duration,
 }
 
 struct Tls {
-    http1: TlsConnector,
-    http2: TlsConnector,
+    rotating: Arc<Rotating>,
     name: ServerName<'static>,
     trusted: String,
+}
+
+/// A proxy, and for one that speaks TLS whom to trust: never the cluster's authorities.
+struct Through {
+    proxy: Proxy,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
 /// What is spoken over a connection, to be settled in the TLS handshake (RFC 7301).
@@ -73,19 +74,14 @@ impl Connector {
     pub fn new(config: &Config) -> Result<Self> {
         let tls = match config.server.https {
             false => None,
-            true => {
-                let mut http1 = tls::client_config(&config.tls)?;
-                let mut http2 = http1.clone();
-                http1.alpn_protocols = vec![b"http/1.1".to_vec()];
-                http2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-                Some(Tls {
-                    http1: Arc::new(http1).into(),
-                    http2: Arc::new(http2).into(),
-                    name: tls::server_name(&config.tls, &config.server.host)?,
-                    trusted: tls::trusted(&config.tls),
-                })
-            }
+            true => Some(Tls {
+                rotating: Arc::new(Rotating::new(config.tls.clone())?),
+                name: tls::server_name(&config.tls, &config.server.host)?,
+                trusted: tls::trusted(&config.tls),
+            }),
         };
+        let through = config.proxies.of(&config.server)?;
+        let through = through.map(Through::new).transpose()?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -96,6 +92,7 @@ impl Connector {
                 server: config.server.clone(),
                 credentials: Credentials::new(config)?,
                 tls,
+                through,
                 tcp,
                 connect_timeout: config.connect_timeout,
             }),
@@ -108,8 +105,11 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// [`NetworkError::Connect`], [`NetworkError::Certificate`], [`NetworkError::Tls`] or, after
-    /// the configured time for TCP or [`limits::TLS_HANDSHAKE`], [`NetworkError::TimedOut`].
+    /// [`NetworkError::Connect`], [`NetworkError::Proxy`], [`NetworkError::Certificate`],
+    /// [`NetworkError::Tls`] or, after the configured time for TCP and the proxy's answer or
+    /// [`limits::TLS_HANDSHAKE`], [`NetworkError::TimedOut`].
+    /// [`CallerError::Config`](crate::error::CallerError::Config) if the credentials hold a client
+    /// certificate that cannot be had.
     pub async fn connect(&self) -> Result<Connection> {
         self.connect_as(Alpn::Http1).await
     }
@@ -124,24 +124,24 @@ impl Connector {
     pub async fn connect_as(&self, alpn: Alpn) -> Result<Connection> {
         let inner = &self.inner;
         let address = inner.server.address();
-        let tcp = inner.dial(&address).await?;
-        let Some(tls) = &inner.tls else {
-            return Ok(Connection::Plain(tcp));
+        // Before there is a connection, which would wait for a plugin.
+        let config = match &inner.tls {
+            None => None,
+            Some(tls) => {
+                let identity = inner.credentials.identity().await?;
+                Some((tls, tls.rotating.get(identity).await?))
+            }
+        };
+        let link = inner.reach(&address).await?;
+        let Some((tls, current)) = config else {
+            return Ok(Connection::plain(link));
         };
         let connector = match alpn {
-            Alpn::Http1 => &tls.http1,
-            Alpn::Http2 => &tls.http2,
+            Alpn::Http1 => &current.http1,
+            Alpn::Http2 => &current.http2,
         };
-        let handshake = connector.connect(tls.name.clone(), tcp);
-        match tokio::time::timeout(limits::TLS_HANDSHAKE, handshake).await {
-            Ok(Ok(stream)) => Ok(Connection::Tls(Box::new(stream))),
-            Ok(Err(error)) => Err(tls::handshake_error(&address, &tls.trusted, error).into()),
-            Err(_) => Err(NetworkError::TimedOut {
-                operation: format!("the TLS handshake with {address}"),
-                after: limits::TLS_HANDSHAKE,
-            }
-            .into()),
-        }
+        let stream = handshake(connector, &tls.name, link, &address, &tls.trusted).await?;
+        Ok(Connection::tls(stream))
     }
 
     /// Sets the `Authorization` and `Impersonate-*` headers from the current credentials, in
@@ -149,12 +149,15 @@ impl Connector {
     ///
     /// A token file is read at the first call, and again every [`limits::TOKEN_FILE_PERIOD`] or
     /// after [`refused`](Self::refused); if that fails, the last token stays in use. One call at a
-    /// time reads; the others go on with the last token if it is not refused. Dropping the future
+    /// time reads; the others go on with the last token if it is not refused. What a plugin or an
+    /// OpenID Connect provider gives is kept until shortly before its end and renewed behind it;
+    /// only once it has ended, or was refused, do all wait for one renewal. Dropping the future
     /// changes nothing.
     ///
     /// # Errors
     ///
-    /// [`CallerError::Config`](crate::error::CallerError::Config) if there has never been a token.
+    /// [`CallerError::Config`](crate::error::CallerError::Config) if there has never been a token,
+    /// or if there is none that is valid and the plugin or provider gives no other.
     pub async fn authorize(&self, headers: &mut HeaderMap) -> Result<()> {
         self.inner.credentials.authorize(headers).await
     }
@@ -162,10 +165,23 @@ impl Connector {
     /// Takes note that the server answered 401 to a request with these headers, so that the next
     /// [`authorize`](Self::authorize) renews the credentials, unless that has happened since.
     ///
-    /// Returns whether it makes sense to authorize and send the request once more: not with
-    /// credentials that never change.
+    /// Returns whether it makes sense to authorize and send the request once more, over a new
+    /// connection: not with credentials that never change.
     pub fn refused(&self, headers: &HeaderMap) -> bool {
-        self.inner.credentials.refused(headers)
+        let certificates = self.certificates_changed();
+        self.inner.credentials.refused(headers) || certificates
+    }
+
+    /// Whether the files of certificates and keys differ from what the last connection was made
+    /// with. Reads them.
+    pub(crate) fn certificates_changed(&self) -> bool {
+        let tls = self.inner.tls.as_ref();
+        tls.is_some_and(|tls| tls.rotating.has_changed())
+    }
+
+    /// A number that changes with the client certificate that a plugin gives.
+    pub(crate) fn generation(&self) -> u64 {
+        self.inner.credentials.generation()
     }
 
     /// The request target in origin form, which HTTP/1.1 sends: the server's base path, then
@@ -199,7 +215,87 @@ impl Connector {
     }
 }
 
+/// TLS over a stream.
+async fn handshake<S>(
+    connector: &TlsConnector,
+    name: &ServerName<'static>,
+    stream: S,
+    address: &str,
+    trusted: &str,
+) -> Result<TlsStream<S>, NetworkError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = connector.connect(name.clone(), stream);
+    match tokio::time::timeout(limits::TLS_HANDSHAKE, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(tls::handshake_error(address, trusted, error)),
+        Err(_) => Err(NetworkError::TimedOut {
+            operation: format!("the TLS handshake with {address}"),
+            after: limits::TLS_HANDSHAKE,
+        }),
+    }
+}
+
+impl Through {
+    fn new(proxy: &Proxy) -> Result<Self> {
+        let tls = match proxy.kind {
+            ProxyKind::Http | ProxyKind::Socks5 => None,
+            ProxyKind::Https => {
+                let settings = TlsSettings::default();
+                let mut config = tls::client_config(&settings)?;
+                config.alpn_protocols = vec![b"http/1.1".to_vec()];
+                let name = tls::server_name(&settings, &proxy.host)?;
+                Some((Arc::new(config).into(), name))
+            }
+        };
+        Ok(Self {
+            proxy: proxy.clone(),
+            tls,
+        })
+    }
+}
+
 impl Inner {
+    /// Dials, and has the proxy connect if there is one.
+    async fn reach(&self, address: &str) -> Result<Link> {
+        let Some(Through { proxy, tls }) = &self.through else {
+            return Ok(Link::Tcp(self.dial(address).await?));
+        };
+        let place = proxy.address();
+        let tcp = self.dial(&place).await?;
+        let mut link = match tls {
+            None => Link::Tcp(tcp),
+            Some((connector, name)) => {
+                let trusted = tls::trusted(&TlsSettings::default());
+                let stream = handshake(connector, name, tcp, &place, &trusted).await?;
+                Link::Tls(Box::new(stream))
+            }
+        };
+        let to = (self.server.host.as_str(), self.server.port);
+        let login = proxy.login.as_ref();
+        let asked = async {
+            match proxy.kind {
+                ProxyKind::Http | ProxyKind::Https => tunnel::connect(&mut link, to, login).await,
+                ProxyKind::Socks5 => tunnel::socks5(&mut link, to, login).await,
+            }
+        };
+        match tokio::time::timeout(self.connect_timeout, asked).await {
+            Ok(Ok(())) => Ok(link),
+            Ok(Err(error)) => Err(NetworkError::Proxy {
+                proxy: place,
+                address: address.to_owned(),
+                source: Arc::new(error),
+            }
+            .into()),
+            Err(_) => Err(NetworkError::TimedOut {
+                operation: format!("the connection to {address} through the proxy {place}"),
+                after: self.connect_timeout,
+            }
+            .into()),
+        }
+    }
+
     /// Resolves and dials: both address families, the second 300 ms after the first (RFC 8305).
     async fn dial(&self, address: &str) -> Result<TcpStream> {
         let failed = |source: io::Error| NetworkError::Connect {
@@ -250,104 +346,6 @@ impl std::fmt::Debug for Connector {
             .field("server", &self.inner.server)
             .field("credentials", &self.inner.credentials)
             .finish_non_exhaustive()
-    }
-}
-
-/// A connection to the API server, ready for HTTP.
-#[non_exhaustive]
-pub enum Connection {
-    /// TCP alone, for `http` URLs.
-    Plain(TcpStream),
-    /// TLS over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Connection {
-    /// Whether the server chose HTTP/2 in the TLS handshake.
-    pub fn is_http2(&self) -> bool {
-        match self {
-            Self::Plain(_) => false,
-            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-        }
-    }
-
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        }
-    }
-}
-
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = match self {
-            Self::Plain(_) => "Plain",
-            Self::Tls(_) => "Tls",
-        };
-        let mut tuple = f.debug_tuple(name);
-        if let Ok(peer) = self.tcp().peer_addr() {
-            tuple.field(&peer);
-        }
-        tuple.finish()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }
 

@@ -3,12 +3,20 @@
 mod any;
 #[cfg(feature = "client")]
 pub mod connect;
+#[cfg(feature = "client")]
+mod connection;
+#[cfg(feature = "client")]
+pub(crate) mod http;
 // One file for both roles: a build with one of them leaves the other's part unused.
 #[cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
 pub(crate) mod remote_command;
+#[cfg(feature = "client")]
+mod rotation;
 pub(crate) mod shared;
 #[cfg(feature = "client")]
 mod tls;
+#[cfg(feature = "client")]
+mod tunnel;
 #[cfg(feature = "client")]
 pub(crate) mod upgrade;
 pub(crate) mod websocket;

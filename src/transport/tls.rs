@@ -117,7 +117,10 @@ fn certificate_problem(error: &CertificateError, trusted: &str) -> CertificatePr
             presented,
         } => CertificateProblem::Name {
             expected: expected.to_str().into_owned(),
-            presented: presented.clone(),
+            presented: presented
+                .iter()
+                .map(|name| plain(name).to_owned())
+                .collect(),
         },
         CertificateError::Expired => CertificateProblem::Expired { for_how_long: None },
         CertificateError::ExpiredContext { time, not_after } => CertificateProblem::Expired {
@@ -129,12 +132,22 @@ fn certificate_problem(error: &CertificateError, trusted: &str) -> CertificatePr
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             CertificateProblem::NotYetValid
         }
-        CertificateError::UnknownIssuer => CertificateProblem::Issuer {
-            trusted: trusted.to_owned(),
-        },
+        // A bad signature is that of an authority of the right name with another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            CertificateProblem::Issuer {
+                trusted: trusted.to_owned(),
+            }
+        }
         CertificateError::Revoked => CertificateProblem::Revoked,
         other => CertificateProblem::Other(other.to_string()),
     }
+}
+
+/// rustls gives the names in the form `DnsName("kubernetes")`.
+fn plain(name: &str) -> &str {
+    name.split_once('(')
+        .and_then(|(_, name)| name.strip_suffix(')'))
+        .map_or(name, |name| name.trim_matches('"'))
 }
 
 fn setup(origin: &str, error: &rustls::Error) -> Error {

@@ -44,6 +44,16 @@ impl From<kubewire::Error> for Failure {
     }
 }
 
+/// An error on standard output.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            _ => Self::Message(error.to_string()),
+        }
+    }
+}
+
 /// Says what is wrong with the arguments, or gives the help that they ask for, and gives the exit
 /// code.
 pub(crate) fn usage(error: &clap::Error) -> u8 {

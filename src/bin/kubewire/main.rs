@@ -12,12 +12,17 @@ mod attach;
 mod connection;
 mod exec;
 mod failure;
+mod get;
+mod proxy;
 mod relay;
 mod signals;
 mod stdio;
+mod table;
 mod target;
 mod terminal;
 mod trace;
+mod version;
+mod whoami;
 
 use failure::Failure;
 
@@ -50,6 +55,17 @@ struct Cli {
 enum Command {
     Exec(exec::Exec),
     Attach(attach::Attach),
+    Get(get::Get),
+    Proxy(proxy::Proxy),
+    Version(version::Version),
+    /// Ask about the user
+    #[command(subcommand)]
+    Auth(Auth),
+}
+
+#[derive(Subcommand)]
+enum Auth {
+    Whoami(whoami::Whoami),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +95,10 @@ fn start(cli: Cli) -> Result<u8, Failure> {
         match cli.command {
             Command::Exec(exec) => exec.run(&cli.connection).await,
             Command::Attach(attach) => attach.run(&cli.connection).await,
+            Command::Get(get) => get.run(&cli.connection).await,
+            Command::Proxy(proxy) => proxy.run(&cli.connection).await,
+            Command::Version(version) => version.run(&cli.connection).await,
+            Command::Auth(Auth::Whoami(whoami)) => whoami.run(&cli.connection).await,
         }
     });
     // Nothing that is left may keep the process, such as a resolver that does not answer.

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{io::IoSlice, net::SocketAddr};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
@@ -209,7 +209,7 @@ async fn a_wrong_name_is_refused_as_such() {
         panic!("{problem}");
     };
     assert_eq!(expected, "127.0.0.1");
-    assert_eq!(presented.len(), 2, "{presented:?}");
+    assert_eq!(presented, ["kubernetes", "10.0.0.1"]);
     let config = config.with_tls_server_name("kubernetes");
     assert_eq!(greeting(&config, Alpn::Http1).await.unwrap(), "0 http/1.1;");
 }
@@ -403,4 +403,115 @@ fn requests_carry_the_base_path_and_the_host() {
     );
     assert_eq!(connector.host(), "rancher.example.com");
     assert!(connector.is_tls());
+}
+
+/// The contents of a directory, replaced as by a rotation.
+fn write_identity(dir: &std::path::Path, ca: &str, leaf: &Leaf) -> Config {
+    let path = |name: &str| dir.join(name);
+    std::fs::write(path("ca"), ca).unwrap();
+    std::fs::write(path("crt"), leaf.certificate.pem()).unwrap();
+    std::fs::write(path("key"), leaf.key.serialize_pem()).unwrap();
+    Config::new("https://h")
+        .unwrap()
+        .with_ca_file(path("ca"))
+        .with_client_certificate_files(path("crt"), path("key"))
+}
+
+#[tokio::test]
+async fn rotated_files_are_used_by_new_connections_and_old_ones_live_on() {
+    let (old, new) = (authority(), authority());
+    let at_old = serve(&old.sign(local()), Some(&old)).await;
+    let at_new = serve(&new.sign(local()), Some(&new)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = write_identity(dir.path(), &old.pem(), &old.sign(params(&[])));
+    config.server = to(at_old).server;
+    let mut connector = Connector::new(&config).unwrap();
+    let mut running = connector.connect().await.unwrap();
+
+    // Half of a rotation: the key does not fit.
+    let next = new.sign(params(&[]));
+    std::fs::write(dir.path().join("key"), next.key.serialize_pem()).unwrap();
+    let headers = HeaderMap::new();
+    assert!(connector.refused(&headers), "the files differ");
+    connector.connect().await.unwrap();
+
+    write_identity(dir.path(), &new.pem(), &next);
+    Arc::get_mut(&mut connector.inner).unwrap().server = to(at_new).server;
+    let mut connection = connector.connect().await.unwrap();
+    assert!(!connector.refused(&headers), "nothing is new any more");
+    for (connection, expected) in [
+        (&mut running, "1 http/1.1;"),
+        (&mut connection, "1 http/1.1;"),
+    ] {
+        let mut greeting = vec![0; expected.len()];
+        connection.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(greeting, expected.as_bytes());
+    }
+    std::fs::remove_file(dir.path().join("crt")).unwrap();
+    connector.connect().await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_plugin_gives_the_certificate_and_a_refusal_another() {
+    use std::os::unix::fs::PermissionsExt;
+    let (ca, clients) = (authority(), authority());
+    let address = serve(&ca.sign(local()), Some(&clients)).await;
+    let dir = tempfile::tempdir().unwrap();
+    for (name, leaf) in [
+        ("1", clients.sign(params(&[]))),
+        ("2", clients.sign(params(&[]))),
+    ] {
+        let text = format!(
+            r#"{{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{{"clientCertificateData":{:?},"clientKeyData":{:?}}}}}"#,
+            leaf.certificate.pem(),
+            leaf.key.serialize_pem()
+        );
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho x >> runs\ncat $(wc -l < runs)\n";
+    let path = dir.path().join("plugin");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = format!(
+        "{{current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}], \
+         clusters: [{{name: k, cluster: {{server: 'https://{address}'}}}}], users: [{{name: u, \
+         user: {{exec: {{command: ./plugin, apiVersion: client.authentication.k8s.io/v1, \
+         interactiveMode: Never}}}}}}]}}"
+    );
+    std::fs::write(dir.path().join("config"), text).unwrap();
+    let options = crate::config::KubeconfigOptions {
+        paths: vec![dir.path().join("config")],
+        ..Default::default()
+    };
+    let config = Config::from_kubeconfig(&options)
+        .unwrap()
+        .with_ca_pem(ca.pem());
+    let connector = Connector::new(&config).unwrap();
+    let runs = || {
+        std::fs::read_to_string(dir.path().join("runs"))
+            .unwrap()
+            .lines()
+            .count()
+    };
+    let mut running = connector.connect().await.unwrap();
+    let mut second = connector.connect().await.unwrap();
+    for connection in [&mut running, &mut second] {
+        assert_eq!(
+            connection.read_u8().await.unwrap(),
+            b'1',
+            "one certificate is presented"
+        );
+    }
+    assert_eq!(runs(), 1);
+    tokio::time::pause();
+    tokio::time::advance(limits::RENEW_AGAIN).await;
+    tokio::time::resume();
+    assert!(connector.refused(&HeaderMap::new()));
+    connector.connect().await.unwrap();
+    assert_eq!(runs(), 2);
+    running.write_all(b"!").await.unwrap();
+    let mut rest = [0; 11];
+    running.read_exact(&mut rest).await.unwrap();
+    assert_eq!(&rest, b" http/1.1;!", "the running stream goes on");
 }

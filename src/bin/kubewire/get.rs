@@ -1,0 +1,217 @@
+//! `get`: in flows the name of a resource in any form, out come its objects as the server prints
+//! them.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use kubewire::client::{Body, Request};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{connection::Connection, failure::Failure, table};
+
+/// What a body may hold at most: 1 GiB.
+const MOST: usize = 1 << 30;
+
+/// Print objects, as the server formats them
+///
+/// JSON and YAML are the server's answer as it is: a list's items have no kind of their own, and
+/// managed fields are shown.
+#[derive(Args)]
+pub(crate) struct Get {
+    /// A kind, plural, singular or short name, or TYPE/NAME
+    #[arg(required_unless_present = "raw")]
+    resource: Option<String>,
+    /// The object's name; without one, all
+    name: Option<String>,
+    /// In all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Only objects with these labels
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
+    /// Only objects with these fields
+    #[arg(long, value_name = "FIELDS")]
+    field_selector: Option<String>,
+    /// How to print
+    #[arg(short, long, value_enum)]
+    output: Option<Form>,
+    /// Print what the server answers at this path
+    #[arg(long, conflicts_with_all = ["resource", "output"], value_name = "PATH")]
+    raw: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Wide,
+    Name,
+    Json,
+    Yaml,
+}
+
+/// `metav1.Table`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Table {
+    column_definitions: Vec<Column>,
+    #[serde(default)]
+    rows: Option<Vec<Row>>,
+}
+
+#[derive(Deserialize)]
+struct Column {
+    name: String,
+    #[serde(default)]
+    priority: i32,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    cells: Vec<Value>,
+    #[serde(default)]
+    object: Value,
+}
+
+impl Get {
+    pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
+        let client = connection.client()?;
+        if let Some(path) = &self.raw {
+            let request = http::Request::get(path).body(Bytes::new());
+            let request = request.map_err(|error| Failure::local("--raw", &error))?;
+            let response = client.send(request).await?;
+            let status = response.status();
+            if !status.is_success() {
+                let text = response.into_body().bytes(MOST).await?;
+                let text = String::from_utf8_lossy(&text);
+                let text = format!("the server answered {status}: {}", text.trim());
+                return Err(Failure::Message(text));
+            }
+            print(response.into_body()).await?;
+            return Ok(0);
+        }
+        let resource = self.resource.as_deref().unwrap_or_default();
+        let (resource, name) = match (resource.split_once('/'), self.name.as_deref()) {
+            (Some((resource, name)), None) => (resource, Some(name)),
+            (Some(_), Some(_)) => {
+                let problem = "TYPE/NAME and a name exclude each other";
+                return Err(Failure::Message(problem.to_owned()));
+            }
+            (None, name) => (resource, name),
+        };
+        let known = client.find(resource).await?;
+        let title = match &*known.resource.group {
+            "" => known.singular.clone(),
+            group => format!("{}.{group}", known.singular),
+        };
+        // In front of each row if they differ, in the complaint that there is none if not.
+        let namespaced = known.resource.namespaced;
+        let namespace = (namespaced && !self.all_namespaces).then(|| client.namespace().to_owned());
+        let mut request = client.request(known.resource);
+        if !self.all_namespaces {
+            request = request.namespace(client.namespace());
+        }
+        if let Some(labels) = &self.selector {
+            request = request.labels(labels);
+        }
+        if let Some(fields) = &self.field_selector {
+            request = request.fields(fields);
+        }
+        let accept = match self.output {
+            Some(Form::Json) => "application/json",
+            Some(Form::Yaml) => "application/yaml",
+            Some(Form::Wide | Form::Name) | None => {
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+            }
+        };
+        let body = read(&request, name, accept).await?;
+        match self.output {
+            Some(Form::Json) => {
+                let value: Value = json(&body.bytes(MOST).await?)?;
+                writeln!(io::stdout(), "{value:#}")?;
+            }
+            Some(Form::Yaml) => print(body).await?,
+            _ => {
+                let table: Table = json(&body.bytes(MOST).await?)?;
+                let with_namespace = namespaced && self.all_namespaces;
+                self.print(table, &title, with_namespace, namespace.as_deref())?;
+            }
+        }
+        Ok(0)
+    }
+
+    fn print(
+        &self,
+        table: Table,
+        title: &str,
+        with_namespace: bool,
+        namespace: Option<&str>,
+    ) -> io::Result<()> {
+        let rows = table.rows.unwrap_or_default();
+        let field = |row: &Row, name: &str| {
+            let field = row.object["metadata"][name].as_str();
+            field.unwrap_or_default().to_owned()
+        };
+        if self.output == Some(Form::Name) {
+            let mut out = io::stdout().lock();
+            for row in &rows {
+                writeln!(out, "{title}/{}", field(row, "name"))?;
+            }
+            return Ok(());
+        }
+        if rows.is_empty() {
+            let place = namespace.map_or_else(String::new, |name| format!(" in {name} namespace"));
+            crate::failure::note(&format!("No resources found{place}."));
+            return Ok(());
+        }
+        let shown = |column: &Column| column.priority == 0 || self.output == Some(Form::Wide);
+        let lead = |text: String| with_namespace.then_some(text);
+        let headings = table
+            .column_definitions
+            .iter()
+            .filter(|column| shown(column));
+        let headings = headings.map(|column| column.name.to_uppercase());
+        let mut lines = vec![
+            lead("NAMESPACE".to_owned())
+                .into_iter()
+                .chain(headings)
+                .collect(),
+        ];
+        for row in &rows {
+            let cells = row.cells.iter().zip(&table.column_definitions);
+            let cells = cells
+                .filter(|(_, column)| shown(column))
+                .map(|(cell, _)| match cell {
+                    Value::String(text) => text.clone(),
+                    Value::Null => "<none>".to_owned(),
+                    other => other.to_string(),
+                });
+            lines.push(
+                lead(field(row, "namespace"))
+                    .into_iter()
+                    .chain(cells)
+                    .collect(),
+            );
+        }
+        table::print(&lines)
+    }
+}
+
+async fn read(request: &Request, name: Option<&str>, accept: &str) -> kubewire::Result<Body> {
+    match name {
+        Some(name) => request.get_raw(name, accept).await,
+        None => request.list_raw(accept).await,
+    }
+}
+
+fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| Failure::local("the server's answer", &error))
+}
+
+async fn print(mut body: Body) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    while let Some(chunk) = body.chunk().await? {
+        out.write_all(&chunk)?;
+    }
+    Ok(out.flush()?)
+}

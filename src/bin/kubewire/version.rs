@@ -1,0 +1,45 @@
+//! `version`: in flows the server's `/version`, out come both versions.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use clap::Args;
+use serde_json::Value;
+
+use crate::{connection::Connection, failure::Failure};
+
+/// Print the versions of this program and of the server
+#[derive(Args)]
+pub(crate) struct Version {
+    /// Do not ask the server
+    #[arg(long)]
+    client: bool,
+}
+
+impl Version {
+    pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
+        let mut out = io::stdout();
+        writeln!(out, "Client Version: v{}", env!("CARGO_PKG_VERSION"))?;
+        if self.client {
+            return Ok(0);
+        }
+        let request = http::Request::get("/version").body(Bytes::new());
+        let request = request.map_err(|error| Failure::local("the request", &error))?;
+        let response = connection.client()?.send(request).await?;
+        let status = response.status();
+        let body = response.into_body().bytes(1 << 20).await?;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        match answer["gitVersion"]
+            .as_str()
+            .filter(|_| status.is_success())
+        {
+            Some(version) => writeln!(out, "Server Version: {version}")?,
+            None => {
+                let said = answer["message"].as_str().unwrap_or_default();
+                let text = format!("the server answered {status} {said}");
+                return Err(Failure::Message(text.trim_end().to_owned()));
+            }
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,49 @@
+//! `auth whoami`: out comes who the server takes this user for.
+
+use clap::Args;
+use kubewire::client::Resource;
+use serde_json::{Value, json};
+
+use crate::{connection::Connection, failure::Failure, table};
+
+/// Print who the server takes this user for
+#[derive(Args)]
+pub(crate) struct Whoami {}
+
+impl Whoami {
+    pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
+        let reviews = Resource::cluster("authentication.k8s.io", "v1", "selfsubjectreviews");
+        let review = json!({
+            "apiVersion": reviews.api_version(),
+            "kind": "SelfSubjectReview",
+        });
+        let review: Value = connection
+            .client()?
+            .request(reviews)
+            .create(&review)
+            .await?;
+        let user = &review["status"]["userInfo"];
+        let mut rows = vec![["ATTRIBUTE", "VALUE"].map(str::to_owned).to_vec()];
+        let mut add = |name: &str, value: String| {
+            if !value.is_empty() {
+                rows.push(vec![name.to_owned(), value]);
+            }
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let list = |value: &Value| {
+            let items: Vec<_> = value.as_array().into_iter().flatten().map(text).collect();
+            match items.is_empty() {
+                true => String::new(),
+                false => format!("[{}]", items.join(" ")),
+            }
+        };
+        add("Username", text(&user["username"]));
+        add("UID", text(&user["uid"]));
+        add("Groups", list(&user["groups"]));
+        for (key, values) in user["extra"].as_object().into_iter().flatten() {
+            add(&format!("Extra: {key}"), list(values));
+        }
+        table::print(&rows)?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,142 @@
+//! The body of an answer: out come its bytes as they arrive, or the other protocol that it ends in.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{Error, Result, error::CallerError, transport::http::lost};
+
+/// The body of an answer. Dropping it gives up what has not been read.
+#[derive(Debug)]
+pub struct Body(Incoming);
+
+impl Body {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        Self(incoming)
+    }
+
+    /// The next bytes, a slice of the buffer that they were read into; `None` at the end.
+    ///
+    /// Cancel safe: a dropped future takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::Lost`](crate::error::NetworkError::Lost) if the connection broke before
+    /// the end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            match self.0.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(lost(error)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// All of it, up to so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`chunk`](Self::chunk), and
+    /// [`CallerError::TooMuchOutput`](crate::error::CallerError::TooMuchOutput).
+    pub async fn bytes(mut self, limit: usize) -> Result<Bytes> {
+        let hint = self.0.size_hint().lower();
+        if hint > limit as u64 {
+            return Err(CallerError::TooMuchOutput { limit }.into());
+        }
+        let first = self.chunk().await?.unwrap_or_default();
+        let Some(second) = self.chunk().await? else {
+            return match first.len() <= limit {
+                true => Ok(first),
+                false => Err(CallerError::TooMuchOutput { limit }.into()),
+            };
+        };
+        // The hint is the peer's word: it is taken for no more than a first guess.
+        let guess = usize::try_from(hint).unwrap_or(0).min(1 << 20);
+        let mut all = BytesMut::with_capacity(guess.max(first.len() + second.len()));
+        all.extend_from_slice(&first);
+        let mut next = Some(second);
+        while let Some(chunk) = next {
+            if all.len() + chunk.len() > limit {
+                return Err(CallerError::TooMuchOutput { limit }.into());
+            }
+            all.extend_from_slice(&chunk);
+            next = self.chunk().await?;
+        }
+        Ok(all.freeze())
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.get_mut().0).poll_frame(cx).map_err(lost)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// What an answer to [`Client::send_upgrade`](super::Client::send_upgrade) goes on with.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Rest {
+    /// A body: the server did not upgrade.
+    Body(Body),
+    /// The other protocol, after a 101.
+    Upgraded(Upgraded),
+}
+
+/// A connection whose protocol is the one that the request asked for.
+#[derive(Debug)]
+pub struct Upgraded(pub(super) TokioIo<hyper::upgrade::Upgraded>);
+
+impl AsyncRead for Upgraded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,403 @@
+//! Which resources a server has: in flow `/api` and `/apis`, out comes the [`Resource`] that a
+//! kind, a plural, a singular or a short name means.
+//!
+//! Servers from 1.26 on tell it all in two answers (aggregated discovery); others are asked group
+//! by group.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode, header::ACCEPT};
+use serde::Deserialize;
+use tokio::{sync::Mutex, time::Instant};
+
+use super::{Body, Client, Resource, request::read};
+use crate::{
+    Error, Result,
+    error::CallerError,
+    limits,
+    transport::{http::Outgoing, upgrade},
+};
+
+/// `k8s.io/client-go/discovery/discovery_client.go`, `acceptDiscoveryFormats`.
+const ACCEPTED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
+                        application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,\
+                        application/json";
+
+/// What a client remembers.
+#[derive(Debug, Default)]
+pub(super) struct Cache(Mutex<Option<(Instant, Arc<Discovery>)>>);
+
+/// The resources of a server, in the order of preference that it gives.
+#[derive(Debug, Clone, Default)]
+pub struct Discovery {
+    resources: Vec<Known>,
+}
+
+/// A resource and its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Known {
+    /// The resource.
+    pub resource: Resource,
+    /// The `kind` of its objects.
+    pub kind: String,
+    /// The singular in small letters.
+    pub singular: String,
+    /// Abbreviations, such as `po`.
+    pub short_names: Vec<String>,
+    /// Groups of resources that it belongs to, such as `all`.
+    pub categories: Vec<String>,
+    /// What can be done with it: `get`, `list`, `watch`, …
+    pub verbs: Vec<String>,
+    /// Its subresources, such as `status`.
+    pub subresources: Vec<String>,
+    /// Whether this is the version of its group that the server prefers.
+    pub preferred: bool,
+}
+
+impl Discovery {
+    /// All resources.
+    pub fn resources(&self) -> &[Known] {
+        &self.resources
+    }
+
+    /// The resource of a name, in any case: a plural, a singular, a kind or a short name, alone or
+    /// followed by a group (`deployments.apps`) or a version and a group (`deployments.v1.apps`).
+    ///
+    /// Where several groups have the name, the server's first wins; a plural wins over a short
+    /// name.
+    pub fn find(&self, name: &str) -> Option<&Known> {
+        let name = name.to_ascii_lowercase();
+        let by = |names: &dyn Fn(&Known) -> bool, name: &str, rest: Option<&str>| {
+            self.resources.iter().find(|known| {
+                let Resource { group, version, .. } = &known.resource;
+                names(known)
+                    && match rest {
+                        None => known.preferred,
+                        Some(rest) => {
+                            (known.preferred && rest == group)
+                                || rest == format!("{version}.{group}").trim_end_matches('.')
+                        }
+                    }
+                    && !name.is_empty()
+            })
+        };
+        let whole = |name: &str, rest: Option<&str>| {
+            by(&|known| known.resource.plural == name, name, rest)
+                .or_else(|| by(&|known| known.singular == name, name, rest))
+                .or_else(|| by(&|known| known.kind.eq_ignore_ascii_case(name), name, rest))
+                .or_else(|| {
+                    by(
+                        &|known| known.short_names.iter().any(|s| s == name),
+                        name,
+                        rest,
+                    )
+                })
+        };
+        match name.split_once('.') {
+            None => whole(&name, None),
+            Some((front, rest)) => whole(front, Some(rest)),
+        }
+    }
+}
+
+impl Client {
+    /// The resources of the server, as they were at most [`limits::DISCOVERY`] ago. One caller at a
+    /// time asks; the others wait for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request`](super::Request). A group whose own server does not answer is left out.
+    pub async fn discover(&self) -> Result<Arc<Discovery>> {
+        let mut cache = self.discovered.0.lock().await;
+        if let Some((at, known)) = &*cache
+            && at.elapsed() < limits::DISCOVERY
+        {
+            return Ok(Arc::clone(known));
+        }
+        let known = Arc::new(self.ask_all().await?);
+        *cache = Some((Instant::now(), Arc::clone(&known)));
+        Ok(known)
+    }
+
+    /// The resource of a name, as [`Discovery::find`] has it. One that is not known is looked for
+    /// at the server once more: it may be new.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Request`] if the server has none of this name, and those of
+    /// [`discover`](Self::discover).
+    pub async fn find(&self, name: &str) -> Result<Known> {
+        let asked = Instant::now();
+        if let Some(known) = self.discover().await?.find(name) {
+            return Ok(known.clone());
+        }
+        {
+            let mut cache = self.discovered.0.lock().await;
+            // Unless it has been asked just now.
+            if cache.as_ref().is_some_and(|(at, _)| *at < asked) {
+                *cache = None;
+            }
+        }
+        let known = self.discover().await?;
+        known.find(name).cloned().ok_or_else(|| {
+            CallerError::Request(format!("the server has no resource {name:?}")).into()
+        })
+    }
+
+    async fn ask_all(&self) -> Result<Discovery> {
+        let core = self.ask("/api").await?;
+        let mut known = match core {
+            Answer::Aggregated(groups) => groups.known(),
+            Answer::Plain(body) => {
+                let versions: Versions = read("discover /api", &body)?;
+                self.ask_versions("", &versions.versions, None).await?
+            }
+        };
+        match self.ask("/apis").await? {
+            Answer::Aggregated(groups) => known.extend(groups.known()),
+            Answer::Plain(body) => {
+                let groups: Groups = read("discover /apis", &body)?;
+                for group in groups.groups {
+                    let versions: Vec<_> = group.versions.into_iter().map(|v| v.version).collect();
+                    let preferred = group.preferred_version.map(|v| v.version);
+                    known.extend(
+                        self.ask_versions(&group.name, &versions, preferred.as_deref())
+                            .await?,
+                    );
+                }
+            }
+        }
+        Ok(Discovery { resources: known })
+    }
+
+    async fn ask_versions(
+        &self,
+        group: &str,
+        versions: &[String],
+        preferred: Option<&str>,
+    ) -> Result<Vec<Known>> {
+        let preferred = preferred.or(versions.first().map(String::as_str));
+        let mut known = Vec::new();
+        for version in versions {
+            let path = match group {
+                "" => format!("/api/{version}"),
+                group => format!("/apis/{group}/{version}"),
+            };
+            let body = match self.ask(&path).await {
+                Ok(Answer::Plain(body)) => body,
+                Ok(Answer::Aggregated(_)) => continue,
+                // An aggregated server that is down must not hide all others.
+                Err(Error::Api(error)) if matches!(error.status.code, 404 | 502 | 503) => {
+                    tracing::warn!(group, version, %error, "the group is left out");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let list: Resources = read(&format!("discover {path}"), &body)?;
+            let is_preferred = Some(version.as_str()) == preferred;
+            known.extend(list.known(group, version, is_preferred));
+        }
+        Ok(known)
+    }
+
+    async fn ask(&self, path: &str) -> Result<Answer> {
+        let operation = format!("discover {path}");
+        let mut outgoing = Outgoing::get(operation.as_str(), path);
+        outgoing
+            .headers
+            .insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+        let response = self.http().send(outgoing).await?;
+        if response.status() != StatusCode::OK {
+            return Err(upgrade::refusal(&operation, response).await);
+        }
+        let form = response.headers().get(http::header::CONTENT_TYPE);
+        let aggregated = form
+            .and_then(|form| form.to_str().ok())
+            .is_some_and(|form| form.contains("as=APIGroupDiscoveryList"));
+        let body = Body::new(response.into_body())
+            .bytes(limits::OBJECT)
+            .await?;
+        match aggregated {
+            true => Ok(Answer::Aggregated(read(&operation, &body)?)),
+            false => Ok(Answer::Plain(body)),
+        }
+    }
+}
+
+enum Answer {
+    Aggregated(Aggregated),
+    Plain(bytes::Bytes),
+}
+
+/// `APIGroupDiscoveryList` of `k8s.io/api/apidiscovery/v2/types.go`.
+#[derive(Deserialize)]
+struct Aggregated {
+    #[serde(default)]
+    items: Vec<AggregatedGroup>,
+}
+
+#[derive(Deserialize)]
+struct AggregatedGroup {
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
+    versions: Vec<AggregatedVersion>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Metadata {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct AggregatedVersion {
+    version: String,
+    #[serde(default)]
+    resources: Vec<AggregatedResource>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AggregatedResource {
+    resource: String,
+    response_kind: Option<Kind>,
+    #[serde(default)]
+    scope: String,
+    #[serde(default)]
+    singular_resource: String,
+    #[serde(default)]
+    verbs: Vec<String>,
+    #[serde(default)]
+    short_names: Vec<String>,
+    #[serde(default)]
+    categories: Vec<String>,
+    #[serde(default)]
+    subresources: Vec<AggregatedSubresource>,
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct AggregatedSubresource {
+    subresource: String,
+}
+
+impl Aggregated {
+    fn known(self) -> Vec<Known> {
+        let mut known = Vec::new();
+        for group in self.items {
+            for (at, version) in group.versions.into_iter().enumerate() {
+                known.extend(version.resources.into_iter().map(|resource| {
+                    Known {
+                        resource: Resource {
+                            namespaced: resource.scope == "Namespaced",
+                            ..Resource::namespaced(
+                                group.metadata.name.clone(),
+                                version.version.clone(),
+                                resource.resource,
+                            )
+                        },
+                        kind: resource
+                            .response_kind
+                            .map_or_else(String::new, |kind| kind.kind),
+                        singular: resource.singular_resource,
+                        short_names: resource.short_names,
+                        categories: resource.categories,
+                        verbs: resource.verbs,
+                        subresources: resource
+                            .subresources
+                            .into_iter()
+                            .map(|subresource| subresource.subresource)
+                            .collect(),
+                        preferred: at == 0,
+                    }
+                }));
+            }
+        }
+        known
+    }
+}
+
+/// `APIVersions` of `k8s.io/apimachinery/pkg/apis/meta/v1/types.go`, as the others below.
+#[derive(Deserialize)]
+struct Versions {
+    versions: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Groups {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Group {
+    name: String,
+    versions: Vec<Version>,
+    preferred_version: Option<Version>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: String,
+}
+
+#[derive(Deserialize)]
+struct Resources {
+    resources: Vec<PlainResource>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PlainResource {
+    name: String,
+    #[serde(default)]
+    singular_name: String,
+    namespaced: bool,
+    kind: String,
+    #[serde(default)]
+    verbs: Vec<String>,
+    #[serde(default)]
+    short_names: Vec<String>,
+    #[serde(default)]
+    categories: Vec<String>,
+}
+
+impl Resources {
+    fn known(self, group: &str, version: &str, preferred: bool) -> Vec<Known> {
+        let (subresources, resources): (Vec<_>, Vec<_>) = self
+            .resources
+            .into_iter()
+            .partition(|resource| resource.name.contains('/'));
+        let known = resources.into_iter().map(|resource| Known {
+            subresources: subresources
+                .iter()
+                .filter_map(|sub| sub.name.strip_prefix(&resource.name)?.strip_prefix('/'))
+                .map(str::to_owned)
+                .collect(),
+            resource: Resource {
+                namespaced: resource.namespaced,
+                ..Resource::namespaced(group.to_owned(), version.to_owned(), resource.name)
+            },
+            // Servers before 1.28 leave it empty for built-in resources.
+            singular: match resource.singular_name.as_str() {
+                "" => resource.kind.to_ascii_lowercase(),
+                singular => singular.to_owned(),
+            },
+            kind: resource.kind,
+            short_names: resource.short_names,
+            categories: resource.categories,
+            verbs: resource.verbs,
+            preferred,
+        });
+        known.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! HTTP to pods and services through the API server: in flow requests as the pod is to get them,
+//! out come its answers and WebSockets.
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+
+use super::{Body, Client, Pod, resource::Resource};
+use crate::{
+    Result,
+    error::CallerError,
+    transport::{connect::Connection, http::Outgoing, upgrade},
+};
+
+/// The HTTP server of a pod or a service, reached through the API server; see [`Pod::proxy`] and
+/// [`Client::service_proxy`].
+///
+/// The API server takes `Authorization` for itself and does not pass it on.
+#[derive(Debug, Clone)]
+pub struct HttpProxy {
+    client: Client,
+    plural: &'static str,
+    namespace: String,
+    name: String,
+    port: String,
+    scheme: &'static str,
+}
+
+impl Pod {
+    /// Its HTTP server on this port, by number or name, through the API server.
+    pub fn proxy(&self, port: impl Display) -> HttpProxy {
+        HttpProxy {
+            client: self.client().clone(),
+            plural: "pods",
+            namespace: self.namespace().to_owned(),
+            name: self.name().to_owned(),
+            port: port.to_string(),
+            scheme: "",
+        }
+    }
+}
+
+impl Client {
+    /// The HTTP server of a service on this port, by number or name, through the API server.
+    pub fn service_proxy(
+        &self,
+        namespace: impl Into<String>,
+        name: impl Into<String>,
+        port: impl Display,
+    ) -> HttpProxy {
+        HttpProxy {
+            client: self.clone(),
+            plural: "services",
+            namespace: namespace.into(),
+            name: name.into(),
+            port: port.to_string(),
+            scheme: "",
+        }
+    }
+}
+
+impl HttpProxy {
+    /// The API server speaks TLS to it, without verifying its certificate.
+    pub fn https(mut self) -> Self {
+        self.scheme = "https:";
+        self
+    }
+
+    /// Sends a request and gives the answer, whatever its code. The URI is a path with its query,
+    /// as the server behind is to get it.
+    ///
+    /// There is no deadline. Dropping the future gives the request up.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::send`]. The API server's own refusals are answers too: a 503 with a
+    /// Status, if nothing listens.
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let outgoing = Outgoing {
+            path_and_query: self.path(path)?,
+            operation: self.operation(),
+            method: head.method,
+            headers: head.headers,
+            body,
+            deadline: None,
+        };
+        Ok(self.client.http().send(outgoing).await?.map(Body::new))
+    }
+
+    /// Opens a WebSocket to a path, offering subprotocols. The second is the one that was chosen.
+    ///
+    /// Dropping the future gives it up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Api`](crate::Error::Api) if it is refused, and those of [`Client::send`].
+    pub async fn websocket(
+        &self,
+        path: &str,
+        subprotocols: &[&str],
+    ) -> Result<(WebSocketStream<Connection>, Option<String>)> {
+        let offer = subprotocols.join(", ");
+        let request = upgrade::Upgrade {
+            operation: &self.operation(),
+            path_and_query: &self.path(path)?,
+            offer: Some(offer.as_str()).filter(|offer| !offer.is_empty()),
+            headers: HeaderMap::new(),
+        };
+        let opened = upgrade::open(self.client.connector(), request).await?;
+        let stream = WebSocketStream::from_partially_read(
+            opened.io,
+            opened.read.to_vec(),
+            Role::Client,
+            None,
+        );
+        Ok((stream.await, opened.protocol))
+    }
+
+    fn operation(&self) -> String {
+        format!(
+            "proxy to {} {}/{}:{}",
+            self.plural, self.namespace, self.name, self.port
+        )
+    }
+
+    /// `k8s.io/apimachinery/pkg/util/net/port_split.go`, `SplitSchemeNamePort`.
+    fn path(&self, path: &str) -> Result<String> {
+        if !path.starts_with('/') {
+            let problem = format!("the path {path:?} does not begin with a slash");
+            return Err(CallerError::Request(problem).into());
+        }
+        if self.name.contains(':') || self.port.contains(':') {
+            let problem = format!(
+                "a name or port has no colon: {:?} {:?}",
+                self.name, self.port
+            );
+            return Err(CallerError::Request(problem).into());
+        }
+        if path
+            .split(['/', '?'])
+            .any(|segment| matches!(segment, "." | ".."))
+        {
+            let problem = format!("the path {path:?} has dots that would lead elsewhere");
+            return Err(CallerError::Request(problem).into());
+        }
+        let name = match (self.scheme, self.port.as_str()) {
+            ("", "") => self.name.clone(),
+            (scheme, port) => format!("{scheme}{}:{port}", self.name),
+        };
+        let resource = Resource::namespaced("", "v1", self.plural);
+        let front = resource.path(Some(&self.namespace), Some(&name), Some("proxy"))?;
+        Ok(format!("{front}{path}"))
+    }
+}

@@ -1,0 +1,435 @@
+//! Plain requests: in flow a resource, names and objects of any `serde` type, out come objects, or
+//! the server's Status as an error.
+
+use std::{borrow::Cow, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Response,
+    header::{ACCEPT, CONTENT_TYPE},
+};
+use hyper::body::Incoming;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{Body, Client, List, Pages, Resource, resource::with_query};
+use crate::{
+    Error, Result,
+    error::{CallerError, NetworkError, PeerError},
+    limits,
+    transport::{http::Outgoing, upgrade},
+    wire::status::Status,
+};
+
+/// Requests for the objects of one resource; see [`Client::request`].
+///
+/// Objects are of any `serde` type. One that leaves fields out loses them when it is sent back:
+/// for [`replace`](Self::replace) and [`update`](Self::update) take a complete type, or
+/// [`serde_json::Value`].
+///
+/// Every method gives the server's refusal as [`Error::Api`], with its Status, or as
+/// [`Error::Conflict`]; an answer that is not the expected object as
+/// [`PeerError::Answer`]; and besides the errors of [`Client::send`]. Dropping a future gives the
+/// request up; the server may carry it out all the same.
+#[derive(Debug, Clone)]
+#[must_use = "a request does nothing until a method such as `get` is awaited"]
+pub struct Request {
+    client: Client,
+    resource: Resource,
+    namespace: Option<String>,
+    subresource: Option<String>,
+    query: Vec<(Cow<'static, str>, String)>,
+    deadline: Duration,
+}
+
+/// A change to an object, in one of the forms that the API server knows
+/// (`k8s.io/apimachinery/pkg/types/patch.go`).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Patch<'a, T> {
+    /// A JSON Patch: a list of operations (RFC 6902).
+    Json(&'a T),
+    /// A JSON Merge Patch: fields to set, and `null` for those to remove (RFC 7386).
+    Merge(&'a T),
+    /// As `Merge`, but lists are merged by their items' keys. Only built-in resources know it.
+    Strategic(&'a T),
+    /// Server-side apply: the fields that this manager wants as they are.
+    Apply {
+        /// The object with `apiVersion`, `kind` and those fields.
+        object: &'a T,
+        /// Who owns the fields.
+        manager: &'a str,
+        /// Whether to take fields over that others own. Without it that is a conflict.
+        force: bool,
+    },
+}
+
+/// What the server answers to a delete.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Deleted<T> {
+    /// The object as it was, or as it is while finalizers or a grace period keep it.
+    Object(T),
+    /// It is gone.
+    Gone(Box<Status>),
+}
+
+impl Request {
+    pub(super) fn new(client: Client, resource: Resource) -> Self {
+        Self {
+            client,
+            resource,
+            namespace: None,
+            subresource: None,
+            query: Vec::new(),
+            deadline: limits::REQUEST,
+        }
+    }
+
+    /// In this namespace. Without one, a list is of all namespaces, and every other request of a
+    /// namespaced resource is in the client's namespace. Resources of the cluster ignore it.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// The subresource of the object: `status`, `scale`, `log`, `eviction`.
+    pub fn subresource(mut self, subresource: impl Into<String>) -> Self {
+        self.subresource = Some(subresource.into());
+        self
+    }
+
+    /// Only objects with these labels: `app=web,tier!=cache`.
+    pub fn labels(self, selector: impl Into<String>) -> Self {
+        self.query("labelSelector", selector)
+    }
+
+    /// Only objects with these fields: `metadata.name=web-0`.
+    pub fn fields(self, selector: impl Into<String>) -> Self {
+        self.query("fieldSelector", selector)
+    }
+
+    /// One more parameter of the query, such as `dryRun` with `All`.
+    pub fn query(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.query.push((key.into(), value.into()));
+        self
+    }
+
+    /// How long the answer may take to begin, each time the request is sent; by default
+    /// [`limits::REQUEST`].
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.deadline = timeout;
+        self
+    }
+
+    /// The object of this name.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request`].
+    pub async fn get<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let call = self.call("get", Method::GET, Some(name))?;
+        self.object(call).await
+    }
+
+    /// The bytes that the server answers, as they are: of an object, a log, a table.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request`].
+    pub async fn get_raw(&self, name: &str, accept: &str) -> Result<Body> {
+        let mut call = self.call("get", Method::GET, Some(name))?;
+        call.headers.insert(ACCEPT, header(accept)?);
+        Ok(Body::new(self.success(call).await?.into_body()))
+    }
+
+    /// All objects, page by page, in one list. Its version is that of the first page.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request`]. If the server forgets the list between two pages (410 `Expired`), it
+    /// is fetched again, once, in one page.
+    pub async fn list<T: DeserializeOwned>(&self) -> Result<List<T>> {
+        let mut pages = self.pages(limits::PAGE);
+        let mut all: Option<List<T>> = None;
+        loop {
+            match pages.next().await {
+                Ok(None) => return Ok(all.unwrap_or_default()),
+                Ok(Some(page)) => match &mut all {
+                    None => all = Some(page),
+                    Some(all) => all.items.extend(page.items),
+                },
+                // pager.List of k8s.io/client-go/tools/pager falls back in the same way.
+                Err(Error::Api(error)) if error.status.code == 410 && all.is_some() => {
+                    let page = self.pages(0).next().await?;
+                    return Ok(page.unwrap_or_default());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The objects in pages of so many; 0 for all at once. Nothing is sent yet.
+    pub fn pages<T: DeserializeOwned>(&self, size: u32) -> Pages<T> {
+        Pages::new(self.clone(), size)
+    }
+
+    /// The bytes of a list, as they are.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request`].
+    pub async fn list_raw(&self, accept: &str) -> Result<Body> {
+        let mut call = self.call("list", Method::GET, None)?;
+        call.headers.insert(ACCEPT, header(accept)?);
+        Ok(Body::new(self.success(call).await?.into_body()))
+    }
+
+    /// Creates an object and gives it as the server made it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request`]; 409 `AlreadyExists` is an [`Error::Api`].
+    pub async fn create<T>(&self, object: &T) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let mut call = self.call("create", Method::POST, None)?;
+        self.write(&mut call, "application/json", object)?;
+        self.object(call).await
+    }
+
+    /// Creates a subresource of the object of this name, such as `eviction` or `token`, and gives
+    /// what the server answers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request`].
+    pub async fn create_for<T, R>(&self, name: &str, object: &T) -> Result<R>
+    where
+        T: Serialize,
+        R: DeserializeOwned,
+    {
+        let mut call = self.call("create", Method::POST, Some(name))?;
+        self.write(&mut call, "application/json", object)?;
+        self.object(call).await
+    }
+
+    /// Puts the object in place of the one of this name. If it has a `resourceVersion` that is not
+    /// the present one, that is an [`Error::Conflict`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request`].
+    pub async fn replace<T>(&self, name: &str, object: &T) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let mut call = self.call("update", Method::PUT, Some(name))?;
+        self.write(&mut call, "application/json", object)?;
+        self.object(call).await
+    }
+
+    /// Changes the object of this name, or with [`Patch::Apply`] creates it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request`]; an [`Error::Conflict`] from apply names the fields and their owners
+    /// in the causes of its Status.
+    pub async fn patch<T, R>(&self, name: &str, patch: Patch<'_, T>) -> Result<R>
+    where
+        T: Serialize,
+        R: DeserializeOwned,
+    {
+        let mut request = self.clone();
+        let (form, body) = match patch {
+            Patch::Json(body) => ("application/json-patch+json", body),
+            Patch::Merge(body) => ("application/merge-patch+json", body),
+            Patch::Strategic(body) => ("application/strategic-merge-patch+json", body),
+            Patch::Apply {
+                object,
+                manager,
+                force,
+            } => {
+                request = request
+                    .query("fieldManager", manager)
+                    .query("force", force.to_string());
+                // JSON is YAML.
+                ("application/apply-patch+yaml", object)
+            }
+        };
+        let mut call = request.call("patch", Method::PATCH, Some(name))?;
+        request.write(&mut call, form, body)?;
+        request.object(call).await
+    }
+
+    /// Deletes the object of this name. `options` are those of `metav1.DeleteOptions`, such as
+    /// `{"propagationPolicy": "Foreground", "preconditions": {"uid": …}}`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request`].
+    pub async fn delete<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        options: Option<&Value>,
+    ) -> Result<Deleted<T>> {
+        let mut call = self.call("delete", Method::DELETE, Some(name))?;
+        if let Some(options) = options {
+            self.write(&mut call, "application/json", options)?;
+        }
+        let operation = call.operation.clone();
+        let body = self.bytes(call).await?;
+        let kind: Typed<'_> = read(&operation, &body)?;
+        match kind.kind.as_deref() {
+            Some("Status") => Ok(Deleted::Gone(Box::new(read(&operation, &body)?))),
+            _ => Ok(Deleted::Object(read(&operation, &body)?)),
+        }
+    }
+
+    /// Reads the object of this name, changes it and puts it back; after a conflict all of it
+    /// again, up to [`limits::UPDATES`] times. If nothing changes, nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request`]; [`Error::Conflict`] if others were always faster.
+    pub async fn update<T, F>(&self, name: &str, mut change: F) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned,
+        F: FnMut(&mut T),
+    {
+        let mut pause = limits::UPDATE_PAUSE;
+        let mut tries = 0;
+        loop {
+            let mut object: T = self.get(name).await?;
+            let before = serde_json::to_value(&object).ok();
+            change(&mut object);
+            if before.is_some() && before == serde_json::to_value(&object).ok() {
+                return Ok(object);
+            }
+            match self.replace(name, &object).await {
+                Err(Error::Conflict(conflict)) if tries < limits::UPDATES => {
+                    tracing::debug!(%conflict, tries, "reading again");
+                    tries += 1;
+                    tokio::time::sleep(pause.mul_f64(rand::random_range(1.0..1.5))).await;
+                    pause *= 2;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// A page of a list.
+    pub(super) async fn page<T: DeserializeOwned>(
+        &self,
+        size: u32,
+        next: Option<&str>,
+    ) -> Result<List<T>> {
+        let mut request = self.clone();
+        if size > 0 {
+            request = request.query("limit", size.to_string());
+        }
+        if let Some(next) = next {
+            request = request.query("continue", next);
+        }
+        request
+            .object(request.call("list", Method::GET, None)?)
+            .await
+    }
+
+    fn call(&self, verb: &str, method: Method, name: Option<&str>) -> Result<Outgoing> {
+        let all = name.is_none() && method == Method::GET;
+        let namespace = match &self.namespace {
+            Some(namespace) => Some(namespace.as_str()),
+            None if all => None,
+            None => Some(self.client.namespace()),
+        };
+        let path = self
+            .resource
+            .path(namespace, name, self.subresource.as_deref())?;
+        let mut operation = format!("{verb} {}", self.resource);
+        for part in self.subresource.iter() {
+            operation.push('/');
+            operation.push_str(part);
+        }
+        let place = [namespace.filter(|_| self.resource.namespaced), name];
+        let place: Vec<_> = place.into_iter().flatten().collect();
+        if !place.is_empty() {
+            operation.push(' ');
+            operation.push_str(&place.join("/"));
+        }
+        let mut call = Outgoing::get(operation, with_query(path, &self.query));
+        call.method = method;
+        call.deadline = Some(self.deadline);
+        call.headers
+            .insert(ACCEPT, HeaderValue::from_static("application/json"));
+        Ok(call)
+    }
+
+    fn write(&self, call: &mut Outgoing, form: &'static str, body: &impl Serialize) -> Result<()> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| CallerError::Request(format!("{}: {error}", call.operation)))?;
+        call.body = Bytes::from(body);
+        let form = HeaderValue::from_static(form);
+        call.headers.insert(CONTENT_TYPE, form);
+        Ok(())
+    }
+
+    async fn object<T: DeserializeOwned>(&self, call: Outgoing) -> Result<T> {
+        let operation = call.operation.clone();
+        read(&operation, &self.bytes(call).await?)
+    }
+
+    async fn bytes(&self, call: Outgoing) -> Result<Bytes> {
+        let safe = call.method.is_safe();
+        let again = safe.then(|| Outgoing {
+            method: call.method.clone(),
+            path_and_query: call.path_and_query.clone(),
+            headers: call.headers.clone(),
+            body: Bytes::new(),
+            operation: call.operation.clone(),
+            deadline: call.deadline,
+        });
+        let body = Body::new(self.success(call).await?.into_body());
+        match (body.bytes(limits::OBJECT).await, again) {
+            (Err(Error::Network(NetworkError::Lost(_))), Some(again)) => {
+                let body = Body::new(self.success(again).await?.into_body());
+                body.bytes(limits::OBJECT).await
+            }
+            (result, _) => result,
+        }
+    }
+
+    async fn success(&self, call: Outgoing) -> Result<Response<Incoming>> {
+        let operation = call.operation.clone();
+        let response = self.client.http().send(call).await?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(upgrade::refusal(&operation, response).await),
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Typed<'a> {
+    #[serde(borrow)]
+    kind: Option<Cow<'a, str>>,
+}
+
+fn header(text: &str) -> Result<HeaderValue> {
+    Ok(HeaderValue::from_str(text)
+        .map_err(|_| CallerError::Request(format!("{text:?} fits no HTTP header")))?)
+}
+
+pub(super) fn read<'a, T: serde::Deserialize<'a>>(operation: &str, body: &'a [u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|error| {
+        PeerError::Answer {
+            operation: operation.to_owned(),
+            problem: error.to_string(),
+        }
+        .into()
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,374 @@
+//! The auth provider `oidc`: an `id-token` that is used as it is, and renewed with a refresh token.
+//!
+//! In flow the `auth-provider` entry of a user; out come bearer tokens. The rules are those of
+//! `k8s.io/client-go/plugin/pkg/client/auth/oidc/oidc.go`; the exchange is that of OpenID Connect
+//! Core 1.0, section 12.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, StatusCode, Uri,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST},
+};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::{Config, Material, Proxies, credentials::bearer, renewal::Issued, wrong};
+use crate::{Result, limits, transport::connect::Connector};
+
+/// The unreserved characters of RFC 3986 stay.
+const FORM: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// An OpenID Connect provider and what it has given this user.
+pub(crate) struct Oidc {
+    origin: String,
+    issuer: String,
+    client: String,
+    secret: Option<SecretString>,
+    ca: Option<Material>,
+    proxies: Proxies,
+    tokens: Mutex<Tokens>,
+    /// The kubeconfig, where renewed tokens are kept for other programs.
+    file: PathBuf,
+}
+
+#[derive(Clone)]
+struct Tokens {
+    id: Option<SecretString>,
+    refresh: Option<SecretString>,
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    token_endpoint: String,
+}
+
+#[derive(Deserialize)]
+struct Granted {
+    id_token: Option<SecretString>,
+    refresh_token: Option<SecretString>,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    error: String,
+    #[serde(default)]
+    error_description: String,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    exp: f64,
+}
+
+impl Oidc {
+    /// Checks an entry. `ca` is its `idp-certificate-authority`.
+    pub(super) fn new(
+        settings: &BTreeMap<String, SecretString>,
+        origin: &str,
+        ca: Option<Material>,
+        proxies: Proxies,
+        file: PathBuf,
+    ) -> Result<Self> {
+        let origin = format!("auth-provider oidc of {origin}");
+        let secret = |name: &str| {
+            let text = settings.get(name)?;
+            (!text.expose_secret().is_empty()).then(|| text.clone())
+        };
+        let text = |name: &str| {
+            secret(name)
+                .map(|text| text.expose_secret().to_owned())
+                .ok_or_else(|| wrong(origin.as_str(), format!("it has no {name}")))
+        };
+        Ok(Self {
+            issuer: text("idp-issuer-url")?,
+            client: text("client-id")?,
+            secret: secret("client-secret"),
+            ca,
+            proxies,
+            tokens: Mutex::new(Tokens {
+                id: secret("id-token"),
+                refresh: secret("refresh-token"),
+            }),
+            file,
+            origin,
+        })
+    }
+
+    /// The id-token in hand while it is valid, or else one for the refresh token.
+    ///
+    /// What the provider gives is kept for the next issue, and put into the kubeconfig in place of
+    /// what was there: a provider may accept a refresh token only once.
+    pub(super) async fn issue(&self) -> Result<Issued> {
+        let Tokens { id, refresh } = self.lock().clone();
+        if let Some(id) = &id {
+            let expires = self.expiry(id)?;
+            if SystemTime::now() < expires {
+                // Others renew it when it has ended, so that this process does not take the
+                // refresh token from a kubectl that is about to use it.
+                return self.issued(id, expires);
+            }
+        }
+        let refresh = refresh.ok_or_else(|| {
+            self.wrong(match id {
+                Some(_) => "the id-token has expired and there is no refresh-token; log in again",
+                None => "there is neither an id-token nor a refresh-token; log in",
+            })
+        })?;
+        let granted = tokio::time::timeout(limits::OIDC_REQUEST, self.refresh(&refresh))
+            .await
+            .map_err(|_| {
+                let within = limits::OIDC_REQUEST.as_secs();
+                self.wrong(&format!("{} did not answer within {within} s", self.issuer))
+            })??;
+        let new = granted.id_token.ok_or_else(|| {
+            self.wrong(
+                "the provider gave no id_token: either the scope openid was not asked for at \
+                 login, or the provider gives none for a refresh token",
+            )
+        })?;
+        let expires = self.expiry(&new)?;
+        let mut changes = vec![(id, new.clone())];
+        if let Some(again) = &granted.refresh_token
+            && again.expose_secret() != refresh.expose_secret()
+        {
+            changes.push((Some(refresh), again.clone()));
+        }
+        {
+            let mut tokens = self.lock();
+            tokens.id = Some(new.clone());
+            if let Some(again) = granted.refresh_token {
+                tokens.refresh = Some(again);
+            }
+        }
+        let file = self.file.clone();
+        let kept = tokio::task::spawn_blocking(move || keep(&file, &changes)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(
+                file = %self.file.display(),
+                %error,
+                "the renewed tokens cannot be kept; another program may have to log in again"
+            );
+        }
+        self.issued(&new, expires)
+    }
+
+    fn issued(&self, token: &SecretString, expires: SystemTime) -> Result<Issued> {
+        Ok(Issued {
+            header: Some(bearer(token, &self.origin)?),
+            identity: None,
+            expires: Some(expires),
+            early: false,
+        })
+    }
+
+    /// The claim `exp` less a margin. The signature is the server's to verify.
+    fn expiry(&self, token: &SecretString) -> Result<SystemTime> {
+        let exp = token
+            .expose_secret()
+            .split('.')
+            .nth(1)
+            .and_then(|claims| URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok())
+            .and_then(|claims| serde_json::from_slice::<Claims>(&claims).ok())
+            .and_then(|claims| Duration::try_from_secs_f64(claims.exp).ok())
+            .ok_or_else(|| self.wrong("the id-token is not a JSON Web Token with an exp"))?;
+        Ok(SystemTime::UNIX_EPOCH + exp.saturating_sub(limits::OIDC_EARLY))
+    }
+
+    async fn refresh(&self, refresh: &SecretString) -> Result<Granted> {
+        let issuer = self.issuer.trim_end_matches('/');
+        let url = format!("{issuer}/.well-known/openid-configuration");
+        let (status, body) = self.send(Method::GET, &url, None, String::new()).await?;
+        if status != StatusCode::OK {
+            return Err(self.wrong(&format!("{url} answered {status}")));
+        }
+        let Discovery { token_endpoint } = serde_json::from_slice(&body)
+            .map_err(|_| self.wrong(&format!("{url} names no token_endpoint")))?;
+        let escape = |text: &str| utf8_percent_encode(text, FORM).to_string();
+        let form = format!(
+            "grant_type=refresh_token&refresh_token={}",
+            escape(refresh.expose_secret())
+        );
+        let client = escape(&self.client);
+        let secret = self.secret.as_ref().map(|s| escape(s.expose_secret()));
+        // RFC 6749, section 2.3.1: the header is what every provider must take; some do not.
+        if let Some(secret) = &secret {
+            let pair = STANDARD.encode(format!("{client}:{secret}"));
+            let mut basic = HeaderValue::from_str(&format!("Basic {pair}"))
+                .map_err(|_| self.wrong("the client-id fits no HTTP header"))?;
+            basic.set_sensitive(true);
+            let (status, body) = self
+                .send(Method::POST, &token_endpoint, Some(basic), form.clone())
+                .await?;
+            if status == StatusCode::OK {
+                return self.granted(&token_endpoint, status, &body);
+            }
+        }
+        let secret = secret.map_or_else(String::new, |s| format!("&client_secret={s}"));
+        let form = format!("{form}&client_id={client}{secret}");
+        let (status, body) = self.send(Method::POST, &token_endpoint, None, form).await?;
+        self.granted(&token_endpoint, status, &body)
+    }
+
+    fn granted(&self, url: &str, status: StatusCode, body: &[u8]) -> Result<Granted> {
+        if status == StatusCode::OK {
+            return serde_json::from_slice(body)
+                .map_err(|_| self.wrong(&format!("{url} answered something else than JSON")));
+        }
+        // RFC 6749, section 5.2.
+        Err(match serde_json::from_slice::<Refused>(body) {
+            Ok(Refused {
+                error,
+                error_description,
+            }) => {
+                let text = format!("{error} {error_description}");
+                let text: String = text.trim().chars().take(200).collect();
+                self.wrong(&format!(
+                    "the provider refuses the refresh-token ({text}); log in again"
+                ))
+            }
+            Err(_) => self.wrong(&format!("{url} answered {status}")),
+        })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        authorization: Option<HeaderValue>,
+        body: String,
+    ) -> Result<(StatusCode, Bytes)> {
+        let place = url
+            .parse::<Uri>()
+            .ok()
+            .filter(|uri| uri.host().is_some())
+            .ok_or_else(|| self.wrong(&format!("{url:?} is not a URL")))?;
+        let secure = place.scheme_str() == Some("https");
+        // OpenID Connect Core 1.0, section 3.1.3: communication must use TLS.
+        if !secure && !place.host().is_some_and(super::proxy::is_loopback) {
+            return Err(self.wrong(&format!("{url:?} is not an https URL")));
+        }
+        let scheme = if secure { "https" } else { "http" };
+        let authority = place.authority().map_or("", |authority| authority.as_str());
+        let mut config = Config::new(&format!("{scheme}://{authority}"))?;
+        config.tls.ca.clone_from(&self.ca);
+        config.proxies = self.proxies.clone();
+        let connector = Connector::new(&config)?;
+        let failed = |error: hyper::Error| self.wrong(&format!("{url}: {error}"));
+        let stream = TokioIo::new(Box::pin(connector.connect()).await?);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
+            .await
+            .map_err(failed)?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(connector.uri(place.path_and_query().map_or("/", |path| path.as_str()))?)
+            .header(HOST, connector.host())
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| self.wrong(&error.to_string()))?;
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(failed)?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), limits::OIDC_ANSWER)
+                .collect()
+                .await
+                .map_err(|error| self.wrong(&format!("{url}: {error}")))?;
+            Ok((status, body.to_bytes()))
+        };
+        tokio::pin!(answer);
+        tokio::select! {
+            answer = &mut answer => answer,
+            _ = connection => answer.await,
+        }
+    }
+
+    fn wrong(&self, problem: &str) -> crate::Error {
+        wrong(self.origin.as_str(), problem)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Oidc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Oidc")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Puts new tokens in place of the old ones, the rest of the file staying as it is.
+///
+/// The lock is kubectl's (`clientcmd/config.go`, `lockFile`).
+fn keep(file: &Path, changes: &[(Option<SecretString>, SecretString)]) -> io::Result<()> {
+    let file = fs::canonicalize(file)?;
+    let mut lock = file.clone().into_os_string();
+    lock.push(".lock");
+    let lock = PathBuf::from(lock);
+    fs::File::create_new(&lock)?;
+    let replaced = replace(&file, changes);
+    fs::remove_file(&lock)?;
+    replaced
+}
+
+fn replace(file: &Path, changes: &[(Option<SecretString>, SecretString)]) -> io::Result<()> {
+    let mut text = SecretString::from(fs::read_to_string(file)?);
+    for (old, new) in changes {
+        let Some(old) = old else { continue };
+        let (old, new) = (old.expose_secret(), new.expose_secret());
+        let plain = |token: &str| {
+            token
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte))
+        };
+        let found = text.expose_secret().matches(old).count();
+        if found != 1 || !plain(new) || new.is_empty() {
+            let problem = "the old token is not in it exactly once";
+            return Err(io::Error::other(problem));
+        }
+        text = text.expose_secret().replacen(old, new, 1).into();
+    }
+    let mut name = file.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let written = (|| {
+        let mut to = fs::File::create_new(&new)?;
+        to.set_permissions(fs::metadata(file)?.permissions())?;
+        to.write_all(text.expose_secret().as_bytes())?;
+        to.sync_all()?;
+        fs::rename(&new, file)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests;

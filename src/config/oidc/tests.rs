@@ -1,0 +1,217 @@
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::*;
+use crate::config::{Credentials, KubeconfigOptions};
+
+/// A JSON Web Token that ends so many seconds from now.
+fn jwt(name: &str, seconds: i64) -> String {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let exp = now.as_secs() as i64 + seconds;
+    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":"{name}","exp":{exp}}}"#));
+    format!("e30.{claims}.{name}")
+}
+
+/// A provider on loopback that records each request and answers the token requests in turn.
+async fn provider(answers: Vec<(u16, String)>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/realm", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (issuer, record) = (url.clone(), Arc::clone(&seen));
+    tokio::spawn(async move {
+        let mut answers = answers.into_iter();
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            loop {
+                let text = String::from_utf8_lossy(&request).to_lowercase();
+                if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                    let length = head.split("content-length: ").nth(1);
+                    let length = length.map_or(0, |l| l.lines().next().unwrap().parse().unwrap());
+                    if body.len() >= length {
+                        break;
+                    }
+                }
+                let mut chunk = [0; 4096];
+                let n = tcp.read(&mut chunk).await.unwrap();
+                request.extend_from_slice(&chunk[..n]);
+            }
+            let request = String::from_utf8(request).unwrap();
+            let (status, body) =
+                match request.starts_with("GET /realm/.well-known/openid-configuration ") {
+                    true => (200, format!(r#"{{"token_endpoint":"{issuer}/token?a=b"}}"#)),
+                    false => answers.next().unwrap(),
+                };
+            record.lock().unwrap().push(request);
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            tcp.write_all(format!("{head}{body}").as_bytes())
+                .await
+                .unwrap();
+        }
+    });
+    (url, seen)
+}
+
+/// A kubeconfig with a comment that must survive.
+fn kubeconfig(fields: &str) -> (TempDir, Config) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config");
+    let text = format!(
+        "# mine\ncurrent-context: c\n\
+         contexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
+         clusters: [{{name: k, cluster: {{server: 'https://h'}}}}]\n\
+         users: [{{name: u, user: {{auth-provider: {{name: oidc, config: {{{fields}}}}}}}}}]\n"
+    );
+    fs::write(&path, text).unwrap();
+    let options = KubeconfigOptions {
+        paths: vec![path],
+        ..KubeconfigOptions::default()
+    };
+    (dir, Config::from_kubeconfig(&options).unwrap())
+}
+
+async fn token(config: &Config) -> Result<String> {
+    let mut headers = HeaderMap::new();
+    Credentials::new(config)?.authorize(&mut headers).await?;
+    let value = headers["authorization"].to_str().unwrap();
+    Ok(value.strip_prefix("Bearer ").unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_valid_token_is_used_as_it_is() {
+    let id = jwt("valid", 60);
+    let fields = format!("idp-issuer-url: 'https://nowhere.invalid', client-id: c, id-token: {id}");
+    let (_dir, config) = kubeconfig(&fields);
+    assert_eq!(token(&config).await.unwrap(), id);
+}
+
+#[tokio::test]
+async fn an_expired_token_is_renewed_and_kept() {
+    let (old, new) = (jwt("old", 5), jwt("new", 3600));
+    let body = format!(r#"{{"id_token":"{new}","refresh_token":"refresh-2"}}"#);
+    let (url, seen) = provider(vec![(200, body)]).await;
+    let fields = format!(
+        "idp-issuer-url: '{url}', client-id: c/d, client-secret: s, id-token: {old}, \
+         refresh-token: refresh-1"
+    );
+    let (dir, config) = kubeconfig(&fields);
+    assert_eq!(token(&config).await.unwrap(), new);
+    let request = seen.lock().unwrap()[1].clone();
+    assert!(
+        request.starts_with("POST /realm/token?a=b HTTP/1.1\r\n"),
+        "{request}"
+    );
+    assert!(
+        request.contains(&format!(
+            "authorization: Basic {}\r\n",
+            STANDARD.encode("c%2Fd:s")
+        )),
+        "{request}"
+    );
+    assert!(
+        request.ends_with("\r\n\r\ngrant_type=refresh_token&refresh_token=refresh-1"),
+        "{request}"
+    );
+    let kept = fs::read_to_string(dir.path().join("config")).unwrap();
+    assert!(kept.starts_with("# mine\n"), "{kept}");
+    assert!(kept.contains(&new) && kept.contains("refresh-2"), "{kept}");
+    assert!(
+        !kept.contains(&old) && !kept.contains("refresh-1"),
+        "{kept}"
+    );
+    let names: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["config"], "no lock and no copy is left");
+}
+
+#[tokio::test]
+async fn a_provider_that_does_not_take_the_header_gets_the_secret_in_the_form() {
+    let new = jwt("new", 3600);
+    let answers = vec![
+        (401, r#"{"error":"invalid_client"}"#.to_owned()),
+        (200, format!(r#"{{"id_token":"{new}"}}"#)),
+    ];
+    let (url, seen) = provider(answers).await;
+    let fields =
+        format!("idp-issuer-url: '{url}/', client-id: c, client-secret: s&s, refresh-token: r");
+    let (_dir, config) = kubeconfig(&fields);
+    assert_eq!(token(&config).await.unwrap(), new);
+    let request = seen.lock().unwrap()[2].clone();
+    assert!(
+        request.ends_with("refresh_token=r&client_id=c&client_secret=s%26s"),
+        "{request}"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_renewed_says_why_and_no_secret() {
+    let denied = r#"{"error":"invalid_grant","error_description":"session over"}"#.to_owned();
+    for (answer, expected) in [
+        (
+            (400, denied),
+            "refuses the refresh-token (invalid_grant session over); log in again",
+        ),
+        ((500, "hunter2".to_owned()), "answered 500"),
+        ((200, "hunter2".to_owned()), "something else than JSON"),
+        (
+            (200, r#"{"access_token":"hunter2"}"#.to_owned()),
+            "gave no id_token",
+        ),
+        (
+            (200, r#"{"id_token":"hunter2"}"#.to_owned()),
+            "not a JSON Web Token",
+        ),
+    ] {
+        let (url, _) = provider(vec![answer]).await;
+        let fields = format!("idp-issuer-url: '{url}', client-id: c, refresh-token: hunter2");
+        let error = token(&kubeconfig(&fields).1).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    let expired = jwt("old", -60);
+    for (fields, expected) in [
+        (
+            format!("idp-issuer-url: 'https://i', client-id: c, id-token: {expired}"),
+            "log in again",
+        ),
+        (
+            "idp-issuer-url: 'https://i', client-id: c".to_owned(),
+            "neither an id-token nor",
+        ),
+        (
+            "idp-issuer-url: 'http://i', client-id: c, refresh-token: r".to_owned(),
+            "not an https URL",
+        ),
+    ] {
+        let error = token(&kubeconfig(&fields).1).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_file_in_which_the_token_is_not_unique_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config");
+    fs::write(&path, "a: tok, b: tok").unwrap();
+    let changes = [(Some("tok".into()), "new".into())];
+    assert!(keep(&path, &changes).is_err());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "a: tok, b: tok");
+    fs::write(dir.path().join("config.lock"), "").unwrap();
+    let changes = [(Some("a".into()), "new".into())];
+    assert!(
+        keep(&path, &changes).is_err(),
+        "another program holds the lock"
+    );
+}

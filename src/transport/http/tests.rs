@@ -1,0 +1,226 @@
+//! Against a real HTTP server in this process.
+
+use std::{convert::Infallible, net::SocketAddr};
+
+use http_body_util::BodyExt as _;
+use hyper::service::service_fn;
+use hyper_util::server::conn::auto;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::{Config, client::Client};
+
+/// A request as the server got it: head and body.
+pub(crate) type Got = (http::request::Parts, Bytes);
+
+/// A server that answers the nth request by a function, and what it got.
+pub(crate) async fn serve(
+    answer: impl Fn(usize, &Got) -> Response<String> + Send + Sync + 'static,
+) -> (SocketAddr, Arc<Mutex<Vec<Got>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&got);
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let (record, answer) = (Arc::clone(&record), Arc::clone(&answer));
+            tokio::spawn(async move {
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let (record, answer) = (Arc::clone(&record), Arc::clone(&answer));
+                    async move {
+                        let (head, body) = request.into_parts();
+                        let got = (head, body.collect().await.unwrap().to_bytes());
+                        let mut record = record.lock().unwrap();
+                        let response = answer(record.len(), &got);
+                        record.push(got);
+                        Ok::<_, Infallible>(response)
+                    }
+                });
+                let connection = auto::Builder::new(TokioExecutor::new());
+                let _ = connection
+                    .serve_connection(TokioIo::new(tcp), service)
+                    .await;
+            });
+        }
+    });
+    (address, got)
+}
+
+pub(crate) fn answer(code: u16, body: impl Into<String>) -> Response<String> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = StatusCode::from_u16(code).unwrap();
+    response
+}
+
+fn patient(code: u16, seconds: &str) -> Response<String> {
+    let mut response = answer(code, "");
+    let value = HeaderValue::from_str(seconds).unwrap();
+    response.headers_mut().insert(RETRY_AFTER, value);
+    response
+}
+
+pub(crate) fn client(address: SocketAddr) -> Client {
+    Client::new(&Config::new(&format!("http://{address}/base")).unwrap()).unwrap()
+}
+
+async fn send(client: &Client, method: Method) -> Result<StatusCode> {
+    let mut outgoing = Outgoing::get("test", "/version?a=b");
+    outgoing.method = method;
+    let response = client.http().send(outgoing).await?;
+    Ok(response.status())
+}
+
+#[tokio::test]
+async fn a_request_names_the_agent_and_goes_below_the_base_path() {
+    let (address, got) = serve(|_, _| answer(200, "")).await;
+    assert_eq!(send(&client(address), Method::GET).await.unwrap(), 200);
+    let (head, _) = got.lock().unwrap().remove(0);
+    assert_eq!(head.uri, "/base/version?a=b");
+    assert_eq!(head.headers["host"], address.to_string());
+    assert_eq!(head.headers["user-agent"], AGENT);
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_patience_is_asked_again() {
+    for (method, code, times) in [
+        (Method::GET, 429, 3),
+        (Method::GET, 503, 3),
+        (Method::POST, 429, 3),
+        (Method::POST, 503, 1),
+        (Method::GET, 500, 1),
+    ] {
+        let (address, got) = serve(move |at, _| match at {
+            0 | 1 => patient(code, "0"),
+            _ => answer(200, ""),
+        })
+        .await;
+        let status = send(&client(address), method.clone()).await.unwrap();
+        assert_eq!(got.lock().unwrap().len(), times, "{method} {code}");
+        assert_eq!(status, if times == 1 { code } else { 200 });
+    }
+}
+
+#[tokio::test]
+async fn patience_has_an_end() {
+    let (address, got) = serve(|_, _| patient(429, "0")).await;
+    assert_eq!(send(&client(address), Method::GET).await.unwrap(), 429);
+    assert_eq!(got.lock().unwrap().len(), limits::RETRIES as usize + 1);
+    for seconds in ["3600", "soon"] {
+        let (address, got) = serve(move |_, _| patient(429, seconds)).await;
+        assert_eq!(send(&client(address), Method::GET).await.unwrap(), 429);
+        assert_eq!(got.lock().unwrap().len(), 1);
+    }
+    let (address, _) = serve(|at, _| patient(if at == 0 { 429 } else { 200 }, "1")).await;
+    let started = Instant::now();
+    send(&client(address), Method::GET).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_401_reads_the_token_file_again_and_only_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, "old").unwrap();
+    let file = path.clone();
+    let (address, got) = serve(move |_, (head, _)| {
+        let right = head.headers["authorization"] == "Bearer new";
+        std::fs::write(&file, "new").unwrap();
+        answer(if right { 200 } else { 401 }, "")
+    })
+    .await;
+    let config = Config::new(&format!("http://{address}")).unwrap();
+    let client = Client::new(&config.clone().with_token_file(&path)).unwrap();
+    assert_eq!(send(&client, Method::POST).await.unwrap(), 200);
+    assert_eq!(got.lock().unwrap().len(), 2);
+    let client = Client::new(&config.with_token("wrong")).unwrap();
+    assert_eq!(send(&client, Method::GET).await.unwrap(), 401);
+    assert_eq!(
+        got.lock().unwrap().len(),
+        3,
+        "a token that stays is not tried twice"
+    );
+}
+
+#[tokio::test]
+async fn a_safe_request_survives_a_lost_connection_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client(listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let mut accepted = 0;
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            accepted += 1;
+            let mut head = [0; 1024];
+            let _ = tokio::io::AsyncReadExt::read(&mut tcp, &mut head).await;
+            drop(tcp);
+            if accepted == 3 {
+                break;
+            }
+        }
+        accepted
+    });
+    let error = send(&client, Method::GET).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Network(NetworkError::Lost(_))),
+        "{error}"
+    );
+    let error = send(&client, Method::POST).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Network(NetworkError::Lost(_))),
+        "{error}"
+    );
+    assert_eq!(server.await.unwrap(), 3, "GET twice, POST once");
+}
+
+#[tokio::test]
+async fn a_silent_server_meets_the_deadline() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client(listener.local_addr().unwrap());
+    let mut outgoing = Outgoing::get("get x", "/");
+    outgoing.deadline = Some(Duration::from_millis(50));
+    let error = client.http().send(outgoing).await.unwrap_err().to_string();
+    assert!(error.starts_with("get x did not finish within"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_the_peers_fault_and_no_connection_the_networks() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        let _ = tcp.read(&mut head).await.unwrap();
+        tcp.write_all(b"SSH-2.0-OpenSSH\r\n\r\n").await.unwrap();
+    });
+    let error = send(&client(address), Method::POST).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Peer(crate::error::PeerError::Http(_))),
+        "{error:?}"
+    );
+    server.await.unwrap();
+    let error = send(&client(address), Method::GET)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with(&format!("cannot connect to {address}: ")),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_curl_line_can_be_pasted_and_holds_no_secret() {
+    let config = Config::new("http://h:6443/base").unwrap();
+    let http = Http::new(Connector::new(&config).unwrap());
+    let mut outgoing = Outgoing::get("x", "/api?labelSelector=a%3D'b'");
+    outgoing.body = Bytes::from_static(b"hunter2");
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer hunter2"));
+    headers.insert("accept", HeaderValue::from_static("it's"));
+    assert_eq!(
+        http.curl(&outgoing, &headers),
+        "curl -X GET -H 'authorization: <redacted>' -H 'accept: it'\\''s' --data-binary \
+         '<7 bytes>' 'http://h:6443/base/api?labelSelector=a%3D'\\''b'\\'''"
+    );
+}
