@@ -2,7 +2,11 @@
 
 use std::{io, sync::Arc};
 
-use crate::wire::status::{Status, StatusError};
+use crate::wire::{
+    port_channel::PortChannelError,
+    spdy::SpdyError,
+    status::{Status, StatusError},
+};
 
 /// The result of nearly everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -74,6 +78,12 @@ pub enum PeerError {
     /// What should have been a Status is none.
     #[error("the peer sent an unreadable status: {0}")]
     Status(#[from] StatusError),
+    /// Bytes of a port-forward tunnel that are not acceptable SPDY.
+    #[error("the peer broke the SPDY protocol: {0}")]
+    Spdy(#[from] SpdyError),
+    /// A message of a port-forward that its channels do not allow.
+    #[error("the peer broke the port-forward protocol: {0}")]
+    PortChannel(#[from] PortChannelError),
 }
 
 /// The API server's refusal, or its failure to do what was asked.
