@@ -3,9 +3,12 @@
 use std::{io, sync::Arc};
 
 use crate::wire::{
+    channel::ChannelError,
     port_channel::PortChannelError,
+    resize::ResizeError,
     spdy::SpdyError,
     status::{Status, StatusError},
+    websocket::WebSocketError,
 };
 
 /// The result of nearly everything in this crate.
@@ -75,6 +78,15 @@ impl From<Error> for io::Error {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
+    /// The bytes are not WebSocket frames as RFC 6455 has them.
+    #[error("the peer broke the WebSocket protocol: {0}")]
+    WebSocket(#[from] WebSocketError),
+    /// A message is none of exec or attach.
+    #[error("the peer broke the remotecommand protocol: {0}")]
+    Channel(#[from] ChannelError),
+    /// What should have been a terminal size is none.
+    #[error("the peer broke the remotecommand protocol: {0}")]
+    Resize(#[from] ResizeError),
     /// What should have been a Status is none.
     #[error("the peer sent an unreadable status: {0}")]
     Status(#[from] StatusError),
@@ -84,6 +96,17 @@ pub enum PeerError {
     /// A message of a port-forward that its channels do not allow.
     #[error("the peer broke the port-forward protocol: {0}")]
     PortChannel(#[from] PortChannelError),
+    /// The server chose a subprotocol that was not offered, or none.
+    #[error("the server answered with the subprotocol {answer:?}; offered were {offered:?}")]
+    Subprotocol {
+        /// What was offered.
+        offered: String,
+        /// What came back; empty for nothing.
+        answer: String,
+    },
+    /// The answer to the WebSocket handshake is not one.
+    #[error("the server's WebSocket handshake is wrong: {0}")]
+    Handshake(String),
 }
 
 /// The API server's refusal, or its failure to do what was asked.
@@ -177,12 +200,14 @@ pub enum NetworkError {
     Lost(#[source] Arc<io::Error>),
     /// The connection ended, in whatever way, before the server said how the work ended. This is
     /// never a success: the process may still be running, or may have failed.
-    #[error("the connection ended without a status{}", CloseCode(.code, .reason))]
+    #[error("the connection ended without a status{}", Ending(*.code, .reason, .source.as_deref()))]
     ClosedWithoutStatus {
         /// The code of the WebSocket close frame, if there was one (RFC 6455, section 7.4).
         code: Option<u16>,
         /// The text of the close frame.
         reason: String,
+        /// How the connection broke, if it did.
+        source: Option<Arc<io::Error>>,
     },
     /// Nothing arrived for too long although the peer was asked for a sign of life.
     #[error("the peer has been silent for {} s", .silent.as_secs())]
@@ -200,14 +225,15 @@ pub enum NetworkError {
     },
 }
 
-struct CloseCode<'a>(&'a Option<u16>, &'a str);
+struct Ending<'a>(Option<u16>, &'a str, Option<&'a io::Error>);
 
-impl std::fmt::Display for CloseCode<'_> {
+impl std::fmt::Display for Ending<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self(None, _) => Ok(()),
-            Self(Some(code), "") => write!(f, " (close code {code})"),
-            Self(Some(code), reason) => write!(f, " (close code {code}: {reason})"),
+            Self(Some(code), "", _) => write!(f, " (close code {code})"),
+            Self(Some(code), reason, _) => write!(f, " (close code {code}: {reason})"),
+            Self(None, _, Some(source)) => write!(f, " ({source})"),
+            Self(None, _, None) => Ok(()),
         }
     }
 }

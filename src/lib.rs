@@ -3,6 +3,9 @@
 pub mod error;
 pub mod limits;
 mod role;
+pub mod session;
+#[cfg(feature = "client")]
+pub mod transport;
 pub mod wire;
 
 pub use error::{Error, Result};

@@ -3,17 +3,65 @@
 //! Reaching a bound is backpressure or a named error, never growth. A bound that a caller may
 //! change has a builder method of its own, which its text names.
 
+use std::time::Duration;
+
 /// Bytes of the largest WebSocket message that is accepted, fragments added up: 32 MiB.
 ///
 /// Servers write at most 32 KiB at a time, and `golang.org/x/net/websocket` refuses more than
 /// this in the other direction (`websocket.go`, `DefaultMaxPayloadBytes`).
 pub const MESSAGE: usize = 32 << 20;
 
-/// Bytes of the error channel's content that are kept: 1 MiB.
+/// Bytes of the error channel that are kept: 64 KiB, like client-go's bound for a refusal.
 ///
-/// A `metav1.Status` is a few hundred bytes; etcd refuses objects above 1.5 MiB, so nothing
-/// honest comes near.
-pub const STATUS: usize = 1 << 20;
+/// A `metav1.Status` is a few hundred bytes.
+pub const STATUS: usize = 64 << 10;
+
+/// Bytes of one output stream that wait for its reader: 1 MiB. `Exec::buffer` changes it.
+///
+/// A stream at its bound holds back every other stream of its session, because one WebSocket
+/// carries them all. The bound is high enough for the diagnostics of most commands, low enough
+/// for thousands of sessions whose readers sleep.
+pub const STREAM_BUFFER: usize = 1 << 20;
+
+/// Bytes that wait to be sent before a writer has to wait: 256 KiB.
+///
+/// About what a loopback socket takes at once; more only adds latency to what follows.
+pub const SEND_BUFFER: usize = 256 << 10;
+
+/// Bytes of input that go into one message: 64 KiB.
+///
+/// Servers read a message whole before they pass it on, and nothing else gets in between.
+pub const INPUT_MESSAGE: usize = 64 << 10;
+
+/// Bytes of output that `output` and `wait_with_output` collect: 1 GiB. `Exec::max_output` changes
+/// it.
+pub const OUTPUT: usize = 1 << 30;
+
+/// Bytes of an HTTP answer that refuses a request: 64 KiB, like [`STATUS`].
+pub const REFUSAL: usize = 64 << 10;
+
+/// The time without inbound bytes after which a ping is sent: 20 s.
+///
+/// Load balancers and address translators drop what idles for one to six minutes
+/// (kubernetes/kubernetes#64949); half a minute is the usual lower end.
+pub const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// The time without inbound bytes, pings unanswered, after which a peer is dead: 70 s.
+///
+/// Three lost pings. client-go waits 61 s.
+pub const SILENCE: Duration = Duration::from_secs(70);
+
+/// The time without outbound messages after which an empty one is sent: 30 min.
+///
+/// Servers end a session after four hours without one
+/// (`k8s.io/apiserver/pkg/util/proxy/websocket.go`).
+pub const IDLE_REFRESH: Duration = Duration::from_secs(30 * 60);
+
+/// The time that the end of a session may take, close frames and all: 10 s.
+///
+/// It is also how long a server may take to close after it has sent the Status, which is what
+/// API servers allow themselves (`streamtranslator.go`).
+pub const CLOSE_GRACE: Duration = Duration::from_secs(10);
 
 /// Bytes of the largest SPDY control frame that is accepted: 64 KiB.
 ///
@@ -30,3 +78,53 @@ pub const SPDY_HEADERS: usize = 64 << 10;
 ///
 /// Kubernetes sends three.
 pub const SPDY_HEADER_COUNT: usize = 100;
+
+/// Bytes of payload in one SPDY DATA frame that is sent: 32 KiB, as Go's `io.Copy` writes.
+///
+/// Streams take turns frame by frame, so that it is also how long a small write waits behind each
+/// busy stream.
+pub const SPDY_DATA: usize = 32 << 10;
+
+/// Streams that a SPDY peer may have open at once: 4,096, two a forwarded connection.
+pub const SPDY_STREAMS: usize = 4096;
+
+/// Bytes of answers that wait for a SPDY peer that asks and does not read: 1 MiB.
+///
+/// The answers (to pings, new streams, and frames for streams that never were) are 12 to 24 bytes
+/// each.
+pub const SPDY_OWED: usize = 1 << 20;
+
+/// Bytes of one forwarded connection that wait for its reader: 4 MiB. `PortForward::buffer`
+/// changes it.
+///
+/// The tunnel has no flow control: up to here a slow reader slows nobody else, and here it either
+/// holds back the whole tunnel or loses its connection.
+pub const FORWARD_RECEIVE: usize = 4 << 20;
+
+/// Bytes of all connections of a tunnel together that wait for their readers: 64 MiB. Here the
+/// tunnel is held back whatever the choice for single connections is.
+pub const FORWARD_RECEIVE_TOTAL: usize = 64 << 20;
+
+/// Bytes of one forwarded connection that wait to be sent before its writer has to wait: 64 KiB,
+/// two turns.
+pub const FORWARD_SEND: usize = 64 << 10;
+
+/// The time for which a reader of a full connection may take nothing while other connections of
+/// the tunnel wait: 5 s.
+pub const FORWARD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time within which a peer must accept a stream: 30 s, as in client-go
+/// (`k8s.io/client-go/tools/portforward/portforward.go`).
+pub const FORWARD_REPLY: Duration = Duration::from_secs(30);
+
+/// The time without inbound bytes after which a tunnel is pinged: 10 s, as client-go does
+/// (`tunneling_dialer.go`).
+pub const TUNNEL_PING: Duration = Duration::from_secs(10);
+
+/// The time without inbound bytes, though a ping is out, after which new connections get a new
+/// tunnel: 15 s.
+pub const TUNNEL_SUSPECT: Duration = Duration::from_secs(15);
+
+/// The time without inbound bytes after which a tunnel is dead although sent payload may be
+/// waiting for an application that does not read: 5 min.
+pub const TUNNEL_STALLED: Duration = Duration::from_secs(300);

@@ -4,6 +4,9 @@
 //! went in. Parsing answers *complete*, *partial* or *error*, and a partial answer consumes
 //! nothing, so that every way to split the input gives the same frames.
 
+pub mod channel;
 pub mod port_channel;
+pub mod resize;
 pub mod spdy;
 pub mod status;
+pub mod websocket;

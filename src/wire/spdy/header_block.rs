@@ -61,8 +61,7 @@ impl Headers {
         for _ in 0..u32_at(&block.split_to(4), 0) {
             let name = field(&mut block)?;
             let value = field(&mut block)?;
-            // "The length of each name must be greater than zero […] names must be all lower case
-            // […] Duplicate header names are not allowed" (section 2.6.10, in substance).
+            // Names are not empty, lower case, and different from each other (section 2.6.10).
             if !is_name(&name) || headers.iter().any(|(other, _)| *other == name) {
                 let name = String::from_utf8_lossy(&name).chars().take(64).collect();
                 return Err(SpdyError::HeaderName(name));
@@ -227,8 +226,7 @@ impl HeaderWriter {
                 .compress_vec(input, &mut self.packed, FlushCompress::Sync)
                 .map_err(|error| SpdyError::Compression(error.to_string()))?;
             input = &input[(self.context.total_in() - before) as usize..];
-            // "deflate() [...] with the same value of the flush parameter and more output space
-            // until the flush is complete (deflate returns with non-zero avail_out)" (zlib.h).
+            // A flush is complete when it leaves room in the output (zlib.h, `deflate`).
             if self.packed.len() < self.packed.capacity() {
                 break;
             }

@@ -33,6 +33,8 @@ impl RstStatus {
     pub const INTERNAL_ERROR: Self = Self(6);
     /// More was sent than the receiver keeps.
     pub const FLOW_CONTROL_ERROR: Self = Self(7);
+    /// Payload after the sender had said that it was all.
+    pub const STREAM_ALREADY_CLOSED: Self = Self(9);
 }
 
 impl fmt::Display for RstStatus {
