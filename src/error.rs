@@ -187,7 +187,17 @@ pub enum NetworkError {
         /// What the operating system or the resolver said.
         source: Arc<io::Error>,
     },
-    /// The TLS handshake failed: the certificate, its name, its dates, its issuer.
+    /// The server's certificate cannot be trusted.
+    #[error("the certificate of {address} is refused: {problem}")]
+    Certificate {
+        /// Host and port.
+        address: String,
+        /// The name, the dates, the issuer?
+        problem: CertificateProblem,
+        /// What TLS said.
+        source: Arc<io::Error>,
+    },
+    /// The TLS handshake failed for another reason than the server's certificate.
     #[error("TLS handshake with {address} failed: {source}")]
     Tls {
         /// Host and port.
@@ -225,6 +235,55 @@ pub enum NetworkError {
     },
 }
 
+/// Why a server's certificate is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateProblem {
+    /// It is for other names than the one that was dialled.
+    #[error("it is not for the name {expected:?} but for {presented:?}")]
+    Name {
+        /// The host of the server's URL, or the `tls-server-name` given instead.
+        expected: String,
+        /// The names in the certificate.
+        presented: Vec<String>,
+    },
+    /// Its time is over, by this machine's clock.
+    #[error("it expired{}", Ago(.for_how_long))]
+    Expired {
+        /// How long it has been expired, where TLS says so.
+        for_how_long: Option<std::time::Duration>,
+    },
+    /// Its time has not begun, by this machine's clock.
+    #[error("it is not valid yet; is this machine's clock right?")]
+    NotYetValid,
+    /// None of the certificate authorities that this client trusts signed it.
+    #[error("its issuer is not among the trusted certificate authorities ({trusted})")]
+    Issuer {
+        /// Where the trusted certificate authorities come from.
+        trusted: String,
+    },
+    /// Its issuer has withdrawn it.
+    #[error("it is revoked")]
+    Revoked,
+    /// Something else, in the words of the TLS library.
+    #[error("{0}")]
+    Other(String),
+}
+
+struct Ago<'a>(&'a Option<std::time::Duration>);
+
+impl std::fmt::Display for Ago<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.map(|age| age.as_secs()) {
+            None => Ok(()),
+            Some(age @ 0..60) => write!(f, " {age} s ago"),
+            Some(age @ 60..7200) => write!(f, " {} min ago", age / 60),
+            Some(age @ 7200..172_800) => write!(f, " {} h ago", age / 3600),
+            Some(age) => write!(f, " {} days ago", age / 86_400),
+        }
+    }
+}
+
 struct Ending<'a>(Option<u16>, &'a str, Option<&'a io::Error>);
 
 impl std::fmt::Display for Ending<'_> {
@@ -241,9 +300,10 @@ impl std::fmt::Display for Ending<'_> {
 impl NetworkError {
     fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Connect { source, .. } | Self::Tls { source, .. } | Self::Lost(source) => {
-                source.kind()
-            }
+            Self::Connect { source, .. }
+            | Self::Certificate { source, .. }
+            | Self::Tls { source, .. }
+            | Self::Lost(source) => source.kind(),
             Self::ClosedWithoutStatus { .. } => io::ErrorKind::UnexpectedEof,
             Self::Silent { .. } | Self::TimedOut { .. } => io::ErrorKind::TimedOut,
         }

@@ -1,5 +1,7 @@
 //! Kubernetes' streaming protocols: exec, attach, port-forward, logs and watch.
 
+#[cfg(feature = "client")]
+pub mod config;
 pub mod error;
 pub mod limits;
 mod role;
@@ -8,5 +10,7 @@ pub mod session;
 pub mod transport;
 pub mod wire;
 
+#[cfg(feature = "client")]
+pub use config::Config;
 pub use error::{Error, Result};
 pub use role::Role;

@@ -63,6 +63,28 @@ pub const IDLE_REFRESH: Duration = Duration::from_secs(30 * 60);
 /// API servers allow themselves (`streamtranslator.go`).
 pub const CLOSE_GRACE: Duration = Duration::from_secs(10);
 
+/// The longest wait for a TCP connection, name resolution included: 30 s.
+///
+/// client-go dials with the same bound (`k8s.io/client-go/transport/cache.go`).
+pub const CONNECT: Duration = Duration::from_secs(30);
+
+/// The longest wait for a TLS handshake: 10 s.
+///
+/// client-go has the same bound (`k8s.io/client-go/transport/cache.go`, `TLSHandshakeTimeout`).
+pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a TCP connection may be silent before the kernel probes it: 30 s.
+///
+/// client-go's dialer has the same (`k8s.io/client-go/transport/cache.go`, `KeepAlive`). It keeps
+/// NAT tables warm; it is no replacement for a ping, which tests the peer and not its kernel.
+pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How long a token that was read from a file is used before the file is read again: 60 s.
+///
+/// The kubelet renews a projected token when 80 % of its life is over, and that is ten minutes or
+/// more; client-go reads it once a minute (`k8s.io/client-go/transport/token_source.go`).
+pub const TOKEN_FILE_PERIOD: Duration = Duration::from_secs(60);
+
 /// Bytes of the largest SPDY control frame that is accepted: 64 KiB.
 ///
 /// The frames of a port-forward are a few dozen bytes, the first header block about 60.

@@ -105,18 +105,40 @@ impl Mux {
             if entry.receive.is_empty() {
                 self.events.push_back(Event::Readable(stream));
             }
+            let before = entry.receive.len();
             self.received += payload.len();
             entry.receive.push(payload);
-            if entry.receive.len() >= self.config.receive_buffer && entry.stuck_at.is_none() {
-                let at = now + self.config.patience;
-                entry.stuck_at = Some(at);
-                entry.progress = false;
-                self.stuck.insert((at, stream));
+            let bound = self.config.receive_buffer;
+            if before < bound && entry.receive.len() >= bound {
+                self.full += 1;
                 self.events.push_back(Event::Full(stream));
             }
+            self.watch_readers(now, stream);
         }
         if fin {
             self.handle_fin(stream);
+        }
+    }
+
+    /// Gives the reader that holds back the others a time to take something: that of `stream` if
+    /// it is full, that of the fullest if all are together.
+    fn watch_readers(&mut self, now: Instant, stream: StreamId) {
+        let full = |entry: &Stream| entry.receive.len() >= self.config.receive_buffer;
+        let stream = if self.streams.get(&stream).is_some_and(full) {
+            stream
+        } else if self.received >= self.config.receive_total && self.stuck.is_empty() {
+            let fullest = self.streams.iter().max_by_key(|(_, e)| e.receive.len());
+            fullest.map_or(stream, |(fullest, _)| *fullest)
+        } else {
+            return;
+        };
+        if let Some(entry) = self.streams.get_mut(&stream)
+            && entry.stuck_at.is_none()
+        {
+            let at = now + self.config.patience;
+            entry.stuck_at = Some(at);
+            entry.progress = false;
+            self.stuck.insert((at, stream));
         }
     }
 

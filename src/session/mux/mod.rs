@@ -26,7 +26,6 @@
 //!
 //! What is handed in at once is taken whole, so that a stream can exceed its bound by one message.
 
-mod chunks;
 mod inbound;
 mod outbound;
 mod ping;
@@ -48,7 +47,7 @@ use crate::{
     error::{CallerError, Error, NetworkError},
     limits,
     wire::spdy::{
-        Decoder, GoAway, GoAwayStatus, HeaderReader, HeaderWriter, Headers, Ping, RstStatus,
+        Data, Decoder, GoAway, GoAwayStatus, HeaderReader, HeaderWriter, Headers, Ping, RstStatus,
         RstStream, StreamId, SynReply, SynStream,
     },
 };
@@ -185,8 +184,12 @@ pub struct Mux {
     ping_queued: bool,
     /// The streams that have something to send, in turn.
     ring: VecDeque<StreamId>,
+    /// Bytes in all send queues.
+    unsent: usize,
     /// Bytes in all receive queues.
     received: usize,
+    /// Streams whose receive queue is full.
+    full: usize,
     /// When which stream must have been accepted.
     replies: BTreeSet<(Instant, StreamId)>,
     /// When the reader of which full stream is stuck.
@@ -221,7 +224,9 @@ impl Mux {
             owed: 0,
             ping_queued: false,
             ring: VecDeque::new(),
+            unsent: 0,
             received: 0,
+            full: 0,
             replies: BTreeSet::new(),
             stuck: BTreeSet::new(),
             pings,
@@ -338,6 +343,7 @@ impl Mux {
         if payload.is_empty() {
             return Ok(());
         }
+        self.unsent += payload.len();
         entry.send.push(payload);
         entry.blocked |= entry.send.len() >= self.config.send_buffer;
         self.schedule(stream);
@@ -354,10 +360,41 @@ impl Mux {
         }
     }
 
+    /// Writes a payload and says that it was all, ahead of the payload of other streams. For
+    /// short texts that explain what follows.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Ended`] if the stream is finished, reset or forgotten.
+    pub fn finish_with(&mut self, stream: StreamId, payload: &[u8]) -> Result<(), CallerError> {
+        let entry = self.streams.get_mut(&stream);
+        let Some(entry) = entry.filter(|entry| entry.local == Local::Open) else {
+            return Err(CallerError::Ended);
+        };
+        if !entry.send.is_empty() || payload.len() > limits::SPDY_DATA {
+            self.write(stream, Bytes::copy_from_slice(payload))?;
+            self.finish(stream);
+            return Ok(());
+        }
+        entry.local = Local::Closed;
+        let head = Data::head_of(stream, payload.len(), true);
+        self.out.extend_from_slice(&head);
+        self.out.extend_from_slice(payload);
+        self.forget_if_over(stream);
+        Ok(())
+    }
+
     /// Ends the stream in both directions, forgets it, and drops what waits on it. The peer is
     /// told unless it has finished and so has this side. There is no event.
     pub fn reset(&mut self, stream: StreamId, status: RstStatus) {
-        let Some(entry) = self.streams.get(&stream) else {
+        self.cancel(stream, status);
+        self.forget(stream);
+    }
+
+    /// Ends the stream in both directions like [`reset`](Self::reset), but what has arrived may
+    /// still be read.
+    pub fn cancel(&mut self, stream: StreamId, status: RstStatus) {
+        let Some(entry) = self.streams.get_mut(&stream) else {
             return;
         };
         // Also after this side has said that it was all: `moby/spdystream` does not, so that its
@@ -365,16 +402,21 @@ impl Mux {
         if !entry.is_closed() && !self.ended {
             RstStream { stream, status }.encode(&mut self.out);
         }
-        self.forget(stream);
+        self.shut(stream);
+        self.forget_if_over(stream);
     }
 
     /// The next payload that arrived on the stream. `None` if there is none now, or never will be.
     pub fn read(&mut self, stream: StreamId) -> Option<Bytes> {
         let entry = self.streams.get_mut(&stream)?;
         let payload = entry.receive.pop(usize::MAX)?;
+        let bound = self.config.receive_buffer;
+        let left = entry.receive.len();
         self.received -= payload.len();
+        self.full -= usize::from(left < bound && left + payload.len() >= bound);
         entry.progress = true;
-        if entry.receive.len() < self.config.receive_buffer
+        if left < bound
+            && self.received < self.config.receive_total
             && let Some(at) = entry.stuck_at.take()
         {
             self.stuck.remove(&(at, stream));
@@ -392,7 +434,7 @@ impl Mux {
 
     /// Whether nothing should be handed in until more has been read.
     pub fn wants_hold(&self) -> bool {
-        !self.stuck.is_empty() || self.received >= self.config.receive_total
+        self.full > 0 || self.received >= self.config.receive_total
     }
 
     /// Takes note that bytes are, or are no longer, held back. No deadline for the peer runs
@@ -443,15 +485,29 @@ impl Mux {
             && at <= now
         {
             self.stuck.pop_first();
-            let next = now + self.config.patience;
-            self.stuck.insert((next, stream));
+            let holds = self.received >= self.config.receive_total;
             if let Some(entry) = self.streams.get_mut(&stream) {
+                entry.stuck_at = None;
+                let progress = std::mem::take(&mut entry.progress);
+                if !holds && entry.receive.len() < self.config.receive_buffer {
+                    continue;
+                }
+                let next = now + self.config.patience;
                 entry.stuck_at = Some(next);
-                if !std::mem::take(&mut entry.progress) {
+                self.stuck.insert((next, stream));
+                if !progress {
                     self.events.push_back(Event::Stuck(stream));
                 }
             }
         }
+    }
+
+    /// Bytes that [`poll_transmit`](Self::poll_transmit) has, frame heads of waiting payload not
+    /// counted.
+    pub fn queued(&self) -> usize {
+        let staged = self.staged.as_ref().map_or(0, Bytes::len);
+        let fins = self.ring.len();
+        self.out.len() + staged + self.unsent + fins
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next, if ever.
@@ -519,6 +575,7 @@ impl Mux {
         }
         self.ended = true;
         self.ring.clear();
+        self.unsent = 0;
         self.replies.clear();
         self.stuck.clear();
         self.streams.retain(|_, entry| {
@@ -542,17 +599,25 @@ impl Mux {
 
     /// The stream is over in both directions.
     fn close_stream(&mut self, stream: StreamId, why: Abort) {
+        self.shut(stream);
+        self.events.push_back(Event::Reset { stream, why });
+        self.forget_if_over(stream);
+    }
+
+    fn shut(&mut self, stream: StreamId) {
         let Some(entry) = self.streams.get_mut(&stream) else {
             return;
         };
+        self.unsent -= entry.send.len();
         entry.local = Local::Closed;
         entry.send.clear();
         entry.remote = Remote::Reset;
         if let Some(at) = entry.reply_by.take() {
             self.replies.remove(&(at, stream));
         }
-        self.events.push_back(Event::Reset { stream, why });
-        self.forget_if_over(stream);
+        if std::mem::take(&mut entry.scheduled) {
+            self.ring.retain(|scheduled| *scheduled != stream);
+        }
     }
 
     fn forget_if_over(&mut self, stream: StreamId) {
@@ -567,6 +632,8 @@ impl Mux {
             return;
         };
         self.received -= entry.receive.len();
+        self.full -= usize::from(entry.receive.len() >= self.config.receive_buffer);
+        self.unsent -= entry.send.len();
         if stream.opener() != self.role {
             self.remote_streams -= 1;
         }

@@ -57,6 +57,7 @@ impl Mux {
         };
         entry.scheduled = false;
         let payload = entry.send.pop(limits::SPDY_DATA).unwrap_or_default();
+        self.unsent -= payload.len();
         let fin = entry.local == Local::Finishing && entry.send.is_empty();
         if payload.is_empty() && !fin {
             return;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::chunks::Chunks;
+use crate::session::chunks::Chunks;
 
 /// What this side may still send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +40,9 @@ pub(super) struct Stream {
     /// Whether its writer was told that there is no room.
     pub(super) blocked: bool,
     pub(super) receive: Chunks,
-    /// When the reader is to be called stuck; `Some` while the stream is full.
+    /// When the reader is to be called stuck, if it holds back the others.
     pub(super) stuck_at: Option<Instant>,
-    /// Whether the reader has taken something since the stream was full.
+    /// Whether the reader has taken something since that was set.
     pub(super) progress: bool,
 }
 

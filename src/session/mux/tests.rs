@@ -160,6 +160,7 @@ impl Pair {
             let mux = &end.mux;
             assert!(mux.is_empty(), "{:?}", mux.streams);
             assert_eq!((mux.remote_streams, mux.received, mux.owed), (0, 0, 0));
+            assert_eq!((mux.full, mux.unsent, mux.queued()), (0, 0, 0));
             assert!(mux.ring.is_empty() && mux.replies.is_empty() && mux.stuck.is_empty());
             assert!(!mux.wants_transmit() && !mux.wants_hold());
             assert!(mux.events.is_empty());
@@ -361,17 +362,13 @@ fn a_full_stream_holds_everything_back_until_it_is_read() {
     pair.client.mux.handle_hold(pair.now, true);
     // A reader that takes something is not stuck; one that takes nothing is, again and again.
     let patience = limits::FORWARD_PATIENCE;
-    let taken = pair
-        .client
-        .mux
-        .streams
-        .get_mut(&slow)
-        .unwrap()
-        .receive
-        .pop(1)
-        .unwrap();
-    pair.client.mux.received -= taken.len();
-    pair.client.mux.streams.get_mut(&slow).unwrap().progress = true;
+    hand_in(&mut pair.client.mux, pair.now, &Frame::Data(Data {
+        stream: slow,
+        payload: vec![7; limits::FORWARD_RECEIVE].into(),
+        fin: false,
+    }));
+    assert_eq!(pair.client.mux.read(slow).unwrap().len(), limits::SPDY_DATA);
+    assert!(pair.client.mux.wants_hold());
     pair.pass(patience);
     assert!(!pair.client.others.contains(&"stuck"));
     for _ in 0..2 {
@@ -381,9 +378,9 @@ fn a_full_stream_holds_everything_back_until_it_is_read() {
         pair.client.others.iter().filter(|e| **e == "stuck").count(),
         2
     );
-    assert!(pair.client.mux.read(slow).is_some());
+    while pair.client.mux.read(slow).is_some() {}
     assert!(!pair.client.mux.wants_hold());
-    assert_eq!(pair.client.mux.stuck.len(), 0);
+    assert_eq!((pair.client.mux.stuck.len(), pair.client.mux.full), (0, 0));
 }
 
 #[test]
@@ -401,8 +398,14 @@ fn all_streams_together_are_bounded() {
     }
     pair.run();
     assert!(pair.client.mux.wants_hold());
+    // The reader of the fullest is the one to be reported.
+    pair.client.mux.handle_hold(pair.now, true);
+    pair.pass(limits::FORWARD_PATIENCE);
+    assert_eq!(pair.client.others.last(), Some(&"stuck"));
     pair.client.mux.reset(streams[3], RstStatus::CANCEL);
     assert!(!pair.client.mux.wants_hold());
+    pair.pass(limits::FORWARD_PATIENCE);
+    assert!(pair.client.mux.stuck.is_empty());
 }
 
 #[test]
