@@ -232,6 +232,12 @@ pub enum NetworkError {
         /// How the connection broke, if it did.
         source: Option<Arc<io::Error>>,
     },
+    /// The other end reset this connection, and said no more about it.
+    #[error("the connection was reset by the other end ({status})")]
+    Reset {
+        /// The name of the status that it gave.
+        status: String,
+    },
     /// Nothing arrived for too long although the peer was asked for a sign of life.
     #[error("the peer has been silent for {} s", .silent.as_secs())]
     Silent {
@@ -318,6 +324,7 @@ impl NetworkError {
             | Self::Tls { source, .. }
             | Self::Lost(source) => source.kind(),
             Self::ClosedWithoutStatus { .. } => io::ErrorKind::UnexpectedEof,
+            Self::Reset { .. } => io::ErrorKind::ConnectionReset,
             Self::Silent { .. } | Self::TimedOut { .. } => io::ErrorKind::TimedOut,
         }
     }

@@ -432,6 +432,12 @@ impl Mux {
             .map_or(0, |entry| entry.receive.len())
     }
 
+    /// Whether the peer sends nothing more on the stream because it said so.
+    pub fn is_finished(&self, stream: StreamId) -> bool {
+        let entry = self.streams.get(&stream);
+        entry.is_some_and(|entry| entry.remote == Remote::Finished)
+    }
+
     /// Whether nothing should be handed in until more has been read.
     pub fn wants_hold(&self) -> bool {
         self.full > 0 || self.received >= self.config.receive_total

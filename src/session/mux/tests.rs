@@ -362,11 +362,15 @@ fn a_full_stream_holds_everything_back_until_it_is_read() {
     pair.client.mux.handle_hold(pair.now, true);
     // A reader that takes something is not stuck; one that takes nothing is, again and again.
     let patience = limits::FORWARD_PATIENCE;
-    hand_in(&mut pair.client.mux, pair.now, &Frame::Data(Data {
-        stream: slow,
-        payload: vec![7; limits::FORWARD_RECEIVE].into(),
-        fin: false,
-    }));
+    hand_in(
+        &mut pair.client.mux,
+        pair.now,
+        &Frame::Data(Data {
+            stream: slow,
+            payload: vec![7; limits::FORWARD_RECEIVE].into(),
+            fin: false,
+        }),
+    );
     assert_eq!(pair.client.mux.read(slow).unwrap().len(), limits::SPDY_DATA);
     assert!(pair.client.mux.wants_hold());
     pair.pass(patience);

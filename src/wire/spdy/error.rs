@@ -40,6 +40,12 @@ pub enum SpdyError {
     /// A header name that is empty, has upper case, or appears twice (section 2.6.10).
     #[error("a SPDY header block with the name {0:?}")]
     HeaderName(String),
+    /// Something that does not belong on the stream that it came on.
+    #[error("a SPDY stream was used wrongly: {0}")]
+    Stream(String),
+    /// A text message where only bytes belong.
+    #[error("a text message in a tunnel of bytes")]
+    Text,
     /// The peer asks for so many answers without reading them that they would fill the memory.
     #[error("the peer asks for answers that it does not read: {0} bytes wait")]
     Flood(usize),
