@@ -85,7 +85,7 @@ struct Half {
 pub struct Tunnel {
     role: Role,
     when_full: WhenFull,
-    mux: Mux,
+    pub(super) mux: Mux,
     connections: BTreeMap<ConnectionId, Connection>,
     /// The connections of error streams.
     errors: BTreeMap<StreamId, ConnectionId>,
@@ -643,5 +643,14 @@ impl Session for Tunnel {
         self.events.clear();
         self.ended = true;
         self.send_close(Close::NORMAL);
+    }
+}
+
+#[cfg(test)]
+impl Tunnel {
+    pub(super) fn assert_nothing_left(&self) {
+        assert!(self.mux.is_empty(), "{:?}", self.mux);
+        assert!(self.connections.is_empty() && self.errors.is_empty());
+        assert!(self.halves.is_empty() && self.verdicts.is_empty());
     }
 }
