@@ -83,6 +83,12 @@ pub const TUNNEL_STALLED: Duration = Duration::from_secs(300);
 /// Servers write it right before or right after the end of the data, on another stream.
 pub const FORWARD_VERDICT: Duration = Duration::from_millis(100);
 
+/// The time for which a connection whose handle was dropped may take to end in order: 60 s.
+///
+/// Container runtimes end theirs a second after this side has (`containerd`,
+/// `sandbox_portforward_linux.go`); after this it is reset.
+pub const FORWARD_LINGER: Duration = Duration::from_secs(60);
+
 /// Bytes of a server's text about a failed connection that are kept: 16 KiB.
 pub const FORWARD_TEXT: usize = 16 << 10;
 

@@ -1,6 +1,7 @@
 //! Events to sockets and back: the only tasks, clocks and sockets of this crate.
 
 pub mod connect;
+pub(crate) mod port_forward;
 pub(crate) mod remote_command;
 pub(crate) mod shared;
 mod tls;

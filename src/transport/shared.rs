@@ -37,8 +37,9 @@ use crate::{error::Error, limits, session::Session};
 
 /// A session together with the queues between it and its handles.
 pub(crate) trait Endpoint: Session + Send + 'static {
-    /// Sorts the session's events into the queues, and wakes the handles that wait for them.
-    fn sort_events(&mut self, waiting: &mut Waiting);
+    /// Sorts the session's events into the queues, and wakes the handles that wait for them:
+    /// those that read are `waiting`, those that write are `writing`.
+    fn sort_events(&mut self, waiting: &mut Waiting, writing: &mut Waiting);
 
     /// Whether every queue has room for what one more message may bring.
     fn has_room(&self) -> bool;
@@ -233,6 +234,13 @@ pub(crate) struct State<E> {
     active: bool,
 }
 
+impl<E: Endpoint> State<E> {
+    fn sort_events(&mut self) {
+        self.endpoint
+            .sort_events(&mut self.waiting, &mut self.writing);
+    }
+}
+
 /// A session that several handles share.
 pub(crate) struct Shared<E> {
     state: Mutex<State<E>>,
@@ -318,10 +326,19 @@ impl<E: Endpoint> Shared<E> {
             return;
         }
         if driven == Driven::Satisfied {
-            driven = self.drive(state, |_| false);
+            // While data flows the socket is never empty: then another takes its turn.
+            let mut fills = 0;
+            driven = self.drive(state, |_| {
+                fills += 1;
+                fills > 1
+            });
         }
-        if let (Driven::Empty, Some(other)) = (driven, state.waiting.any()) {
-            self.readable.arm(Some(other), state.waiting.others(other));
+        match (driven, state.waiting.any()) {
+            (Driven::Empty, Some(other)) => {
+                self.readable.arm(Some(other), state.waiting.others(other));
+            }
+            (Driven::Satisfied, Some(other)) => other.wake_by_ref(),
+            _ => {}
         }
     }
 
@@ -347,7 +364,7 @@ impl<E: Endpoint> Shared<E> {
             match socket.buffered() {
                 Ok(Some(message)) => {
                     state.endpoint.handle_message(now, message);
-                    state.endpoint.sort_events(&mut state.waiting);
+                    state.sort_events();
                     continue;
                 }
                 Ok(None) => {}
@@ -391,11 +408,18 @@ impl<E: Endpoint> Shared<E> {
     fn end(&self, state: &mut State<E>, lost: Option<Error>) {
         state.deaf |= lost.is_none();
         state.endpoint.handle_end(lost);
-        state.endpoint.sort_events(&mut state.waiting);
+        state.sort_events();
     }
 
     /// Sends as much as the socket takes. Whether all of it went.
     fn flush(&self, state: &mut State<E>) -> bool {
+        let flushed = self.transmit(state);
+        // Writers learn that there is room.
+        state.sort_events();
+        flushed
+    }
+
+    fn transmit(&self, state: &mut State<E>) -> bool {
         let State {
             endpoint,
             socket: Some(socket),
@@ -445,6 +469,28 @@ impl<E: Endpoint> Shared<E> {
         }
         self.wait_writable(&mut state, cx, slot);
         Poll::Pending
+    }
+
+    /// Waits until `room` is true, for the handle in `slot`; then gives the session.
+    pub(crate) fn poll_room_of(
+        &self,
+        cx: &mut Context<'_>,
+        slot: Slot,
+        mut room: impl FnMut(&mut E) -> bool,
+    ) -> Poll<MutexGuard<'_, State<E>>> {
+        let mut state = self.lock();
+        if !room(&mut state.endpoint) {
+            let flushed = self.flush(&mut state);
+            if !room(&mut state.endpoint) {
+                match flushed {
+                    true => state.writing.insert(slot, cx.waker()),
+                    false => self.wait_writable(&mut state, cx, slot),
+                }
+                return Poll::Pending;
+            }
+        }
+        state.writing.remove(slot);
+        Poll::Ready(state)
     }
 
     /// Waits until all that was queued has been handed to the operating system.
@@ -542,7 +588,7 @@ impl<E: Endpoint> Keeper<E> {
         }
         if timer {
             state.endpoint.handle_timeout(now);
-            state.endpoint.sort_events(&mut state.waiting);
+            state.sort_events();
         }
         let flushed = shared.flush(state);
         if flushed || shared.has_send_room(state) {

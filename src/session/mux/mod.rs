@@ -330,6 +330,12 @@ impl Mux {
         }
     }
 
+    /// Whether [`write`](Self::write) has a chance, now or when there is room.
+    pub fn can_write(&self, stream: StreamId) -> bool {
+        let entry = self.streams.get(&stream);
+        entry.is_some_and(|entry| entry.local == Local::Open)
+    }
+
     /// Queues payload. More than [`room`](Self::room) is taken too.
     ///
     /// # Errors

@@ -271,6 +271,12 @@ impl Channels {
         self.close_if_over();
     }
 
+    /// See [`PortForward::can_write`](super::PortForward::can_write).
+    pub fn can_write(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id.0 as usize);
+        connection.is_some_and(|c| !c.over) && !self.close_sent
+    }
+
     /// Connections that are not over.
     pub fn len(&self) -> usize {
         self.connections.iter().filter(|c| !c.over).count()
@@ -444,6 +450,11 @@ impl Channels {
 
     fn give_up(&mut self, id: ConnectionId) {
         let bytes = self.get(id).map_or(0, |c| c.receive.len());
+        // What waits goes with it: as long as it stays, it holds up the others.
+        if let Some(connection) = self.get(id) {
+            connection.receive.clear();
+        }
+        self.received -= bytes;
         let stream = "a forwarded connection";
         self.over(id, Err(CallerError::Unread { stream, bytes }.into()));
     }

@@ -47,13 +47,13 @@ pub struct ConnectionId(pub(crate) u32);
 pub enum WhenFull {
     /// Everything waits until the reader takes something, as TCP would have it. If it takes
     /// nothing at all for [`MuxConfig::patience`] and there are other connections, it loses its
-    /// own.
+    /// own, and what waits on it.
     ///
     /// This is the default because a pod sends faster than many readers read: under
     /// [`Reset`](Self::Reset) a download to a slow disk fails that works with kubectl.
     #[default]
     Hold,
-    /// The connection is reset at once. The others never wait.
+    /// The connection is reset at once, and what waits on it is lost. The others never wait.
     Reset,
 }
 
@@ -206,6 +206,28 @@ impl PortForward {
     /// of it follows.
     pub fn release(&mut self, id: ConnectionId) {
         either!(self, inner => inner.release(id));
+    }
+
+    /// Gives up the connection in order, as when a TCP socket is closed: what was written is
+    /// still sent, and this end finishes; if there is anything that was not read, now or later, the
+    /// connection is reset. No event of it follows.
+    ///
+    /// Over [`Channels`] this is [`release`](Self::release).
+    pub fn detach(&mut self, now: Instant, id: ConnectionId) {
+        match self {
+            Self::Tunnel(tunnel) => tunnel.detach(now, id),
+            Self::Channels(channels) => channels.release(id),
+        }
+    }
+
+    /// Whether [`write`](Self::write) has a chance, now or when there is room.
+    pub fn can_write(&self, id: ConnectionId) -> bool {
+        either!(self, inner => inner.can_write(id))
+    }
+
+    /// Whether this end can finish a connection while the other goes on.
+    pub fn has_half_close(&self) -> bool {
+        matches!(self, Self::Tunnel(_))
     }
 
     /// Connections that are not over.

@@ -53,6 +53,8 @@ struct Connection {
     verdict_by: Option<Instant>,
     /// Whether it has been waited for long enough.
     verdict: bool,
+    /// Until when a connection without a user may take to end.
+    detached: Option<Instant>,
 }
 
 impl Connection {
@@ -66,6 +68,7 @@ impl Connection {
             told: false,
             verdict_by: None,
             verdict: false,
+            detached: None,
         }
     }
 }
@@ -92,6 +95,7 @@ pub struct Tunnel {
     /// In the order in which they came (server).
     halves: VecDeque<Half>,
     verdicts: BTreeSet<(Instant, ConnectionId)>,
+    lingering: BTreeSet<(Instant, ConnectionId)>,
     /// Connections opened so far, the number of the next (client).
     requests: u64,
     events: VecDeque<Event>,
@@ -118,6 +122,7 @@ impl Tunnel {
             errors: BTreeMap::new(),
             halves: VecDeque::new(),
             verdicts: BTreeSet::new(),
+            lingering: BTreeSet::new(),
             requests: 0,
             events: VecDeque::new(),
             pong: None,
@@ -232,6 +237,31 @@ impl Tunnel {
         }
     }
 
+    /// See [`PortForward::detach`](super::PortForward::detach).
+    pub fn detach(&mut self, now: Instant, id: ConnectionId) {
+        let Some(stream) = StreamId::new(id.0) else {
+            return;
+        };
+        // An end with unread bytes is a reset, as for TCP (RFC 2525, section 2.17).
+        if self.mux.readable(stream) > 0 || !self.connections.contains_key(&id) {
+            return self.release(id);
+        }
+        let until = now + limits::FORWARD_LINGER;
+        if let Some(connection) = self.connections.get_mut(&id)
+            && connection.detached.is_none()
+        {
+            connection.detached = Some(until);
+            self.lingering.insert((until, id));
+        }
+        // It cannot fail here.
+        let _ = self.finish(now, id);
+    }
+
+    /// See [`PortForward::can_write`](super::PortForward::can_write).
+    pub fn can_write(&self, id: ConnectionId) -> bool {
+        StreamId::new(id.0).is_some_and(|stream| self.mux.can_write(stream))
+    }
+
     /// Connections that are not over.
     pub fn len(&self) -> usize {
         self.connections.len()
@@ -276,20 +306,25 @@ impl Tunnel {
         if let Some(at) = connection.verdict_by {
             self.verdicts.remove(&(at, id));
         }
+        if let Some(at) = connection.detached {
+            self.lingering.remove(&(at, id));
+        }
         Some(connection)
     }
 
     /// The connection is over: the user is told, and may still read what has arrived.
     fn over(&mut self, id: ConnectionId, result: Result<(), Error>) {
-        if self.forget(id).is_some() {
-            if let Some(stream) = StreamId::new(id.0) {
-                // It tells the peer only if one of the two has not finished.
-                if result.is_err() {
-                    self.mux.cancel(stream, RstStatus::CANCEL);
-                }
-            }
-            self.events.push_back(Event::Closed { id, result });
+        let (Some(connection), Some(stream)) = (self.forget(id), StreamId::new(id.0)) else {
+            return;
+        };
+        if connection.detached.is_some() {
+            return self.mux.reset(stream, RstStatus::CANCEL);
         }
+        // It tells the peer only if one of the two has not finished.
+        if result.is_err() {
+            self.mux.cancel(stream, RstStatus::CANCEL);
+        }
+        self.events.push_back(Event::Closed { id, result });
     }
 
     /// Decides what the ends of the two streams mean, once both are known.
@@ -315,7 +350,8 @@ impl Tunnel {
             }
             Data::Open => {}
             Data::Finished => {
-                if !std::mem::replace(&mut connection.told, true) {
+                let told = std::mem::replace(&mut connection.told, true);
+                if !told && connection.detached.is_none() {
                     self.events.push_back(Event::Finished(id));
                 }
                 if connection.finished {
@@ -335,12 +371,12 @@ impl Tunnel {
             match event {
                 mux::Event::Opened { stream, headers } => self.handle_open(stream, &headers),
                 mux::Event::Accepted(stream) => {
-                    if self.connections.contains_key(&id_of(stream)) {
-                        self.events.push_back(Event::Accepted(id_of(stream)));
-                    }
+                    self.tell(stream, Event::Accepted);
                 }
                 mux::Event::Readable(stream) => match self.errors.get(&stream) {
                     Some(&id) => self.take_text(stream, id),
+                    // Nobody will read it.
+                    None if self.is_detached(stream) => self.release(id_of(stream)),
                     None => self.tell(stream, Event::Readable),
                 },
                 mux::Event::Writable(stream) => self.tell(stream, Event::Writable),
@@ -377,8 +413,13 @@ impl Tunnel {
         }
     }
 
+    fn is_detached(&self, stream: StreamId) -> bool {
+        let connection = self.connections.get(&id_of(stream));
+        connection.is_some_and(|connection| connection.detached.is_some())
+    }
+
     fn tell(&mut self, stream: StreamId, event: fn(ConnectionId) -> Event) {
-        if self.connections.contains_key(&id_of(stream)) {
+        if self.connections.contains_key(&id_of(stream)) && !self.is_detached(stream) {
             self.events.push_back(event(id_of(stream)));
         }
     }
@@ -388,6 +429,8 @@ impl Tunnel {
         let id = id_of(stream);
         if self.connections.contains_key(&id) {
             let bytes = self.mux.readable(stream);
+            // What waits goes with it: as long as it stays, it holds up the others.
+            self.mux.reset(stream, RstStatus::FLOW_CONTROL_ERROR);
             let stream = "a forwarded connection";
             self.over(id, Err(CallerError::Unread { stream, bytes }.into()));
         } else {
@@ -596,6 +639,12 @@ impl Session for Tunnel {
             }
             self.judge(id);
         }
+        while let Some(&(at, id)) = self.lingering.first()
+            && at <= now
+        {
+            self.lingering.pop_first();
+            self.release(id);
+        }
         while self.halves.front().is_some_and(|half| half.until <= now)
             && let Some(half) = self.halves.pop_front()
         {
@@ -613,7 +662,8 @@ impl Session for Tunnel {
         }
         let verdict = self.verdicts.first().map(|(at, _)| *at);
         let half = self.halves.front().map(|half| half.until);
-        [self.mux.poll_timeout(), verdict, half]
+        let linger = self.lingering.first().map(|(at, _)| *at);
+        [self.mux.poll_timeout(), verdict, linger, half]
             .into_iter()
             .flatten()
             .min()
@@ -640,6 +690,7 @@ impl Session for Tunnel {
         self.errors.clear();
         self.halves.clear();
         self.verdicts.clear();
+        self.lingering.clear();
         self.events.clear();
         self.ended = true;
         self.send_close(Close::NORMAL);
@@ -652,5 +703,6 @@ impl Tunnel {
         assert!(self.mux.is_empty(), "{:?}", self.mux);
         assert!(self.connections.is_empty() && self.errors.is_empty());
         assert!(self.halves.is_empty() && self.verdicts.is_empty());
+        assert!(self.lingering.is_empty());
     }
 }
