@@ -89,6 +89,13 @@ pub const FORWARD_VERDICT: Duration = Duration::from_millis(100);
 /// `sandbox_portforward_linux.go`); after this it is reset.
 pub const FORWARD_LINGER: Duration = Duration::from_secs(60);
 
+/// The time for which a local connection waits while the way to the pod is down: 30 s.
+pub const FORWARD_RETRY: Duration = Duration::from_secs(30);
+
+/// The pause before the second attempt to find the way to a pod: 250 ms; each later one is twice
+/// as long.
+pub const FORWARD_RETRY_FIRST: Duration = Duration::from_millis(250);
+
 /// Bytes of a server's text about a failed connection that are kept: 16 KiB.
 pub const FORWARD_TEXT: usize = 16 << 10;
 

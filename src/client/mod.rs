@@ -6,6 +6,7 @@ mod child;
 mod exec;
 mod over;
 mod pod;
+pub mod port_forward;
 mod remote_command;
 
 pub use attach::{Attach, Attached};
@@ -13,6 +14,7 @@ pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output}
 pub use exec::Exec;
 pub use over::Over;
 pub use pod::Pod;
+pub use port_forward::{ForwardStream, PortForward, Tunnel};
 pub use remote_command::Stdio;
 
 use crate::{

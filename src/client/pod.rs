@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::{Attach, Client, Exec};
+use super::{Attach, Client, Exec, PortForward};
 use crate::{
     Result,
     error::{CallerError, Error, Hint},
@@ -65,6 +65,11 @@ impl Pod {
     /// Attaches to the process that one of its containers runs.
     pub fn attach(&self) -> Attach {
         Attach::new(self.clone())
+    }
+
+    /// Opens connections to its ports.
+    pub fn port_forward(&self) -> PortForward {
+        PortForward::new(self.clone())
     }
 
     pub(crate) fn client(&self) -> &Client {

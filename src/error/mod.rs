@@ -380,6 +380,9 @@ pub enum CallerError {
         /// The bound, in bytes.
         limit: usize,
     },
+    /// No local address to listen on.
+    #[error("cannot listen: {0}")]
+    Listen(#[source] Arc<io::Error>),
     /// A request that cannot be sent.
     #[error("{0}")]
     Request(String),

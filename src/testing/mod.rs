@@ -44,6 +44,7 @@ mod container;
 mod exec;
 mod listener;
 mod pods;
+mod port_forward;
 mod process;
 mod router;
 mod tasks;

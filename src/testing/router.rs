@@ -13,11 +13,12 @@ use super::{
     access::{Access, Action},
     attach, exec,
     pods::Pod,
+    port_forward,
     tasks::Tasks,
 };
 use crate::{
     server::Refusal,
-    session::Subprotocol,
+    session::{Subprotocol, port_forward::ForwardProtocol},
     wire::status::{Status, StatusDetails},
 };
 
@@ -30,16 +31,24 @@ pub(super) struct Cluster {
     pub(super) access: Access,
     /// Those of exec and attach.
     pub(super) subprotocols: Vec<Subprotocol>,
+    /// Those of port-forward.
+    pub(super) forward_protocols: Vec<ForwardProtocol>,
     pub(super) tasks: Arc<Tasks>,
     /// By namespace and name.
     pods: BTreeMap<(String, String), Arc<Pod>>,
 }
 
 impl Cluster {
-    pub(super) fn new(access: Access, subprotocols: Vec<Subprotocol>, tasks: Arc<Tasks>) -> Self {
+    pub(super) fn new(
+        access: Access,
+        subprotocols: Vec<Subprotocol>,
+        forward_protocols: Vec<ForwardProtocol>,
+        tasks: Arc<Tasks>,
+    ) -> Self {
         Self {
             access,
             subprotocols,
+            forward_protocols,
             tasks,
             pods: BTreeMap::new(),
         }
@@ -113,6 +122,21 @@ fn route<B>(cluster: &Arc<Cluster>, request: &mut Request<B>) -> Result<Response
                 .authorize(user, action("create", "pods/attach", namespace, name))?;
             let pod = cluster.pod(namespace, name)?;
             Ok(whole(attach::serve(cluster, &pod, request)?))
+        }
+        [
+            "api",
+            "v1",
+            "namespaces",
+            namespace,
+            "pods",
+            name,
+            "portforward",
+        ] => {
+            cluster
+                .access
+                .authorize(user, action("create", "pods/portforward", namespace, name))?;
+            let pod = cluster.pod(namespace, name)?;
+            Ok(whole(port_forward::serve(cluster, &pod.name, request)?))
         }
         _ => {
             let message = "the server could not find the requested resource";

@@ -4,9 +4,11 @@
 mod any;
 #[cfg(feature = "client")]
 pub mod connect;
+// One file for both roles: a build with one of them leaves the other's part unused.
 #[cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
 pub(crate) mod port_forward;
-// One file for both roles: a build with one of them leaves the other's part unused.
+#[cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
+pub(crate) mod relay;
 #[cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
 pub(crate) mod remote_command;
 pub(crate) mod shared;

@@ -2,7 +2,7 @@
 //! `AsyncRead` and `AsyncWrite`, in either role.
 //!
 //! [`Connections`] opens them (client) or accepts them (server) and tells what becomes of the
-//! whole; [`Stream`] is one of them. The WebSocket is closed when the last of all these handles is
+//! whole; [`ForwardStream`] is one of them. The WebSocket is closed when the last of all these handles is
 //! dropped.
 
 use std::{
@@ -51,6 +51,8 @@ pub(crate) enum News {
 struct Known {
     slot: Slot,
     finished: bool,
+    /// Whether this side has finished and the peer is to be told when it has, too.
+    deferred: bool,
     closed: Option<Result<(), Error>>,
 }
 
@@ -155,6 +157,10 @@ impl Endpoint for Forward {
                     if let Some(known) = self.known.get_mut(&id) {
                         known.finished = true;
                         waiting.wake(known.slot);
+                        if std::mem::take(&mut known.deferred) {
+                            // Over channels there is nothing to say.
+                            let _ = self.session.finish(Instant::now(), id);
+                        }
                     }
                 }
                 Event::Closed { id, result } => {
@@ -206,11 +212,23 @@ impl Drop for Lease {
 #[derive(Debug, Clone)]
 pub(crate) struct Connections {
     lease: Arc<Lease>,
+    /// Whether this side finishes a connection only after the peer has.
+    defer: bool,
 }
 
 impl Connections {
     /// Starts a session over its socket, on the current tokio runtime.
     pub(crate) fn spawn(session: PortForward, socket: Box<dyn WebSocket>) -> Self {
+        Self::spawn_with(session, socket, false)
+    }
+
+    /// [`spawn`](Self::spawn), where `defer` says that this side finishes a connection only after
+    /// the peer has.
+    pub(crate) fn spawn_with(
+        session: PortForward,
+        socket: Box<dyn WebSocket>,
+        defer: bool,
+    ) -> Self {
         let forward = Forward {
             session,
             known: BTreeMap::new(),
@@ -223,6 +241,7 @@ impl Connections {
         };
         Self {
             lease: Arc::new(Lease(Shared::spawn(forward, socket))),
+            defer,
         }
     }
 
@@ -231,14 +250,14 @@ impl Connections {
     }
 
     /// Opens a connection, without waiting for anything.
-    pub(crate) fn open(&self, port: u16) -> Result<Stream, OpenError> {
+    pub(crate) fn open(&self, port: u16) -> Result<ForwardStream, OpenError> {
         let mut state = self.shared().lock();
         let id = state.endpoint.session.open(Instant::now(), port)?;
         state.endpoint.register(id);
         let slot = state.endpoint.known.get(&id).map_or(0, |known| known.slot);
         self.shared().push(&mut state);
         drop(state);
-        Ok(Stream::new(self.clone(), id, slot))
+        Ok(ForwardStream::new(self.clone(), id, slot))
     }
 
     /// Whether new connections should be opened elsewhere.
@@ -248,7 +267,7 @@ impl Connections {
     }
 
     /// Waits for a connection that the peer opens, and its port; `None` at the end.
-    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Option<(Stream, u16)>> {
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Option<(ForwardStream, u16)>> {
         let next = self.shared().poll_take(cx, INCOMING_SLOT, |forward| {
             match (forward.incoming.pop_front(), &forward.ended) {
                 (Some((id, port)), _) => {
@@ -261,7 +280,7 @@ impl Connections {
         });
         next.map(|next| {
             let (id, slot, port) = next?;
-            Some((Stream::new(self.clone(), id, slot), port))
+            Some((ForwardStream::new(self.clone(), id, slot), port))
         })
     }
 
@@ -284,16 +303,31 @@ impl Connections {
     }
 }
 
-/// One forwarded connection.
+fn known_deferred(forward: &Forward, id: ConnectionId) -> bool {
+    forward.known.get(&id).is_some_and(|known| known.deferred)
+}
+
+/// One forwarded connection: reads what the other end sends, writes what it is to read.
+///
+/// `shutdown` ends this side's half and leaves the other open. Dropping it is like closing a TCP
+/// socket: what was written is still sent, and the connection then ends; if something has not
+/// been read, it is reset.
+///
+/// A failure of this connection alone, such as an application that refuses it, is an error of its
+/// reads and writes: [`Error::of_io`] has it, with the server's text. The server connects to the
+/// application after it has accepted the connection here, so that the first read is where a
+/// refusal shows.
+///
+/// Reads and writes are cancel safe: what a dropped future did not report was not done.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub struct ForwardStream {
     connections: Connections,
     id: ConnectionId,
     slot: Slot,
     current: Bytes,
 }
 
-impl Stream {
+impl ForwardStream {
     fn new(connections: Connections, id: ConnectionId, slot: Slot) -> Self {
         Self {
             connections,
@@ -336,19 +370,17 @@ impl Stream {
         })
     }
 
-    /// Queues payload without copying it, as soon as there is room for any.
-    pub(crate) fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        payload: &mut Option<Bytes>,
-    ) -> Poll<Result<(), Error>> {
-        ready!(self.poll_room(cx, |_, forward| {
-            let payload = payload.take().unwrap_or_default();
-            let written = payload.len();
-            forward.session.write(Instant::now(), self.id, payload)?;
-            Ok(written)
-        }))?;
-        Poll::Ready(Ok(()))
+    /// Sends payload without copying it, as soon as there is room for any.
+    pub(crate) async fn send(&self, payload: Bytes) -> Result<(), Error> {
+        let mut payload = Some(payload);
+        let write = |cx: &mut Context<'_>| {
+            self.poll_room(cx, |_, forward| {
+                let payload = payload.take().unwrap_or_default();
+                forward.session.write(Instant::now(), self.id, payload)?;
+                Ok(0)
+            })
+        };
+        std::future::poll_fn(write).await.map(drop)
     }
 
     fn poll_room(
@@ -359,7 +391,10 @@ impl Stream {
         let id = self.id;
         let ready = |forward: &mut Forward| {
             let closed = forward.known.get(&id).is_none_or(|k| k.closed.is_some());
-            closed || forward.session.room(id) > 0 || !forward.session.can_write(id)
+            closed
+                || known_deferred(forward, id)
+                || forward.session.room(id) > 0
+                || !forward.session.can_write(id)
         };
         let mut state = ready!(self.shared().poll_room_of(cx, self.slot, ready));
         let endpoint = &mut state.endpoint;
@@ -369,19 +404,50 @@ impl Stream {
             let error = closed.clone().err();
             return Poll::Ready(Err(error.unwrap_or(CallerError::Ended.into())));
         }
+        if known_deferred(endpoint, id) {
+            return Poll::Ready(Err(CallerError::Ended.into()));
+        }
         let room = endpoint.session.room(id);
         let written = write(room, endpoint)?;
         self.shared().push(&mut state);
         Poll::Ready(Ok(written))
     }
 
-    /// Queues the end of what this side sends.
+    /// Queues the end of what this side sends, or keeps it for later where the other end has to
+    /// finish first.
     pub(crate) fn finish(&self) -> Result<(), Error> {
         let mut state = self.shared().lock();
-        let now = Instant::now();
-        state.endpoint.session.finish(now, self.id)?;
+        let forward = &mut state.endpoint;
+        let known = forward.known.get_mut(&self.id);
+        if let Some(known) = known
+            && !known.finished
+            && known.closed.is_none()
+            && (self.connections.defer || !forward.session.has_half_close())
+        {
+            known.deferred = true;
+            return Ok(());
+        }
+        forward.session.finish(Instant::now(), self.id)?;
         self.shared().push(&mut state);
         Ok(())
+    }
+
+    /// Resets the connection.
+    pub(crate) fn abort(&mut self) {
+        let mut state = self.shared().lock();
+        state.endpoint.session.release(self.id);
+        self.shared().push(&mut state);
+    }
+
+    /// The next payload as it arrived, not copied; `None` at the end.
+    ///
+    /// Cancel safety: nothing is lost; call it again.
+    ///
+    /// # Errors
+    ///
+    /// The [`Error`] of the connection, in an [`io::Error`].
+    pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_slice(cx)).await
     }
 
     /// Whether this end can finish while the other goes on.
@@ -397,7 +463,7 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for ForwardStream {
     fn drop(&mut self) {
         let mut state = self.shared().lock();
         let forward = &mut state.endpoint;
@@ -414,7 +480,7 @@ impl Drop for Stream {
     }
 }
 
-impl AsyncBufRead for Stream {
+impl AsyncBufRead for ForwardStream {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
         if this.current.is_empty() {
@@ -431,7 +497,7 @@ impl AsyncBufRead for Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for ForwardStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -445,7 +511,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for ForwardStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

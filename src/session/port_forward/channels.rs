@@ -135,6 +135,10 @@ impl Channels {
         Ok(session)
     }
 
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
     /// See [`PortForward::can_open`](super::PortForward::can_open).
     ///
     /// # Errors

@@ -27,8 +27,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{KeepaliveConfig, Message, Session, Transmit, mux::MuxConfig};
-use crate::error::{ApiError, CallerError, Error, NetworkError};
-use crate::wire::status::Status;
+use crate::{
+    Role,
+    error::{ApiError, CallerError, Error, NetworkError},
+    wire::status::Status,
+};
 
 pub use self::channels::Channels;
 pub use self::protocol::ForwardProtocol;
@@ -225,9 +228,12 @@ impl PortForward {
         either!(self, inner => inner.can_write(id))
     }
 
-    /// Whether this end can finish a connection while the other goes on.
+    /// Whether this end can [`finish`](Self::finish) a connection by itself.
     pub fn has_half_close(&self) -> bool {
-        matches!(self, Self::Tunnel(_))
+        match self {
+            Self::Tunnel(_) => true,
+            Self::Channels(channels) => channels.role() == Role::Server,
+        }
     }
 
     /// Connections that are not over.
