@@ -451,7 +451,7 @@ impl ForwardStream {
     }
 
     /// Whether this end can finish while the other goes on.
-    pub(crate) fn has_half_close(&self) -> bool {
+    pub fn has_half_close(&self) -> bool {
         self.shared().lock().endpoint.session.has_half_close()
     }
 

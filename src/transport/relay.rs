@@ -16,13 +16,19 @@ use crate::{error::Error, limits};
 const SMALL: usize = 2 << 10;
 
 /// Copies until both directions have ended, or one has broken: then the other end sees that, too.
-pub(crate) async fn relay<S>(mut stream: ForwardStream, socket: S) -> Result<(), Error>
+///
+/// If the future is dropped, the forwarded connection is reset: its other end must not take what
+/// is cut off for the whole.
+pub(crate) async fn relay<S>(stream: ForwardStream, socket: S) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let mut unfinished = Unfinished(Some(stream));
     let (mut read, mut write) = tokio::io::split(socket);
     let outcome = {
-        let stream = &stream;
+        let Some(stream) = &unfinished.0 else {
+            return Ok(());
+        };
         let up = async {
             let mut size = SMALL;
             loop {
@@ -53,10 +59,21 @@ where
         };
         tokio::try_join!(up, down)
     };
-    if outcome.is_err() {
-        stream.abort();
+    if outcome.is_ok() {
+        unfinished.0 = None;
     }
     outcome.map(drop)
+}
+
+/// A connection whose bytes have not all been copied.
+struct Unfinished(Option<ForwardStream>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(stream) = &mut self.0 {
+            stream.abort();
+        }
+    }
 }
 
 fn broken(error: io::Error) -> Error {

@@ -648,6 +648,22 @@ fn a_detached_connection_sends_what_was_written_and_ends_in_order() {
 }
 
 #[test]
+fn what_waits_to_be_sent_survives_the_end_of_its_connection() {
+    let mut pair = Pair::tunnel();
+    let id = pair.open(80);
+    pair.client.finish(pair.now, id);
+    pair.run();
+    pair.server.write(pair.now, id, &[7; 500_000]);
+    pair.server.finish(pair.now, id);
+    assert_eq!(pair.server.seen[&id].closed, Some(Ok(())));
+    pair.server.session.detach(pair.now, id);
+    pair.run();
+    assert_eq!(pair.client.seen[&id].bytes, [7; 500_000]);
+    assert_eq!(pair.client.seen[&id].closed, Some(Ok(())));
+    pair.assert_nothing_left();
+}
+
+#[test]
 fn a_detached_connection_is_reset_when_the_peer_says_more_or_nothing() {
     for says_more in [true, false] {
         let mut pair = Pair::tunnel();

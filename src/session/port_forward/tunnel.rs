@@ -243,15 +243,18 @@ impl Tunnel {
             return;
         };
         // An end with unread bytes is a reset, as for TCP (RFC 2525, section 2.17).
-        if self.mux.readable(stream) > 0 || !self.connections.contains_key(&id) {
+        if self.mux.readable(stream) > 0 {
             return self.release(id);
         }
         let until = now + limits::FORWARD_LINGER;
-        if let Some(connection) = self.connections.get_mut(&id)
-            && connection.detached.is_none()
-        {
-            connection.detached = Some(until);
-            self.lingering.insert((until, id));
+        match self.connections.get_mut(&id) {
+            // It is over; what still waits to be sent goes its way.
+            None => return,
+            Some(connection) if connection.detached.is_none() => {
+                connection.detached = Some(until);
+                self.lingering.insert((until, id));
+            }
+            Some(_) => {}
         }
         // It cannot fail here.
         let _ = self.finish(now, id);
