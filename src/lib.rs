@@ -22,3 +22,8 @@ pub use client::Client;
 pub use config::Config;
 pub use error::{Error, Result};
 pub use role::Role;
+
+/// The code in the README compiles, and what can run there runs.
+#[cfg(all(doctest, feature = "client", feature = "testing"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -3,6 +3,7 @@
 
 mod attach;
 mod child;
+mod container;
 mod exec;
 mod over;
 mod pod;
@@ -11,6 +12,7 @@ mod remote_command;
 
 pub use attach::{Attach, Attached};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+pub use container::{Container, ContainerKind};
 pub use exec::Exec;
 pub use over::Over;
 pub use pod::Pod;

@@ -41,7 +41,9 @@ mod access;
 mod attach;
 mod builder;
 mod container;
+mod discovery;
 mod exec;
+mod faults;
 mod listener;
 mod pods;
 mod port_forward;
@@ -55,6 +57,7 @@ use std::{net::SocketAddr, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder};
+pub use faults::Fault;
 use router::Cluster;
 
 /// An API server on loopback.
@@ -151,6 +154,12 @@ contexts:
             self.url(),
             self.token(),
         )
+    }
+
+    /// Lets the next request fail; several faults are for as many requests, in order. Requests of
+    /// any kind count, so inject when no other is under way.
+    pub fn inject(&self, fault: Fault) {
+        self.cluster.faults.push(fault);
     }
 
     /// Stops listening, kills all processes and waits until they and the connections are gone.

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{
     access::{Access, Action},
-    attach, exec,
+    attach, discovery, exec,
+    faults::{Fault, Faults, Plan},
     pods::Pod,
     port_forward,
     tasks::Tasks,
@@ -34,6 +35,7 @@ pub(super) struct Cluster {
     /// Those of port-forward.
     pub(super) forward_protocols: Vec<ForwardProtocol>,
     pub(super) tasks: Arc<Tasks>,
+    pub(super) faults: Faults,
     /// By namespace and name.
     pods: BTreeMap<(String, String), Arc<Pod>>,
 }
@@ -50,6 +52,7 @@ impl Cluster {
             subprotocols,
             forward_protocols,
             tasks,
+            faults: Faults::default(),
             pods: BTreeMap::new(),
         }
     }
@@ -82,12 +85,23 @@ impl Cluster {
 /// Answers a request.
 pub(super) async fn handle<B>(
     cluster: Arc<Cluster>,
+    plan: Arc<Plan>,
     mut request: Request<B>,
 ) -> Result<Response<Body>, Infallible>
 where
     B: Send,
 {
-    let response = route(&cluster, &mut request);
+    let response = match cluster.faults.next() {
+        Some(Fault::Refuse(status)) => Err(Refusal::new(*status)),
+        fault => {
+            match fault {
+                Some(Fault::CutAfter(bytes)) => plan.fail_after(bytes, true),
+                Some(Fault::StallAfter(bytes)) => plan.fail_after(bytes, false),
+                _ => {}
+            }
+            route(&cluster, &mut request)
+        }
+    };
     Ok(response.unwrap_or_else(|refusal| whole(refusal.into_response())))
 }
 
@@ -103,6 +117,9 @@ fn route<B>(cluster: &Arc<Cluster>, request: &mut Request<B>) -> Result<Response
     let get = request.method() == Method::GET;
     match segments[..] {
         ["version"] if get => Ok(object(&version())),
+        ["api"] if get => Ok(object(&discovery::versions())),
+        ["apis"] if get => Ok(object(&discovery::groups())),
+        ["api", "v1"] if get => Ok(object(&discovery::resources())),
         ["api", "v1", "namespaces", namespace, "pods", name] if get => {
             cluster
                 .access

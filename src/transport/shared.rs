@@ -51,6 +51,9 @@ pub(crate) trait Endpoint: Session + Send + 'static {
     fn is_ended(&self) -> bool;
 }
 
+/// Reads in a row that one task makes for the others while data flows.
+const FILLS: usize = 4;
+
 /// A handle's place among those that wait.
 pub(crate) type Slot = usize;
 
@@ -232,6 +235,8 @@ pub(crate) struct State<E> {
     held: bool,
     /// Whether anything has been driven since the keeper last looked.
     active: bool,
+    /// When the keeper will look next.
+    alarm: Option<Instant>,
 }
 
 impl<E: Endpoint> State<E> {
@@ -271,6 +276,7 @@ impl<E: Endpoint> Shared<E> {
                 deaf: false,
                 held: false,
                 active: false,
+                alarm: None,
             }),
             read_waker: readable.clone().into(),
             write_waker: writable.clone().into(),
@@ -330,7 +336,7 @@ impl<E: Endpoint> Shared<E> {
             let mut fills = 0;
             driven = self.drive(state, |_| {
                 fills += 1;
-                fills > 1
+                fills > FILLS
             });
         }
         match (driven, state.waiting.any()) {
@@ -395,6 +401,7 @@ impl<E: Endpoint> Shared<E> {
         if state.endpoint.queued() > 0 {
             self.flush(state);
         }
+        self.advance_alarm(state);
         if driven == Driven::Ended {
             // The keeper sees the socket off.
             self.keeper.call();
@@ -403,6 +410,16 @@ impl<E: Endpoint> Shared<E> {
             return Driven::Satisfied;
         }
         driven
+    }
+
+    /// Calls the keeper if a deadline has come to be before its next look.
+    fn advance_alarm(&self, state: &mut State<E>) {
+        if let Some(next) = state.endpoint.poll_timeout()
+            && state.alarm.is_some_and(|alarm| next < alarm)
+        {
+            state.alarm = Some(next);
+            self.keeper.call();
+        }
     }
 
     fn end(&self, state: &mut State<E>, lost: Option<Error>) {
@@ -518,6 +535,7 @@ impl<E: Endpoint> Shared<E> {
     /// sends.
     pub(crate) fn push(&self, state: &mut State<E>) {
         self.flush(state);
+        self.advance_alarm(state);
     }
 
     /// Ends the session from this side. Queues keep what they have.
@@ -578,12 +596,21 @@ impl<E: Endpoint> Keeper<E> {
                 }
             }
             let active = state.active;
-            let driven = shared.drive(state, |_| false);
+            let mut fills = 0;
+            let driven = shared.drive(state, |_| {
+                fills += 1;
+                fills > FILLS
+            });
             state.active = active;
-            if let (Driven::Empty, Some(other)) = (driven, state.waiting.any()) {
-                shared
-                    .readable
-                    .arm(Some(other), state.waiting.others(other));
+            match (driven, state.waiting.any()) {
+                (Driven::Empty, Some(other)) => {
+                    let others = state.waiting.others(other);
+                    shared.readable.arm(Some(other), others);
+                }
+                // Data flows: whoever waits for it takes over.
+                (Driven::Satisfied, Some(other)) => other.wake_by_ref(),
+                (Driven::Satisfied, None) => shared.keeper.call(),
+                _ => {}
             }
         }
         if timer {
@@ -648,9 +675,12 @@ impl<E: Endpoint> Future for Keeper<E> {
                 return Poll::Ready(());
             }
             let now = Instant::now();
-            let next = this.shared.lock().endpoint.poll_timeout();
+            let mut state = this.shared.lock();
+            let next = state.endpoint.poll_timeout();
             let next = next.into_iter().chain(this.give_up).min();
             let next = next.unwrap_or(now + limits::PING_INTERVAL);
+            state.alarm = Some(next);
+            drop(state);
             this.sleep.as_mut().reset(next.max(now).into());
         }
     }
