@@ -616,6 +616,9 @@ impl<E: Endpoint> Keeper<E> {
         if timer {
             state.endpoint.handle_timeout(now);
             state.sort_events();
+            if state.held && state.endpoint.has_room() {
+                shared.keeper.call();
+            }
         }
         let flushed = shared.flush(state);
         if flushed || shared.has_send_room(state) {

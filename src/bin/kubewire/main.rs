@@ -12,6 +12,7 @@ mod attach;
 mod connection;
 mod exec;
 mod failure;
+mod port_forward;
 mod relay;
 mod signals;
 mod stdio;
@@ -50,6 +51,7 @@ struct Cli {
 enum Command {
     Exec(exec::Exec),
     Attach(attach::Attach),
+    PortForward(port_forward::PortForward),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +81,7 @@ fn start(cli: Cli) -> Result<u8, Failure> {
         match cli.command {
             Command::Exec(exec) => exec.run(&cli.connection).await,
             Command::Attach(attach) => attach.run(&cli.connection).await,
+            Command::PortForward(forward) => forward.run(&cli.connection).await,
         }
     })
 }
