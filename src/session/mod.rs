@@ -29,7 +29,10 @@ use bytes::Bytes;
 use crate::error::Error;
 pub use crate::wire::websocket::{Close, Message, Opcode};
 
+mod chunks;
 mod keepalive;
+pub mod mux;
+pub mod port_forward;
 pub mod remote_command;
 pub mod subprotocol;
 

@@ -150,7 +150,7 @@ impl Session for Remote {
 }
 
 impl Endpoint for Remote {
-    fn sort_events(&mut self, waiting: &mut Waiting) {
+    fn sort_events(&mut self, waiting: &mut Waiting, _writing: &mut Waiting) {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Data(channel, bytes) => {

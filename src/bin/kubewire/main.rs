@@ -13,6 +13,7 @@ mod connection;
 mod exec;
 mod failure;
 mod get;
+mod port_forward;
 mod proxy;
 mod relay;
 mod signals;
@@ -55,6 +56,7 @@ struct Cli {
 enum Command {
     Exec(exec::Exec),
     Attach(attach::Attach),
+    PortForward(port_forward::PortForward),
     Get(get::Get),
     Proxy(proxy::Proxy),
     Version(version::Version),
@@ -99,6 +101,7 @@ fn start(cli: Cli) -> Result<u8, Failure> {
             Command::Proxy(proxy) => proxy.run(&cli.connection).await,
             Command::Version(version) => version.run(&cli.connection).await,
             Command::Auth(Auth::Whoami(whoami)) => whoami.run(&cli.connection).await,
+            Command::PortForward(forward) => forward.run(&cli.connection).await,
         }
     });
     // Nothing that is left may keep the process, such as a resolver that does not answer.
