@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let client = Client::from_env().await?;
     let tunnel = client.pod(namespace, pod).port_forward().connect().await?;
-    let mut stream = tunnel.open(port.parse()?).await?;
+    let mut stream = tunnel.open(port).await?;
     stream
         .write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
         .await?;

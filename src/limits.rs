@@ -96,6 +96,13 @@ pub const FORWARD_RETRY: Duration = Duration::from_secs(30);
 /// as long.
 pub const FORWARD_RETRY_FIRST: Duration = Duration::from_millis(250);
 
+/// How long a pod that was found through a service or a workload is taken to be there still: 1 s.
+/// The next connection after that asks.
+pub const FORWARD_FRESH: Duration = Duration::from_secs(1);
+
+/// The longest wait for the answer to that question, and to the one which pods there are: 10 s.
+pub const FORWARD_LOOK: Duration = Duration::from_secs(10);
+
 /// Bytes of a server's text about a failed connection that are kept: 16 KiB.
 pub const FORWARD_TEXT: usize = 16 << 10;
 

@@ -25,7 +25,7 @@ pub use exec::Exec;
 pub use over::Over;
 pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
-pub use port_forward::{ForwardStream, PortForward, Tunnel};
+pub use port_forward::{ForwardPort, ForwardStream, ForwardTarget, PortForward, Tunnel};
 pub use proxy::HttpProxy;
 pub use remote_command::Stdio;
 pub use request::{Deleted, Patch, Request};
@@ -115,6 +115,25 @@ impl Client {
     /// A pod, by its name. Whether it exists shows when something is asked of it.
     pub fn pod(&self, namespace: impl Into<String>, name: impl Into<String>) -> Pod {
         Pod::new(self.clone(), namespace.into(), name.into())
+    }
+
+    /// Opens connections to a pod, or to one that a service or a workload selects. It is found when
+    /// this connects, and again when it has gone.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = kubewire::Client::from_env().await?;
+    /// let tunnel = client.port_forward("default", "svc/web".parse()?).connect().await?;
+    /// let stream = tunnel.open("http").await?;
+    /// # drop(stream);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Besides the rights for port-forward it needs `get` on the service or workload, and `get`
+    /// and `list` on `pods`.
+    pub fn port_forward(&self, namespace: impl Into<String>, target: ForwardTarget) -> PortForward {
+        PortForward::new(self.clone(), namespace.into(), target)
     }
 
     /// Requests for the objects of a resource.

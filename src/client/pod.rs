@@ -8,7 +8,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Attach, Client, Container, Exec, PortForward, container};
+use super::{Attach, Client, Container, Exec, ForwardTarget, PortForward, container};
 use crate::{
     Result,
     error::{CallerError, Error, Hint},
@@ -68,7 +68,8 @@ impl Pod {
 
     /// Opens connections to its ports.
     pub fn port_forward(&self) -> PortForward {
-        PortForward::new(self.clone())
+        self.client
+            .port_forward(&self.namespace, ForwardTarget::Pod(self.name.clone()))
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -278,6 +278,14 @@ pub enum NetworkError {
         /// The name of the status that it gave.
         status: String,
     },
+    /// None of the pods that a service or a workload selects is running.
+    #[error("no pod of {target} in namespace {namespace} is running")]
+    NoPod {
+        /// What selects them, such as `service/web`.
+        target: String,
+        /// Its namespace.
+        namespace: String,
+    },
     /// Nothing arrived for too long although the peer was asked for a sign of life.
     #[error("the peer has been silent for {} s", .silent.as_secs())]
     Silent {
@@ -366,6 +374,7 @@ impl NetworkError {
             | Self::Lost(source) => source.kind(),
             Self::ClosedWithoutStatus { .. } => io::ErrorKind::UnexpectedEof,
             Self::Reset { .. } => io::ErrorKind::ConnectionReset,
+            Self::NoPod { .. } => io::ErrorKind::NotConnected,
             Self::Silent { .. } | Self::TimedOut { .. } => io::ErrorKind::TimedOut,
         }
     }

@@ -1,4 +1,4 @@
-//! `kubewire port-forward`: local ports that lead to a pod.
+//! `kubewire port-forward`: local ports that lead to a pod, a service or a workload.
 //!
 //! In flow local connections; out come forwarded ones, kubectl's lines on stdout, and on stderr
 //! what goes wrong with a single connection, which ends that connection only.
@@ -6,10 +6,18 @@
 use std::{
     io::Write as _,
     net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
 };
 
 use clap::{Args, ValueEnum};
-use kubewire::client::port_forward::{HalfClose, ListenEvent, Listener, Tunnel};
+use kubewire::{
+    Error,
+    client::{
+        ForwardPort, ForwardTarget,
+        port_forward::{HalfClose, ListenEvent, Listener, Tunnel},
+    },
+    error::{CallerError, NetworkError},
+};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
@@ -18,19 +26,22 @@ use crate::{
     signals::{Received, Signals},
 };
 
-/// Forward local ports to a pod
+/// Forward local ports to a pod, a service or a workload
 ///
 /// It goes on until it is interrupted. A connection that fails fails alone; when the way to the
-/// pod is lost, the next connection finds a new one.
+/// pod is lost, the next connection finds a new one, and of a service or a workload another pod.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire port-forward web-0 8080:80\n  \
+    kubewire port-forward svc/web 8080:http\n  \
+    kubewire port-forward deploy/web 8080:80 8443:443\n  \
     kubewire port-forward pod/web-0 :5432 --address 127.0.0.1")]
 pub(crate) struct PortForward {
-    /// The pod: NAME or pod/NAME
-    #[arg(value_name = "POD")]
-    pod: String,
-    /// LOCAL:REMOTE, REMOTE for both, or :REMOTE for any free local port
+    /// NAME or pod/NAME, svc/NAME, deploy/NAME and so on
+    #[arg(value_name = "TYPE/NAME")]
+    target: ForwardTarget,
+    /// LOCAL:REMOTE, REMOTE for both, or :REMOTE for any free local port; REMOTE is a number or a
+    /// name, of a service its own
     #[arg(value_name = "[LOCAL:]REMOTE", required = true)]
     ports: Vec<Ports>,
     /// The local addresses to listen on
@@ -44,6 +55,30 @@ pub(crate) struct PortForward {
     /// When to tell the pod that a local program has finished sending
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Propagate)]
     half_close: When,
+    /// How many seconds to wait for a pod that runs
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pod_running_timeout: Duration,
+}
+
+/// Seconds, or minutes or hours with a unit.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let unit = match &text[end..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => 0,
+    };
+    match text[..end]
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+    {
+        Some(seconds) if unit > 0 => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("{text:?} is not a time such as 90 or 5m")),
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -54,30 +89,32 @@ enum When {
     Defer,
 }
 
-/// A pair of ports; 0 is any free one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A pair of ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Ports {
-    local: u16,
-    remote: u16,
+    /// 0 is any free one; `None` the same as the other.
+    local: Option<u16>,
+    remote: ForwardPort,
 }
 
 impl std::str::FromStr for Ports {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (local, remote) = text.split_once(':').unwrap_or((text, text));
-        let number = |text: &str| {
-            let number = text.parse::<u16>();
-            number.map_err(|_| format!("{text:?} is not a port number"))
+        let (local, remote) = match text.split_once(':') {
+            None => (None, text),
+            Some(("", remote)) => (Some(0), remote),
+            Some((local, remote)) => match local.parse() {
+                Ok(local) => (Some(local), remote),
+                Err(_) => return Err(format!("{local:?} is not a port number")),
+            },
         };
-        let remote = number(remote)?;
-        if remote == 0 {
+        if remote == "0" {
             return Err("the remote port must be > 0".into());
         }
-        let local = match local {
-            "" => 0,
-            local => number(local)?,
-        };
+        let remote = remote
+            .parse()
+            .map_err(|error: CallerError| error.to_string())?;
         Ok(Self { local, remote })
     }
 }
@@ -86,32 +123,28 @@ impl PortForward {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let mut signals =
             Signals::new().map_err(|error| Failure::local("no signal handlers", &error))?;
-        let name = match self.pod.split_once('/') {
-            None => self.pod.as_str(),
-            Some(("pod" | "pods" | "po", name)) => name,
-            Some((kind, _)) => {
-                let message = format!("{}: only pods can be named, not a {kind}", self.pod);
-                return Err(Failure::Message(message));
-            }
-        };
         let client = connection.client()?;
-        let pod = client.pod(client.namespace(), name);
-        let tunnel = pod
-            .port_forward()
+        let namespace = client.namespace().to_owned();
+        let forward = client
+            .port_forward(namespace, self.target.clone())
             .half_close(match self.half_close {
                 When::Propagate => HalfClose::Propagate,
                 When::Defer => HalfClose::Defer,
-            })
-            .connect()
-            .await?;
+            });
+        let tunnel = tokio::select! {
+            tunnel = self.connect(&forward) => tunnel?,
+            number = ended(&mut signals) => return Err(Failure::Signal(number)),
+        };
         tracing::info!(protocol = %tunnel.protocol().await, "connected");
         let (lines, mut printed) = mpsc::channel(64);
         let mut watchers = JoinSet::new();
         for ports in &self.ports {
+            let resolved = tunnel.resolve(ports.remote.clone()).await?;
+            let local = ports.local.unwrap_or(resolved.target);
             for address in &self.address {
-                let listener = listen(&tunnel, address, *ports).await?;
+                let listener = listen(&tunnel, address, local, &ports.remote).await?;
                 for local in listener.local_addrs() {
-                    out(&format!("Forwarding from {local} -> {}", ports.remote))?;
+                    out(&format!("Forwarding from {local} -> {}", resolved.pod))?;
                 }
                 watchers.spawn(watch(listener, lines.clone()));
             }
@@ -123,26 +156,46 @@ impl PortForward {
                         out(&line)?;
                     }
                 }
-                signal = signals.next() => {
-                    if let Received::End(number) = signal {
-                        return Err(Failure::Signal(number));
-                    }
+                number = ended(&mut signals) => return Err(Failure::Signal(number)),
+            }
+        }
+    }
+
+    /// Connects, and waits for a pod that runs where one is chosen.
+    async fn connect(&self, forward: &kubewire::client::PortForward) -> Result<Tunnel, Failure> {
+        let end = Instant::now() + self.pod_running_timeout;
+        loop {
+            match forward.connect().await {
+                Err(Error::Network(NetworkError::NoPod { .. })) if Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
+                outcome => return Ok(outcome?),
             }
         }
     }
 }
 
-async fn listen(tunnel: &Tunnel, address: &str, ports: Ports) -> Result<Listener, Failure> {
-    let listener = match address.parse::<IpAddr>() {
-        Ok(ip) => {
-            let address = SocketAddr::new(ip, ports.local);
-            tunnel.listen(address, ports.remote).await
+/// The signal that ends it.
+async fn ended(signals: &mut Signals) -> u8 {
+    loop {
+        if let Received::End(number) = signals.next().await {
+            return number;
         }
-        Err(_) => tunnel.listen((address, ports.local), ports.remote).await,
+    }
+}
+
+async fn listen(
+    tunnel: &Tunnel,
+    address: &str,
+    port: u16,
+    remote: &ForwardPort,
+) -> Result<Listener, Failure> {
+    let remote = remote.clone();
+    let listener = match address.parse::<IpAddr>() {
+        Ok(ip) => tunnel.listen(SocketAddr::new(ip, port), remote).await,
+        Err(_) => tunnel.listen((address, port), remote).await,
     };
     listener.map_err(|error| {
-        let port = ports.local;
         Failure::Message(format!(
             "unable to listen on port {port} of {address}: {error}"
         ))
@@ -189,12 +242,19 @@ mod tests {
 
     #[test]
     fn ports_are_written_as_for_kubectl() {
-        let ports = |local, remote| Ok(Ports { local, remote });
-        assert_eq!("8080:80".parse(), ports(8080, 80));
-        assert_eq!("80".parse(), ports(80, 80));
-        assert_eq!(":80".parse(), ports(0, 80));
-        assert_eq!("0:80".parse(), ports(0, 80));
-        for wrong in ["", ":", "80:", "x:80", "80:0", "0", "65536", "1:2:3", "-1"] {
+        let ports = |local, remote: &str| {
+            let remote = remote.into();
+            Ok(Ports { local, remote })
+        };
+        assert_eq!("8080:80".parse(), ports(Some(8080), "80"));
+        assert_eq!("80".parse(), ports(None, "80"));
+        assert_eq!(":80".parse(), ports(Some(0), "80"));
+        assert_eq!("0:80".parse(), ports(Some(0), "80"));
+        assert_eq!("8080:http".parse(), ports(Some(8080), "http"));
+        assert_eq!("http".parse(), ports(None, "http"));
+        for wrong in [
+            "", ":", "80:", "x:80", "80:0", "0", "65536", "1:2:3", "http:80",
+        ] {
             assert!(wrong.parse::<Ports>().is_err(), "{wrong:?}");
         }
     }

@@ -9,7 +9,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::Tunnel;
+use super::{ForwardPort, Tunnel};
 use crate::{
     Result,
     error::{CallerError, Error},
@@ -54,7 +54,7 @@ pub enum ListenEvent {
 #[derive(Debug)]
 pub struct Listener {
     addresses: Vec<SocketAddr>,
-    port: u16,
+    port: ForwardPort,
     events: Receiver<ListenEvent>,
     /// Ends with this struct.
     _tasks: JoinSet<()>,
@@ -64,7 +64,7 @@ impl Listener {
     pub(super) async fn bind(
         tunnel: Tunnel,
         addresses: impl ToSocketAddrs,
-        port: u16,
+        port: ForwardPort,
     ) -> Result<Self> {
         let failed = |error| CallerError::Listen(Arc::new(error));
         let mut listeners: Vec<TcpListener> = Vec::new();
@@ -88,7 +88,7 @@ impl Listener {
         let mut addresses = Vec::new();
         for listener in listeners {
             addresses.push(listener.local_addr().map_err(failed)?);
-            tasks.spawn(accept(listener, tunnel.clone(), port, news.clone()));
+            tasks.spawn(accept(listener, tunnel.clone(), port.clone(), news.clone()));
         }
         Ok(Self {
             addresses,
@@ -103,9 +103,9 @@ impl Listener {
         &self.addresses
     }
 
-    /// The pod's port.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// The port that it forwards to.
+    pub fn port(&self) -> &ForwardPort {
+        &self.port
     }
 
     /// Waits for the next event. Nobody has to: events that are too many are dropped.
@@ -120,7 +120,12 @@ impl Listener {
     }
 }
 
-async fn accept(listener: TcpListener, tunnel: Tunnel, port: u16, news: Sender<ListenEvent>) {
+async fn accept(
+    listener: TcpListener,
+    tunnel: Tunnel,
+    port: ForwardPort,
+    news: Sender<ListenEvent>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let (socket, peer) = match listener.accept().await {
@@ -133,11 +138,11 @@ async fn accept(listener: TcpListener, tunnel: Tunnel, port: u16, news: Sender<L
             }
         };
         while connections.try_join_next().is_some() {}
-        let (tunnel, news) = (tunnel.clone(), news.clone());
+        let (tunnel, port, news) = (tunnel.clone(), port.clone(), news.clone());
         connections.spawn(async move {
             let tell = |event| drop(news.try_send(event));
             tell(ListenEvent::Accepted { peer });
-            match forward(socket, &tunnel, port, &news).await {
+            match forward(socket, &tunnel, &port, &news).await {
                 Ok(()) => tell(ListenEvent::Closed { peer }),
                 Err(error) => tell(ListenEvent::Failed { peer, error }),
             }
@@ -148,14 +153,14 @@ async fn accept(listener: TcpListener, tunnel: Tunnel, port: u16, news: Sender<L
 async fn forward(
     socket: TcpStream,
     tunnel: &Tunnel,
-    port: u16,
+    port: &ForwardPort,
     news: &Sender<ListenEvent>,
 ) -> Result<()> {
     let _ = socket.set_nodelay(true);
     let mut pause = limits::FORWARD_RETRY_FIRST;
     let give_up = tokio::time::Instant::now() + limits::FORWARD_RETRY;
     let stream = loop {
-        match tunnel.open(port).await {
+        match tunnel.open_port(port).await {
             Ok(stream) => break stream,
             Err(error) if tokio::time::Instant::now() + pause < give_up && is_passing(&error) => {
                 let _ = news.try_send(ListenEvent::Unreachable { error });
@@ -165,7 +170,11 @@ async fn forward(
             Err(error) => return Err(error),
         }
     };
-    relay(stream, socket).await
+    let outcome = relay(stream, socket).await;
+    if let Err(error) = &outcome {
+        tunnel.note(error);
+    }
+    outcome
 }
 
 /// Whether what failed may work in a moment: an API server that restarts, a pod that is replaced.

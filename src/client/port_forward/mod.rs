@@ -1,16 +1,23 @@
 //! port-forward: the builder, and the tunnel that carries connections to a pod.
 
 mod listen;
+mod resolve;
+mod target;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use http::HeaderMap;
-use tokio::{net::ToSocketAddrs, sync::Mutex};
+use tokio::{net::ToSocketAddrs, sync::Mutex, time::Instant};
 
-use super::Pod;
+use self::resolve::Destination;
+use super::{Client, Pod};
 use crate::{
     Result, Role,
     error::{CallerError, Error, NetworkError, PeerError},
+    limits,
     session::{
         mux::PingConfig,
         port_forward::{
@@ -25,7 +32,10 @@ use crate::{
     },
 };
 
-pub use self::listen::{ListenEvent, Listener};
+pub use self::{
+    listen::{ListenEvent, Listener},
+    target::{ForwardPort, ForwardTarget, ResolvedPort},
+};
 pub use crate::transport::port_forward::ForwardStream;
 
 /// When this side's end of a connection is passed on.
@@ -42,20 +52,24 @@ pub enum HalfClose {
     Defer,
 }
 
-/// Opens connections to ports of a pod.
+/// Opens connections to ports of a pod; see [`Pod::port_forward`] and [`Client::port_forward`].
 #[derive(Debug, Clone)]
 #[must_use = "nothing is forwarded until it is connected"]
 pub struct PortForward {
-    pod: Pod,
+    client: Client,
+    namespace: String,
+    target: ForwardTarget,
     protocols: Vec<ForwardProtocol>,
     config: ForwardConfig,
     half_close: HalfClose,
 }
 
 impl PortForward {
-    pub(super) fn new(pod: Pod) -> Self {
+    pub(super) fn new(client: Client, namespace: String, target: ForwardTarget) -> Self {
         Self {
-            pod,
+            client,
+            namespace,
+            target,
             protocols: vec![ForwardProtocol::Tunnel, ForwardProtocol::V4],
             config: ForwardConfig::default(),
             half_close: HalfClose::default(),
@@ -113,18 +127,28 @@ impl PortForward {
     ///
     /// [`Error::Api`] if the server refuses: there is no such pod, it does not run, or the user
     /// may not; [`Error::Network`] if it cannot be reached; [`Error::Peer`] if it does not speak
-    /// the protocol.
+    /// the protocol; [`NetworkError::NoPod`] if none of a service's or workload's pods runs.
     pub async fn connect(&self) -> Result<Tunnel> {
-        let way = self.find_way().await?;
+        let destination = self.find(None).await?;
+        let way = self.find_way(&destination.pod).await?;
         Ok(Tunnel {
             shared: Arc::new(Shared {
                 forward: self.clone(),
-                way: Mutex::new(way),
+                state: Mutex::new(State {
+                    destination,
+                    way,
+                    looked: Instant::now(),
+                }),
+                doubt: AtomicBool::new(false),
             }),
         })
     }
 
-    async fn find_way(&self) -> Result<Way> {
+    async fn find(&self, keep: Option<&Destination>) -> Result<Destination> {
+        resolve::find(&self.client, &self.namespace, &self.target, keep).await
+    }
+
+    async fn find_way(&self, pod: &Pod) -> Result<Way> {
         let channels = self.protocols.iter().find(|p| p.encoding().is_some());
         if self.protocols.first() == channels {
             let protocol = channels.ok_or_else(|| {
@@ -132,11 +156,11 @@ impl PortForward {
             })?;
             return Ok(Way::Channels(*protocol));
         }
-        match (self.dial_tunnel().await, channels) {
+        match (self.dial_tunnel(pod).await, channels) {
             (Ok(connections), _) => Ok(Way::Tunnel(connections)),
             (Err(error), Some(protocol)) if may_lack_tunnel(&error) => {
                 // Port 1 is not there, which the server says on a WebSocket that has opened.
-                match self.dial(*protocol, &[1]).await {
+                match self.dial(pod, *protocol, &[1]).await {
                     Ok(_) => Ok(Way::Channels(*protocol)),
                     Err(_) => Err(error),
                 }
@@ -145,17 +169,22 @@ impl PortForward {
         }
     }
 
-    async fn dial_tunnel(&self) -> Result<Connections> {
-        let opened = self.dial(ForwardProtocol::Tunnel, &[]).await?;
+    async fn dial_tunnel(&self, pod: &Pod) -> Result<Connections> {
+        let opened = self.dial(pod, ForwardProtocol::Tunnel, &[]).await?;
         let session =
             TunnelSession::new(Role::Client, self.config.clone(), crate::transport::now());
         Ok(self.start(Session::Tunnel(session), opened))
     }
 
     /// One connection over a WebSocket of its own.
-    async fn dial_channel(&self, protocol: ForwardProtocol, port: u16) -> Result<ForwardStream> {
+    async fn dial_channel(
+        &self,
+        pod: &Pod,
+        protocol: ForwardProtocol,
+        port: u16,
+    ) -> Result<ForwardStream> {
         let encoding = protocol.encoding().ok_or(CallerError::Ended)?;
-        let opened = self.dial(protocol, &[port]).await?;
+        let opened = self.dial(pod, protocol, &[port]).await?;
         let config = self.config.clone();
         let session = Channels::new(
             Role::Client,
@@ -170,15 +199,15 @@ impl PortForward {
             .map_err(|why| ended(&connections, why))
     }
 
-    async fn dial(&self, protocol: ForwardProtocol, ports: &[u16]) -> Result<Opened> {
+    async fn dial(&self, pod: &Pod, protocol: ForwardProtocol, ports: &[u16]) -> Result<Opened> {
         let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         let query: Vec<_> = ports.iter().map(|port| ("ports", port.as_str())).collect();
-        let operation = self.pod.operation("port-forward to");
+        let operation = pod.operation("port-forward to");
         let opened = upgrade::open(
-            self.pod.client().connector(),
+            self.client.connector(),
             Upgrade {
                 operation: &operation,
-                path_and_query: &self.pod.path("portforward", &query)?,
+                path_and_query: &pod.path("portforward", &query)?,
                 offer: Some(protocol.name()),
                 headers: HeaderMap::new(),
             },
@@ -227,7 +256,49 @@ enum Way {
 #[derive(Debug)]
 struct Shared {
     forward: PortForward,
-    way: Mutex<Way>,
+    state: Mutex<State>,
+    /// Whether a connection failed in a way that speaks of a pod that has gone.
+    doubt: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    destination: Destination,
+    way: Way,
+    /// When the pod was last known to be there.
+    looked: Instant,
+}
+
+impl State {
+    /// Finds the pod anew if it may have gone, and dials if there is no way to it.
+    async fn renew(&mut self, forward: &PortForward, doubt: bool) -> Result<()> {
+        let lost = match &self.way {
+            Way::Tunnel(connections) => connections.should_leave(),
+            Way::Channels(_) => false,
+        };
+        let stale = self.looked.elapsed() >= limits::FORWARD_FRESH
+            && self.destination.is_gone(&forward.client).await;
+        if !(lost || doubt || stale) {
+            if self.looked.elapsed() >= limits::FORWARD_FRESH {
+                self.looked = Instant::now();
+            }
+            return Ok(());
+        }
+        let next = forward.find(Some(&self.destination)).await?;
+        // The old one goes on with the connections that it has.
+        if let Way::Tunnel(connections) = &mut self.way
+            && (lost || doubt || !next.is_pod_of(&self.destination))
+        {
+            tracing::debug!(
+                pod = next.pod.name(),
+                "dialling the port-forward tunnel again"
+            );
+            *connections = forward.dial_tunnel(&next.pod).await?;
+        }
+        self.destination = next;
+        self.looked = Instant::now();
+        Ok(())
+    }
 }
 
 /// A way to a pod, on which connections can be opened.
@@ -247,55 +318,104 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Opens a connection to a port of the pod.
+    /// Opens a connection to a port: a number, or a name such as `"http"`.
+    ///
+    /// Of a service it is the service's port, which leads to the pod's `targetPort`. Names of
+    /// other targets' ports are those that the pod's containers give them; to look one up needs
+    /// the right `get` on `pods`.
     ///
     /// Over the tunnel protocol it is ready at once, before the server has answered: a refusal by
-    /// the application shows in the first read.
+    /// the application shows in the first read. Where the pod was found through a service or a
+    /// workload, the server is asked whether it still runs, at most once in
+    /// [`limits::FORWARD_FRESH`]; if not, another is found.
     ///
     /// Cancel safety: dropping the future opens nothing.
     ///
     /// # Errors
     ///
-    /// Those of [`PortForward::connect`], where the tunnel has to be dialled again.
-    pub async fn open(&self, port: u16) -> Result<ForwardStream> {
-        let mut way = self.shared.way.lock().await;
-        let protocol = match &mut *way {
-            Way::Channels(protocol) => *protocol,
-            Way::Tunnel(connections) => {
-                if connections.should_leave() {
-                    // The old one goes on with the connections that it has.
-                    tracing::debug!("dialling the port-forward tunnel again");
-                    *connections = self.shared.forward.dial_tunnel().await?;
-                }
-                return connections
-                    .open(port)
-                    .map_err(|why| ended(connections, why));
-            }
-        };
-        drop(way);
-        self.shared.forward.dial_channel(protocol, port).await
+    /// Those of [`PortForward::connect`], where the tunnel has to be dialled again;
+    /// [`CallerError::Request`] if there is no such port.
+    pub async fn open(&self, port: impl Into<ForwardPort>) -> Result<ForwardStream> {
+        self.open_port(&port.into()).await
     }
 
-    /// Listens on local addresses and forwards what connects there to a port of the pod, until the
-    /// [`Listener`] is dropped.
+    async fn open_port(&self, port: &ForwardPort) -> Result<ForwardStream> {
+        let Shared {
+            forward,
+            state,
+            doubt,
+        } = &*self.shared;
+        let mut state = state.lock().await;
+        let doubted = doubt.load(Ordering::Relaxed);
+        state.renew(forward, doubted).await?;
+        if doubted {
+            doubt.store(false, Ordering::Relaxed);
+        }
+        let port = state.destination.port(&forward.client, port).await?.pod;
+        let protocol = match &state.way {
+            Way::Channels(protocol) => *protocol,
+            Way::Tunnel(connections) => {
+                let opened = connections.open(port);
+                return opened.map_err(|why| ended(connections, why));
+            }
+        };
+        let pod = state.destination.pod.clone();
+        drop(state);
+        forward.dial_channel(&pod, protocol, port).await
+    }
+
+    /// Tells what a connection died of. The next one looks for the pod again, unless it was the
+    /// application that refused.
+    fn note(&self, error: &Error) {
+        if let Error::Api(failure) = error {
+            let text = &failure.status.message;
+            // containerd and CRI-O say so of a port at which nobody listens; a sandbox that is
+            // gone has other words.
+            let refused = ["failed to connect", "connection refused", "failed to dial"];
+            if !refused.iter().any(|words| text.contains(words)) {
+                self.shared.doubt.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What a port means at the moment.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Request`] if there is no such port, and those of [`Client::request`].
+    pub async fn resolve(&self, port: impl Into<ForwardPort>) -> Result<ResolvedPort> {
+        let port = port.into();
+        let mut state = self.shared.state.lock().await;
+        state
+            .destination
+            .port(&self.shared.forward.client, &port)
+            .await
+    }
+
+    /// Listens on local addresses and forwards what connects there to a port, as for
+    /// [`open`](Self::open), until the [`Listener`] is dropped.
     ///
     /// Where a name has several addresses, such as `localhost`, it listens on all that it can.
     ///
     /// # Errors
     ///
     /// [`CallerError::Listen`] if it can listen on none.
-    pub async fn listen(&self, addresses: impl ToSocketAddrs, port: u16) -> Result<Listener> {
-        Listener::bind(self.clone(), addresses, port).await
+    pub async fn listen(
+        &self,
+        addresses: impl ToSocketAddrs,
+        port: impl Into<ForwardPort>,
+    ) -> Result<Listener> {
+        Listener::bind(self.clone(), addresses, port.into()).await
     }
 
-    /// The pod.
-    pub fn pod(&self) -> &Pod {
-        &self.shared.forward.pod
+    /// The pod that connections go to at the moment.
+    pub async fn pod(&self) -> Pod {
+        self.shared.state.lock().await.destination.pod.clone()
     }
 
     /// The subprotocol in use.
     pub async fn protocol(&self) -> ForwardProtocol {
-        match &*self.shared.way.lock().await {
+        match &self.shared.state.lock().await.way {
             Way::Tunnel(_) => ForwardProtocol::Tunnel,
             Way::Channels(protocol) => *protocol,
         }
@@ -310,7 +430,7 @@ impl Tunnel {
     ///
     /// Why it is over, unless the server ended it in order.
     pub async fn closed(&self) -> Result<()> {
-        let connections = match &*self.shared.way.lock().await {
+        let connections = match &self.shared.state.lock().await.way {
             Way::Tunnel(connections) => connections.clone(),
             Way::Channels(_) => return std::future::pending().await,
         };
@@ -322,7 +442,7 @@ impl Tunnel {
 
     /// Closes the tunnel and all its connections. The next [`open`](Self::open) dials again.
     pub async fn close(&self) {
-        if let Way::Tunnel(connections) = &*self.shared.way.lock().await {
+        if let Way::Tunnel(connections) = &self.shared.state.lock().await.way {
             connections.close();
         }
     }

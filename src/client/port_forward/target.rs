@@ -1,0 +1,219 @@
+//! What is forwarded to: in flow the names that users write, `svc/web` and `http`; out come the
+//! kind of object, its name, and a port by number or name.
+
+use std::{fmt, str::FromStr};
+
+use crate::{client::Resource, error::CallerError};
+
+/// What connections are forwarded to.
+///
+/// It is parsed from what kubectl takes: `NAME` and `pod/NAME`, `svc/NAME`, `deploy/NAME` and the
+/// like, with any name of the resource that the API server has for these kinds.
+///
+/// ```
+/// use kubewire::client::ForwardTarget;
+///
+/// let web: ForwardTarget = "svc/web".parse().unwrap();
+/// assert_eq!(web, ForwardTarget::Service("web".into()));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ForwardTarget {
+    /// The pod of this name.
+    Pod(String),
+    /// A pod that the service of this name selects. Ports are the service's.
+    Service(String),
+    /// A pod that a workload selects with its `spec.selector`. Ports are the pod's.
+    Workload {
+        /// Such as `Resource::namespaced("apps", "v1", "deployments")`.
+        resource: Resource,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// The workloads whose pods can be found: group, plural, and other names.
+const WORKLOADS: [(&str, &str, [&str; 2]); 6] = [
+    ("apps", "deployments", ["deployment", "deploy"]),
+    ("apps", "statefulsets", ["statefulset", "sts"]),
+    ("apps", "daemonsets", ["daemonset", "ds"]),
+    ("apps", "replicasets", ["replicaset", "rs"]),
+    ("batch", "jobs", ["job", "job"]),
+    (
+        "",
+        "replicationcontrollers",
+        ["replicationcontroller", "rc"],
+    ),
+];
+
+impl FromStr for ForwardTarget {
+    type Err = CallerError;
+
+    fn from_str(text: &str) -> Result<Self, CallerError> {
+        let (kind, name) = text.split_once('/').unwrap_or(("pods", text));
+        let name = name.to_owned();
+        if name.is_empty() || name.contains('/') {
+            return Err(CallerError::Request(format!("{text:?} names no object")));
+        }
+        let lower = kind.to_ascii_lowercase();
+        // `deployments.apps` and `deployments.v1.apps` are the same.
+        let (front, group) = lower.split_once('.').unwrap_or((&lower, ""));
+        match (front, group) {
+            ("pod" | "pods" | "po", "" | "v1") => return Ok(Self::Pod(name)),
+            ("service" | "services" | "svc", "" | "v1") => return Ok(Self::Service(name)),
+            _ => {}
+        }
+        let known = WORKLOADS.into_iter().find(|(of, plural, others)| {
+            let versioned = group
+                .strip_prefix("v1")
+                .map(|rest| rest.trim_start_matches('.'));
+            (*plural == front || others.contains(&front))
+                && (group.is_empty() || group == *of || versioned == Some(*of))
+        });
+        match known {
+            Some((group, plural, _)) => Ok(Self::Workload {
+                resource: Resource::namespaced(group, "v1", plural),
+                name,
+            }),
+            None => Err(CallerError::Request(format!(
+                "{text}: nothing can be forwarded to a {kind}, only to a pod, a service, a \
+                 deployment, a statefulset, a daemonset, a replicaset, a job or a \
+                 replicationcontroller"
+            ))),
+        }
+    }
+}
+
+/// As kubectl writes it: `pod/web-0`, `service/web`, `deployments.apps/web`.
+impl fmt::Display for ForwardTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(name) => write!(f, "pod/{name}"),
+            Self::Service(name) => write!(f, "service/{name}"),
+            Self::Workload { resource, name } => write!(f, "{resource}/{name}"),
+        }
+    }
+}
+
+/// A port of a [`ForwardTarget`]: of a service its own, otherwise the pod's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ForwardPort {
+    /// By number.
+    Number(u16),
+    /// By the name that the service or a container of the pod gives it.
+    Name(String),
+}
+
+impl From<u16> for ForwardPort {
+    fn from(number: u16) -> Self {
+        Self::Number(number)
+    }
+}
+
+/// A number if it is one: a name has a letter.
+impl From<&str> for ForwardPort {
+    fn from(text: &str) -> Self {
+        match text.parse() {
+            Ok(number) => Self::Number(number),
+            Err(_) => Self::Name(text.to_owned()),
+        }
+    }
+}
+
+impl From<String> for ForwardPort {
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+/// A number from 1 to 65535, or else a name: letters, digits and hyphens, at most 15, as in
+/// `k8s.io/apimachinery/pkg/util/validation` (`IsValidPortName`).
+impl FromStr for ForwardPort {
+    type Err = CallerError;
+
+    fn from_str(text: &str) -> Result<Self, CallerError> {
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return match text.parse() {
+                Ok(number @ 1..) => Ok(Self::Number(number)),
+                _ => Err(CallerError::Request(format!(
+                    "{text:?} is not a port number"
+                ))),
+            };
+        }
+        let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        match text.len() <= 15 && text.bytes().all(good) {
+            true => Ok(Self::Name(text.to_owned())),
+            false => Err(CallerError::Request(format!(
+                "{text:?} is neither a port number nor the name of a port"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for ForwardPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What a [`ForwardPort`] means at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResolvedPort {
+    /// Its number at the target: of a service its own port, otherwise the same as `pod`.
+    pub target: u16,
+    /// The number at the pod.
+    pub pod: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_written_as_for_kubectl() {
+        let of = |text: &str| text.parse::<ForwardTarget>().unwrap();
+        for text in ["web", "pod/web", "po/web", "pods/web", "pods.v1/web"] {
+            assert_eq!(of(text), ForwardTarget::Pod("web".into()), "{text}");
+        }
+        for text in ["svc/web", "service/web", "services/web", "Service/web"] {
+            assert_eq!(of(text), ForwardTarget::Service("web".into()), "{text}");
+        }
+        for (text, group, plural) in [
+            ("deploy/web", "apps", "deployments"),
+            ("deployment.apps/web", "apps", "deployments"),
+            ("deployments.v1.apps/web", "apps", "deployments"),
+            ("sts/web", "apps", "statefulsets"),
+            ("ds/web", "apps", "daemonsets"),
+            ("rs/web", "apps", "replicasets"),
+            ("job/web", "batch", "jobs"),
+            ("jobs.batch/web", "batch", "jobs"),
+            ("rc/web", "", "replicationcontrollers"),
+        ] {
+            let target = ForwardTarget::Workload {
+                resource: Resource::namespaced(group, "v1", plural),
+                name: "web".into(),
+            };
+            assert_eq!(of(text), target, "{text}");
+        }
+        for text in ["", "/web", "svc/", "node/a", "svc/a/b", "deploy.batch/web"] {
+            assert!(text.parse::<ForwardTarget>().is_err(), "{text}");
+        }
+        assert_eq!(of("deploy/web").to_string(), "deployments.apps/web");
+    }
+
+    #[test]
+    fn ports_are_numbers_or_names() {
+        let of = |text: &str| text.parse::<ForwardPort>().ok();
+        assert_eq!(of("80"), Some(80.into()));
+        assert_eq!(of("http-2"), Some("http-2".into()));
+        assert_eq!(ForwardPort::from("80"), ForwardPort::Number(80));
+        for text in ["", "0", "65536", "HTTP", "a:b", "a-name-that-is-too-long"] {
+            assert_eq!(of(text), None, "{text:?}");
+        }
+    }
+}
