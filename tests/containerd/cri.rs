@@ -60,6 +60,7 @@ calls! {
     StopContainer, "StopContainer" => Nothing;
     Exec, "Exec" => Url;
     Attach, "Attach" => Url;
+    PortForward, "PortForward" => Url;
 }
 
 /// `NamespaceMode.NODE`: the host's.
@@ -217,6 +218,14 @@ pub(crate) struct Attach {
     pub(crate) stdout: bool,
     #[prost(bool, tag = "5")]
     pub(crate) stderr: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PortForward {
+    #[prost(string, tag = "1")]
+    pub(crate) sandbox: String,
+    #[prost(int32, repeated, tag = "2")]
+    pub(crate) ports: Vec<i32>,
 }
 
 #[derive(Clone, PartialEq, Message)]

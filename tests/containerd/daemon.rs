@@ -170,6 +170,11 @@ impl Daemon {
         Runtime::connect(&self.socket).await.expect("a connection")
     }
 
+    /// The id of its pod sandbox.
+    pub(crate) fn sandbox(&self) -> &str {
+        &self.sandbox
+    }
+
     /// Starts a container; gives its id.
     pub(crate) async fn container(&self, command: &[String], stdin: bool, tty: bool) -> String {
         let number = self.containers.fetch_add(1, Ordering::Relaxed);

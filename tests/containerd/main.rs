@@ -1,4 +1,4 @@
-//! exec and attach against the streaming server of a real container runtime, the one that stands
+//! exec, attach and port-forward against the streaming server of a real container runtime, the one that stands
 //! behind kubelets.
 //!
 //! It needs containerd, runc, busybox-static and root, and is skipped where they are missing;
@@ -10,6 +10,7 @@
 mod connect;
 mod cri;
 mod daemon;
+mod forward;
 mod image;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
