@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use http::HeaderMap;
