@@ -111,16 +111,16 @@ async fn compare(name: &str, frame: usize, tls: bool, rounds: usize) {
     let payload = load.payload();
     let mut sides = ["raw", "kubewire", "tungstenite"].map(Side::new);
     for round in 0..=rounds {
-        for side in 0..3 {
+        for (at, side) in sides.iter_mut().enumerate() {
             let start = Instant::now();
-            match side {
+            match at {
                 0 => raw(address, connector, payload).await,
                 1 => kubewire(&client, payload).await,
                 _ => tungstenite(address, connector, payload).await,
             }
             // The first round warms up.
             if round > 0 {
-                sides[side].record(start);
+                side.record(start);
             }
         }
     }

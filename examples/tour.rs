@@ -7,9 +7,9 @@
 //!
 //! The code that is shown is the code that runs: it is cut out of this file.
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -25,9 +25,16 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 #[tokio::main]
-async fn main() -> Result {
-    let tour = tour(Options::parse()?);
-    tokio::time::timeout(Duration::from_secs(120), tour).await?
+async fn main() -> ExitCode {
+    let played = async { tour(Options::parse()?).await };
+    let played = tokio::time::timeout(Duration::from_secs(120), played).await;
+    match played.unwrap_or_else(|_| Err("the tour does not end within two minutes".into())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn tour(options: Options) -> Result {
@@ -234,9 +241,16 @@ impl Stage {
         );
         show("listen");
         // show: listen
-        let mut attach = self.pod.attach();
-        if let Some(name) = &self.container {
-            attach = attach.container(name);
+        let containers = self.pod.containers().await?;
+        let mut containers = containers.iter();
+        let container = match &self.container {
+            Some(name) => containers.find(|one| one.name == *name),
+            None => containers.find(|one| one.default),
+        };
+        let container = container.ok_or("there is no such container")?;
+        let mut attach = self.pod.attach().container(&container.name);
+        if container.tty {
+            attach = attach.tty(TerminalSize::new(80, 24));
         }
         let mut attached = attach.spawn().await?;
         let mut stdout = attached.stdout.take().ok_or("stdout is piped")?;

@@ -11,6 +11,98 @@ use std::time::Duration;
 /// this in the other direction (`websocket.go`, `DefaultMaxPayloadBytes`).
 pub const MESSAGE: usize = 32 << 20;
 
+/// Bytes of the largest SPDY control frame that is accepted: 64 KiB.
+///
+/// The frames of a port-forward are a few dozen bytes, the first header block about 60.
+pub const SPDY_CONTROL_FRAME: usize = 64 << 10;
+
+/// Bytes that a SPDY header block may expand to: 64 KiB.
+///
+/// A stream of a port-forward has three headers of a few bytes. zlib expands up to a
+/// thousandfold, so that the bound on frames is none on this.
+pub const SPDY_HEADERS: usize = 64 << 10;
+
+/// Headers in one SPDY header block: 100.
+///
+/// Kubernetes sends three.
+pub const SPDY_HEADER_COUNT: usize = 100;
+
+/// Bytes of payload in one SPDY DATA frame that is sent: 32 KiB, as Go's `io.Copy` writes.
+///
+/// Streams take turns frame by frame, so that it is also how long a small write waits behind each
+/// busy stream.
+pub const SPDY_DATA: usize = 32 << 10;
+
+/// Streams that a SPDY peer may have open at once: 4,096, two a forwarded connection.
+pub const SPDY_STREAMS: usize = 4096;
+
+/// Bytes of answers that wait for a SPDY peer that asks and does not read: 1 MiB.
+///
+/// The answers (to pings, new streams, and frames for streams that never were) are 12 to 24 bytes
+/// each.
+pub const SPDY_OWED: usize = 1 << 20;
+
+/// Bytes of one forwarded connection that wait for its reader: 4 MiB. `PortForward::buffer`
+/// changes it.
+///
+/// The tunnel has no flow control: up to here a slow reader slows nobody else, and here it either
+/// holds back the whole tunnel or loses its connection.
+pub const FORWARD_RECEIVE: usize = 4 << 20;
+
+/// Bytes of all connections of a tunnel together that wait for their readers: 64 MiB. Here the
+/// tunnel is held back whatever the choice for single connections is.
+pub const FORWARD_RECEIVE_TOTAL: usize = 64 << 20;
+
+/// Bytes of one forwarded connection that wait to be sent before its writer has to wait: 64 KiB,
+/// two turns.
+pub const FORWARD_SEND: usize = 64 << 10;
+
+/// The time for which a reader of a full connection may take nothing while other connections of
+/// the tunnel wait: 5 s.
+pub const FORWARD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time within which a peer must accept a stream: 30 s, as in client-go
+/// (`k8s.io/client-go/tools/portforward/portforward.go`).
+pub const FORWARD_REPLY: Duration = Duration::from_secs(30);
+
+/// The time without inbound bytes after which a tunnel is pinged: 10 s, as client-go does
+/// (`tunneling_dialer.go`).
+pub const TUNNEL_PING: Duration = Duration::from_secs(10);
+
+/// The time without inbound bytes, though a ping is out, after which new connections get a new
+/// tunnel: 15 s.
+pub const TUNNEL_SUSPECT: Duration = Duration::from_secs(15);
+
+/// The time without inbound bytes after which a tunnel is dead although sent payload may be
+/// waiting for an application that does not read: 5 min.
+pub const TUNNEL_STALLED: Duration = Duration::from_secs(300);
+
+/// The time for which the end of a forwarded connection waits for the server's text about it:
+/// 100 ms.
+///
+/// Servers write it right before or right after the end of the data, on another stream.
+pub const FORWARD_VERDICT: Duration = Duration::from_millis(100);
+
+/// The time for which a connection whose handle was dropped may take to end in order: 60 s.
+///
+/// Container runtimes end theirs a second after this side has (`containerd`,
+/// `sandbox_portforward_linux.go`); after this it is reset.
+pub const FORWARD_LINGER: Duration = Duration::from_secs(60);
+
+/// The time for which a local connection waits while the way to the pod is down: 30 s.
+pub const FORWARD_RETRY: Duration = Duration::from_secs(30);
+
+/// The pause before the second attempt to find the way to a pod: 250 ms; each later one is twice
+/// as long.
+pub const FORWARD_RETRY_FIRST: Duration = Duration::from_millis(250);
+
+/// Bytes of a server's text about a failed connection that are kept: 16 KiB.
+pub const FORWARD_TEXT: usize = 16 << 10;
+
+/// The time within which the two streams of a connection must arrive at a server: 30 s, as in
+/// Kubernetes (`cri-streaming/pkg/streaming/server.go`, `DefaultStreamCreationTimeout`).
+pub const FORWARD_PAIR: Duration = Duration::from_secs(30);
+
 /// Bytes of the error channel that are kept: 64 KiB, like client-go's bound for a refusal.
 ///
 /// A `metav1.Status` is a few hundred bytes.

@@ -2,6 +2,11 @@
 //! terminal, and kubectl beside it.
 
 #![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests"
+)]
 
 use std::{
     io,
@@ -264,11 +269,18 @@ async fn the_remote_s_streams_and_exit_code_are_its_own() {
         "-c",
         script,
     ];
-    cluster.run(&quiet).await.is(3, "out\n", "err\n");
+    let ended = "err\ncommand terminated with exit code 3\n";
+    cluster.run(&quiet).await.is(3, "out\n", ended);
     let other = ["-n", "other", "exec", "web-1", "--", "true"];
     cluster.run(&other).await.is(0, "", "");
     let killed = ["exec", "-q", "web-0", "--", "sh", "-c", "kill -9 $$"];
-    cluster.run(&killed).await.is(137, "", "");
+    let ended = "command terminated with exit code 137\n";
+    cluster.run(&killed).await.is(137, "", ended);
+    let ambiguous = ["exec", "two", "--", "true"];
+    let hint = "Defaulted container \"a\" out of: a, b\n";
+    cluster.run(&ambiguous).await.is(0, "", hint);
+    let quiet = ["exec", "-q", "two", "--", "true"];
+    cluster.run(&quiet).await.is(0, "", "");
 }
 
 #[tokio::test]
@@ -447,11 +459,17 @@ async fn a_reader_that_has_enough_ends_it_quietly() {
 #[tokio::test]
 async fn a_server_that_goes_away_is_no_success() {
     let cluster = Cluster::start().await;
-    let mut command = cluster.kubewire(&["exec", "web-0", "--", "sh", "-c", "echo up; sleep 60"]);
+    let script = "echo up; echo err >&2; sleep 60";
+    let mut command = cluster.kubewire(&["exec", "web-0", "--", "sh", "-c", script]);
     let mut child = command.spawn().unwrap();
-    let mut up = [0; 3];
-    let stdout = child.stdout.as_mut().unwrap();
+    let (mut up, mut err) = ([0; 3], [0; 4]);
+    let (stdout, stderr) = (
+        child.stdout.as_mut().unwrap(),
+        child.stderr.as_mut().unwrap(),
+    );
     stdout.read_exact(&mut up).await.unwrap();
+    stderr.read_exact(&mut err).await.unwrap();
+    assert_eq!((&up, &err), (b"up\n", b"err\n"));
     cluster.server.shutdown().await;
     finish(child).await.is_error("without a status");
 }
@@ -584,13 +602,20 @@ async fn attach_makes_the_program_draw_its_screen_again() {
     let cluster = Cluster::start().await;
     let mut tool = cluster.on_terminal(&["attach", "-it", "shell"]);
     tool.until("press").await;
-    tool.type_in("stty size\r").await;
+    tool.type_in("trap 'echo drawn aga''in' WINCH; stty size\r")
+        .await;
     tool.until("30 100").await;
-    tool.type_in("echo $((6 * 7))\r").await;
-    tool.until("42").await;
     assert!(tool.is_raw());
     tool.signal("TERM").await;
     assert_eq!(tool.end().await, (Some(143), true));
+
+    // The size is the same, and still the program is told.
+    let mut tool = cluster.on_terminal(&["attach", "-it", "shell"]);
+    tool.until("press").await;
+    tool.type_in("\r").await;
+    tool.until("drawn again").await;
+    tool.type_in("stty size\r").await;
+    tool.until("30 100").await;
 }
 
 /// kubectl, or why there is none.
@@ -628,6 +653,7 @@ async fn kubectl_does_the_same() -> io::Result<()> {
         (&["exec", "-i", "web-0", "--", "head", "-c", "2"], "abcdef"),
         (&["-n", "other", "exec", "pod/web-1", "--", "true"], ""),
         (&["exec", "web-0", "--", "sh", "-c", "kill -9 $$"], ""),
+        (&["exec", "two", "--", "true"], ""),
     ] {
         let ours = feed(cluster.kubewire(arguments), input.as_bytes()).await;
         let theirs = feed(cluster.program(&kubectl, arguments), input.as_bytes()).await;

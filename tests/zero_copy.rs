@@ -1,6 +1,8 @@
 //! Zero-copy as a property: payloads are slices of the buffer that the socket was read into, and
 //! parsing allocates nothing. Bytes copied and allocations are counted, not timed.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{
     collections::VecDeque,
     io,

@@ -8,7 +8,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Attach, Client, Container, Exec, container};
+use super::{Attach, Client, Container, Exec, PortForward, container};
 use crate::{
     Result,
     error::{CallerError, Error, Hint},
@@ -64,6 +64,11 @@ impl Pod {
     /// Attaches to the process that one of its containers runs.
     pub fn attach(&self) -> Attach {
         Attach::new(self.clone())
+    }
+
+    /// Opens connections to its ports.
+    pub fn port_forward(&self) -> PortForward {
+        PortForward::new(self.clone())
     }
 
     pub(crate) fn client(&self) -> &Client {

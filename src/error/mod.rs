@@ -6,7 +6,9 @@ mod hint;
 
 use crate::wire::{
     channel::ChannelError,
+    port_channel::PortChannelError,
     resize::ResizeError,
+    spdy::SpdyError,
     status::{Status, StatusError},
     websocket::WebSocketError,
 };
@@ -109,6 +111,12 @@ pub enum PeerError {
     /// What should have been a Status is none.
     #[error("the peer sent an unreadable status: {0}")]
     Status(#[from] StatusError),
+    /// Bytes of a port-forward tunnel that are not acceptable SPDY.
+    #[error("the peer broke the SPDY protocol: {0}")]
+    Spdy(#[from] SpdyError),
+    /// A message of a port-forward that its channels do not allow.
+    #[error("the peer broke the port-forward protocol: {0}")]
+    PortChannel(#[from] PortChannelError),
     /// The server chose a subprotocol that was not offered, or none.
     #[error("the server answered with the subprotocol {answer:?}; offered were {offered:?}")]
     Subprotocol {
@@ -264,6 +272,12 @@ pub enum NetworkError {
         /// How the connection broke, if it did.
         source: Option<Arc<io::Error>>,
     },
+    /// The other end reset this connection, and said no more about it.
+    #[error("the connection was reset by the other end ({status})")]
+    Reset {
+        /// The name of the status that it gave.
+        status: String,
+    },
     /// Nothing arrived for too long although the peer was asked for a sign of life.
     #[error("the peer has been silent for {} s", .silent.as_secs())]
     Silent {
@@ -351,6 +365,7 @@ impl NetworkError {
             | Self::Tls { source, .. }
             | Self::Lost(source) => source.kind(),
             Self::ClosedWithoutStatus { .. } => io::ErrorKind::UnexpectedEof,
+            Self::Reset { .. } => io::ErrorKind::ConnectionReset,
             Self::Silent { .. } | Self::TimedOut { .. } => io::ErrorKind::TimedOut,
         }
     }
@@ -402,6 +417,9 @@ pub enum CallerError {
         /// The bound, in bytes.
         limit: usize,
     },
+    /// No local address to listen on.
+    #[error("cannot listen: {0}")]
+    Listen(#[source] Arc<io::Error>),
     /// A request that cannot be sent.
     #[error("{0}")]
     Request(String),

@@ -28,9 +28,12 @@
 //! }
 //! ```
 
+mod port_forward;
 mod refusal;
 mod remote_command;
 mod upgrade;
 
+pub use crate::transport::port_forward::ForwardStream;
+pub use port_forward::{Forwarding, IncomingForward, PortForwardRequest};
 pub use refusal::Refusal;
 pub use remote_command::{Output, Process, RemoteCommandRequest, SUBPROTOCOLS, Stdin};

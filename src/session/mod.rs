@@ -29,11 +29,14 @@ use bytes::Bytes;
 use crate::error::Error;
 pub use crate::wire::websocket::{Close, Message, Opcode};
 
+mod chunks;
 mod keepalive;
+pub mod mux;
+pub mod port_forward;
 pub mod remote_command;
 pub mod subprotocol;
 
-pub use keepalive::{Keepalive, KeepaliveConfig};
+pub use keepalive::{Due, Keepalive, KeepaliveConfig};
 pub use remote_command::RemoteCommand;
 pub use subprotocol::Subprotocol;
 

@@ -172,13 +172,15 @@ impl RemoteCommand {
         Ok(())
     }
 
-    /// Ends stdin while output goes on (client). Doing it again does nothing.
+    /// Ends stdin while output goes on (client). Doing it again does nothing, and neither does it
+    /// on a server: servers never send the signal, and client-go complains about one that does
+    /// (`k8s.io/apiserver/pkg/util/proxy/websocket.go`; `client-go/tools/remotecommand/websocket.go`).
     ///
     /// # Errors
     ///
     /// [`CallerError::HalfClose`] if the subprotocol cannot say so; the stream stays open.
     pub fn finish(&mut self, now: Instant) -> Result<(), CallerError> {
-        if self.stdin_closed || self.is_over() {
+        if self.stdin_closed || self.is_over() || self.role == Role::Server {
             return Ok(());
         }
         if !self.protocol.has_half_close() {
@@ -522,5 +524,29 @@ impl Session for RemoteCommand {
             return self.send_close(Close::INTERNAL, "no status");
         }
         self.send_close(Close::NORMAL, "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_clients_signal_the_end_of_a_stream() {
+        let streams = Streams {
+            stdin: true,
+            stdout: true,
+            ..Streams::default()
+        };
+        let signals = |role| {
+            let now = Instant::now();
+            let keepalive = KeepaliveConfig::default();
+            let mut session = RemoteCommand::new(role, Subprotocol::V5, streams, keepalive, now);
+            while session.poll_transmit().is_some() {}
+            session.finish(now).unwrap();
+            session.poll_transmit().map(|transmit| transmit.payload)
+        };
+        assert_eq!(signals(Role::Client).as_deref(), Some(&[255, 0][..]));
+        assert_eq!(signals(Role::Server), None);
     }
 }

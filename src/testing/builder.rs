@@ -8,7 +8,10 @@ use super::{
     ApiServer, access::Access, container::Container, listener, pods::Pod, router::Cluster,
     tasks::Tasks, tls,
 };
-use crate::{server, session::Subprotocol};
+use crate::{
+    server,
+    session::{Subprotocol, port_forward::ForwardProtocol},
+};
 
 /// The builder of an [`ApiServer`].
 #[derive(Debug, Clone)]
@@ -16,6 +19,7 @@ use crate::{server, session::Subprotocol};
 pub struct ApiServerBuilder {
     tls: bool,
     subprotocols: Vec<Subprotocol>,
+    forward_protocols: Vec<ForwardProtocol>,
     pods: BTreeMap<(String, String), PodBuilder>,
 }
 
@@ -24,6 +28,7 @@ impl Default for ApiServerBuilder {
         Self {
             tls: true,
             subprotocols: server::SUBPROTOCOLS.to_vec(),
+            forward_protocols: ForwardProtocol::ALL.to_vec(),
             pods: BTreeMap::new(),
         }
     }
@@ -41,6 +46,16 @@ impl ApiServerBuilder {
     /// without [`Subprotocol::V5`].
     pub fn subprotocols(mut self, protocols: impl IntoIterator<Item = Subprotocol>) -> Self {
         self.subprotocols = protocols.into_iter().collect();
+        self
+    }
+
+    /// The subprotocols of port-forward to accept; all unless set. A server before 1.30 is one
+    /// without [`ForwardProtocol::Tunnel`].
+    pub fn forward_protocols(
+        mut self,
+        protocols: impl IntoIterator<Item = ForwardProtocol>,
+    ) -> Self {
+        self.forward_protocols = protocols.into_iter().collect();
         self
     }
 
@@ -73,7 +88,12 @@ impl ApiServerBuilder {
             false => (None, None),
         };
         let tasks = Arc::new(Tasks::default());
-        let mut cluster = Cluster::new(Access::new(self.tls), self.subprotocols, tasks.clone());
+        let mut cluster = Cluster::new(
+            Access::new(self.tls),
+            self.subprotocols,
+            self.forward_protocols,
+            tasks.clone(),
+        );
         for ((namespace, name), pod) in self.pods {
             let mut containers = Vec::new();
             for container in pod.containers {

@@ -46,6 +46,7 @@ mod exec;
 mod faults;
 mod listener;
 mod pods;
+mod port_forward;
 mod process;
 mod router;
 mod tasks;

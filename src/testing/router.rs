@@ -14,11 +14,12 @@ use super::{
     attach, discovery, exec,
     faults::{Fault, Faults, Plan},
     pods::Pod,
+    port_forward,
     tasks::Tasks,
 };
 use crate::{
     server::Refusal,
-    session::Subprotocol,
+    session::{Subprotocol, port_forward::ForwardProtocol},
     wire::status::{Status, StatusDetails},
 };
 
@@ -31,6 +32,8 @@ pub(super) struct Cluster {
     pub(super) access: Access,
     /// Those of exec and attach.
     pub(super) subprotocols: Vec<Subprotocol>,
+    /// Those of port-forward.
+    pub(super) forward_protocols: Vec<ForwardProtocol>,
     pub(super) tasks: Arc<Tasks>,
     pub(super) faults: Faults,
     /// By namespace and name.
@@ -38,10 +41,16 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) fn new(access: Access, subprotocols: Vec<Subprotocol>, tasks: Arc<Tasks>) -> Self {
+    pub(super) fn new(
+        access: Access,
+        subprotocols: Vec<Subprotocol>,
+        forward_protocols: Vec<ForwardProtocol>,
+        tasks: Arc<Tasks>,
+    ) -> Self {
         Self {
             access,
             subprotocols,
+            forward_protocols,
             tasks,
             faults: Faults::default(),
             pods: BTreeMap::new(),
@@ -130,6 +139,21 @@ fn route<B>(cluster: &Arc<Cluster>, request: &mut Request<B>) -> Result<Response
                 .authorize(user, action("create", "pods/attach", namespace, name))?;
             let pod = cluster.pod(namespace, name)?;
             Ok(whole(attach::serve(cluster, &pod, request)?))
+        }
+        [
+            "api",
+            "v1",
+            "namespaces",
+            namespace,
+            "pods",
+            name,
+            "portforward",
+        ] => {
+            cluster
+                .access
+                .authorize(user, action("create", "pods/portforward", namespace, name))?;
+            let pod = cluster.pod(namespace, name)?;
+            Ok(whole(port_forward::serve(cluster, &pod.name, request)?))
         }
         _ => {
             let message = "the server could not find the requested resource";

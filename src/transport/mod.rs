@@ -9,6 +9,10 @@ mod connection;
 pub(crate) mod http;
 // One file for both roles: a build with one of them leaves the other's part unused.
 #[cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
+pub(crate) mod port_forward;
+#[cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
+pub(crate) mod relay;
+#[cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
 pub(crate) mod remote_command;
 #[cfg(feature = "client")]
 mod rotation;

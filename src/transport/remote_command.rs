@@ -38,6 +38,11 @@ const SLICE: usize = 64;
 /// What a reader takes from its queue at once: many small slices cost one lock.
 const BATCH: usize = 64 << 10;
 
+/// Sizes of the client's terminal that are kept for a server which has not asked yet: the last,
+/// and the one before, from which it must differ for a program to draw its screen again
+/// (`k8s.io/kubectl/pkg/cmd/attach/attach.go` sends two for this).
+const SIZES: usize = 2;
+
 const STATUS_SLOT: Slot = 3;
 const RESIZE_SLOT: Slot = 4;
 
@@ -74,7 +79,7 @@ pub(crate) struct Remote {
     /// The bound of each inbox.
     bound: usize,
     status: Option<Status>,
-    size: Option<TerminalSize>,
+    sizes: VecDeque<TerminalSize>,
     ended: Option<Result<(), Error>>,
     warned: bool,
 }
@@ -145,7 +150,7 @@ impl Session for Remote {
 }
 
 impl Endpoint for Remote {
-    fn sort_events(&mut self, waiting: &mut Waiting) {
+    fn sort_events(&mut self, waiting: &mut Waiting, _writing: &mut Waiting) {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Data(channel, bytes) => {
@@ -157,7 +162,10 @@ impl Endpoint for Remote {
                     waiting.wake(channel.number().into());
                 }
                 Event::Resize(size) => {
-                    self.size = Some(size);
+                    if self.sizes.len() == SIZES {
+                        self.sizes.pop_front();
+                    }
+                    self.sizes.push_back(size);
                     waiting.wake(RESIZE_SLOT);
                 }
                 Event::Status(status) => {
@@ -217,7 +225,7 @@ pub(crate) fn spawn(
         inboxes,
         bound: bound.max(1),
         status: None,
-        size: None,
+        sizes: VecDeque::new(),
         ended: None,
         warned: false,
     };
@@ -304,7 +312,7 @@ impl Control {
     /// Waits for the next size of the client's terminal; `None` when there can be none.
     pub(crate) fn poll_resize(&self, cx: &mut Context<'_>) -> Poll<Option<TerminalSize>> {
         self.shared()
-            .poll_take(cx, RESIZE_SLOT, |remote| match remote.size.take() {
+            .poll_take(cx, RESIZE_SLOT, |remote| match remote.sizes.pop_front() {
                 Some(size) => Some(Some(size)),
                 None => remote.ended.as_ref().map(|_| None),
             })

@@ -37,8 +37,9 @@ use crate::{error::Error, limits, session::Session};
 
 /// A session together with the queues between it and its handles.
 pub(crate) trait Endpoint: Session + Send + 'static {
-    /// Sorts the session's events into the queues, and wakes the handles that wait for them.
-    fn sort_events(&mut self, waiting: &mut Waiting);
+    /// Sorts the session's events into the queues, and wakes the handles that wait for them:
+    /// those that read are `waiting`, those that write are `writing`.
+    fn sort_events(&mut self, waiting: &mut Waiting, writing: &mut Waiting);
 
     /// Whether every queue has room for what one more message may bring.
     fn has_room(&self) -> bool;
@@ -53,6 +54,9 @@ pub(crate) trait Endpoint: Session + Send + 'static {
     /// only the end of the connection is outstanding.
     fn is_complete(&self) -> bool;
 }
+
+/// Reads in a row that one task makes for the others while data flows.
+const FILLS: usize = 4;
 
 /// A handle's place among those that wait.
 pub(crate) type Slot = usize;
@@ -237,6 +241,15 @@ pub(crate) struct State<E> {
     over: bool,
     /// Whether anything has been driven since the keeper last looked.
     active: bool,
+    /// When the keeper will look next.
+    alarm: Option<Instant>,
+}
+
+impl<E: Endpoint> State<E> {
+    fn sort_events(&mut self) {
+        self.endpoint
+            .sort_events(&mut self.waiting, &mut self.writing);
+    }
 }
 
 /// A session that several handles share.
@@ -277,6 +290,7 @@ impl<E: Endpoint> Shared<E> {
                 held: false,
                 over: false,
                 active: false,
+                alarm: None,
             }),
             read_waker: readable.clone().into(),
             write_waker: writable.clone().into(),
@@ -332,10 +346,19 @@ impl<E: Endpoint> Shared<E> {
             return;
         }
         if driven == Driven::Satisfied {
-            driven = self.drive(state, |_| false);
+            // While data flows the socket is never empty: then another takes its turn.
+            let mut fills = 0;
+            driven = self.drive(state, |_| {
+                fills += 1;
+                fills > FILLS
+            });
         }
-        if let (Driven::Empty, Some(other)) = (driven, state.waiting.any()) {
-            self.readable.arm(Some(other), state.waiting.others(other));
+        match (driven, state.waiting.any()) {
+            (Driven::Empty, Some(other)) => {
+                self.readable.arm(Some(other), state.waiting.others(other));
+            }
+            (Driven::Satisfied, Some(other)) => other.wake_by_ref(),
+            _ => {}
         }
     }
 
@@ -361,7 +384,7 @@ impl<E: Endpoint> Shared<E> {
             match socket.buffered() {
                 Ok(Some(message)) => {
                     state.endpoint.handle_message(now, message);
-                    state.endpoint.sort_events(&mut state.waiting);
+                    state.sort_events();
                     continue;
                 }
                 Ok(None) => {}
@@ -392,6 +415,7 @@ impl<E: Endpoint> Shared<E> {
         if state.endpoint.queued() > 0 {
             self.flush(state);
         }
+        self.advance_alarm(state);
         if driven == Driven::Ended {
             if !std::mem::replace(&mut state.over, true) {
                 // The keeper sees the socket off.
@@ -404,14 +428,31 @@ impl<E: Endpoint> Shared<E> {
         driven
     }
 
+    /// Calls the keeper if a deadline has come to be before its next look.
+    fn advance_alarm(&self, state: &mut State<E>) {
+        if let Some(next) = state.endpoint.poll_timeout()
+            && state.alarm.is_some_and(|alarm| next < alarm)
+        {
+            state.alarm = Some(next);
+            self.keeper.call();
+        }
+    }
+
     fn end(&self, state: &mut State<E>, lost: Option<Error>) {
         state.deaf |= lost.is_none();
         state.endpoint.handle_end(lost);
-        state.endpoint.sort_events(&mut state.waiting);
+        state.sort_events();
     }
 
     /// Sends as much as the socket takes. Whether all of it went.
     fn flush(&self, state: &mut State<E>) -> bool {
+        let flushed = self.transmit(state);
+        // Writers learn that there is room.
+        state.sort_events();
+        flushed
+    }
+
+    fn transmit(&self, state: &mut State<E>) -> bool {
         let State {
             endpoint,
             socket: Some(socket),
@@ -467,6 +508,28 @@ impl<E: Endpoint> Shared<E> {
         Poll::Pending
     }
 
+    /// Waits until `room` is true, for the handle in `slot`; then gives the session.
+    pub(crate) fn poll_room_of(
+        &self,
+        cx: &mut Context<'_>,
+        slot: Slot,
+        mut room: impl FnMut(&mut E) -> bool,
+    ) -> Poll<MutexGuard<'_, State<E>>> {
+        let mut state = self.lock();
+        if !room(&mut state.endpoint) {
+            let flushed = self.flush(&mut state);
+            if !room(&mut state.endpoint) {
+                match flushed {
+                    true => state.writing.insert(slot, cx.waker()),
+                    false => self.wait_writable(&mut state, cx, slot),
+                }
+                return Poll::Pending;
+            }
+        }
+        state.writing.remove(slot);
+        Poll::Ready(state)
+    }
+
     /// Waits until all that was queued has been handed to the operating system.
     pub(crate) fn poll_flushed(&self, cx: &mut Context<'_>, slot: Slot) -> Poll<()> {
         let mut state = self.lock();
@@ -492,6 +555,7 @@ impl<E: Endpoint> Shared<E> {
     /// sends.
     pub(crate) fn push(&self, state: &mut State<E>) {
         self.flush(state);
+        self.advance_alarm(state);
     }
 
     /// Ends the session from this side. Queues keep what they have.
@@ -562,7 +626,11 @@ impl<E: Endpoint> Keeper<E> {
                 socket.shrink();
             }
             let active = state.active;
-            let driven = shared.drive(state, |_| false);
+            let mut fills = 0;
+            let driven = shared.drive(state, |_| {
+                fills += 1;
+                fills > FILLS
+            });
             state.active = active;
             match (driven, state.waiting.any()) {
                 (Driven::Empty, Some(other)) => {
@@ -572,12 +640,18 @@ impl<E: Endpoint> Keeper<E> {
                 (Driven::Empty, None) if state.endpoint.is_complete() => {
                     shared.readable.arm(None, true);
                 }
+                // Data flows: whoever waits for it takes over.
+                (Driven::Satisfied, Some(other)) => other.wake_by_ref(),
+                (Driven::Satisfied, None) => shared.keeper.call(),
                 _ => {}
             }
         }
         if timer {
             state.endpoint.handle_timeout(now);
-            state.endpoint.sort_events(&mut state.waiting);
+            state.sort_events();
+            if state.held && state.endpoint.has_room() {
+                shared.keeper.call();
+            }
         }
         let flushed = shared.flush(state);
         if flushed || shared.has_send_room(state) {
@@ -637,9 +711,12 @@ impl<E: Endpoint> Future for Keeper<E> {
                 return Poll::Ready(());
             }
             let now = now();
-            let next = this.shared.lock().endpoint.poll_timeout();
+            let mut state = this.shared.lock();
+            let next = state.endpoint.poll_timeout();
             let next = next.into_iter().chain(this.give_up).min();
             let next = next.unwrap_or(now + limits::PING_INTERVAL);
+            state.alarm = Some(next);
+            drop(state);
             this.sleep.as_mut().reset(next.max(now).into());
         }
     }

@@ -5,6 +5,8 @@
 //! nothing, so that every way to split the input gives the same frames.
 
 pub mod channel;
+pub mod port_channel;
 pub mod resize;
+pub mod spdy;
 pub mod status;
 pub mod websocket;

@@ -52,7 +52,7 @@ impl Exec {
             stderr: child.stderr.take(),
         };
         let code = relay::run(child, streams, terminal, false).await?;
-        if code != 0 && !self.target.quiet {
+        if code != 0 {
             note(&format!("command terminated with exit code {code}"));
         }
         Ok(code)

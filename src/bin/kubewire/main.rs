@@ -13,6 +13,7 @@ mod connection;
 mod exec;
 mod failure;
 mod get;
+mod port_forward;
 mod proxy;
 mod relay;
 mod signals;
@@ -55,6 +56,7 @@ struct Cli {
 enum Command {
     Exec(exec::Exec),
     Attach(attach::Attach),
+    PortForward(port_forward::PortForward),
     Get(get::Get),
     Proxy(proxy::Proxy),
     Version(version::Version),
@@ -91,7 +93,7 @@ fn start(cli: Cli) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::local("the runtime cannot be started", &error))?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         match cli.command {
             Command::Exec(exec) => exec.run(&cli.connection).await,
             Command::Attach(attach) => attach.run(&cli.connection).await,
@@ -99,6 +101,10 @@ fn start(cli: Cli) -> Result<u8, Failure> {
             Command::Proxy(proxy) => proxy.run(&cli.connection).await,
             Command::Version(version) => version.run(&cli.connection).await,
             Command::Auth(Auth::Whoami(whoami)) => whoami.run(&cli.connection).await,
+            Command::PortForward(forward) => forward.run(&cli.connection).await,
         }
-    })
+    });
+    // Nothing that is left may keep the process, such as a resolver that does not answer.
+    runtime.shutdown_background();
+    result
 }

@@ -77,7 +77,7 @@ pub(crate) async fn run(
     };
     let mut outputs = pin!(outputs);
 
-    let (mut reading, mut writing, mut code) = (true, true, None);
+    let (mut reading, mut written, mut code) = (true, None, None);
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -94,14 +94,16 @@ pub(crate) async fn run(
                 result?;
                 reading = false;
             }
-            result = &mut outputs, if writing => {
-                result?;
-                writing = false;
-            }
-            result = remote.wait(), if code.is_none() => code = Some(result?),
+            result = &mut outputs, if written.is_none() => written = Some(result?),
+            result = remote.wait(), if code.is_none() => code = Some(result),
         }
-        if let (Some(code), false) = (code, writing) {
-            return Ok(code);
+        // What arrived before a failure is written before the failure is told.
+        if let (Some(code), Some(lost)) = (&code, &written) {
+            return match (code, lost) {
+                (Ok(code), (None, None)) => Ok(*code),
+                (Err(error), _) => Err(error.clone().into()),
+                (Ok(_), (Some(error), _) | (None, Some(error))) => Err(error.clone().into()),
+            };
         }
     }
 }
@@ -137,14 +139,14 @@ async fn copy_in(stdin: Option<(ChildStdin, Input)>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Copies one of the remote's output streams.
+/// Copies one of the remote's output streams to its end, or to where it was lost, and says how.
 async fn copy_out(
     remote: Option<impl Stream<Item = std::io::Result<Bytes>> + Unpin>,
     local: Output,
     name: &str,
-) -> Result<(), Failure> {
+) -> Result<Option<Error>, Failure> {
     let Some(mut remote) = remote else {
-        return Ok(());
+        return Ok(None);
     };
     let mut lost = None;
     while let Some(bytes) = poll_fn(|cx| Pin::new(&mut remote).poll_next(cx)).await {
@@ -165,10 +167,10 @@ async fn copy_out(
         _ => Failure::local(&format!("{name} cannot be written"), &error),
     })?;
     match lost {
-        None => Ok(()),
-        Some(error) => Err(match Error::of_io(&error) {
-            Some(error) => error.clone().into(),
-            None => Failure::Message(error.to_string()),
-        }),
+        None => Ok(None),
+        Some(error) => match Error::of_io(&error) {
+            Some(error) => Ok(Some(error.clone())),
+            None => Err(Failure::local(&format!("{name} cannot be read"), &error)),
+        },
     }
 }

@@ -162,3 +162,20 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(work)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_write_leaves_the_rest() {
+        let slices = ["ab", "cd", "ef"].map(|text| Bytes::from_static(text.as_bytes()));
+        for written in 0..=6 {
+            let mut queue = VecDeque::from(slices.clone());
+            consume(&mut queue, written);
+            let rest: Vec<u8> = queue.iter().flatten().copied().collect();
+            assert_eq!(rest, b"abcdef"[written..]);
+            assert!(queue.iter().all(|slice| !slice.is_empty()));
+        }
+    }
+}

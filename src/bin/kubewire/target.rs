@@ -29,7 +29,7 @@ pub(crate) struct Target {
     /// Use a terminal; with --stdin, the one that stdin is
     #[arg(short, long)]
     tty: bool,
-    /// Write nothing but what the remote writes, and errors
+    /// Leave out hints: only what the remote writes, and errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }

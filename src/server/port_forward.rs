@@ -1,0 +1,190 @@
+//! port-forward as a server: in flows a request for a WebSocket, out come the ports it names and,
+//! once it is accepted, the connections that the client opens.
+
+use std::{future::Future, future::poll_fn, io};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    Refusal,
+    upgrade::{Handshake, query_pairs},
+};
+use crate::{
+    Result, Role,
+    error::NetworkError,
+    session::port_forward::{Channels, ForwardConfig, ForwardProtocol, PortForward, Tunnel},
+    transport::{
+        port_forward::{Connections, ForwardStream},
+        relay::relay,
+        websocket::Socket,
+    },
+};
+
+/// A client's request for port-forward.
+///
+/// A server reads it, decides whether the client may have what it asks, and
+/// [accepts](Self::accept).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PortForwardRequest {
+    /// The ports that the request names, in order. Only the channel protocols need them; the
+    /// tunnel names a port for each connection.
+    pub ports: Vec<u16>,
+    /// The bounds and times of the session.
+    pub config: ForwardConfig,
+    handshake: Handshake,
+    upgrade: OnUpgrade,
+}
+
+impl PortForwardRequest {
+    /// Reads a request. Ports come as `ports=80&ports=443` or `ports=80,443`
+    /// (`k8s.io/apimachinery/pkg/apis/meta/v1/conversion.go`).
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] with code 400 if it does not ask for a WebSocket of version 13, or names
+    /// something that is no port.
+    pub fn parse<B>(request: &mut Request<B>) -> Result<Self, Refusal> {
+        let handshake = Handshake::check(request)?;
+        let mut ports = Vec::new();
+        for (key, value) in query_pairs(request.uri().query().unwrap_or_default()) {
+            if key == "ports" {
+                for port in value.split(',') {
+                    let parsed = port.parse::<u16>().ok().filter(|port| *port > 0);
+                    let message = || Refusal::bad_request(format!("unable to parse port {port:?}"));
+                    ports.push(parsed.ok_or_else(message)?);
+                }
+            }
+        }
+        Ok(Self {
+            ports,
+            config: ForwardConfig::default(),
+            handshake,
+            upgrade: hyper::upgrade::on(request),
+        })
+    }
+
+    /// Accepts the request with the first subprotocol of the client's order that is among
+    /// `supported`. Gives the response, which must go to the client, and the future of the
+    /// session, which is ready when it has gone there: spawn it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`]: with code 400 where the channel protocols miss the ports that they need, or
+    /// cannot number them all; and with a bare 403 where no subprotocol fits.
+    pub fn accept(
+        self,
+        supported: &[ForwardProtocol],
+    ) -> Result<
+        (
+            Response<Full<Bytes>>,
+            impl Future<Output = Result<Forwarding>> + Send + 'static,
+        ),
+        Refusal,
+    > {
+        let protocol = ForwardProtocol::choose(&self.handshake.offer, supported)
+            .ok_or_else(|| Refusal::bare(StatusCode::FORBIDDEN))?;
+        let (config, now) = (self.config, crate::transport::now());
+        let session = match protocol.encoding() {
+            None => PortForward::Tunnel(Tunnel::new(Role::Server, config, now)),
+            Some(encoding) => {
+                let channels = Channels::new(Role::Server, encoding, &self.ports, config, now);
+                let refused = |_| match self.ports.len() {
+                    0 => Refusal::bad_request("query parameter \"port\" is required"),
+                    _ => Refusal::bad_request("too many ports"),
+                };
+                PortForward::Channels(channels.map_err(refused)?)
+            }
+        };
+        // Who offers nothing gets no name back.
+        let name = match self.handshake.offer.is_empty() {
+            true => "",
+            false => protocol.name(),
+        };
+        let response = self.handshake.response(name);
+        let upgrade = self.upgrade;
+        let opening = async move {
+            let upgraded = upgrade.await.map_err(|error| {
+                NetworkError::Lost(std::sync::Arc::new(io::Error::other(error)))
+            })?;
+            let socket = Socket::new(TokioIo::new(upgraded), Role::Server, BytesMut::new());
+            Ok(Forwarding {
+                connections: Connections::spawn(session, Box::new(socket)),
+                protocol,
+            })
+        };
+        Ok((response, opening))
+    }
+}
+
+/// The server's end of a port-forward.
+///
+/// The connection is closed when this and all its streams have been dropped.
+#[derive(Debug)]
+pub struct Forwarding {
+    connections: Connections,
+    protocol: ForwardProtocol,
+}
+
+impl Forwarding {
+    /// The subprotocol that was agreed on.
+    pub fn protocol(&self) -> ForwardProtocol {
+        self.protocol
+    }
+
+    /// Waits for the next connection that the client opens; `None` once the session is over.
+    ///
+    /// Cancel safety: nothing is lost; call it again.
+    pub async fn accept(&self) -> Option<IncomingForward> {
+        let (stream, port) = poll_fn(|cx| self.connections.poll_accept(cx)).await?;
+        Some(IncomingForward { stream, port })
+    }
+
+    /// Ends the session and all its connections.
+    pub fn close(&self) {
+        self.connections.close();
+    }
+}
+
+/// A connection that a client wants.
+///
+/// Dropping it resets the connection.
+#[derive(Debug)]
+pub struct IncomingForward {
+    stream: ForwardStream,
+    port: u16,
+}
+
+impl IncomingForward {
+    /// The port that it is for.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Says that the connection could not be made, and why. The client sees the text.
+    pub fn fail(self, text: &str) {
+        self.stream.fail(text);
+    }
+
+    /// The connection itself.
+    pub fn into_stream(self) -> ForwardStream {
+        self.stream
+    }
+
+    /// Copies to and from `socket` until both directions have ended.
+    ///
+    /// # Errors
+    ///
+    /// What broke first: the client's end or the socket. The other end has been told.
+    pub async fn relay<S>(self, socket: S) -> Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        relay(self.stream, socket).await
+    }
+}

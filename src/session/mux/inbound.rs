@@ -1,0 +1,248 @@
+//! What arrives on a SPDY connection.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{
+    Abort, Event, Mux,
+    stream::{Local, Remote, Stream},
+};
+use crate::{
+    limits,
+    wire::spdy::{Data, Frame, GoAway, Headers, Ping, RstStatus, RstStream, SpdyError, StreamId},
+};
+
+impl Mux {
+    /// Takes the next bytes that arrived, cut anywhere.
+    pub fn handle_bytes(&mut self, now: Instant, mut bytes: Bytes) {
+        self.handle_activity(now);
+        while !self.ended {
+            match self.decoder.decode(&mut bytes) {
+                Ok(None) => return,
+                Ok(Some(frame)) => {
+                    if let Err(error) = self.handle_frame(now, frame) {
+                        self.fail(error);
+                    }
+                }
+                Err(error) => self.fail(error),
+            }
+        }
+    }
+
+    /// Takes note of a sign of life that is no bytes of this connection.
+    pub fn handle_activity(&mut self, now: Instant) {
+        if self.pings.inbound(now) && !self.ended {
+            self.events.push_back(Event::Heard);
+        }
+    }
+
+    fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), SpdyError> {
+        match frame {
+            Frame::Data(data) => self.handle_data(now, data),
+            Frame::SynStream(frame) => {
+                let headers = self.reader.read(&frame.block)?;
+                self.handle_open(frame.stream, headers, frame.fin, frame.unidirectional)?;
+            }
+            Frame::SynReply(frame) => {
+                // The headers say nothing, but the compression context needs them.
+                self.reader.read(&frame.block)?;
+                self.handle_reply(frame.stream, frame.fin);
+            }
+            Frame::Headers(frame) => {
+                self.reader.read(&frame.block)?;
+                if frame.fin {
+                    self.handle_fin(frame.stream);
+                }
+            }
+            Frame::RstStream(frame) => {
+                let open = |entry: &Stream| !entry.is_closed();
+                if self.streams.get(&frame.stream).is_some_and(open) {
+                    self.close_stream(frame.stream, Abort::Peer(frame.status));
+                }
+            }
+            Frame::Ping(ping) => self.handle_ping(ping),
+            Frame::GoAway(frame) => self.handle_go_away(frame),
+            // Nobody in Kubernetes sends these, and this end sends without asking for room, as
+            // `moby/spdystream` does (`connection.go`, `frameHandler`).
+            Frame::Settings(_) | Frame::WindowUpdate(_) | Frame::Unknown(_) => {}
+        }
+        match self.owed > limits::SPDY_OWED {
+            true => Err(SpdyError::Flood(self.owed)),
+            false => Ok(()),
+        }
+    }
+
+    fn handle_data(&mut self, now: Instant, data: Data) {
+        let Data {
+            stream,
+            payload,
+            fin,
+        } = data;
+        let Some(entry) = self.streams.get_mut(&stream) else {
+            // What was sent before the peer saw this side's reset is ignored; anything else is
+            // answered with INVALID_STREAM (section 2.2.2).
+            if !self.was_open(stream) {
+                self.refuse(stream, RstStatus::INVALID_STREAM);
+            }
+            return;
+        };
+        match entry.remote {
+            Remote::Open => {}
+            Remote::Reset => return,
+            // Nothing may follow FLAG_FIN; STREAM_ALREADY_CLOSED is the answer (section 2.3.6).
+            Remote::Finished => {
+                let status = RstStatus::STREAM_ALREADY_CLOSED;
+                return self.abort(stream, status, Abort::Protocol(status));
+            }
+        }
+        // No data may come before the SYN_REPLY; PROTOCOL_ERROR is the answer (section 2.2.2).
+        if !entry.replied && stream.opener() == self.role {
+            let status = RstStatus::PROTOCOL_ERROR;
+            return self.abort(stream, status, Abort::Protocol(status));
+        }
+        if !payload.is_empty() {
+            if entry.receive.is_empty() {
+                self.events.push_back(Event::Readable(stream));
+            }
+            let before = entry.receive.len();
+            self.received += payload.len();
+            entry.receive.push(payload);
+            let bound = self.config.receive_buffer;
+            if before < bound && entry.receive.len() >= bound {
+                self.full += 1;
+                self.events.push_back(Event::Full(stream));
+            }
+            self.watch_readers(now, stream);
+        }
+        if fin {
+            self.handle_fin(stream);
+        }
+    }
+
+    /// Gives the reader that holds back the others a time to take something: that of `stream` if
+    /// it is full, that of the fullest if all are together.
+    fn watch_readers(&mut self, now: Instant, stream: StreamId) {
+        let full = |entry: &Stream| entry.receive.len() >= self.config.receive_buffer;
+        let stream = if self.streams.get(&stream).is_some_and(full) {
+            stream
+        } else if self.received >= self.config.receive_total && self.stuck.is_empty() {
+            let fullest = self.streams.iter().max_by_key(|(_, e)| e.receive.len());
+            fullest.map_or(stream, |(fullest, _)| *fullest)
+        } else {
+            return;
+        };
+        if let Some(entry) = self.streams.get_mut(&stream)
+            && entry.stuck_at.is_none()
+        {
+            let at = now + self.config.patience;
+            entry.stuck_at = Some(at);
+            entry.progress = false;
+            self.stuck.insert((at, stream));
+        }
+    }
+
+    fn handle_fin(&mut self, stream: StreamId) {
+        if let Some(entry) = self.streams.get_mut(&stream)
+            && entry.remote == Remote::Open
+        {
+            entry.remote = Remote::Finished;
+            self.events.push_back(Event::Finished(stream));
+            self.forget_if_over(stream);
+        }
+    }
+
+    fn handle_open(
+        &mut self,
+        stream: StreamId,
+        headers: Headers,
+        fin: bool,
+        unidirectional: bool,
+    ) -> Result<(), SpdyError> {
+        // Ids have the opener's parity and increase; anything else ends the session (section
+        // 2.3.2).
+        if stream.opener() == self.role || stream.get() <= self.last_remote {
+            return Err(SpdyError::StreamOrder(stream.get()));
+        }
+        self.last_remote = stream.get();
+        if self.remote_streams >= self.config.max_streams || self.going_away {
+            self.refuse(stream, RstStatus::REFUSED_STREAM);
+            return Ok(());
+        }
+        let local = match unidirectional {
+            true => Local::Closed,
+            false => Local::Open,
+        };
+        let entry = Stream::new(local, Remote::Open, false);
+        self.streams.insert(stream, entry);
+        self.remote_streams += 1;
+        self.events.push_back(Event::Opened { stream, headers });
+        if fin {
+            self.handle_fin(stream);
+        }
+        Ok(())
+    }
+
+    fn handle_reply(&mut self, stream: StreamId, fin: bool) {
+        if stream.opener() != self.role {
+            return;
+        }
+        // A second reply, or one to a stream that this side has reset, is ignored as
+        // `moby/spdystream` does (`connection.go`, `handleReplyFrame`).
+        let Some(entry) = self.streams.get_mut(&stream).filter(|e| !e.replied) else {
+            return;
+        };
+        entry.replied = true;
+        if let Some(at) = entry.reply_by.take() {
+            self.replies.remove(&(at, stream));
+        }
+        self.events.push_back(Event::Accepted(stream));
+        if fin {
+            self.handle_fin(stream);
+        }
+    }
+
+    fn handle_ping(&mut self, ping: Ping) {
+        // A ping goes back to whoever began it, which its parity tells (section 2.6.5).
+        let ours = u32::from(self.role == crate::Role::Client);
+        if ping.id % 2 == ours {
+            self.pings.answered(ping.id);
+        } else {
+            let before = self.out.len();
+            ping.encode(&mut self.out);
+            self.owed += self.out.len() - before;
+        }
+    }
+
+    fn handle_go_away(&mut self, frame: GoAway) {
+        if std::mem::replace(&mut self.going_away, true) {
+            return;
+        }
+        let last_good = frame.last_good.map_or(0, StreamId::get);
+        let unhandled: Vec<StreamId> = self
+            .streams
+            .keys()
+            .copied()
+            .filter(|stream| stream.opener() == self.role && stream.get() > last_good)
+            .collect();
+        for stream in unhandled {
+            self.close_stream(stream, Abort::GoneAway);
+        }
+        self.events.push_back(Event::GoAway);
+    }
+
+    /// Whether the stream was open once.
+    fn was_open(&self, stream: StreamId) -> bool {
+        match stream.opener() == self.role {
+            true => stream.get() < self.next,
+            false => stream.get() <= self.last_remote,
+        }
+    }
+
+    /// Resets a stream that this side never knew.
+    fn refuse(&mut self, stream: StreamId, status: RstStatus) {
+        let before = self.out.len();
+        RstStream { stream, status }.encode(&mut self.out);
+        self.owed += self.out.len() - before;
+    }
+}

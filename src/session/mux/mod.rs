@@ -1,0 +1,665 @@
+//! A SPDY connection: many streams over one pair of byte streams.
+//!
+//! In flow the bytes that arrived, and commands for single streams; out come bytes to send, and
+//! [events](Event). Payload that arrived waits here, stream by stream, until
+//! [`read`](Mux::read) takes it; payload to send waits here until its turn has come, a frame a
+//! stream in turn.
+//!
+//! ```text
+//!                  local                                   remote
+//!   open/Opened -> Open -- finish --> Finishing            Open -- FIN ---------> Finished
+//!                    |                   | sent              |
+//!                    +---- reset ----> Closed <-- reset -----+---- RST_STREAM --> Reset
+//!
+//!   A stream is forgotten when it is Closed, not Open, and has been read to its end.
+//! ```
+//!
+//! # What a slow reader does
+//!
+//! There is no flow control: `moby/spdystream`, the one implementation that matters, sends no
+//! WINDOW_UPDATE and heeds none. A stream whose reader falls behind fills up to
+//! [`receive_buffer`](MuxConfig::receive_buffer), while the others go on. Then [`Event::Full`]
+//! asks the owner for a choice: [`reset`](Mux::reset) it at once, or do nothing, whereupon
+//! [`wants_hold`](Mux::wants_hold) tells the driver to hand in nothing more until it has been
+//! read, so that all streams wait. A reader that takes nothing at all for
+//! [`patience`](MuxConfig::patience) is reported as [`Event::Stuck`], again and again.
+//!
+//! What is handed in at once is taken whole, so that a stream can exceed its bound by one message.
+
+mod inbound;
+mod outbound;
+mod ping;
+mod stream;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use self::{
+    ping::{Due, Pings},
+    stream::{Local, Remote, Stream},
+};
+use crate::{
+    Role,
+    error::{CallerError, Error, NetworkError},
+    limits,
+    wire::spdy::{
+        Data, Decoder, GoAway, GoAwayStatus, HeaderReader, HeaderWriter, Headers, Ping, RstStatus,
+        RstStream, StreamId, SynReply, SynStream,
+    },
+};
+
+pub use self::ping::PingConfig;
+
+/// The bounds and times of a [`Mux`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MuxConfig {
+    /// Bytes of one stream that may wait for its reader.
+    pub receive_buffer: usize,
+    /// Bytes of all streams together that may wait for their readers.
+    pub receive_total: usize,
+    /// Bytes of one stream that may wait to be sent before [`Mux::room`] is zero.
+    pub send_buffer: usize,
+    /// The time after which a reader of a full stream that takes nothing is reported as stuck.
+    pub patience: Duration,
+    /// The time within which the peer must accept a stream.
+    pub reply: Duration,
+    /// Streams that the peer may have open at once; more are refused.
+    pub max_streams: usize,
+    /// Signs of life.
+    pub ping: PingConfig,
+}
+
+impl Default for MuxConfig {
+    fn default() -> Self {
+        Self {
+            receive_buffer: limits::FORWARD_RECEIVE,
+            receive_total: limits::FORWARD_RECEIVE_TOTAL,
+            send_buffer: limits::FORWARD_SEND,
+            patience: limits::FORWARD_PATIENCE,
+            reply: limits::FORWARD_REPLY,
+            max_streams: limits::SPDY_STREAMS,
+            ping: PingConfig::default(),
+        }
+    }
+}
+
+/// What a [`Mux`] tells its owner.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer opened a stream: [`Mux::accept`] it, or [`Mux::reset`] it.
+    Opened {
+        /// The stream.
+        stream: StreamId,
+        /// What the peer says about it.
+        headers: Headers,
+    },
+    /// The peer accepted a stream.
+    Accepted(StreamId),
+    /// [`Mux::read`] has something again, after it had nothing.
+    Readable(StreamId),
+    /// The peer sends nothing more on the stream; what it sent may still have to be read.
+    Finished(StreamId),
+    /// [`Mux::room`] is at least half of the bound again, after it was none.
+    Writable(StreamId),
+    /// As much waits for the stream's reader as may: see [the module](self).
+    Full(StreamId),
+    /// The reader of a full stream has taken nothing for [`MuxConfig::patience`].
+    Stuck(StreamId),
+    /// The stream is over in both directions; what arrived before may still be read.
+    Reset {
+        /// The stream.
+        stream: StreamId,
+        /// Whose doing it was.
+        why: Abort,
+    },
+    /// The peer accepts no new streams; those that it did not handle have been
+    /// [reset](Event::Reset).
+    GoAway,
+    /// The peer is silent although a ping is out. New streams have better chances elsewhere.
+    Suspect,
+    /// The peer is not silent any more.
+    Heard,
+    /// Nothing follows: no stream can send or receive any more. What arrived may still be read.
+    Ended(Result<(), Error>),
+}
+
+/// Whose doing a reset was, where it was not [`Mux::reset`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Abort {
+    /// The peer's.
+    Peer(RstStatus),
+    /// The peer did not accept the stream within [`MuxConfig::reply`].
+    NoReply,
+    /// The peer broke the protocol on this stream, in the way that this status names.
+    Protocol(RstStatus),
+    /// The peer went away without having handled the stream.
+    GoneAway,
+}
+
+/// Why a stream cannot be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The peer accepts no new streams.
+    #[error("the peer accepts no new streams")]
+    GoingAway,
+    /// A billion streams have been opened: no id is left.
+    #[error("the connection has no stream id left")]
+    Exhausted,
+    /// The connection has ended.
+    #[error("the connection has ended")]
+    Ended,
+}
+
+/// A SPDY connection. See [the module](self); the contract is that of
+/// [`Session`](super::Session), with bytes instead of messages.
+#[derive(Debug)]
+pub struct Mux {
+    role: Role,
+    config: MuxConfig,
+    streams: BTreeMap<StreamId, Stream>,
+    /// How many of the streams the peer opened.
+    remote_streams: usize,
+    /// The next id of this side.
+    next: u32,
+    /// The last id of the peer.
+    last_remote: u32,
+    decoder: Decoder,
+    reader: HeaderReader,
+    writer: HeaderWriter,
+    /// Control frames, and heads and small payloads of DATA, to go out next.
+    out: BytesMut,
+    /// The payload whose head is at the end of what was handed out last.
+    staged: Option<Bytes>,
+    /// Bytes in `out` that the peer asked for.
+    owed: usize,
+    /// Whether a ping is in `out`.
+    ping_queued: bool,
+    /// The streams that have something to send, in turn.
+    ring: VecDeque<StreamId>,
+    /// Bytes in all send queues.
+    unsent: usize,
+    /// Bytes in all receive queues.
+    received: usize,
+    /// Streams whose receive queue is full.
+    full: usize,
+    /// When which stream must have been accepted.
+    replies: BTreeSet<(Instant, StreamId)>,
+    /// When the reader of which full stream is stuck.
+    stuck: BTreeSet<(Instant, StreamId)>,
+    pings: Pings,
+    held_since: Option<Instant>,
+    going_away: bool,
+    ended: bool,
+    events: VecDeque<Event>,
+}
+
+impl Mux {
+    /// A connection that begins at `now`.
+    pub fn new(role: Role, config: MuxConfig, now: Instant) -> Self {
+        let pings = Pings::new(role, config.ping, now);
+        Self {
+            role,
+            config,
+            streams: BTreeMap::new(),
+            remote_streams: 0,
+            // Odd from clients, even from servers (section 2.3.2).
+            next: match role {
+                Role::Client => 1,
+                Role::Server => 2,
+            },
+            last_remote: 0,
+            decoder: Decoder::new(),
+            reader: HeaderReader::new(),
+            writer: HeaderWriter::new(),
+            out: BytesMut::new(),
+            staged: None,
+            owed: 0,
+            ping_queued: false,
+            ring: VecDeque::new(),
+            unsent: 0,
+            received: 0,
+            full: 0,
+            replies: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            pings,
+            held_since: None,
+            going_away: false,
+            ended: false,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Streams that are not forgotten: open ones, and those that have not been read to the end.
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether there are no streams.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// Whether the peer is silent although a ping is out.
+    pub fn is_suspect(&self) -> bool {
+        self.pings.is_suspect()
+    }
+
+    /// Whether the connection can open streams.
+    pub fn can_open(&self) -> Result<(), OpenError> {
+        if self.ended {
+            Err(OpenError::Ended)
+        } else if self.going_away {
+            Err(OpenError::GoingAway)
+        } else if self.next > StreamId::MAX {
+            Err(OpenError::Exhausted)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Opens a stream. It can be written to at once; `moby/spdystream` handles the frames of a
+    /// stream in order, so that none overtakes the acceptance.
+    ///
+    /// # Errors
+    ///
+    /// If [`can_open`](Self::can_open) says so.
+    pub fn open(&mut self, now: Instant, headers: &Headers) -> Result<StreamId, OpenError> {
+        self.can_open()?;
+        let stream = StreamId::new(self.next).ok_or(OpenError::Exhausted)?;
+        let block = match self.writer.write(headers) {
+            Ok(block) => block,
+            Err(error) => {
+                self.fail(error);
+                return Err(OpenError::Ended);
+            }
+        };
+        self.next += 2;
+        SynStream {
+            stream,
+            associated: None,
+            priority: 0,
+            fin: false,
+            unidirectional: false,
+            block,
+        }
+        .encode(&mut self.out);
+        let reply_by = now + self.config.reply;
+        let mut entry = Stream::new(Local::Open, Remote::Open, false);
+        entry.reply_by = Some(reply_by);
+        self.replies.insert((reply_by, stream));
+        self.streams.insert(stream, entry);
+        Ok(stream)
+    }
+
+    /// Accepts a stream that the peer opened. Doing it again does nothing.
+    pub fn accept(&mut self, stream: StreamId) {
+        match self.streams.get_mut(&stream) {
+            Some(entry) if !entry.replied && stream.opener() != self.role => entry.replied = true,
+            _ => return,
+        }
+        match self.writer.write(&Headers::new()) {
+            Ok(block) => {
+                let before = self.out.len();
+                SynReply {
+                    stream,
+                    fin: false,
+                    block,
+                }
+                .encode(&mut self.out);
+                self.owed += self.out.len() - before;
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Bytes that should be written to the stream at most; none if it takes no more.
+    pub fn room(&self, stream: StreamId) -> usize {
+        match self.streams.get(&stream) {
+            Some(entry) if entry.local == Local::Open => {
+                self.config.send_buffer.saturating_sub(entry.send.len())
+            }
+            _ => 0,
+        }
+    }
+
+    /// Whether [`write`](Self::write) has a chance, now or when there is room.
+    pub fn can_write(&self, stream: StreamId) -> bool {
+        let entry = self.streams.get(&stream);
+        entry.is_some_and(|entry| entry.local == Local::Open)
+    }
+
+    /// Queues payload. More than [`room`](Self::room) is taken too.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Ended`] if the stream is finished, reset or forgotten.
+    pub fn write(&mut self, stream: StreamId, payload: Bytes) -> Result<(), CallerError> {
+        let entry = self.streams.get_mut(&stream);
+        let Some(entry) = entry.filter(|entry| entry.local == Local::Open) else {
+            return Err(CallerError::Ended);
+        };
+        if payload.is_empty() {
+            return Ok(());
+        }
+        self.unsent += payload.len();
+        entry.send.push(payload);
+        entry.blocked |= entry.send.len() >= self.config.send_buffer;
+        self.schedule(stream);
+        Ok(())
+    }
+
+    /// Says, after all that was written, that this was all. Doing it again does nothing.
+    pub fn finish(&mut self, stream: StreamId) {
+        if let Some(entry) = self.streams.get_mut(&stream)
+            && entry.local == Local::Open
+        {
+            entry.local = Local::Finishing;
+            self.schedule(stream);
+        }
+    }
+
+    /// Writes a payload and says that it was all, ahead of the payload of other streams. For
+    /// short texts that explain what follows.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Ended`] if the stream is finished, reset or forgotten.
+    pub fn finish_with(&mut self, stream: StreamId, payload: &[u8]) -> Result<(), CallerError> {
+        let entry = self.streams.get_mut(&stream);
+        let Some(entry) = entry.filter(|entry| entry.local == Local::Open) else {
+            return Err(CallerError::Ended);
+        };
+        if !entry.send.is_empty() || payload.len() > limits::SPDY_DATA {
+            self.write(stream, Bytes::copy_from_slice(payload))?;
+            self.finish(stream);
+            return Ok(());
+        }
+        entry.local = Local::Closed;
+        let head = Data::head_of(stream, payload.len(), true);
+        self.out.extend_from_slice(&head);
+        self.out.extend_from_slice(payload);
+        self.forget_if_over(stream);
+        Ok(())
+    }
+
+    /// Ends the stream in both directions, forgets it, and drops what waits on it. The peer is
+    /// told unless it has finished and so has this side. There is no event.
+    pub fn reset(&mut self, stream: StreamId, status: RstStatus) {
+        self.cancel(stream, status);
+        self.forget(stream);
+    }
+
+    /// Ends the stream in both directions like [`reset`](Self::reset), but what has arrived may
+    /// still be read.
+    pub fn cancel(&mut self, stream: StreamId, status: RstStatus) {
+        let Some(entry) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        // Also after this side has said that it was all: `moby/spdystream` does not, so that its
+        // peers wait for nothing (`stream.go`, `resetStream`).
+        if !entry.is_closed() && !self.ended {
+            RstStream { stream, status }.encode(&mut self.out);
+        }
+        self.shut(stream);
+        self.forget_if_over(stream);
+    }
+
+    /// The next payload that arrived on the stream. `None` if there is none now, or never will be.
+    pub fn read(&mut self, stream: StreamId) -> Option<Bytes> {
+        let entry = self.streams.get_mut(&stream)?;
+        let payload = entry.receive.pop(usize::MAX)?;
+        let bound = self.config.receive_buffer;
+        let left = entry.receive.len();
+        self.received -= payload.len();
+        self.full -= usize::from(left < bound && left + payload.len() >= bound);
+        entry.progress = true;
+        if left < bound
+            && self.received < self.config.receive_total
+            && let Some(at) = entry.stuck_at.take()
+        {
+            self.stuck.remove(&(at, stream));
+        }
+        self.forget_if_over(stream);
+        Some(payload)
+    }
+
+    /// Bytes that [`read`](Self::read) has for the stream.
+    pub fn readable(&self, stream: StreamId) -> usize {
+        self.streams
+            .get(&stream)
+            .map_or(0, |entry| entry.receive.len())
+    }
+
+    /// Whether the peer sends nothing more on the stream because it said so.
+    pub fn is_finished(&self, stream: StreamId) -> bool {
+        let entry = self.streams.get(&stream);
+        entry.is_some_and(|entry| entry.remote == Remote::Finished)
+    }
+
+    /// Whether nothing should be handed in until more has been read.
+    pub fn wants_hold(&self) -> bool {
+        self.full > 0 || self.received >= self.config.receive_total
+    }
+
+    /// Takes note that bytes are, or are no longer, held back. No deadline for the peer runs
+    /// meanwhile.
+    pub fn handle_hold(&mut self, now: Instant, held: bool) {
+        self.pings.hold(now, held);
+        match (self.held_since, held) {
+            (None, true) => self.held_since = Some(now),
+            (Some(since), false) => {
+                self.held_since = None;
+                let lost = now.saturating_duration_since(since);
+                self.replies = std::mem::take(&mut self.replies)
+                    .into_iter()
+                    .map(|(at, stream)| (at + lost, stream))
+                    .collect();
+                for entry in self.streams.values_mut() {
+                    entry.reply_by = entry.reply_by.map(|at| at + lost);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Does what is due at `now`. Calling it too early does nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while !self.ended {
+            match self.pings.handle_timeout(now) {
+                Due::Nothing => break,
+                Due::Suspect => self.events.push_back(Event::Suspect),
+                Due::Dead(silent) => {
+                    return self.end(Err(NetworkError::Silent { silent }.into()));
+                }
+                // One ping in the queue asks as much as two.
+                Due::Ping(id) if !self.ping_queued => {
+                    self.ping_queued = true;
+                    Ping { id }.encode(&mut self.out);
+                }
+                Due::Ping(_) => {}
+            }
+        }
+        while self.held_since.is_none()
+            && let Some(&(at, stream)) = self.replies.first()
+            && at <= now
+        {
+            self.abort(stream, RstStatus::CANCEL, Abort::NoReply);
+        }
+        while let Some(&(at, stream)) = self.stuck.first()
+            && at <= now
+        {
+            self.stuck.pop_first();
+            let holds = self.received >= self.config.receive_total;
+            if let Some(entry) = self.streams.get_mut(&stream) {
+                entry.stuck_at = None;
+                let progress = std::mem::take(&mut entry.progress);
+                if !holds && entry.receive.len() < self.config.receive_buffer {
+                    continue;
+                }
+                let next = now + self.config.patience;
+                entry.stuck_at = Some(next);
+                self.stuck.insert((next, stream));
+                if !progress {
+                    self.events.push_back(Event::Stuck(stream));
+                }
+            }
+        }
+    }
+
+    /// Bytes that [`poll_transmit`](Self::poll_transmit) has, frame heads of waiting payload not
+    /// counted.
+    pub fn queued(&self) -> usize {
+        let staged = self.staged.as_ref().map_or(0, Bytes::len);
+        let fins = self.ring.len();
+        self.out.len() + staged + self.unsent + fins
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next, if ever.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let stuck = self.stuck.first().map(|(at, _)| *at);
+        if self.ended {
+            return None;
+        }
+        let reply = self.replies.first().map(|(at, _)| *at);
+        let reply = reply.filter(|_| self.held_since.is_none());
+        [Some(self.pings.deadline()), stuck, reply]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Ends the connection from this side: all streams are reset, and the peer is told.
+    pub fn close(&mut self) {
+        if self.ended {
+            return;
+        }
+        let open = self.streams.iter().filter(|(_, entry)| !entry.is_closed());
+        for (&stream, _) in open {
+            let status = RstStatus::CANCEL;
+            RstStream { stream, status }.encode(&mut self.out);
+        }
+        self.go_away(GoAwayStatus::OK);
+        self.end(Ok(()));
+    }
+
+    fn go_away(&mut self, status: GoAwayStatus) {
+        let last_good = StreamId::new(self.last_remote);
+        GoAway { last_good, status }.encode(&mut self.out);
+    }
+
+    /// Takes the end of the bytes: why they were lost, or `None` if the peer ended them in order.
+    pub fn handle_end(&mut self, lost: Option<Error>) {
+        let cut = || {
+            let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            NetworkError::Lost(std::sync::Arc::new(cut)).into()
+        };
+        match lost {
+            Some(error) => self.end(Err(error)),
+            None if !self.decoder.is_between_frames() => self.end(Err(cut())),
+            None => self.end(Ok(())),
+        }
+    }
+
+    /// The peer broke the protocol.
+    fn fail(&mut self, error: crate::wire::spdy::SpdyError) {
+        if !self.ended {
+            self.go_away(GoAwayStatus::PROTOCOL_ERROR);
+            self.end(Err(crate::error::PeerError::from(error).into()));
+        }
+    }
+
+    fn end(&mut self, how: Result<(), Error>) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        self.ring.clear();
+        self.unsent = 0;
+        self.replies.clear();
+        self.stuck.clear();
+        self.streams.retain(|_, entry| {
+            entry.local = Local::Closed;
+            entry.send.clear();
+            entry.stuck_at = None;
+            entry.reply_by = None;
+            if entry.remote == Remote::Open {
+                entry.remote = Remote::Reset;
+            }
+            !entry.receive.is_empty()
+        });
+        self.events.push_back(Event::Ended(how));
+    }
+
+    /// Ends a stream for a reason that its owner has to be told.
+    fn abort(&mut self, stream: StreamId, status: RstStatus, why: Abort) {
+        RstStream { stream, status }.encode(&mut self.out);
+        self.close_stream(stream, why);
+    }
+
+    /// The stream is over in both directions.
+    fn close_stream(&mut self, stream: StreamId, why: Abort) {
+        self.shut(stream);
+        self.events.push_back(Event::Reset { stream, why });
+        self.forget_if_over(stream);
+    }
+
+    fn shut(&mut self, stream: StreamId) {
+        let Some(entry) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        self.unsent -= entry.send.len();
+        entry.local = Local::Closed;
+        entry.send.clear();
+        entry.remote = Remote::Reset;
+        if let Some(at) = entry.reply_by.take() {
+            self.replies.remove(&(at, stream));
+        }
+        if std::mem::take(&mut entry.scheduled) {
+            self.ring.retain(|scheduled| *scheduled != stream);
+        }
+    }
+
+    fn forget_if_over(&mut self, stream: StreamId) {
+        let over = |entry: &Stream| entry.is_closed() && entry.receive.is_empty();
+        if self.streams.get(&stream).is_some_and(over) {
+            self.forget(stream);
+        }
+    }
+
+    fn forget(&mut self, stream: StreamId) {
+        let Some(entry) = self.streams.remove(&stream) else {
+            return;
+        };
+        self.received -= entry.receive.len();
+        self.full -= usize::from(entry.receive.len() >= self.config.receive_buffer);
+        self.unsent -= entry.send.len();
+        if stream.opener() != self.role {
+            self.remote_streams -= 1;
+        }
+        if let Some(at) = entry.reply_by {
+            self.replies.remove(&(at, stream));
+        }
+        if let Some(at) = entry.stuck_at {
+            self.stuck.remove(&(at, stream));
+        }
+        if entry.scheduled {
+            self.ring.retain(|scheduled| *scheduled != stream);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

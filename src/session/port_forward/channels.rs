@@ -1,0 +1,601 @@
+//! Connections as channels: one for each port that the request names, open from the start.
+//!
+//! In flow WebSocket messages and commands; out come messages and events. The server connects to
+//! every port at once, announces each on its channels, and closes the WebSocket when all
+//! connections are over. Nothing says that one of them is over while others go on, except the
+//! server's text about its failure; and nothing says that a client has finished
+//! (`k8s.io/cri-streaming/pkg/streaming/portforward/websocket.go`).
+//!
+//! ```text
+//!   client:  unclaimed -- open --> open -- text, and a moment without more --> Closed(Err)
+//!                                   +----- close 1000 -----------------------> Finished, Closed(Ok)
+//!                                   +----- the connection is lost -----------> Closed(Err)
+//!   server:  Incoming -- finish --> Closed(Ok)
+//!               +------- the client closes --> Closed(Err)
+//! ```
+
+use std::{collections::VecDeque, time::Instant};
+
+use bytes::Bytes;
+
+use super::{
+    ConnectionId, Event, ForwardConfig, ForwardProtocol, OpenError, WhenFull, cut, refused,
+};
+use crate::{
+    Role,
+    error::{CallerError, Error, NetworkError, PeerError},
+    limits,
+    session::{
+        Close, Keepalive, Message, Opcode, Session, Transmit, chunks::Chunks, keepalive::Due,
+    },
+    wire::port_channel::{Encoding, PortChannel, PortChannelError, Preamble},
+};
+
+/// The connection of one port.
+#[derive(Debug)]
+struct Connection {
+    port: u16,
+    /// Whether the user knows of it.
+    claimed: bool,
+    /// Whether it is over: what arrives is dropped.
+    over: bool,
+    /// Whether the user has given it up.
+    released: bool,
+    data_preamble: Preamble,
+    error_preamble: Preamble,
+    receive: Chunks,
+    /// The server's text so far (client).
+    text: Vec<u8>,
+    /// Until when more of it is waited for.
+    verdict_by: Option<Instant>,
+    /// When the reader loses the connection, if it is full and others wait.
+    stuck_at: Option<Instant>,
+    /// Whether the reader has taken something since that was set.
+    progress: bool,
+}
+
+/// Port-forward through channels.
+#[derive(Debug)]
+pub struct Channels {
+    role: Role,
+    config: ForwardConfig,
+    encoding: Encoding,
+    protocol: ForwardProtocol,
+    connections: Vec<Connection>,
+    keepalive: Keepalive,
+    transmits: VecDeque<Transmit>,
+    queued: usize,
+    /// Connections whose writer was told that there is no room.
+    blocked: Vec<ConnectionId>,
+    received: usize,
+    events: VecDeque<Event>,
+    close_sent: bool,
+    ended: bool,
+    now: Instant,
+}
+
+impl Channels {
+    /// A session that begins at `now`, right after the handshake of a request for `ports`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Request`] if there are no ports, or more than the encoding can number.
+    pub fn new(
+        role: Role,
+        encoding: Encoding,
+        ports: &[u16],
+        config: ForwardConfig,
+        now: Instant,
+    ) -> Result<Self, CallerError> {
+        if ports.is_empty() || ports.len() > encoding.max_ports() {
+            let message = format!("{} ports on one WebSocket", ports.len());
+            return Err(CallerError::Request(message));
+        }
+        let connection = |&port: &u16| Connection {
+            port,
+            claimed: role == Role::Server,
+            over: false,
+            released: false,
+            data_preamble: Preamble::default(),
+            error_preamble: Preamble::default(),
+            receive: Chunks::default(),
+            text: Vec::new(),
+            verdict_by: None,
+            stuck_at: None,
+            progress: false,
+        };
+        let mut session = Self {
+            role,
+            encoding,
+            protocol: match encoding {
+                Encoding::Binary => ForwardProtocol::V4,
+                Encoding::Base64 => ForwardProtocol::V4Base64,
+            },
+            connections: ports.iter().map(connection).collect(),
+            keepalive: Keepalive::new(config.keepalive, now),
+            config,
+            transmits: VecDeque::new(),
+            queued: 0,
+            blocked: Vec::new(),
+            received: 0,
+            events: VecDeque::new(),
+            close_sent: false,
+            ended: false,
+            now,
+        };
+        if role == Role::Server {
+            for (index, &port) in (0..).zip(ports) {
+                for channel in [PortChannel::data(index), PortChannel::error(index)] {
+                    session.send(channel, Bytes::copy_from_slice(&port.to_le_bytes()));
+                }
+                let id = ConnectionId(u32::from(index));
+                session.events.push_back(Event::Incoming { id, port });
+            }
+        }
+        Ok(session)
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// See [`PortForward::can_open`](super::PortForward::can_open).
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn can_open(&self) -> Result<(), OpenError> {
+        if self.ended || self.close_sent {
+            Err(OpenError::Ended)
+        } else if self.connections.iter().all(|c| c.claimed) {
+            Err(OpenError::Exhausted)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// See [`PortForward::open`](super::PortForward::open).
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Exhausted`] if the request did not name the port, or its connection was given
+    /// out; [`OpenError::Ended`].
+    pub fn open(&mut self, now: Instant, port: u16) -> Result<ConnectionId, OpenError> {
+        self.now = now;
+        self.can_open()?;
+        let free = |c: &Connection| c.port == port && !c.claimed;
+        let index = self.connections.iter().position(free);
+        let index = index.ok_or(OpenError::Exhausted)?;
+        let connection = &mut self.connections[index];
+        connection.claimed = true;
+        let id = ConnectionId(index as u32);
+        // What happened before anybody asked.
+        if connection.data_preamble.is_done() {
+            self.events.push_back(Event::Accepted(id));
+        }
+        if !connection.receive.is_empty() {
+            self.events.push_back(Event::Readable(id));
+        }
+        Ok(id)
+    }
+
+    fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.get_mut(id.0 as usize)
+    }
+
+    /// See [`PortForward::read`](super::PortForward::read).
+    pub fn read(&mut self, id: ConnectionId) -> Option<Bytes> {
+        let connection = self.get(id)?;
+        let payload = connection.receive.pop(usize::MAX)?;
+        connection.progress = true;
+        self.received -= payload.len();
+        Some(payload)
+    }
+
+    /// See [`PortForward::room`](super::PortForward::room). All connections share one queue.
+    pub fn room(&self, id: ConnectionId) -> usize {
+        match self.connections.get(id.0 as usize) {
+            Some(connection) if !connection.over && !self.close_sent => {
+                self.config.mux.send_buffer.saturating_sub(self.queued)
+            }
+            _ => 0,
+        }
+    }
+
+    /// See [`PortForward::write`](super::PortForward::write).
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Ended`] if the connection is over.
+    pub fn write(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        mut payload: Bytes,
+    ) -> Result<(), CallerError> {
+        self.now = now;
+        let closed = self.close_sent;
+        self.get(id)
+            .filter(|connection| !connection.over && !closed)
+            .ok_or(CallerError::Ended)?;
+        while !payload.is_empty() {
+            let length = payload.len().min(limits::INPUT_MESSAGE);
+            self.keepalive.outbound(now);
+            self.send(PortChannel::data(id.0 as u8), payload.split_to(length));
+        }
+        if self.queued >= self.config.mux.send_buffer && !self.blocked.contains(&id) {
+            self.blocked.push(id);
+        }
+        Ok(())
+    }
+
+    /// See [`PortForward::finish`](super::PortForward::finish).
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::HalfClose`] for a client: nothing can tell the server.
+    pub fn finish(&mut self, now: Instant, id: ConnectionId) -> Result<(), CallerError> {
+        self.now = now;
+        match (self.role, self.get(id)) {
+            (Role::Client, Some(connection)) if !connection.over => Err(CallerError::HalfClose {
+                protocol: self.protocol.name(),
+            }),
+            (Role::Server, Some(_)) => {
+                // The client cannot finish its half: this was all there is.
+                self.over(id, Ok(()));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// See [`PortForward::fail`](super::PortForward::fail).
+    pub fn fail(&mut self, id: ConnectionId, text: &str) {
+        if self.role == Role::Server && self.get(id).is_some_and(|c| !c.over) {
+            let text = Bytes::copy_from_slice(text.as_bytes());
+            self.send(PortChannel::error(id.0 as u8), text);
+        }
+        self.release(id);
+    }
+
+    /// See [`PortForward::release`](super::PortForward::release). The WebSocket is closed when all
+    /// connections are given up or over.
+    pub fn release(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get(id) else {
+            return;
+        };
+        connection.claimed = true;
+        connection.released = true;
+        connection.over = true;
+        connection.verdict_by = None;
+        connection.stuck_at = None;
+        let waiting = connection.receive.len();
+        connection.receive.clear();
+        self.received -= waiting;
+        self.close_if_over();
+    }
+
+    /// See [`PortForward::can_write`](super::PortForward::can_write).
+    pub fn can_write(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id.0 as usize);
+        connection.is_some_and(|c| !c.over) && !self.close_sent
+    }
+
+    /// Connections that are not over.
+    pub fn len(&self) -> usize {
+        self.connections.iter().filter(|c| !c.over).count()
+    }
+
+    /// Whether all connections are over.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether no message should be handed in until more has been read.
+    pub fn wants_hold(&self) -> bool {
+        let bound = self.config.mux.receive_buffer;
+        self.received >= self.config.mux.receive_total
+            || self.connections.iter().any(|c| c.receive.len() >= bound)
+    }
+
+    /// Bytes that wait for [`poll_transmit`](Session::poll_transmit).
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Whether [`Event::Ended`] has been made.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn send(&mut self, channel: PortChannel, payload: Bytes) {
+        let transmit = match self.encoding {
+            Encoding::Binary => Transmit {
+                opcode: Opcode::Binary,
+                prefix: Some(channel.head(self.encoding)),
+                payload,
+            },
+            Encoding::Base64 => {
+                Transmit::new(Opcode::Text, channel.message(&payload, self.encoding))
+            }
+        };
+        self.queue(transmit);
+    }
+
+    fn queue(&mut self, transmit: Transmit) {
+        // At least one, so that an empty message counts as something to send.
+        self.queued += transmit.len().max(1);
+        self.transmits.push_back(transmit);
+    }
+
+    fn send_close(&mut self, code: u16) {
+        if !std::mem::replace(&mut self.close_sent, true) {
+            self.queue(Transmit::close(code, ""));
+        }
+    }
+
+    fn close_if_over(&mut self) {
+        if self.connections.iter().all(|c| c.over) && !self.ended {
+            self.send_close(Close::NORMAL);
+            // A client waits for nothing more; a server, for the client's close.
+            if self.connections.iter().all(|c| c.released) || self.role == Role::Client {
+                self.end(Ok(()));
+            }
+        }
+    }
+
+    /// The connection is over: the user is told, and may still read what has arrived.
+    fn over(&mut self, id: ConnectionId, result: Result<(), Error>) {
+        let Some(connection) = self.get(id).filter(|c| !c.over) else {
+            return;
+        };
+        connection.over = true;
+        connection.verdict_by = None;
+        connection.stuck_at = None;
+        if connection.claimed {
+            self.events.push_back(Event::Closed { id, result });
+        }
+        self.close_if_over();
+    }
+
+    fn fail_session(&mut self, error: PeerError) {
+        self.send_close(1002);
+        self.end(Err(error.into()));
+    }
+
+    /// Nothing more arrives.
+    fn end(&mut self, how: Result<(), Error>) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        for index in 0..self.connections.len() {
+            let id = ConnectionId(index as u32);
+            let connection = &mut self.connections[index];
+            if connection.over {
+                continue;
+            }
+            let result = match (&how, self.role) {
+                _ if !connection.text.is_empty() => Err(refused(connection.port, &connection.text)),
+                // The server closes when all connections have ended well or with a text.
+                (Ok(()), Role::Client) => {
+                    if connection.claimed {
+                        self.events.push_back(Event::Finished(id));
+                    }
+                    Ok(())
+                }
+                (Ok(()), Role::Server) => Err(cut()),
+                (Err(error), _) => Err(error.clone()),
+            };
+            self.over(id, result);
+        }
+        self.events.push_back(Event::Ended(how));
+    }
+
+    fn handle_payload(&mut self, message: Bytes) -> Result<(), PortChannelError> {
+        let Some((channel, mut payload)) = PortChannel::parse(message, self.encoding)? else {
+            return Ok(());
+        };
+        let id = ConnectionId(u32::from(channel.index));
+        let unknown = PortChannelError::Channel(channel.head(Encoding::Binary));
+        let role = self.role;
+        let Some(connection) = self.get(id) else {
+            return Err(unknown);
+        };
+        if role == Role::Client {
+            let preamble = match channel.error {
+                true => &mut connection.error_preamble,
+                false => &mut connection.data_preamble,
+            };
+            if let Some(announced) = preamble.take(&mut payload) {
+                if announced != connection.port {
+                    let asked = connection.port;
+                    return Err(PortChannelError::Port { asked, announced });
+                }
+                if !channel.error && connection.claimed {
+                    self.events.push_back(Event::Accepted(id));
+                }
+            }
+        } else if channel.error {
+            return Err(unknown);
+        }
+        let now = self.now;
+        let Some(connection) = self.get(id).filter(|c| !c.over) else {
+            return Ok(());
+        };
+        if payload.is_empty() {
+            return Ok(());
+        }
+        if channel.error {
+            let room = limits::FORWARD_TEXT - connection.text.len();
+            let text = &payload[..payload.len().min(room)];
+            connection.text.extend_from_slice(text);
+            connection.verdict_by = Some(now + limits::FORWARD_VERDICT);
+            return Ok(());
+        }
+        if connection.receive.is_empty() && connection.claimed {
+            self.events.push_back(Event::Readable(id));
+        }
+        self.received += payload.len();
+        let bound = self.config.mux.receive_buffer;
+        let patience = self.config.mux.patience;
+        let connection = &mut self.connections[id.0 as usize];
+        connection.receive.push(payload);
+        if connection.receive.len() >= bound && connection.stuck_at.is_none() {
+            if self.config.when_full == WhenFull::Reset {
+                self.give_up(id);
+            } else {
+                connection.stuck_at = Some(now + patience);
+                connection.progress = false;
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, id: ConnectionId) {
+        let bytes = self.get(id).map_or(0, |c| c.receive.len());
+        // What waits goes with it: as long as it stays, it holds up the others.
+        if let Some(connection) = self.get(id) {
+            connection.receive.clear();
+        }
+        self.received -= bytes;
+        let stream = "a forwarded connection";
+        self.over(id, Err(CallerError::Unread { stream, bytes }.into()));
+    }
+
+    fn handle_stuck(&mut self, index: usize) {
+        let bound = self.config.mux.receive_buffer;
+        let next = self.now + self.config.mux.patience;
+        let others = self.len() > 1;
+        let connection = &mut self.connections[index];
+        connection.stuck_at = None;
+        let progress = std::mem::take(&mut connection.progress);
+        if connection.receive.len() < bound {
+            return;
+        }
+        if progress || !others {
+            connection.stuck_at = Some(next);
+        } else {
+            self.give_up(ConnectionId(index as u32));
+        }
+    }
+}
+
+impl Session for Channels {
+    type Event = Event;
+
+    fn handle_message(&mut self, now: Instant, message: Message) {
+        self.handle_activity(now);
+        if self.ended {
+            return;
+        }
+        match message {
+            Message::Binary(bytes) | Message::Text(bytes) => {
+                if let Err(error) = self.handle_payload(bytes) {
+                    self.fail_session(error.into());
+                }
+            }
+            Message::Ping(payload) => {
+                // Only the most recent ping needs an answer (RFC 6455, section 5.5.3).
+                let pong = Transmit::new(Opcode::Pong, payload);
+                match self.transmits.iter_mut().find(|t| t.opcode == Opcode::Pong) {
+                    Some(queued) => {
+                        self.queued = self.queued - queued.len().max(1) + pong.len().max(1);
+                        *queued = pong;
+                    }
+                    None if !self.close_sent => self.queue(pong),
+                    None => {}
+                }
+            }
+            Message::Pong(payload) => self.keepalive.pong(now, &payload),
+            Message::Close(close) => {
+                let code = close.as_ref().map_or(Close::NORMAL, |close| close.code);
+                self.send_close(code);
+                let lost = close.filter(|close| close.code != Close::NORMAL);
+                self.end(lost.map_or(Ok(()), |close| {
+                    Err(NetworkError::ClosedWithoutStatus {
+                        code: Some(close.code),
+                        reason: close.reason,
+                        source: None,
+                    }
+                    .into())
+                }));
+            }
+        }
+    }
+
+    fn handle_activity(&mut self, now: Instant) {
+        self.now = now;
+        self.keepalive.inbound(now);
+    }
+
+    fn handle_end(&mut self, lost: Option<Error>) {
+        // Without a close frame nothing says that the connections had ended.
+        self.end(Err(lost.unwrap_or_else(cut)));
+    }
+
+    fn handle_hold(&mut self, now: Instant, held: bool) {
+        self.now = now;
+        self.keepalive.hold(now, held);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        for index in 0..self.connections.len() {
+            let id = ConnectionId(index as u32);
+            let connection = &self.connections[index];
+            if connection.verdict_by.is_some_and(|at| at <= now) {
+                let error = refused(connection.port, &connection.text);
+                self.over(id, Err(error));
+            } else if connection.stuck_at.is_some_and(|at| at <= now) {
+                self.handle_stuck(index);
+            }
+        }
+        while !self.ended && !self.close_sent {
+            match self.keepalive.handle_timeout(now) {
+                Due::Nothing => return,
+                Due::Send(transmit) => {
+                    // One ping in the queue asks as much as two.
+                    if !self.transmits.iter().any(|t| t.opcode == transmit.opcode) {
+                        self.queue(transmit);
+                    }
+                }
+                Due::Dead(silent) => self.end(Err(NetworkError::Silent { silent }.into())),
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        if self.ended {
+            return None;
+        }
+        let connections = self.connections.iter();
+        let connections = connections.flat_map(|c| [c.verdict_by, c.stuck_at]);
+        let pings = (!self.close_sent).then(|| self.keepalive.deadline());
+        connections.chain([pings]).flatten().min()
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        let transmit = self.transmits.pop_front()?;
+        self.queued -= transmit.len().max(1);
+        if self.queued <= self.config.mux.send_buffer / 2 {
+            let events = self.blocked.drain(..).map(Event::Writable);
+            self.events.extend(events);
+        }
+        Some(transmit)
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn close(&mut self) {
+        self.events.clear();
+        self.ended = true;
+        for connection in &mut self.connections {
+            connection.over = true;
+            connection.claimed = true;
+        }
+        self.send_close(Close::NORMAL);
+    }
+}

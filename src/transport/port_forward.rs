@@ -1,0 +1,553 @@
+//! Port-forward over a socket: in flow a session and its WebSocket, out come connections, each an
+//! `AsyncRead` and `AsyncWrite`, in either role.
+//!
+//! [`Connections`] opens them (client) or accepts them (server) and tells what becomes of the
+//! whole; [`ForwardStream`] is one of them. The WebSocket is closed when the last of all these handles is
+//! dropped.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    shared::{Endpoint, Shared, Slot, Waiting},
+    websocket::WebSocket,
+};
+use crate::{
+    error::{CallerError, Error},
+    limits,
+    session::{
+        Message, Session, Transmit,
+        port_forward::{ConnectionId, Event, OpenError, PortForward},
+    },
+};
+
+/// Who waits for connections that the peer opens.
+const INCOMING_SLOT: Slot = 0;
+/// Who waits for what becomes of the whole.
+const NEWS_SLOT: Slot = 1;
+/// The first slot of a connection.
+const FIRST_SLOT: Slot = 2;
+
+/// What becomes of a session as a whole.
+#[derive(Debug, Clone)]
+pub(crate) enum News {
+    /// New connections have better chances on another one.
+    Leave,
+    /// It is over.
+    Ended(Result<(), Error>),
+}
+
+/// What the handle of a connection needs to know.
+#[derive(Debug, Default)]
+struct Known {
+    slot: Slot,
+    finished: bool,
+    /// Whether this side has finished and the peer is to be told when it has, too.
+    deferred: bool,
+    closed: Option<Result<(), Error>>,
+}
+
+/// A session with the state of its connections.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    session: PortForward,
+    known: BTreeMap<ConnectionId, Known>,
+    free: Vec<Slot>,
+    slots: Slot,
+    incoming: VecDeque<(ConnectionId, u16)>,
+    /// Whether the peer is suspect or going away.
+    leave: bool,
+    ended: Option<Result<(), Error>>,
+    warned: bool,
+}
+
+impl Forward {
+    fn register(&mut self, id: ConnectionId) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots += 1;
+            self.slots - 1
+        });
+        let known = Known {
+            slot,
+            ..Known::default()
+        };
+        self.known.insert(id, known);
+    }
+}
+
+impl Session for Forward {
+    type Event = ();
+
+    fn handle_message(&mut self, now: Instant, message: Message) {
+        self.session.handle_message(now, message);
+    }
+
+    fn handle_activity(&mut self, now: Instant) {
+        self.session.handle_activity(now);
+    }
+
+    fn handle_end(&mut self, lost: Option<Error>) {
+        self.session.handle_end(lost);
+    }
+
+    fn handle_hold(&mut self, now: Instant, held: bool) {
+        self.session.handle_hold(now, held);
+        if held && !std::mem::replace(&mut self.warned, true) {
+            tracing::debug!(
+                "a forwarded connection is full: nothing else arrives until it is read"
+            );
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.session.handle_timeout(now);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.session.poll_timeout()
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.session.poll_transmit()
+    }
+
+    fn poll_event(&mut self) -> Option<()> {
+        None
+    }
+
+    fn close(&mut self) {
+        self.session.close();
+        let killed = || Err(CallerError::Killed.into());
+        for known in self.known.values_mut() {
+            known.closed.get_or_insert_with(killed);
+        }
+        self.ended.get_or_insert_with(killed);
+    }
+}
+
+impl Endpoint for Forward {
+    /// A tunnel is open until somebody ends it.
+    fn is_complete(&self) -> bool {
+        false
+    }
+
+    fn sort_events(&mut self, waiting: &mut Waiting, writing: &mut Waiting) {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Incoming { id, port } => {
+                    self.register(id);
+                    self.incoming.push_back((id, port));
+                    waiting.wake(INCOMING_SLOT);
+                }
+                Event::Readable(id) => {
+                    if let Some(known) = self.known.get(&id) {
+                        waiting.wake(known.slot);
+                    }
+                }
+                Event::Writable(id) => {
+                    if let Some(known) = self.known.get(&id) {
+                        writing.wake(known.slot);
+                    }
+                }
+                Event::Finished(id) => {
+                    if let Some(known) = self.known.get_mut(&id) {
+                        known.finished = true;
+                        waiting.wake(known.slot);
+                        if std::mem::take(&mut known.deferred) {
+                            // Over channels there is nothing to say.
+                            let _ = self.session.finish(crate::transport::now(), id);
+                        }
+                    }
+                }
+                Event::Closed { id, result } => {
+                    if let Some(known) = self.known.get_mut(&id) {
+                        known.closed = Some(result);
+                        waiting.wake(known.slot);
+                        writing.wake(known.slot);
+                    }
+                }
+                Event::Suspect | Event::GoAway => {
+                    self.leave = true;
+                    waiting.wake(NEWS_SLOT);
+                }
+                Event::Heard => self.leave = self.session.can_open().is_err(),
+                Event::Accepted(_) => {}
+                Event::Ended(how) => {
+                    self.ended = Some(how);
+                    waiting.wake_all();
+                    writing.wake_all();
+                }
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        !self.session.wants_hold()
+    }
+
+    fn queued(&self) -> usize {
+        self.session.queued()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.session.is_ended()
+    }
+}
+
+/// All handles of a session.
+#[derive(Debug)]
+struct Lease(Arc<Shared<Forward>>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The handle of a session as a whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Connections {
+    lease: Arc<Lease>,
+    /// Whether this side finishes a connection only after the peer has.
+    defer: bool,
+}
+
+impl Connections {
+    /// Starts a session over its socket, on the current tokio runtime.
+    pub(crate) fn spawn(session: PortForward, socket: Box<dyn WebSocket>) -> Self {
+        Self::spawn_with(session, socket, false)
+    }
+
+    /// [`spawn`](Self::spawn), where `defer` says that this side finishes a connection only after
+    /// the peer has.
+    pub(crate) fn spawn_with(
+        session: PortForward,
+        socket: Box<dyn WebSocket>,
+        defer: bool,
+    ) -> Self {
+        let forward = Forward {
+            session,
+            known: BTreeMap::new(),
+            free: Vec::new(),
+            slots: FIRST_SLOT,
+            incoming: VecDeque::new(),
+            leave: false,
+            ended: None,
+            warned: false,
+        };
+        Self {
+            lease: Arc::new(Lease(Shared::spawn(forward, socket))),
+            defer,
+        }
+    }
+
+    fn shared(&self) -> &Shared<Forward> {
+        &self.lease.0
+    }
+
+    /// Opens a connection, without waiting for anything.
+    pub(crate) fn open(&self, port: u16) -> Result<ForwardStream, OpenError> {
+        let mut state = self.shared().lock();
+        let id = state.endpoint.session.open(crate::transport::now(), port)?;
+        state.endpoint.register(id);
+        let slot = state.endpoint.known.get(&id).map_or(0, |known| known.slot);
+        self.shared().push(&mut state);
+        drop(state);
+        Ok(ForwardStream::new(self.clone(), id, slot))
+    }
+
+    /// Whether new connections should be opened elsewhere.
+    pub(crate) fn should_leave(&self) -> bool {
+        let state = self.shared().lock();
+        state.endpoint.leave || state.endpoint.session.can_open().is_err()
+    }
+
+    /// Waits for a connection that the peer opens, and its port; `None` at the end.
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Option<(ForwardStream, u16)>> {
+        let next = self.shared().poll_take(cx, INCOMING_SLOT, |forward| {
+            match (forward.incoming.pop_front(), &forward.ended) {
+                (Some((id, port)), _) => {
+                    let slot = forward.known.get(&id).map_or(0, |known| known.slot);
+                    Some(Some((id, slot, port)))
+                }
+                (None, Some(_)) => Some(None),
+                (None, None) => None,
+            }
+        });
+        next.map(|next| {
+            let (id, slot, port) = next?;
+            Some((ForwardStream::new(self.clone(), id, slot), port))
+        })
+    }
+
+    /// Waits until the session is over or should be left.
+    pub(crate) fn poll_news(&self, cx: &mut Context<'_>) -> Poll<News> {
+        self.shared().poll_take(cx, NEWS_SLOT, |forward| {
+            let ended = forward.ended.clone().map(News::Ended);
+            ended.or_else(|| forward.leave.then_some(News::Leave))
+        })
+    }
+
+    /// Why the session is over, if it is.
+    pub(crate) fn ended(&self) -> Option<Result<(), Error>> {
+        self.shared().lock().endpoint.ended.clone()
+    }
+
+    /// Ends the session and all its connections.
+    pub(crate) fn close(&self) {
+        self.shared().close();
+    }
+}
+
+fn known_deferred(forward: &Forward, id: ConnectionId) -> bool {
+    forward.known.get(&id).is_some_and(|known| known.deferred)
+}
+
+/// One forwarded connection: reads what the other end sends, writes what it is to read.
+///
+/// `shutdown` ends this side's half and leaves the other open. Dropping it is like closing a TCP
+/// socket: what was written is still sent, and the connection then ends; if something has not
+/// been read, it is reset.
+///
+/// A failure of this connection alone, such as an application that refuses it, is an error of its
+/// reads and writes: [`Error::of_io`] has it, with the server's text. The server connects to the
+/// application after it has accepted the connection here, so that the first read is where a
+/// refusal shows.
+///
+/// Reads and writes are cancel safe: what a dropped future did not report was not done.
+#[derive(Debug)]
+pub struct ForwardStream {
+    connections: Connections,
+    id: ConnectionId,
+    slot: Slot,
+    current: Bytes,
+}
+
+impl ForwardStream {
+    fn new(connections: Connections, id: ConnectionId, slot: Slot) -> Self {
+        Self {
+            connections,
+            id,
+            slot,
+            current: Bytes::new(),
+        }
+    }
+
+    fn shared(&self) -> &Shared<Forward> {
+        self.connections.shared()
+    }
+
+    /// The next payload, without copying it; `None` at the end of the stream.
+    #[inline]
+    pub(crate) fn poll_slice(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if !self.current.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.current))));
+        }
+        self.poll_payload(cx)
+    }
+
+    /// [`poll_slice`](Self::poll_slice) for those who use nothing else to read.
+    #[inline]
+    pub(crate) fn poll_payload(&self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let id = self.id;
+        self.shared().poll_take(cx, self.slot, |forward| {
+            if let Some(payload) = forward.session.read(id) {
+                return Some(Some(Ok(payload)));
+            }
+            match forward.known.get(&id) {
+                Some(known) if known.finished => Some(None),
+                Some(Known { closed: None, .. }) => None,
+                Some(Known {
+                    closed: Some(Err(error)),
+                    ..
+                }) => Some(Some(Err(error.clone().into()))),
+                _ => Some(None),
+            }
+        })
+    }
+
+    /// Sends payload without copying it, as soon as there is room for any.
+    pub(crate) async fn send(&self, payload: Bytes) -> Result<(), Error> {
+        let mut payload = Some(payload);
+        let write = |cx: &mut Context<'_>| {
+            self.poll_room(cx, |_, forward| {
+                let payload = payload.take().unwrap_or_default();
+                forward
+                    .session
+                    .write(crate::transport::now(), self.id, payload)?;
+                Ok(0)
+            })
+        };
+        std::future::poll_fn(write).await.map(drop)
+    }
+
+    fn poll_room(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(usize, &mut Forward) -> Result<usize, CallerError>,
+    ) -> Poll<Result<usize, Error>> {
+        let id = self.id;
+        let ready = |forward: &mut Forward| {
+            let closed = forward.known.get(&id).is_none_or(|k| k.closed.is_some());
+            closed
+                || known_deferred(forward, id)
+                || forward.session.room(id) > 0
+                || !forward.session.can_write(id)
+        };
+        let mut state = ready!(self.shared().poll_room_of(cx, self.slot, ready));
+        let endpoint = &mut state.endpoint;
+        if let Some(known) = endpoint.known.get(&id)
+            && let Some(closed) = &known.closed
+        {
+            let error = closed.clone().err();
+            return Poll::Ready(Err(error.unwrap_or(CallerError::Ended.into())));
+        }
+        if known_deferred(endpoint, id) {
+            return Poll::Ready(Err(CallerError::Ended.into()));
+        }
+        let room = endpoint.session.room(id);
+        let written = write(room, endpoint)?;
+        self.shared().push(&mut state);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Queues the end of what this side sends, or keeps it for later where the other end has to
+    /// finish first.
+    pub(crate) fn finish(&self) -> Result<(), Error> {
+        let mut state = self.shared().lock();
+        let forward = &mut state.endpoint;
+        let known = forward.known.get_mut(&self.id);
+        if let Some(known) = known
+            && !known.finished
+            && known.closed.is_none()
+            && (self.connections.defer || !forward.session.has_half_close())
+        {
+            known.deferred = true;
+            return Ok(());
+        }
+        forward.session.finish(crate::transport::now(), self.id)?;
+        self.shared().push(&mut state);
+        Ok(())
+    }
+
+    /// Resets the connection.
+    pub(crate) fn abort(&mut self) {
+        let mut state = self.shared().lock();
+        state.endpoint.session.release(self.id);
+        self.shared().push(&mut state);
+    }
+
+    /// The next payload as it arrived, not copied; `None` at the end.
+    ///
+    /// Cancel safety: nothing is lost; call it again.
+    ///
+    /// # Errors
+    ///
+    /// The [`Error`] of the connection, in an [`io::Error`].
+    pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_slice(cx)).await
+    }
+
+    /// Whether this end can finish while the other goes on.
+    pub fn has_half_close(&self) -> bool {
+        self.shared().lock().endpoint.session.has_half_close()
+    }
+
+    /// Says why the connection could not be made, or broke (server).
+    pub(crate) fn fail(self, text: &str) {
+        let mut state = self.shared().lock();
+        state.endpoint.session.fail(self.id, text);
+        self.shared().push(&mut state);
+    }
+}
+
+impl Drop for ForwardStream {
+    fn drop(&mut self) {
+        let mut state = self.shared().lock();
+        let forward = &mut state.endpoint;
+        match self.current.is_empty() {
+            true => forward.session.detach(crate::transport::now(), self.id),
+            false => forward.session.release(self.id),
+        }
+        if let Some(known) = forward.known.remove(&self.id) {
+            forward.free.push(known.slot);
+        }
+        self.shared().push(&mut state);
+        drop(state);
+        self.shared().leave(self.slot);
+    }
+}
+
+impl AsyncBufRead for ForwardStream {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        if this.current.is_empty() {
+            match ready!(this.poll_slice(cx)) {
+                Some(slice) => this.current = slice?,
+                None => return Poll::Ready(Ok(&[])),
+            }
+        }
+        Poll::Ready(Ok(&this.current))
+    }
+
+    fn consume(mut self: Pin<&mut Self>, amount: usize) {
+        self.current.advance(amount);
+    }
+}
+
+impl AsyncRead for ForwardStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let available = ready!(self.as_mut().poll_fill_buf(cx))?;
+        let amount = available.len().min(buf.remaining());
+        buf.put_slice(&available[..amount]);
+        self.consume(amount);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ForwardStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let id = self.id;
+        let written = ready!(self.poll_room(cx, |room, forward| {
+            // Whole frames, so that the payload is masked where it is.
+            let length = buf.len().min(room.max(1)).min(limits::SPDY_DATA);
+            let payload = Bytes::copy_from_slice(&buf[..length]);
+            forward
+                .session
+                .write(crate::transport::now(), id, payload)?;
+            Ok(length)
+        }));
+        Poll::Ready(written.map_err(io::Error::from))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shared().poll_flushed(cx, self.slot).map(Ok)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Err(error) = self.finish() {
+            return Poll::Ready(Err(error.into()));
+        }
+        self.poll_flush(cx)
+    }
+}

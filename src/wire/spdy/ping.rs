@@ -1,0 +1,36 @@
+//! PING: a sign of life, or the answer to one (section 2.6.5).
+
+use bytes::{BufMut, BytesMut};
+
+use super::{SpdyError, head::Head, u32_at};
+
+/// A sign of life. The receiver sends it back unchanged if the id is of the sender's parity: odd
+/// from clients, even from servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ping {
+    /// The id, which tells answers from requests.
+    pub id: u32,
+}
+
+impl Ping {
+    pub(super) const KIND: u16 = 6;
+
+    pub(super) fn parse(body: &[u8]) -> Result<Self, SpdyError> {
+        // "Length: This frame is always 4 bytes long" (section 2.6.5).
+        if body.len() != 4 {
+            return Err(SpdyError::Length {
+                frame: "PING",
+                length: body.len(),
+            });
+        }
+        Ok(Self {
+            id: u32_at(body, 0),
+        })
+    }
+
+    /// Writes the frame to the end of `out`.
+    pub fn encode(&self, out: &mut BytesMut) {
+        Head::encode_control(Self::KIND, 0, 4, out);
+        out.put_u32(self.id);
+    }
+}
