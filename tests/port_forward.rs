@@ -2,7 +2,6 @@
 //! applications on this machine.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
-#![allow(clippy::unwrap_used)]
 
 use std::{io, net::Ipv4Addr, time::Duration};
 

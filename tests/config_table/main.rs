@@ -38,7 +38,7 @@ struct Case {
     variables: Vec<(&'static str, String)>,
     kubewire: End,
     /// If kubectl does otherwise: what, and why it is well.
-    kubectl: Option<(End, &'static str)>,
+    kubectl: Option<(Option<End>, &'static str)>,
 }
 
 fn case(name: &'static str, cluster: impl Into<String>, user: impl Into<String>) -> Case {
@@ -75,7 +75,13 @@ impl Case {
     }
 
     fn but_kubectl(mut self, end: End, why: &'static str) -> Self {
-        self.kubectl = Some((end, why));
+        self.kubectl = Some((Some(end), why));
+        self
+    }
+
+    /// Versions of kubectl differ among themselves.
+    fn but_some_kubectl(mut self, why: &'static str) -> Self {
+        self.kubectl = Some((None, why));
         self
     }
 
@@ -109,7 +115,9 @@ impl Case {
         let other = self.execute(dir.path(), kubectl, &[]);
         match &self.kubectl {
             Some((end, why)) => {
-                self.check("kubectl", end, &other);
+                if let Some(end) = end {
+                    self.check("kubectl", end, &other);
+                }
                 eprintln!("{}: kubectl differs: {why}", self.name);
             }
             None => {
@@ -391,7 +399,8 @@ async fn exec_plugins() {
                  echo run >> runs\nprintf '{\"kind\":\"ExecCredential\",\"apiVersion\":\
                  \"client.authentication.k8s.io/v1\",\"status\":{\"token\":\"%s\"}}' $t\n",
             )
-            .gives("authorization=Bearer planted-new "),
+            .gives("authorization=Bearer planted-new ")
+            .but_some_kubectl("1.36 renews for its next request and fails this one, 1.32 does not"),
     ])
     .await;
 }
@@ -490,10 +499,7 @@ async fn certificates() {
             "token: planted-t",
         )
         .gives("path=/k8s/c/version")
-        .but_kubectl(
-            Ok("path=/version".into()),
-            "its --raw leaves the base path out, unlike its other commands",
-        ),
+        .but_some_kubectl("the --raw of 1.32 leaves the base path out, that of 1.36 does not"),
         case(
             "nobody there",
             "server: 'http://127.0.0.1:1'",
