@@ -37,8 +37,9 @@ pub enum ContainerKind {
     Ephemeral,
 }
 
+/// What is read of a pod.
 #[derive(Deserialize)]
-struct Object {
+pub(super) struct Object {
     #[serde(default)]
     metadata: Metadata,
     spec: Spec,
@@ -67,9 +68,9 @@ struct Entry {
     tty: bool,
 }
 
-/// The containers of a pod's JSON: regular, init, ephemeral.
-pub(super) fn of_pod(json: &[u8]) -> Result<Vec<Container>, serde_json::Error> {
-    let Object { metadata, spec } = serde_json::from_slice(json)?;
+/// The containers of a pod: regular, init, ephemeral.
+pub(super) fn of_pod(pod: Object) -> Vec<Container> {
+    let Object { metadata, spec } = pod;
     let lists = [
         (ContainerKind::Regular, spec.containers),
         (ContainerKind::Init, spec.init_containers),
@@ -95,12 +96,16 @@ pub(super) fn of_pod(json: &[u8]) -> Result<Vec<Container>, serde_json::Error> {
     if let Some(default) = default {
         all[default].default = true;
     }
-    Ok(all)
+    all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(json: &[u8]) -> Result<Vec<Container>, serde_json::Error> {
+        serde_json::from_slice(json).map(of_pod)
+    }
 
     fn container(name: &str, kind: ContainerKind, default: bool) -> Container {
         Container {
@@ -123,7 +128,7 @@ mod tests {
             container("i", ContainerKind::Init, false),
             container("e", ContainerKind::Ephemeral, false),
         ];
-        assert_eq!(of_pod(json).unwrap(), expected);
+        assert_eq!(parse(json).unwrap(), expected);
     }
 
     #[test]
@@ -133,7 +138,7 @@ mod tests {
                 r#"{{"metadata": {{"annotations": {{"{DEFAULT}": "{name}"}}}}, "spec":
                    {{"containers": [{{"name": "a"}}, {{"name": "b", "tty": true, "stdin": true}}]}}}}"#
             );
-            of_pod(json.as_bytes()).unwrap()
+            parse(json.as_bytes()).unwrap()
         };
         let b = &pod("b")[1];
         assert_eq!((b.default, b.tty, b.stdin), (true, true, true));
@@ -143,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_is_no_pod_is_an_error() {
-        assert!(of_pod(b"{}").is_err());
-        assert!(of_pod(br#"{"spec": {"containers": [{}]}}"#).is_err());
+        assert!(parse(b"{}").is_err());
+        assert!(parse(br#"{"spec": {"containers": [{}]}}"#).is_err());
     }
 }

@@ -2,28 +2,16 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderMap, Method, Request, StatusCode, header::HOST};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
-use super::{Attach, Client, Container, Exec, ForwardTarget, PortForward, container};
+use super::{
+    Attach, Client, Container, Exec, ForwardTarget, PortForward, Resource, container,
+    resource::ESCAPED,
+};
 use crate::{
     Result,
     error::{CallerError, Error, Hint},
-    transport::upgrade,
 };
-
-/// What may stand in a path segment or a query value as it is (RFC 3986, section 2.3).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
-/// Bytes of a pod's JSON that are read to name its containers.
-const POD: usize = 4 << 20;
 
 /// A pod of a [`Client`]'s cluster.
 #[derive(Debug, Clone)]
@@ -130,37 +118,14 @@ impl Pod {
     /// Asks the API server which containers the pod has: the regular ones, the init containers,
     /// the ephemeral ones. It needs the right `get` on `pods`.
     ///
-    /// Cancel safety: dropping the future drops the connection.
+    /// Cancel safety: dropping the future gives the request up.
     ///
     /// # Errors
     ///
-    /// Those of [`Exec::spawn`]; [`CallerError::Request`] if the answer is too long or no pod.
+    /// Those of [`Request::get`](super::Request::get).
     pub async fn containers(&self) -> Result<Vec<Container>> {
-        let connector = self.client.connector();
-        let operation = self.operation("get");
-        let mut headers = HeaderMap::new();
-        connector.authorize(&mut headers).await?;
-        headers.insert(HOST, connector.host().clone());
-        let mut request = Request::new(Empty::<bytes::Bytes>::new());
-        *request.method_mut() = Method::GET;
-        *request.uri_mut() = connector.uri(&self.path("", &[])?)?;
-        *request.headers_mut() = headers;
-        let io = TokioIo::new(connector.connect().await?);
-        let (mut sender, connection) = http1::handshake(io).await.map_err(upgrade::http_error)?;
-        let connection = tokio::spawn(connection);
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(upgrade::http_error)?;
-        if response.status() != StatusCode::OK {
-            return Err(upgrade::refusal(&operation, response).await);
-        }
-        let body = Limited::new(response.into_body(), POD).collect().await;
-        connection.abort();
-        let body = body
-            .map_err(|error| CallerError::Request(error.to_string()))?
-            .to_bytes();
-        container::of_pod(&body)
-            .map_err(|error| CallerError::Request(format!("{operation}: {error}")).into())
+        let pods = Resource::namespaced("", "v1", "pods");
+        let pods = self.client.request(pods).namespace(self.namespace.as_str());
+        Ok(container::of_pod(pods.get(&self.name).await?))
     }
 }

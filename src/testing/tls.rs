@@ -9,6 +9,8 @@ use rcgen::{
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use crate::transport::provider::provider;
+
 /// The certificate authority in PEM, and what accepts connections.
 pub(super) fn acceptor(address: IpAddr) -> io::Result<(String, TlsAcceptor)> {
     let name = |name: &str| {
@@ -30,9 +32,8 @@ pub(super) fn acceptor(address: IpAddr) -> io::Result<(String, TlsAcceptor)> {
     let key = KeyPair::generate().map_err(io::Error::other)?;
     let certificate = params.signed_by(&key, &issuer).map_err(io::Error::other)?;
 
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(io::Error::other)?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .with_no_client_auth()

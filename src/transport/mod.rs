@@ -10,6 +10,8 @@ pub(crate) mod http;
 // One file for both roles: a build with one of them leaves the other's part unused.
 #[cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
 pub(crate) mod port_forward;
+#[cfg(any(feature = "client", feature = "testing"))]
+pub(crate) mod provider;
 #[cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
 pub(crate) mod relay;
 #[cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]

@@ -500,7 +500,8 @@ impl<E: Endpoint> Shared<E> {
         slot: Slot,
     ) -> Poll<MutexGuard<'_, State<E>>> {
         let mut state = self.lock();
-        if self.flush(&mut state) || self.has_send_room(&state) {
+        let over = state.endpoint.is_ended();
+        if self.flush(&mut state) || self.has_send_room(&state) || over {
             state.writing.remove(slot);
             return Poll::Ready(state);
         }

@@ -19,6 +19,7 @@ use rustls::{
 };
 use secrecy::ExposeSecret;
 
+use super::provider::provider;
 use crate::{
     Error, Result,
     config::{Material, TlsSettings},
@@ -32,8 +33,7 @@ use crate::{
 /// [`CallerError::Config`] if a file cannot be read, or holds no certificate or key, or if the key
 /// does not fit the certificate.
 pub(super) fn client_config(settings: &TlsSettings) -> Result<ClientConfig> {
-    // Never the process's default provider: another crate may have installed one, or none.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = provider();
     let verifier: Arc<dyn ServerCertVerifier> = match &settings.ca {
         _ if settings.insecure => {
             tracing::warn!(

@@ -378,7 +378,9 @@ async fn a_user_is_asked_only_where_it_is_possible_and_allowed() {
 async fn another_credential_of_the_user_leaves_the_plugin_out() {
     let dir = tempfile::tempdir().unwrap();
     let exec = format!("command: no-such-plugin, {NEVER}}}, token: {{t");
-    let text = exec.to_string().replace("token: {t", "token: t, username: ''");
+    let text = exec
+        .to_string()
+        .replace("token: {t", "token: t, username: ''");
     let config = config(dir.path(), &text.replace("username: ''", "x: {"));
     assert_eq!(token(&credentials(config)).await, "Bearer t");
 }
