@@ -4,4 +4,6 @@
 //! went in. Parsing answers *complete*, *partial* or *error*, and a partial answer consumes
 //! nothing, so that every way to split the input gives the same frames.
 
+pub mod line;
+pub mod stamp;
 pub mod status;
