@@ -7,3 +7,4 @@
 pub mod line;
 pub mod stamp;
 pub mod status;
+pub mod watch;
