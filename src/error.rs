@@ -2,7 +2,12 @@
 
 use std::{io, sync::Arc};
 
-use crate::wire::status::{Status, StatusError};
+use crate::wire::{
+    channel::ChannelError,
+    resize::ResizeError,
+    status::{Status, StatusError},
+    websocket::WebSocketError,
+};
 
 /// The result of nearly everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -71,9 +76,29 @@ impl From<Error> for io::Error {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
+    /// The bytes are not WebSocket frames as RFC 6455 has them.
+    #[error("the peer broke the WebSocket protocol: {0}")]
+    WebSocket(#[from] WebSocketError),
+    /// A message is none of exec or attach.
+    #[error("the peer broke the remotecommand protocol: {0}")]
+    Channel(#[from] ChannelError),
+    /// What should have been a terminal size is none.
+    #[error("the peer broke the remotecommand protocol: {0}")]
+    Resize(#[from] ResizeError),
     /// What should have been a Status is none.
     #[error("the peer sent an unreadable status: {0}")]
     Status(#[from] StatusError),
+    /// The server chose a subprotocol that was not offered, or none.
+    #[error("the server answered with the subprotocol {answer:?}; offered were {offered:?}")]
+    Subprotocol {
+        /// What was offered.
+        offered: String,
+        /// What came back; empty for nothing.
+        answer: String,
+    },
+    /// The answer to the WebSocket handshake is not one.
+    #[error("the server's WebSocket handshake is wrong: {0}")]
+    Handshake(String),
 }
 
 /// The API server's refusal, or its failure to do what was asked.
@@ -154,7 +179,17 @@ pub enum NetworkError {
         /// What the operating system or the resolver said.
         source: Arc<io::Error>,
     },
-    /// The TLS handshake failed: the certificate, its name, its dates, its issuer.
+    /// The server's certificate cannot be trusted.
+    #[error("the certificate of {address} is refused: {problem}")]
+    Certificate {
+        /// Host and port.
+        address: String,
+        /// The name, the dates, the issuer?
+        problem: CertificateProblem,
+        /// What TLS said.
+        source: Arc<io::Error>,
+    },
+    /// The TLS handshake failed for another reason than the server's certificate.
     #[error("TLS handshake with {address} failed: {source}")]
     Tls {
         /// Host and port.
@@ -167,12 +202,14 @@ pub enum NetworkError {
     Lost(#[source] Arc<io::Error>),
     /// The connection ended, in whatever way, before the server said how the work ended. This is
     /// never a success: the process may still be running, or may have failed.
-    #[error("the connection ended without a status{}", CloseCode(.code, .reason))]
+    #[error("the connection ended without a status{}", Ending(*.code, .reason, .source.as_deref()))]
     ClosedWithoutStatus {
         /// The code of the WebSocket close frame, if there was one (RFC 6455, section 7.4).
         code: Option<u16>,
         /// The text of the close frame.
         reason: String,
+        /// How the connection broke, if it did.
+        source: Option<Arc<io::Error>>,
     },
     /// Nothing arrived for too long although the peer was asked for a sign of life.
     #[error("the peer has been silent for {} s", .silent.as_secs())]
@@ -190,14 +227,64 @@ pub enum NetworkError {
     },
 }
 
-struct CloseCode<'a>(&'a Option<u16>, &'a str);
+/// Why a server's certificate is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateProblem {
+    /// It is for other names than the one that was dialled.
+    #[error("it is not for the name {expected:?} but for {presented:?}")]
+    Name {
+        /// The host of the server's URL, or the `tls-server-name` given instead.
+        expected: String,
+        /// The names in the certificate.
+        presented: Vec<String>,
+    },
+    /// Its time is over, by this machine's clock.
+    #[error("it expired{}", Ago(.for_how_long))]
+    Expired {
+        /// How long it has been expired, where TLS says so.
+        for_how_long: Option<std::time::Duration>,
+    },
+    /// Its time has not begun, by this machine's clock.
+    #[error("it is not valid yet; is this machine's clock right?")]
+    NotYetValid,
+    /// None of the certificate authorities that this client trusts signed it.
+    #[error("its issuer is not among the trusted certificate authorities ({trusted})")]
+    Issuer {
+        /// Where the trusted certificate authorities come from.
+        trusted: String,
+    },
+    /// Its issuer has withdrawn it.
+    #[error("it is revoked")]
+    Revoked,
+    /// Something else, in the words of the TLS library.
+    #[error("{0}")]
+    Other(String),
+}
 
-impl std::fmt::Display for CloseCode<'_> {
+struct Ago<'a>(&'a Option<std::time::Duration>);
+
+impl std::fmt::Display for Ago<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.map(|age| age.as_secs()) {
+            None => Ok(()),
+            Some(age @ 0..60) => write!(f, " {age} s ago"),
+            Some(age @ 60..7200) => write!(f, " {} min ago", age / 60),
+            Some(age @ 7200..172_800) => write!(f, " {} h ago", age / 3600),
+            Some(age) => write!(f, " {} days ago", age / 86_400),
+        }
+    }
+}
+
+struct Ending<'a>(Option<u16>, &'a str, Option<&'a io::Error>);
+
+impl std::fmt::Display for Ending<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self(None, _) => Ok(()),
-            Self(Some(code), "") => write!(f, " (close code {code})"),
-            Self(Some(code), reason) => write!(f, " (close code {code}: {reason})"),
+            Self(Some(code), "", _) => write!(f, " (close code {code})"),
+            Self(Some(code), reason, _) => write!(f, " (close code {code}: {reason})"),
+            Self(None, _, Some(source)) => write!(f, " ({source})"),
+            Self(None, _, None) => Ok(()),
         }
     }
 }
@@ -205,9 +292,10 @@ impl std::fmt::Display for CloseCode<'_> {
 impl NetworkError {
     fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Connect { source, .. } | Self::Tls { source, .. } | Self::Lost(source) => {
-                source.kind()
-            }
+            Self::Connect { source, .. }
+            | Self::Certificate { source, .. }
+            | Self::Tls { source, .. }
+            | Self::Lost(source) => source.kind(),
             Self::ClosedWithoutStatus { .. } => io::ErrorKind::UnexpectedEof,
             Self::Silent { .. } | Self::TimedOut { .. } => io::ErrorKind::TimedOut,
         }

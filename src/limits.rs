@@ -3,17 +3,87 @@
 //! Reaching a bound is backpressure or a named error, never growth. A bound that a caller may
 //! change has a builder method of its own, which its text names.
 
+use std::time::Duration;
+
 /// Bytes of the largest WebSocket message that is accepted, fragments added up: 32 MiB.
 ///
 /// Servers write at most 32 KiB at a time, and `golang.org/x/net/websocket` refuses more than
 /// this in the other direction (`websocket.go`, `DefaultMaxPayloadBytes`).
 pub const MESSAGE: usize = 32 << 20;
 
-/// Bytes of the error channel's content that are kept: 1 MiB.
+/// Bytes of the error channel that are kept: 64 KiB, like client-go's bound for a refusal.
 ///
-/// A `metav1.Status` is a few hundred bytes; etcd refuses objects above 1.5 MiB, so nothing
-/// honest comes near.
-pub const STATUS: usize = 1 << 20;
+/// A `metav1.Status` is a few hundred bytes.
+pub const STATUS: usize = 64 << 10;
+
+/// Bytes of one output stream that wait for its reader: 1 MiB. `Exec::buffer` changes it.
+///
+/// A stream at its bound holds back every other stream of its session, because one WebSocket
+/// carries them all. The bound is high enough for the diagnostics of most commands, low enough
+/// for thousands of sessions whose readers sleep.
+pub const STREAM_BUFFER: usize = 1 << 20;
+
+/// Bytes that wait to be sent before a writer has to wait: 256 KiB.
+///
+/// About what a loopback socket takes at once; more only adds latency to what follows.
+pub const SEND_BUFFER: usize = 256 << 10;
+
+/// Bytes of input that go into one message: 64 KiB.
+///
+/// Servers read a message whole before they pass it on, and nothing else gets in between.
+pub const INPUT_MESSAGE: usize = 64 << 10;
+
+/// Bytes of output that `output` and `wait_with_output` collect: 1 GiB. `Exec::max_output` changes
+/// it.
+pub const OUTPUT: usize = 1 << 30;
+
+/// Bytes of an HTTP answer that refuses a request: 64 KiB, like [`STATUS`].
+pub const REFUSAL: usize = 64 << 10;
+
+/// The time without inbound bytes after which a ping is sent: 20 s.
+///
+/// Load balancers and address translators drop what idles for one to six minutes
+/// (kubernetes/kubernetes#64949); half a minute is the usual lower end.
+pub const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// The time without inbound bytes, pings unanswered, after which a peer is dead: 70 s.
+///
+/// Three lost pings. client-go waits 61 s.
+pub const SILENCE: Duration = Duration::from_secs(70);
+
+/// The time without outbound messages after which an empty one is sent: 30 min.
+///
+/// Servers end a session after four hours without one
+/// (`k8s.io/apiserver/pkg/util/proxy/websocket.go`).
+pub const IDLE_REFRESH: Duration = Duration::from_secs(30 * 60);
+
+/// The time that the end of a session may take, close frames and all: 10 s.
+///
+/// It is also how long a server may take to close after it has sent the Status, which is what
+/// API servers allow themselves (`streamtranslator.go`).
+pub const CLOSE_GRACE: Duration = Duration::from_secs(10);
+
+/// The longest wait for a TCP connection, name resolution included: 30 s.
+///
+/// client-go dials with the same bound (`k8s.io/client-go/transport/cache.go`).
+pub const CONNECT: Duration = Duration::from_secs(30);
+
+/// The longest wait for a TLS handshake: 10 s.
+///
+/// client-go has the same bound (`k8s.io/client-go/transport/cache.go`, `TLSHandshakeTimeout`).
+pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a TCP connection may be silent before the kernel probes it: 30 s.
+///
+/// client-go's dialer has the same (`k8s.io/client-go/transport/cache.go`, `KeepAlive`). It keeps
+/// NAT tables warm; it is no replacement for a ping, which tests the peer and not its kernel.
+pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How long a token that was read from a file is used before the file is read again: 60 s.
+///
+/// The kubelet renews a projected token when 80 % of its life is over, and that is ten minutes or
+/// more; client-go reads it once a minute (`k8s.io/client-go/transport/token_source.go`).
+pub const TOKEN_FILE_PERIOD: Duration = Duration::from_secs(60);
 
 /// Bytes of the longest log line that is handed out in one piece: 1 MiB. Longer ones come in
 /// pieces of this size.

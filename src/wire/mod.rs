@@ -4,7 +4,10 @@
 //! went in. Parsing answers *complete*, *partial* or *error*, and a partial answer consumes
 //! nothing, so that every way to split the input gives the same frames.
 
+pub mod channel;
 pub mod line;
+pub mod resize;
 pub mod stamp;
 pub mod status;
 pub mod watch;
+pub mod websocket;

@@ -162,12 +162,43 @@ impl Status {
     /// If the bytes are not JSON, or are JSON of something that does not say `Success` or
     /// `Failure`: an object of another kind must never pass for an answer.
     pub fn from_json(json: &[u8]) -> Result<Self, StatusError> {
-        let status: Self =
-            serde_json::from_slice(json).map_err(|e| StatusError::NotJson(e.to_string()))?;
+        let status: Self = serde_json::from_slice(json).map_err(|error| match error.is_eof() {
+            true => StatusError::Truncated,
+            false => StatusError::NotJson(error.to_string()),
+        })?;
         match status.status.as_str() {
             "Success" | "Failure" => Ok(status),
             other => Err(StatusError::NotAStatus(other.chars().take(64).collect())),
         }
+    }
+
+    /// Reads the text that `channel.k8s.io` sends on its error channel in place of a Status.
+    ///
+    /// The exit code stands at its end, in words that depend on the container runtime; the front
+    /// is `k8s.io/cri-streaming/pkg/streaming/remotecommand/exec.go`.
+    pub fn from_text(text: &str) -> Self {
+        let text = text.trim_end();
+        let code = text
+            .strip_prefix("command terminated with non-zero exit code")
+            .and_then(|rest| rest.rsplit([' ', ':']).next())
+            .and_then(|code| code.parse().ok());
+        match code {
+            Some(code) => Self {
+                message: text.to_owned(),
+                ..Self::exit_code(code)
+            },
+            None => Self::failure(500, "InternalError", text),
+        }
+    }
+
+    /// The exit code of the command, where the Status says that it ran: 0 for a success, and for
+    /// a failure the cause `ExitCode`.
+    pub fn code_of_exit(&self) -> Option<i32> {
+        if self.is_success() {
+            return Some(0);
+        }
+        let cause = self.causes().find(|cause| cause.reason == "ExitCode")?;
+        cause.message.parse().ok()
     }
 
     /// The JSON of this Status, as a body of its own or on the error channel.
@@ -221,10 +252,84 @@ impl std::fmt::Display for Status {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StatusError {
+    /// The front of a JSON value.
+    #[error("the status ends in the middle")]
+    Truncated,
+    /// More than a Status has.
+    #[error("the status is longer than {0} bytes")]
+    TooLong(usize),
     /// Not JSON, or fields of the wrong type.
     #[error("the status is not valid JSON: {0}")]
     NotJson(String),
     /// JSON whose `status` is neither `Success` nor `Failure`.
     #[error("the status says neither Success nor Failure but {0:?}")]
     NotAStatus(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_code_goes_there_and_back() {
+        let status = Status::from_json(&Status::exit_code(137).to_json()).unwrap();
+        assert_eq!(status, Status::exit_code(137));
+        assert_eq!(
+            (status.is_success(), status.code_of_exit()),
+            (false, Some(137))
+        );
+        assert_eq!(Status::success().code_of_exit(), Some(0));
+        assert_eq!(
+            Status::failure(500, "InternalError", "no").code_of_exit(),
+            None
+        );
+    }
+
+    #[test]
+    fn the_text_of_each_runtime_gives_its_code() {
+        let front = "command terminated with non-zero exit code: ";
+        for (text, code) in [
+            (
+                "error executing command [sh -c exit 3], exit code 3",
+                Some(3),
+            ),
+            ("exit status 42\n", Some(42)),
+            ("Error executing in Docker Container: 126", Some(126)),
+            ("signal: killed", None),
+        ] {
+            let status = Status::from_text(&format!("{front}{text}"));
+            assert_eq!(
+                (status.code_of_exit(), status.is_success()),
+                (code, false),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            Status::from_text("no such container 7").code_of_exit(),
+            None
+        );
+    }
+
+    #[test]
+    fn only_a_status_passes_for_one() {
+        let error = |json: &str| Status::from_json(json.as_bytes()).unwrap_err();
+        assert_eq!(error(r#"{"status":"Succ"#), StatusError::Truncated);
+        assert_eq!(
+            error(r#"{"kind":"Pod"}"#),
+            StatusError::NotAStatus(String::new())
+        );
+        assert_eq!(
+            error(r#"{"status":"success"}"#),
+            StatusError::NotAStatus("success".into())
+        );
+        assert!(matches!(error("<html>"), StatusError::NotJson(_)));
+        assert!(matches!(error(r#"{"status":3}"#), StatusError::NotJson(_)));
+    }
+
+    #[test]
+    fn absent_and_null_are_empty() {
+        let json = r#"{"status":"Failure","details":{"causes":null,"name":null},"message":null}"#;
+        let status = Status::from_json(json.as_bytes()).unwrap();
+        assert_eq!(status.details, Some(StatusDetails::default()));
+    }
 }

@@ -1,0 +1,255 @@
+//! Credentials as request headers, renewed while they are in use.
+//!
+//! In flow the [`Auth`] of a configuration and what the server refuses; out come headers. One
+//! caller at a time renews; whoever still holds a good value does not wait for it.
+
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+
+use super::{Auth, Config, Impersonate, material::unreadable, wrong};
+use crate::{Result, limits};
+
+/// The characters of an RFC 7230 token except `%` and those that Go escapes too
+/// (`k8s.io/client-go/transport/round_trippers.go`, `headerKeyEscape`).
+const EXTRA_KEY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
+
+/// The live credentials of a client.
+pub(crate) struct Credentials {
+    source: Source,
+    impersonate: Vec<(HeaderName, Vec<HeaderValue>)>,
+}
+
+enum Source {
+    None,
+    Fixed(HeaderValue),
+    File(TokenFile),
+}
+
+struct TokenFile {
+    path: PathBuf,
+    /// What to use while the file has never been readable.
+    fallback: Option<HeaderValue>,
+    held: Mutex<Option<Held>>,
+    /// Whoever holds it reads the file.
+    renewal: tokio::sync::Mutex<()>,
+}
+
+struct Held {
+    value: HeaderValue,
+    since: Instant,
+    /// The server answered 401 to it.
+    refused: bool,
+}
+
+impl Credentials {
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        let source = match &config.auth {
+            Auth::None => Source::None,
+            Auth::Token(token) => Source::Fixed(bearer(token, "the token")?),
+            Auth::Basic(user, password) => Source::Fixed(basic(user, password)?),
+            Auth::TokenFile(path, fallback) => Source::File(TokenFile {
+                path: path.clone(),
+                fallback: fallback
+                    .as_ref()
+                    .map(|t| bearer(t, "the token"))
+                    .transpose()?,
+                held: Mutex::new(None),
+                renewal: tokio::sync::Mutex::new(()),
+            }),
+        };
+        let impersonate = config.impersonate.as_ref().map(impersonation).transpose()?;
+        Ok(Self {
+            source,
+            impersonate: impersonate.unwrap_or_default(),
+        })
+    }
+
+    /// Sets the `Authorization` and `Impersonate-*` headers, in place of any that are there.
+    pub(crate) async fn authorize(&self, headers: &mut HeaderMap) -> Result<()> {
+        let authorization = match &self.source {
+            Source::None => None,
+            Source::Fixed(value) => Some(value.clone()),
+            Source::File(file) => Some(file.value().await?),
+        };
+        if let Some(value) = authorization {
+            headers.insert(AUTHORIZATION, value);
+        }
+        for (name, values) in &self.impersonate {
+            headers.remove(name);
+            for value in values {
+                headers.append(name, value.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note that the server answered 401 to these headers. Whether
+    /// [`authorize`](Self::authorize) may now give others, so that a second try makes sense.
+    pub(crate) fn refused(&self, headers: &HeaderMap) -> bool {
+        match &self.source {
+            Source::None | Source::Fixed(_) => false,
+            Source::File(file) => {
+                file.refuse(headers.get(AUTHORIZATION));
+                true
+            }
+        }
+    }
+}
+
+impl TokenFile {
+    async fn value(&self) -> Result<HeaderValue> {
+        if let Some(value) = self.held(limits::TOKEN_FILE_PERIOD) {
+            return Ok(value);
+        }
+        let _renewal = match self.renewal.try_lock() {
+            Ok(renewal) => renewal,
+            Err(_) => match self.held(std::time::Duration::MAX) {
+                Some(value) => return Ok(value),
+                None => self.renewal.lock().await,
+            },
+        };
+        // Another may have read it while this one waited.
+        if let Some(value) = self.held(limits::TOKEN_FILE_PERIOD) {
+            return Ok(value);
+        }
+        let error = match self.read().await {
+            Ok(value) => {
+                *self.lock() = Some(Held {
+                    value: value.clone(),
+                    since: Instant::now(),
+                    refused: false,
+                });
+                return Ok(value);
+            }
+            Err(error) => error,
+        };
+        // As transport's cachingTokenSource: an old token is better than none.
+        let old = self.lock().as_ref().map(|held| held.value.clone());
+        match old.or_else(|| self.fallback.clone()) {
+            None => Err(error),
+            Some(value) => {
+                tracing::warn!(%error, "the token file cannot be renewed; using the last token");
+                Ok(value)
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<HeaderValue> {
+        let wrong = |problem| wrong("the token file", problem);
+        let text = tokio::fs::read_to_string(&self.path)
+            .await
+            .map_err(|error| wrong(unreadable(&self.path, &error)))?;
+        let text = SecretString::from(text);
+        match text.expose_secret().trim() {
+            "" => Err(wrong(format!("{} is empty", self.path.display()))),
+            token => bearer(
+                &token.into(),
+                &format!("the token in {}", self.path.display()),
+            ),
+        }
+    }
+
+    /// The token in hand if it is younger than `age` and not refused.
+    fn held(&self, age: std::time::Duration) -> Option<HeaderValue> {
+        let held = self.lock();
+        let held = held.as_ref()?;
+        (!held.refused && held.since.elapsed() < age).then(|| held.value.clone())
+    }
+
+    /// A token that was renewed since the refused request was sent is not refused.
+    fn refuse(&self, sent: Option<&HeaderValue>) {
+        if let Some(held) = self.lock().as_mut() {
+            held.refused |= sent == Some(&held.value);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bearer(token: &SecretString, origin: &str) -> Result<HeaderValue> {
+    sensitive(&format!("Bearer {}", token.expose_secret()), origin)
+}
+
+fn basic(user: &str, password: &SecretString) -> Result<HeaderValue> {
+    let pair = STANDARD.encode(format!("{user}:{}", password.expose_secret()));
+    sensitive(&format!("Basic {pair}"), "the user name and password")
+}
+
+fn sensitive(value: &str, origin: &str) -> Result<HeaderValue> {
+    let mut value = header(value, origin)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn header(value: &str, origin: &str) -> Result<HeaderValue> {
+    HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
+        let problem = "it holds a line end or another character that no HTTP header can carry";
+        wrong(origin, problem)
+    })
+}
+
+fn impersonation(who: &Impersonate) -> Result<Vec<(HeaderName, Vec<HeaderValue>)>> {
+    let values = |field: &str, values: &[String]| -> Result<Vec<HeaderValue>> {
+        values.iter().map(|value| header(value, field)).collect()
+    };
+    let mut headers = vec![(
+        HeaderName::from_static("impersonate-user"),
+        vec![header(&who.user, "as")?],
+    )];
+    if let Some(uid) = &who.uid {
+        headers.push((
+            HeaderName::from_static("impersonate-uid"),
+            vec![header(uid, "as-uid")?],
+        ));
+    }
+    if !who.groups.is_empty() {
+        let name = HeaderName::from_static("impersonate-group");
+        headers.push((name, values("as-groups", &who.groups)?));
+    }
+    for (key, extra) in &who.extra {
+        let key = utf8_percent_encode(key, EXTRA_KEY).to_string();
+        let name = format!("impersonate-extra-{key}");
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+            wrong(
+                "as-user-extra",
+                format!("the key {key:?} fits no HTTP header"),
+            )
+        })?;
+        headers.push((name, values("as-user-extra", extra)?));
+    }
+    Ok(headers)
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.source {
+            Source::None => "Credentials(none)",
+            Source::Fixed(_) => "Credentials(fixed)",
+            Source::File(_) => "Credentials(file)",
+        })
+    }
+}

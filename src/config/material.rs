@@ -1,0 +1,75 @@
+//! Certificates and keys: a file or inline bytes, read when a connection needs them.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use secrecy::SecretSlice;
+
+use super::wrong;
+use crate::Result;
+
+/// PEM text of a certificate authority, a certificate or a key, and where it comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct Material {
+    /// What error texts call it.
+    pub(crate) origin: String,
+    place: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    File(PathBuf),
+    Inline(Arc<SecretSlice<u8>>),
+}
+
+impl Material {
+    pub(crate) fn file(origin: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self {
+            origin: origin.into(),
+            place: Place::File(path.into()),
+        }
+    }
+
+    pub(crate) fn inline(origin: impl Into<String>, pem: Vec<u8>) -> Self {
+        Self::secret(origin, Arc::new(pem.into()))
+    }
+
+    pub(crate) fn secret(origin: impl Into<String>, pem: Arc<SecretSlice<u8>>) -> Self {
+        Self {
+            origin: origin.into(),
+            place: Place::Inline(pem),
+        }
+    }
+
+    /// The PEM text; a file is read each time.
+    pub(crate) fn read(&self) -> Result<Arc<SecretSlice<u8>>> {
+        match &self.place {
+            Place::Inline(pem) => Ok(Arc::clone(pem)),
+            Place::File(path) => match fs::read(path) {
+                Ok(pem) => Ok(Arc::new(pem.into())),
+                Err(error) => Err(self.wrong(unreadable(path, &error))),
+            },
+        }
+    }
+
+    /// A configuration error about this material.
+    pub(crate) fn wrong(&self, problem: impl Into<String>) -> crate::Error {
+        wrong(self.origin.as_str(), problem)
+    }
+}
+
+/// Decodes inline data as Go does: padded standard base64 in which line ends do not count.
+pub(crate) fn from_base64(origin: &str, data: &str) -> Result<Vec<u8>> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let data: String = data.split_ascii_whitespace().collect();
+    STANDARD
+        .decode(data)
+        .map_err(|_| wrong(origin, "is not base64"))
+}
+
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("{} cannot be read: {error}", path.display())
+}

@@ -1,0 +1,235 @@
+//! Which API server, how to trust it, and as whom: from the environment, a kubeconfig, a pod's
+//! service account, or by hand.
+//!
+//! In flow files, environment variables and setters; out comes a [`Config`], which says where
+//! certificates and credentials are. They are read when a connection or a request needs them, so
+//! that rotation is seen.
+
+mod credentials;
+mod environment;
+mod kubeconfig;
+mod material;
+mod resolve;
+mod server;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use secrecy::{SecretSlice, SecretString};
+
+pub(crate) use credentials::Credentials;
+pub use kubeconfig::KubeconfigOptions;
+pub(crate) use material::Material;
+pub(crate) use server::Server;
+
+use crate::{Result, error::CallerError, limits};
+use environment::Environment;
+
+/// Where an API server is, how to trust it, and as whom to speak to it.
+///
+/// A `Config` is data: making one opens no connection. `Debug` shows no secret.
+///
+/// ```
+/// # fn main() -> kubewire::Result<()> {
+/// let config = kubewire::Config::new("http://127.0.0.1:8001")?.with_namespace("prod");
+/// assert_eq!(config.namespace(), "prod");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub(crate) server: Server,
+    pub(crate) namespace: Option<String>,
+    pub(crate) tls: TlsSettings,
+    pub(crate) auth: Auth,
+    pub(crate) impersonate: Option<Impersonate>,
+    pub(crate) connect_timeout: Duration,
+}
+
+/// How to trust the server and how to identify to it by certificate.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TlsSettings {
+    /// Without one, the platform's certificate authorities.
+    pub(crate) ca: Option<Material>,
+    /// Certificate chain and private key.
+    pub(crate) identity: Option<(Material, Material)>,
+    /// The name to expect in the certificate instead of the URL's host.
+    pub(crate) server_name: Option<String>,
+    /// Accept any certificate.
+    pub(crate) insecure: bool,
+}
+
+/// How to identify to the server by header.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Auth {
+    /// Not at all.
+    #[default]
+    None,
+    /// A token that stays.
+    Token(SecretString),
+    /// A file whose token is renewed by someone else; the token to use while the file is
+    /// unreadable.
+    TokenFile(PathBuf, Option<SecretString>),
+    /// HTTP basic authentication (RFC 7617).
+    Basic(String, SecretString),
+}
+
+/// As whom to act (`k8s.io/api/authentication/v1`, the `Impersonate-*` headers).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Impersonate {
+    pub(crate) user: String,
+    pub(crate) uid: Option<String>,
+    pub(crate) groups: Vec<String>,
+    pub(crate) extra: Vec<(String, Vec<String>)>,
+}
+
+impl Config {
+    /// The configuration that kubectl would use here: the files that `KUBECONFIG` lists, or
+    /// `~/.kube/config`; if they name no cluster, the service account of the pod.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Config`] if a file cannot be used, or if
+    /// nothing was found: then the text names all that was tried.
+    pub fn from_env() -> Result<Self> {
+        Self::from_environment(&Environment::process())
+    }
+
+    /// The configuration of a kubeconfig, with overrides. There is no fallback to the pod's
+    /// service account.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Config`] if a file cannot be read or
+    /// parsed, or if what it selects does not exist or cannot be used.
+    pub fn from_kubeconfig(options: &KubeconfigOptions) -> Result<Self> {
+        Self::from_kubeconfig_in(&Environment::process(), options)
+    }
+
+    /// The configuration of the pod that this process runs in: its service account's token,
+    /// certificate authority and namespace, under `/var/run/secrets/kubernetes.io/serviceaccount`,
+    /// and the address in `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`, or else
+    /// `kubernetes.default.svc`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Config`] outside of a pod, or in one
+    /// without a service account's token.
+    pub fn in_cluster() -> Result<Self> {
+        Self::in_cluster_in(&Environment::process())
+    }
+
+    /// A server by its URL, without credentials: `http://127.0.0.1:8001` for `kubectl proxy`,
+    /// `https://[fd00::1]:6443`, `https://rancher.example.com/k8s/clusters/c-1`.
+    ///
+    /// Without a certificate authority the platform's are trusted.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Config`] if it is no http or https URL,
+    /// or holds a password.
+    pub fn new(url: &str) -> Result<Self> {
+        Ok(Self::of(Server::parse(url, true, "the server's URL")?))
+    }
+
+    fn of(server: Server) -> Self {
+        Self {
+            server,
+            namespace: None,
+            tls: TlsSettings::default(),
+            auth: Auth::None,
+            impersonate: None,
+            connect_timeout: limits::CONNECT,
+        }
+    }
+
+    /// Trusts these certificate authorities, in PEM, and no others.
+    pub fn with_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.ca = Some(Material::inline("the CA's PEM", pem.into()));
+        self
+    }
+
+    /// Trusts the certificate authorities in this PEM file, and no others.
+    pub fn with_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tls.ca = Some(Material::file("the CA's file", path));
+        self
+    }
+
+    /// Expects this name in the server's certificate instead of the URL's host.
+    pub fn with_tls_server_name(mut self, name: impl Into<String>) -> Self {
+        self.tls.server_name = Some(name.into());
+        self
+    }
+
+    /// Identifies by this bearer token, which stays the same.
+    pub fn with_token(mut self, token: impl Into<SecretString>) -> Self {
+        self.auth = Auth::Token(token.into());
+        self
+    }
+
+    /// Identifies by the bearer token in this file, which is read again as it rotates: every
+    /// [`limits::TOKEN_FILE_PERIOD`] and when the server refuses the token.
+    pub fn with_token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.auth = Auth::TokenFile(path.into(), None);
+        self
+    }
+
+    /// Identifies by this client certificate chain and private key, both in PEM.
+    pub fn with_client_certificate_pem(
+        mut self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<SecretSlice<u8>>,
+    ) -> Self {
+        self.tls.identity = Some((
+            Material::inline("the client certificate's PEM", certificate.into()),
+            Material::secret("the client key's PEM", Arc::new(key.into())),
+        ));
+        self
+    }
+
+    /// Identifies by the client certificate chain and the private key in these PEM files.
+    pub fn with_client_certificate_files(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.tls.identity = Some((
+            Material::file("the client certificate's file", certificate),
+            Material::file("the client key's file", key),
+        ));
+        self
+    }
+
+    /// Uses this namespace where a request names none.
+    pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Gives up on a TCP connection after this time, name resolution included; by default
+    /// [`limits::CONNECT`].
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The URL of the server, without a trailing slash.
+    pub fn server_url(&self) -> String {
+        self.server.url()
+    }
+
+    /// The namespace of the context or of the pod; without one, `default`.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+}
+
+fn wrong(origin: impl Into<String>, problem: impl Into<String>) -> crate::Error {
+    CallerError::Config {
+        origin: origin.into(),
+        problem: problem.into(),
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests;

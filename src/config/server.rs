@@ -1,0 +1,217 @@
+//! The URL of an API server, taken apart once into what the connection and each request need.
+
+use http::{HeaderValue, Uri, uri::PathAndQuery};
+
+use crate::{Result, error::CallerError};
+
+/// Where the API server is.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// Whether the connection is TLS.
+    pub(crate) https: bool,
+    /// The host without the brackets of an IPv6 address.
+    pub(crate) host: String,
+    /// The port to dial.
+    pub(crate) port: u16,
+    /// The `Host` header: the host, bracketed where need be, and the port if the URL names one.
+    pub(crate) authority: HeaderValue,
+    /// What precedes every path: empty, or with a leading and without a trailing slash.
+    pub(crate) prefix: String,
+}
+
+impl Server {
+    /// Takes a URL apart.
+    ///
+    /// `host:port` without a scheme is allowed, as in a kubeconfig; `bare_https` says what it
+    /// means. A query or fragment is dropped (`k8s.io/client-go/tools/clientcmd`, `ClientConfig`).
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Config`] under the name `origin`. The text never repeats a URL that could
+    /// hold a password.
+    pub(crate) fn parse(url: &str, bare_https: bool, origin: &str) -> Result<Self> {
+        let wrong = |problem: String| CallerError::Config {
+            origin: origin.to_owned(),
+            problem,
+        };
+        let (https, rest) = match url.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some((scheme, _)) => {
+                let scheme = scheme.chars().take(16).collect::<String>();
+                return Err(wrong(format!(
+                    "the server's URL has the scheme {scheme:?}; http and https are possible"
+                ))
+                .into());
+            }
+            None => (bare_https, url),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err(wrong(
+                "the server's URL holds a user name or password; set credentials apart from it"
+                    .to_owned(),
+            )
+            .into());
+        }
+        let path = rest.split(['?', '#']).next().unwrap_or_default();
+        let bad_host = || {
+            wrong(format!(
+                "the server's URL {url:?} has no usable host and port"
+            ))
+        };
+        let parsed: http::uri::Authority = authority.parse().map_err(|_| bad_host())?;
+        let (bracketed, tail) = match parsed.host() {
+            "" => return Err(bad_host().into()),
+            host => (host, &authority[host.len()..]),
+        };
+        let host = match bracketed.strip_prefix('[') {
+            Some(v6) => {
+                let v6 = v6.trim_end_matches(']');
+                v6.parse::<std::net::Ipv6Addr>().map_err(|_| bad_host())?;
+                v6
+            }
+            None => bracketed,
+        };
+        let port = match tail {
+            "" | ":" => None,
+            tail => Some(
+                tail.strip_prefix(':')
+                    .and_then(|port| port.parse::<u16>().ok())
+                    .ok_or_else(bad_host)?,
+            ),
+        };
+        let header = match port {
+            Some(port) => format!("{bracketed}:{port}"),
+            None => bracketed.to_owned(),
+        };
+        let prefix = path.trim_end_matches('/');
+        if !prefix.is_empty() {
+            prefix.parse::<PathAndQuery>().map_err(|_| {
+                wrong(format!(
+                    "the path {prefix:?} in the server's URL is not a URL path"
+                ))
+            })?;
+        }
+        Ok(Self {
+            https,
+            host: host.to_owned(),
+            port: port.unwrap_or(if https { 443 } else { 80 }),
+            authority: HeaderValue::from_str(&header).map_err(|_| bad_host())?,
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    /// The host, bracketed where need be, and the port to dial: for error texts.
+    pub(crate) fn address(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// The URL without a trailing slash.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        let authority = self.authority.to_str().unwrap_or_default();
+        format!("{scheme}://{authority}{}", self.prefix)
+    }
+
+    /// The request target in origin form (RFC 9112, section 3.2.1).
+    pub(crate) fn origin_form(&self, path_and_query: &str) -> Result<Uri> {
+        request_uri(&format!("{}{path_and_query}", self.prefix), path_and_query)
+    }
+
+    /// The request target in absolute form (RFC 9112, section 3.2.2).
+    pub(crate) fn absolute_form(&self, path_and_query: &str) -> Result<Uri> {
+        request_uri(&format!("{}{path_and_query}", self.url()), path_and_query)
+    }
+}
+
+fn request_uri(uri: &str, asked: &str) -> Result<Uri> {
+    let wrong = |problem: &str| CallerError::Request(format!("the path {asked:?} {problem}"));
+    if !asked.starts_with('/') {
+        return Err(wrong("does not begin with a slash").into());
+    }
+    Ok(uri.parse().map_err(|_| wrong("is not a URL path"))?)
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.url())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Server {
+        Server::parse(url, true, "test").unwrap()
+    }
+
+    fn problem(url: &str) -> String {
+        Server::parse(url, true, "test").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_port_defaults_to_that_of_the_scheme() {
+        let server = parse("https://api.example.com");
+        assert_eq!((server.https, server.port), (true, 443));
+        assert_eq!(server.authority, "api.example.com");
+        let server = parse("HTTP://127.0.0.1/");
+        assert_eq!((server.https, server.port), (false, 80));
+        assert_eq!(server.address(), "127.0.0.1:80");
+    }
+
+    #[test]
+    fn an_ipv6_host_is_dialled_without_brackets_and_sent_with_them() {
+        let server = parse("https://[fd00::1]:6443");
+        assert_eq!((server.host.as_str(), server.port), ("fd00::1", 6443));
+        assert_eq!(server.authority, "[fd00::1]:6443");
+        assert_eq!(server.address(), "[fd00::1]:6443");
+        assert_eq!(parse("http://[::1]").address(), "[::1]:80");
+    }
+
+    #[test]
+    fn a_base_path_precedes_every_request() {
+        let server = parse("https://rancher.example.com/k8s/clusters/c-1/?x=y#z");
+        assert_eq!(server.url(), "https://rancher.example.com/k8s/clusters/c-1");
+        let uri = server.origin_form("/api/v1/pods?watch=1").unwrap();
+        assert_eq!(uri, "/k8s/clusters/c-1/api/v1/pods?watch=1");
+        let uri = server.absolute_form("/version").unwrap();
+        assert_eq!(uri, "https://rancher.example.com/k8s/clusters/c-1/version");
+        let plain = parse("http://127.0.0.1:8001");
+        assert_eq!(plain.origin_form("/version").unwrap(), "/version");
+    }
+
+    #[test]
+    fn a_host_and_port_without_scheme_means_what_the_caller_says() {
+        assert!(parse("10.0.0.1:6443").https);
+        assert!(!Server::parse("10.0.0.1:8080", false, "test").unwrap().https);
+    }
+
+    #[test]
+    fn unusable_urls_are_named() {
+        assert!(problem("unix:///run/api.sock").contains("scheme \"unix\""));
+        for url in [
+            "https://",
+            "https://:6443",
+            "https://h:99999",
+            "https://[fd00::zz]",
+            "https://h:x",
+        ] {
+            assert!(problem(url).contains("no usable host and port"), "{url}");
+        }
+        assert!(problem("https://h/a b").contains("not a URL path"));
+        assert!(parse("https://h").origin_form("version").is_err());
+        assert!(parse("https://h").origin_form("/a b").is_err());
+    }
+
+    #[test]
+    fn a_password_in_the_url_is_refused_and_not_repeated() {
+        let problem = problem("https://me:hunter2@h:6443");
+        assert!(problem.contains("user name or password") && !problem.contains("hunter2"));
+    }
+}

@@ -1,0 +1,467 @@
+use std::{ffi::OsString, fs, path::Path};
+
+use http::HeaderMap;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A directory with files, and the environment of a user whose home it is.
+fn home(files: &[(&str, &str)]) -> (TempDir, Environment) {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let environment = Environment {
+        home: Some(dir.path().to_owned()),
+        service_account: dir.path().join("serviceaccount"),
+        ..Environment::default()
+    };
+    (dir, environment)
+}
+
+fn set(environment: &mut Environment, name: &str, value: impl Into<OsString>) {
+    environment.variables.insert(name.into(), value.into());
+}
+
+fn kubeconfig(text: &str) -> Result<Config> {
+    let (_dir, environment) = home(&[(".kube/config", text)]);
+    Config::from_environment(&environment)
+}
+
+/// A kubeconfig with one context, the rest of whose cluster and user is given.
+fn one(cluster: &str, user: &str) -> String {
+    format!(
+        "current-context: c\n\
+         contexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
+         clusters: [{{name: k, cluster: {{{cluster}}}}}]\n\
+         users: [{{name: u, user: {{{user}}}}}]\n"
+    )
+}
+
+fn problem(result: Result<Config>) -> String {
+    result.unwrap_err().to_string()
+}
+
+async fn headers(config: &Config) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    Credentials::new(config)
+        .unwrap()
+        .authorize(&mut headers)
+        .await
+        .unwrap();
+    headers
+}
+
+fn read(material: &Option<Material>) -> String {
+    use secrecy::ExposeSecret;
+    let text = material.as_ref().unwrap().read().unwrap();
+    String::from_utf8(text.expose_secret().to_vec()).unwrap()
+}
+
+const FULL: &str = r#"
+apiVersion: v1
+kind: Config
+preferences: {colors: true}
+current-context: prod
+extensions: [{name: x, extension: {a: [1, 2]}}]
+contexts:
+- name: prod
+  context: {cluster: east, user: admin, namespace: shop, extensions: null}
+- name: dev
+  context: {cluster: west, user: nobody}
+clusters:
+- name: east
+  cluster:
+    server: https://east.example.com:6443/base
+    certificate-authority: pki/ca.crt
+    certificate-authority-data: bm90IHRo
+      ZSBmaWxl
+    tls-server-name: kubernetes
+    disable-compression: true
+- name: west
+  cluster: {server: "https://[fd00::7]", certificate-authority: pki/ca.crt}
+users:
+- name: admin
+  user: {token: "123456", as: jane, as-groups: [a, b], as-uid: u-1, as-user-extra: {"Acme.com/Scope": [x]}}
+- name: nobody
+  user: {}
+"#;
+
+#[tokio::test]
+async fn the_current_context_selects_cluster_user_and_namespace() {
+    let config = kubeconfig(FULL).unwrap();
+    assert_eq!(config.server_url(), "https://east.example.com:6443/base");
+    assert_eq!(config.namespace(), "shop");
+    assert_eq!(config.tls.server_name.as_deref(), Some("kubernetes"));
+    assert_eq!(
+        read(&config.tls.ca),
+        "not the file",
+        "inline data wins over the file"
+    );
+    let headers = headers(&config).await;
+    assert_eq!(headers["authorization"], "Bearer 123456");
+    assert!(headers["authorization"].is_sensitive());
+    assert_eq!(headers["impersonate-user"], "jane");
+    assert_eq!(headers["impersonate-uid"], "u-1");
+    assert_eq!(headers.get_all("impersonate-group").iter().count(), 2);
+    assert_eq!(headers["impersonate-extra-acme.com%2fscope"], "x");
+}
+
+#[test]
+fn overrides_replace_context_cluster_and_user() {
+    let (dir, environment) = home(&[(".kube/config", FULL), (".kube/pki/ca.crt", "the file")]);
+    let mut options = KubeconfigOptions {
+        context: Some("dev".to_owned()),
+        ..KubeconfigOptions::default()
+    };
+    let config = Config::from_kubeconfig_in(&environment, &options).unwrap();
+    assert_eq!(config.server_url(), "https://[fd00::7]");
+    assert_eq!(config.namespace(), "default");
+    assert_eq!(
+        read(&config.tls.ca),
+        "the file",
+        "relative to the kubeconfig"
+    );
+    options.cluster = Some("east".to_owned());
+    options.user = Some("admin".to_owned());
+    let config = Config::from_kubeconfig_in(&environment, &options).unwrap();
+    assert_eq!(config.server_url(), "https://east.example.com:6443/base");
+    assert!(matches!(config.auth, Auth::Token(_)));
+    options.context = Some("prd".to_owned());
+    let problem = problem(Config::from_kubeconfig_in(&environment, &options));
+    let file = dir.path().join(".kube/config");
+    assert_eq!(
+        problem,
+        format!(
+            "{}: the context \"prd\" does not exist; there are \"dev\", \"prod\"",
+            file.display()
+        )
+    );
+}
+
+#[test]
+fn of_two_files_the_first_that_names_an_entry_wins_whole() {
+    let first = "current-context: b\nclusters: [{name: k, cluster: {server: 'https://first'}}]\n";
+    let second = "current-context: a\n\
+                  contexts: [{name: b, context: {cluster: k, user: u, namespace: n}}]\n\
+                  clusters: [{name: k, cluster: {server: 'https://second', tls-server-name: x}}]\n\
+                  users: [{name: u, user: {tokenFile: t}}]\n";
+    let (dir, mut environment) = home(&[("one/config", first), ("two/config", second)]);
+    let (one, two) = (dir.path().join("one/config"), dir.path().join("two/config"));
+    let missing = dir.path().join("missing");
+    let list = std::env::join_paths([Path::new(""), &missing, &one, &two, &one]).unwrap();
+    set(&mut environment, "KUBECONFIG", list);
+    let config = Config::from_environment(&environment).unwrap();
+    assert_eq!(config.server_url(), "https://first");
+    assert_eq!(config.namespace(), "n");
+    assert_eq!(config.tls.server_name, None, "entries are not mixed");
+    let Auth::TokenFile(path, None) = &config.auth else {
+        panic!("{:?}", config.auth);
+    };
+    assert_eq!(
+        path,
+        &dir.path().join("two/t"),
+        "relative to the file that names it"
+    );
+}
+
+#[test]
+fn an_explicit_file_must_exist() {
+    let (dir, environment) = home(&[(".kube/config", FULL)]);
+    let path = dir.path().join("nope");
+    let options = KubeconfigOptions {
+        paths: vec![path.clone()],
+        ..KubeconfigOptions::default()
+    };
+    let problem = problem(Config::from_kubeconfig_in(&environment, &options));
+    assert_eq!(
+        problem,
+        format!("kubeconfig: {} does not exist", path.display())
+    );
+}
+
+#[test]
+fn without_any_configuration_the_error_names_all_that_was_tried() {
+    let (dir, mut environment) = home(&[]);
+    let text = problem(Config::from_environment(&environment));
+    for tried in [
+        "KUBECONFIG is not set",
+        ".kube/config does not exist",
+        "serviceaccount/token",
+    ] {
+        assert!(text.contains(tried), "{text}");
+    }
+    set(&mut environment, "KUBECONFIG", dir.path().join("nope"));
+    let text = problem(Config::from_environment(&environment));
+    assert!(text.contains("the variable KUBECONFIG") && text.contains("nope does not exist"));
+    fs::create_dir(dir.path().join("nope")).unwrap();
+    let text = problem(Config::from_environment(&environment));
+    assert!(text.contains("nope cannot be read"), "{text}");
+}
+
+#[test]
+fn a_pod_uses_its_service_account_unless_a_kubeconfig_says_something() {
+    let files = [
+        ("serviceaccount/token", "t0k"),
+        ("serviceaccount/ca.crt", "the CA"),
+        ("serviceaccount/namespace", "shop\n"),
+        (".kube/config", "# nothing\n"),
+    ];
+    let (dir, mut environment) = home(&files);
+    let config = Config::from_environment(&environment).unwrap();
+    assert_eq!(config.server_url(), "https://kubernetes.default.svc");
+    assert_eq!(config.namespace(), "shop");
+    assert_eq!(read(&config.tls.ca), "the CA");
+    set(&mut environment, "KUBERNETES_SERVICE_HOST", "fd00::1");
+    set(&mut environment, "KUBERNETES_SERVICE_PORT", "443");
+    let config = Config::from_environment(&environment).unwrap();
+    assert_eq!(config.server_url(), "https://[fd00::1]:443");
+    set(&mut environment, "KUBERNETES_SERVICE_HOST", "10.96.0.1");
+    let config = Config::in_cluster_in(&environment).unwrap();
+    assert_eq!(config.server_url(), "https://10.96.0.1:443");
+    fs::write(dir.path().join(".kube/config"), FULL).unwrap();
+    let config = Config::from_environment(&environment).unwrap();
+    assert_eq!(config.namespace(), "shop");
+    assert!(config.server_url().starts_with("https://east"));
+    fs::remove_file(dir.path().join("serviceaccount/token")).unwrap();
+    assert!(problem(Config::in_cluster_in(&environment)).contains("is this a pod?"));
+}
+
+#[test]
+fn an_empty_list_or_null_is_no_entry() {
+    let text = problem(kubeconfig(
+        "current-context: ''\nclusters: null\ncontexts: []\nusers:\n",
+    ));
+    assert!(text.contains("is empty"), "{text}");
+    let text = problem(kubeconfig("contexts: [{name: a, context: {}}, {name: b}]"));
+    assert!(
+        text.contains("no current-context; its contexts are \"a\", \"b\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_name_twice_in_one_list_is_refused() {
+    let text = problem(kubeconfig("users: [{name: a}, {name: a}]"));
+    assert!(
+        text.contains("the user \"a\" is in the list twice"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_kubeconfig_may_be_json() {
+    let json = r#"{"current-context":"c","contexts":[{"name":"c","context":{"cluster":"k"}}],
+        "clusters":[{"name":"k","cluster":{"server":"https://h"}}]}"#;
+    assert_eq!(kubeconfig(json).unwrap().server_url(), "https://h");
+}
+
+#[tokio::test]
+async fn credentials_of_a_kubeconfig_go_over_tls_only() {
+    let text = one("server: 'http://h:8080'", "token: t, as: jane");
+    let headers = headers(&kubeconfig(&text).unwrap()).await;
+    assert!(!headers.contains_key("authorization"));
+    assert_eq!(headers["impersonate-user"], "jane");
+}
+
+#[tokio::test]
+async fn a_user_name_and_password_become_basic_authentication() {
+    let text = one(
+        "server: 'https://h'",
+        "username: Aladdin, password: 'open sesame'",
+    );
+    let headers = headers(&kubeconfig(&text).unwrap()).await;
+    assert_eq!(
+        headers["authorization"],
+        "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+    );
+}
+
+#[test]
+fn a_bare_host_is_https_if_there_is_tls_to_do() {
+    let server = |cluster| kubeconfig(&one(cluster, "")).unwrap().server_url();
+    assert_eq!(server("server: 'h:6443'"), "http://h:6443");
+    let insecure = "server: 'h:6443', insecure-skip-tls-verify: true";
+    assert_eq!(server(insecure), "https://h:6443");
+}
+
+#[test]
+fn contradictions_and_what_is_not_supported_are_refused() {
+    let https = "server: 'https://h'";
+    let cases = [
+        (https, "username: a, token: t", "exclude a token"),
+        (https, "client-key: k", "no client-certificate"),
+        (https, "client-certificate-data: QQ==", "no client-key"),
+        (
+            https,
+            "client-key-data: '!', client-certificate: c",
+            "client-key-data of user \"u\"",
+        ),
+        (https, "as-groups: [g]", "need as"),
+        (
+            https,
+            "auth-provider: {name: gcp}",
+            "gke-gcloud-auth-plugin",
+        ),
+        (
+            https,
+            "exec: {command: aws, args: [x]}",
+            "exec plugins are not supported",
+        ),
+        ("server: ''", "", "names no server"),
+        (
+            "server: 'https://h', proxy-url: 'http://p'",
+            "",
+            "proxy-url",
+        ),
+        (
+            "server: 'https://h', insecure-skip-tls-verify: true, certificate-authority: f",
+            "",
+            "exclude each other",
+        ),
+        (
+            "server: 'https://h', certificate-authority-data: '*'",
+            "",
+            "is not base64",
+        ),
+    ];
+    for (cluster, user, expected) in cases {
+        let text = problem(kubeconfig(&one(cluster, user)));
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn secrets_appear_neither_in_debug_nor_in_errors() {
+    const SECRET: &str = "s3cr3t";
+    let inline = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, SECRET);
+    let users = [
+        format!("token: {SECRET}, client-certificate: c, client-key-data: {inline}"),
+        format!("tokenFile: f, token: {SECRET}"),
+        format!("username: u, password: {SECRET}"),
+    ];
+    for user in &users {
+        let config = kubeconfig(&one("server: 'https://h'", user)).unwrap();
+        let debug = format!(
+            "{config:?} {config:#?} {:?}",
+            Credentials::new(&config).unwrap()
+        );
+        assert!(
+            !debug.contains(SECRET) && !debug.contains(&inline),
+            "{debug}"
+        );
+    }
+    let broken = [
+        format!("users: [{{name: u, user: {SECRET}}}]"),
+        format!("users: {SECRET}"),
+        format!("users:\n- name: u\n  user:\n    token: [{SECRET}\n"),
+        one(
+            "server: 'https://h'",
+            &format!("token: {SECRET}, token: {SECRET}"),
+        ),
+        one(
+            "server: 'https://h'",
+            &format!("client-certificate: c, client-key-data: '{SECRET}!'"),
+        ),
+        one(&format!("server: 'https://me:{SECRET}@h'"), ""),
+        one(
+            &format!("server: 'https://h', insecure-skip-tls-verify: {SECRET}"),
+            "",
+        ),
+    ];
+    for text in &broken {
+        let error = kubeconfig(text).unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains(SECRET), "{text}");
+    }
+}
+
+#[test]
+fn a_token_that_fits_no_header_is_refused_without_showing_it() {
+    let config = Config::new("https://h").unwrap().with_token("abc\n");
+    let text = Credentials::new(&config).unwrap_err().to_string();
+    assert!(text.starts_with("the token: it holds a line end") && !text.contains("abc"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_file_is_read_again_as_it_rotates() {
+    let (dir, _) = home(&[("token", "one\n")]);
+    let path = dir.path().join("token");
+    let config = Config::new("https://h").unwrap().with_token_file(&path);
+    let credentials = Credentials::new(&config).unwrap();
+    let get = async || {
+        let mut headers = HeaderMap::new();
+        credentials.authorize(&mut headers).await.unwrap();
+        headers
+    };
+    let first = get().await;
+    assert_eq!(first["authorization"], "Bearer one");
+    fs::write(&path, "two").unwrap();
+    assert_eq!(
+        get().await["authorization"],
+        "Bearer one",
+        "not read for every request"
+    );
+    tokio::time::advance(limits::TOKEN_FILE_PERIOD).await;
+    let second = get().await;
+    assert_eq!(second["authorization"], "Bearer two");
+
+    fs::write(&path, "three").unwrap();
+    assert!(credentials.refused(&first));
+    assert_eq!(
+        get().await["authorization"],
+        "Bearer two",
+        "an older token was refused"
+    );
+    assert!(credentials.refused(&second));
+    assert_eq!(get().await["authorization"], "Bearer three");
+
+    fs::remove_file(&path).unwrap();
+    tokio::time::advance(limits::TOKEN_FILE_PERIOD).await;
+    assert_eq!(
+        get().await["authorization"],
+        "Bearer three",
+        "better an old token than none"
+    );
+}
+
+#[tokio::test]
+async fn a_token_file_that_was_never_readable_is_an_error_or_the_fallback() {
+    let config = Config::new("https://h")
+        .unwrap()
+        .with_token_file("/nonexistent/token");
+    let credentials = Credentials::new(&config).unwrap();
+    let error = credentials
+        .authorize(&mut HeaderMap::new())
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("/nonexistent/token cannot be read")
+    );
+    let text = one(
+        "server: 'https://h'",
+        "tokenFile: /nonexistent/token, token: inline",
+    );
+    let headers = headers(&kubeconfig(&text).unwrap()).await;
+    assert_eq!(headers["authorization"], "Bearer inline");
+}
+
+#[test]
+fn only_credentials_that_can_change_are_worth_a_second_try() {
+    let config = Config::new("https://h").unwrap().with_token("t");
+    assert!(
+        !Credentials::new(&config)
+            .unwrap()
+            .refused(&HeaderMap::new())
+    );
+    let config = config.with_token_file("f");
+    assert!(
+        Credentials::new(&config)
+            .unwrap()
+            .refused(&HeaderMap::new())
+    );
+}

@@ -1,0 +1,259 @@
+//! Signs of life: when to ping, and when silence means that the peer is gone.
+//!
+//! In flow the times at which bytes arrived, input was sent and the peer was held back; out come
+//! pings to send and the verdict. Time is handed in.
+//!
+//! A missing pong proves nothing by itself. A server whose process does not read its stdin blocks
+//! on that pipe and reads no further message, pings included (`wsstream/conn.go` writes to an
+//! `io.Pipe`); and a peer that this side holds back cannot be heard. So silence is fatal only while
+//! every input that was sent is known to have been read, because a later ping was answered, and
+//! while nothing is held back.
+//!
+//! ```text
+//!   known ---- input sent ----> in doubt        known: `silence` without a byte is death
+//!     ^                            |            in doubt, or held: pings go on, no deadline
+//!     +-- a later ping answered ---+
+//! ```
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Opcode, Transmit};
+use crate::limits;
+
+/// How often to ask for a sign of life, and how long to wait for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepaliveConfig {
+    /// The time without inbound bytes after which a ping is sent, and between pings. Load
+    /// balancers drop connections that idle for a minute or more.
+    pub interval: Duration,
+    /// The time without inbound bytes, though a ping is out, after which the peer is dead.
+    pub silence: Duration,
+    /// The time without outbound messages after which an empty one is sent: servers end a session
+    /// that has idled for four hours, and to them a ping is no message.
+    pub refresh: Duration,
+}
+
+impl Default for KeepaliveConfig {
+    fn default() -> Self {
+        Self {
+            interval: limits::PING_INTERVAL,
+            silence: limits::SILENCE,
+            refresh: limits::IDLE_REFRESH,
+        }
+    }
+}
+
+/// What is due.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing.
+    Nothing,
+    /// A message to send.
+    Send(Transmit),
+    /// The peer has been silent for this long and must be taken for dead.
+    Dead(Duration),
+}
+
+/// The state of one connection's signs of life.
+#[derive(Debug)]
+pub struct Keepalive {
+    config: KeepaliveConfig,
+    last_inbound: Instant,
+    last_ping: Instant,
+    last_message: Instant,
+    /// The number of the last ping, which is its payload.
+    pings: u64,
+    /// The last ping before the last input, while it is in doubt whether that has been read.
+    doubt: Option<u64>,
+    held: bool,
+}
+
+impl Keepalive {
+    /// Begins at `now`.
+    pub fn new(config: KeepaliveConfig, now: Instant) -> Self {
+        Self {
+            config,
+            last_inbound: now,
+            last_ping: now,
+            last_message: now,
+            pings: 0,
+            doubt: None,
+            held: false,
+        }
+    }
+
+    /// Bytes arrived.
+    #[inline]
+    pub fn inbound(&mut self, now: Instant) {
+        self.last_inbound = now;
+    }
+
+    /// A pong arrived.
+    pub fn pong(&mut self, now: Instant, payload: &[u8]) {
+        self.inbound(now);
+        if let Ok(number) = payload.try_into().map(u64::from_be_bytes)
+            && self.doubt.is_some_and(|before| number > before)
+        {
+            self.doubt = None;
+        }
+    }
+
+    /// Input was sent that the peer may take long to read.
+    #[inline]
+    pub fn outbound(&mut self, now: Instant) {
+        self.last_message = now;
+        self.doubt = Some(self.pings);
+    }
+
+    /// The peer is held back, or no longer.
+    pub fn hold(&mut self, now: Instant, held: bool) {
+        if self.held && !held {
+            // What queued up meanwhile arrives only now.
+            self.last_inbound = now;
+        }
+        self.held = held;
+    }
+
+    fn ping_at(&self) -> Instant {
+        self.last_inbound.max(self.last_ping) + self.config.interval
+    }
+
+    fn dead_at(&self) -> Option<Instant> {
+        let asked = self.last_ping > self.last_inbound;
+        (asked && !self.held && self.doubt.is_none())
+            .then(|| self.last_inbound + self.config.silence)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub fn deadline(&self) -> Instant {
+        let next = self.ping_at().min(self.last_message + self.config.refresh);
+        self.dead_at().map_or(next, |dead| dead.min(next))
+    }
+
+    /// What is due at `now`; to be called until it is [`Due::Nothing`].
+    pub fn handle_timeout(&mut self, now: Instant) -> Due {
+        if self.dead_at().is_some_and(|dead| dead <= now) {
+            return Due::Dead(now - self.last_inbound);
+        }
+        if self.last_message + self.config.refresh <= now {
+            self.last_message = now;
+            return Due::Send(Transmit::new(Opcode::Binary, Bytes::new()));
+        }
+        if self.ping_at() <= now {
+            self.last_ping = now;
+            self.pings += 1;
+            let payload = self.pings.to_be_bytes().to_vec();
+            return Due::Send(Transmit::new(Opcode::Ping, payload));
+        }
+        Due::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn config() -> KeepaliveConfig {
+        KeepaliveConfig {
+            interval: 20 * SECOND,
+            silence: 70 * SECOND,
+            refresh: 1800 * SECOND,
+        }
+    }
+
+    /// Runs until `end` without inbound bytes: the pings sent, and the verdict.
+    fn run(alive: &mut Keepalive, from: Instant, end: Duration) -> (Vec<u64>, Option<Duration>) {
+        let mut pings = Vec::new();
+        loop {
+            let now = alive.deadline();
+            if now > from + end {
+                return (pings, None);
+            }
+            match alive.handle_timeout(now) {
+                Due::Send(Transmit {
+                    opcode: Opcode::Ping,
+                    ..
+                }) => {
+                    pings.push((now - from).as_secs());
+                }
+                Due::Send(_) => {}
+                Due::Dead(silent) => return (pings, Some(silent)),
+                Due::Nothing => panic!("nothing is due at the deadline"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_silent_peer_is_pinged_and_then_dead() {
+        let start = Instant::now();
+        let mut alive = Keepalive::new(config(), start);
+        assert_eq!(
+            run(&mut alive, start, 100 * SECOND),
+            (vec![20, 40, 60], Some(70 * SECOND))
+        );
+    }
+
+    #[test]
+    fn any_byte_is_a_sign_of_life() {
+        let start = Instant::now();
+        let mut alive = Keepalive::new(config(), start);
+        assert_eq!(run(&mut alive, start, 65 * SECOND).1, None);
+        alive.inbound(start + 65 * SECOND);
+        let (pings, verdict) = run(&mut alive, start, 200 * SECOND);
+        assert_eq!((pings, verdict), (vec![85, 105, 125], Some(70 * SECOND)));
+    }
+
+    #[test]
+    fn no_deadline_runs_while_input_may_be_unread() {
+        let start = Instant::now();
+        let mut alive = Keepalive::new(config(), start);
+        alive.outbound(start);
+        let (pings, verdict) = run(&mut alive, start, 1000 * SECOND);
+        assert_eq!((pings.len(), verdict), (50, None));
+        // The answer to a ping that was sent before the input proves nothing,
+        alive.outbound(start + 1000 * SECOND);
+        alive.pong(start + 1001 * SECOND, &50u64.to_be_bytes());
+        assert_eq!(run(&mut alive, start, 1500 * SECOND).1, None);
+        // that to a later one does.
+        alive.pong(start + 1501 * SECOND, &51u64.to_be_bytes());
+        assert_eq!(run(&mut alive, start, 2000 * SECOND).1, Some(70 * SECOND));
+    }
+
+    #[test]
+    fn no_deadline_runs_while_the_peer_is_held_back() {
+        let start = Instant::now();
+        let mut alive = Keepalive::new(config(), start);
+        alive.hold(start + SECOND, true);
+        assert_eq!(run(&mut alive, start, 500 * SECOND).1, None);
+        alive.hold(start + 500 * SECOND, false);
+        assert_eq!(run(&mut alive, start, 569 * SECOND).1, None);
+        assert_eq!(run(&mut alive, start, 600 * SECOND).1, Some(70 * SECOND));
+    }
+
+    #[test]
+    fn an_idle_session_is_refreshed_before_four_hours() {
+        let start = Instant::now();
+        let mut alive = Keepalive::new(config(), start);
+        let mut messages = 0;
+        while alive.deadline() < start + 14_400 * SECOND {
+            let now = alive.deadline();
+            match alive.handle_timeout(now) {
+                Due::Send(Transmit {
+                    opcode: Opcode::Binary,
+                    payload,
+                    ..
+                }) => {
+                    assert!(payload.is_empty());
+                    messages += 1;
+                }
+                Due::Send(ping) => alive.pong(now, &ping.payload),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(messages, 7);
+    }
+}

@@ -1,0 +1,406 @@
+use std::net::SocketAddr;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::WebPkiClientVerifier,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::*;
+use crate::{Error, error::CertificateProblem};
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: rcgen::Certificate,
+}
+
+/// Both authorities of a test have the same name, as clusters' do.
+fn authority() -> Authority {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    Authority {
+        certificate: params.self_signed(&key).unwrap(),
+        issuer: Issuer::new(params, key),
+    }
+}
+
+struct Leaf {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Authority {
+    fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    fn sign(&self, params: CertificateParams) -> Leaf {
+        let key = KeyPair::generate().unwrap();
+        Leaf {
+            certificate: params.signed_by(&key, &self.issuer).unwrap(),
+            key,
+        }
+    }
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    let mut params = CertificateParams::new(
+        names
+            .iter()
+            .map(|&name| name.to_owned())
+            .collect::<Vec<_>>(),
+    )
+    .unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+}
+
+fn local() -> CertificateParams {
+    params(&["127.0.0.1", "kubernetes"])
+}
+
+fn self_signed(params: CertificateParams) -> Leaf {
+    let key = KeyPair::generate().unwrap();
+    Leaf {
+        certificate: params.self_signed(&key).unwrap(),
+        key,
+    }
+}
+
+/// A TLS server that answers each connection with its client's certificate count and ALPN, then
+/// echoes.
+async fn serve(leaf: &Leaf, client_ca: Option<&Authority>) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(ca.certificate.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let chain: Vec<CertificateDer<'static>> = vec![leaf.certificate.der().clone()];
+    let key = PrivateKeyDer::try_from(leaf.key.serialize_der()).unwrap();
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut tls) = acceptor.accept(tcp).await else {
+                    return;
+                };
+                let session = tls.get_ref().1;
+                let greeting = format!(
+                    "{} {};",
+                    session.peer_certificates().map_or(0, <[_]>::len),
+                    String::from_utf8_lossy(session.alpn_protocol().unwrap_or_default())
+                );
+                let _ = tls.write_all(greeting.as_bytes()).await;
+                let (mut read, mut write) = tokio::io::split(tls);
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+                let _ = write.shutdown().await;
+            });
+        }
+    });
+    address
+}
+
+fn to(address: SocketAddr) -> Config {
+    Config::new(&format!("https://{address}")).unwrap()
+}
+
+/// What the server greets with, after an echo has gone there and back.
+async fn greeting(config: &Config, alpn: Alpn) -> Result<String> {
+    let mut connection = Connector::new(config)?.connect_as(alpn).await?;
+    let bufs = [IoSlice::new(b"pi"), IoSlice::new(b"ng")];
+    assert_eq!(connection.write_vectored(&bufs).await.unwrap(), 4);
+    connection.shutdown().await.unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).await.unwrap();
+    Ok(text.strip_suffix("ping").expect("an echo").to_owned())
+}
+
+async fn refusal(config: &Config) -> (CertificateProblem, String) {
+    match greeting(config, Alpn::Http1).await {
+        Err(error) => {
+            let text = error.to_string();
+            match error {
+                Error::Network(NetworkError::Certificate { problem, .. }) => (problem, text),
+                other => panic!("{other}"),
+            }
+        }
+        Ok(text) => panic!("connected: {text}"),
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_configured_authority_is_trusted() {
+    let ca = authority();
+    let address = serve(&ca.sign(local()), None).await;
+    let config = to(address).with_ca_pem(ca.pem());
+    assert_eq!(greeting(&config, Alpn::Http1).await.unwrap(), "0 http/1.1;");
+    assert_eq!(greeting(&config, Alpn::Http2).await.unwrap(), "0 h2;");
+    let bundle = format!("{}{}", authority().pem(), ca.pem());
+    let config = to(address).with_ca_pem(bundle);
+    assert_eq!(greeting(&config, Alpn::Http1).await.unwrap(), "0 http/1.1;");
+    let connection = Connector::new(&config)
+        .unwrap()
+        .connect_as(Alpn::Http2)
+        .await
+        .unwrap();
+    assert!(connection.is_http2());
+    assert_eq!(format!("{connection:?}"), format!("Tls({address})"));
+    assert!(connection.tcp().nodelay().unwrap());
+}
+
+#[tokio::test]
+async fn a_wrong_authority_is_refused_as_such() {
+    let address = serve(&authority().sign(local()), None).await;
+    let other = authority();
+    let (problem, text) = refusal(&to(address).with_ca_pem(other.pem())).await;
+    assert!(matches!(problem, CertificateProblem::Issuer { .. }));
+    assert_eq!(
+        text,
+        format!(
+            "the certificate of {address} is refused: its issuer is not among the trusted \
+             certificate authorities (the CA's PEM)"
+        )
+    );
+}
+
+#[tokio::test]
+async fn without_an_authority_those_of_the_machine_are_trusted() {
+    let address = serve(&authority().sign(local()), None).await;
+    match Connector::new(&to(address)) {
+        Ok(connector) => {
+            let error = connector.connect().await.unwrap_err().to_string();
+            assert!(error.contains("those of this machine"), "{error}");
+        }
+        // A machine without any.
+        Err(error) => assert!(error.to_string().starts_with("the platform's"), "{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_name_is_refused_as_such() {
+    let ca = authority();
+    let address = serve(&ca.sign(params(&["kubernetes", "10.0.0.1"])), None).await;
+    let config = to(address).with_ca_pem(ca.pem());
+    let (problem, _) = refusal(&config).await;
+    let CertificateProblem::Name {
+        expected,
+        presented,
+    } = problem
+    else {
+        panic!("{problem}");
+    };
+    assert_eq!(expected, "127.0.0.1");
+    assert_eq!(presented.len(), 2, "{presented:?}");
+    let config = config.with_tls_server_name("kubernetes");
+    assert_eq!(greeting(&config, Alpn::Http1).await.unwrap(), "0 http/1.1;");
+}
+
+#[tokio::test]
+async fn wrong_dates_are_refused_as_such() {
+    let ca = authority();
+    let mut past = local();
+    past.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    past.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let address = serve(&ca.sign(past), None).await;
+    let (problem, text) = refusal(&to(address).with_ca_pem(ca.pem())).await;
+    assert!(matches!(
+        problem,
+        CertificateProblem::Expired {
+            for_how_long: Some(_)
+        }
+    ));
+    assert!(
+        text.contains("it expired") && text.ends_with(" days ago"),
+        "{text}"
+    );
+    let mut future = local();
+    future.not_before = rcgen::date_time_ymd(3001, 1, 1);
+    future.not_after = rcgen::date_time_ymd(3002, 1, 1);
+    let address = serve(&ca.sign(future), None).await;
+    let (problem, _) = refusal(&to(address).with_ca_pem(ca.pem())).await;
+    assert_eq!(problem, CertificateProblem::NotYetValid);
+}
+
+#[tokio::test]
+async fn a_server_certificate_given_as_authority_is_trusted_as_in_kubectl() {
+    let mut marked = local();
+    marked.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    for leaf in [
+        self_signed(local()),
+        self_signed(marked),
+        authority().sign(local()),
+    ] {
+        let address = serve(&leaf, None).await;
+        let config = to(address).with_ca_pem(leaf.certificate.pem());
+        assert_eq!(greeting(&config, Alpn::Http1).await.unwrap(), "0 http/1.1;");
+        let (problem, _) = refusal(&config.with_tls_server_name("other")).await;
+        assert!(
+            matches!(problem, CertificateProblem::Name { .. }),
+            "{problem}"
+        );
+    }
+    let mut expired = local();
+    expired.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    expired.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let leaf = self_signed(expired);
+    let address = serve(&leaf, None).await;
+    let (problem, _) = refusal(&to(address).with_ca_pem(leaf.certificate.pem())).await;
+    assert!(
+        matches!(problem, CertificateProblem::Expired { .. }),
+        "{problem}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_presented() {
+    let (ca, clients) = (authority(), authority());
+    let address = serve(&ca.sign(local()), Some(&clients)).await;
+    let client = clients.sign(params(&[]));
+    let config = to(address)
+        .with_ca_pem(ca.pem())
+        .with_client_certificate_pem(
+            client.certificate.pem(),
+            client.key.serialize_pem().into_bytes(),
+        );
+    assert_eq!(greeting(&config, Alpn::Http1).await.unwrap(), "1 http/1.1;");
+}
+
+#[tokio::test]
+async fn certificates_and_keys_are_checked_before_there_is_a_connection() {
+    let ca = authority();
+    let (one, two) = (ca.sign(local()), ca.sign(local()));
+    let config = Config::new("https://h").unwrap().with_ca_pem(ca.pem());
+    let problem = |config: Config| Connector::new(&config).unwrap_err().to_string();
+    let identity = |certificate: &str, key: &str| {
+        problem(
+            config
+                .clone()
+                .with_client_certificate_pem(certificate, key.as_bytes().to_vec()),
+        )
+    };
+    let (certificate, key) = (one.certificate.pem(), one.key.serialize_pem());
+    assert!(identity(&certificate, &two.key.serialize_pem()).contains("does not fit"));
+    assert!(identity(&certificate, &certificate).contains("the client key's PEM"));
+    assert!(identity(&key, &key).contains("the client certificate's PEM: holds no certificate"));
+    assert!(problem(config.clone().with_ca_pem("")).contains("holds no certificate"));
+    assert!(problem(config.clone().with_ca_file("/nonexistent")).contains("cannot be read"));
+    assert!(problem(config.with_tls_server_name("a b")).contains("tls-server-name"));
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_named_as_such() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        let _ = tcp.read(&mut [0; 1024]).await;
+    });
+    let error = Connector::new(&to(address).with_ca_pem(authority().pem())).unwrap();
+    let error = error.connect().await.unwrap_err().to_string();
+    assert!(error.contains("is its URL http and not https?"), "{error}");
+}
+
+#[tokio::test]
+async fn a_silent_server_is_given_up_after_the_handshake_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = to(listener.local_addr().unwrap()).with_ca_pem(authority().pem());
+    let connector = Connector::new(&config).unwrap();
+    let attempt = tokio::spawn(async move { connector.connect().await });
+    let _held = listener.accept().await.unwrap();
+    tokio::time::pause();
+    let error = attempt.await.unwrap().unwrap_err();
+    assert!(
+        matches!(error, Error::Network(NetworkError::TimedOut { .. })),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn plain_connections_need_no_certificates() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connector = Connector::new(&Config::new(&format!("http://{address}")).unwrap()).unwrap();
+    let mut connection = connector.connect().await.unwrap();
+    let (mut accepted, peer) = listener.accept().await.unwrap();
+    assert_eq!(format!("{connection:?}"), format!("Plain({address})"));
+    assert_eq!(connection.tcp().local_addr().unwrap(), peer);
+    connection.write_all(b"hello").await.unwrap();
+    connection.shutdown().await.unwrap();
+    let mut text = String::new();
+    accepted.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "hello");
+}
+
+#[tokio::test]
+async fn a_refused_connection_says_where_and_why() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let connector = Connector::new(&Config::new(&format!("http://{address}")).unwrap()).unwrap();
+    let error = connector.connect().await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with(&format!("cannot connect to {address}: Connection refused")),
+        "{text}"
+    );
+    let Error::Network(NetworkError::Connect { source, .. }) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn all_addresses_of_a_name_are_tried() {
+    let addresses = tokio::net::lookup_host("localhost:0").await.unwrap();
+    for address in addresses {
+        // A name server may know an address family that this machine lacks.
+        let Ok(listener) = TcpListener::bind(address).await else {
+            continue;
+        };
+        let bound = listener.local_addr().unwrap();
+        let url = format!("http://localhost:{}", bound.port());
+        let connector = Connector::new(&Config::new(&url).unwrap()).unwrap();
+        let connection = connector.connect().await.unwrap();
+        assert_eq!(connection.tcp().peer_addr().unwrap(), bound);
+    }
+}
+
+#[tokio::test]
+async fn an_insecure_configuration_accepts_any_certificate() {
+    let address = serve(&authority().sign(params(&["other"])), None).await;
+    let mut config = to(address);
+    config.tls.insecure = true;
+    assert_eq!(greeting(&config, Alpn::Http1).await.unwrap(), "0 http/1.1;");
+}
+
+#[test]
+fn requests_carry_the_base_path_and_the_host() {
+    let config = Config::new("https://rancher.example.com/k8s/clusters/c").unwrap();
+    let connector = Connector::new(&config.with_ca_pem(authority().pem())).unwrap();
+    assert_eq!(
+        connector.uri("/version?a=b").unwrap(),
+        "/k8s/clusters/c/version?a=b"
+    );
+    assert_eq!(connector.host(), "rancher.example.com");
+    assert!(connector.is_tls());
+}

@@ -1,0 +1,310 @@
+//! rustls as kubectl's users expect it: whom to trust, how to identify, and what went wrong.
+//!
+//! In flow [`TlsSettings`]; out comes a rustls configuration. A failed handshake becomes a
+//! [`NetworkError`] that says whether it was the name, the dates or the issuer.
+
+use std::{io, sync::Arc};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, InvalidMessage, RootCertStore,
+    SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
+};
+use secrecy::ExposeSecret;
+
+use crate::{
+    Error, Result,
+    config::{Material, TlsSettings},
+    error::{CallerError, CertificateProblem, NetworkError},
+};
+
+/// A rustls configuration without ALPN protocols.
+///
+/// # Errors
+///
+/// [`CallerError::Config`] if a file cannot be read, or holds no certificate or key, or if the key
+/// does not fit the certificate.
+pub(super) fn client_config(settings: &TlsSettings) -> Result<ClientConfig> {
+    // Never the process's default provider: another crate may have installed one, or none.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier: Arc<dyn ServerCertVerifier> = match &settings.ca {
+        _ if settings.insecure => {
+            tracing::warn!(
+                "insecure-skip-tls-verify: any server can pass for the API server and read the \
+                 credentials sent to it"
+            );
+            Arc::new(Unverified(Arc::clone(&provider)))
+        }
+        Some(ca) => Arc::new(Configured::new(ca, &provider)?),
+        None => Arc::new(
+            rustls_platform_verifier::Verifier::new(Arc::clone(&provider))
+                .map_err(|error| setup("the platform's certificate authorities", &error))?,
+        ),
+    };
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| setup("TLS", &error))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    match &settings.identity {
+        None => Ok(builder.with_no_client_auth()),
+        Some((certificate, key)) => builder
+            .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+            .map_err(|error| key.wrong(format!("does not fit the client certificate: {error}"))),
+    }
+}
+
+/// The name that the server's certificate must have.
+pub(super) fn server_name(settings: &TlsSettings, host: &str) -> Result<ServerName<'static>> {
+    let (name, origin) = match &settings.server_name {
+        Some(name) => (name.as_str(), "tls-server-name"),
+        None => (host, "the host in the server's URL"),
+    };
+    ServerName::try_from(name.to_owned()).map_err(|_| {
+        CallerError::Config {
+            origin: origin.to_owned(),
+            problem: format!("{name:?} is neither a DNS name nor an IP address"),
+        }
+        .into()
+    })
+}
+
+/// Where the trusted certificate authorities come from, for error texts.
+pub(super) fn trusted(settings: &TlsSettings) -> String {
+    match &settings.ca {
+        Some(ca) => ca.origin.clone(),
+        None => "those of this machine; no other is configured".to_owned(),
+    }
+}
+
+/// Why a handshake failed.
+pub(super) fn handshake_error(address: &str, trusted: &str, error: io::Error) -> NetworkError {
+    let address = address.to_owned();
+    let problem = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(problem)) => certificate_problem(problem, trusted),
+        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            let text = "the server does not speak TLS; is its URL http and not https?";
+            return NetworkError::Tls {
+                address,
+                source: Arc::new(io::Error::new(error.kind(), text)),
+            };
+        }
+        _ => {
+            return NetworkError::Tls {
+                address,
+                source: Arc::new(error),
+            };
+        }
+    };
+    NetworkError::Certificate {
+        address,
+        problem,
+        source: Arc::new(error),
+    }
+}
+
+fn certificate_problem(error: &CertificateError, trusted: &str) -> CertificateProblem {
+    match error {
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => CertificateProblem::Name {
+            expected: expected.to_str().into_owned(),
+            presented: presented.clone(),
+        },
+        CertificateError::Expired => CertificateProblem::Expired { for_how_long: None },
+        CertificateError::ExpiredContext { time, not_after } => CertificateProblem::Expired {
+            for_how_long: time
+                .as_secs()
+                .checked_sub(not_after.as_secs())
+                .map(std::time::Duration::from_secs),
+        },
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            CertificateProblem::NotYetValid
+        }
+        CertificateError::UnknownIssuer => CertificateProblem::Issuer {
+            trusted: trusted.to_owned(),
+        },
+        CertificateError::Revoked => CertificateProblem::Revoked,
+        other => CertificateProblem::Other(other.to_string()),
+    }
+}
+
+fn setup(origin: &str, error: &rustls::Error) -> Error {
+    CallerError::Config {
+        origin: origin.to_owned(),
+        problem: error.to_string(),
+    }
+    .into()
+}
+
+fn certificates(pem: &Material) -> Result<Vec<CertificateDer<'static>>> {
+    let text = pem.read()?;
+    let certificates = CertificateDer::pem_slice_iter(text.expose_secret())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| pem.wrong("holds damaged PEM"))?;
+    match certificates.is_empty() {
+        true => Err(pem.wrong("holds no certificate in PEM")),
+        false => Ok(certificates),
+    }
+}
+
+fn private_key(pem: &Material) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(pem.read()?.expose_secret()).map_err(|_| {
+        pem.wrong("holds no unencrypted private key in PEM (PKCS #8, PKCS #1 or SEC 1)")
+    })
+}
+
+/// The configured certificate authorities and no others.
+///
+/// As in Go (`crypto/x509/verify.go`, `Certificate.Verify`: "if opts.Roots.contains(c)"), a server
+/// certificate that is itself among them is trusted whoever signed it, also when it is marked as
+/// a CA: what `openssl req -x509` makes.
+#[derive(Debug)]
+struct Configured {
+    certificates: Vec<CertificateDer<'static>>,
+    chains: Arc<WebPkiServerVerifier>,
+}
+
+impl Configured {
+    fn new(ca: &Material, provider: &Arc<CryptoProvider>) -> Result<Self> {
+        let certificates = certificates(ca)?;
+        let mut roots = RootCertStore::empty();
+        // Go's AppendCertsFromPEM too passes over what it cannot parse.
+        let (_, ignored) = roots.add_parsable_certificates(certificates.iter().cloned());
+        if ignored > 0 {
+            tracing::warn!(
+                ca = ca.origin,
+                ignored,
+                "certificates that cannot be parsed"
+            );
+        }
+        let chains =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+                .build()
+                .map_err(|error| ca.wrong(format!("holds no usable certificate: {error}")))?;
+        Ok(Self {
+            certificates,
+            chains,
+        })
+    }
+}
+
+/// Whether webpki found nothing wrong with the certificate alone: it looks at the dates first,
+/// then at the CA mark, then at the purposes, and only then for an issuer
+/// (`rustls-webpki/src/verify_cert.rs`, `build_chain_inner`).
+fn only_the_chain_is_wrong(error: &CertificateError) -> bool {
+    match error {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
+        CertificateError::Other(other) => {
+            other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+        }
+        _ => false,
+    }
+}
+
+impl ServerCertVerifier for Configured {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self
+            .chains
+            .verify_server_cert(end_entity, intermediates, name, ocsp, now)
+        {
+            Err(rustls::Error::InvalidCertificate(error)) if only_the_chain_is_wrong(&error) => {
+                if self
+                    .certificates
+                    .iter()
+                    .any(|trusted| trusted == end_entity)
+                {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
+                    return Ok(ServerCertVerified::assertion());
+                }
+                // A CA of the right name with another key: for the user, another issuer.
+                Err(match error {
+                    CertificateError::BadSignature => CertificateError::UnknownIssuer,
+                    error => error,
+                }
+                .into())
+            }
+            result => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
+
+/// Accepts every certificate: `insecure-skip-tls-verify`.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let supported = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, supported)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let supported = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, supported)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,317 @@
+//! One WebSocket over one socket: in flow the socket's bytes and the messages to send, out come
+//! whole messages whose payloads are slices of the read buffer.
+//!
+//! [`Socket`] is the hot path: its read buffer grows while data flows and shrinks when it stops,
+//! and what it sends is masked in place where nobody else holds the bytes. [`Foreign`] is a
+//! WebSocket that someone else connected, message by message.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    Role,
+    error::{Error, NetworkError, PeerError},
+    limits,
+    session::{Message, Transmit},
+    wire::websocket::{Decoder, FrameHeader, apply_mask},
+};
+
+/// What a reading buffer begins with, and goes back to when nothing flows.
+const SMALL_READ: usize = 1 << 10;
+/// What it grows to: larger ones do not pay (see `docs/ARCHITECTURE.md`).
+const LARGE_READ: usize = 128 << 10;
+/// Payloads up to this are copied behind their header; longer ones are written from where they
+/// are.
+const GATHER: usize = 2 << 10;
+/// Buffers handed to one vectored write.
+const VECTORS: usize = 16;
+
+/// What a session is driven over.
+pub(crate) trait WebSocket: Send {
+    /// The next message that needs no reading from the socket.
+    fn buffered(&mut self) -> Result<Option<Message>, Error>;
+
+    /// Reads once. `Ok(false)` is the end of the connection.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>>;
+
+    /// Queues a message.
+    fn send(&mut self, transmit: Transmit);
+
+    /// Bytes that are queued.
+    fn pending(&self) -> usize;
+
+    /// Writes all that is queued.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends this side's direction.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Gives back the memory that only flowing data needs.
+    fn shrink(&mut self);
+}
+
+fn lost(error: io::Error) -> Error {
+    NetworkError::Lost(Arc::new(error)).into()
+}
+
+/// A WebSocket over a byte stream of our own.
+#[derive(Debug)]
+pub(crate) struct Socket<S> {
+    io: S,
+    role: Role,
+    decoder: Decoder,
+    input: BytesMut,
+    read_size: usize,
+    /// Headers and short payloads that are not in `output` yet.
+    staged: BytesMut,
+    output: VecDeque<Bytes>,
+    pending: usize,
+}
+
+impl<S> Socket<S> {
+    /// A WebSocket over `io`, after its handshake; `read` was read behind the handshake already.
+    pub(crate) fn new(io: S, role: Role, read: BytesMut) -> Self {
+        Self {
+            io,
+            role,
+            decoder: Decoder::new(role, limits::MESSAGE),
+            input: read,
+            read_size: SMALL_READ,
+            staged: BytesMut::new(),
+            output: VecDeque::new(),
+            pending: 0,
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.staged.is_empty() {
+            self.output.push_back(self.staged.split().freeze());
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket for Socket<S> {
+    #[inline]
+    fn buffered(&mut self) -> Result<Option<Message>, Error> {
+        Ok(self
+            .decoder
+            .decode(&mut self.input)
+            .map_err(PeerError::from)?)
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
+        // A frame that has begun goes on where it is if it fits, else it moves to a new buffer:
+        // the only copy of a payload on this path.
+        let spare = self.input.capacity() - self.input.len();
+        let missing = self.decoder.missing(&self.input);
+        let wanted = if missing > 0 {
+            missing
+        } else {
+            self.read_size / 4
+        };
+        if spare < wanted {
+            self.input.reserve(missing.max(self.read_size));
+        }
+        let spare = self.input.capacity() - self.input.len();
+        let io = Pin::new(&mut self.io);
+        let read = ready!(tokio_util::io::poll_read_buf(io, cx, &mut self.input)).map_err(lost)?;
+        if read == spare {
+            self.read_size = (self.read_size * 4).min(LARGE_READ);
+        }
+        Poll::Ready(Ok(read > 0))
+    }
+
+    fn send(&mut self, transmit: Transmit) {
+        let length = transmit.len();
+        let mask = match self.role {
+            Role::Client => Some(rand::random::<[u8; 4]>()),
+            Role::Server => None,
+        };
+        let before = self.staged.len();
+        FrameHeader {
+            fin: true,
+            opcode: transmit.opcode,
+            mask,
+            length: length as u64,
+        }
+        .encode(&mut self.staged);
+        let start = self.staged.len();
+        self.staged.extend(transmit.prefix);
+        let prefixed = self.staged.len() - start;
+        let mut payload = transmit.payload;
+        if let (Some(key), true) = (mask, payload.len() > GATHER) {
+            payload = match payload.try_into_mut() {
+                Ok(mut own) => {
+                    apply_mask(&mut own, key, prefixed);
+                    own.freeze()
+                }
+                Err(shared) => {
+                    let mut own = BytesMut::from(&shared[..]);
+                    apply_mask(&mut own, key, prefixed);
+                    own.freeze()
+                }
+            };
+            apply_mask(&mut self.staged[start..], key, 0);
+        } else if payload.len() <= GATHER {
+            self.staged.extend_from_slice(&payload);
+            payload = Bytes::new();
+            if let Some(key) = mask {
+                apply_mask(&mut self.staged[start..], key, 0);
+            }
+        }
+        self.pending += self.staged.len() - before + payload.len();
+        if !payload.is_empty() {
+            self.seal();
+            self.output.push_back(payload);
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.pending
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.seal();
+        while let Some(front) = self.output.front() {
+            let io = Pin::new(&mut self.io);
+            let mut written = if self.output.len() == 1 {
+                ready!(io.poll_write(cx, front))?
+            } else {
+                let mut slices = [IoSlice::new(&[]); VECTORS];
+                let mut used = 0;
+                for (slice, bytes) in slices.iter_mut().zip(&self.output) {
+                    *slice = IoSlice::new(bytes);
+                    used += 1;
+                }
+                ready!(io.poll_write_vectored(cx, &slices[..used]))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.pending -= written;
+            while let Some(front) = self.output.front_mut() {
+                let part = written.min(front.len());
+                front.advance(part);
+                written -= part;
+                if !front.is_empty() {
+                    break;
+                }
+                self.output.pop_front();
+            }
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn shrink(&mut self) {
+        self.read_size = SMALL_READ;
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        if self.output.is_empty() && self.staged.is_empty() {
+            self.staged = BytesMut::new();
+            self.output = VecDeque::new();
+        }
+    }
+}
+
+/// A WebSocket of another library, turned into ours a message at a time.
+///
+/// `T` is its stream and sink. The two functions translate; what this crate has no word for is
+/// skipped (`None`).
+pub(crate) struct Foreign<T, M> {
+    inner: T,
+    incoming: fn(M) -> Option<Message>,
+    outgoing: fn(Message) -> M,
+    ready: VecDeque<Message>,
+    output: VecDeque<M>,
+    pending: usize,
+    unflushed: bool,
+}
+
+impl<T, M> Foreign<T, M> {
+    pub(crate) fn new(
+        inner: T,
+        incoming: fn(M) -> Option<Message>,
+        outgoing: fn(Message) -> M,
+    ) -> Self {
+        Self {
+            inner,
+            incoming,
+            outgoing,
+            ready: VecDeque::new(),
+            output: VecDeque::new(),
+            pending: 0,
+            unflushed: false,
+        }
+    }
+}
+
+impl<T, M, E> WebSocket for Foreign<T, M>
+where
+    T: futures_core::Stream<Item = Result<M, E>> + futures_sink::Sink<M, Error = E> + Send + Unpin,
+    M: Send,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    fn buffered(&mut self) -> Result<Option<Message>, Error> {
+        Ok(self.ready.pop_front())
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
+        match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
+            Some(Ok(message)) => {
+                self.ready.extend((self.incoming)(message));
+                Poll::Ready(Ok(true))
+            }
+            Some(Err(error)) => Poll::Ready(Err(lost(io::Error::other(error)))),
+            None => Poll::Ready(Ok(false)),
+        }
+    }
+
+    fn send(&mut self, transmit: Transmit) {
+        self.pending += transmit.len();
+        self.output
+            .push_back((self.outgoing)(transmit.to_message()));
+    }
+
+    fn pending(&self) -> usize {
+        self.pending
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            ready!(Pin::new(&mut self.inner).poll_ready(cx)).map_err(io::Error::other)?;
+            if let Some(message) = self.output.pop_front() {
+                self.unflushed = true;
+                Pin::new(&mut self.inner)
+                    .start_send(message)
+                    .map_err(io::Error::other)?;
+            }
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.inner).poll_flush(cx)).map_err(io::Error::other)?;
+            self.unflushed = false;
+        }
+        self.pending = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner)
+            .poll_close(cx)
+            .map_err(io::Error::other)
+    }
+
+    fn shrink(&mut self) {}
+}
