@@ -6,6 +6,7 @@ use crate::wire::{
     channel::ChannelError,
     resize::ResizeError,
     status::{Status, StatusError},
+    watch::EventError,
     websocket::WebSocketError,
 };
 
@@ -99,6 +100,15 @@ pub enum PeerError {
     /// The answer to the WebSocket handshake is not one.
     #[error("the server's WebSocket handshake is wrong: {0}")]
     Handshake(String),
+    /// What should have been a watch event, a list or an object is none.
+    #[error("the server sent an unreadable object: {0}")]
+    Event(#[from] EventError),
+    /// An answer that should be objects is something else.
+    #[error("the server answered with the content type {found:?}")]
+    ContentType {
+        /// What it answered with.
+        found: String,
+    },
 }
 
 /// The API server's refusal, or its failure to do what was asked.

@@ -103,3 +103,46 @@ pub const WATCH_EVENT: usize = 32 << 20;
 /// Kubernetes itself writes and reads no more than 64
 /// (`apimachinery/pkg/runtime/serializer/cbor/internal/modes/decode.go`, `MaxNestedLevels`).
 pub const WATCH_DEPTH: usize = 128;
+
+/// Bytes of one page of a list: 256 MiB. Before this is reached, pages are asked for smaller.
+///
+/// A page is [`LIST_PAGE`] objects, and etcd's default bound on each is 1.5 MiB; the usual page is
+/// a few megabytes.
+pub const LIST_BODY: usize = 256 << 20;
+
+/// Objects on one page of a list: 500, as client-go and kubectl ask for
+/// (`k8s.io/client-go/tools/pager/pager.go`, `defaultPageSize`).
+pub const LIST_PAGE: usize = 500;
+
+/// The first delay before an attempt is repeated: 0.8 s, client-go's
+/// (`k8s.io/client-go/tools/cache/reflector.go`).
+pub const RETRY_FIRST: Duration = Duration::from_millis(800);
+
+/// The longest delay before an attempt is repeated: 30 s, client-go's. A server that asks for more
+/// in `Retry-After` gets more.
+pub const RETRY_MOST: Duration = Duration::from_secs(30);
+
+/// How long the server is asked to keep a watch up: 5 min, and at random up to twice that, as
+/// client-go does (`reflector.go`, `minWatchTimeout`).
+pub const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long after the time asked for a watch may still end by itself: 30 s. One that has sent
+/// nothing until then is dead.
+pub const WATCH_SLACK: Duration = Duration::from_secs(30);
+
+/// The longest silence of a watch whose server sends bookmarks, which it does about once a minute
+/// (`k8s.io/apiserver/pkg/storage/cacher/cacher.go`, `defaultBookmarkFrequency`): 200 s, three
+/// of them lost.
+pub const WATCH_SILENCE: Duration = Duration::from_secs(200);
+
+/// The longest silence before a watch-list says that its snapshot is complete: 30 s. A server that
+/// does not know watch-list, and ignores that it was asked for, never says so.
+pub const SNAPSHOT_SILENCE: Duration = Duration::from_secs(30);
+
+/// How long an answer to a request may let its first byte wait: 60 s.
+///
+/// API servers end other requests than watches after a minute (`--request-timeout`).
+pub const ANSWER: Duration = Duration::from_secs(60);
+
+/// How long a watch must last to count as a success, so that the next failure is the first: 60 s.
+pub const WATCH_PROVEN: Duration = Duration::from_secs(60);

@@ -1,6 +1,8 @@
 //! Every capture of a watch or a log decodes the same however it arrives, and a cut anywhere
 //! leaves exactly the events or lines that had arrived whole.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "common/capture.rs"]
 mod capture;
 

@@ -1,6 +1,8 @@
 //! Any events in any encoding, written in any legal way and cut anywhere, come out as they went
 //! in; any bytes at all come out as events or as an error.
 
+#![allow(clippy::unwrap_used)]
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use kubewire::wire::watch::{Decoder, Encoding, Event, EventError, List};

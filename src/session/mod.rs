@@ -29,9 +29,11 @@ use bytes::Bytes;
 use crate::error::Error;
 pub use crate::wire::websocket::{Close, Message, Opcode};
 
+mod backoff;
 mod keepalive;
 pub mod remote_command;
 pub mod subprotocol;
+pub mod watch;
 
 pub use keepalive::{Keepalive, KeepaliveConfig};
 pub use remote_command::RemoteCommand;
