@@ -146,3 +146,17 @@ pub const ANSWER: Duration = Duration::from_secs(60);
 
 /// How long a watch must last to count as a success, so that the next failure is the first: 60 s.
 pub const WATCH_PROVEN: Duration = Duration::from_secs(60);
+
+/// How many stamps of delivered log lines are remembered, to tell them from others when the log
+/// is read again: 256.
+///
+/// Lines of stdout and stderr are stamped before they are ordered, so that some are a little older
+/// than the line before. They are apart by microseconds, not by 256 stamps.
+pub const LOG_STAMPS: usize = 256;
+
+/// How often a pod is looked at while its container is to start: every 2 s.
+pub const POD_POLL: Duration = Duration::from_secs(2);
+
+/// How often in a row a log that is not followed is asked for again after the connection was lost:
+/// 5 times.
+pub const LOG_RETRIES: u32 = 5;

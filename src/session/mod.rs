@@ -31,6 +31,7 @@ pub use crate::wire::websocket::{Close, Message, Opcode};
 
 mod backoff;
 mod keepalive;
+pub mod logs;
 pub mod remote_command;
 pub mod subprotocol;
 pub mod watch;

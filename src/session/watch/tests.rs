@@ -115,7 +115,7 @@ impl Server {
             }, "items": items});
             return (200, list.to_string().into_bytes(), 0);
         }
-        let snapshot = query.get("sendInitialEvents").is_some();
+        let snapshot = query.contains_key("sendInitialEvents");
         if snapshot && !self.knows_watch_list {
             return (
                 422,

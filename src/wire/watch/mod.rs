@@ -363,8 +363,8 @@ fn status_of_protobuf(message: &[u8]) -> Result<Status, EventError> {
                         3 => details.kind = value.text()?.into(),
                         4 => details.causes.push(cause_of_protobuf(value.bytes()?)?),
                         5 => {
-                            details.retry_after_seconds =
-                                u32::try_from(value.number()?).unwrap_or(0)
+                            let seconds = u32::try_from(value.number()?);
+                            details.retry_after_seconds = seconds.unwrap_or(0);
                         }
                         6 => details.uid = value.text()?.into(),
                         _ => {}
