@@ -1,6 +1,8 @@
 //! Kubernetes' streaming protocols: exec, attach, port-forward, logs and watch.
 
 #[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "client")]
 pub mod config;
 pub mod error;
 pub mod limits;
@@ -10,6 +12,8 @@ pub mod session;
 pub mod transport;
 pub mod wire;
 
+#[cfg(feature = "client")]
+pub use client::Client;
 #[cfg(feature = "client")]
 pub use config::Config;
 pub use error::{Error, Result};

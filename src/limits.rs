@@ -160,3 +160,34 @@ pub const POD_POLL: Duration = Duration::from_secs(2);
 /// How often in a row a log that is not followed is asked for again after the connection was lost:
 /// 5 times.
 pub const LOG_RETRIES: u32 = 5;
+
+/// The time that opening a stream may take after the connection stands: 60 s.
+///
+/// The container runtime gives itself 30 s to start a process
+/// (`k8s.io/cri-streaming/pkg/streaming/server.go`, `StreamCreationTimeout`).
+pub const OPEN: Duration = Duration::from_secs(60);
+
+/// How many requests share one HTTP/2 connection: 100; more open another.
+///
+/// API servers refuse more streams than that on one connection
+/// (`k8s.io/apiserver/pkg/server/secure_serving.go`, `http2MaxStreamsPerConnection`), and hyper
+/// would let them wait.
+pub const STREAMS: usize = 100;
+
+/// Bytes of one HTTP/2 stream that wait to be read before its sender has to wait: 256 KiB. The
+/// connection's bound is that of all its streams together, so that no stream waits for the reader
+/// of another.
+pub const STREAM_WINDOW: u32 = 256 << 10;
+
+/// Bytes of the largest HTTP/2 frame that is accepted: 64 KiB. Larger ones make fewer reads.
+pub const HTTP2_FRAME: u32 = 64 << 10;
+
+/// The time without inbound bytes after which an HTTP/2 connection is pinged: 30 s, as client-go
+/// does (`k8s.io/apimachinery/pkg/util/net/http.go`, `readIdleTimeout`).
+pub const HTTP2_PING: Duration = Duration::from_secs(30);
+
+/// The longest wait for the answer to such a ping: 15 s (`pingTimeout`, likewise).
+pub const HTTP2_PONG: Duration = Duration::from_secs(15);
+
+/// How many idle HTTP/1.1 connections are kept: 4.
+pub const IDLE_CONNECTIONS: usize = 4;

@@ -735,11 +735,10 @@ impl Logs {
     }
 
     fn api_error(&self, status: Status) -> Error {
-        Box::new(ApiError {
-            operation: format!("logs of {}", self.config.what),
+        Box::new(ApiError::new(
+            format!("logs of {}", self.config.what),
             status,
-            hint: None,
-        })
+        ))
         .into()
     }
 

@@ -36,7 +36,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::backoff::Backoff;
 use crate::{
-    error::{Error, NetworkError, PeerError},
+    error::{ApiError, Error, NetworkError, PeerError},
     limits,
     wire::{
         status::Status,
@@ -565,11 +565,7 @@ impl Watch {
                     Step::WatchList | Step::Watch => "watch",
                 };
                 let operation = format!("{operation} {}", self.config.what);
-                let error = crate::error::ApiError {
-                    operation,
-                    status,
-                    hint: None,
-                };
+                let error = ApiError::new(operation, status);
                 if self.in_snapshot && self.step != Step::List || self.synthetic {
                     self.restart();
                 }
@@ -735,6 +731,19 @@ impl Watch {
         };
         query::request(&self.config, position)
     }
+}
+
+/// The request of a single watch from `resource_version`, or from nowhere if that is empty.
+pub fn single(config: &WatchConfig, resource_version: &str) -> Request {
+    let position = query::Position {
+        step: Step::Watch,
+        resource_version,
+        continue_token: "",
+        page: 0,
+        timeout: config.timeout,
+        only_json: false,
+    };
+    query::request(config, position)
 }
 
 /// The annotation of the bookmark behind the initial events

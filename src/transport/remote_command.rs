@@ -239,6 +239,7 @@ impl Control {
             channel,
             current: Bytes::new(),
             more: VecDeque::new(),
+            failed: false,
         }
     }
 
@@ -349,9 +350,22 @@ pub(crate) struct Input {
     current: Bytes,
     /// Slices that were taken from the queue together.
     more: VecDeque<Bytes>,
+    /// Whether the stream of slices has given its error, after which it ends.
+    failed: bool,
 }
 
 impl Input {
+    /// [`poll_slice`](Self::poll_slice) as a stream, which ends after an error.
+    #[inline]
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.failed {
+            return Poll::Ready(None);
+        }
+        let next = ready!(self.poll_slice(cx));
+        self.failed = matches!(next, Some(Err(_)));
+        Poll::Ready(next)
+    }
+
     /// The next slice, without copying it; `None` at the end of the stream.
     #[inline]
     pub(crate) fn poll_slice(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {

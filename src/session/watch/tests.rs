@@ -691,7 +691,11 @@ fn run(seed: u64) {
 
 #[test]
 fn any_schedule_of_faults_ends_with_the_server_s_state() {
-    let schedules = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
+    let schedules = if cfg!(debug_assertions) {
+        1_000
+    } else {
+        10_000
+    };
     for seed in 0..schedules {
         run(seed);
     }

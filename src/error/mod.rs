@@ -2,6 +2,8 @@
 
 use std::{io, sync::Arc};
 
+mod hint;
+
 use crate::wire::{
     channel::ChannelError,
     resize::ResizeError,
@@ -146,6 +148,17 @@ pub enum Hint {
     Containers(Vec<String>),
     /// The container has no such program, or it cannot be executed.
     Program(String),
+}
+
+impl ApiError {
+    /// The refusal `status` of `operation`, with the hint that its message gives.
+    pub fn new(operation: impl Into<String>, status: Status) -> Self {
+        Self {
+            operation: operation.into(),
+            hint: hint::find(&status),
+            status,
+        }
+    }
 }
 
 struct Advice<'a>(Option<&'a Hint>);

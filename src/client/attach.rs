@@ -1,0 +1,145 @@
+//! attach: the builder, and the session with a process that runs already.
+
+use super::{
+    ChildStderr, ChildStdin, ChildStdout, Pod,
+    remote_command::{Options, Stdio, options},
+};
+use crate::{
+    Result,
+    error::{ApiError, Error},
+    session::{KeepaliveConfig, Subprotocol},
+    transport::remote_command::Control,
+    wire::{channel::Channel, resize::TerminalSize},
+};
+
+/// Attaches to the process that a container runs.
+///
+/// Output from before is in the container's log and does not come again. stdin needs a container
+/// with `stdin: true`, a terminal one with `tty: true`.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is attached until it is spawned"]
+pub struct Attach {
+    pod: Pod,
+    options: Options,
+}
+
+impl Attach {
+    pub(super) fn new(pod: Pod) -> Self {
+        Self {
+            pod,
+            options: Options::default(),
+        }
+    }
+
+    options!();
+
+    /// Uses the container's terminal and gives it this size.
+    pub fn tty(mut self, size: TerminalSize) -> Self {
+        self.options.tty = Some(size);
+        self
+    }
+
+    /// Attaches.
+    ///
+    /// Cancel safety: dropping the future drops the connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Exec::spawn`](super::Exec::spawn).
+    pub async fn spawn(&self) -> Result<Attached> {
+        let (control, streams) = self.options.open(&self.pod, "attach", &[]).await?;
+        let stdin = streams
+            .stdin
+            .then(|| ChildStdin::new(control.output(Channel::Stdin)));
+        let stdout = self.options.stdout.is_piped();
+        let stdout = stdout.then(|| ChildStdout::new(control.input(Channel::Stdout)));
+        let stderr = streams
+            .stderr
+            .then(|| ChildStderr::new(control.input(Channel::Stderr)));
+        let operation = self.pod.operation("attach to");
+        Ok(Attached {
+            stdin,
+            stdout,
+            stderr,
+            operation,
+            control,
+        })
+    }
+}
+
+/// A session with a process that was running already.
+///
+/// Dropping it closes the connection; the process goes on.
+#[derive(Debug)]
+pub struct Attached {
+    /// The process's input, if it was asked for.
+    pub stdin: Option<ChildStdin>,
+    /// Its output, if it was asked for.
+    pub stdout: Option<ChildStdout>,
+    /// Its error output, if it was asked for and there is no terminal.
+    pub stderr: Option<ChildStderr>,
+    operation: String,
+    control: Control,
+}
+
+impl Attached {
+    /// Waits until the server ends the session, which is when the container ends.
+    ///
+    /// There is no exit code: the server does not send one
+    /// (`k8s.io/cri-streaming/pkg/streaming/remotecommand/attach.go`). It is in the pod's
+    /// `status.containerStatuses[].state.terminated.exitCode`.
+    ///
+    /// Cancel safety: nothing is lost; call it again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Api`] if the server says that attaching failed;
+    /// [`NetworkError::ClosedWithoutStatus`](crate::error::NetworkError::ClosedWithoutStatus) if
+    /// it ends without a word; [`CallerError::Unread`](crate::error::CallerError::Unread) if a
+    /// stream that is still in this struct is full.
+    pub async fn wait(&mut self) -> Result<()> {
+        let unread = unread(&self.stdout, &self.stderr);
+        let status = std::future::poll_fn(|cx| self.control.poll_status(cx, &unread)).await?;
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(Error::Api(Box::new(ApiError::new(&self.operation, status))))
+    }
+
+    /// Tells the terminal its new size.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::ResizeWithoutTty`](crate::error::CallerError::ResizeWithoutTty) or
+    /// [`CallerError::Ended`](crate::error::CallerError::Ended).
+    pub fn resize(&self, size: TerminalSize) -> Result<()> {
+        self.control.resize(size)
+    }
+
+    /// The subprotocol that the server chose.
+    pub fn protocol(&self) -> Subprotocol {
+        self.control.protocol()
+    }
+
+    /// The name of the stream that is full and holds everything else back, if one is.
+    pub fn held_back_by(&self) -> Option<&'static str> {
+        self.control.full().map(Channel::name)
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if !self.control.has_status() {
+            self.control.close();
+        }
+    }
+}
+
+/// The output streams that nobody can be reading while their owner is borrowed.
+pub(super) fn unread(stdout: &Option<ChildStdout>, stderr: &Option<ChildStderr>) -> Vec<Channel> {
+    let stdout = stdout.is_some().then_some(Channel::Stdout);
+    stdout
+        .into_iter()
+        .chain(stderr.is_some().then_some(Channel::Stderr))
+        .collect()
+}

@@ -1,0 +1,380 @@
+//! A remote process and its streams.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_sink::Sink;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+use super::attach::unread;
+use crate::{
+    Result,
+    error::{ApiError, CallerError, Error},
+    session::Subprotocol,
+    transport::remote_command::{Control, Input, Output as Writer},
+    wire::{channel::Channel, resize::TerminalSize, status::Status},
+};
+
+/// A command that runs in a container, in the shape of [`tokio::process::Child`].
+///
+/// # Streams
+///
+/// One WebSocket carries all streams. Output that nobody reads is kept up to the bound of
+/// [`Exec::buffer`](super::Exec::buffer); a stream that reaches it holds everything else back,
+/// the exit status too. Read all streams, drop the handles of those that do not matter (then
+/// their bytes are dropped as they come), or raise the bound.
+/// [`held_back_by`](Self::held_back_by) tells which stream it is.
+///
+/// # Dropping
+///
+/// Dropping the child before its exit status has arrived closes the connection, and its streams
+/// end with [`CallerError::Killed`]. A process with a terminal is hung up by that; one without is
+/// not told, and most end at their next write (kubernetes/kubernetes#89031). After the status the
+/// streams can be read to their end without the child.
+#[derive(Debug)]
+pub struct Child {
+    /// The process's input, if it is piped. Dropping it ends the input where the subprotocol
+    /// can say so: see [`ChildStdin::can_shutdown`].
+    pub stdin: Option<ChildStdin>,
+    /// The process's output, if it is piped.
+    pub stdout: Option<ChildStdout>,
+    /// The process's error output, if it is piped and there is no terminal.
+    pub stderr: Option<ChildStderr>,
+    operation: String,
+    max_output: usize,
+    control: Control,
+}
+
+impl Child {
+    pub(super) fn new(
+        control: Control,
+        operation: String,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        max_output: usize,
+    ) -> Self {
+        Self {
+            stdin: stdin.then(|| ChildStdin::new(control.output(Channel::Stdin))),
+            stdout: stdout.then(|| ChildStdout::new(control.input(Channel::Stdout))),
+            stderr: stderr.then(|| ChildStderr::new(control.input(Channel::Stderr))),
+            operation,
+            max_output,
+            control,
+        }
+    }
+
+    /// Closes stdin, then waits for the process to end.
+    ///
+    /// On servers without `v5.channel.k8s.io` stdin cannot be closed, and a process that reads to
+    /// the end of its input goes on waiting: see [`ChildStdin::can_shutdown`].
+    ///
+    /// A success means that the server says so. An API server whose connection to the kubelet
+    /// breaks at the wrong moment can take that for a success
+    /// (`k8s.io/client-go/tools/remotecommand/errorstream.go`); where that matters, let the
+    /// command end its output with a mark or a checksum.
+    ///
+    /// Cancel safety: nothing is lost; call it again.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::Api`] if the command could not be started, or the server failed;
+    /// * [`NetworkError::ClosedWithoutStatus`](crate::error::NetworkError::ClosedWithoutStatus) if
+    ///   the connection ends first: nothing is known of the process then;
+    /// * [`CallerError::Unread`] if an output stream that is still in this struct, where nobody
+    ///   can be reading it, is full and holds the status back. Take it and read it, or drop it,
+    ///   and wait again.
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
+        self.stdin = None;
+        let unread = unread(&self.stdout, &self.stderr);
+        let status = std::future::poll_fn(|cx| self.control.poll_status(cx, &unread)).await?;
+        ExitStatus::of(status, &self.operation)
+    }
+
+    /// Closes stdin, reads both output streams to their ends, and waits for the process to end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait); and [`CallerError::TooMuchOutput`] past the bound of
+    /// [`Exec::max_output`](super::Exec::max_output); and
+    /// [`NetworkError::Lost`](crate::error::NetworkError::Lost) if the connection broke after the
+    /// status, when output may be missing.
+    pub async fn wait_with_output(mut self) -> Result<Output> {
+        self.stdin = None;
+        let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
+        let limit = self.max_output;
+        let (status, stdout, stderr) = tokio::try_join!(
+            self.wait(),
+            collect(stdout.map(|stream| stream.0), limit),
+            collect(stderr.map(|stream| stream.0), limit),
+        )?;
+        Ok(Output {
+            status,
+            stdout,
+            stderr,
+        })
+    }
+
+    /// The exit status, if it has arrived: as [`wait`](Self::wait), without waiting and without
+    /// closing stdin.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait).
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match self
+            .control
+            .poll_status(&mut cx, &unread(&self.stdout, &self.stderr))
+        {
+            Poll::Ready(status) => ExitStatus::of(status?, &self.operation).map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// Tells the process's terminal its new size.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::ResizeWithoutTty`] if it has none; [`CallerError::Ended`] if it has ended.
+    pub fn resize(&self, size: TerminalSize) -> Result<()> {
+        self.control.resize(size)
+    }
+
+    /// Closes the connection without waiting for the process; see [Dropping](Self#dropping).
+    pub fn kill(&mut self) {
+        self.control.close();
+    }
+
+    /// The subprotocol that the server chose.
+    pub fn protocol(&self) -> Subprotocol {
+        self.control.protocol()
+    }
+
+    /// The name of the stream that is full and holds everything else back, if one is.
+    pub fn held_back_by(&self) -> Option<&'static str> {
+        self.control.full().map(Channel::name)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.control.has_status() {
+            self.control.close();
+        }
+    }
+}
+
+async fn collect(stream: Option<Input>, limit: usize) -> Result<Vec<u8>> {
+    let mut output = Vec::new();
+    let Some(mut stream) = stream else {
+        return Ok(output);
+    };
+    while let Some(slice) = std::future::poll_fn(|cx| stream.poll_slice(cx)).await {
+        let slice = slice.map_err(|error| match Error::of_io(&error) {
+            Some(error) => error.clone(),
+            None => CallerError::Request(error.to_string()).into(),
+        })?;
+        if output.len() + slice.len() > limit {
+            return Err(CallerError::TooMuchOutput { limit }.into());
+        }
+        output.extend_from_slice(&slice);
+    }
+    Ok(output)
+}
+
+/// How a remote process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExitStatus {
+    code: i32,
+    status: Status,
+}
+
+impl ExitStatus {
+    fn of(status: Status, operation: &str) -> Result<Self> {
+        match status.code_of_exit() {
+            Some(code) => Ok(Self { code, status }),
+            None => Err(Error::Api(Box::new(ApiError::new(operation, status)))),
+        }
+    }
+
+    /// Whether the process ended with code 0.
+    pub fn success(&self) -> bool {
+        self.status.is_success()
+    }
+
+    /// The exit code. A process that a signal ended has 128 plus the signal's number, as in a
+    /// shell: that is all that container runtimes tell. Always `Some`, as there is no process
+    /// without a code here; the type is that of [`std::process::ExitStatus::code`].
+    pub fn code(&self) -> Option<i32> {
+        Some(self.code)
+    }
+
+    /// The server's words for it; empty for a success.
+    pub fn message(&self) -> &str {
+        &self.status.message
+    }
+
+    /// The server's reason: `NonZeroExitCode`, or empty for a success.
+    pub fn reason(&self) -> &str {
+        &self.status.reason
+    }
+
+    /// The whole Status.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit status: {}", self.code)
+    }
+}
+
+/// What a process wrote, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to stdout; with a terminal, everything.
+    pub stdout: Vec<u8>,
+    /// What it wrote to stderr.
+    pub stderr: Vec<u8>,
+}
+
+/// The input of a remote process: [`AsyncWrite`], and a [`Sink`] of [`Bytes`] that are sent
+/// without being copied, unless somebody else holds them too.
+///
+/// A write waits while more than [`limits::SEND_BUFFER`](crate::limits::SEND_BUFFER) bytes are
+/// on their way. It fails with [`CallerError::Ended`] once the process or the session has ended.
+/// Writes need no flush; a flush waits until the operating system has taken everything.
+///
+/// Cancel safety: as for a pipe, what a write that has returned has taken will be sent, and a
+/// write that is dropped has taken nothing.
+#[derive(Debug)]
+pub struct ChildStdin(Writer);
+
+impl ChildStdin {
+    pub(super) fn new(writer: Writer) -> Self {
+        Self(writer)
+    }
+
+    /// Whether the process will see the end of its input when this is shut down or dropped.
+    ///
+    /// Only `v5.channel.k8s.io` can say so. Elsewhere
+    /// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) sends what is queued, fails with
+    /// [`CallerError::HalfClose`] and changes nothing else, dropping says nothing, and the process
+    /// must know by itself when it has read enough (`head -c 6`).
+    pub fn can_shutdown(&self) -> bool {
+        self.0.control().protocol().has_half_close()
+    }
+}
+
+impl AsyncWrite for ChildStdin {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl Sink<Bytes> for ChildStdin {
+    type Error = io::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_ready(cx).map_err(io::Error::from)
+    }
+
+    fn start_send(self: Pin<&mut Self>, item: Bytes) -> io::Result<()> {
+        Ok(self.0.send(item)?)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.0), cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_shutdown(self, cx)
+    }
+}
+
+macro_rules! output_stream {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// It is [`AsyncRead`], [`AsyncBufRead`], and a [`Stream`] of [`Bytes`] that are slices of
+        /// the buffer which the socket was read into. All three can be mixed. The end of the
+        /// stream is the end of the session; a session that ends without the server closing it in
+        /// order is an error here, after all that had arrived.
+        ///
+        /// Cancel safety: a read that is dropped has taken nothing.
+        #[derive(Debug)]
+        pub struct $name(Input);
+
+        impl $name {
+            pub(super) fn new(input: Input) -> Self {
+                Self(input)
+            }
+        }
+
+        impl AsyncRead for $name {
+            fn poll_read(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.0).poll_read(cx, buf)
+            }
+        }
+
+        impl AsyncBufRead for $name {
+            fn poll_fill_buf(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<io::Result<&[u8]>> {
+                Pin::new(&mut self.get_mut().0).poll_fill_buf(cx)
+            }
+
+            fn consume(mut self: Pin<&mut Self>, amount: usize) {
+                Pin::new(&mut self.0).consume(amount);
+            }
+        }
+
+        impl Stream for $name {
+            type Item = io::Result<Bytes>;
+
+            fn poll_next(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Option<io::Result<Bytes>>> {
+                self.0.poll_next(cx)
+            }
+        }
+    };
+}
+
+output_stream! {
+    /// The output of a remote process.
+    ChildStdout
+}
+
+output_stream! {
+    /// The error output of a remote process.
+    ChildStderr
+}

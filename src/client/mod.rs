@@ -1,0 +1,114 @@
+//! The verbs: in flows what a user asks of a pod, out come handles in the shape of
+//! [`tokio::process`].
+
+mod attach;
+mod child;
+mod exec;
+mod logs;
+mod pod;
+mod remote_command;
+mod resource;
+pub(crate) mod watch;
+
+pub use attach::{Attach, Attached};
+pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+pub use exec::Exec;
+pub use logs::{LogLines, Logs};
+pub use pod::Pod;
+pub use remote_command::Stdio;
+pub use resource::Resource;
+pub use watch::{Events, Updates, Watch};
+
+use crate::{
+    Config, Result,
+    transport::{connect::Connector, http::Http},
+};
+
+/// One API server and the credentials for it.
+///
+/// Clones are cheap and share the credentials. A client opens connections as they are needed:
+/// making one does not talk to the server.
+///
+/// ```no_run
+/// # async fn run() -> kubewire::Result<()> {
+/// let client = kubewire::Client::from_env().await?;
+/// let output = client.pod("default", "web-0").exec(["uname", "-a"]).output().await?;
+/// assert!(output.status.success());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Client {
+    connector: Connector,
+    http: Http,
+    namespace: std::sync::Arc<str>,
+    lacking: std::sync::Arc<watch::Lacking>,
+}
+
+impl Client {
+    /// A client as kubectl would be configured here: the files that `KUBECONFIG` names, else
+    /// `~/.kube/config`, else the service account of the pod that this program runs in.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Config`](crate::error::CallerError::Config), which names what was tried.
+    pub async fn from_env() -> Result<Self> {
+        Self::new(&Config::from_env()?)
+    }
+
+    /// A client for a server's URL, without credentials: a `kubectl proxy` sidecar, say, at
+    /// `http://127.0.0.1:8001`. For more, build a [`Config`].
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Config`](crate::error::CallerError::Config) if it is not an `http` or
+    /// `https` URL.
+    pub fn from_url(url: &str) -> Result<Self> {
+        Self::new(&Config::new(url)?)
+    }
+
+    /// A client for a configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Config`](crate::error::CallerError::Config) if a certificate or key in it
+    /// cannot be read or used.
+    pub fn new(config: &Config) -> Result<Self> {
+        let connector = Connector::new(config)?;
+        Ok(Self {
+            http: Http::new(connector.clone()),
+            connector,
+            namespace: config.namespace().into(),
+            lacking: std::sync::Arc::default(),
+        })
+    }
+
+    /// The namespace that the configuration names, or `default`.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// A pod, by its name. Whether it exists shows when something is asked of it.
+    pub fn pod(&self, namespace: impl Into<String>, name: impl Into<String>) -> Pod {
+        Pod::new(self.clone(), namespace.into(), name.into())
+    }
+
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// Watches objects of one kind; see [`Watch`] for which, and in which form.
+    ///
+    /// All watches and logs of a client share one connection where the server speaks HTTP/2.
+    pub fn watch(&self, resource: Resource) -> Watch {
+        Watch::new(self.clone(), resource)
+    }
+
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
+    }
+
+    pub(crate) fn lacking(&self) -> &std::sync::Arc<watch::Lacking> {
+        &self.lacking
+    }
+}

@@ -1,0 +1,178 @@
+//! A pod: the start of every verb.
+
+use std::fmt::Write as _;
+
+use http::{HeaderMap, Method, Request, StatusCode, header::HOST};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use super::{Attach, Client, Exec, Logs};
+use crate::{
+    Result,
+    error::{CallerError, Error, Hint},
+    transport::upgrade,
+};
+
+/// What may stand in a path segment or a query value as it is (RFC 3986, section 2.3).
+pub(super) const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Bytes of a pod's JSON that are read to name its containers.
+const POD: usize = 4 << 20;
+
+/// A pod of a [`Client`]'s cluster.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    client: Client,
+    namespace: String,
+    name: String,
+}
+
+impl Pod {
+    pub(super) fn new(client: Client, namespace: String, name: String) -> Self {
+        Self {
+            client,
+            namespace,
+            name,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// A command to run in one of its containers: program, then arguments. No shell is involved.
+    pub fn exec<I, S>(&self, command: I) -> Exec
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        Exec::new(self.clone(), command.into_iter().map(Into::into).collect())
+    }
+
+    /// Attaches to the process that one of its containers runs.
+    pub fn attach(&self) -> Attach {
+        Attach::new(self.clone())
+    }
+
+    /// The log of one of its containers.
+    pub fn logs(&self) -> Logs {
+        Logs::new(self.clone())
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The path of a subresource with its query.
+    pub(crate) fn path(&self, subresource: &str, query: &[(&str, &str)]) -> Result<String> {
+        for (what, name) in [("namespace", &self.namespace), ("pod", &self.name)] {
+            // A segment of dots would be another path (RFC 3986, section 3.3).
+            if matches!(name.as_str(), "" | "." | "..") {
+                return Err(
+                    CallerError::Request(format!("{name:?} is not a {what}'s name")).into(),
+                );
+            }
+        }
+        let escape = |text| utf8_percent_encode(text, ESCAPED);
+        let mut path = format!(
+            "/api/v1/namespaces/{}/pods/{}{}{subresource}",
+            escape(&self.namespace),
+            escape(&self.name),
+            if subresource.is_empty() { "" } else { "/" },
+        );
+        for (at, (key, value)) in query.iter().enumerate() {
+            let separator = if at == 0 { '?' } else { '&' };
+            // Writing to a String does not fail.
+            let _ = write!(path, "{separator}{key}={}", escape(value));
+        }
+        Ok(path)
+    }
+
+    /// What is asked of this pod, for errors.
+    pub(crate) fn operation(&self, verb: &str) -> String {
+        format!("{verb} pod {}/{}", self.namespace, self.name)
+    }
+
+    /// Adds the names of the pod's containers to a refusal that only says that one was wrong.
+    pub(crate) async fn explain(&self, error: Error) -> Error {
+        match error {
+            Error::Api(mut refusal)
+                if refusal.hint.is_none()
+                    && refusal.status.code == 400
+                    && refusal.status.message.contains("is not valid for pod") =>
+            {
+                refusal.hint = self.containers().await.ok().map(Hint::Containers);
+                Error::Api(refusal)
+            }
+            error => error,
+        }
+    }
+
+    async fn containers(&self) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Object {
+            spec: Spec,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Spec {
+            containers: Vec<Container>,
+            init_containers: Vec<Container>,
+            ephemeral_containers: Vec<Container>,
+        }
+        #[derive(Deserialize)]
+        struct Container {
+            name: String,
+        }
+
+        let connector = self.client.connector();
+        let operation = self.operation("get");
+        let mut headers = HeaderMap::new();
+        connector.authorize(&mut headers).await?;
+        headers.insert(HOST, connector.host().clone());
+        let mut request = Request::new(Empty::<bytes::Bytes>::new());
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = connector.uri(&self.path("", &[])?)?;
+        *request.headers_mut() = headers;
+        let io = TokioIo::new(connector.connect().await?);
+        let (mut sender, connection) = http1::handshake(io).await.map_err(upgrade::http_error)?;
+        let connection = tokio::spawn(connection);
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(upgrade::http_error)?;
+        if response.status() != StatusCode::OK {
+            return Err(upgrade::refusal(&operation, response).await);
+        }
+        let body = Limited::new(response.into_body(), POD).collect().await;
+        connection.abort();
+        let body = body
+            .map_err(|error| CallerError::Request(error.to_string()))?
+            .to_bytes();
+        let object: Object = serde_json::from_slice(&body)
+            .map_err(|error| CallerError::Request(format!("{operation}: {error}")))?;
+        let Spec {
+            containers,
+            init_containers,
+            ephemeral_containers,
+        } = object.spec;
+        let all = containers
+            .into_iter()
+            .chain(init_containers)
+            .chain(ephemeral_containers);
+        Ok(all.map(|container| container.name).collect())
+    }
+}

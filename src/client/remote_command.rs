@@ -1,0 +1,247 @@
+//! What exec and attach have in common: in flow the builder's choices, out comes an open session.
+
+use std::time::Instant;
+
+use http::HeaderMap;
+
+use super::Pod;
+use crate::{
+    Result, Role,
+    error::{CallerError, PeerError},
+    limits,
+    session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
+    transport::{
+        remote_command::{self, Control},
+        upgrade::{self, Upgrade},
+        websocket::{Socket, WebSocket},
+    },
+    wire::{channel::Channel, resize::TerminalSize},
+};
+
+/// What becomes of one of the remote process's standard streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stdio(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Piped,
+    Null,
+}
+
+impl Stdio {
+    /// The stream gets a handle on this side.
+    pub const fn piped() -> Self {
+        Self(Kind::Piped)
+    }
+
+    /// Input is empty, output is dropped.
+    pub const fn null() -> Self {
+        Self(Kind::Null)
+    }
+
+    pub(super) const fn is_piped(self) -> bool {
+        matches!(self.0, Kind::Piped)
+    }
+}
+
+/// The choices of a builder.
+#[derive(Debug, Clone)]
+pub(super) struct Options {
+    pub(super) container: Option<String>,
+    pub(super) stdin: Stdio,
+    pub(super) stdout: Stdio,
+    pub(super) stderr: Stdio,
+    pub(super) tty: Option<TerminalSize>,
+    pub(super) protocols: Vec<Subprotocol>,
+    pub(super) buffer: usize,
+    pub(super) max_output: usize,
+    pub(super) keepalive: KeepaliveConfig,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            container: None,
+            stdin: Stdio::null(),
+            stdout: Stdio::piped(),
+            stderr: Stdio::piped(),
+            tty: None,
+            protocols: Subprotocol::DEFAULT.to_vec(),
+            buffer: limits::STREAM_BUFFER,
+            max_output: limits::OUTPUT,
+            keepalive: KeepaliveConfig::default(),
+        }
+    }
+}
+
+impl Options {
+    /// What the request asks for. The server wants at least one stream, and no stderr beside a
+    /// TTY (`k8s.io/cri-streaming/pkg/streaming/server.go`, `validateExecRequest`).
+    pub(super) fn streams(&self) -> Streams {
+        let tty = self.tty.is_some();
+        let stdin = self.stdin.is_piped();
+        let stderr = self.stderr.is_piped() && !tty;
+        let stdout = self.stdout.is_piped() || tty || !(stdin || stderr);
+        Streams {
+            stdin,
+            stdout,
+            stderr,
+            tty,
+        }
+    }
+
+    /// The streams that have a reader on this side.
+    fn reads(&self) -> Vec<Channel> {
+        let streams = self.streams();
+        let piped = [
+            (Channel::Stdout, self.stdout.is_piped() && streams.stdout),
+            (Channel::Stderr, streams.stderr),
+        ];
+        piped
+            .into_iter()
+            .filter_map(|(channel, piped)| piped.then_some(channel))
+            .collect()
+    }
+
+    /// Opens the session.
+    pub(super) async fn open(
+        &self,
+        pod: &Pod,
+        verb: &str,
+        command: &[String],
+    ) -> Result<(Control, Streams)> {
+        if self.protocols.is_empty() {
+            return Err(CallerError::Request("no subprotocol is offered".into()).into());
+        }
+        let streams = self.streams();
+        let mut query = Vec::new();
+        query.extend(self.container.as_deref().map(|name| ("container", name)));
+        for (key, wanted) in [
+            ("stdin", streams.stdin),
+            ("stdout", streams.stdout),
+            ("stderr", streams.stderr),
+            ("tty", streams.tty),
+        ] {
+            query.extend(wanted.then_some((key, "true")));
+        }
+        query.extend(command.iter().map(|word| ("command", word.as_str())));
+        let offer = Subprotocol::offer(&self.protocols);
+        let operation = pod.operation(if verb == "exec" {
+            "exec in"
+        } else {
+            "attach to"
+        });
+        let opened = upgrade::open(
+            pod.client().connector(),
+            Upgrade {
+                operation: &operation,
+                path_and_query: &pod.path(verb, &query)?,
+                offer: offer.as_deref(),
+                headers: HeaderMap::new(),
+            },
+        )
+        .await;
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Err(pod.explain(error).await),
+        };
+        let protocol =
+            Subprotocol::accept(opened.protocol.as_deref(), &self.protocols).map_err(|answer| {
+                PeerError::Subprotocol {
+                    offered: offer.unwrap_or_default(),
+                    answer,
+                }
+            })?;
+        let socket = Box::new(Socket::new(opened.io, Role::Client, opened.read));
+        let control = self.start(socket, protocol, streams);
+        if let Some(size) = self.tty {
+            // The server does not know the terminal's size until it is told.
+            control.resize(size)?;
+        }
+        Ok((control, streams))
+    }
+
+    /// A session over a WebSocket that is open.
+    pub(super) fn start(
+        &self,
+        socket: Box<dyn WebSocket>,
+        protocol: Subprotocol,
+        streams: Streams,
+    ) -> Control {
+        let session = RemoteCommand::new(
+            Role::Client,
+            protocol,
+            streams,
+            self.keepalive,
+            Instant::now(),
+        );
+        remote_command::spawn(session, socket, self.buffer, &self.reads())
+    }
+}
+
+/// The setters that the builders of exec and attach share.
+macro_rules! options {
+    () => {
+        /// The container; without one the pod's default container, or its only one.
+        #[must_use]
+        pub fn container(mut self, name: impl Into<String>) -> Self {
+            self.options.container = Some(name.into());
+            self
+        }
+
+        /// What becomes of stdin; [`Stdio::null`] unless set.
+        #[must_use]
+        pub fn stdin(mut self, stdio: Stdio) -> Self {
+            self.options.stdin = stdio;
+            self
+        }
+
+        /// What becomes of stdout; [`Stdio::piped`] unless set.
+        #[must_use]
+        pub fn stdout(mut self, stdio: Stdio) -> Self {
+            self.options.stdout = stdio;
+            self
+        }
+
+        /// What becomes of stderr; [`Stdio::piped`] unless set. With a TTY there is none: a
+        /// terminal shows both on stdout.
+        #[must_use]
+        pub fn stderr(mut self, stdio: Stdio) -> Self {
+            self.options.stderr = stdio;
+            self
+        }
+
+        /// The subprotocols to offer, most wanted first; [`Subprotocol::DEFAULT`] unless set.
+        /// [`Subprotocol::Unnamed`] alone offers none.
+        #[must_use]
+        pub fn subprotocols(mut self, protocols: impl IntoIterator<Item = Subprotocol>) -> Self {
+            self.options.protocols = protocols.into_iter().collect();
+            self
+        }
+
+        /// Refuses servers on which stdin cannot be closed by itself, so that a command which
+        /// reads to the end of its input cannot wait for ever: only `v5.channel.k8s.io` is
+        /// offered, and an older server's refusal fails the opening.
+        #[must_use]
+        pub fn require_half_close(self) -> Self {
+            self.subprotocols([Subprotocol::V5])
+        }
+
+        /// Bytes of each output stream that may wait for its reader;
+        /// [`limits::STREAM_BUFFER`](crate::limits::STREAM_BUFFER) unless set. A stream that
+        /// reaches the bound holds back every other stream of the session.
+        #[must_use]
+        pub fn buffer(mut self, bytes: usize) -> Self {
+            self.options.buffer = bytes;
+            self
+        }
+
+        /// How often to ask the server for signs of life, and how long to wait for them.
+        #[must_use]
+        pub fn keepalive(mut self, config: KeepaliveConfig) -> Self {
+            self.options.keepalive = config;
+            self
+        }
+    };
+}
+pub(super) use options;
