@@ -7,8 +7,12 @@ pub mod config;
 pub mod error;
 pub mod limits;
 mod role;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod session;
-#[cfg(feature = "client")]
+#[cfg(all(feature = "testing", unix))]
+pub mod testing;
+#[cfg(any(feature = "client", feature = "server"))]
 pub mod transport;
 pub mod wire;
 

@@ -63,6 +63,13 @@ pub const IDLE_REFRESH: Duration = Duration::from_secs(30 * 60);
 /// API servers allow themselves (`streamtranslator.go`).
 pub const CLOSE_GRACE: Duration = Duration::from_secs(10);
 
+/// The time that a server waits for the client to take the end of the output and to close, after
+/// the Status has been queued: 10 min.
+///
+/// A client that sleeps over its output takes it when it wakes. A server that closed before would
+/// destroy what is still on its way as soon as the client sends anything, a ping say.
+pub const LINGER: Duration = Duration::from_secs(10 * 60);
+
 /// The longest wait for a TCP connection, name resolution included: 30 s.
 ///
 /// client-go dials with the same bound (`k8s.io/client-go/transport/cache.go`).

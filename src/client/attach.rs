@@ -1,14 +1,14 @@
 //! attach: the builder, and the session with a process that runs already.
 
 use super::{
-    ChildStderr, ChildStdin, ChildStdout, Pod,
+    ChildStderr, ChildStdin, ChildStdout, Over, Pod,
     remote_command::{Options, Stdio, options},
 };
 use crate::{
     Result,
     error::{ApiError, Error},
-    session::{KeepaliveConfig, Subprotocol},
-    transport::remote_command::Control,
+    session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
+    transport::{AnyWebSocket, remote_command::Control},
     wire::{channel::Channel, resize::TerminalSize},
 };
 
@@ -48,22 +48,13 @@ impl Attach {
     /// Those of [`Exec::spawn`](super::Exec::spawn).
     pub async fn spawn(&self) -> Result<Attached> {
         let (control, streams) = self.options.open(&self.pod, "attach", &[]).await?;
-        let stdin = streams
-            .stdin
-            .then(|| ChildStdin::new(control.output(Channel::Stdin)));
-        let stdout = self.options.stdout.is_piped();
-        let stdout = stdout.then(|| ChildStdout::new(control.input(Channel::Stdout)));
-        let stderr = streams
-            .stderr
-            .then(|| ChildStderr::new(control.input(Channel::Stderr)));
-        let operation = self.pod.operation("attach to");
-        Ok(Attached {
-            stdin,
-            stdout,
-            stderr,
-            operation,
+        Ok(Attached::new(
             control,
-        })
+            self.pod.operation("attach to"),
+            streams.stdin,
+            self.options.stdout.is_piped(),
+            streams.stderr,
+        ))
     }
 }
 
@@ -83,6 +74,35 @@ pub struct Attached {
 }
 
 impl Attached {
+    pub(super) fn new(
+        control: Control,
+        operation: String,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    ) -> Self {
+        Self {
+            stdin: stdin.then(|| ChildStdin::new(control.output(Channel::Stdin))),
+            stdout: stdout.then(|| ChildStdout::new(control.input(Channel::Stdout))),
+            stderr: stderr.then(|| ChildStderr::new(control.input(Channel::Stderr))),
+            operation,
+            control,
+        }
+    }
+
+    /// Attaches over a WebSocket that someone else connected; [`Over`] has more choices.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn over(
+        websocket: impl Into<AnyWebSocket>,
+        protocol: Subprotocol,
+        streams: Streams,
+    ) -> Self {
+        Over::new(websocket, protocol, streams).attached()
+    }
+
     /// Waits until the server ends the session, which is when the container ends.
     ///
     /// There is no exit code: the server does not send one

@@ -11,12 +11,15 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::attach::unread;
+use super::{Over, attach::unread};
 use crate::{
     Result,
     error::{ApiError, CallerError, Error},
-    session::Subprotocol,
-    transport::remote_command::{Control, Input, Output as Writer},
+    session::{Subprotocol, remote_command::Streams},
+    transport::{
+        AnyWebSocket,
+        remote_command::{Control, Input, Output as Writer},
+    },
     wire::{channel::Channel, resize::TerminalSize, status::Status},
 };
 
@@ -67,6 +70,19 @@ impl Child {
             max_output,
             control,
         }
+    }
+
+    /// A child over a WebSocket that someone else connected; [`Over`] has more choices.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn over(
+        websocket: impl Into<AnyWebSocket>,
+        protocol: Subprotocol,
+        streams: Streams,
+    ) -> Self {
+        Over::new(websocket, protocol, streams).child()
     }
 
     /// Closes stdin, then waits for the process to end.

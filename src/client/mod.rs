@@ -5,6 +5,7 @@ mod attach;
 mod child;
 mod exec;
 mod logs;
+mod over;
 mod pod;
 mod remote_command;
 mod resource;
@@ -14,14 +15,22 @@ pub use attach::{Attach, Attached};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 pub use exec::Exec;
 pub use logs::{LogLines, Logs};
+pub use over::Over;
 pub use pod::Pod;
 pub use remote_command::Stdio;
 pub use resource::Resource;
 pub use watch::{Events, Updates, Watch};
 
 use crate::{
-    Config, Result,
-    transport::{connect::Connector, http::Http},
+    Config, Result, Role,
+    error::{CallerError, PeerError},
+    session::Subprotocol,
+    transport::{
+        AnyWebSocket,
+        connect::Connector,
+        http::Http,
+        upgrade::{self, Upgrade},
+    },
 };
 
 /// One API server and the credentials for it.
@@ -91,6 +100,55 @@ impl Client {
     /// A pod, by its name. Whether it exists shows when something is asked of it.
     pub fn pod(&self, namespace: impl Into<String>, name: impl Into<String>) -> Pod {
         Pod::new(self.clone(), namespace.into(), name.into())
+    }
+
+    /// Opens a WebSocket at a path of this server, with this client's credentials, and offers
+    /// `protocols` on it. What comes back goes into [`Over`].
+    ///
+    /// It is for servers with paths of their own: an extension API server, or the URL that a
+    /// container runtime hands out for an exec (`http://127.0.0.1:41237/exec/cx1fAgZt`).
+    ///
+    /// Cancel safety: dropping the future drops the connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Exec::spawn`]; [`CallerError::Request`](crate::error::CallerError::Request) for
+    /// a path that does not begin with a slash, or if `protocols` is empty:
+    /// [`Subprotocol::Unnamed`] alone offers none.
+    pub async fn websocket(
+        &self,
+        path_and_query: &str,
+        protocols: &[Subprotocol],
+    ) -> Result<(AnyWebSocket, Subprotocol)> {
+        self.open(path_and_query, path_and_query, protocols).await
+    }
+
+    pub(crate) async fn open(
+        &self,
+        operation: &str,
+        path_and_query: &str,
+        protocols: &[Subprotocol],
+    ) -> Result<(AnyWebSocket, Subprotocol)> {
+        if protocols.is_empty() {
+            return Err(CallerError::Request("no subprotocol is offered".into()).into());
+        }
+        let offer = Subprotocol::offer(protocols);
+        let upgrade = Upgrade {
+            operation,
+            path_and_query,
+            offer: offer.as_deref(),
+            headers: http::HeaderMap::new(),
+        };
+        let opened = upgrade::open(&self.connector, upgrade).await?;
+        let protocol =
+            Subprotocol::accept(opened.protocol.as_deref(), protocols).map_err(|answer| {
+                PeerError::Subprotocol {
+                    offered: offer.unwrap_or_default(),
+                    answer,
+                }
+            })?;
+        let websocket = AnyWebSocket::from_io(opened.io, Role::Client, opened.read.freeze());
+        Ok((websocket, protocol))
     }
 
     pub(crate) fn connector(&self) -> &Connector {

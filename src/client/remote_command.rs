@@ -2,18 +2,13 @@
 
 use std::time::Instant;
 
-use http::HeaderMap;
-
 use super::Pod;
 use crate::{
-    Result, Role,
-    error::{CallerError, PeerError},
-    limits,
+    Result, Role, limits,
     session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
     transport::{
         remote_command::{self, Control},
-        upgrade::{self, Upgrade},
-        websocket::{Socket, WebSocket},
+        websocket::WebSocket,
     },
     wire::{channel::Channel, resize::TerminalSize},
 };
@@ -110,9 +105,6 @@ impl Options {
         verb: &str,
         command: &[String],
     ) -> Result<(Control, Streams)> {
-        if self.protocols.is_empty() {
-            return Err(CallerError::Request("no subprotocol is offered".into()).into());
-        }
         let streams = self.streams();
         let mut query = Vec::new();
         query.extend(self.container.as_deref().map(|name| ("container", name)));
@@ -125,34 +117,18 @@ impl Options {
             query.extend(wanted.then_some((key, "true")));
         }
         query.extend(command.iter().map(|word| ("command", word.as_str())));
-        let offer = Subprotocol::offer(&self.protocols);
         let operation = pod.operation(if verb == "exec" {
             "exec in"
         } else {
             "attach to"
         });
-        let opened = upgrade::open(
-            pod.client().connector(),
-            Upgrade {
-                operation: &operation,
-                path_and_query: &pod.path(verb, &query)?,
-                offer: offer.as_deref(),
-                headers: HeaderMap::new(),
-            },
-        )
-        .await;
-        let opened = match opened {
+        let path = pod.path(verb, &query)?;
+        let opened = pod.client().open(&operation, &path, &self.protocols).await;
+        let (websocket, protocol) = match opened {
             Ok(opened) => opened,
             Err(error) => return Err(pod.explain(error).await),
         };
-        let protocol =
-            Subprotocol::accept(opened.protocol.as_deref(), &self.protocols).map_err(|answer| {
-                PeerError::Subprotocol {
-                    offered: offer.unwrap_or_default(),
-                    answer,
-                }
-            })?;
-        let socket = Box::new(Socket::new(opened.io, Role::Client, opened.read));
+        let socket = websocket.into_inner();
         let control = self.start(socket, protocol, streams);
         if let Some(size) = self.tty {
             // The server does not know the terminal's size until it is told.

@@ -82,6 +82,10 @@ pub enum PeerError {
     /// The bytes are not WebSocket frames as RFC 6455 has them.
     #[error("the peer broke the WebSocket protocol: {0}")]
     WebSocket(#[from] WebSocketError),
+    /// The same, in the words of the library whose WebSocket this is
+    /// (`transport::AnyWebSocket`).
+    #[error("the peer broke the WebSocket protocol: {0}")]
+    Foreign(String),
     /// A message is none of exec or attach.
     #[error("the peer broke the remotecommand protocol: {0}")]
     Channel(#[from] ChannelError),

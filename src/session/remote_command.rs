@@ -371,10 +371,15 @@ impl RemoteCommand {
         .into()));
     }
 
-    /// When to give up on a server that has sent the Status and neither closes nor sends.
+    /// When to give up on a server that has sent the Status and neither closes nor sends, or on
+    /// a client that does not close after it.
     fn grace(&self) -> Option<Instant> {
-        let complete = self.complete.filter(|_| !self.held)?;
-        Some(complete.max(self.last_inbound) + limits::CLOSE_GRACE)
+        let complete = self.complete?;
+        match self.role {
+            Role::Client if self.held => None,
+            Role::Client => Some(complete.max(self.last_inbound) + limits::CLOSE_GRACE),
+            Role::Server => Some(complete + limits::LINGER),
+        }
     }
 }
 
@@ -460,7 +465,10 @@ impl Session for RemoteCommand {
             self.send_close(Close::NORMAL, "");
             let late: Error = NetworkError::TimedOut {
                 operation: "closing after the status".into(),
-                after: limits::CLOSE_GRACE,
+                after: match self.role {
+                    Role::Client => limits::CLOSE_GRACE,
+                    Role::Server => limits::LINGER,
+                },
             }
             .into();
             return self.handle_end(Some(late));
@@ -471,6 +479,10 @@ impl Session for RemoteCommand {
         loop {
             match self.keepalive.handle_timeout(now) {
                 Due::Nothing => return,
+                // The message without a channel that keeps a server from idling is unknown to
+                // clients (client-go takes it for the end, `remotecommand/websocket.go`).
+                Due::Send(transmit)
+                    if self.role == Role::Server && transmit.opcode == Opcode::Binary => {}
                 Due::Send(transmit) => {
                     // One ping in the queue asks as much as two.
                     if !self.transmits.iter().any(|t| t.opcode == transmit.opcode) {

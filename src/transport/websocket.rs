@@ -58,7 +58,7 @@ pub(crate) trait WebSocket: Send {
     fn shrink(&mut self);
 }
 
-fn lost(error: io::Error) -> Error {
+pub(super) fn lost(error: io::Error) -> Error {
     NetworkError::Lost(Arc::new(error)).into()
 }
 
@@ -228,28 +228,31 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket for Socket<S> {
 
 /// A WebSocket of another library, turned into ours a message at a time.
 ///
-/// `T` is its stream and sink. The two functions translate; what this crate has no word for is
+/// `T` is its stream and sink. The functions translate; what the other side has no word for is
 /// skipped (`None`).
-pub(crate) struct Foreign<T, M> {
+pub(crate) struct Foreign<T, M, E> {
     inner: T,
     incoming: fn(M) -> Option<Message>,
-    outgoing: fn(Message) -> M,
+    outgoing: fn(Message) -> Option<M>,
+    failure: fn(E) -> Error,
     ready: VecDeque<Message>,
     output: VecDeque<M>,
     pending: usize,
     unflushed: bool,
 }
 
-impl<T, M> Foreign<T, M> {
+impl<T, M, E> Foreign<T, M, E> {
     pub(crate) fn new(
         inner: T,
         incoming: fn(M) -> Option<Message>,
-        outgoing: fn(Message) -> M,
+        outgoing: fn(Message) -> Option<M>,
+        failure: fn(E) -> Error,
     ) -> Self {
         Self {
             inner,
             incoming,
             outgoing,
+            failure,
             ready: VecDeque::new(),
             output: VecDeque::new(),
             pending: 0,
@@ -258,11 +261,11 @@ impl<T, M> Foreign<T, M> {
     }
 }
 
-impl<T, M, E> WebSocket for Foreign<T, M>
+impl<T, M, E> WebSocket for Foreign<T, M, E>
 where
     T: futures_core::Stream<Item = Result<M, E>> + futures_sink::Sink<M, Error = E> + Send + Unpin,
     M: Send,
-    E: std::error::Error + Send + Sync + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     fn buffered(&mut self) -> Result<Option<Message>, Error> {
         Ok(self.ready.pop_front())
@@ -274,15 +277,16 @@ where
                 self.ready.extend((self.incoming)(message));
                 Poll::Ready(Ok(true))
             }
-            Some(Err(error)) => Poll::Ready(Err(lost(io::Error::other(error)))),
+            Some(Err(error)) => Poll::Ready(Err((self.failure)(error))),
             None => Poll::Ready(Ok(false)),
         }
     }
 
     fn send(&mut self, transmit: Transmit) {
-        self.pending += transmit.len();
-        self.output
-            .push_back((self.outgoing)(transmit.to_message()));
+        if let Some(message) = (self.outgoing)(transmit.to_message()) {
+            self.pending += transmit.len();
+            self.output.push_back(message);
+        }
     }
 
     fn pending(&self) -> usize {

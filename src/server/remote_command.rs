@@ -1,0 +1,345 @@
+//! exec and attach as a server: in flows a request for a WebSocket, out come what the client asks
+//! and, once it is accepted, a [`Process`]: the streams of the client's child seen from inside.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use futures_sink::Sink;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    Refusal,
+    upgrade::{Handshake, query_pairs},
+};
+use crate::{
+    Result, Role,
+    error::NetworkError,
+    limits,
+    session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
+    transport::{
+        remote_command::{self, Control, Input, Output as Writer},
+        websocket::Socket,
+    },
+    wire::{channel::Channel, resize::TerminalSize, status::Status},
+};
+
+/// Every subprotocol of exec and attach, and none.
+pub const SUBPROTOCOLS: [Subprotocol; 6] = [
+    Subprotocol::V5,
+    Subprotocol::V4,
+    Subprotocol::V4Base64,
+    Subprotocol::V1,
+    Subprotocol::V1Base64,
+    Subprotocol::Unnamed,
+];
+
+/// A client's request for exec or attach.
+///
+/// A server reads it, decides whether the client may have what it asks, changes what it must, and
+/// [accepts](Self::accept).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RemoteCommandRequest {
+    /// The container; absent or empty is `None`.
+    pub container: Option<String>,
+    /// The program and its arguments; empty for attach.
+    pub command: Vec<String>,
+    /// The streams that the client wants.
+    pub streams: Streams,
+    /// Bytes of stdin that may wait for their reader, [`limits::STREAM_BUFFER`] unless set: past
+    /// it the client is held back.
+    pub buffer: usize,
+    /// How often to ask the client for signs of life, and how long to wait for them.
+    pub keepalive: KeepaliveConfig,
+    handshake: Handshake,
+    upgrade: OnUpgrade,
+}
+
+impl RemoteCommandRequest {
+    /// Reads a request.
+    ///
+    /// A stream is asked for by any value but `false` and `0`, the empty one included
+    /// (`k8s.io/apimachinery/pkg/runtime/conversion.go`, `Convert_Slice_string_To_bool`); of
+    /// several values the first counts.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] with code 400 if it does not ask for a WebSocket of version 13.
+    pub fn parse<B>(request: &mut Request<B>) -> Result<Self, Refusal> {
+        let handshake = Handshake::check(request)?;
+        let mut container = None;
+        let mut command = Vec::new();
+        let mut flags = [None; 4];
+        for (key, value) in query_pairs(request.uri().query().unwrap_or_default()) {
+            let flag = match key.as_str() {
+                "stdin" => &mut flags[0],
+                "stdout" => &mut flags[1],
+                "stderr" => &mut flags[2],
+                "tty" => &mut flags[3],
+                "container" => {
+                    container.get_or_insert(value);
+                    continue;
+                }
+                "command" => {
+                    command.push(value);
+                    continue;
+                }
+                _ => continue,
+            };
+            flag.get_or_insert(!value.eq_ignore_ascii_case("false") && value != "0");
+        }
+        let [stdin, stdout, stderr, tty] = flags.map(|flag| flag.unwrap_or(false));
+        Ok(Self {
+            container: container.filter(|name| !name.is_empty()),
+            command,
+            streams: Streams {
+                stdin,
+                stdout,
+                stderr,
+                tty,
+            },
+            buffer: limits::STREAM_BUFFER,
+            keepalive: KeepaliveConfig::default(),
+            handshake,
+            upgrade: hyper::upgrade::on(request),
+        })
+    }
+
+    /// Accepts the request with the first subprotocol of the client's order that is among
+    /// `supported`. Gives the response, which must go to the client, and the future of the
+    /// session, which is ready when it has gone there: spawn it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`]: with code 400 where there is no stream, or stderr beside a terminal
+    /// (`k8s.io/cri-streaming/pkg/streaming/server.go`, `validateExecRequest`; kubelets since 1.29
+    /// drop stderr there, as a caller may do in [`streams`](Self::streams) before); and with a
+    /// bare 403 where no subprotocol fits (`golang.org/x/net/websocket/server.go`).
+    pub fn accept(
+        self,
+        supported: &[Subprotocol],
+    ) -> Result<
+        (
+            Response<Full<Bytes>>,
+            impl Future<Output = Result<Process>> + Send + 'static,
+        ),
+        Refusal,
+    > {
+        let streams = self.streams;
+        if !(streams.stdin || streams.stdout || streams.stderr) {
+            return Err(Refusal::bad_request(
+                "you must specify at least 1 of stdin, stdout, stderr",
+            ));
+        }
+        if streams.tty && streams.stderr {
+            return Err(Refusal::bad_request("tty and stderr cannot both be true"));
+        }
+        let protocol = Subprotocol::choose(&self.handshake.offer, supported)
+            .ok_or_else(|| Refusal::bare(StatusCode::FORBIDDEN))?;
+        let response = self.handshake.response(protocol.name());
+        let (upgrade, buffer, keepalive) = (self.upgrade, self.buffer, self.keepalive);
+        let opening = async move {
+            let upgraded = upgrade.await.map_err(|error| {
+                NetworkError::Lost(std::sync::Arc::new(io::Error::other(error)))
+            })?;
+            let socket = Socket::new(TokioIo::new(upgraded), Role::Server, BytesMut::new());
+            let now = Instant::now();
+            let session = RemoteCommand::new(Role::Server, protocol, streams, keepalive, now);
+            let reads = streams.stdin.then_some(Channel::Stdin);
+            let control =
+                remote_command::spawn(session, Box::new(socket), buffer, reads.as_slice());
+            Ok(Process::new(control, streams))
+        };
+        Ok((response, opening))
+    }
+}
+
+/// The server's end of a session of exec or attach.
+///
+/// Dropping it with all its streams closes the connection without a Status, which to the client
+/// is an error; [`exit`](Self::exit) is the way to end it.
+#[derive(Debug)]
+pub struct Process {
+    /// The client's input, if it asked to send any.
+    pub stdin: Option<Stdin>,
+    /// Where output goes, if the client asked for it.
+    pub stdout: Option<Output>,
+    /// Where error output goes, if the client asked for it.
+    pub stderr: Option<Output>,
+    control: Control,
+}
+
+impl Process {
+    fn new(control: Control, streams: Streams) -> Self {
+        let output = |channel| Output(control.output(channel));
+        Self {
+            stdin: streams.stdin.then(|| Stdin(control.input(Channel::Stdin))),
+            stdout: streams.stdout.then(|| output(Channel::Stdout)),
+            stderr: streams.stderr.then(|| output(Channel::Stderr)),
+            control,
+        }
+    }
+
+    /// The subprotocol that was agreed on.
+    pub fn protocol(&self) -> Subprotocol {
+        self.control.protocol()
+    }
+
+    /// The streams of the session.
+    pub fn streams(&self) -> Streams {
+        self.control.streams()
+    }
+
+    /// Waits for the next size of the client's terminal, the newest if there were several;
+    /// `None` once the session has ended.
+    ///
+    /// One caller at a time: a second takes the first one's place.
+    ///
+    /// Cancel safety: nothing is lost; call it again.
+    pub async fn resized(&self) -> Option<TerminalSize> {
+        std::future::poll_fn(|cx| self.control.poll_resize(cx)).await
+    }
+
+    /// Waits until the session is over, which before [`exit`](Self::exit) means that the client
+    /// has left. A client that leaves does not end the process of a real container, unless that
+    /// has a terminal (kubernetes/kubernetes#89031).
+    ///
+    /// One caller at a time: a second takes the first one's place.
+    ///
+    /// Cancel safety: nothing is lost; call it again.
+    ///
+    /// # Errors
+    ///
+    /// If the client did not close the WebSocket in order: it broke the protocol, the connection
+    /// was lost, or it was silent for too long.
+    pub async fn closed(&self) -> Result<()> {
+        std::future::poll_fn(|cx| self.control.poll_ended(cx)).await
+    }
+
+    /// Says how the work ended, after all output that has been written, and closes; then waits
+    /// until the client has taken all of it and closed as well, at most [`limits::LINGER`].
+    ///
+    /// Output that is written afterwards fails with
+    /// [`CallerError::Ended`](crate::error::CallerError::Ended), input that still comes is
+    /// dropped.
+    ///
+    /// Cancel safety: dropping the future leaves out the waiting only; a client that is slow to
+    /// read then may lose the end of the output.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Ended`](crate::error::CallerError::Ended) if the client has left before, or
+    /// the error with which the connection was lost.
+    pub async fn exit(self, status: &Status) -> Result<()> {
+        let Self { control, stdin, .. } = self;
+        // Bytes left unread when a socket closes reset the connection, and the reset can destroy
+        // output that is on its way (RFC 1122, section 4.2.2.13): input is read to its end.
+        drop(stdin);
+        control.discard(Channel::Stdin);
+        control.exit(status)?;
+        std::future::poll_fn(|cx| control.poll_ended(cx)).await
+    }
+}
+
+/// The input of a client: [`AsyncRead`], [`AsyncBufRead`], and a [`Stream`] of [`Bytes`] that are
+/// slices of the buffer which the socket was read into.
+///
+/// It ends when the client closes it (`v5.channel.k8s.io`) or the WebSocket; a connection that is
+/// lost is an error. While [`RemoteCommandRequest::buffer`] bytes wait here the client is held
+/// back. Dropping it drops what still comes.
+///
+/// Cancel safety: a read that is dropped has taken nothing.
+#[derive(Debug)]
+pub struct Stdin(Input);
+
+impl AsyncRead for Stdin {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncBufRead for Stdin {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        Pin::new(&mut self.get_mut().0).poll_fill_buf(cx)
+    }
+
+    fn consume(mut self: Pin<&mut Self>, amount: usize) {
+        Pin::new(&mut self.0).consume(amount);
+    }
+}
+
+impl Stream for Stdin {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
+        self.0.poll_next(cx)
+    }
+}
+
+/// One of the client's output streams: [`AsyncWrite`], and a [`Sink`] of [`Bytes`] that are sent
+/// without being copied.
+///
+/// A write waits while more than [`limits::SEND_BUFFER`] bytes are on their way, and fails with
+/// [`CallerError::Ended`](crate::error::CallerError::Ended) once the session is over. An output
+/// stream cannot be ended alone: shutting it down sends what is queued, dropping it says nothing.
+///
+/// Cancel safety: what a write that has returned has taken will be sent, and a write that is
+/// dropped has taken nothing.
+#[derive(Debug)]
+pub struct Output(Writer);
+
+impl AsyncWrite for Output {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(self, cx)
+    }
+}
+
+impl Sink<Bytes> for Output {
+    type Error = io::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_ready(cx).map_err(io::Error::from)
+    }
+
+    fn start_send(self: Pin<&mut Self>, item: Bytes) -> io::Result<()> {
+        Ok(self.0.send(item)?)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(self, cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(self, cx)
+    }
+}

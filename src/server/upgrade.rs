@@ -1,0 +1,100 @@
+//! The server's half of the WebSocket handshake: in flow a request's headers, out come the
+//! subprotocols that it offers and the 101 response.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{
+        CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION, UPGRADE,
+    },
+};
+use http_body_util::Full;
+use percent_encoding::percent_decode_str;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::Refusal;
+
+/// What a request for a WebSocket says in its headers.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    accept: HeaderValue,
+    /// The subprotocols, comma-separated; empty for none.
+    pub(crate) offer: String,
+}
+
+impl Handshake {
+    /// Checks the request (RFC 6455, section 4.2.1).
+    pub(crate) fn check<B>(request: &Request<B>) -> Result<Self, Refusal> {
+        let headers = request.headers();
+        if request.method() != Method::GET
+            || !has_token(headers, UPGRADE, "websocket")
+            || !has_token(headers, CONNECTION, "upgrade")
+        {
+            return Err(Refusal::bad_request("Upgrade request required"));
+        }
+        if headers
+            .get(SEC_WEBSOCKET_VERSION)
+            .map(HeaderValue::as_bytes)
+            != Some(b"13")
+        {
+            return Err(Refusal::bad_request("missing or bad WebSocket Version"));
+        }
+        let accept = headers
+            .get(SEC_WEBSOCKET_KEY)
+            .filter(|key| !key.is_empty())
+            .and_then(|key| HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok())
+            .ok_or_else(|| Refusal::bad_request("missing Sec-WebSocket-Key"))?;
+        // Of several lines only the first counts (`golang.org/x/net/websocket/hybi.go`).
+        let offer = match headers.get(SEC_WEBSOCKET_PROTOCOL).map(HeaderValue::to_str) {
+            None => String::new(),
+            Some(Ok(offer)) => offer.to_owned(),
+            Some(Err(_)) => return Err(Refusal::bare(StatusCode::FORBIDDEN)),
+        };
+        Ok(Self { accept, offer })
+    }
+
+    /// The response that opens the WebSocket with this subprotocol; empty for none.
+    pub(crate) fn response(self, protocol: &'static str) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept);
+        if !protocol.is_empty() {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+        }
+        response
+    }
+}
+
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    let lines = headers.get_all(name).into_iter();
+    lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
+/// The pairs of a query, decoded; a key without a value has an empty one.
+pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(key), decode(value))
+        })
+}
+
+/// As in a form: `+` is a space.
+fn decode(text: &str) -> String {
+    let text: Cow<'_, str> = match text.contains('+') {
+        true => text.replace('+', " ").into(),
+        false => text.into(),
+    };
+    percent_decode_str(&text).decode_utf8_lossy().into_owned()
+}

@@ -1,0 +1,96 @@
+//! attach: in flows a request, out come the streams of the process that a container runs.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+
+use super::{
+    container::{Attachment, Container},
+    exec::{finish, internal_error, next_input, send},
+    pods::Pod,
+    router::Cluster,
+};
+use crate::{
+    server::{self, Refusal, RemoteCommandRequest},
+    wire::{channel::Channel, status::Status},
+};
+
+/// Answers a request, and attaches when it has been accepted.
+pub(super) fn serve<B>(
+    cluster: &Cluster,
+    pod: &Pod,
+    request: &mut Request<B>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let mut request = RemoteCommandRequest::parse(request)?;
+    let container = pod.container(request.container.as_deref())?.clone();
+    request.streams.stderr &= !request.streams.tty;
+    let (response, opening) = request.accept(&cluster.subprotocols)?;
+    // From here on, and not from when the client has the response: it must miss nothing after.
+    let attachment = container.attach();
+    cluster.tasks.spawn(async move {
+        if let Ok(session) = opening.await {
+            run(session, &container, attachment).await;
+        }
+    });
+    Ok(response)
+}
+
+/// Copies the streams until the process has ended, or the client has left.
+async fn run(mut session: server::Process, container: &Container, attachment: Option<Attachment>) {
+    let Some(Attachment { stdin, mut output }) = attachment else {
+        let message = format!("container not found ({:?})", container.name());
+        let status = internal_error(session.protocol(), &message);
+        return finish(session, &status).await;
+    };
+    let (client_stdin, mut stdout, mut stderr) = (
+        session.stdin.take(),
+        session.stdout.take(),
+        session.stderr.take(),
+    );
+    let ended = {
+        let input = async {
+            let (Some(mut from), Some(to)) = (client_stdin, stdin) else {
+                return;
+            };
+            while let Some(bytes) = next_input(&mut from).await {
+                if to.send(bytes).await.is_err() {
+                    return;
+                }
+            }
+            // Dropping `to` says that this client sends no more.
+        };
+        let resizes = async {
+            while let Some(size) = session.resized().await {
+                container.resize(size);
+            }
+        };
+        let never_ends = async {
+            tokio::join!(input, resizes);
+            std::future::pending::<()>().await;
+        };
+        let copies = async {
+            while let Some((channel, bytes)) = output.recv().await {
+                let to = match channel {
+                    Channel::Stderr => &mut stderr,
+                    _ => &mut stdout,
+                };
+                if let Some(to) = to
+                    && send(to, bytes).await.is_err()
+                {
+                    // The session is over, and `closed` knows why.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = copies => true,
+            _ = session.closed() => false,
+            () = never_ends => false,
+        }
+    };
+    // There is no exit code: the server does not send one
+    // (`k8s.io/cri-streaming/pkg/streaming/remotecommand/attach.go`).
+    if ended {
+        finish(session, &Status::success()).await;
+    }
+}

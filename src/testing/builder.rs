@@ -1,0 +1,172 @@
+//! What a server is to be: in flow a test's declarations, out comes a running [`ApiServer`].
+
+use std::{collections::BTreeMap, io, net::Ipv4Addr, sync::Arc};
+
+use tokio::net::TcpListener;
+
+use super::{
+    ApiServer, access::Access, container::Container, listener, pods::Pod, router::Cluster,
+    tasks::Tasks, tls,
+};
+use crate::{server, session::Subprotocol};
+
+/// The builder of an [`ApiServer`].
+#[derive(Debug, Clone)]
+#[must_use = "a server does nothing until it is started"]
+pub struct ApiServerBuilder {
+    tls: bool,
+    subprotocols: Vec<Subprotocol>,
+    pods: BTreeMap<(String, String), PodBuilder>,
+}
+
+impl Default for ApiServerBuilder {
+    fn default() -> Self {
+        Self {
+            tls: true,
+            subprotocols: server::SUBPROTOCOLS.to_vec(),
+            pods: BTreeMap::new(),
+        }
+    }
+}
+
+impl ApiServerBuilder {
+    /// Speaks HTTP without TLS, and takes requests without a token for the admin's, as
+    /// `kubectl proxy` does. A token that comes nevertheless must be right.
+    pub fn plain(mut self) -> Self {
+        self.tls = false;
+        self
+    }
+
+    /// The subprotocols of exec and attach to accept; all unless set. A server before 1.29 is one
+    /// without [`Subprotocol::V5`].
+    pub fn subprotocols(mut self, protocols: impl IntoIterator<Item = Subprotocol>) -> Self {
+        self.subprotocols = protocols.into_iter().collect();
+        self
+    }
+
+    /// Adds a pod, or replaces the one of this name.
+    pub fn pod(
+        mut self,
+        namespace: impl Into<String>,
+        name: impl Into<String>,
+        declare: impl FnOnce(PodBuilder) -> PodBuilder,
+    ) -> Self {
+        let pod = declare(PodBuilder::default());
+        self.pods.insert((namespace.into(), name.into()), pod);
+        self
+    }
+
+    /// Starts the containers' processes and listens on a free port of loopback, on the current
+    /// tokio runtime, which needs I/O and time.
+    ///
+    /// # Errors
+    ///
+    /// If a socket cannot be had, or a container's program cannot be started: the text names it.
+    pub async fn start(self) -> io::Result<ApiServer> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let (ca, acceptor) = match self.tls {
+            true => {
+                let (ca, acceptor) = tls::acceptor(address.ip())?;
+                (Some(ca), Some(acceptor))
+            }
+            false => (None, None),
+        };
+        let tasks = Arc::new(Tasks::default());
+        let mut cluster = Cluster::new(Access::new(self.tls), self.subprotocols, tasks.clone());
+        for ((namespace, name), pod) in self.pods {
+            let mut containers = Vec::new();
+            for container in pod.containers {
+                let started = Container::start(&name, container, &tasks);
+                containers.push(started.inspect_err(|_| tasks.stop())?);
+            }
+            cluster.add(Pod::new(namespace, name, containers));
+        }
+        let cluster = Arc::new(cluster);
+        tasks.spawn(listener::serve(listener, acceptor, cluster.clone()));
+        Ok(ApiServer {
+            address,
+            ca,
+            cluster,
+        })
+    }
+}
+
+/// The declaration of a pod.
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct PodBuilder {
+    containers: Vec<ContainerBuilder>,
+}
+
+impl PodBuilder {
+    /// Adds a container that runs this command, without stdin and terminal.
+    pub fn container<I, S>(self, name: impl Into<String>, command: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        self.container_with(name, command, |container| container)
+    }
+
+    /// Adds a container that runs this command, and says more about it.
+    pub fn container_with<I, S>(
+        mut self,
+        name: impl Into<String>,
+        command: I,
+        declare: impl FnOnce(ContainerBuilder) -> ContainerBuilder,
+    ) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        self.containers.push(declare(ContainerBuilder {
+            name: name.into(),
+            command: command.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
+            stdin: false,
+            stdin_once: false,
+            tty: false,
+        }));
+        self
+    }
+}
+
+/// The declaration of a container.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ContainerBuilder {
+    pub(super) name: String,
+    pub(super) command: Vec<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) stdin: bool,
+    pub(super) stdin_once: bool,
+    pub(super) tty: bool,
+}
+
+impl ContainerBuilder {
+    /// Keeps the process's stdin open for those who attach; without this it is empty.
+    pub fn stdin(mut self) -> Self {
+        self.stdin = true;
+        self
+    }
+
+    /// Keeps stdin open until the first who attached to it has ended it or left.
+    pub fn stdin_once(mut self) -> Self {
+        (self.stdin, self.stdin_once) = (true, true);
+        self
+    }
+
+    /// Gives the process a terminal.
+    pub fn tty(mut self) -> Self {
+        self.tty = true;
+        self
+    }
+
+    /// Sets an environment variable, for commands that exec runs too. There is little else in the
+    /// environment: `PATH`, `HOME`, `HOSTNAME`, and `TERM` with a terminal.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+}

@@ -1,0 +1,62 @@
+//! Connections: in flow TCP connections, out come HTTP requests for the router.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::router::{self, Cluster};
+use crate::limits;
+
+/// Accepts connections until it is aborted.
+pub(super) async fn serve(
+    listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    cluster: Arc<Cluster>,
+) {
+    loop {
+        let tcp = match listener.accept().await {
+            Ok((tcp, _)) => tcp,
+            Err(error) => {
+                // Out of file descriptors, say: it may get better.
+                tracing::warn!(%error, "the test server cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _ = tcp.set_nodelay(true);
+        let (acceptor, of_cluster) = (acceptor.clone(), cluster.clone());
+        cluster.tasks.spawn(async move {
+            match acceptor {
+                None => connection(tcp, of_cluster).await,
+                Some(acceptor) => {
+                    match tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(tcp)).await {
+                        Ok(Ok(tls)) => connection(tls, of_cluster).await,
+                        // The client's business: it does not trust us, say.
+                        Ok(Err(_)) | Err(_) => {}
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn connection<S>(io: S, cluster: Arc<Cluster>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = service_fn(move |request| router::handle(cluster.clone(), request));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection to the test server ended");
+    }
+}

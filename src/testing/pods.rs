@@ -1,0 +1,66 @@
+//! The pods of a server, and the choice of a container in one.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::container::Container;
+use crate::server::Refusal;
+
+/// A pod with its running containers.
+#[derive(Debug)]
+pub(super) struct Pod {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    containers: Vec<Arc<Container>>,
+}
+
+impl Pod {
+    pub(super) fn new(namespace: String, name: String, containers: Vec<Arc<Container>>) -> Self {
+        Self {
+            namespace,
+            name,
+            containers,
+        }
+    }
+
+    /// The container that a request means, or the refusal of
+    /// `k8s.io/kubernetes/pkg/registry/core/pod/strategy.go` (`validateContainer`).
+    pub(super) fn container(&self, name: Option<&str>) -> Result<&Arc<Container>, Refusal> {
+        let pod = &self.name;
+        match (name, &self.containers[..]) {
+            (Some(name), all) => all
+                .iter()
+                .find(|known| known.name() == name)
+                .ok_or_else(|| {
+                    Refusal::bad_request(format!("container {name} is not valid for pod {pod}"))
+                }),
+            (None, [only]) => Ok(only),
+            (None, []) => Err(Refusal::bad_request(format!(
+                "a container name must be specified for pod {pod}"
+            ))),
+            (None, several) => {
+                let names: Vec<_> = several.iter().map(|known| known.name()).collect();
+                Err(Refusal::bad_request(format!(
+                    "a container name must be specified for pod {pod}, choose one of: [{}]",
+                    names.join(" ")
+                )))
+            }
+        }
+    }
+
+    /// The pod's object, as far as there is anything to say.
+    pub(super) fn to_json(&self) -> Value {
+        let containers = self.containers.iter();
+        json!({
+            "kind": "Pod",
+            "apiVersion": "v1",
+            "metadata": {"name": self.name, "namespace": self.namespace},
+            "spec": {"containers": containers.clone().map(|c| c.spec()).collect::<Vec<_>>()},
+            "status": {
+                "phase": "Running",
+                "containerStatuses": containers.map(|c| c.status()).collect::<Vec<_>>(),
+            },
+        })
+    }
+}

@@ -1,0 +1,423 @@
+//! exec and attach through an API server: the scenarios of `tests/scenarios` on any cluster.
+//!
+//! ```text
+//! KUBECONFIG=... cargo test --release --test cluster -- --ignored
+//! ```
+//!
+//! It makes pods of its own with `kubectl` and deletes them at the end. What the environment can
+//! say:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `KUBECTL` | the program; `kubectl` from `PATH` unless set |
+//! | `KUBEWIRE_TEST_POD` | a pod in `default` to use instead, whose default container has busybox; what needs other pods is left out |
+//! | `KUBEWIRE_TEST_IMAGE` | an image with busybox that the node has already; `docker.io/local/busybox:1` |
+//! | `KUBEWIRE_TEST_NODE` | the node for the pods; the first one unless set |
+//! | `KUBEWIRE_TEST_NOBODY` | a kubeconfig of a user without rights, for the refusals |
+//! | `KUBEWIRE_TEST_BYTES` | bytes for the round trip through `cat`; 1 GiB unless set |
+//! | `KUBEWIRE_TEST_FAULT` | a shell command that breaks the connection, such as one that restarts the kubelet; it runs in the middle of a stream. Unless set, the pod is deleted there |
+
+#![cfg(feature = "client")]
+#![allow(clippy::print_stdout, reason = "a skipped test says why")]
+
+mod scenarios;
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child as Process, Command, Stdio as Pipe},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use kubewire::{
+    Client, Config, Error, Result,
+    client::{Attached, Child, Pod, Stdio},
+    config::KubeconfigOptions,
+    error::{Hint, NetworkError},
+    session::Subprotocol::{self, V1, V1Base64, V4, V4Base64, V5},
+};
+use scenarios::{Request, Target};
+
+const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done";
+const NAMESPACE: &str = "default";
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn kubectl(arguments: &[&str], input: &str) -> String {
+    let program = variable("KUBECTL").unwrap_or_else(|| "kubectl".into());
+    let mut process = Command::new(program)
+        .args(["-n", NAMESPACE])
+        .args(arguments)
+        .stdin(Pipe::piped())
+        .stdout(Pipe::piped())
+        .stderr(Pipe::piped())
+        .spawn()
+        .expect("kubectl runs");
+    let mut stdin = process.stdin.take().expect("piped");
+    stdin.write_all(input.as_bytes()).expect("kubectl reads");
+    drop(stdin);
+    let output = process.wait_with_output().expect("kubectl ends");
+    let problem = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kubectl {arguments:?}: {problem}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The label of this run's pods.
+fn run() -> String {
+    format!("kubewire-{}", std::process::id())
+}
+
+/// A shell that outlives this process, and deletes its pods when it ends: nobody but this process
+/// holds the other end of its stdin.
+fn delete_at_the_end() {
+    static ONCE: OnceLock<Process> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        let program = variable("KUBECTL").unwrap_or_else(|| "kubectl".into());
+        let script = "trap '' INT TERM HUP; read -r _; \
+                      \"$1\" -n \"$2\" delete pod -l \"run=$3\" --grace-period=0 --force";
+        Command::new("/bin/sh")
+            .args(["-c", script, "delete", &program, NAMESPACE, &run()])
+            .stdin(Pipe::piped())
+            .stdout(Pipe::null())
+            .stderr(Pipe::null())
+            .spawn()
+            .expect("sh runs")
+    });
+}
+
+/// Makes a pod and waits until it is ready; gives its name.
+fn make_pod(command: &[String], tty: bool) -> String {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    delete_at_the_end();
+    let name = format!("{}-{}", run(), MADE.fetch_add(1, Ordering::Relaxed));
+    let node = variable("KUBEWIRE_TEST_NODE").unwrap_or_else(|| {
+        let path = "jsonpath={.items[0].metadata.name}";
+        kubectl(&["get", "nodes", "-o", path], "")
+    });
+    let image = variable("KUBEWIRE_TEST_IMAGE");
+    let image = image.unwrap_or_else(|| "docker.io/local/busybox:1".into());
+    let pod = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"run": run()}},
+        "spec": {
+            "nodeName": node,
+            "hostNetwork": true,
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "activeDeadlineSeconds": 3600,
+            "terminationGracePeriodSeconds": 0,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{
+                "name": "main",
+                "image": image,
+                "imagePullPolicy": "Never",
+                "command": command,
+                "stdin": true,
+                "tty": tty,
+            }],
+        },
+    });
+    kubectl(&["create", "-f", "-"], &pod.to_string());
+    let ready = [
+        "wait",
+        "--for=condition=Ready",
+        "--timeout=60s",
+        "pod",
+        &name,
+    ];
+    kubectl(&ready, "");
+    name
+}
+
+fn delete_pod(name: &str) {
+    kubectl(&["delete", "pod", name, "--grace-period=0", "--force"], "");
+}
+
+/// A pod for commands, which all tests share.
+fn shared() -> &'static str {
+    static SHARED: OnceLock<String> = OnceLock::new();
+    SHARED.get_or_init(|| match variable("KUBEWIRE_TEST_POD") {
+        Some(name) => name,
+        None => make_pod(&["sh", "-c", WAIT].map(str::to_owned), false),
+    })
+}
+
+/// Whether pods can be made; says so if not.
+fn makes_pods() -> bool {
+    let makes = variable("KUBEWIRE_TEST_POD").is_none();
+    if !makes {
+        println!("skipped: it needs a pod of its own");
+    }
+    makes
+}
+
+/// One pod through one client.
+struct Through(Pod);
+
+impl Through {
+    async fn cluster() -> Self {
+        let client = Client::from_env().await.expect("KUBECONFIG");
+        Self(client.pod(NAMESPACE, shared()))
+    }
+}
+
+const fn stdio(piped: bool) -> Stdio {
+    match piped {
+        true => Stdio::piped(),
+        false => Stdio::null(),
+    }
+}
+
+macro_rules! choose {
+    ($builder:expr, $request:expr) => {{
+        let mut builder = $builder
+            .stdin(stdio($request.stdin))
+            .stdout(stdio($request.stdout))
+            .stderr(stdio($request.stderr))
+            .subprotocols([$request.protocol])
+            .keepalive($request.keepalive);
+        if let Some(size) = $request.tty {
+            builder = builder.tty(size);
+        }
+        if let Some(bytes) = $request.buffer {
+            builder = builder.buffer(bytes);
+        }
+        builder
+    }};
+}
+
+impl Target for Through {
+    type Process = String;
+
+    async fn exec(&self, request: &Request) -> Result<Child> {
+        choose!(self.0.exec(&request.command), request)
+            .spawn()
+            .await
+    }
+
+    async fn start(&self, request: &Request) -> String {
+        make_pod(&request.command, request.tty.is_some())
+    }
+
+    async fn attach(&self, process: &String, request: &Request) -> Result<Attached> {
+        let client = Client::from_env().await?;
+        choose!(client.pod(NAMESPACE, process).attach(), request)
+            .spawn()
+            .await
+    }
+
+    async fn stop(&self, process: String) {
+        let stop = tokio::task::spawn_blocking(move || delete_pod(&process));
+        stop.await.expect("it stops");
+    }
+}
+
+macro_rules! call {
+    ($name:ident, $target:expr, $protocol:expr, ($($more:expr),*)) => {
+        scenarios::$name($target, $protocol $(, $more)*).await
+    };
+}
+
+/// A test for each scenario, over the given subprotocols.
+macro_rules! tests {
+    ($($name:ident $more:tt: $($protocol:ident),+;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        #[ignore = "needs a cluster"]
+        async fn $name() {
+            let target = Through::cluster().await;
+            $(call!($name, &target, $protocol, $more);)+
+        }
+    )*};
+}
+
+tests! {
+    exit_code(): V5, V4, V4Base64, V1, V1Base64;
+    counted_stdin(): V5, V4, V4Base64, V1;
+    half_close(): V5, V4, V1;
+    signal(): V5, V4, V1;
+    no_such_program(): V5, V4, V4Base64, V1;
+    terminal(): V5, V4;
+    resize_without_terminal(): V5, V4;
+    bulk_output(64 << 20): V5, V4, V4Base64;
+    bulk_input(8 << 20): V5, V4, V4Base64;
+    both_ways(bytes()): V5;
+    unread_stderr(): V5, V4;
+    sleepy_reader(Duration::from_secs(65)): V5;
+    quiet_process(): V5, V4;
+    dropped(): V5, V4;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster"]
+async fn attach() {
+    if makes_pods() {
+        let target = Through::cluster().await;
+        scenarios::attach(&target, V5).await;
+        scenarios::attach(&target, V4).await;
+        scenarios::attach_terminal(&target, V5).await;
+    }
+}
+
+fn bytes() -> u64 {
+    variable("KUBEWIRE_TEST_BYTES").map_or(1 << 30, |bytes| bytes.parse().expect("a number"))
+}
+
+/// The default offer is taken: a server that has v5 chooses it.
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn the_first_offer_that_the_server_knows_is_used() {
+    let target = Through::cluster().await;
+    let child = target.0.exec(["true"]).spawn().await.expect("it starts");
+    assert!(Subprotocol::DEFAULT.contains(&child.protocol()));
+    let output = child.wait_with_output().await.expect("it ends");
+    assert!(output.status.success());
+}
+
+/// `kubectl proxy`, on a port of its own choice.
+struct Proxy {
+    process: Process,
+    url: String,
+}
+
+impl Proxy {
+    fn start() -> Self {
+        let program = variable("KUBECTL").unwrap_or_else(|| "kubectl".into());
+        let mut process = Command::new(program)
+            .args([
+                "proxy",
+                "--port=0",
+                "--reject-paths=^$",
+                "--reject-methods=^$",
+            ])
+            .stdout(Pipe::piped())
+            .spawn()
+            .expect("kubectl runs");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("piped"))
+            .read_line(&mut line)
+            .expect("it says where it listens");
+        let address = line.trim().rsplit(' ').next().unwrap_or_default();
+        let url = format!("http://{address}");
+        Self { process, url }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Plain HTTP to a sidecar that holds the credentials.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster"]
+async fn a_plain_http_proxy_is_a_server_too() {
+    let proxy = Proxy::start();
+    let client = Client::from_url(&proxy.url).expect("a URL");
+    let target = Through(client.pod(NAMESPACE, shared()));
+    for protocol in [V5, V4] {
+        scenarios::exit_code(&target, protocol).await;
+        scenarios::counted_stdin(&target, protocol).await;
+        scenarios::half_close(&target, protocol).await;
+        scenarios::no_such_program(&target, protocol).await;
+    }
+    scenarios::bulk_output(&target, V5, 16 << 20).await;
+    scenarios::terminal(&target, V5).await;
+}
+
+/// A refusal names the rule that is missing.
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_user_without_rights_learns_which_are_missing() {
+    let Some(path) = variable("KUBEWIRE_TEST_NOBODY") else {
+        println!("skipped: KUBEWIRE_TEST_NOBODY is not set");
+        return;
+    };
+    let mut options = KubeconfigOptions::default();
+    options.paths.push(path.into());
+    let config = Config::from_kubeconfig(&options).expect("a kubeconfig");
+    let pod = Client::new(&config)
+        .expect("a client")
+        .pod(NAMESPACE, shared());
+    let refusals = [
+        ("pods/exec", pod.exec(["true"]).spawn().await.map(drop)),
+        ("pods/attach", pod.attach().spawn().await.map(drop)),
+    ];
+    for (wanted, refusal) in refusals {
+        let error = refusal.expect_err("no rights");
+        assert_eq!(error.status().map(|status| status.code), Some(403));
+        let Error::Api(refusal) = &error else {
+            panic!("{error:?}");
+        };
+        let Some(Hint::Rule {
+            resource, verbs, ..
+        }) = &refusal.hint
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(resource, wanted);
+        assert!(verbs.iter().any(|verb| verb == "create"), "{verbs:?}");
+        assert!(verbs.iter().any(|verb| verb == "get"), "{verbs:?}");
+    }
+}
+
+/// A container or a pod that does not exist.
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_name_that_is_wrong_is_refused_with_the_right_ones() {
+    let target = Through::cluster().await;
+    let wrong = target.0.exec(["true"]).container("nope").spawn().await;
+    let error = wrong.map(drop).expect_err("no such container");
+    assert_eq!(error.status().map(|status| status.code), Some(400));
+    assert!(
+        matches!(&error, Error::Api(refusal)
+            if matches!(&refusal.hint, Some(Hint::Containers(names)) if !names.is_empty())),
+        "{error:?}"
+    );
+    let client = Client::from_env().await.expect("KUBECONFIG");
+    let wrong = client.pod(NAMESPACE, "nope").exec(["true"]).spawn().await;
+    let error = wrong.map(drop).expect_err("no such pod");
+    assert_eq!(error.status().map(|status| status.code), Some(404));
+}
+
+/// What breaks in the middle is never a success.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster"]
+async fn a_stream_that_is_cut_is_no_success() {
+    if !makes_pods() {
+        return;
+    }
+    let client = Client::from_env().await.expect("KUBECONFIG");
+    for protocol in [V5, V4, V1] {
+        let name = make_pod(&["sh", "-c", WAIT].map(str::to_owned), false);
+        let target = Through(client.pod(NAMESPACE, &name));
+        let fault = async {
+            let break_it = move || match variable("KUBEWIRE_TEST_FAULT") {
+                None => delete_pod(&name),
+                Some(command) => {
+                    let status = Command::new("sh").args(["-c", &command]).status();
+                    assert!(status.expect("sh runs").success());
+                }
+            };
+            let broken = tokio::task::spawn_blocking(break_it);
+            broken.await.expect("it breaks");
+        };
+        match scenarios::cut(&target, protocol, fault).await {
+            Ok(code) => assert_eq!(code, 137),
+            Err(error) => assert!(
+                matches!(
+                    error,
+                    Error::Network(NetworkError::ClosedWithoutStatus { .. }) | Error::Api(_)
+                ),
+                "{error:?}"
+            ),
+        }
+    }
+}
