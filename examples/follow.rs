@@ -8,8 +8,7 @@
 #![allow(clippy::print_stdout)]
 
 use kubewire::{
-    Client,
-    client::Resource,
+    Client, Resource,
     session::{
         logs::LogUpdate,
         watch::{Change, Mirror, Update},

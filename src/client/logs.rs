@@ -9,9 +9,10 @@ use std::{
 
 use futures_core::Stream;
 
-use super::{Pod, resource::push_query};
+use super::Pod;
 use crate::{
     Result,
+    resource::push_query,
     session::logs::{
         LogConfig, LogEnd, LogLine, LogRequest, LogStream, LogUpdate, Logs as Session,
     },

@@ -8,7 +8,6 @@ mod logs;
 mod over;
 mod pod;
 mod remote_command;
-mod resource;
 pub(crate) mod watch;
 
 pub use attach::{Attach, Attached};
@@ -18,11 +17,10 @@ pub use logs::{LogLines, Logs};
 pub use over::Over;
 pub use pod::Pod;
 pub use remote_command::Stdio;
-pub use resource::Resource;
 pub use watch::{Events, Updates, Watch};
 
 use crate::{
-    Config, Result, Role,
+    Config, Resource, Result, Role,
     error::{CallerError, PeerError},
     session::Subprotocol,
     transport::{

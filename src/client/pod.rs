@@ -6,22 +6,16 @@ use http::{HeaderMap, Method, Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 
 use super::{Attach, Client, Exec, Logs};
 use crate::{
     Result,
     error::{CallerError, Error, Hint},
+    resource::ESCAPED,
     transport::upgrade,
 };
-
-/// What may stand in a path segment or a query value as it is (RFC 3986, section 2.3).
-pub(super) const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// Bytes of a pod's JSON that are read to name its containers.
 const POD: usize = 4 << 20;

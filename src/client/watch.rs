@@ -15,9 +15,9 @@ use http::{
 };
 use hyper::body::Body as _;
 
-use super::{Client, Resource};
+use super::Client;
 use crate::{
-    Result,
+    Resource, Result,
     error::{CallerError, Error, PeerError},
     session::watch::{Form, Shard, Update, Watch as Session, WatchConfig},
     transport::{
@@ -48,7 +48,7 @@ impl Lacking {
 ///
 /// ```no_run
 /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
-/// use kubewire::{client::Resource, session::watch::Update};
+/// use kubewire::{Resource, session::watch::Update};
 ///
 /// let mut watch = client.watch(Resource::core("v1", "pods")).namespace("default").stream();
 /// while let Some(update) = watch.next().await {

@@ -33,8 +33,9 @@
 //!   accept, TLS          listener.rs, tls.rs
 //!     -> who may what    access.rs
 //!       -> which verb    router.rs
-//!         -> the verb    exec.rs, attach.rs, ... one file each
+//!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, ... one file each
 //!           -> processes container.rs (a container's own), process.rs (any)
+//!           -> objects   store.rs
 //! ```
 
 mod access;
@@ -43,9 +44,13 @@ mod builder;
 mod container;
 mod exec;
 mod listener;
+mod logs;
+mod objects;
 mod pods;
 mod process;
 mod router;
+mod store;
+mod streaming;
 mod tasks;
 mod tls;
 
@@ -55,6 +60,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder};
 use router::Cluster;
+use serde_json::Value;
+pub use streaming::Fault;
 
 /// An API server on loopback.
 ///
@@ -150,6 +157,63 @@ contexts:
             self.url(),
             self.token(),
         )
+    }
+
+    /// Creates an object, or replaces the one of this name, and returns its resourceVersion.
+    ///
+    /// The object brings its `kind` and its name, and its namespace if it has one. The server
+    /// fills in `resourceVersion`, `uid`, `creationTimestamp` and, where it is missing, the
+    /// `apiVersion`. There are no schemas: any resource can be put, lists and watches find it.
+    pub fn put(&self, resource: &crate::Resource, mut object: Value) -> String {
+        if object["apiVersion"].is_null() {
+            let version = resource.version();
+            object["apiVersion"] = match resource.group() {
+                "" => version.into(),
+                group => format!("{group}/{version}").into(),
+            };
+        }
+        let version = self.cluster.store.put(resource, object, logs::now());
+        version.to_string()
+    }
+
+    /// Deletes an object; the namespace is empty for what has none. Returns whether it was there.
+    ///
+    /// A pod's processes run on: to clients it is gone.
+    pub fn delete(&self, resource: &crate::Resource, namespace: &str, name: &str) -> bool {
+        let key = store::key(resource, namespace, name);
+        self.cluster.store.delete(&key).is_some()
+    }
+
+    /// Forgets the history of all objects: watches that want to go on from before are told that
+    /// their version has expired.
+    pub fn compact(&self) {
+        self.cluster.store.compact();
+    }
+
+    /// The version of the last change.
+    pub fn resource_version(&self) -> String {
+        self.cluster.store.version().to_string()
+    }
+
+    /// All objects of a resource, as a list would give them now.
+    pub fn objects(&self, resource: &crate::Resource) -> Vec<Value> {
+        let listed = self.cluster.store.list(resource, None, None);
+        let (objects, _) = listed.unwrap_or_default();
+        objects
+            .into_iter()
+            .map(|(_, object)| (*object).clone())
+            .collect()
+    }
+
+    /// What goes wrong with the next list, watch and log requests: one entry a request, `None`
+    /// for one that goes well. When all are used up, nothing goes wrong any more.
+    pub fn inject(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        self.cluster.faults.push(faults);
+    }
+
+    /// Forgets faults that have not befallen a request yet.
+    pub fn clear_faults(&self) {
+        self.cluster.faults.clear();
     }
 
     /// Stops listening, kills all processes and waits until they and the connections are gone.

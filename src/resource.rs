@@ -2,15 +2,21 @@
 
 use std::{borrow::Cow, fmt, fmt::Write as _};
 
-use percent_encoding::utf8_percent_encode;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::pod::ESCAPED;
 use crate::{Result, error::CallerError};
+
+/// What may stand in a path segment or a query value as it is (RFC 3986, section 2.3).
+pub(crate) const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// A kind of objects, as it stands in paths.
 ///
 /// ```
-/// use kubewire::client::Resource;
+/// use kubewire::Resource;
 ///
 /// let pods = Resource::core("v1", "pods");
 /// let deployments = Resource::new("apps", "v1", "deployments");
@@ -62,6 +68,7 @@ impl Resource {
     }
 
     /// The path of all objects, or those of one namespace.
+    #[cfg_attr(not(feature = "client"), allow(dead_code))]
     pub(crate) fn path(
         &self,
         namespace: Option<&str>,
@@ -93,7 +100,8 @@ impl Resource {
 }
 
 /// Appends a query, percent-encoded.
-pub(super) fn push_query(path: &mut String, query: &[(&'static str, String)]) {
+#[cfg_attr(not(feature = "client"), allow(dead_code))]
+pub(crate) fn push_query(path: &mut String, query: &[(&'static str, String)]) {
     for (at, (key, value)) in query.iter().enumerate() {
         let separator = if at == 0 { '?' } else { '&' };
         let _ = write!(
