@@ -152,7 +152,8 @@ impl Logs {
             first: VecDeque::new(),
             end: None,
         };
-        let first = std::future::poll_fn(|cx| lines.driver.poll_started(cx)).await;
+        let first =
+            std::future::poll_fn(|cx| lines.driver.poll_until(cx, Session::is_reading)).await;
         if let Some(LogUpdate::Ended(LogEnd::Failed(error))) = first {
             return Err(self.pod.explain(error).await);
         }

@@ -406,6 +406,11 @@ impl Logs {
         !matches!(self.phase, Phase::Waiting(_) | Phase::Done)
     }
 
+    /// Whether the log itself is being read: the server has agreed.
+    pub fn is_reading(&self) -> bool {
+        matches!(self.phase, Phase::Log)
+    }
+
     /// The request to make now, if any.
     pub fn poll_request(&mut self, now: Instant) -> Option<LogRequest> {
         match self.phase {

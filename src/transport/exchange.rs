@@ -148,13 +148,17 @@ impl<S: Exchange> Driver<S> {
         }
     }
 
-    /// Ready once the response to the first request has begun, or anything is to be told.
-    pub(crate) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Option<S::Update>> {
+    /// Ready once the session is as `started` says, or anything is to be told.
+    pub(crate) fn poll_until(
+        &mut self,
+        cx: &mut Context<'_>,
+        started: impl Fn(&S) -> bool,
+    ) -> Poll<Option<S::Update>> {
         loop {
             if let Some(update) = self.session.poll_update() {
                 return Poll::Ready(Some(update));
             }
-            if matches!(self.at, At::Reading(_)) {
+            if started(&self.session) {
                 return Poll::Ready(None);
             }
             ready!(self.poll_progress(cx));
