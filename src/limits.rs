@@ -198,3 +198,9 @@ pub const HTTP2_PONG: Duration = Duration::from_secs(15);
 
 /// How many idle HTTP/1.1 connections are kept: 4.
 pub const IDLE_CONNECTIONS: usize = 4;
+
+/// How many logs are read at once where many are merged: 500. More wait until others end.
+///
+/// Each is a request under way at a kubelet; kubectl stops at 5
+/// (`k8s.io/kubectl/pkg/cmd/logs/logs.go`, `--max-log-requests`) and asks for consent.
+pub const LOG_SOURCES: usize = 500;

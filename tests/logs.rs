@@ -181,3 +181,69 @@ async fn many_followers_through_random_faults_get_each_line_once() {
         assert!(matches!(end, Some(LogEnd::Exited(exit)) if exit.code == Some(5)));
     }
 }
+
+#[tokio::test]
+async fn merged_logs_bring_every_line_with_its_source() {
+    let echo = |text: &str| {
+        [
+            "sh".into(),
+            "-c".into(),
+            format!("echo {text} 1; echo {text} 2"),
+        ]
+    };
+    let server = ApiServer::builder()
+        .pod("default", "web-0", |pod| {
+            let pod = pod.label("app", "web").container("main", echo("zero"));
+            pod.container("side", echo("beside"))
+        })
+        .pod("default", "web-1", |pod| {
+            pod.label("app", "web").container("main", echo("one"))
+        })
+        .pod("default", "db-0", |pod| {
+            pod.label("app", "db").container("main", echo("db"))
+        })
+        .start()
+        .await
+        .unwrap();
+    let client = Client::new(&server.config()).unwrap();
+    let collect = async |logs: kubewire::client::MergedLogs, count: usize| {
+        let mut lines = logs.stream();
+        let mut all = Vec::new();
+        while all.len() < count {
+            let line = tokio::time::timeout(Duration::from_secs(20), lines.next());
+            let Some(line) = line.await.unwrap() else {
+                break;
+            };
+            let line = line.unwrap();
+            let text = String::from_utf8(line.line.bytes.to_vec()).unwrap();
+            all.push(format!("{} {text}", line.source));
+        }
+        all.sort();
+        all
+    };
+    let web = client.logs("default").labels("app=web");
+    let mains = [
+        "default/web-0/main zero 1",
+        "default/web-0/main zero 2",
+        "default/web-1/main one 1",
+        "default/web-1/main one 2",
+    ];
+    assert_eq!(collect(web.clone().follow(), 4).await, mains);
+    assert_eq!(
+        collect(web.clone().container("main"), usize::MAX).await,
+        mains
+    );
+    assert_eq!(
+        collect(web.clone().all_containers(), usize::MAX)
+            .await
+            .len(),
+        6
+    );
+    let named = client.logs("default").pods(["db-0", "web-1"]).tail(1);
+    assert_eq!(
+        collect(named, usize::MAX).await,
+        ["default/db-0/main db 2", "default/web-1/main one 2"]
+    );
+    let beside = web.container("side");
+    assert_eq!(collect(beside, usize::MAX).await.len(), 2);
+}

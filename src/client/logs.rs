@@ -132,6 +132,19 @@ impl Logs {
     /// containers and none named. [`Error::Network`](crate::Error::Network) if a log that is not
     /// followed cannot be had; one that is followed is tried again.
     pub async fn stream(self) -> Result<LogLines> {
+        let pod = self.pod.clone();
+        let mut lines = self.start();
+        let first =
+            std::future::poll_fn(|cx| lines.driver.poll_until(cx, Session::is_reading)).await;
+        if let Some(LogUpdate::Ended(LogEnd::Failed(error))) = first {
+            return Err(pod.explain(error).await);
+        }
+        lines.first.extend(first);
+        Ok(lines)
+    }
+
+    /// Begins to read when the stream is polled.
+    pub(super) fn start(self) -> LogLines {
         let session = Session::new(self.config, Instant::now(), rand::random());
         let pod = self.pod.clone();
         let to_get = move |request: LogRequest| {
@@ -147,18 +160,11 @@ impl Logs {
             })
         };
         let http = self.pod.client().http().clone();
-        let mut lines = LogLines {
+        LogLines {
             driver: Driver::new(session, http, to_get),
             first: VecDeque::new(),
             end: None,
-        };
-        let first =
-            std::future::poll_fn(|cx| lines.driver.poll_until(cx, Session::is_reading)).await;
-        if let Some(LogUpdate::Ended(LogEnd::Failed(error))) = first {
-            return Err(self.pod.explain(error).await);
         }
-        lines.first.extend(first);
-        Ok(lines)
     }
 }
 

@@ -5,6 +5,7 @@ mod attach;
 mod child;
 mod exec;
 mod logs;
+mod merged;
 mod over;
 mod pod;
 mod remote_command;
@@ -14,6 +15,7 @@ pub use attach::{Attach, Attached};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 pub use exec::Exec;
 pub use logs::{LogLines, Logs};
+pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine};
 pub use over::Over;
 pub use pod::Pod;
 pub use remote_command::Stdio;
@@ -151,6 +153,11 @@ impl Client {
 
     pub(crate) fn connector(&self) -> &Connector {
         &self.connector
+    }
+
+    /// The logs of many pods of a namespace, merged as they come; see [`MergedLogs`] for which.
+    pub fn logs(&self, namespace: impl Into<String>) -> MergedLogs {
+        MergedLogs::new(self.clone(), namespace.into())
     }
 
     /// Watches objects of one kind; see [`Watch`] for which, and in which form.
