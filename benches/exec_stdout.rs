@@ -8,12 +8,11 @@
 
 mod support;
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{net::SocketAddr, time::Instant};
 
 use futures_util::StreamExt as _;
 use kubewire::{Client, Config};
-use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
-use support::{Load, Side, Tls, serve};
+use support::{Load, Side, Tls, client_tls, serve};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -94,7 +93,11 @@ async fn compare(name: &str, frame: usize, tls: bool, rounds: usize) {
     let tls = tls.then(Tls::new);
     // Small frames are bound by their number, not their bytes.
     let total = if frame < 1024 { TOTAL / 4 } else { TOTAL };
-    let load = Load { frame, total };
+    let load = Load {
+        frame,
+        total,
+        end: true,
+    };
     let address = serve(load, tls.as_ref());
     let config = match &tls {
         None => Config::new(&format!("http://{address}")).unwrap(),
@@ -103,18 +106,7 @@ async fn compare(name: &str, frame: usize, tls: bool, rounds: usize) {
             .with_ca_pem(tls.ca.clone()),
     };
     let client = Client::new(&config).unwrap();
-    let connector = tls.as_ref().map(|tls| {
-        let mut roots = RootCertStore::empty();
-        let der = tls.ca.parse_der();
-        roots.add(der).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        TlsConnector::from(Arc::new(config))
-    });
+    let connector = tls.as_ref().map(|tls| client_tls(&tls.ca));
     let connector = connector.as_ref();
     let payload = load.payload();
     let mut sides = ["raw", "kubewire", "tungstenite"].map(Side::new);
@@ -142,17 +134,6 @@ async fn compare(name: &str, frame: usize, tls: bool, rounds: usize) {
             side.name,
             median / base,
         );
-    }
-}
-
-trait ParseDer {
-    fn parse_der(&self) -> CertificateDer<'static>;
-}
-
-impl ParseDer for String {
-    fn parse_der(&self) -> CertificateDer<'static> {
-        use rustls::pki_types::pem::PemObject as _;
-        CertificateDer::from_pem_slice(self.as_bytes()).unwrap()
     }
 }
 

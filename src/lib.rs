@@ -26,3 +26,8 @@ pub use error::{Error, Result};
 #[cfg(any(feature = "client", feature = "server"))]
 pub use resource::Resource;
 pub use role::Role;
+
+/// The code in the README compiles, and what can run there runs.
+#[cfg(all(doctest, feature = "client", feature = "testing"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

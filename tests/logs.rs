@@ -9,7 +9,7 @@ use kubewire::{
     Client, Resource,
     client::LogLines,
     session::logs::{LogEnd, LogStream},
-    testing::{ApiServer, Fault},
+    testing::{ApiServer, BodyFault},
     wire::{line::LineEnd, status::Status},
 };
 
@@ -122,7 +122,7 @@ async fn refusals_come_before_the_first_line() {
 #[tokio::test]
 async fn a_pod_that_is_deleted_ends_the_log() {
     let (server, client) = start("echo one; sleep 60").await;
-    server.inject([Some(Fault::Cut { after: 20 })]);
+    server.inject_into_bodies([Some(BodyFault::Cut { after: 20 })]);
     let mut lines = client
         .pod("default", "web-0")
         .logs()
@@ -152,15 +152,15 @@ async fn many_followers_through_random_faults_get_each_line_once() {
         ((seed >> 33) % bound) as usize
     };
     let fault = |n, after| match n {
-        0..4 => Fault::Cut { after },
-        4..7 => Fault::Close { after },
-        _ => Fault::Refuse(Box::new(Status::failure(
+        0..4 => BodyFault::Cut { after },
+        4..7 => BodyFault::Close { after },
+        _ => BodyFault::Refuse(Box::new(Status::failure(
             500,
             "InternalError",
             "no kubelet",
         ))),
     };
-    server.inject(
+    server.inject_into_bodies(
         (0..60)
             .map(|_| Some(fault(below(8), below(3000))))
             .collect::<Vec<_>>(),

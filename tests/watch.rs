@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use kubewire::{
     Client, Error, Resource,
     session::watch::{Form, Mirror, Shard, ShardField, Update},
-    testing::{ApiServer, ApiServerBuilder, Fault},
+    testing::{ApiServer, ApiServerBuilder, BodyFault},
     wire::{
         status::Status,
         watch::{EventError, EventType, Object},
@@ -109,7 +109,7 @@ async fn an_expired_watch_reports_what_was_deleted_meanwhile() {
     put(&server, "kept", 1);
     put(&server, "lost", 2);
     // The first response ends before the next events.
-    server.inject([Some(Fault::Cut { after: 900 })]);
+    server.inject_into_bodies([Some(BodyFault::Cut { after: 900 })]);
     let mut updates = client.watch(things()).stream();
     let mut mirror = Mirror::new();
     while !mirror.is_current() {
@@ -117,7 +117,7 @@ async fn an_expired_watch_reports_what_was_deleted_meanwhile() {
         mirror.apply(&update, value).unwrap();
     }
     // What the cut lets through of these differs by nothing that counts.
-    server.inject([Some(Fault::Delay(Duration::from_millis(300)))]);
+    server.inject_into_bodies([Some(BodyFault::Delay(Duration::from_millis(300)))]);
     server.delete(&things(), "default", "lost");
     for n in 0..4 {
         put(&server, "kept", n);
@@ -293,19 +293,19 @@ async fn many_watches_through_random_faults_end_with_the_server_s_state() {
             if step < 300 {
                 let after = random.below(4000) as usize;
                 let unavailable = Status::failure(503, "ServiceUnavailable", "not now");
-                server.inject([
+                server.inject_into_bodies([
                     None,
                     Some(match random.below(6) {
-                        0 | 1 => Fault::Cut { after },
-                        2 | 3 => Fault::Close { after },
-                        4 => Fault::Refuse(Box::new(unavailable)),
-                        _ => Fault::Delay(Duration::from_millis(random.below(50))),
+                        0 | 1 => BodyFault::Cut { after },
+                        2 | 3 => BodyFault::Close { after },
+                        4 => BodyFault::Refuse(Box::new(unavailable)),
+                        _ => BodyFault::Delay(Duration::from_millis(random.below(50))),
                     }),
                 ]);
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        server.clear_faults();
+        server.clear_body_faults();
         put(&server, "done", 1);
         for watch in watches {
             assert_eq!(

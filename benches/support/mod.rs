@@ -1,3 +1,4 @@
+#![allow(dead_code, reason = "each bench uses its part")]
 //! What the benches share: a server that only sends frames it has encoded beforehand, and the
 //! statistics of alternated runs.
 
@@ -11,7 +12,11 @@ use std::{
 
 use bytes::BytesMut;
 use kubewire::wire::websocket::{FrameHeader, Opcode};
-use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// What a connection gets: frames of one size, as often as fits the total, then the Status.
@@ -21,6 +26,8 @@ pub(crate) struct Load {
     pub(crate) frame: usize,
     /// Bytes of payload altogether, about.
     pub(crate) total: usize,
+    /// Whether the session ends after them; else it idles.
+    pub(crate) end: bool,
 }
 
 impl Load {
@@ -63,6 +70,9 @@ impl Load {
 /// The end of every session: Status on channel 3, close 1000.
 const END: &[u8] = b"\x82\x23\x03{\"metadata\":{},\"status\":\"Success\"}\x88\x02\x03\xe8";
 
+/// What servers begin with.
+const EMPTY: &[u8] = b"\x82\x01\x01";
+
 /// A TLS server's side, and the CA for its clients in PEM.
 pub(crate) struct Tls {
     config: Arc<ServerConfig>,
@@ -87,6 +97,21 @@ impl Tls {
     }
 }
 
+/// A TLS client that trusts `ca`.
+pub(crate) fn client_tls(ca: &str) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
 /// Serves `load` to every connection: over WebSocket to one that asks with a request head, bare to
 /// one that sends a newline. Ends with the process.
 pub(crate) fn serve(load: Load, tls: Option<&Tls>) -> SocketAddr {
@@ -101,10 +126,10 @@ pub(crate) fn serve(load: Load, tls: Option<&Tls>) -> SocketAddr {
                 stream.set_nodelay(true).unwrap();
                 // A client that stops reading is not an error of the server.
                 let _ = match config {
-                    None => answer(stream, &block, blocks),
+                    None => answer(stream, &block, blocks, load.end),
                     Some(config) => {
                         let session = ServerConnection::new(config).unwrap();
-                        answer(StreamOwned::new(session, stream), &block, blocks)
+                        answer(StreamOwned::new(session, stream), &block, blocks, load.end)
                     }
                 };
             });
@@ -113,7 +138,12 @@ pub(crate) fn serve(load: Load, tls: Option<&Tls>) -> SocketAddr {
     address
 }
 
-fn answer(mut io: impl Read + Write, block: &[u8], blocks: usize) -> std::io::Result<()> {
+fn answer(
+    mut io: impl Read + Write,
+    block: &[u8],
+    blocks: usize,
+    end: bool,
+) -> std::io::Result<()> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && head != b"\n" {
@@ -138,7 +168,7 @@ fn answer(mut io: impl Read + Write, block: &[u8], blocks: usize) -> std::io::Re
     for _ in 0..blocks {
         io.write_all(block)?;
     }
-    io.write_all(END)?;
+    io.write_all(if end { END } else { EMPTY })?;
     io.flush()?;
     let mut rest = [0; 1024];
     while io.read(&mut rest)? > 0 {}

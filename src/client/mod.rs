@@ -3,6 +3,8 @@
 
 mod attach;
 mod child;
+mod container;
+mod discovery;
 mod exec;
 mod logs;
 mod merged;
@@ -13,6 +15,8 @@ pub(crate) mod watch;
 
 pub use attach::{Attach, Attached};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+pub use container::{Container, ContainerKind};
+pub use discovery::Discovered;
 pub use exec::Exec;
 pub use logs::{LogLines, Logs};
 pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine};
@@ -158,6 +162,19 @@ impl Client {
     /// The logs of many pods of a namespace, merged as they come; see [`MergedLogs`] for which.
     pub fn logs(&self, namespace: impl Into<String>) -> MergedLogs {
         MergedLogs::new(self.clone(), namespace.into())
+    }
+
+    /// Finds a resource by any of its names, as kubectl does: plural or singular, the kind, a
+    /// short name, and with the group behind a dot where that is in doubt: `po`, `Deployment`,
+    /// `things.example.com`. The core group comes first, then the others as the server orders
+    /// them; of each its preferred version.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Request`] if the server has nothing of that name, and what a request's
+    /// errors are.
+    pub async fn resource(&self, name: &str) -> Result<Discovered> {
+        discovery::find(self, name).await
     }
 
     /// Watches objects of one kind; see [`Watch`] for which, and in which form.

@@ -7,9 +7,8 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use percent_encoding::utf8_percent_encode;
-use serde::Deserialize;
 
-use super::{Attach, Client, Exec, Logs};
+use super::{Attach, Client, Container, Exec, Logs, container};
 use crate::{
     Result,
     error::{CallerError, Error, Hint},
@@ -108,30 +107,28 @@ impl Pod {
                     && refusal.status.code == 400
                     && refusal.status.message.contains("is not valid for pod") =>
             {
-                refusal.hint = self.containers().await.ok().map(Hint::Containers);
+                let names = |all: Vec<Container>| all.into_iter().map(|one| one.name).collect();
+                refusal.hint = self
+                    .containers()
+                    .await
+                    .ok()
+                    .map(names)
+                    .map(Hint::Containers);
                 Error::Api(refusal)
             }
             error => error,
         }
     }
 
-    async fn containers(&self) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Object {
-            spec: Spec,
-        }
-        #[derive(Deserialize, Default)]
-        #[serde(rename_all = "camelCase", default)]
-        struct Spec {
-            containers: Vec<Container>,
-            init_containers: Vec<Container>,
-            ephemeral_containers: Vec<Container>,
-        }
-        #[derive(Deserialize)]
-        struct Container {
-            name: String,
-        }
-
+    /// Asks the API server which containers the pod has: the regular ones, the init containers,
+    /// the ephemeral ones. It needs the right `get` on `pods`.
+    ///
+    /// Cancel safety: dropping the future drops the connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Exec::spawn`]; [`CallerError::Request`] if the answer is too long or no pod.
+    pub async fn containers(&self) -> Result<Vec<Container>> {
         let connector = self.client.connector();
         let operation = self.operation("get");
         let mut headers = HeaderMap::new();
@@ -156,17 +153,7 @@ impl Pod {
         let body = body
             .map_err(|error| CallerError::Request(error.to_string()))?
             .to_bytes();
-        let object: Object = serde_json::from_slice(&body)
-            .map_err(|error| CallerError::Request(format!("{operation}: {error}")))?;
-        let Spec {
-            containers,
-            init_containers,
-            ephemeral_containers,
-        } = object.spec;
-        let all = containers
-            .into_iter()
-            .chain(init_containers)
-            .chain(ephemeral_containers);
-        Ok(all.map(|container| container.name).collect())
+        container::of_pod(&body)
+            .map_err(|error| CallerError::Request(format!("{operation}: {error}")).into())
     }
 }

@@ -159,21 +159,18 @@ impl Options {
 macro_rules! options {
     () => {
         /// The container; without one the pod's default container, or its only one.
-        #[must_use]
         pub fn container(mut self, name: impl Into<String>) -> Self {
             self.options.container = Some(name.into());
             self
         }
 
         /// What becomes of stdin; [`Stdio::null`] unless set.
-        #[must_use]
         pub fn stdin(mut self, stdio: Stdio) -> Self {
             self.options.stdin = stdio;
             self
         }
 
         /// What becomes of stdout; [`Stdio::piped`] unless set.
-        #[must_use]
         pub fn stdout(mut self, stdio: Stdio) -> Self {
             self.options.stdout = stdio;
             self
@@ -181,7 +178,6 @@ macro_rules! options {
 
         /// What becomes of stderr; [`Stdio::piped`] unless set. With a TTY there is none: a
         /// terminal shows both on stdout.
-        #[must_use]
         pub fn stderr(mut self, stdio: Stdio) -> Self {
             self.options.stderr = stdio;
             self
@@ -189,7 +185,6 @@ macro_rules! options {
 
         /// The subprotocols to offer, most wanted first; [`Subprotocol::DEFAULT`] unless set.
         /// [`Subprotocol::Unnamed`] alone offers none.
-        #[must_use]
         pub fn subprotocols(mut self, protocols: impl IntoIterator<Item = Subprotocol>) -> Self {
             self.options.protocols = protocols.into_iter().collect();
             self
@@ -198,7 +193,6 @@ macro_rules! options {
         /// Refuses servers on which stdin cannot be closed by itself, so that a command which
         /// reads to the end of its input cannot wait for ever: only `v5.channel.k8s.io` is
         /// offered, and an older server's refusal fails the opening.
-        #[must_use]
         pub fn require_half_close(self) -> Self {
             self.subprotocols([Subprotocol::V5])
         }
@@ -206,14 +200,12 @@ macro_rules! options {
         /// Bytes of each output stream that may wait for its reader;
         /// [`limits::STREAM_BUFFER`](crate::limits::STREAM_BUFFER) unless set. A stream that
         /// reaches the bound holds back every other stream of the session.
-        #[must_use]
         pub fn buffer(mut self, bytes: usize) -> Self {
             self.options.buffer = bytes;
             self
         }
 
         /// How often to ask the server for signs of life, and how long to wait for them.
-        #[must_use]
         pub fn keepalive(mut self, config: KeepaliveConfig) -> Self {
             self.options.keepalive = config;
             self

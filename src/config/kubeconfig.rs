@@ -31,6 +31,10 @@ pub struct KubeconfigOptions {
     pub cluster: Option<String>,
     /// The user to use instead of the context's.
     pub user: Option<String>,
+    /// The server's URL to use instead of the cluster's. With it the kubeconfig may be missing, or
+    /// name no cluster. The cluster's other fields stay, except for `tls-server-name`, which is
+    /// about another server.
+    pub server: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -111,7 +115,7 @@ pub(super) struct AuthProvider {
 }
 
 /// An entry and the file that it comes from.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Entry<T> {
     pub(super) entry: T,
     pub(super) file: PathBuf,
@@ -219,7 +223,8 @@ impl Merged {
     /// Whether the files exist and select a cluster, or would with these overrides. If not, what
     /// is missing.
     pub(super) fn selects(&self, options: &KubeconfigOptions) -> Result<(), String> {
-        if self.files.is_empty() {
+        let server = given(&options.server).is_some();
+        if self.files.is_empty() && !(server && options.paths.is_empty()) {
             let missing = self.missing.iter().map(|file| file.display().to_string());
             let missing: Vec<_> = missing.collect();
             return Err(match missing.len() {
@@ -230,7 +235,8 @@ impl Merged {
         }
         let named = self.current_context.is_some()
             || given(&options.context).is_some()
-            || given(&options.cluster).is_some();
+            || given(&options.cluster).is_some()
+            || server;
         match named {
             true => Ok(()),
             false if self.contexts.is_empty() => Err(format!("{} is empty", self.origin())),
@@ -259,10 +265,20 @@ impl Merged {
                     .entry
             }
         };
-        let cluster_name = given(&options.cluster)
-            .or_else(|| given(&context.cluster))
-            .ok_or_else(|| find("the context names no cluster".to_owned()))?;
-        let cluster = lookup(&self.clusters, "cluster", &cluster_name).map_err(find)?;
+        let server = given(&options.server);
+        let (cluster_name, mut cluster) =
+            match given(&options.cluster).or_else(|| given(&context.cluster)) {
+                Some(name) => {
+                    let cluster = lookup(&self.clusters, "cluster", &name).map_err(find)?;
+                    (name, cluster)
+                }
+                None if server.is_some() => (String::new(), Entry::default()),
+                None => return Err(find("the context names no cluster".to_owned())),
+            };
+        if server.is_some() {
+            cluster.entry.server = server;
+            cluster.entry.tls_server_name = None;
+        }
         let user = match given(&options.user).or_else(|| given(&context.user)) {
             None => None,
             Some(name) => {

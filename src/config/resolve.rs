@@ -56,7 +56,11 @@ impl Config {
         };
         // rest.DefaultServerURL: a bare host is https if there is anything to do TLS with.
         let bare_https = ca.is_some() || insecure || identity.is_some();
-        let mut config = Self::of(Server::parse(&url, bare_https, &origin)?);
+        let server_origin = match given(&options.server) {
+            Some(_) => "the server that replaces the kubeconfig's",
+            None => &origin,
+        };
+        let mut config = Self::of(Server::parse(&url, bare_https, server_origin)?);
         config.namespace = namespace;
         if let Some((origin, user)) = &user {
             config.impersonate = impersonate(&user.entry, origin)?;

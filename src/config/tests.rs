@@ -142,6 +142,36 @@ fn overrides_replace_context_cluster_and_user() {
 }
 
 #[test]
+fn a_server_replaces_the_cluster_s_and_needs_no_kubeconfig() {
+    let options = KubeconfigOptions {
+        server: Some("https://other.example.com".into()),
+        ..KubeconfigOptions::default()
+    };
+    let (_dir, environment) = home(&[(".kube/config", FULL)]);
+    let config = Config::from_kubeconfig_in(&environment, &options).unwrap();
+    assert_eq!(config.server_url(), "https://other.example.com");
+    assert_eq!(config.namespace(), "shop");
+    assert!(config.tls.ca.is_some());
+    assert_eq!(config.tls.server_name, None);
+
+    let (dir, environment) = home(&[]);
+    let config = Config::from_kubeconfig_in(&environment, &options).unwrap();
+    assert_eq!(config.server_url(), "https://other.example.com");
+    let missing = KubeconfigOptions {
+        paths: vec![dir.path().join("missing")],
+        ..options.clone()
+    };
+    let error = problem(Config::from_kubeconfig_in(&environment, &missing));
+    assert!(error.contains("does not exist"), "{error}");
+    let wrong = KubeconfigOptions {
+        server: Some("ftp://other".into()),
+        ..options
+    };
+    let error = problem(Config::from_kubeconfig_in(&environment, &wrong));
+    assert!(error.starts_with("the server that replaces"), "{error}");
+}
+
+#[test]
 fn of_two_files_the_first_that_names_an_entry_wins_whole() {
     let first = "current-context: b\nclusters: [{name: k, cluster: {server: 'https://first'}}]\n";
     let second = "current-context: a\n\

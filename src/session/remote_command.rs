@@ -517,6 +517,10 @@ impl Session for RemoteCommand {
     fn close(&mut self) {
         self.events.clear();
         self.ended = true;
+        if self.role == Role::Server && self.complete.is_none() {
+            // To a client of channel.k8s.io a normal close is a success.
+            return self.send_close(Close::INTERNAL, "no status");
+        }
         self.send_close(Close::NORMAL, "");
     }
 }

@@ -13,7 +13,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::router::{self, Cluster};
+use super::{
+    faults::{Faulty, Plan},
+    router::{self, Cluster},
+};
 use crate::limits;
 
 /// Accepts connections until it is aborted.
@@ -38,10 +41,11 @@ pub(super) async fn serve(
             match acceptor {
                 None => connection(tcp, of_cluster).await,
                 Some(acceptor) => {
-                    match tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(tcp)).await {
-                        Ok(Ok(tls)) => connection(tls, of_cluster).await,
-                        // The client's business: it does not trust us, say.
-                        Ok(Err(_)) | Err(_) => {}
+                    let accepted = acceptor.accept(tcp);
+                    // Otherwise it is the client's business: it does not trust us, say.
+                    if let Ok(Ok(tls)) = tokio::time::timeout(limits::TLS_HANDSHAKE, accepted).await
+                    {
+                        connection(tls, of_cluster).await;
                     }
                 }
             }
@@ -53,7 +57,9 @@ async fn connection<S>(io: S, cluster: Arc<Cluster>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = service_fn(move |request| router::handle(cluster.clone(), request));
+    let plan = Arc::<Plan>::default();
+    let io = Faulty::new(io, plan.clone());
+    let service = service_fn(move |request| router::handle(cluster.clone(), plan.clone(), request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
     builder.http2().timer(TokioTimer::new());

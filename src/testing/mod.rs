@@ -42,7 +42,9 @@ mod access;
 mod attach;
 mod builder;
 mod container;
+mod discovery;
 mod exec;
+mod faults;
 mod listener;
 mod logs;
 mod objects;
@@ -59,9 +61,10 @@ use std::{net::SocketAddr, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder};
+pub use faults::Fault;
 use router::Cluster;
 use serde_json::Value;
-pub use streaming::Fault;
+pub use streaming::BodyFault;
 
 /// An API server on loopback.
 ///
@@ -159,6 +162,12 @@ contexts:
         )
     }
 
+    /// Lets the next request fail; several faults are for as many requests, in order. Requests of
+    /// any kind count, so inject when no other is under way.
+    pub fn inject(&self, fault: Fault) {
+        self.cluster.faults.push(fault);
+    }
+
     /// Creates an object, or replaces the one of this name, and returns its resourceVersion.
     ///
     /// The object brings its `kind` and its name, and its namespace if it has one. The server
@@ -207,13 +216,13 @@ contexts:
 
     /// What goes wrong with the next list, watch and log requests: one entry a request, `None`
     /// for one that goes well. When all are used up, nothing goes wrong any more.
-    pub fn inject(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
-        self.cluster.faults.push(faults);
+    pub fn inject_into_bodies(&self, faults: impl IntoIterator<Item = Option<BodyFault>>) {
+        self.cluster.body_faults.push(faults);
     }
 
-    /// Forgets faults that have not befallen a request yet.
-    pub fn clear_faults(&self) {
-        self.cluster.faults.clear();
+    /// Forgets faults of bodies that have not befallen a request yet.
+    pub fn clear_body_faults(&self) {
+        self.cluster.body_faults.clear();
     }
 
     /// Stops listening, kills all processes and waits until they and the connections are gone.

@@ -17,7 +17,7 @@ use tokio::time::{Instant, interval_at, sleep_until};
 use super::{
     router::{Body, Cluster},
     store::{Change, Compacted, Key, key},
-    streaming::{self, Fault, Over, Writer},
+    streaming::{self, BodyFault, Over, Writer},
 };
 use crate::{
     Resource,
@@ -232,7 +232,7 @@ fn list(
     resource: &Resource,
     namespace: Option<&str>,
     query: &Query,
-    fault: Option<Fault>,
+    fault: Option<BodyFault>,
 ) -> Result<Response<Body>, Refusal> {
     let limit = query.number("limit")?.filter(|limit| *limit > 0);
     let (version, after) = match query.get("continue") {
@@ -309,7 +309,7 @@ fn watch(
     resource: Resource,
     namespace: Option<String>,
     query: Query,
-    fault: Option<Fault>,
+    fault: Option<BodyFault>,
 ) -> Result<Response<Body>, Refusal> {
     let asked = query.get("resourceVersion");
     let initial = query.is("sendInitialEvents");

@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 
 use super::{
     access::{Access, Action},
-    attach, exec, logs, objects,
+    attach, discovery, exec,
+    faults::{Fault, Faults, Plan},
+    logs, objects,
     pods::Pod,
     store::{self, Store},
-    streaming::{Fault, Faults},
+    streaming::{BodyFault, BodyFaults},
     tasks::Tasks,
 };
 use crate::{
@@ -35,11 +37,12 @@ pub(super) struct Cluster {
     pub(super) subprotocols: Vec<Subprotocol>,
     pub(super) tasks: Arc<Tasks>,
     pub(super) store: Store,
-    pub(super) faults: Faults,
+    pub(super) body_faults: BodyFaults,
     /// Whether watches can be asked for a snapshot.
     pub(super) watch_list: bool,
     /// How often watches get a bookmark.
     pub(super) bookmarks: Duration,
+    pub(super) faults: Faults,
     /// By namespace and name.
     pods: BTreeMap<(String, String), Arc<Pod>>,
 }
@@ -51,9 +54,10 @@ impl Cluster {
             subprotocols,
             tasks,
             store: Store::new(),
-            faults: Faults::default(),
+            body_faults: BodyFaults::default(),
             watch_list: true,
             bookmarks: BOOKMARKS,
+            faults: Faults::default(),
             pods: BTreeMap::new(),
         }
     }
@@ -70,10 +74,10 @@ impl Cluster {
     }
 
     /// What goes wrong with the next answer; waits and refuses if that is it.
-    pub(super) async fn fault(&self) -> Result<Option<Fault>, Refusal> {
-        match self.faults.next() {
-            Some(Fault::Refuse(status)) => Err(Refusal::new(*status)),
-            Some(Fault::Delay(time)) => {
+    pub(super) async fn fault(&self) -> Result<Option<BodyFault>, Refusal> {
+        match self.body_faults.next() {
+            Some(BodyFault::Refuse(status)) => Err(Refusal::new(*status)),
+            Some(BodyFault::Delay(time)) => {
                 tokio::time::sleep(time).await;
                 Ok(None)
             }
@@ -120,12 +124,23 @@ impl Cluster {
 /// Answers a request.
 pub(super) async fn handle<B>(
     cluster: Arc<Cluster>,
+    plan: Arc<Plan>,
     mut request: Request<B>,
 ) -> Result<Response<Body>, Infallible>
 where
     B: Send,
 {
-    let response = route(&cluster, &mut request).await;
+    let response = match cluster.faults.next() {
+        Some(Fault::Refuse(status)) => Err(Refusal::new(*status)),
+        fault => {
+            match fault {
+                Some(Fault::CutAfter(bytes)) => plan.fail_after(bytes, true),
+                Some(Fault::StallAfter(bytes)) => plan.fail_after(bytes, false),
+                _ => {}
+            }
+            route(&cluster, &mut request).await
+        }
+    };
     Ok(response.unwrap_or_else(|refusal| whole(refusal.into_response())))
 }
 
@@ -144,6 +159,9 @@ async fn route<B: Send>(
     let get = request.method() == Method::GET;
     match segments[..] {
         ["version"] if get => Ok(object(&version())),
+        ["api"] if get => Ok(object(&discovery::versions())),
+        ["apis"] if get => Ok(object(&discovery::groups())),
+        ["api", "v1"] if get => Ok(object(&discovery::resources())),
         ["api", "v1", "namespaces", namespace, "pods", name] if get => {
             cluster
                 .access

@@ -17,6 +17,9 @@ use crate::{Resource, wire::stamp::Stamp};
 /// A resource's objects are those of this prefix.
 pub(super) type Key = (String, String, String, String);
 
+/// Objects in the order of their keys.
+pub(super) type Objects = Vec<(Key, Arc<Value>)>;
+
 pub(super) fn key(resource: &Resource, namespace: &str, name: &str) -> Key {
     (
         resource.group().to_owned(),
@@ -168,7 +171,7 @@ impl Store {
         resource: &Resource,
         namespace: Option<&str>,
         version: Option<u64>,
-    ) -> Result<(Vec<(Key, Arc<Value>)>, u64), Compacted> {
+    ) -> Result<(Objects, u64), Compacted> {
         let state = self.lock();
         let version = version.unwrap_or(state.version);
         if version < state.compacted {

@@ -20,7 +20,7 @@ use crate::wire::status::Status;
 /// What goes wrong with the answer to one list, watch or log request.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum BodyFault {
     /// The connection breaks after so many bytes of the body.
     Cut {
         /// Bytes that are still sent.
@@ -44,10 +44,10 @@ pub enum Fault {
 
 /// The faults to come, one a request.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Mutex<VecDeque<Option<Fault>>>);
+pub(super) struct BodyFaults(Mutex<VecDeque<Option<BodyFault>>>);
 
-impl Faults {
-    pub(super) fn push(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+impl BodyFaults {
+    pub(super) fn push(&self, faults: impl IntoIterator<Item = Option<BodyFault>>) {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         queue.extend(faults);
     }
@@ -59,7 +59,7 @@ impl Faults {
             .clear();
     }
 
-    pub(super) fn next(&self) -> Option<Fault> {
+    pub(super) fn next(&self) -> Option<BodyFault> {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         queue.pop_front().flatten()
     }
@@ -68,7 +68,7 @@ impl Faults {
 /// The writing end of a body.
 pub(super) struct Writer {
     to: mpsc::Sender<Result<Bytes, io::Error>>,
-    fault: Option<Fault>,
+    fault: Option<BodyFault>,
     sent: usize,
 }
 
@@ -80,8 +80,9 @@ impl Writer {
     pub(super) async fn write(&mut self, mut bytes: Bytes) -> Result<(), Over> {
         let (after, fault) = match self.fault {
             Some(
-                ref
-                fault @ (Fault::Cut { after } | Fault::Close { after } | Fault::Stall { after }),
+                ref fault @ (BodyFault::Cut { after }
+                | BodyFault::Close { after }
+                | BodyFault::Stall { after }),
             ) => (after, Some(fault.clone())),
             _ => (usize::MAX, None),
         };
@@ -94,12 +95,12 @@ impl Writer {
         }
         match fault {
             _ if !reached => Ok(()),
-            Some(Fault::Cut { .. }) => {
+            Some(BodyFault::Cut { .. }) => {
                 let reset = io::ErrorKind::ConnectionReset.into();
                 let _ = self.to.send(Err(reset)).await;
                 Err(Over)
             }
-            Some(Fault::Stall { .. }) => {
+            Some(BodyFault::Stall { .. }) => {
                 self.to.closed().await;
                 Err(Over)
             }
@@ -114,7 +115,7 @@ impl Writer {
 }
 
 /// A body and the end that it is written to.
-pub(super) fn body(fault: Option<Fault>) -> (Writer, Body) {
+pub(super) fn body(fault: Option<BodyFault>) -> (Writer, Body) {
     let (to, from) = mpsc::channel(16);
     let writer = Writer { to, fault, sent: 0 };
     (writer, Streaming(from).boxed_unsync())

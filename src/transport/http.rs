@@ -271,14 +271,14 @@ pub(crate) async fn collect(
     operation: &str,
     response: Response<Body>,
     bound: usize,
-) -> Result<(HeaderMap, Bytes)> {
+) -> Result<Bytes> {
     use http_body_util::{BodyExt as _, Limited};
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
         return Err(super::upgrade::refusal(operation, Response::from_parts(head, body)).await);
     }
     match Limited::new(body, bound).collect().await {
-        Ok(body) => Ok((head.headers, body.to_bytes())),
+        Ok(body) => Ok(body.to_bytes()),
         Err(error) => match error.downcast::<hyper::Error>() {
             Ok(error) => Err(http_error(*error)),
             Err(_) => {

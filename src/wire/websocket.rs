@@ -6,7 +6,7 @@
 //! neither copied nor does it cost more the longer it is, except that a server unmasks it in
 //! place.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 
 use crate::Role;
 
@@ -192,6 +192,9 @@ pub struct Close {
 impl Close {
     /// "1000 indicates a normal closure" (section 7.4.1).
     pub const NORMAL: u16 = 1000;
+    /// "1011 indicates that a server is terminating the connection because it encountered an
+    /// unexpected condition" (section 7.4.1).
+    pub const INTERNAL: u16 = 1011;
 
     fn parse(payload: &[u8]) -> Result<Option<Self>, WebSocketError> {
         match payload {
@@ -289,7 +292,7 @@ impl Decoder {
                     None => return Ok(None),
                     Some((header, length)) => {
                         self.check(&header)?;
-                        let _ = input.split_to(length);
+                        input.advance(length);
                         *self.header.insert(header)
                     }
                 },

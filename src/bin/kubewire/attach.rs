@@ -1,0 +1,82 @@
+//! `kubewire attach`: joins the process that a container runs.
+
+use clap::Args;
+use kubewire::{client::Attached, wire::resize::TerminalSize};
+
+use crate::{
+    connection::Connection,
+    failure::{Failure, note},
+    relay::{self, Remote, Streams},
+    target::{Target, Terminal},
+    terminal,
+};
+
+/// Attach to the process that a container runs
+///
+/// The exit code is 0 when the container ends, whatever its own: the server does not send it.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    kubewire attach web-0\n  \
+    kubewire attach shell-0 -it")]
+pub(crate) struct Attach {
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Attach {
+    pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
+        let pod = self.target.pod(connection)?;
+        let mut terminal = self.target.terminal();
+        let mut attach = pod.attach().stdin(self.target.stdio());
+        if let Some(container) = &self.target.container {
+            attach = attach.container(container);
+        }
+        // Who may attach may not be allowed to look at the pod; then the server says what is wrong.
+        let containers = pod.containers().await.unwrap_or_default();
+        if let Some(container) = self.target.choose(&containers) {
+            attach = attach.container(&container.name);
+            if container.tty {
+                // Servers refuse to attach to a terminal as to anything else; only who asks for it
+                // has all keys passed on.
+                let size = terminal::size();
+                terminal.get_or_insert(Terminal { size, raw: false });
+            } else if terminal.take().is_some() && !self.target.quiet {
+                // In raw mode every key, interrupt too, would go to a program that expects lines.
+                let name = &container.name;
+                note(&format!(
+                    "Unable to use a TTY - container {name} did not allocate one"
+                ));
+            }
+        }
+        if let Some(terminal) = terminal {
+            attach = attach.tty(one_more(terminal.size));
+        }
+        let mut attached = attach.spawn().await?;
+        tracing::info!(protocol = %attached.protocol(), "attached");
+        if terminal.is_some_and(|terminal| terminal.raw) && !self.target.quiet {
+            note("If you don't see a command prompt, try pressing enter.");
+        }
+        let streams = Streams {
+            stdin: attached.stdin.take(),
+            stdout: attached.stdout.take(),
+            stderr: attached.stderr.take(),
+        };
+        relay::run(attached, streams, terminal, true).await
+    }
+}
+
+/// A size that differs from `size`, so that the true one, sent next, is a change that makes the
+/// program draw its screen again (`k8s.io/kubectl/pkg/cmd/attach/attach.go`).
+fn one_more(size: TerminalSize) -> TerminalSize {
+    TerminalSize::new(size.width.saturating_add(1), size.height.saturating_add(1))
+}
+
+impl Remote for Attached {
+    async fn wait(&mut self) -> kubewire::Result<u8> {
+        Attached::wait(self).await.map(|()| 0)
+    }
+
+    fn resize(&self, size: TerminalSize) -> kubewire::Result<()> {
+        Attached::resize(self, size)
+    }
+}

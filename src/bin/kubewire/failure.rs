@@ -1,0 +1,78 @@
+//! How a subcommand ends when it does not end well: in flow errors, out come one line on stderr
+//! and an exit code.
+
+use std::{fmt, io::Write as _};
+
+use clap::error::ErrorKind;
+
+/// The exit code of a process that a broken pipe ended, as a shell sees it: 128 + SIGPIPE.
+const BROKEN_PIPE: u8 = 141;
+
+/// Why a subcommand ends early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// For the user to read.
+    Message(String),
+    /// A signal asked for the end; its number.
+    Signal(u8),
+    /// Nobody reads the output any more: as quiet as a process that SIGPIPE ends.
+    BrokenPipe,
+}
+
+impl Failure {
+    /// Something failed on this machine.
+    pub(crate) fn local(what: &str, error: &dyn fmt::Display) -> Self {
+        Self::Message(format!("{what}: {error}"))
+    }
+
+    /// Tells the user, and gives the exit code.
+    pub(crate) fn report(self) -> u8 {
+        match self {
+            Self::Message(message) => {
+                note(&format!("error: {message}"));
+                1
+            }
+            Self::Signal(number) => 128 + number,
+            Self::BrokenPipe => BROKEN_PIPE,
+        }
+    }
+}
+
+impl From<kubewire::Error> for Failure {
+    fn from(error: kubewire::Error) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+/// Says what is wrong with the arguments, or gives the help that they ask for, and gives the exit
+/// code.
+pub(crate) fn usage(error: &clap::Error) -> u8 {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // That nobody reads it is no reason to complain.
+        let _ = error.print();
+        return error.use_stderr().into();
+    }
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let (complaint, usage) = text.split_once("Usage: ").unwrap_or((text, ""));
+    let complaint = complaint.split("For more information").next();
+    let complaint = complaint.unwrap_or_default().replace("\n\n  tip: ", "; ");
+    let complaint: Vec<_> = complaint.split_whitespace().collect();
+    let usage = usage.lines().next().unwrap_or("kubewire --help");
+    Failure::Message(format!("{}; usage: {usage}", complaint.join(" "))).report()
+}
+
+/// Writes one line to stderr. The terminal is as it was at the start by then, or the line says so
+/// itself: in raw mode a line feed alone does not return to the first column.
+pub(crate) fn note(line: &str) {
+    let end = if crate::terminal::is_raw() {
+        "\r\n"
+    } else {
+        "\n"
+    };
+    // A server's message may have several lines; an error is one.
+    let line = line.split(['\r', '\n']).filter(|part| !part.is_empty());
+    let line = line.collect::<Vec<_>>().join(" ");
+    // If stderr is closed there is nobody to tell.
+    let _ = std::io::stderr().write_all(format!("{line}{end}").as_bytes());
+}

@@ -1,0 +1,91 @@
+//! The command-line tool `kubewire`: the library's verbs with kubectl's flags.
+//!
+//! In flow arguments and the standard streams; out come the remote's output and its exit code.
+//! Nothing but the remote's output goes to stdout. One file a subcommand; `connection` is what
+//! they share before the connection stands, `relay` what they share after.
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+mod attach;
+mod connection;
+mod exec;
+mod failure;
+mod lines;
+mod logs;
+mod relay;
+mod signals;
+mod stdio;
+mod target;
+mod terminal;
+mod trace;
+mod watch;
+
+use failure::Failure;
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "Kubernetes' streaming protocols on the command line",
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(flatten)]
+    connection: connection::Connection,
+    /// Show on stderr what happens: 0 warnings, 1 to 3 the course of things, 4 to 6 details,
+    /// 7 to 9 everything
+    #[arg(
+        short,
+        long,
+        global = true,
+        alias = "v",
+        value_name = "LEVEL",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    verbosity: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Exec(exec::Exec),
+    Attach(attach::Attach),
+    Logs(logs::Logs),
+    Watch(watch::Watch),
+}
+
+fn main() -> ExitCode {
+    let code = match Cli::try_parse() {
+        Ok(cli) => match start(cli) {
+            Ok(code) => code,
+            Err(failure) => failure.report(),
+        },
+        Err(error) => failure::usage(&error),
+    };
+    terminal::restore();
+    let _ = std::io::stderr().flush();
+    // Not a return: a thread may be waiting for input that never comes.
+    std::process::exit(code.into())
+}
+
+fn start(cli: Cli) -> Result<u8, Failure> {
+    trace::start(cli.verbosity);
+    terminal::restore_on_panic();
+    // One thread does: the verbs have no task on the data path, and the standard streams have
+    // threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local("the runtime cannot be started", &error))?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Exec(exec) => exec.run(&cli.connection).await,
+            Command::Attach(attach) => attach.run(&cli.connection).await,
+            Command::Logs(logs) => logs.run(&cli.connection).await,
+            Command::Watch(watch) => watch.run(&cli.connection).await,
+        }
+    })
+}

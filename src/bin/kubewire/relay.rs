@@ -1,0 +1,174 @@
+//! A session and the standard streams of this process: in flow the handles of exec or attach, out
+//! comes the exit code.
+
+use std::{
+    future::{Future, poll_fn},
+    io::ErrorKind,
+    pin::{Pin, pin},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use kubewire::{
+    Error,
+    client::{ChildStderr, ChildStdin, ChildStdout},
+    error::CallerError,
+    wire::resize::TerminalSize,
+};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::{
+    failure::{Failure, note},
+    signals::{Received, Signals},
+    stdio::{Input, Output},
+    target::Terminal,
+    terminal::{self, RawMode},
+};
+
+/// The streams of a remote process.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) stderr: Option<ChildStderr>,
+}
+
+/// What is left of a session without its streams.
+pub(crate) trait Remote {
+    /// Waits for the end, and gives the exit code. Cancel safe.
+    fn wait(&mut self) -> impl Future<Output = kubewire::Result<u8>>;
+
+    /// Passes on the terminal's new size.
+    fn resize(&self, size: TerminalSize) -> kubewire::Result<()>;
+}
+
+/// Copies input and output until the remote has ended and all its output is written. To
+/// `redraw` is to tell the size again after the start.
+pub(crate) async fn run(
+    mut remote: impl Remote,
+    streams: Streams,
+    terminal: Option<Terminal>,
+    redraw: bool,
+) -> Result<u8, Failure> {
+    let local = |error| Failure::local("the standard streams cannot be used", &error);
+    let mut signals = Signals::new().map_err(local)?;
+    let _raw =
+        match terminal {
+            Some(Terminal { raw: true, .. }) => Some(RawMode::enter().map_err(|error| {
+                Failure::local("the terminal cannot be put into raw mode", &error)
+            })?),
+            _ => None,
+        };
+    let mut size = terminal.map(|terminal| terminal.size);
+    if let (Some(size), true) = (size, redraw) {
+        resize(&remote, size)?;
+    }
+
+    let stdin = streams.stdin.map(|stdin| Ok((stdin, Input::start()?)));
+    let stdin = stdin.transpose().map_err(local)?;
+    let mut input = pin!(copy_in(stdin));
+    let stdout = Output::stdout().map_err(local)?;
+    let stderr = Output::stderr().map_err(local)?;
+    let outputs = async {
+        tokio::try_join!(
+            copy_out(streams.stdout, stdout, "stdout"),
+            copy_out(streams.stderr, stderr, "stderr"),
+        )
+    };
+    let mut outputs = pin!(outputs);
+
+    let (mut reading, mut writing, mut code) = (true, true, None);
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Received::End(number) => return Err(Failure::Signal(number)),
+                Received::Window => if let Some(known) = &mut size {
+                    let now = terminal::size();
+                    if *known != now {
+                        *known = now;
+                        resize(&remote, now)?;
+                    }
+                },
+            },
+            result = &mut input, if reading => {
+                result?;
+                reading = false;
+            }
+            result = &mut outputs, if writing => {
+                result?;
+                writing = false;
+            }
+            result = remote.wait(), if code.is_none() => code = Some(result?),
+        }
+        if let (Some(code), false) = (code, writing) {
+            return Ok(code);
+        }
+    }
+}
+
+fn resize(remote: &impl Remote, size: TerminalSize) -> kubewire::Result<()> {
+    match remote.resize(size) {
+        // Why it has ended is about to be known.
+        Err(Error::Caller(CallerError::Ended)) => Ok(()),
+        result => result,
+    }
+}
+
+/// Copies stdin, and ends the remote's where that is possible.
+async fn copy_in(stdin: Option<(ChildStdin, Input)>) -> Result<(), Failure> {
+    let Some((mut remote, mut local)) = stdin else {
+        return Ok(());
+    };
+    while let Some(bytes) = local.next().await {
+        let bytes = bytes.map_err(|error| Failure::local("stdin cannot be read", &error))?;
+        // If the session has ended, its end is what there is to report.
+        if remote.write_all(&bytes).await.is_err() {
+            return Ok(());
+        }
+    }
+    let ended = remote.shutdown().await.err();
+    if let Some(error @ Error::Caller(CallerError::HalfClose { .. })) =
+        ended.as_ref().and_then(Error::of_io)
+    {
+        note(&format!(
+            "warning: {error}; a command that reads its input to the end waits for ever"
+        ));
+    }
+    Ok(())
+}
+
+/// Copies one of the remote's output streams.
+async fn copy_out(
+    remote: Option<impl Stream<Item = std::io::Result<Bytes>> + Unpin>,
+    local: Output,
+    name: &str,
+) -> Result<(), Failure> {
+    let Some(mut remote) = remote else {
+        return Ok(());
+    };
+    let mut lost = None;
+    while let Some(bytes) = poll_fn(|cx| Pin::new(&mut remote).poll_next(cx)).await {
+        match bytes {
+            Ok(bytes) => {
+                if !local.write(bytes).await {
+                    break;
+                }
+            }
+            Err(error) => {
+                lost = Some(error);
+                break;
+            }
+        }
+    }
+    local.finish().await.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::BrokenPipe,
+        _ => Failure::local(&format!("{name} cannot be written"), &error),
+    })?;
+    match lost {
+        None => Ok(()),
+        Some(error) => Err(match Error::of_io(&error) {
+            Some(error) => error.clone().into(),
+            None => Failure::Message(error.to_string()),
+        }),
+    }
+}

@@ -1,0 +1,164 @@
+//! The standard streams of this process, each on a thread of its own: in flow the bytes of one
+//! side, out they come on the other.
+//!
+//! A read of a terminal or a write to a pipe may block for ever; on a thread it blocks neither the
+//! session nor the end of the process.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, ErrorKind, IoSlice, Read as _, Write as _},
+    thread,
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes};
+use tokio::sync::{mpsc, oneshot};
+
+/// Bytes that one read takes: what goes into one message.
+const READ: usize = kubewire::limits::INPUT_MESSAGE;
+
+/// Reads that may wait for the session.
+const READS: usize = 2;
+
+/// Slices that may wait to be written, and that one write may take. Servers send at most 32 KiB in
+/// one.
+const WRITES: usize = 32;
+
+/// How long to wait when a stream that another process made non-blocking has to wait.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What is read from stdin.
+#[derive(Debug)]
+pub(crate) struct Input(mpsc::Receiver<io::Result<Bytes>>);
+
+impl Input {
+    /// Begins to read.
+    pub(crate) fn start() -> io::Result<Self> {
+        let mut file = unbuffered(&io::stdin())?;
+        let (sender, receiver) = mpsc::channel(READS);
+        spawn("stdin", move || {
+            let mut buffer = vec![0; READ];
+            loop {
+                let read = match file.read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(read) => Ok(Bytes::copy_from_slice(&buffer[..read])),
+                    Err(error) if retry(&error) => continue,
+                    Err(error) => Err(error),
+                };
+                let failed = read.is_err();
+                if sender.blocking_send(read).is_err() || failed {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self(receiver))
+    }
+
+    /// The next bytes; `None` at the end. Cancel safety: nothing is lost.
+    pub(crate) async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        self.0.recv().await
+    }
+}
+
+/// One of the streams that are written to.
+#[derive(Debug)]
+pub(crate) struct Output {
+    slices: mpsc::Sender<Bytes>,
+    done: oneshot::Receiver<io::Result<()>>,
+}
+
+impl Output {
+    /// Begins to write to stdout.
+    pub(crate) fn stdout() -> io::Result<Self> {
+        Self::start("stdout", unbuffered(&io::stdout())?)
+    }
+
+    /// Begins to write to stderr.
+    pub(crate) fn stderr() -> io::Result<Self> {
+        Self::start("stderr", unbuffered(&io::stderr())?)
+    }
+
+    fn start(name: &str, mut file: File) -> io::Result<Self> {
+        let (slices, mut receiver) = mpsc::channel(WRITES);
+        let (sender, done) = oneshot::channel();
+        spawn(name, move || {
+            // If nobody waits for the result, the process is ending anyway.
+            let _ = sender.send(write(&mut file, &mut receiver));
+        })?;
+        Ok(Self { slices, done })
+    }
+
+    /// Queues bytes; waits while too many are queued.
+    ///
+    /// # Errors
+    ///
+    /// None: that writing has failed is what [`finish`](Self::finish) says. `false` means that it
+    /// is time to ask.
+    pub(crate) async fn write(&self, bytes: Bytes) -> bool {
+        self.slices.send(bytes).await.is_ok()
+    }
+
+    /// Waits until everything is written, or one write has failed.
+    pub(crate) async fn finish(self) -> io::Result<()> {
+        drop(self.slices);
+        self.done.await.unwrap_or(Ok(()))
+    }
+}
+
+fn write(file: &mut File, receiver: &mut mpsc::Receiver<Bytes>) -> io::Result<()> {
+    let mut batch = Vec::with_capacity(WRITES);
+    let mut queue = VecDeque::with_capacity(WRITES);
+    while receiver.blocking_recv_many(&mut batch, WRITES) > 0 {
+        queue.extend(batch.drain(..).filter(|bytes| !bytes.is_empty()));
+        while !queue.is_empty() {
+            let slices: Vec<_> = queue.iter().map(|bytes| IoSlice::new(bytes)).collect();
+            match file.write_vectored(&slices) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => consume(&mut queue, written),
+                Err(error) if retry(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn consume(queue: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(front) = queue.front_mut() {
+        if written < front.len() {
+            front.advance(written);
+            return;
+        }
+        written -= front.len();
+        queue.pop_front();
+    }
+}
+
+fn retry(error: &io::Error) -> bool {
+    match error.kind() {
+        ErrorKind::Interrupted => true,
+        ErrorKind::WouldBlock => {
+            thread::sleep(PAUSE);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The stream without the standard library's buffer, which would hold the end of a line back.
+#[cfg(unix)]
+fn unbuffered(stream: &impl std::os::fd::AsFd) -> io::Result<File> {
+    Ok(stream.as_fd().try_clone_to_owned()?.into())
+}
+
+/// The stream without the standard library's buffer, which would hold the end of a line back.
+#[cfg(windows)]
+fn unbuffered(stream: &impl std::os::windows::io::AsHandle) -> io::Result<File> {
+    Ok(stream.as_handle().try_clone_to_owned()?.into())
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(work)?;
+    Ok(())
+}

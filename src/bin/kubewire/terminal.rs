@@ -1,0 +1,67 @@
+//! The terminal on this side: raw mode, which ends whatever happens, and its size.
+
+use std::{
+    io::{self, IsTerminal as _},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use kubewire::wire::resize::TerminalSize;
+
+/// The size of a terminal that cannot tell: that of a VT100.
+const DEFAULT: TerminalSize = TerminalSize::new(80, 24);
+
+static RAW: AtomicBool = AtomicBool::new(false);
+
+/// Raw mode, until this is dropped.
+#[must_use]
+pub(crate) struct RawMode(());
+
+impl RawMode {
+    /// Hands every key to the remote, interrupt and suspend too.
+    pub(crate) fn enter() -> io::Result<Self> {
+        crossterm::terminal::enable_raw_mode()?;
+        RAW.store(true, Ordering::SeqCst);
+        Ok(Self(()))
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Ends raw mode, if it is on.
+pub(crate) fn restore() {
+    if RAW.swap(false, Ordering::SeqCst) {
+        // A terminal that has gone away needs no repair.
+        let _ = crossterm::terminal::disable_raw_mode();
+    }
+}
+
+/// Restores the terminal before a panic is reported, so that the report can be read.
+pub(crate) fn restore_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        restore();
+        report(info);
+    }));
+}
+
+/// Whether the terminal is in raw mode.
+pub(crate) fn is_raw() -> bool {
+    RAW.load(Ordering::SeqCst)
+}
+
+/// Whether stdin is a terminal.
+pub(crate) fn stdin_is_one() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// The terminal's size now.
+pub(crate) fn size() -> TerminalSize {
+    match crossterm::terminal::size() {
+        Ok((width @ 1.., height @ 1..)) => TerminalSize::new(width, height),
+        _ => DEFAULT,
+    }
+}

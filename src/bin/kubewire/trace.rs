@@ -1,0 +1,56 @@
+//! What `-v` shows: the library's tracing events, on stderr.
+
+use std::io::{self, Write};
+
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt::{MakeWriter, time::uptime},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+use crate::terminal;
+
+/// Shows the library's events from now on. Those of other crates are left out: they may hold
+/// request headers.
+pub(crate) fn start(verbosity: u8) {
+    let level = match verbosity {
+        0 => LevelFilter::WARN,
+        1..=3 => LevelFilter::INFO,
+        4..=6 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let events = tracing_subscriber::fmt::layer()
+        .with_timer(uptime())
+        .with_ansi(false)
+        .with_writer(Stderr);
+    tracing_subscriber::registry()
+        .with(events)
+        .with(Targets::new().with_target("kubewire", level))
+        .init();
+}
+
+/// stderr, in lines that begin at the left edge in raw mode too.
+struct Stderr;
+
+impl<'a> MakeWriter<'a> for Stderr {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        Self
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match (line.split_last(), terminal::is_raw()) {
+            (Some((b'\n', start)), true) => io::stderr().write_all(&[start, b"\r\n"].concat())?,
+            _ => io::stderr().write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
