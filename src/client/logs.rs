@@ -217,10 +217,6 @@ impl LogLines {
             LogUpdate::Trouble { error, retry_in } => {
                 tracing::debug!(%error, ?retry_in, "a log is asked for again");
             }
-            LogUpdate::Notice(text) => {
-                let text = String::from_utf8_lossy(text);
-                tracing::warn!(%text, "the kubelet wrote into a log");
-            }
             _ => {}
         }
         Poll::Ready(Some(update))
@@ -233,6 +229,10 @@ impl LogLines {
                 Some(LogUpdate::Line(line)) => return Poll::Ready(Some(Ok(line))),
                 Some(LogUpdate::Ended(LogEnd::Failed(error))) => {
                     return Poll::Ready(Some(Err(error)));
+                }
+                Some(LogUpdate::Notice(text)) => {
+                    let text = String::from_utf8_lossy(&text);
+                    tracing::warn!(%text, "the kubelet wrote into a log");
                 }
                 Some(_) => {}
             }

@@ -1,5 +1,7 @@
 //! The captures: what the server sent, without HTTP and WebSocket around it.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 

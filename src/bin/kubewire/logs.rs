@@ -2,6 +2,9 @@
 
 use clap::Args;
 use kubewire::{
+    Error,
+    client::Pod,
+    error::Hint,
     session::logs::{LogEnd, LogLine, LogUpdate},
     wire::stamp::Stamp,
 };
@@ -62,6 +65,28 @@ pub(crate) struct Logs {
     prefix: bool,
 }
 
+/// The container that kubectl would take, where the server wants one named.
+async fn default_container(pod: &Pod, error: Error) -> Result<String, Failure> {
+    let ambiguous =
+        matches!(&error, Error::Api(refusal) if matches!(refusal.hint, Some(Hint::Containers(_))));
+    if !ambiguous {
+        return Err(error.into());
+    }
+    let Ok(containers) = pod.containers().await else {
+        return Err(error.into());
+    };
+    match containers.into_iter().find(|container| container.default) {
+        Some(container) => {
+            note(&format!(
+                "taking the container {}; -c names another",
+                container.name
+            ));
+            Ok(container.name)
+        }
+        None => Err(error.into()),
+    }
+}
+
 /// Whole seconds of a duration in Go's form.
 fn seconds(text: &str) -> Result<u64, String> {
     let bad = || format!("{text:?} is no duration: 30s, 5m, 1h30m");
@@ -119,7 +144,8 @@ impl Logs {
     async fn one(&self, connection: &Connection, out: &mut Lines) -> Result<u8, Failure> {
         let client = connection.client()?;
         let name = self.pod_name()?;
-        let mut logs = client.pod(client.namespace(), name).logs();
+        let pod = client.pod(client.namespace(), name);
+        let mut logs = pod.logs();
         if let Some(container) = &self.container {
             logs = logs.container(container);
         }
@@ -144,7 +170,13 @@ impl Logs {
         if let Some(bytes) = self.limit_bytes {
             logs = logs.limit_bytes(bytes);
         }
-        let mut lines = logs.stream().await?;
+        let mut lines = match logs.clone().stream().await {
+            Err(error) if self.container.is_none() => {
+                let container = default_container(&pod, error).await?;
+                logs.container(container).stream().await?
+            }
+            lines => lines?,
+        };
         loop {
             match lines.next_update().await {
                 Some(LogUpdate::Line(line)) => {
@@ -152,7 +184,8 @@ impl Logs {
                     let prefix = || format!("[pod/{name}/{container}] ");
                     self.print(&line, prefix, out).await?;
                 }
-                Some(LogUpdate::Notice(text)) => {
+                // Otherwise it is the error that follows.
+                Some(LogUpdate::Notice(text)) if self.follow => {
                     note(&format!(
                         "the kubelet says: {}",
                         String::from_utf8_lossy(&text)

@@ -177,12 +177,12 @@ impl Event {
     }
 
     fn from_protobuf(message: Bytes) -> Result<Self, EventError> {
-        let (mut event_type, mut object) = (EventType::new(""), Bytes::new());
+        let (mut event_type, mut object) = (None, Bytes::new());
         let mut fields = protobuf::Fields::new(&message);
         while let Some((number, value)) = fields.next()? {
             match number {
                 // metav1.WatchEvent: type = 1, object = 2; runtime.RawExtension: raw = 1.
-                1 => event_type = EventType::new(value.text()?),
+                1 => event_type = Some(EventType::new(value.text()?)),
                 2 => {
                     if let Some(raw) = protobuf::Fields::new(value.bytes()?).find(1)? {
                         object = message.slice_ref(raw.bytes()?);
@@ -192,6 +192,8 @@ impl Event {
             }
         }
         let object = Object::new(Encoding::Protobuf, object);
+        // In protobuf an empty text is not written.
+        let event_type = event_type.unwrap_or_else(|| EventType::new(""));
         Ok(Self { event_type, object })
     }
 
