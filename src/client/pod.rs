@@ -6,21 +6,15 @@ use http::{HeaderMap, Method, Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
-use super::{Attach, Client, Container, Exec, PortForward, container};
+use super::{Attach, Client, Container, Exec, Logs, PortForward, container};
 use crate::{
     Result,
     error::{CallerError, Error, Hint},
+    resource::ESCAPED,
     transport::upgrade,
 };
-
-/// What may stand in a path segment or a query value as it is (RFC 3986, section 2.3).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// Bytes of a pod's JSON that are read to name its containers.
 const POD: usize = 4 << 20;
@@ -69,6 +63,11 @@ impl Pod {
     /// Opens connections to its ports.
     pub fn port_forward(&self) -> PortForward {
         PortForward::new(self.clone())
+    }
+
+    /// The log of one of its containers.
+    pub fn logs(&self) -> Logs {
+        Logs::new(self.clone())
     }
 
     pub(crate) fn client(&self) -> &Client {

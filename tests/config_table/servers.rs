@@ -27,22 +27,22 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
 }
 
-pub struct Leaf {
+pub(crate) struct Leaf {
     certificate: rcgen::Certificate,
     key: KeyPair,
 }
 
-pub fn base64(text: &str) -> String {
+pub(crate) fn base64(text: &str) -> String {
     STANDARD.encode(text)
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params
@@ -55,11 +55,11 @@ impl Authority {
         }
     }
 
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.certificate.pem()
     }
 
-    pub fn sign(&self, names: &[&str], years: (i32, i32)) -> Leaf {
+    pub(crate) fn sign(&self, names: &[&str], years: (i32, i32)) -> Leaf {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params
@@ -76,11 +76,11 @@ impl Authority {
 }
 
 impl Leaf {
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.certificate.pem()
     }
 
-    pub fn key_pem(&self) -> String {
+    pub(crate) fn key_pem(&self) -> String {
         self.key.serialize_pem()
     }
 
@@ -118,7 +118,7 @@ async fn bind() -> (TcpListener, SocketAddr) {
 
 /// A server that answers with the path and the credentials that it got, and 401 to the token
 /// `planted-stale`.
-pub async fn echo(leaf: Option<&Leaf>, clients: Option<&Authority>) -> SocketAddr {
+pub(crate) async fn echo(leaf: Option<&Leaf>, clients: Option<&Authority>) -> SocketAddr {
     let acceptor = leaf.map(|leaf| leaf.acceptor(clients, &[b"h2", b"http/1.1"]));
     let (listener, address) = bind().await;
     tokio::spawn(async move {
@@ -174,20 +174,20 @@ where
 }
 
 /// A proxy and the targets that it was asked for.
-pub struct Proxy {
-    pub address: SocketAddr,
-    pub targets: Arc<Mutex<Vec<String>>>,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) targets: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    pub fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.targets.lock().unwrap())
     }
 }
 
 /// A proxy that speaks HTTP CONNECT, over TLS if it has a certificate. Whatever the host, it
 /// connects to this machine.
-pub async fn http_proxy(leaf: Option<&Leaf>, login: Option<&str>) -> Proxy {
+pub(crate) async fn http_proxy(leaf: Option<&Leaf>, login: Option<&str>) -> Proxy {
     let acceptor = leaf.map(|leaf| leaf.acceptor(None, &[b"http/1.1"]));
     let login = login.map(|login| format!("Basic {}", base64(login)));
     let (listener, address) = bind().await;
@@ -245,7 +245,7 @@ where
 }
 
 /// A SOCKS5 proxy. Whatever the host, it connects to this machine.
-pub async fn socks_proxy(login: Option<(&str, &str)>) -> Proxy {
+pub(crate) async fn socks_proxy(login: Option<(&str, &str)>) -> Proxy {
     let login = login.map(|(user, password)| (user.to_owned(), password.to_owned()));
     let (listener, address) = bind().await;
     let targets = Arc::new(Mutex::new(Vec::new()));
@@ -305,7 +305,7 @@ async fn socks(
 }
 
 /// An OpenID Connect provider over TLS whose refresh gives this token.
-pub async fn provider(leaf: &Leaf, id_token: String) -> SocketAddr {
+pub(crate) async fn provider(leaf: &Leaf, id_token: String) -> SocketAddr {
     let acceptor = leaf.acceptor(None, &[b"http/1.1"]);
     let (listener, address) = bind().await;
     tokio::spawn(async move {
