@@ -1,6 +1,8 @@
 //! port-forward through real sockets, between this crate's client, its embedded server and
 //! applications on this machine.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{io, net::Ipv4Addr, time::Duration};
 
 use kubewire::{

@@ -155,11 +155,8 @@ async fn watch(mut listener: Listener, lines: mpsc::Sender<String>) {
     loop {
         match listener.event().await {
             ListenEvent::Accepted { .. } => {
-                if lines
-                    .send(format!("Handling connection for {port}"))
-                    .await
-                    .is_err()
-                {
+                let line = format!("Handling connection for {port}");
+                if lines.send(line).await.is_err() {
                     return;
                 }
             }
