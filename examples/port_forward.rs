@@ -2,6 +2,8 @@
 //!
 //!     cargo run --example port_forward -- NAMESPACE POD PORT
 
+#![allow(clippy::print_stdout)]
+
 use kubewire::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
