@@ -6,6 +6,8 @@ pub mod client;
 pub mod config;
 pub mod error;
 pub mod limits;
+#[cfg(any(feature = "client", feature = "server"))]
+mod resource;
 mod role;
 #[cfg(feature = "server")]
 pub mod server;
@@ -21,6 +23,8 @@ pub use client::Client;
 #[cfg(feature = "client")]
 pub use config::Config;
 pub use error::{Error, Result};
+#[cfg(any(feature = "client", feature = "server"))]
+pub use resource::Resource;
 pub use role::Role;
 
 /// The code in the README compiles, and what can run there runs.

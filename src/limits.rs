@@ -191,6 +191,82 @@ pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// more; client-go reads it once a minute (`k8s.io/client-go/transport/token_source.go`).
 pub const TOKEN_FILE_PERIOD: Duration = Duration::from_secs(60);
 
+/// Bytes of the longest log line that is handed out in one piece: 1 MiB. Longer ones come in
+/// pieces of this size.
+///
+/// The kubelet joins the 16 KiB chunks in which container runtimes write a long line, so that
+/// there is no bound on the other side. `LineSplitter::new` takes another.
+pub const LOG_LINE: usize = 1 << 20;
+
+/// Bytes of the largest watch event that is accepted: 32 MiB.
+///
+/// etcd takes requests of 1.5 MiB unless told otherwise, and its values twenty times over are
+/// still less than this. `Decoder::with_bound` takes another.
+pub const WATCH_EVENT: usize = 32 << 20;
+
+/// How deep arrays and maps may lie within each other in CBOR: 128.
+///
+/// Kubernetes itself writes and reads no more than 64
+/// (`apimachinery/pkg/runtime/serializer/cbor/internal/modes/decode.go`, `MaxNestedLevels`).
+pub const WATCH_DEPTH: usize = 128;
+
+/// Bytes of one page of a list: 256 MiB. Before this is reached, pages are asked for smaller.
+///
+/// A page is [`LIST_PAGE`] objects, and etcd's default bound on each is 1.5 MiB; the usual page is
+/// a few megabytes.
+pub const LIST_BODY: usize = 256 << 20;
+
+/// Objects on one page of a list: 500, as client-go and kubectl ask for
+/// (`k8s.io/client-go/tools/pager/pager.go`, `defaultPageSize`).
+pub const LIST_PAGE: usize = 500;
+
+/// The first delay before an attempt is repeated: 0.8 s, client-go's
+/// (`k8s.io/client-go/tools/cache/reflector.go`).
+pub const RETRY_FIRST: Duration = Duration::from_millis(800);
+
+/// The longest delay before an attempt is repeated: 30 s, client-go's. A server that asks for more
+/// in `Retry-After` gets more.
+pub const RETRY_MOST: Duration = Duration::from_secs(30);
+
+/// How long the server is asked to keep a watch up: 5 min, and at random up to twice that, as
+/// client-go does (`reflector.go`, `minWatchTimeout`).
+pub const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long after the time asked for a watch may still end by itself: 30 s. One that has sent
+/// nothing until then is dead.
+pub const WATCH_SLACK: Duration = Duration::from_secs(30);
+
+/// The longest silence of a watch whose server sends bookmarks, which it does about once a minute
+/// (`k8s.io/apiserver/pkg/storage/cacher/cacher.go`, `defaultBookmarkFrequency`): 200 s, three
+/// of them lost.
+pub const WATCH_SILENCE: Duration = Duration::from_secs(200);
+
+/// The longest silence before a watch-list says that its snapshot is complete: 30 s. A server that
+/// does not know watch-list, and ignores that it was asked for, never says so.
+pub const SNAPSHOT_SILENCE: Duration = Duration::from_secs(30);
+
+/// How long an answer to a request may let its first byte wait: 60 s.
+///
+/// API servers end other requests than watches after a minute (`--request-timeout`).
+pub const ANSWER: Duration = Duration::from_secs(60);
+
+/// How long a watch must last to count as a success, so that the next failure is the first: 60 s.
+pub const WATCH_PROVEN: Duration = Duration::from_secs(60);
+
+/// How many stamps of delivered log lines are remembered, to tell them from others when the log
+/// is read again: 256.
+///
+/// Lines of stdout and stderr are stamped before they are ordered, so that some are a little older
+/// than the line before. They are apart by microseconds, not by 256 stamps.
+pub const LOG_STAMPS: usize = 256;
+
+/// How often a pod is looked at while its container is to start: every 2 s.
+pub const POD_POLL: Duration = Duration::from_secs(2);
+
+/// How often in a row a log that is not followed is asked for again after the connection was lost:
+/// 5 times.
+pub const LOG_RETRIES: u32 = 5;
+
 /// The time that opening a stream may take after the connection stands: 60 s.
 ///
 /// The container runtime gives itself 30 s to start a process
@@ -277,3 +353,19 @@ pub const UPDATE_PAUSE: Duration = Duration::from_millis(10);
 ///
 /// A name that is not found is looked up anew at once.
 pub const DISCOVERY: Duration = Duration::from_secs(600);
+
+/// How many requests share one HTTP/2 connection: 100; more open another.
+///
+/// API servers refuse more streams than that on one connection
+/// (`k8s.io/apiserver/pkg/server/secure_serving.go`, `http2MaxStreamsPerConnection`), and hyper
+/// would let them wait.
+pub const STREAMS: usize = 100;
+
+/// Bytes of the largest HTTP/2 frame that is accepted: 64 KiB. Larger ones make fewer reads.
+pub const HTTP2_FRAME: u32 = 64 << 10;
+
+/// How many logs are read at once where many are merged: 500. More wait until others end.
+///
+/// Each is a request under way at a kubelet; kubectl stops at 5
+/// (`k8s.io/kubectl/pkg/cmd/logs/logs.go`, `--max-log-requests`) and asks for consent.
+pub const LOG_SOURCES: usize = 500;

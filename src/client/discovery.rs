@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode, header::ACCEPT};
 use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Body, Client, Resource, request::read};
+use super::{Client, Resource, request::read};
 use crate::{
     Error, Result,
     error::CallerError,
@@ -215,9 +215,7 @@ impl Client {
         let aggregated = form
             .and_then(|form| form.to_str().ok())
             .is_some_and(|form| form.contains("as=APIGroupDiscoveryList"));
-        let body = Body::new(response.into_body())
-            .bytes(limits::OBJECT)
-            .await?;
+        let body = response.into_body().bytes(limits::OBJECT).await?;
         match aggregated {
             true => Ok(Answer::Aggregated(read(&operation, &body)?)),
             false => Ok(Answer::Plain(body)),

@@ -2,11 +2,12 @@
 //! [`tokio::process`].
 
 mod attach;
-mod body;
 mod child;
 mod container;
 mod discovery;
 mod exec;
+mod logs;
+mod merged;
 mod over;
 mod pages;
 mod pod;
@@ -14,14 +15,15 @@ pub mod port_forward;
 mod proxy;
 mod remote_command;
 mod request;
-mod resource;
+pub(crate) mod watch;
 
 pub use attach::{Attach, Attached};
-pub use body::{Body, Rest, Upgraded};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 pub use container::{Container, ContainerKind};
 pub use discovery::{Discovery, Known};
 pub use exec::Exec;
+pub use logs::{LogLines, Logs};
+pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine};
 pub use over::Over;
 pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
@@ -29,12 +31,17 @@ pub use port_forward::{ForwardPort, ForwardStream, ForwardTarget, PortForward, T
 pub use proxy::HttpProxy;
 pub use remote_command::Stdio;
 pub use request::{Deleted, Patch, Request};
-pub use resource::Resource;
+pub use watch::{Events, Updates, Watch};
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
+
+pub use crate::{
+    resource::Resource,
+    transport::body::{Body, Rest, Upgraded},
+};
 
 use crate::{
     Config, Result, Role,
@@ -42,8 +49,9 @@ use crate::{
     session::Subprotocol,
     transport::{
         AnyWebSocket,
+        body::lost,
         connect::Connector,
-        http::{Http, Outgoing, lost},
+        http::{Http, Outgoing},
         upgrade::{self, Upgrade},
     },
 };
@@ -66,6 +74,7 @@ pub struct Client {
     connector: Connector,
     http: Http,
     discovered: Arc<discovery::Cache>,
+    lacking: Arc<watch::Lacking>,
     namespace: Arc<str>,
 }
 
@@ -103,6 +112,7 @@ impl Client {
             http: Http::new(connector.clone()),
             connector,
             discovered: Arc::default(),
+            lacking: Arc::default(),
             namespace: config.namespace().into(),
         })
     }
@@ -167,7 +177,7 @@ impl Client {
     /// [`NetworkError`](crate::error::NetworkError) if there is no answer, and
     /// [`CallerError`](crate::error::CallerError) for a path or credentials that cannot be used.
     pub async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>> {
-        Ok(self.http.send(outgoing(request)).await?.map(Body::new))
+        self.http.send(outgoing(request)).await
     }
 
     /// Sends a request whose headers ask for another protocol (`Connection: Upgrade`), over a
@@ -182,7 +192,7 @@ impl Client {
     ) -> Result<http::Response<Rest>> {
         let mut response = self.http.send_upgrade(outgoing(request)).await?;
         if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(response.map(|body| Rest::Body(Body::new(body))));
+            return Ok(response.map(|body| Rest::Body(Body::new(body, None))));
         }
         let upgraded = hyper::upgrade::on(&mut response).await.map_err(lost)?;
         let upgraded = Upgraded(TokioIo::new(upgraded));
@@ -245,6 +255,22 @@ impl Client {
     pub(crate) fn connector(&self) -> &Connector {
         &self.connector
     }
+
+    /// The logs of many pods of a namespace, merged as they come; see [`MergedLogs`] for which.
+    pub fn logs(&self, namespace: impl Into<String>) -> MergedLogs {
+        MergedLogs::new(self.clone(), namespace.into())
+    }
+
+    /// Watches objects of one kind; see [`Watch`] for which, and in which form.
+    ///
+    /// All watches and logs of a client share one connection where the server speaks HTTP/2.
+    pub fn watch(&self, resource: Resource) -> Watch {
+        Watch::new(self.clone(), resource)
+    }
+
+    pub(crate) fn lacking(&self) -> &Arc<watch::Lacking> {
+        &self.lacking
+    }
 }
 
 fn outgoing(request: http::Request<Bytes>) -> Outgoing {
@@ -257,5 +283,6 @@ fn outgoing(request: http::Request<Bytes>) -> Outgoing {
         headers: head.headers,
         body,
         deadline: None,
+        again: true,
     }
 }

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use percent_encoding::utf8_percent_encode;
 
 use super::{
-    Attach, Client, Container, Exec, ForwardTarget, PortForward, Resource, container,
-    resource::ESCAPED,
+    Attach, Client, Container, Exec, ForwardTarget, Logs, PortForward, Resource, container,
 };
 use crate::{
     Result,
     error::{CallerError, Error, Hint},
+    resource::ESCAPED,
 };
 
 /// A pod of a [`Client`]'s cluster.
@@ -58,6 +58,11 @@ impl Pod {
     pub fn port_forward(&self) -> PortForward {
         self.client
             .port_forward(&self.namespace, ForwardTarget::Pod(self.name.clone()))
+    }
+
+    /// The log of one of its containers.
+    pub fn logs(&self) -> Logs {
+        Logs::new(self.clone())
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
-use super::{Body, Client, Pod, resource::Resource};
+use super::{Body, Client, Pod, Resource};
 use crate::{
     Result,
     error::CallerError,
@@ -87,8 +87,9 @@ impl HttpProxy {
             headers: head.headers,
             body,
             deadline: None,
+            again: true,
         };
-        Ok(self.client.http().send(outgoing).await?.map(Body::new))
+        self.client.http().send(outgoing).await
     }
 
     /// Opens a WebSocket to a path, offering subprotocols. The second is the one that was chosen.

@@ -8,15 +8,15 @@ use http::{
     HeaderValue, Method, Response,
     header::{ACCEPT, CONTENT_TYPE},
 };
-use hyper::body::Incoming;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Body, Client, List, Pages, Resource, resource::with_query};
+use super::{Body, Client, List, Pages, Resource};
 use crate::{
     Error, Result,
     error::{CallerError, NetworkError, PeerError},
     limits,
+    resource::with_query,
     transport::{http::Outgoing, upgrade},
     wire::status::Status,
 };
@@ -140,7 +140,7 @@ impl Request {
     pub async fn get_raw(&self, name: &str, accept: &str) -> Result<Body> {
         let mut call = self.call("get", Method::GET, Some(name))?;
         call.headers.insert(ACCEPT, header(accept)?);
-        Ok(Body::new(self.success(call).await?.into_body()))
+        Ok(self.success(call).await?.into_body())
     }
 
     /// All objects, page by page, in one list. Its version is that of the first page.
@@ -182,7 +182,7 @@ impl Request {
     pub async fn list_raw(&self, accept: &str) -> Result<Body> {
         let mut call = self.call("list", Method::GET, None)?;
         call.headers.insert(ACCEPT, header(accept)?);
-        Ok(Body::new(self.success(call).await?.into_body()))
+        Ok(self.success(call).await?.into_body())
     }
 
     /// Creates an object and gives it as the server made it.
@@ -389,18 +389,19 @@ impl Request {
             body: Bytes::new(),
             operation: call.operation.clone(),
             deadline: call.deadline,
+            again: call.again,
         });
-        let body = Body::new(self.success(call).await?.into_body());
+        let body = self.success(call).await?.into_body();
         match (body.bytes(limits::OBJECT).await, again) {
             (Err(Error::Network(NetworkError::Lost(_))), Some(again)) => {
-                let body = Body::new(self.success(again).await?.into_body());
+                let body = self.success(again).await?.into_body();
                 body.bytes(limits::OBJECT).await
             }
             (result, _) => result,
         }
     }
 
-    async fn success(&self, call: Outgoing) -> Result<Response<Incoming>> {
+    async fn success(&self, call: Outgoing) -> Result<Response<Body>> {
         let operation = call.operation.clone();
         let response = self.client.http().send(call).await?;
         match response.status().is_success() {

@@ -10,6 +10,7 @@ use crate::wire::{
     resize::ResizeError,
     spdy::SpdyError,
     status::{Status, StatusError},
+    watch::EventError,
     websocket::WebSocketError,
 };
 
@@ -139,6 +140,15 @@ pub enum PeerError {
     /// The answer to the WebSocket handshake is not one.
     #[error("the server's WebSocket handshake is wrong: {0}")]
     Handshake(String),
+    /// What should have been a watch event, a list or an object is none.
+    #[error("the server sent an unreadable object: {0}")]
+    Event(#[from] EventError),
+    /// An answer that should be objects is something else.
+    #[error("the server answered with the content type {found:?}")]
+    ContentType {
+        /// What it answered with.
+        found: String,
+    },
 }
 
 /// The API server's refusal, or its failure to do what was asked.

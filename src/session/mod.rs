@@ -29,12 +29,15 @@ use bytes::Bytes;
 use crate::error::Error;
 pub use crate::wire::websocket::{Close, Message, Opcode};
 
+mod backoff;
 mod chunks;
 mod keepalive;
+pub mod logs;
 pub mod mux;
 pub mod port_forward;
 pub mod remote_command;
 pub mod subprotocol;
+pub mod watch;
 
 pub use keepalive::{Due, Keepalive, KeepaliveConfig};
 pub use remote_command::RemoteCommand;

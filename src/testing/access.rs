@@ -23,9 +23,12 @@ pub(super) struct Access {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Action<'a> {
     /// Such as `create`.
-    pub(super) verb: &'static str,
+    pub(super) verb: &'a str,
+    /// Empty for the core group.
+    pub(super) group: &'a str,
     /// Such as `pods/exec`.
-    pub(super) resource: &'static str,
+    pub(super) resource: &'a str,
+    /// Empty for all.
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
 }
@@ -76,6 +79,7 @@ impl Access {
         }
         let Action {
             verb,
+            group,
             resource,
             namespace,
             name,
@@ -86,9 +90,19 @@ impl Access {
         } else {
             format!(" {name:?}")
         };
+        let scope = if namespace.is_empty() {
+            "at the cluster scope".to_owned()
+        } else {
+            format!("in the namespace {namespace:?}")
+        };
+        let qualified = if group.is_empty() {
+            kind.to_owned()
+        } else {
+            format!("{kind}.{group}")
+        };
         let message = format!(
-            "{kind}{of} is forbidden: User {user:?} cannot {verb} resource {resource:?} in API \
-             group \"\" in the namespace {namespace:?}"
+            "{qualified}{of} is forbidden: User {user:?} cannot {verb} resource {resource:?} in \
+             API group {group:?} {scope}"
         );
         let mut status = Status::failure(403, "Forbidden", message);
         status.details = Some(StatusDetails {

@@ -1,12 +1,12 @@
 //! What a server is to be: in flow a test's declarations, out comes a running [`ApiServer`].
 
-use std::{collections::BTreeMap, io, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
 use super::{
-    ApiServer, access::Access, container::Container, listener, pods::Pod, router::Cluster,
-    tasks::Tasks, tls,
+    ApiServer, access::Access, container::Container, listener, logs, pods::Pod, router,
+    router::Cluster, store, tasks::Tasks, tls,
 };
 use crate::{
     server,
@@ -21,6 +21,9 @@ pub struct ApiServerBuilder {
     subprotocols: Vec<Subprotocol>,
     forward_protocols: Vec<ForwardProtocol>,
     pods: BTreeMap<(String, String), PodBuilder>,
+    http2: bool,
+    watch_list: bool,
+    bookmarks: Option<Duration>,
 }
 
 impl Default for ApiServerBuilder {
@@ -30,6 +33,9 @@ impl Default for ApiServerBuilder {
             subprotocols: server::SUBPROTOCOLS.to_vec(),
             forward_protocols: ForwardProtocol::ALL.to_vec(),
             pods: BTreeMap::new(),
+            http2: true,
+            watch_list: true,
+            bookmarks: None,
         }
     }
 }
@@ -59,6 +65,25 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Speaks HTTP/1.1 only. Without TLS it always does.
+    pub fn http1_only(mut self) -> Self {
+        self.http2 = false;
+        self
+    }
+
+    /// Whether watches can be asked for a snapshot, as from 1.34 on they can: without, such a
+    /// request is refused with 422.
+    pub fn watch_list(mut self, yes: bool) -> Self {
+        self.watch_list = yes;
+        self
+    }
+
+    /// How often watches get a bookmark: every minute unless set.
+    pub fn bookmark_period(mut self, period: Duration) -> Self {
+        self.bookmarks = Some(period);
+        self
+    }
+
     /// Adds a pod, or replaces the one of this name.
     pub fn pod(
         mut self,
@@ -82,7 +107,7 @@ impl ApiServerBuilder {
         let address = listener.local_addr()?;
         let (ca, acceptor) = match self.tls {
             true => {
-                let (ca, acceptor) = tls::acceptor(address.ip())?;
+                let (ca, acceptor) = tls::acceptor(address.ip(), self.http2)?;
                 (Some(ca), Some(acceptor))
             }
             false => (None, None),
@@ -94,15 +119,18 @@ impl ApiServerBuilder {
             self.forward_protocols,
             tasks.clone(),
         );
+        cluster.watch_list = self.watch_list;
+        cluster.bookmarks = self.bookmarks.unwrap_or(cluster.bookmarks);
         for ((namespace, name), pod) in self.pods {
             let mut containers = Vec::new();
             for container in pod.containers {
                 let started = Container::start(&name, container, &tasks);
                 containers.push(started.inspect_err(|_| tasks.stop())?);
             }
-            cluster.add(Pod::new(namespace, name, containers));
+            cluster.add(Pod::new(namespace, name, pod.labels, containers));
         }
         let cluster = Arc::new(cluster);
+        publish_ends(&cluster);
         tasks.spawn(listener::serve(listener, acceptor, cluster.clone()));
         Ok(ApiServer {
             address,
@@ -112,14 +140,39 @@ impl ApiServerBuilder {
     }
 }
 
+/// Changes a pod's object when one of its processes has ended.
+fn publish_ends(cluster: &Arc<Cluster>) {
+    for pod in cluster.pods() {
+        for container in pod.containers() {
+            let (of_cluster, pod, log) = (cluster.clone(), pod.clone(), container.log().clone());
+            cluster.tasks.spawn(async move {
+                log.ended().await;
+                let key = store::key(&router::pods(), &pod.namespace, &pod.name);
+                if let Some(object) = of_cluster.store.get(&key) {
+                    let mut object = (*object).clone();
+                    object["status"] = pod.to_json()["status"].take();
+                    of_cluster.store.put(&router::pods(), object, logs::now());
+                }
+            });
+        }
+    }
+}
+
 /// The declaration of a pod.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct PodBuilder {
+    labels: BTreeMap<String, String>,
     containers: Vec<ContainerBuilder>,
 }
 
 impl PodBuilder {
+    /// Gives it a label.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+
     /// Adds a container that runs this command, without stdin and terminal.
     pub fn container<I, S>(self, name: impl Into<String>, command: I) -> Self
     where

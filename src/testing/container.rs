@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     builder::ContainerBuilder,
+    logs::Log,
     process::{self, Process, Reader, Terminal, Writer},
     tasks::Tasks,
 };
@@ -33,6 +34,7 @@ pub(super) struct Container {
     hostname: String,
     terminal: Option<Terminal>,
     state: Mutex<State>,
+    log: Arc<Log>,
 }
 
 impl std::fmt::Debug for Container {
@@ -100,6 +102,7 @@ impl Container {
                 stdin,
                 ..State::default()
             }),
+            log: Arc::new(Log::new()),
         });
         tasks.spawn(container.clone().run(process, inputs));
         Ok(container)
@@ -133,6 +136,8 @@ impl Container {
         state.exit_code = Some(code.unwrap_or(-1));
         state.stdin = None;
         state.attached.clear();
+        drop(state);
+        self.log.end();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -146,6 +151,7 @@ impl Container {
         };
         let mut buffer = BytesMut::new();
         while let Some(bytes) = process::chunk(&mut from, &mut buffer).await {
+            self.log.write(channel, &bytes);
             let attached = self.lock().attached.clone();
             for one in attached {
                 // Who has left is removed below.
@@ -204,6 +210,11 @@ impl Container {
         }
     }
 
+    /// What its process has written.
+    pub(super) fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.declared.name
     }
@@ -240,15 +251,19 @@ impl Container {
     /// Its part of the pod's `status.containerStatuses`.
     pub(super) fn status(&self) -> Value {
         let exit_code = self.lock().exit_code;
+        let id = format!("kubewire://{}/{}", self.hostname, self.declared.name);
         let state = match exit_code {
             None => json!({"running": {}}),
             Some(code) => json!({"terminated": {
+                "containerID": id,
                 "exitCode": code,
                 "reason": if code == 0 { "Completed" } else { "Error" },
             }}),
         };
         json!({
             "name": self.declared.name,
+            "containerID": id,
+            "restartCount": 0,
             "image": "localhost/none",
             "ready": exit_code.is_none(),
             "state": state,

@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -57,10 +60,11 @@ where
     let plan = Arc::<Plan>::default();
     let io = Faulty::new(io, plan.clone());
     let service = service_fn(move |request| router::handle(cluster.clone(), plan.clone(), request));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades()
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder.http2().timer(TokioTimer::new());
+    let served = builder
+        .serve_connection_with_upgrades(TokioIo::new(io), service)
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "a connection to the test server ended");

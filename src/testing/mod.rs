@@ -33,8 +33,9 @@
 //!   accept, TLS          listener.rs, tls.rs
 //!     -> who may what    access.rs
 //!       -> which verb    router.rs
-//!         -> the verb    exec.rs, attach.rs, ... one file each
+//!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, ... one file each
 //!           -> processes container.rs (a container's own), process.rs (any)
+//!           -> objects   store.rs
 //! ```
 
 mod access;
@@ -45,10 +46,14 @@ mod discovery;
 mod exec;
 mod faults;
 mod listener;
+mod logs;
+mod objects;
 mod pods;
 mod port_forward;
 mod process;
 mod router;
+mod store;
+mod streaming;
 mod tasks;
 mod tls;
 
@@ -59,6 +64,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder};
 pub use faults::Fault;
 use router::Cluster;
+use serde_json::Value;
+pub use streaming::BodyFault;
 
 /// An API server on loopback.
 ///
@@ -160,6 +167,63 @@ contexts:
     /// any kind count, so inject when no other is under way.
     pub fn inject(&self, fault: Fault) {
         self.cluster.faults.push(fault);
+    }
+
+    /// Creates an object, or replaces the one of this name, and returns its resourceVersion.
+    ///
+    /// The object brings its `kind` and its name, and its namespace if it has one. The server
+    /// fills in `resourceVersion`, `uid`, `creationTimestamp` and, where it is missing, the
+    /// `apiVersion`. There are no schemas: any resource can be put, lists and watches find it.
+    pub fn put(&self, resource: &crate::Resource, mut object: Value) -> String {
+        if object["apiVersion"].is_null() {
+            let version = &*resource.version;
+            object["apiVersion"] = match &*resource.group {
+                "" => version.into(),
+                group => format!("{group}/{version}").into(),
+            };
+        }
+        let version = self.cluster.store.put(resource, object, logs::now());
+        version.to_string()
+    }
+
+    /// Deletes an object; the namespace is empty for what has none. Returns whether it was there.
+    ///
+    /// A pod's processes run on: to clients it is gone.
+    pub fn delete(&self, resource: &crate::Resource, namespace: &str, name: &str) -> bool {
+        let key = store::key(resource, namespace, name);
+        self.cluster.store.delete(&key).is_some()
+    }
+
+    /// Forgets the history of all objects: watches that want to go on from before are told that
+    /// their version has expired.
+    pub fn compact(&self) {
+        self.cluster.store.compact();
+    }
+
+    /// The version of the last change.
+    pub fn resource_version(&self) -> String {
+        self.cluster.store.version().to_string()
+    }
+
+    /// All objects of a resource, as a list would give them now.
+    pub fn objects(&self, resource: &crate::Resource) -> Vec<Value> {
+        let listed = self.cluster.store.list(resource, None, None);
+        let (objects, _) = listed.unwrap_or_default();
+        objects
+            .into_iter()
+            .map(|(_, object)| (*object).clone())
+            .collect()
+    }
+
+    /// What goes wrong with the next list, watch and log requests: one entry a request, `None`
+    /// for one that goes well. When all are used up, nothing goes wrong any more.
+    pub fn inject_into_bodies(&self, faults: impl IntoIterator<Item = Option<BodyFault>>) {
+        self.cluster.body_faults.push(faults);
+    }
+
+    /// Forgets faults of bodies that have not befallen a request yet.
+    pub fn clear_body_faults(&self) {
+        self.cluster.body_faults.clear();
     }
 
     /// Stops listening, kills all processes and waits until they and the connections are gone.

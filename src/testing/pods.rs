@@ -1,6 +1,6 @@
 //! The pods of a server, and the choice of a container in one.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -12,14 +12,21 @@ use crate::server::Refusal;
 pub(super) struct Pod {
     pub(super) namespace: String,
     pub(super) name: String,
+    labels: BTreeMap<String, String>,
     containers: Vec<Arc<Container>>,
 }
 
 impl Pod {
-    pub(super) fn new(namespace: String, name: String, containers: Vec<Arc<Container>>) -> Self {
+    pub(super) fn new(
+        namespace: String,
+        name: String,
+        labels: BTreeMap<String, String>,
+        containers: Vec<Arc<Container>>,
+    ) -> Self {
         Self {
             namespace,
             name,
+            labels,
             containers,
         }
     }
@@ -49,14 +56,25 @@ impl Pod {
         }
     }
 
+    pub(super) fn containers(&self) -> impl Iterator<Item = &Arc<Container>> {
+        self.containers.iter()
+    }
+
     /// The pod's object, as far as there is anything to say.
     pub(super) fn to_json(&self) -> Value {
         let containers = self.containers.iter();
         json!({
             "kind": "Pod",
             "apiVersion": "v1",
-            "metadata": {"name": self.name, "namespace": self.namespace},
-            "spec": {"containers": containers.clone().map(|c| c.spec()).collect::<Vec<_>>()},
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "labels": self.labels,
+            },
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": containers.clone().map(|c| c.spec()).collect::<Vec<_>>(),
+            },
             "status": {
                 "phase": "Running",
                 "containerStatuses": containers.map(|c| c.status()).collect::<Vec<_>>(),

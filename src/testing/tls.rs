@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::transport::provider::provider;
 
 /// The certificate authority in PEM, and what accepts connections.
-pub(super) fn acceptor(address: IpAddr) -> io::Result<(String, TlsAcceptor)> {
+pub(super) fn acceptor(address: IpAddr, http2: bool) -> io::Result<(String, TlsAcceptor)> {
     let name = |name: &str| {
         let mut names = DistinguishedName::new();
         names.push(DnType::CommonName, name);
@@ -40,5 +40,8 @@ pub(super) fn acceptor(address: IpAddr) -> io::Result<(String, TlsAcceptor)> {
         .with_single_cert(vec![certificate.der().clone()], key)
         .map_err(io::Error::other)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if http2 {
+        config.alpn_protocols.insert(0, b"h2".to_vec());
+    }
     Ok((ca, TlsAcceptor::from(Arc::new(config))))
 }

@@ -1,42 +1,31 @@
 //! Plain HTTP: in flow requests, out come responses whose bodies are read as they arrive.
 //!
-//! hyper-util keeps the connections: one with HTTP/2, as many as are in use without. Each request
-//! carries the credentials of its moment. It is sent again after a 401 that new credentials may
-//! turn, and after a 429 or 503 that says when.
+//! Each request carries the credentials of its moment. It is sent again after a 401 that new
+//! credentials may turn, and after a 429 or 503 that says when. The [`Pool`] has the connections.
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{AUTHORIZATION, HOST, RETRY_AFTER, USER_AGENT},
 };
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{
-        self,
-        connect::{Connected, Connection as Connects},
-    },
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-};
+use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
-use tower_service::Service;
 use tracing::Instrument;
 
 use super::{
-    connect::{Alpn, Connection, Connector},
+    body::{Body, lost},
+    connect::Connector,
+    pool::Pool,
     upgrade::AGENT,
 };
 use crate::{Error, Result, error::NetworkError, limits};
-
-type Pool = legacy::Client<Dial, Full<Bytes>>;
 
 /// Sends requests to one API server. Clones share the connections.
 #[derive(Clone)]
@@ -46,7 +35,7 @@ pub(crate) struct Http {
 }
 
 struct Current {
-    pool: Pool,
+    pool: Arc<Pool>,
     /// The certificate that its connections present.
     generation: u64,
     /// When the certificate files were last compared.
@@ -65,6 +54,9 @@ pub(crate) struct Outgoing {
     pub(crate) operation: String,
     /// How long the head of the answer may take, each time.
     pub(crate) deadline: Option<Duration>,
+    /// Whether to send it again after a 429, a 503 or a lost connection. Sessions have a backoff
+    /// of their own.
+    pub(crate) again: bool,
 }
 
 impl Outgoing {
@@ -77,6 +69,7 @@ impl Outgoing {
             body: Bytes::new(),
             operation: operation.into(),
             deadline: Some(limits::REQUEST),
+            again: true,
         }
     }
 }
@@ -84,7 +77,7 @@ impl Outgoing {
 impl Http {
     pub(crate) fn new(connector: Connector) -> Self {
         let current = Current {
-            pool: pool(&connector),
+            pool: Pool::new(&connector),
             generation: connector.generation(),
             checked: Instant::now(),
         };
@@ -98,10 +91,11 @@ impl Http {
     ///
     /// A 401 renews the credentials, if they can be, and is tried once more; a 429 or 503 that
     /// names a time is waited out up to [`limits::RETRIES`] times, a 503 only if the method is
-    /// safe. A safe request is also sent once more if the connection is lost under it.
+    /// safe. A safe request is also sent once more if the connection is lost under it. Without
+    /// [`Outgoing::again`] only the 401 is left of this.
     ///
     /// Dropping the future gives the request up; the server may carry it out all the same.
-    pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Response<Incoming>> {
+    pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Response<Body>> {
         let span = tracing::debug_span!(
             "request",
             method = %outgoing.method,
@@ -113,8 +107,8 @@ impl Http {
         self.send_in(outgoing).instrument(span).await
     }
 
-    async fn send_in(&self, outgoing: Outgoing) -> Result<Response<Incoming>> {
-        let safe = outgoing.method.is_safe();
+    async fn send_in(&self, outgoing: Outgoing) -> Result<Response<Body>> {
+        let (safe, again) = (outgoing.method.is_safe(), outgoing.again);
         let (mut retries, mut renewed, mut resent) = (0, false, false);
         let started = Instant::now();
         loop {
@@ -124,7 +118,7 @@ impl Http {
             tracing::debug!("{}", self.curl(&outgoing, &headers));
             let answer = self.once(&outgoing, headers.clone()).await;
             let response = match answer {
-                Err(Error::Network(NetworkError::Lost(error))) if safe && !resent => {
+                Err(Error::Network(NetworkError::Lost(error))) if safe && again && !resent => {
                     tracing::debug!(%error, "the connection was lost; sending again");
                     resent = true;
                     continue;
@@ -138,7 +132,7 @@ impl Http {
                 self.renew_connections();
                 continue;
             }
-            match wait(&response, safe).filter(|_| retries < limits::RETRIES) {
+            match wait(&response, safe).filter(|_| again && retries < limits::RETRIES) {
                 Some(wait) => {
                     retries += 1;
                     tracing::info!(%status, wait_seconds = wait.as_secs(), retries, "the server asks for patience");
@@ -157,17 +151,16 @@ impl Http {
         }
     }
 
-    async fn once(&self, outgoing: &Outgoing, headers: HeaderMap) -> Result<Response<Incoming>> {
+    async fn once(&self, outgoing: &Outgoing, headers: HeaderMap) -> Result<Response<Body>> {
         let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = outgoing.method.clone();
-        *request.uri_mut() = self.connector.absolute_uri(&outgoing.path_and_query)?;
         *request.headers_mut() = headers;
         let pool = self.current().await;
-        let sent = pool.request(request);
+        let sent = pool.send(&outgoing.path_and_query, request);
         match outgoing.deadline {
-            None => sent.await.map_err(failure),
+            None => sent.await,
             Some(after) => match tokio::time::timeout(after, sent).await {
-                Ok(response) => response.map_err(failure),
+                Ok(response) => response,
                 Err(_) => Err(NetworkError::TimedOut {
                     operation: outgoing.operation.clone(),
                     after,
@@ -208,7 +201,7 @@ impl Http {
 
     /// The pool, or a new one if another certificate is to be presented. Requests that are under
     /// way stay where they are.
-    async fn current(&self) -> Pool {
+    async fn current(&self) -> Arc<Pool> {
         let due = {
             let mut current = self.lock();
             let due = current.checked.elapsed() >= limits::TOKEN_FILE_PERIOD;
@@ -233,7 +226,7 @@ impl Http {
     fn renew_connections(&self) {
         let mut current = self.lock();
         current.generation = self.connector.generation();
-        current.pool = pool(&self.connector);
+        current.pool = Pool::new(&self.connector);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
@@ -268,21 +261,9 @@ impl std::fmt::Debug for Http {
     }
 }
 
-fn pool(connector: &Connector) -> Pool {
-    legacy::Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(limits::IDLE_CONNECTION)
-        .http2_initial_stream_window_size(limits::HTTP2_STREAM)
-        .http2_initial_connection_window_size(limits::HTTP2_CONNECTION)
-        .http2_keep_alive_interval(limits::HTTP2_PING)
-        .http2_keep_alive_timeout(limits::HTTP2_PONG)
-        .build(Dial(connector.clone()))
-}
-
 /// How long the server asks to wait before the same request (`k8s.io/client-go/rest/with_retry.go`,
 /// `IsNextRetry`). With 429 it has not begun with it.
-fn wait(response: &Response<Incoming>, safe: bool) -> Option<Duration> {
+fn wait(response: &Response<Body>, safe: bool) -> Option<Duration> {
     match response.status() {
         StatusCode::TOO_MANY_REQUESTS => {}
         StatusCode::SERVICE_UNAVAILABLE if safe => {}
@@ -291,65 +272,6 @@ fn wait(response: &Response<Incoming>, safe: bool) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     let wait = Duration::from_secs(seconds.trim().parse().ok()?);
     (wait <= limits::LONGEST_RETRY_AFTER).then_some(wait)
-}
-
-/// The error that [`Dial`] gave, or else what hyper says.
-fn failure(error: legacy::Error) -> Error {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<Error>() {
-            return error.clone();
-        }
-        if let Some(error) = error.downcast_ref::<hyper::Error>()
-            && error.is_parse()
-        {
-            return crate::error::PeerError::Http(error.to_string()).into();
-        }
-        next = error.source();
-    }
-    lost(error)
-}
-
-/// A connection that broke, in the words of the innermost cause.
-pub(crate) fn lost(error: impl std::error::Error) -> Error {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = error.to_string();
-        next = error.source();
-    }
-    NetworkError::Lost(Arc::new(std::io::Error::other(text))).into()
-}
-
-/// Connects for hyper-util.
-#[derive(Clone)]
-struct Dial(Connector);
-
-impl Service<Uri> for Dial {
-    type Response = TokioIo<Connection>;
-    type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let connector = self.0.clone();
-        Box::pin(async move {
-            let connection = connector.connect_as(Alpn::Http2).await?;
-            Ok(TokioIo::new(connection))
-        })
-    }
-}
-
-impl Connects for Connection {
-    fn connected(&self) -> Connected {
-        match self.is_http2() {
-            true => Connected::new().negotiated_h2(),
-            false => Connected::new(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,17 @@
 
 mod any;
 #[cfg(feature = "client")]
+pub(crate) mod body;
+#[cfg(feature = "client")]
 pub mod connect;
 #[cfg(feature = "client")]
 mod connection;
 #[cfg(feature = "client")]
+pub(crate) mod exchange;
+#[cfg(feature = "client")]
 pub(crate) mod http;
+#[cfg(feature = "client")]
+pub(crate) mod pool;
 // One file for both roles: a build with one of them leaves the other's part unused.
 #[cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
 pub(crate) mod port_forward;

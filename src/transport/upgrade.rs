@@ -13,7 +13,7 @@ use http::{
     },
 };
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{body::Incoming, client::conn::http1, upgrade::Upgraded};
+use hyper::{body::Body, client::conn::http1, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
@@ -161,7 +161,11 @@ fn check_answer<B>(key: &str, response: &Response<B>) -> Result<Option<String>, 
 
 /// The error of an answer that is not the one hoped for: its Status, or one made from the HTTP
 /// code and what text there is.
-pub(crate) async fn refusal(operation: &str, response: Response<Incoming>) -> Error {
+pub(crate) async fn refusal<B>(operation: &str, response: Response<B>) -> Error
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let (head, body) = response.into_parts();
     let body = Limited::new(body, limits::REFUSAL).collect();
     // A body that is cut off, too long or late still leaves the code.

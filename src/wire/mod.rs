@@ -5,8 +5,11 @@
 //! nothing, so that every way to split the input gives the same frames.
 
 pub mod channel;
+pub mod line;
 pub mod port_channel;
 pub mod resize;
 pub mod spdy;
+pub mod stamp;
 pub mod status;
+pub mod watch;
 pub mod websocket;

@@ -175,8 +175,8 @@ where
 
 /// A proxy and the targets that it was asked for.
 pub(crate) struct Proxy {
-    pub address: SocketAddr,
-    pub targets: Arc<Mutex<Vec<String>>>,
+    pub(crate) address: SocketAddr,
+    pub(crate) targets: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {

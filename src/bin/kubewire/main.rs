@@ -13,6 +13,8 @@ mod connection;
 mod exec;
 mod failure;
 mod get;
+mod lines;
+mod logs;
 mod port_forward;
 mod proxy;
 mod relay;
@@ -23,6 +25,7 @@ mod target;
 mod terminal;
 mod trace;
 mod version;
+mod watch;
 mod whoami;
 
 use failure::Failure;
@@ -57,6 +60,8 @@ enum Command {
     Exec(exec::Exec),
     Attach(attach::Attach),
     PortForward(port_forward::PortForward),
+    Logs(logs::Logs),
+    Watch(watch::Watch),
     Get(get::Get),
     Proxy(proxy::Proxy),
     Version(version::Version),
@@ -97,11 +102,13 @@ fn start(cli: Cli) -> Result<u8, Failure> {
         match cli.command {
             Command::Exec(exec) => exec.run(&cli.connection).await,
             Command::Attach(attach) => attach.run(&cli.connection).await,
+            Command::PortForward(forward) => forward.run(&cli.connection).await,
+            Command::Logs(logs) => logs.run(&cli.connection).await,
+            Command::Watch(watch) => watch.run(&cli.connection).await,
             Command::Get(get) => get.run(&cli.connection).await,
             Command::Proxy(proxy) => proxy.run(&cli.connection).await,
             Command::Version(version) => version.run(&cli.connection).await,
             Command::Auth(Auth::Whoami(whoami)) => whoami.run(&cli.connection).await,
-            Command::PortForward(forward) => forward.run(&cli.connection).await,
         }
     });
     // Nothing that is left may keep the process, such as a resolver that does not answer.

@@ -4,7 +4,7 @@ use std::{convert::Infallible, net::SocketAddr};
 
 use http_body_util::BodyExt as _;
 use hyper::service::service_fn;
-use hyper_util::server::conn::auto;
+use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use tokio::net::TcpListener;
 
 use super::*;

@@ -7,6 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::{Result, error::CallerError};
 
 /// What may stand in a path segment or a query value as it is (RFC 3986, section 2.3).
+#[cfg_attr(not(feature = "client"), allow(dead_code))]
 pub(crate) const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -63,6 +64,7 @@ impl Resource {
     }
 
     /// The path of all its objects, of those in a namespace, or of one, or of a subresource.
+    #[cfg_attr(not(feature = "client"), allow(dead_code))]
     pub(crate) fn path(
         &self,
         namespace: Option<&str>,
@@ -102,6 +104,7 @@ impl Resource {
     }
 }
 
+#[cfg_attr(not(feature = "client"), allow(dead_code))]
 fn push(path: &mut String, what: &str, segment: &str) -> Result<()> {
     // A segment of dots would be another path (RFC 3986, section 3.3).
     if matches!(segment, "" | "." | "..") {
@@ -113,11 +116,12 @@ fn push(path: &mut String, what: &str, segment: &str) -> Result<()> {
 }
 
 /// Adds a query.
-pub(crate) fn with_query(mut path: String, query: &[(Cow<'static, str>, String)]) -> String {
+#[cfg_attr(not(feature = "client"), allow(dead_code))]
+pub(crate) fn with_query(mut path: String, query: &[(impl AsRef<str>, String)]) -> String {
     for (at, (key, value)) in query.iter().enumerate() {
         let separator = if at == 0 { '?' } else { '&' };
         let (key, value) = (
-            utf8_percent_encode(key, ESCAPED),
+            utf8_percent_encode(key.as_ref(), ESCAPED),
             utf8_percent_encode(value, ESCAPED),
         );
         let _ = write!(path, "{separator}{key}={value}");
@@ -183,10 +187,7 @@ mod tests {
 
     #[test]
     fn queries_are_escaped() {
-        let query = [
-            ("a".into(), "b=c,d in (e)".to_owned()),
-            ("f".into(), String::new()),
-        ];
+        let query = [("a", "b=c,d in (e)".to_owned()), ("f", String::new())];
         assert_eq!(
             with_query("/x".to_owned(), &query),
             "/x?a=b%3Dc%2Cd%20in%20%28e%29&f="

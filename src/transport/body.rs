@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -12,15 +13,26 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{Error, Result, error::CallerError, transport::http::lost};
+use super::pool::Counted;
+use crate::{
+    Error, Result,
+    error::{CallerError, NetworkError},
+};
 
 /// The body of an answer. Dropping it gives up what has not been read.
 #[derive(Debug)]
-pub struct Body(Incoming);
+pub struct Body {
+    incoming: Incoming,
+    /// What ends with it.
+    _held: Option<Counted>,
+}
 
 impl Body {
-    pub(crate) fn new(incoming: Incoming) -> Self {
-        Self(incoming)
+    pub(crate) fn new(incoming: Incoming, held: Option<Counted>) -> Self {
+        Self {
+            incoming,
+            _held: held,
+        }
     }
 
     /// The next bytes, a slice of the buffer that they were read into; `None` at the end.
@@ -33,7 +45,7 @@ impl Body {
     /// the end.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
         loop {
-            match self.0.frame().await {
+            match self.incoming.frame().await {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(lost(error)),
                 Some(Ok(frame)) => {
@@ -52,7 +64,7 @@ impl Body {
     /// Those of [`chunk`](Self::chunk), and
     /// [`CallerError::TooMuchOutput`](crate::error::CallerError::TooMuchOutput).
     pub async fn bytes(mut self, limit: usize) -> Result<Bytes> {
-        let hint = self.0.size_hint().lower();
+        let hint = self.incoming.size_hint().lower();
         if hint > limit as u64 {
             return Err(CallerError::TooMuchOutput { limit }.into());
         }
@@ -87,19 +99,32 @@ impl hyper::body::Body for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>>>> {
-        Pin::new(&mut self.get_mut().0).poll_frame(cx).map_err(lost)
+        Pin::new(&mut self.get_mut().incoming)
+            .poll_frame(cx)
+            .map_err(lost)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        self.incoming.size_hint()
     }
 }
 
-/// What an answer to [`Client::send_upgrade`](super::Client::send_upgrade) goes on with.
+/// A connection that broke, in the words of the innermost cause.
+pub(crate) fn lost(error: impl std::error::Error) -> Error {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = error.to_string();
+        next = error.source();
+    }
+    NetworkError::Lost(Arc::new(io::Error::other(text))).into()
+}
+
+/// What an answer to [`Client::send_upgrade`](crate::Client::send_upgrade) goes on with.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Rest {
@@ -111,7 +136,7 @@ pub enum Rest {
 
 /// A connection whose protocol is the one that the request asked for.
 #[derive(Debug)]
-pub struct Upgraded(pub(super) TokioIo<hyper::upgrade::Upgraded>);
+pub struct Upgraded(pub(crate) TokioIo<hyper::upgrade::Upgraded>);
 
 impl AsyncRead for Upgraded {
     fn poll_read(

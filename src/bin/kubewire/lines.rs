@@ -1,0 +1,66 @@
+//! Lines to stdout: in flow their parts, out they come whole and in order.
+
+use std::io::ErrorKind;
+
+use bytes::BytesMut;
+use kubewire::wire::line::LineEnd;
+
+use crate::{failure::Failure, stdio::Output};
+
+/// What is printed on stdout, line by line.
+pub(crate) struct Lines {
+    out: Option<Output>,
+    buffer: BytesMut,
+    /// How the last line ended.
+    last: LineEnd,
+}
+
+impl Lines {
+    pub(crate) fn start() -> Result<Self, Failure> {
+        let out = Output::stdout().map_err(|error| Failure::local("stdout", &error))?;
+        Ok(Self {
+            out: Some(out),
+            buffer: BytesMut::new(),
+            last: LineEnd::Newline,
+        })
+    }
+
+    /// Begins a line, unless a piece of it is there; says whether it did.
+    pub(crate) fn begin(&mut self) -> bool {
+        if self.last == LineEnd::Body {
+            // The last line of another log, which has no newline.
+            self.write(b"\n");
+        }
+        self.last != LineEnd::Piece
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Ends the line, or a piece of it, and hands it on.
+    pub(crate) async fn end(&mut self, end: LineEnd) -> Result<(), Failure> {
+        if end == LineEnd::Newline {
+            self.write(b"\n");
+        }
+        self.last = end;
+        let bytes = self.buffer.split().freeze();
+        let written = match &self.out {
+            Some(out) => out.write(bytes).await,
+            None => false,
+        };
+        if written { Ok(()) } else { self.finish().await }
+    }
+
+    /// Waits until everything is written.
+    pub(crate) async fn finish(&mut self) -> Result<(), Failure> {
+        let Some(out) = self.out.take() else {
+            return Err(Failure::BrokenPipe);
+        };
+        match out.finish().await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::BrokenPipe),
+            Err(error) => Err(Failure::local("stdout", &error)),
+        }
+    }
+}

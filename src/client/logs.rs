@@ -1,0 +1,247 @@
+//! Logs: in flows which, out comes a stream of their lines.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+
+use super::Pod;
+use crate::{
+    Result,
+    resource::with_query,
+    session::logs::{
+        LogConfig, LogEnd, LogLine, LogRequest, LogStream, LogUpdate, Logs as Session,
+    },
+    transport::exchange::{Driver, Get},
+    wire::stamp::Stamp,
+};
+
+/// A log to be read: which, and how much of it.
+///
+/// ```no_run
+/// # async fn run(pod: kubewire::client::Pod) -> kubewire::Result<()> {
+/// let mut lines = pod.logs().container("main").follow().stream().await?;
+/// while let Some(line) = lines.next().await {
+///     println!("{}", String::from_utf8_lossy(&line?.bytes));
+/// }
+/// println!("ended: {:?}", lines.end());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a log is not read until its stream is started"]
+pub struct Logs {
+    pod: Pod,
+    config: LogConfig,
+}
+
+impl Logs {
+    pub(super) fn new(pod: Pod) -> Self {
+        let config = LogConfig {
+            what: pod.operation("").trim().to_owned(),
+            ..LogConfig::default()
+        };
+        Self { pod, config }
+    }
+
+    /// The container. Needed unless the pod has one only, or names its default one.
+    pub fn container(mut self, name: impl Into<String>) -> Self {
+        self.config.container = Some(name.into());
+        self
+    }
+
+    /// Go on until the container ends. The stream lasts through cut connections, the server's
+    /// limit of four hours and restarts of the kubelet, and gives each line once.
+    pub fn follow(mut self) -> Self {
+        self.config.follow = true;
+        self
+    }
+
+    /// Follow, and when the container is started again, go on with its next instance.
+    pub fn across_restarts(mut self) -> Self {
+        self.config.follow = true;
+        self.config.across_restarts = true;
+        self
+    }
+
+    /// Read the log of the instance before the current one.
+    pub fn previous(mut self) -> Self {
+        self.config.previous = true;
+        self
+    }
+
+    /// Only lines of the last so many seconds; at least 1.
+    pub fn since_seconds(mut self, seconds: u64) -> Self {
+        self.config.since_seconds = Some(seconds);
+        self
+    }
+
+    /// Only lines from this instant on, by the node's clock.
+    pub fn since(mut self, time: Stamp) -> Self {
+        self.config.since_time = Some(time);
+        self
+    }
+
+    /// Only so many last lines.
+    pub fn tail(mut self, lines: u64) -> Self {
+        self.config.tail_lines = Some(lines);
+        self
+    }
+
+    /// At most so many bytes, newlines included; at least 1.
+    pub fn limit_bytes(mut self, bytes: u64) -> Self {
+        self.config.limit_bytes = Some(bytes);
+        self
+    }
+
+    /// Only one of the container's output streams, on servers with the gate
+    /// `PodLogsQuerySplitStreams`; others refuse.
+    pub fn only(mut self, stream: LogStream) -> Self {
+        self.config.stream = stream;
+        self
+    }
+
+    /// Let the API server take the kubelet's certificate for granted.
+    pub fn insecure_skip_tls_verify_backend(mut self) -> Self {
+        self.config.insecure_skip_tls_verify_backend = true;
+        self
+    }
+
+    /// Do not ask for stamps: lines have none, the text of the kubelet cannot be told from the
+    /// container's, and a lost connection is the end.
+    pub fn plain(mut self) -> Self {
+        self.config.resume = false;
+        self
+    }
+
+    /// Bytes of the longest line that comes in one piece.
+    pub fn max_line(mut self, bytes: usize) -> Self {
+        self.config.max_line = bytes;
+        self
+    }
+
+    /// Begins to read, and waits for the server's answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Api`](crate::Error::Api) if the server refuses: no such pod, no right, several
+    /// containers and none named. [`Error::Network`](crate::Error::Network) if a log that is not
+    /// followed cannot be had; one that is followed is tried again.
+    pub async fn stream(self) -> Result<LogLines> {
+        let pod = self.pod.clone();
+        let mut lines = self.start();
+        let first =
+            std::future::poll_fn(|cx| lines.driver.poll_until(cx, Session::is_reading)).await;
+        if let Some(LogUpdate::Ended(LogEnd::Failed(error))) = first {
+            return Err(pod.explain(error).await);
+        }
+        lines.first.extend(first);
+        Ok(lines)
+    }
+
+    /// Begins to read when the stream is polled.
+    pub(super) fn start(self) -> LogLines {
+        let session = Session::new(self.config, crate::transport::now(), rand::random());
+        let pod = self.pod.clone();
+        let to_get = move |request: LogRequest| {
+            let (subresource, query, accept) = match request {
+                LogRequest::Log(query) => ("log", query, "text/plain, application/json, */*"),
+                LogRequest::Pod => ("", Vec::new(), "application/json"),
+            };
+            Ok(Get {
+                path_and_query: with_query(pod.path(subresource, &[])?, &query),
+                operation: pod.operation("log of"),
+                accept: accept.into(),
+            })
+        };
+        let http = self.pod.client().http().clone();
+        LogLines {
+            driver: Driver::new(session, http, to_get),
+            first: VecDeque::new(),
+            end: None,
+        }
+    }
+}
+
+/// The lines of a log.
+///
+/// As a stream it gives the lines and, where the log cannot be read on, one error. What else there
+/// is to know, [`next_update`](Self::next_update) tells.
+#[derive(Debug)]
+pub struct LogLines {
+    driver: Driver<Session>,
+    first: VecDeque<LogUpdate>,
+    end: Option<LogEnd>,
+}
+
+impl LogLines {
+    /// The next line; `None` when there are no more, and [`end`](Self::end) says why.
+    ///
+    /// Cancel safe: what has arrived is kept.
+    pub async fn next(&mut self) -> Option<Result<LogLine>> {
+        std::future::poll_fn(|cx| self.poll_line(cx)).await
+    }
+
+    /// The next line, restart, text of the kubelet, trouble or end; `None` after the end.
+    ///
+    /// Cancel safe: what has arrived is kept.
+    pub async fn next_update(&mut self) -> Option<LogUpdate> {
+        std::future::poll_fn(|cx| self.poll_update(cx)).await
+    }
+
+    /// Why the log ended, once it has.
+    pub fn end(&self) -> Option<&LogEnd> {
+        self.end.as_ref()
+    }
+
+    /// The container that is read, once that is known.
+    pub fn container(&self) -> Option<&str> {
+        self.driver.session().container()
+    }
+
+    pub(super) fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<Option<LogUpdate>> {
+        if self.end.is_some() {
+            return Poll::Ready(None);
+        }
+        let update = match self.first.pop_front() {
+            Some(update) => update,
+            None => ready!(self.driver.poll_update(cx)),
+        };
+        match &update {
+            LogUpdate::Ended(end) => self.end = Some(end.clone()),
+            LogUpdate::Trouble { error, retry_in } => {
+                tracing::debug!(%error, ?retry_in, "a log is asked for again");
+            }
+            _ => {}
+        }
+        Poll::Ready(Some(update))
+    }
+
+    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<LogLine>>> {
+        loop {
+            match ready!(self.poll_update(cx)) {
+                None => return Poll::Ready(None),
+                Some(LogUpdate::Line(line)) => return Poll::Ready(Some(Ok(line))),
+                Some(LogUpdate::Ended(LogEnd::Failed(error))) => {
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Some(LogUpdate::Notice(text)) => {
+                    let text = String::from_utf8_lossy(&text);
+                    tracing::warn!(%text, "the kubelet wrote into a log");
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+impl Stream for LogLines {
+    type Item = Result<LogLine>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_line(cx)
+    }
+}

@@ -1,0 +1,349 @@
+//! Watches: in flows which objects, out comes a stream of what happens to them.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use http::{
+    HeaderValue,
+    header::{ACCEPT, CONTENT_TYPE},
+};
+use hyper::body::Body as _;
+
+use super::{Body, Client};
+use crate::{
+    Resource, Result,
+    error::{CallerError, Error, PeerError},
+    resource::with_query,
+    session::watch::{Form, Shard, Update, Watch as Session, WatchConfig},
+    transport::{
+        exchange::{Driver, Get},
+        http::Outgoing,
+        upgrade::refusal,
+    },
+    wire::watch::{Decoder, Encoding, Event},
+};
+
+/// Which resources of a server were found to lack watch-list.
+#[derive(Debug, Default)]
+pub(crate) struct Lacking(Mutex<HashMap<Resource, ()>>);
+
+impl Lacking {
+    fn contains(&self, resource: &Resource) -> bool {
+        let lacking = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lacking.contains_key(resource)
+    }
+
+    fn insert(&self, resource: &Resource) {
+        let mut lacking = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lacking.insert(resource.clone(), ());
+    }
+}
+
+/// A watch to be: which objects, and in which form.
+///
+/// ```no_run
+/// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
+/// use kubewire::{Resource, session::watch::Update};
+///
+/// let mut watch = client.watch(Resource::namespaced("", "v1", "pods")).namespace("default").stream();
+/// while let Some(update) = watch.next().await {
+///     if let Update::Event(event) = update? {
+///         println!("{} {}", event.event_type.as_str(), event.object.metadata()?.name()?);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a watch does nothing until it is started"]
+pub struct Watch {
+    client: Client,
+    resource: Resource,
+    namespace: Option<String>,
+    name: Option<String>,
+    config: WatchConfig,
+}
+
+impl Watch {
+    pub(super) fn new(client: Client, resource: Resource) -> Self {
+        Self {
+            client,
+            resource,
+            namespace: None,
+            name: None,
+            config: WatchConfig::default(),
+        }
+    }
+
+    /// Only objects of this namespace. Without, those of all.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Only the object of this name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Only objects whose labels match, such as `app=web,tier!=cache`. An object that comes to
+    /// match is added, one that no longer does is deleted.
+    pub fn labels(mut self, selector: impl Into<String>) -> Self {
+        self.config.label_selector = selector.into();
+        self
+    }
+
+    /// Only objects whose fields match, such as `spec.nodeName=node-1`. Which fields can be
+    /// selected by depends on the resource.
+    pub fn fields(mut self, selector: impl Into<String>) -> Self {
+        self.config.field_selector = selector.into();
+        self
+    }
+
+    /// Only a part of the objects (KEP-5866). Servers that do not know shards send all of them,
+    /// which the end of the snapshot tells; the others are dropped here.
+    pub fn shard(mut self, shard: Shard) -> Self {
+        self.config.shard = Some(shard);
+        self
+    }
+
+    /// Go on from this resourceVersion instead of beginning with a snapshot.
+    pub fn from(mut self, resource_version: impl Into<String>) -> Self {
+        self.config.from = Some(resource_version.into());
+        self
+    }
+
+    /// Which encoding to prefer. What the server does not have comes as JSON.
+    pub fn encoding(mut self, encoding: Encoding) -> Self {
+        self.config.encoding = encoding;
+        self
+    }
+
+    /// Which form of the objects to ask for: themselves, their metadata only, or a table.
+    pub fn form(mut self, form: Form) -> Self {
+        self.config.form = form;
+        self
+    }
+
+    /// How many objects a page holds where the snapshot is a list; 0 for all.
+    pub fn page(mut self, objects: usize) -> Self {
+        self.config.page = objects;
+        self
+    }
+
+    /// Whether to ask for the snapshot as part of the watch (KEP-3157), which is the default;
+    /// where the server cannot, it is a list in pages.
+    pub fn watch_list(mut self, yes: bool) -> Self {
+        self.config.watch_list = yes;
+        self
+    }
+
+    /// How long the server is asked to keep one connection's watch up, and at random up to twice
+    /// as long. Without bookmarks it is also the measure of a connection that died silently.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.config.timeout = timeout;
+        self
+    }
+
+    /// Bytes of the largest event.
+    pub fn max_event(mut self, bytes: usize) -> Self {
+        self.config.max_event = bytes;
+        self
+    }
+
+    fn config(&self) -> WatchConfig {
+        let mut config = self.config.clone();
+        config.what = match &self.namespace {
+            Some(namespace) => format!("{} in {namespace}", self.resource),
+            None => self.resource.to_string(),
+        };
+        if let Some(name) = &self.name {
+            let by_name = format!("metadata.name={name}");
+            config.field_selector = match config.field_selector.as_str() {
+                "" => by_name,
+                fields => format!("{fields},{by_name}"),
+            };
+        }
+        if self.client.lacking().contains(&self.resource) {
+            config.watch_list = false;
+        }
+        config
+    }
+
+    /// A watch that never ends: a snapshot of all objects first, then every change, whatever
+    /// happens to connections. The first request is made when the stream is polled.
+    pub fn stream(self) -> Updates {
+        let session = Session::new(self.config(), crate::transport::now(), rand::random());
+        let (resource, namespace) = (self.resource.clone(), self.namespace.clone());
+        let operation = format!("watch {}", self.config().what);
+        let to_get = move |request: crate::session::watch::Request| {
+            let path = resource.path(namespace.as_deref(), None, None)?;
+            Ok(Get {
+                path_and_query: with_query(path, &request.query),
+                operation: operation.clone(),
+                accept: request.accept,
+            })
+        };
+        Updates {
+            driver: Driver::new(session, self.client.http().clone(), to_get),
+            resource: self.resource,
+            lacking: self.client.lacking().clone(),
+        }
+    }
+
+    /// A single watch: what the server says, and its end. From the version given with
+    /// [`from`](Self::from); without, the server makes up the events that lead to the state of
+    /// now, in no order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Api`] if the server refuses the request, [`Error::Network`] if it cannot be
+    /// reached.
+    pub async fn once(self) -> Result<Events> {
+        let config = self.config();
+        let from = config.from.clone().unwrap_or_default();
+        let request = crate::session::watch::single(&config, &from);
+        let path = self.resource.path(self.namespace.as_deref(), None, None)?;
+        let operation = format!("watch {}", config.what);
+        let mut call = Outgoing::get(operation.as_str(), with_query(path, &request.query));
+        call.deadline = None;
+        call.again = false;
+        let accept = HeaderValue::try_from(request.accept)
+            .map_err(|_| CallerError::Request("a header holds what it must not".into()))?;
+        call.headers.insert(ACCEPT, accept);
+        let response = self.client.http().send(call).await?;
+        if response.status() != http::StatusCode::OK {
+            return Err(refusal(&operation, response).await);
+        }
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let found = content_type.and_then(|v| v.to_str().ok()).unwrap_or("none");
+        let encoding = Encoding::from_content_type(found).ok_or(PeerError::ContentType {
+            found: found.to_owned(),
+        })?;
+        Ok(Events {
+            decoder: Decoder::with_bound(encoding, config.max_event),
+            body: Some(response.into_body()),
+        })
+    }
+}
+
+/// The stream of a [`Watch`] that never ends, except by an error that repeating cannot help.
+///
+/// Errors that pass are told as [`Update::Trouble`] and the stream goes on. What the server has
+/// understood and refused is an `Err`; the stream goes on after that too, if it is polled again.
+#[derive(Debug)]
+pub struct Updates {
+    driver: Driver<Session>,
+    resource: Resource,
+    lacking: Arc<Lacking>,
+}
+
+impl Updates {
+    /// The next update; never `None`.
+    ///
+    /// Cancel safe: what has arrived is kept.
+    pub async fn next(&mut self) -> Option<Result<Update>> {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// The version from which a new watch would go on; empty before the first snapshot is
+    /// complete.
+    pub fn resource_version(&self) -> &str {
+        self.driver.session().resource_version()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update>>> {
+        let update = ready!(self.driver.poll_update(cx));
+        if let Update::SnapshotEnd { .. } = update
+            && self.driver.session().lacks_watch_list()
+        {
+            self.lacking.insert(&self.resource);
+        }
+        if let Update::Trouble {
+            error,
+            retry_in,
+            refused,
+        } = &update
+        {
+            tracing::debug!(%error, ?retry_in, refused, "a watch is tried again");
+            if *refused {
+                return Poll::Ready(Some(Err(error.clone())));
+            }
+        }
+        Poll::Ready(Some(Ok(update)))
+    }
+}
+
+impl Stream for Updates {
+    type Item = Result<Update>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll(cx)
+    }
+}
+
+/// The events of a single watch, until the server ends it.
+///
+/// An `ERROR` event is an event like others; its object is a Status. After an `Err` the stream
+/// ends.
+#[derive(Debug)]
+pub struct Events {
+    decoder: Decoder,
+    body: Option<Body>,
+}
+
+impl Events {
+    /// The next event; `None` when the server has ended the watch.
+    ///
+    /// Cancel safe: what has arrived is kept.
+    pub async fn next(&mut self) -> Option<Result<Event>> {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn fail(&mut self, error: Error) -> Poll<Option<Result<Event>>> {
+        self.body = None;
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
+        loop {
+            let Some(body) = &mut self.body else {
+                return Poll::Ready(None);
+            };
+            match self.decoder.next_event() {
+                Ok(Some(event)) => return Poll::Ready(Some(Ok(event))),
+                Ok(None) => {}
+                Err(error) => return self.fail(PeerError::from(error).into()),
+            }
+            match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.decoder.push(data);
+                    }
+                }
+                Some(Err(error)) => return self.fail(error),
+                None => {
+                    self.body = None;
+                    if let Err(error) = self.decoder.finish() {
+                        return self.fail(PeerError::from(error).into());
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Stream for Events {
+    type Item = Result<Event>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll(cx)
+    }
+}

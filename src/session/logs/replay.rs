@@ -1,0 +1,119 @@
+//! Which lines of a log that is read again were delivered before.
+//!
+//! In go the stamps of the lines that are delivered, and, after a cut, those of the lines that
+//! the server sends again; out comes which of these are new.
+
+use std::collections::VecDeque;
+
+use crate::{limits, wire::stamp::Stamp};
+
+/// The stamps of the lines delivered last.
+///
+/// A stamp is no name: several lines may have the same, and as stdout and stderr are stamped
+/// before they are ordered, a line may be older than the one before it. So stamps are counted.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    /// Stamps in the order of delivery, and how many lines in a row had each.
+    delivered: VecDeque<(Stamp, u32)>,
+    /// While lines come again: how many of each stamp are to be dropped, in the order of stamps.
+    expected: Vec<(Stamp, u32)>,
+}
+
+impl Replay {
+    /// A line was delivered.
+    #[inline]
+    pub(super) fn deliver(&mut self, stamp: Stamp) {
+        if let Some((last, count)) = self.delivered.back_mut()
+            && *last == stamp
+        {
+            *count += 1;
+            return;
+        }
+        if self.delivered.len() == limits::LOG_STAMPS {
+            self.delivered.pop_front();
+        }
+        self.delivered.push_back((stamp, 1));
+    }
+
+    /// From when on to ask for lines again; `None` if none was delivered.
+    pub(super) fn since(&self) -> Option<Stamp> {
+        self.delivered.iter().map(|(stamp, _)| *stamp).min()
+    }
+
+    /// The log is read again from [`since`](Self::since).
+    pub(super) fn begin(&mut self) {
+        self.expected = self.delivered.iter().copied().collect();
+        self.expected.sort_unstable();
+        self.expected.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            if same {
+                kept.1 += next.1;
+            }
+            same
+        });
+    }
+
+    /// Whether the next line was delivered before.
+    #[inline]
+    pub(super) fn is_known(&mut self, stamp: Stamp) -> bool {
+        let Some((first, _)) = self.expected.first() else {
+            return false;
+        };
+        if stamp < *first {
+            // Of the second that the server starts with, or older still.
+            return true;
+        }
+        match self.expected.binary_search_by_key(&stamp, |(s, _)| *s) {
+            Ok(at) if self.expected[at].1 > 0 => {
+                self.expected[at].1 -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(nanos: u32) -> Stamp {
+        Stamp::from_unix(100, nanos).unwrap()
+    }
+
+    fn new_ones(delivered: &[u32], again: &[u32]) -> Vec<u32> {
+        let mut replay = Replay::default();
+        delivered.iter().for_each(|n| replay.deliver(at(*n)));
+        replay.begin();
+        let new = again.iter().filter(|n| !replay.is_known(at(**n)));
+        new.copied().collect()
+    }
+
+    #[test]
+    fn lines_delivered_before_are_known() {
+        assert_eq!(new_ones(&[5, 6, 7], &[1, 2, 5, 6, 7, 8, 9]), [8, 9]);
+        assert_eq!(new_ones(&[5, 6, 7], &[8]), [8]);
+        assert_eq!(new_ones(&[], &[1, 2]), [1, 2]);
+    }
+
+    #[test]
+    fn of_equal_stamps_as_many_are_known_as_were_delivered() {
+        assert_eq!(new_ones(&[5, 5], &[5, 5, 5, 5, 6]), [5, 5, 6]);
+        assert_eq!(new_ones(&[5, 6, 5], &[5, 6, 5, 5]), [5]);
+    }
+
+    #[test]
+    fn a_line_out_of_order_is_new_even_if_later_ones_are_known() {
+        assert_eq!(new_ones(&[1, 5, 7], &[1, 5, 7, 6, 8]), [6, 8]);
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let mut replay = Replay::default();
+        (0..10_000).for_each(|n| replay.deliver(at(n)));
+        assert_eq!(replay.since(), Some(at(10_000 - limits::LOG_STAMPS as u32)));
+        replay.begin();
+        assert!((0..10_000).all(|n| replay.is_known(at(n))));
+        assert!(!replay.is_known(at(10_000)));
+    }
+}

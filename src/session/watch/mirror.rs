@@ -1,0 +1,233 @@
+//! A copy of the server's objects that follows a watch.
+//!
+//! In go the updates of a continuous watch; out come the changes that they made, deletions that
+//! nobody saw among them.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{Hash, Hasher},
+};
+
+use super::Update;
+use crate::wire::watch::{EventError, EventType, Metadata, Object};
+
+/// Which object: its namespace, empty for what has none, and its name.
+#[derive(Clone)]
+pub struct ObjectKey {
+    /// Both in one allocation, the namespace first.
+    text: Box<str>,
+    namespace: u32,
+}
+
+impl ObjectKey {
+    /// The key of the object `name` in `namespace`.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            text: [namespace, name].concat().into(),
+            // Names have at most 253 bytes.
+            namespace: u32::try_from(namespace.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn of(metadata: &Metadata<'_>) -> Result<Self, EventError> {
+        Ok(Self::new(&metadata.namespace()?, &metadata.name()?))
+    }
+
+    /// The namespace; empty for what has none.
+    pub fn namespace(&self) -> &str {
+        self.text.get(..self.namespace as usize).unwrap_or_default()
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        self.text.get(self.namespace as usize..).unwrap_or_default()
+    }
+}
+
+impl PartialEq for ObjectKey {
+    fn eq(&self, other: &Self) -> bool {
+        (self.namespace, &self.text) == (other.namespace, &other.text)
+    }
+}
+
+impl Eq for ObjectKey {}
+
+impl Hash for ObjectKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+/// `namespace/name`, or the name alone.
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace() {
+            "" => f.write_str(self.name()),
+            namespace => write!(f, "{namespace}/{}", self.name()),
+        }
+    }
+}
+
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ObjectKey({self})")
+    }
+}
+
+/// What an update changed in a [`Mirror`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change<T> {
+    /// The object is new.
+    Added(ObjectKey),
+    /// The object has another resourceVersion.
+    Modified(ObjectKey),
+    /// The object is gone; this was its value. Also where it was deleted while nobody watched, and
+    /// where another object has taken its name meanwhile.
+    Deleted(ObjectKey, T),
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    value: T,
+    resource_version: Box<str>,
+    uid: Box<str>,
+    /// The snapshot that has seen it last.
+    seen: u32,
+}
+
+/// A copy of the server's objects, of each what the caller keeps: the unparsed object, a parsed
+/// one, or a few fields.
+///
+/// Between [`Update::SnapshotBegin`] and [`Update::SnapshotEnd`] it holds the objects of before,
+/// those of the snapshot so far in their new state; from the end on, exactly those of the server.
+#[derive(Debug)]
+pub struct Mirror<T> {
+    objects: HashMap<ObjectKey, Entry<T>>,
+    snapshot: u32,
+    current: bool,
+}
+
+impl<T> Default for Mirror<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Mirror<T> {
+    /// A mirror of nothing yet.
+    pub fn new() -> Self {
+        Self {
+            objects: HashMap::new(),
+            snapshot: 0,
+            current: false,
+        }
+    }
+
+    /// Applies an update; `keep` says what to keep of an object.
+    ///
+    /// Returns what changed: nothing for an object that is seen again in the state that is known.
+    ///
+    /// # Errors
+    ///
+    /// What `keep` returns, or if the object's metadata is malformed; the mirror is as before.
+    pub fn apply<E: From<EventError>>(
+        &mut self,
+        update: &Update,
+        keep: impl FnOnce(&Object) -> Result<T, E>,
+    ) -> Result<Vec<Change<T>>, E> {
+        match update {
+            Update::SnapshotBegin => {
+                self.snapshot = self.snapshot.wrapping_add(1);
+                self.current = false;
+            }
+            Update::SnapshotEnd { .. } => {
+                self.current = true;
+                let snapshot = self.snapshot;
+                let gone = self.objects.extract_if(|_, entry| entry.seen != snapshot);
+                return Ok(gone.map(|(key, e)| Change::Deleted(key, e.value)).collect());
+            }
+            Update::Event(event) => {
+                let metadata = event.object.metadata()?;
+                let key = ObjectKey::of(&metadata)?;
+                match event.event_type {
+                    EventType::Added | EventType::Modified => {
+                        return self.insert(key, &metadata, || keep(&event.object));
+                    }
+                    EventType::Deleted => {
+                        let gone = self.objects.remove_entry(&key);
+                        return Ok(gone
+                            .map(|(key, entry)| Change::Deleted(key, entry.value))
+                            .into_iter()
+                            .collect());
+                    }
+                    _ => {}
+                }
+            }
+            Update::Bookmark { .. } | Update::Trouble { .. } => {}
+        }
+        Ok(Vec::new())
+    }
+
+    fn insert<E: From<EventError>>(
+        &mut self,
+        key: ObjectKey,
+        metadata: &Metadata<'_>,
+        keep: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Vec<Change<T>>, E> {
+        let (uid, version) = (metadata.uid()?, metadata.resource_version()?);
+        let snapshot = self.snapshot;
+        if let Some(known) = self.objects.get_mut(&key)
+            && *known.uid == *uid
+            && *known.resource_version == *version
+            && !version.is_empty()
+        {
+            known.seen = snapshot;
+            return Ok(Vec::new());
+        }
+        let entry = Entry {
+            value: keep()?,
+            resource_version: (*version).into(),
+            uid: (*uid).into(),
+            seen: snapshot,
+        };
+        Ok(match self.objects.insert(key.clone(), entry) {
+            None => vec![Change::Added(key)],
+            Some(before) if *before.uid == *uid => vec![Change::Modified(key)],
+            Some(before) => vec![
+                Change::Deleted(key.clone(), before.value),
+                Change::Added(key),
+            ],
+        })
+    }
+
+    /// Whether the last snapshot is complete.
+    pub fn is_current(&self) -> bool {
+        self.current
+    }
+
+    /// What was kept of an object.
+    pub fn get(&self, key: &ObjectKey) -> Option<&T> {
+        self.objects.get(key).map(|entry| &entry.value)
+    }
+
+    /// The version of an object.
+    pub fn resource_version(&self, key: &ObjectKey) -> Option<&str> {
+        self.objects.get(key).map(|entry| &*entry.resource_version)
+    }
+
+    /// All objects, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &T)> {
+        self.objects.iter().map(|(key, entry)| (key, &entry.value))
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+}

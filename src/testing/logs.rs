@@ -1,0 +1,277 @@
+//! Logs: in flows what a container's process writes, out comes the log that the kubelet serves.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
+use tokio::sync::watch;
+
+use super::{
+    pods::Pod,
+    router::{Body, Cluster},
+    streaming::{self, Over, Writer},
+};
+use crate::{
+    server::Refusal,
+    wire::{channel::Channel, stamp::Stamp, status::Status},
+};
+
+/// Lines of a container's log that are kept; older ones are dropped, as by rotation.
+const KEPT: usize = 1 << 20;
+
+/// The time now, by this machine's clock.
+pub(super) fn now() -> Stamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or_default();
+    Stamp::from_unix(seconds, since.subsec_nanos()).unwrap_or(EPOCH)
+}
+
+const EPOCH: Stamp = Stamp::from_unix(0, 0).expect("less than a second");
+
+/// What a container has written.
+#[derive(Debug)]
+pub(super) struct Log {
+    state: Mutex<State>,
+    /// How many lines there ever were, and whether there will be no more.
+    written: watch::Sender<(usize, bool)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: std::collections::VecDeque<Line>,
+    dropped: usize,
+    /// The starts of lines, by channel.
+    open: HashMap<u8, BytesMut>,
+}
+
+#[derive(Debug, Clone)]
+struct Line {
+    stamp: Stamp,
+    channel: Channel,
+    /// With its newline, if it has one.
+    text: Bytes,
+}
+
+impl Log {
+    pub(super) fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            written: watch::Sender::new((0, false)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what the process wrote.
+    pub(super) fn write(&self, channel: Channel, bytes: &[u8]) {
+        let mut state = self.lock();
+        let open = state.open.entry(channel as u8).or_default();
+        open.extend_from_slice(bytes);
+        let mut whole = Vec::new();
+        while let Some(at) = memchr::memchr(b'\n', open) {
+            whole.push(open.split_to(at + 1).freeze());
+        }
+        for text in whole {
+            state.push(channel, text);
+        }
+        let written = state.dropped + state.lines.len();
+        drop(state);
+        self.written.send_replace((written, false));
+    }
+
+    /// Waits until the process has ended.
+    pub(super) async fn ended(&self) {
+        // The sender is this log's own: it is there.
+        let _ = self.written.subscribe().wait_for(|(_, ended)| *ended).await;
+    }
+
+    /// The process has ended, perhaps in the midst of a line.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        for channel in [Channel::Stdout, Channel::Stderr] {
+            if let Some(open) = state.open.remove(&(channel as u8))
+                && !open.is_empty()
+            {
+                state.push(channel, open.freeze());
+            }
+        }
+        let written = state.dropped + state.lines.len();
+        drop(state);
+        self.written.send_replace((written, true));
+    }
+}
+
+impl State {
+    fn push(&mut self, channel: Channel, text: Bytes) {
+        if self.lines.len() == KEPT {
+            self.lines.pop_front();
+            self.dropped += 1;
+        }
+        let stamp = now();
+        self.lines.push_back(Line {
+            stamp,
+            channel,
+            text,
+        });
+    }
+}
+
+/// Which lines a request asks for, and how.
+struct Options {
+    follow: bool,
+    timestamps: bool,
+    since: Option<Stamp>,
+    tail: Option<usize>,
+    limit: usize,
+    channel: Option<Channel>,
+}
+
+/// Answers a request for a log.
+pub(super) async fn serve<B>(
+    cluster: &Arc<Cluster>,
+    pod: &Pod,
+    request: &Request<B>,
+) -> Result<Response<Body>, Refusal> {
+    let query: HashMap<_, _> = request
+        .uri()
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| {
+            let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
+            (name, value.into_owned())
+        })
+        .collect();
+    let container = pod.container(query.get("container").map(String::as_str))?;
+    let is = |name| {
+        query
+            .get(name)
+            .is_some_and(|value| value == "true" || value == "1")
+    };
+    if is("previous") {
+        let message = format!(
+            "previous terminated container {:?} in pod {:?} not found",
+            container.name(),
+            pod.name
+        );
+        return Err(Refusal::bad_request(message));
+    }
+    let invalid = |what: &str| Refusal::new(Status::failure(422, "Invalid", what));
+    let number = |name: &str| match query.get(name).map(|text| text.parse::<u64>()) {
+        None => Ok(None),
+        Some(Ok(number)) => Ok(Some(number)),
+        Some(Err(_)) => Err(Refusal::bad_request(format!("invalid {name}"))),
+    };
+    let since_time = query
+        .get("sinceTime")
+        .map(|text| Stamp::parse(text.as_bytes()));
+    let since = match (since_time, number("sinceSeconds")?) {
+        (Some(_), Some(_)) => {
+            return Err(invalid(
+                "at most one of `sinceTime` or `sinceSeconds` may be specified",
+            ));
+        }
+        (Some(None), _) => return Err(Refusal::bad_request("invalid sinceTime")),
+        // In whole seconds (`k8s.io/kubernetes/pkg/registry/core/pod/strategy.go`).
+        (Some(Some(time)), _) => Stamp::from_unix(time.unix_seconds(), 0),
+        (None, Some(0)) => return Err(invalid("sinceSeconds: must be greater than 0")),
+        (None, Some(seconds)) => {
+            let now = now();
+            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            Stamp::from_unix(
+                now.unix_seconds().saturating_sub(seconds),
+                now.subsec_nanos(),
+            )
+        }
+        (None, None) => None,
+    };
+    let options = Options {
+        follow: is("follow"),
+        timestamps: is("timestamps"),
+        since,
+        tail: number("tailLines")?.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        limit: match number("limitBytes")? {
+            Some(0) => return Err(invalid("limitBytes: must be greater than 0")),
+            Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
+            None => usize::MAX,
+        },
+        channel: match query.get("stream").map(String::as_str) {
+            None | Some("All") => None,
+            Some("Stdout") => Some(Channel::Stdout),
+            Some("Stderr") => Some(Channel::Stderr),
+            Some(_) => return Err(invalid("stream: must be one of All, Stdout, Stderr")),
+        },
+    };
+    let fault = cluster.fault().await?;
+    let (mut writer, body) = streaming::body(fault);
+    let log = container.log().clone();
+    cluster.tasks.spawn(async move {
+        let _ = options.copy(&log, &mut writer).await;
+    });
+    let mut response = Response::new(body);
+    let text = HeaderValue::from_static("text/plain");
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    Ok(response)
+}
+
+impl Options {
+    async fn copy(mut self, log: &Log, writer: &mut Writer) -> Result<(), Over> {
+        let mut written = log.written.subscribe();
+        // Tail counts before since does (`kuberuntime/logs/logs.go`).
+        let mut next = {
+            let state = log.lock();
+            let skip = self
+                .tail
+                .map_or(0, |tail| state.lines.len().saturating_sub(tail));
+            state.dropped + skip
+        };
+        loop {
+            let ended = written.borrow_and_update().1;
+            let (text, upto) = self.take(log, next);
+            next = upto;
+            if !text.is_empty() {
+                writer.write(text).await?;
+            }
+            if !self.follow || ended || self.limit == 0 {
+                return Ok(());
+            }
+            tokio::select! {
+                changed = written.changed() => changed.map_err(|_| Over)?,
+                () = writer.closed() => return Err(Over),
+            }
+        }
+    }
+
+    fn take(&mut self, log: &Log, next: usize) -> (Bytes, usize) {
+        let state = log.lock();
+        let mut text = BytesMut::new();
+        let from = next.saturating_sub(state.dropped).min(state.lines.len());
+        for line in state.lines.range(from..) {
+            if self.since.is_some_and(|since| line.stamp < since)
+                || self.channel.is_some_and(|channel| line.channel != channel)
+            {
+                continue;
+            }
+            if self.timestamps {
+                text.extend_from_slice(line.stamp.to_string().as_bytes());
+                text.extend_from_slice(b" ");
+            }
+            text.extend_from_slice(&line.text);
+            if text.len() >= self.limit {
+                break;
+            }
+        }
+        text.truncate(self.limit);
+        self.limit -= text.len();
+        (text.freeze(), state.dropped + state.lines.len())
+    }
+}

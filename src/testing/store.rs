@@ -1,0 +1,213 @@
+//! The objects of a server: in flow objects to keep, out come the states and changes that lists
+//! and watches are answered from.
+//!
+//! As in etcd, one counter gives every change its version, changes are kept until they are
+//! compacted, and older states can be read as far as the changes go back.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::{Resource, wire::stamp::Stamp};
+
+/// A resource's objects are those of this prefix.
+pub(super) type Key = (String, String, String, String);
+
+/// Objects in the order of their keys.
+pub(super) type Objects = Vec<(Key, Arc<Value>)>;
+
+pub(super) fn key(resource: &Resource, namespace: &str, name: &str) -> Key {
+    (
+        resource.group.to_string(),
+        resource.plural.to_string(),
+        namespace.to_owned(),
+        name.to_owned(),
+    )
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    pub(super) version: u64,
+    pub(super) key: Key,
+    pub(super) before: Option<Arc<Value>>,
+    /// For a deletion, the last state with the version of the deletion.
+    pub(super) object: Arc<Value>,
+    pub(super) deleted: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Store {
+    state: Mutex<State>,
+    /// The version, for those who wait for the next.
+    version: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    version: u64,
+    objects: BTreeMap<Key, Arc<Value>>,
+    changes: VecDeque<Change>,
+    /// Changes up to this one are gone.
+    compacted: u64,
+    objects_made: u64,
+}
+
+/// The version asked for has been compacted; this is the oldest there is.
+#[derive(Debug)]
+pub(super) struct Compacted(pub(super) u64);
+
+impl Store {
+    pub(super) fn new() -> Self {
+        let state = State {
+            version: 1,
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
+            version: watch::Sender::new(1),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// Tells of every new version.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Creates or replaces an object; the server's part of the metadata is filled in.
+    pub(super) fn put(&self, resource: &Resource, mut object: Value, now: Stamp) -> u64 {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let metadata = &object["metadata"];
+        let key = key(
+            resource,
+            &text(&metadata["namespace"]),
+            &text(&metadata["name"]),
+        );
+        let mut state = self.lock();
+        state.version += 1;
+        let version = state.version;
+        let before = state.objects.get(&key).cloned();
+        if !object["metadata"].is_object() {
+            object["metadata"] = json!({});
+        }
+        let metadata = &mut object["metadata"];
+        metadata["resourceVersion"] = version.to_string().into();
+        match &before {
+            Some(before) => {
+                for field in ["uid", "creationTimestamp"] {
+                    metadata[field] = before["metadata"][field].clone();
+                }
+            }
+            None => {
+                state.objects_made += 1;
+                if metadata["uid"].is_null() {
+                    let uid = format!("00000000-0000-4000-8000-{:012x}", state.objects_made);
+                    metadata["uid"] = uid.into();
+                }
+                let created = now.to_string();
+                metadata["creationTimestamp"] = format!("{}Z", &created[..19]).into();
+            }
+        }
+        let object = Arc::new(object);
+        state.objects.insert(key.clone(), object.clone());
+        state.changes.push_back(Change {
+            version,
+            key,
+            before,
+            object,
+            deleted: false,
+        });
+        drop(state);
+        self.version.send_replace(version);
+        version
+    }
+
+    /// Removes an object; `None` if it is not there.
+    pub(super) fn delete(&self, key: &Key) -> Option<u64> {
+        let mut state = self.lock();
+        let before = state.objects.remove(key)?;
+        state.version += 1;
+        let version = state.version;
+        let mut object = (*before).clone();
+        object["metadata"]["resourceVersion"] = version.to_string().into();
+        state.changes.push_back(Change {
+            version,
+            key: key.clone(),
+            before: Some(before),
+            object: Arc::new(object),
+            deleted: true,
+        });
+        drop(state);
+        self.version.send_replace(version);
+        Some(version)
+    }
+
+    /// Forgets all changes so far: watches from before are told 410.
+    pub(super) fn compact(&self) {
+        let mut state = self.lock();
+        state.compacted = state.version;
+        state.changes.clear();
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<Value>> {
+        self.lock().objects.get(key).cloned()
+    }
+
+    /// All objects of a resource, as they were at `version`, or are now, with the version.
+    pub(super) fn list(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        version: Option<u64>,
+    ) -> Result<(Objects, u64), Compacted> {
+        let state = self.lock();
+        let version = version.unwrap_or(state.version);
+        if version < state.compacted {
+            return Err(Compacted(state.compacted));
+        }
+        let mine = |key: &Key| {
+            key.0 == resource.group
+                && key.1 == resource.plural
+                && namespace.is_none_or(|namespace| namespace == key.2)
+        };
+        let all = state.objects.iter().filter(|(key, _)| mine(key));
+        let mut objects: BTreeMap<_, _> = all.map(|(k, o)| (k.clone(), o.clone())).collect();
+        let later = state.changes.iter().rev();
+        for change in later.take_while(|change| change.version > version) {
+            if mine(&change.key) {
+                match &change.before {
+                    Some(before) => objects.insert(change.key.clone(), before.clone()),
+                    None => objects.remove(&change.key),
+                };
+            }
+        }
+        Ok((objects.into_iter().collect(), version))
+    }
+
+    /// The changes after `version`, and the version up to which they go.
+    pub(super) fn changes(&self, version: u64) -> Result<(Vec<Change>, u64), Compacted> {
+        let state = self.lock();
+        if version < state.compacted {
+            return Err(Compacted(state.compacted));
+        }
+        let from = state
+            .changes
+            .partition_point(|change| change.version <= version);
+        Ok((
+            state.changes.range(from..).cloned().collect(),
+            state.version,
+        ))
+    }
+}

@@ -1,0 +1,138 @@
+//! Bodies that are written as time goes by, and the faults that befall them.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+
+use super::router::Body;
+use crate::wire::status::Status;
+
+/// What goes wrong with the answer to one list, watch or log request.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum BodyFault {
+    /// The connection breaks after so many bytes of the body.
+    Cut {
+        /// Bytes that are still sent.
+        after: usize,
+    },
+    /// The body ends in order after so many bytes, as if there were no more.
+    Close {
+        /// Bytes that are still sent.
+        after: usize,
+    },
+    /// After so many bytes nothing more comes, and nothing ends.
+    Stall {
+        /// Bytes that are still sent.
+        after: usize,
+    },
+    /// The request is refused.
+    Refuse(Box<Status>),
+    /// The answer comes so much later.
+    Delay(Duration),
+}
+
+/// The faults to come, one a request.
+#[derive(Debug, Default)]
+pub(super) struct BodyFaults(Mutex<VecDeque<Option<BodyFault>>>);
+
+impl BodyFaults {
+    pub(super) fn push(&self, faults: impl IntoIterator<Item = Option<BodyFault>>) {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.extend(faults);
+    }
+
+    pub(super) fn clear(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    pub(super) fn next(&self) -> Option<BodyFault> {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.pop_front().flatten()
+    }
+}
+
+/// The writing end of a body.
+pub(super) struct Writer {
+    to: mpsc::Sender<Result<Bytes, io::Error>>,
+    fault: Option<BodyFault>,
+    sent: usize,
+}
+
+/// The client is gone, or a fault has ended the body.
+pub(super) struct Over;
+
+impl Writer {
+    /// Writes the next part of the body.
+    pub(super) async fn write(&mut self, mut bytes: Bytes) -> Result<(), Over> {
+        let (after, fault) = match self.fault {
+            Some(
+                ref fault @ (BodyFault::Cut { after }
+                | BodyFault::Close { after }
+                | BodyFault::Stall { after }),
+            ) => (after, Some(fault.clone())),
+            _ => (usize::MAX, None),
+        };
+        let left = after - self.sent;
+        let reached = bytes.len() >= left && fault.is_some();
+        bytes.truncate(left);
+        self.sent += bytes.len();
+        if !bytes.is_empty() {
+            self.to.send(Ok(bytes)).await.map_err(|_| Over)?;
+        }
+        match fault {
+            _ if !reached => Ok(()),
+            Some(BodyFault::Cut { .. }) => {
+                let reset = io::ErrorKind::ConnectionReset.into();
+                let _ = self.to.send(Err(reset)).await;
+                Err(Over)
+            }
+            Some(BodyFault::Stall { .. }) => {
+                self.to.closed().await;
+                Err(Over)
+            }
+            _ => Err(Over),
+        }
+    }
+
+    /// Waits until the client has left.
+    pub(super) async fn closed(&self) {
+        self.to.closed().await;
+    }
+}
+
+/// A body and the end that it is written to.
+pub(super) fn body(fault: Option<BodyFault>) -> (Writer, Body) {
+    let (to, from) = mpsc::channel(16);
+    let writer = Writer { to, fault, sent: 0 };
+    (writer, Streaming(from).boxed_unsync())
+}
+
+struct Streaming(mpsc::Receiver<Result<Bytes, io::Error>>);
+
+impl hyper::body::Body for Streaming {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|next| Some(next?.map(Frame::data)))
+    }
+}

@@ -1,0 +1,278 @@
+//! Drives a session that makes one request after another: watches and logs.
+//!
+//! In flow the session's requests; its responses are read only while somebody asks for updates,
+//! in the task that asks: a slow reader is backpressure to the server.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response,
+    header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
+};
+use hyper::body::Body as _;
+use tokio::time::{Sleep, sleep_until};
+
+use super::{
+    body::Body,
+    http::{Http, Outgoing},
+};
+use crate::{
+    Result,
+    error::Error,
+    session::{
+        logs::{LogRequest, LogUpdate, Logs},
+        watch::{Head, Update, Watch},
+    },
+};
+
+/// What a driver needs of a session; see [`Watch`] for the meaning.
+pub(crate) trait Exchange {
+    type Request;
+    type Update;
+    fn poll_request(&mut self, now: Instant) -> Option<Self::Request>;
+    fn handle_head(&mut self, now: Instant, head: Head<'_>);
+    fn handle_body(&mut self, now: Instant, chunk: Bytes);
+    fn handle_end(&mut self, now: Instant, error: Option<Error>);
+    fn handle_hold(&mut self, now: Instant, held: bool);
+    fn handle_timeout(&mut self, now: Instant);
+    fn poll_timeout(&self) -> Option<Instant>;
+    fn poll_update(&mut self) -> Option<Self::Update>;
+    fn wants_response(&self) -> bool;
+}
+
+macro_rules! exchange {
+    ($session:ty, $request:ty, $update:ty) => {
+        impl Exchange for $session {
+            type Request = $request;
+            type Update = $update;
+            fn poll_request(&mut self, now: Instant) -> Option<$request> {
+                self.poll_request(now)
+            }
+            fn handle_head(&mut self, now: Instant, head: Head<'_>) {
+                self.handle_head(now, head);
+            }
+            fn handle_body(&mut self, now: Instant, chunk: Bytes) {
+                self.handle_body(now, chunk);
+            }
+            fn handle_end(&mut self, now: Instant, error: Option<Error>) {
+                self.handle_end(now, error);
+            }
+            fn handle_hold(&mut self, now: Instant, held: bool) {
+                self.handle_hold(now, held);
+            }
+            fn handle_timeout(&mut self, now: Instant) {
+                self.handle_timeout(now);
+            }
+            fn poll_timeout(&self) -> Option<Instant> {
+                self.poll_timeout()
+            }
+            fn poll_update(&mut self) -> Option<$update> {
+                self.poll_update()
+            }
+            fn wants_response(&self) -> bool {
+                self.wants_response()
+            }
+        }
+    };
+}
+
+exchange!(Watch, crate::session::watch::Request, Update);
+exchange!(Logs, LogRequest, LogUpdate);
+
+/// A request as HTTP has it.
+pub(crate) struct Get {
+    pub(crate) path_and_query: String,
+    pub(crate) accept: String,
+    /// What is asked, for errors.
+    pub(crate) operation: String,
+}
+
+type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>>> + Send>>;
+
+enum At {
+    Idle,
+    Sending(Sending),
+    Reading(Body),
+}
+
+/// A session and the response that it reads.
+pub(crate) struct Driver<S: Exchange> {
+    session: S,
+    http: Http,
+    to_get: Box<dyn Fn(S::Request) -> Result<Get> + Send + Sync>,
+    at: At,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// An update was handed out since bytes were asked for last.
+    away: bool,
+}
+
+impl<S: Exchange> Driver<S> {
+    pub(crate) fn new(
+        session: S,
+        http: Http,
+        to_get: impl Fn(S::Request) -> Result<Get> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            session,
+            http,
+            to_get: Box::new(to_get),
+            at: At::Idle,
+            timer: None,
+            away: false,
+        }
+    }
+
+    pub(crate) fn session(&self) -> &S {
+        &self.session
+    }
+
+    /// The next update. Cancel safe: what has arrived stays with the session.
+    pub(crate) fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<S::Update> {
+        loop {
+            if let Some(update) = self.session.poll_update() {
+                self.away = true;
+                return Poll::Ready(update);
+            }
+            if self.away {
+                // Silence counts from when the reader has come back for more.
+                let now = super::now();
+                self.session.handle_hold(now, true);
+                self.session.handle_hold(now, false);
+                self.away = false;
+            }
+            ready!(self.poll_progress(cx));
+        }
+    }
+
+    /// Ready once the session is as `started` says, or anything is to be told.
+    pub(crate) fn poll_until(
+        &mut self,
+        cx: &mut Context<'_>,
+        started: impl Fn(&S) -> bool,
+    ) -> Poll<Option<S::Update>> {
+        loop {
+            if let Some(update) = self.session.poll_update() {
+                return Poll::Ready(Some(update));
+            }
+            if started(&self.session) {
+                return Poll::Ready(None);
+            }
+            ready!(self.poll_progress(cx));
+        }
+    }
+
+    /// Does one thing that can be done now; pending if there is none.
+    fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.session.wants_response() {
+            self.at = At::Idle;
+        }
+        let now = super::now();
+        if let Some(request) = self.session.poll_request(now) {
+            match (self.to_get)(request) {
+                Ok(get) => self.at = At::Sending(send(self.http.clone(), get)),
+                Err(error) => self.session.handle_end(now, Some(error)),
+            }
+            return Poll::Ready(());
+        }
+        match &mut self.at {
+            At::Idle => {}
+            At::Sending(sending) => {
+                if let Poll::Ready(answer) = sending.as_mut().poll(cx) {
+                    self.answered(answer);
+                    return Poll::Ready(());
+                }
+            }
+            At::Reading(body) => {
+                if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
+                    let now = super::now();
+                    match frame {
+                        Some(Ok(frame)) => {
+                            if let Ok(data) = frame.into_data() {
+                                self.session.handle_body(now, data);
+                            }
+                        }
+                        Some(Err(error)) => {
+                            self.at = At::Idle;
+                            self.session.handle_end(now, Some(error));
+                        }
+                        None => {
+                            self.at = At::Idle;
+                            self.session.handle_end(now, None);
+                        }
+                    }
+                    return Poll::Ready(());
+                }
+            }
+        }
+        self.poll_timer(cx)
+    }
+
+    fn answered(&mut self, answer: Result<Response<Body>>) {
+        let now = super::now();
+        self.at = At::Idle;
+        match answer {
+            Ok(response) => {
+                let (parts, body) = response.into_parts();
+                let text = |name| {
+                    parts
+                        .headers
+                        .get(name)
+                        .and_then(|v: &HeaderValue| v.to_str().ok())
+                };
+                // RFC 9110, section 10.2.3; API servers give seconds, never a date.
+                let retry_after = text(RETRY_AFTER).and_then(|text| text.trim().parse().ok());
+                let head = Head {
+                    status: parts.status.as_u16(),
+                    content_type: text(CONTENT_TYPE),
+                    retry_after: retry_after.map(Duration::from_secs),
+                };
+                self.session.handle_head(now, head);
+                self.at = At::Reading(body);
+            }
+            Err(error) => self.session.handle_end(now, Some(error)),
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.session.poll_timeout() else {
+            return Poll::Pending;
+        };
+        // A timer that fires early does no harm and spares a new one for each chunk.
+        let timer = match &mut self.timer {
+            Some(timer) if timer.deadline().into_std() <= deadline => timer,
+            timer => timer.insert(Box::pin(sleep_until(deadline.into()))),
+        };
+        ready!(timer.as_mut().poll(cx));
+        self.timer = None;
+        self.session.handle_timeout(super::now());
+        Poll::Ready(())
+    }
+}
+
+fn send(http: Http, get: Get) -> Sending {
+    Box::pin(async move {
+        let mut outgoing = Outgoing::get(get.operation, get.path_and_query);
+        // How long the answer may take and when to ask again, the session knows.
+        outgoing.deadline = None;
+        outgoing.again = false;
+        let accept = HeaderValue::try_from(get.accept).map_err(|_| {
+            crate::error::CallerError::Request("a header holds what it must not".into())
+        })?;
+        outgoing.headers.insert(ACCEPT, accept);
+        http.send(outgoing).await
+    })
+}
+
+impl<S: Exchange + std::fmt::Debug> std::fmt::Debug for Driver<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}

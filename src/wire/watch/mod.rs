@@ -1,0 +1,428 @@
+//! Watch events: JSON, protobuf and CBOR framing, and objects left unparsed.
+//!
+//! In go the chunks of a watch's response body; a [`Decoder`] cuts them into [`Event`]s, each a
+//! slice of the chunk that it arrived in. An event's [`Object`] is not parsed until asked:
+//! [`Object::metadata`] reads the few fields that a cache or a controller sorts by, straight from
+//! the bytes, and [`Object::decode`] all of it, into any serde type. A [`List`] opens the answer
+//! to a list request in the same way.
+
+mod cbor;
+mod cbor_de;
+mod decoder;
+mod json;
+mod list;
+mod metadata;
+mod protobuf;
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+pub use self::{
+    decoder::Decoder,
+    list::{Items, List},
+    metadata::{Labels, Metadata},
+};
+use super::status::{Status, StatusCause, StatusDetails};
+
+/// How objects are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// JSON objects one after the other, by custom a line each.
+    Json,
+    /// `application/vnd.kubernetes.protobuf`. Built-in resources only: custom resources and most
+    /// aggregated APIs have no protobuf.
+    Protobuf,
+    /// CBOR (KEP-4222), where the server has it.
+    Cbor,
+}
+
+impl Encoding {
+    /// The encoding that a `Content-Type` names, of a watch or of a single object.
+    pub fn from_content_type(content_type: &str) -> Option<Self> {
+        let media = content_type.split(';').next().unwrap_or_default().trim();
+        // `k8s.io/apimachinery/pkg/runtime/types.go`, ContentType*.
+        match media.to_ascii_lowercase().as_str() {
+            "application/json" => Some(Self::Json),
+            "application/vnd.kubernetes.protobuf" => Some(Self::Protobuf),
+            "application/cbor" | "application/cbor-seq" => Some(Self::Cbor),
+            _ => None,
+        }
+    }
+
+    /// The media type that asks for this encoding.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf",
+            Self::Cbor => "application/cbor",
+        }
+    }
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "JSON",
+            Self::Protobuf => "protobuf",
+            Self::Cbor => "CBOR",
+        })
+    }
+}
+
+/// What an event says about its object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EventType {
+    /// The object was created, or entered the selection, or was there when the watch began.
+    Added,
+    /// The object changed.
+    Modified,
+    /// The object was removed or left the selection; the object is its last state.
+    Deleted,
+    /// No object changed up to the object's resourceVersion.
+    Bookmark,
+    /// The watch is over; the object is a [`Status`].
+    Error,
+    /// A type that this crate does not know.
+    Other(Arc<str>),
+}
+
+impl EventType {
+    fn new(name: &str) -> Self {
+        // `k8s.io/apimachinery/pkg/watch/watch.go`.
+        match name {
+            "ADDED" => Self::Added,
+            "MODIFIED" => Self::Modified,
+            "DELETED" => Self::Deleted,
+            "BOOKMARK" => Self::Bookmark,
+            "ERROR" => Self::Error,
+            other => Self::Other(other.into()),
+        }
+    }
+
+    /// The name on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+            Self::Bookmark => "BOOKMARK",
+            Self::Error => "ERROR",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+/// One event of a watch.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// What happened.
+    pub event_type: EventType,
+    /// To which object.
+    pub object: Object,
+}
+
+impl Event {
+    /// Reads one event that arrived as a message of its own: over WebSockets a watch sends one
+    /// event a message, protobuf without its length prefix
+    /// (`k8s.io/apiserver/pkg/endpoints/handlers/watch.go`).
+    ///
+    /// # Errors
+    ///
+    /// If the message is no event.
+    pub fn from_message(encoding: Encoding, message: Bytes) -> Result<Self, EventError> {
+        match encoding {
+            Encoding::Json => Self::from_json(message),
+            Encoding::Protobuf => Self::from_protobuf(message),
+            Encoding::Cbor => Self::from_cbor(message),
+        }
+    }
+
+    fn from_json(message: Bytes) -> Result<Self, EventError> {
+        let malformed = |what| EventError::Malformed {
+            encoding: Encoding::Json,
+            what,
+        };
+        let (mut event_type, mut object) = (None, None);
+        let mut members = json::Members::new(&message)?;
+        while let Some((name, value)) = members.next()? {
+            match &*name {
+                b"type" => event_type = Some(EventType::new(&json::text(value)?)),
+                b"object" => {
+                    let start = message.len() - value.len();
+                    // The rest is the object and the brace that closes the event, and is left
+                    // unread. Where members follow the object, `Object` finds its end itself.
+                    let end = match event_type {
+                        Some(_) => message
+                            .trim_ascii_end()
+                            .strip_suffix(b"}")
+                            .map_or(start, |rest| rest.trim_ascii_end().len()),
+                        None => start + json::skip_value(value)?,
+                    };
+                    object = Some((start, end.max(start)));
+                }
+                _ => {}
+            }
+            if event_type.is_some() && object.is_some() {
+                break;
+            }
+        }
+        let event_type = event_type.ok_or(malformed("an event has no type"))?;
+        let (start, end) = object.ok_or(malformed("an event has no object"))?;
+        let object = Object::new(Encoding::Json, message.slice(start..end));
+        Ok(Self { event_type, object })
+    }
+
+    fn from_protobuf(message: Bytes) -> Result<Self, EventError> {
+        let (mut event_type, mut object) = (None, Bytes::new());
+        let mut fields = protobuf::Fields::new(&message);
+        while let Some((number, value)) = fields.next()? {
+            match number {
+                // metav1.WatchEvent: type = 1, object = 2; runtime.RawExtension: raw = 1.
+                1 => event_type = Some(EventType::new(value.text()?)),
+                2 => {
+                    if let Some(raw) = protobuf::Fields::new(value.bytes()?).find(1)? {
+                        object = message.slice_ref(raw.bytes()?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let object = Object::new(Encoding::Protobuf, object);
+        // In protobuf an empty text is not written.
+        let event_type = event_type.unwrap_or_else(|| EventType::new(""));
+        Ok(Self { event_type, object })
+    }
+
+    fn from_cbor(message: Bytes) -> Result<Self, EventError> {
+        let (mut event_type, mut object) = (None, None);
+        let mut entries = cbor::Entries::new(&message)?;
+        while let Some((key, value)) = entries.next()? {
+            match key {
+                b"type" => event_type = Some(EventType::new(cbor::text(value)?)),
+                b"object" => object = Some(message.slice_ref(&value[..cbor::skip(value)?])),
+                _ => {}
+            }
+        }
+        let event_type = event_type.ok_or(cbor::malformed("an event has no type"))?;
+        let object = object.ok_or(cbor::malformed("an event has no object"))?;
+        let object = Object::new(Encoding::Cbor, object);
+        Ok(Self { event_type, object })
+    }
+}
+
+/// One object, as it arrived and unparsed.
+///
+/// It keeps the buffer that it arrived in alive. Whoever stores objects for long and receives
+/// them in large buffers takes [`to_owned_bytes`](Self::to_owned_bytes) instead.
+#[derive(Clone)]
+pub struct Object {
+    encoding: Encoding,
+    bytes: Bytes,
+    /// What the list said about its items, which do not say it themselves.
+    of_list: Option<Arc<TypeMeta>>,
+}
+
+/// `apiVersion` and `kind`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct TypeMeta {
+    api_version: String,
+    kind: String,
+}
+
+impl Object {
+    /// An object as it stands in a watch event or in the answer to a GET request.
+    pub fn new(encoding: Encoding, bytes: Bytes) -> Self {
+        Self {
+            encoding,
+            bytes,
+            of_list: None,
+        }
+    }
+
+    /// How the object is written.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// The object and nothing else, sharing the buffer that it arrived in.
+    ///
+    /// In protobuf these are the magic bytes and the `runtime.Unknown` around the object (not
+    /// for items of lists, which have none); see [`protobuf_message`](Self::protobuf_message).
+    /// In JSON this looks for the object's end, at the cost of a pass over it.
+    ///
+    /// # Errors
+    ///
+    /// If the object is malformed.
+    pub fn bytes(&self) -> Result<Bytes, EventError> {
+        match self.encoding {
+            Encoding::Json => Ok(self.bytes.slice(..json::skip_value(&self.bytes)?)),
+            Encoding::Protobuf | Encoding::Cbor => Ok(self.bytes.clone()),
+        }
+    }
+
+    /// A copy of the object in a buffer of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`bytes`](Self::bytes).
+    pub fn to_owned_bytes(&self) -> Result<Bytes, EventError> {
+        self.bytes().map(|bytes| Bytes::copy_from_slice(&bytes))
+    }
+
+    /// The fields that most readers want, found in the bytes when asked for.
+    ///
+    /// # Errors
+    ///
+    /// If the object is malformed before its metadata begins.
+    pub fn metadata(&self) -> Result<Metadata<'_>, EventError> {
+        Metadata::new(self)
+    }
+
+    /// Parses the object.
+    ///
+    /// # Errors
+    ///
+    /// If the object is not what `T` expects; always for protobuf, which serde cannot read: give
+    /// [`protobuf_message`](Self::protobuf_message) to a prost type.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, EventError> {
+        match self.encoding {
+            Encoding::Json => {
+                // Not `from_slice`: what follows the object is not its business.
+                let mut reader = serde_json::Deserializer::from_slice(&self.bytes);
+                T::deserialize(&mut reader).map_err(|e| EventError::Decode(e.to_string()))
+            }
+            Encoding::Cbor => cbor_de::from_slice(&self.bytes),
+            Encoding::Protobuf => Err(EventError::NoSerde),
+        }
+    }
+
+    /// The message of the object itself, for a prost type; `None` in other encodings.
+    ///
+    /// # Errors
+    ///
+    /// If the envelope around the message is malformed.
+    pub fn protobuf_message(&self) -> Result<Option<Bytes>, EventError> {
+        if self.encoding != Encoding::Protobuf {
+            return Ok(None);
+        }
+        let envelope = protobuf::Envelope::open(&self.bytes)?;
+        if envelope.message.is_empty() {
+            return Ok(Some(Bytes::new()));
+        }
+        Ok(Some(self.bytes.slice_ref(envelope.message)))
+    }
+
+    /// Reads the object as a Status, which the object of an `ERROR` event is.
+    ///
+    /// # Errors
+    ///
+    /// If it is none.
+    pub fn status(&self) -> Result<Status, EventError> {
+        match self.encoding {
+            Encoding::Json => {
+                let end = json::skip_value(&self.bytes)?;
+                Status::from_json(&self.bytes[..end]).map_err(|e| EventError::Decode(e.to_string()))
+            }
+            Encoding::Cbor => self.decode(),
+            Encoding::Protobuf => {
+                status_of_protobuf(protobuf::Envelope::open(&self.bytes)?.message)
+            }
+        }
+    }
+}
+
+/// The bytes are an object of someone's cluster, perhaps a Secret: only their number is shown.
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Object")
+            .field("encoding", &self.encoding)
+            .field("len", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The numbers are those of `Status`, `StatusDetails` and `StatusCause` in
+/// `k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto`.
+fn status_of_protobuf(message: &[u8]) -> Result<Status, EventError> {
+    let mut status = Status::default();
+    let mut fields = protobuf::Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            2 => status.status = value.text()?.into(),
+            3 => status.message = value.text()?.into(),
+            4 => status.reason = value.text()?.into(),
+            5 => {
+                let mut details = StatusDetails::default();
+                let mut fields = protobuf::Fields::new(value.bytes()?);
+                while let Some((number, value)) = fields.next()? {
+                    match number {
+                        1 => details.name = value.text()?.into(),
+                        2 => details.group = value.text()?.into(),
+                        3 => details.kind = value.text()?.into(),
+                        4 => details.causes.push(cause_of_protobuf(value.bytes()?)?),
+                        5 => {
+                            let seconds = u32::try_from(value.number()?);
+                            details.retry_after_seconds = seconds.unwrap_or(0);
+                        }
+                        6 => details.uid = value.text()?.into(),
+                        _ => {}
+                    }
+                }
+                status.details = Some(details);
+            }
+            6 => status.code = u16::try_from(value.number()?).unwrap_or(0),
+            _ => {}
+        }
+    }
+    Ok(status)
+}
+
+fn cause_of_protobuf(message: &[u8]) -> Result<StatusCause, EventError> {
+    let mut cause = StatusCause::default();
+    let mut fields = protobuf::Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => cause.reason = value.text()?.into(),
+            2 => cause.message = value.text()?.into(),
+            3 => cause.field = value.text()?.into(),
+            _ => {}
+        }
+    }
+    Ok(cause)
+}
+
+/// Why bytes are no event, or no object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventError {
+    /// The bytes break the rules of their encoding.
+    #[error("malformed {encoding}: {what}")]
+    Malformed {
+        /// The encoding.
+        encoding: Encoding,
+        /// What was found.
+        what: &'static str,
+    },
+    /// An event exceeds the bound on its size.
+    #[error("an event is larger than {bound} bytes")]
+    TooLarge {
+        /// The bound, in bytes.
+        bound: usize,
+    },
+    /// The object is not of the type that it was decoded into.
+    #[error("the object cannot be decoded: {0}")]
+    Decode(String),
+    /// Serde cannot read protobuf.
+    #[error("protobuf is not decoded by serde: give the raw message to a prost type")]
+    NoSerde,
+    /// The body ended in the midst of an event.
+    #[error("the body ends in the midst of an event")]
+    Cut,
+}
+
+/// Text that is borrowed from the object unless an escape had to be undone.
+type Text<'a> = Cow<'a, str>;

@@ -1,0 +1,154 @@
+//! The protocol buffers of Kubernetes, read field by field.
+//!
+//! Field numbers are those of the `generated.proto` files of `k8s.io/apimachinery` and are named
+//! where they are used.
+
+use super::{Encoding, EventError};
+
+/// What stands before every object in this encoding
+/// (`k8s.io/apimachinery/pkg/runtime/serializer/protobuf/protobuf.go`).
+pub(super) const MAGIC: &[u8] = b"k8s\0";
+
+const fn malformed(what: &'static str) -> EventError {
+    EventError::Malformed {
+        encoding: Encoding::Protobuf,
+        what,
+    }
+}
+
+/// The value of a field.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn bytes(self) -> Result<&'a [u8], EventError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Number(_) => Err(malformed("a field has the wrong wire type")),
+        }
+    }
+
+    pub(super) fn text(self) -> Result<&'a str, EventError> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| malformed("a string is not UTF-8"))
+    }
+
+    pub(super) fn number(self) -> Result<u64, EventError> {
+        match self {
+            Self::Number(number) => Ok(number),
+            Self::Bytes(_) => Err(malformed("a field has the wrong wire type")),
+        }
+    }
+}
+
+/// The fields of a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(message: &'a [u8]) -> Self {
+        Self { rest: message }
+    }
+
+    /// The next field and its number. Groups, which Kubernetes does not write, are refused.
+    pub(super) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, EventError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        // https://protobuf.dev/programming-guides/encoding/#structure
+        let value = match tag & 7 {
+            0 => Value::Number(self.varint()?),
+            1 => Value::Bytes(self.take(8)?),
+            2 => {
+                let len = self.varint()?;
+                let len = usize::try_from(len).map_err(|_| malformed("a field does not end"))?;
+                Value::Bytes(self.take(len)?)
+            }
+            5 => Value::Bytes(self.take(4)?),
+            _ => return Err(malformed("a field has an unknown wire type")),
+        };
+        Ok(Some((tag >> 3, value)))
+    }
+
+    /// The first field of this number, from here on.
+    pub(super) fn find(mut self, number: u64) -> Result<Option<Value<'a>>, EventError> {
+        while let Some((found, value)) = self.next()? {
+            if found == number {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What follows the field read last.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], EventError> {
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(malformed("a field does not end"))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn varint(&mut self) -> Result<u64, EventError> {
+        let mut value = 0_u64;
+        for (index, byte) in self.rest.iter().enumerate().take(10) {
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte & 0x80 == 0 {
+                self.rest = &self.rest[index + 1..];
+                return Ok(value);
+            }
+        }
+        Err(malformed("a number does not end"))
+    }
+}
+
+/// What `runtime.Unknown` says about the object in it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Envelope<'a> {
+    pub(super) api_version: &'a str,
+    pub(super) kind: &'a str,
+    /// The message of the object itself.
+    pub(super) message: &'a [u8],
+}
+
+impl<'a> Envelope<'a> {
+    /// Opens the envelope; the items of a list stand without one.
+    pub(super) fn open(object: &'a [u8]) -> Result<Self, EventError> {
+        let mut envelope = Self::default();
+        let Some(unknown) = object.strip_prefix(MAGIC) else {
+            // No message begins so: `k` would be a group, field 13.
+            envelope.message = object;
+            return Ok(envelope);
+        };
+        let mut fields = Fields::new(unknown);
+        while let Some((number, value)) = fields.next()? {
+            match number {
+                // runtime.Unknown: typeMeta = 1, raw = 2.
+                1 => {
+                    let mut type_meta = Fields::new(value.bytes()?);
+                    while let Some((number, value)) = type_meta.next()? {
+                        match number {
+                            // runtime.TypeMeta: apiVersion = 1, kind = 2.
+                            1 => envelope.api_version = value.text()?,
+                            2 => envelope.kind = value.text()?,
+                            _ => {}
+                        }
+                    }
+                }
+                2 => envelope.message = value.bytes()?,
+                _ => {}
+            }
+        }
+        Ok(envelope)
+    }
+}

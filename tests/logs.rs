@@ -1,0 +1,249 @@
+//! Logs against the embedded server, with and without faults.
+
+#![cfg(feature = "testing")]
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use kubewire::{
+    Client, Resource,
+    client::LogLines,
+    session::logs::{LogEnd, LogStream},
+    testing::{ApiServer, BodyFault},
+    wire::{line::LineEnd, status::Status},
+};
+
+async fn start(script: &str) -> (ApiServer, Client) {
+    let command = ["sh", "-c", script].map(str::to_owned);
+    let server = ApiServer::builder()
+        .pod("default", "web-0", |pod| pod.container("main", command))
+        .start()
+        .await
+        .unwrap();
+    let client = Client::new(&server.config()).unwrap();
+    (server, client)
+}
+
+async fn texts(lines: &mut LogLines) -> Vec<String> {
+    let mut texts = Vec::new();
+    let read = async {
+        while let Some(line) = lines.next().await {
+            texts.push(String::from_utf8(line.unwrap().bytes.to_vec()).unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), read)
+        .await
+        .unwrap();
+    texts
+}
+
+#[tokio::test]
+async fn a_followed_log_ends_with_the_container_and_its_code() {
+    let (_server, client) =
+        start("for i in 0 1 2; do echo line $i; sleep 0.1; done; printf end; exit 3").await;
+    let pod = client.pod("default", "web-0");
+    let mut lines = pod.logs().follow().stream().await.unwrap();
+    assert_eq!(
+        texts(&mut lines).await,
+        ["line 0", "line 1", "line 2", "end"]
+    );
+    assert!(matches!(lines.end(), Some(LogEnd::Exited(exit)) if exit.code == Some(3)));
+    assert_eq!(lines.container(), Some("main"));
+}
+
+#[tokio::test]
+async fn options_choose_the_lines() {
+    let (_server, client) = start("echo one; echo err >&2; sleep 0.1; echo two; sleep 60").await;
+    let pod = client.pod("default", "web-0");
+    let mut all = Vec::new();
+    while all.len() < 3 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        all = texts(&mut pod.logs().stream().await.unwrap()).await;
+    }
+    assert_eq!(all[2], "two");
+    let mut lines = pod.logs().tail(1).stream().await.unwrap();
+    let line = lines.next().await.unwrap().unwrap();
+    assert_eq!((&line.bytes[..], line.end), (&b"two"[..], LineEnd::Newline));
+    assert!(lines.next().await.is_none());
+    assert!(matches!(lines.end(), Some(LogEnd::Complete)));
+    let two = line.stamp.unwrap();
+    let mut since = pod.logs().since(two).stream().await.unwrap();
+    assert_eq!(
+        texts(&mut since).await,
+        ["two"],
+        "the server knows whole seconds only"
+    );
+    let mut errors = pod.logs().only(LogStream::Stderr).stream().await.unwrap();
+    assert_eq!(texts(&mut errors).await, ["err"]);
+    let mut plain = pod.logs().plain().stream().await.unwrap();
+    assert_eq!(plain.next().await.unwrap().unwrap().stamp, None);
+    let mut limited = pod
+        .logs()
+        .limit_bytes(5)
+        .only(LogStream::Stdout)
+        .stream()
+        .await
+        .unwrap();
+    assert_eq!(texts(&mut limited).await, ["one", "t"]);
+    assert!(matches!(limited.end(), Some(LogEnd::Limit)));
+}
+
+#[tokio::test]
+async fn refusals_come_before_the_first_line() {
+    let (_server, client) = start("sleep 60").await;
+    let error = client
+        .pod("default", "nope")
+        .logs()
+        .stream()
+        .await
+        .unwrap_err();
+    assert_eq!(error.status().unwrap().code, 404);
+    let error = client
+        .pod("default", "nope")
+        .logs()
+        .follow()
+        .stream()
+        .await
+        .unwrap_err();
+    assert_eq!(error.status().unwrap().code, 404);
+    let pod = client.pod("default", "web-0");
+    let error = pod.logs().previous().stream().await.unwrap_err();
+    assert_eq!(error.status().unwrap().code, 400);
+    let error = pod
+        .logs()
+        .container("nope")
+        .follow()
+        .stream()
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("it has main"), "{error}");
+}
+
+#[tokio::test]
+async fn a_pod_that_is_deleted_ends_the_log() {
+    let (server, client) = start("echo one; sleep 60").await;
+    server.inject_into_bodies([Some(BodyFault::Cut { after: 20 })]);
+    let mut lines = client
+        .pod("default", "web-0")
+        .logs()
+        .follow()
+        .stream()
+        .await
+        .unwrap();
+    server.delete(&Resource::namespaced("", "v1", "pods"), "default", "web-0");
+    assert_eq!(texts(&mut lines).await, Vec::<String>::new());
+    assert!(
+        matches!(lines.end(), Some(LogEnd::PodGone)),
+        "{:?}",
+        lines.end()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_followers_through_random_faults_get_each_line_once() {
+    let script = "i=0; while [ $i -lt 600 ]; do echo $i; i=$((i+1)); \
+                  [ $((i % 10)) -eq 0 ] && sleep 0.02; done; exit 5";
+    let (server, client) = start(script).await;
+    let mut seed = 7_u64;
+    let mut below = move |bound: u64| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((seed >> 33) % bound) as usize
+    };
+    let fault = |n, after| match n {
+        0..4 => BodyFault::Cut { after },
+        4..7 => BodyFault::Close { after },
+        _ => BodyFault::Refuse(Box::new(Status::failure(
+            500,
+            "InternalError",
+            "no kubelet",
+        ))),
+    };
+    server.inject_into_bodies(
+        (0..60)
+            .map(|_| Some(fault(below(8), below(3000))))
+            .collect::<Vec<_>>(),
+    );
+    let followers: Vec<_> = (0..20)
+        .map(|_| {
+            let logs = client.pod("default", "web-0").logs().follow();
+            tokio::spawn(async move {
+                let mut lines = logs.stream().await.unwrap();
+                (texts(&mut lines).await, lines.end().cloned())
+            })
+        })
+        .collect();
+    let expected: Vec<_> = (0..600).map(|n| n.to_string()).collect();
+    for follower in followers {
+        let (texts, end) = follower.await.unwrap();
+        assert_eq!(texts, expected);
+        assert!(matches!(end, Some(LogEnd::Exited(exit)) if exit.code == Some(5)));
+    }
+}
+
+#[tokio::test]
+async fn merged_logs_bring_every_line_with_its_source() {
+    let echo = |text: &str| {
+        [
+            "sh".into(),
+            "-c".into(),
+            format!("echo {text} 1; echo {text} 2"),
+        ]
+    };
+    let server = ApiServer::builder()
+        .pod("default", "web-0", |pod| {
+            let pod = pod.label("app", "web").container("main", echo("zero"));
+            pod.container("side", echo("beside"))
+        })
+        .pod("default", "web-1", |pod| {
+            pod.label("app", "web").container("main", echo("one"))
+        })
+        .pod("default", "db-0", |pod| {
+            pod.label("app", "db").container("main", echo("db"))
+        })
+        .start()
+        .await
+        .unwrap();
+    let client = Client::new(&server.config()).unwrap();
+    let collect = async |logs: kubewire::client::MergedLogs, count: usize| {
+        let mut lines = logs.stream();
+        let mut all = Vec::new();
+        while all.len() < count {
+            let line = tokio::time::timeout(Duration::from_secs(20), lines.next());
+            let Some(line) = line.await.unwrap() else {
+                break;
+            };
+            let line = line.unwrap();
+            let text = String::from_utf8(line.line.bytes.to_vec()).unwrap();
+            all.push(format!("{} {text}", line.source));
+        }
+        all.sort();
+        all
+    };
+    let web = client.logs("default").labels("app=web");
+    let mains = [
+        "default/web-0/main zero 1",
+        "default/web-0/main zero 2",
+        "default/web-1/main one 1",
+        "default/web-1/main one 2",
+    ];
+    assert_eq!(collect(web.clone().follow(), 4).await, mains);
+    assert_eq!(
+        collect(web.clone().container("main"), usize::MAX).await,
+        mains
+    );
+    assert_eq!(
+        collect(web.clone().all_containers(), usize::MAX)
+            .await
+            .len(),
+        6
+    );
+    let named = client.logs("default").pods(["db-0", "web-1"]).tail(1);
+    assert_eq!(
+        collect(named, usize::MAX).await,
+        ["default/db-0/main db 2", "default/web-1/main one 2"]
+    );
+    let beside = web.container("side");
+    assert_eq!(collect(beside, usize::MAX).await.len(), 2);
+}

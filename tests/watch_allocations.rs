@@ -1,0 +1,95 @@
+//! An event or a line that lies in one buffer costs no allocation and no copy: counted, not timed.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/capture.rs"]
+mod capture;
+
+use bytes::Bytes;
+use kubewire::wire::{
+    line::LineSplitter,
+    stamp::Stamp,
+    watch::{Decoder, Encoding},
+};
+
+/// Bytes whose clones and slices cost nothing themselves.
+fn fixed(bytes: Vec<u8>) -> Bytes {
+    Bytes::from_static(Vec::leak(bytes))
+}
+
+#[test]
+fn events_in_one_chunk_and_their_metadata_do_not_allocate() {
+    for (name, encoding) in [
+        ("watch-json", Encoding::Json),
+        ("watch-list", Encoding::Json),
+        ("watch-protobuf", Encoding::Protobuf),
+        ("watch-cbor", Encoding::Cbor),
+    ] {
+        let one = capture::body(name);
+        let body = fixed(one.repeat(20));
+        let range = body.as_ptr_range();
+        let mut decoder = Decoder::new(encoding);
+        let mut events = 0;
+        let counted = allocation_counter::measure(|| {
+            decoder.push(body.clone());
+            while let Some(event) = decoder.next_event().unwrap() {
+                let metadata = event.object.metadata().unwrap();
+                let name = metadata.name().unwrap();
+                assert!(name.is_empty() || range.contains(&name.as_ptr()));
+                assert!(!metadata.kind().unwrap().is_empty());
+                assert!(!metadata.resource_version().unwrap().is_empty());
+                let _ = (metadata.uid().unwrap(), metadata.namespace().unwrap());
+                let _ = (
+                    metadata.generation().unwrap(),
+                    metadata.deletion_timestamp().unwrap(),
+                );
+                let _ = metadata.labels().unwrap().count();
+                events += 1;
+            }
+        });
+        assert!(events >= 20, "{name}: {events}");
+        assert_eq!(counted.count_total, 0, "{name}");
+    }
+}
+
+#[test]
+fn lines_in_one_chunk_do_not_allocate() {
+    let body = fixed(capture::body("logs-tail").repeat(100));
+    let mut splitter = LineSplitter::new(1024);
+    let mut lines = 0;
+    let counted = allocation_counter::measure(|| {
+        splitter.push(body.clone());
+        while let Some(line) = splitter.next_line() {
+            assert!(Stamp::parse_prefix(&line.bytes).is_some());
+            lines += 1;
+        }
+        splitter.push(body.clone());
+        while let Some(block) = splitter.next_block() {
+            lines += block.lines().count();
+        }
+    });
+    assert_eq!((lines, counted.count_total), (1000, 0));
+}
+
+#[test]
+fn an_event_over_two_chunks_is_copied_once() {
+    let one = capture::body("watch-json");
+    let (first, second) = one.split_at(3000);
+    let (first, second) = (fixed(first.to_vec()), fixed(second.to_vec()));
+    let mut decoder = Decoder::new(Encoding::Json);
+    let counted = allocation_counter::measure(|| {
+        decoder.push(first.clone());
+        assert!(decoder.next_event().unwrap().is_none());
+        decoder.push(second.clone());
+        assert!(decoder.next_event().unwrap().is_some());
+        assert!(decoder.next_event().unwrap().is_some());
+        assert!(decoder.next_event().unwrap().is_none());
+    });
+    // The copy, its growth, and the count of those who share it.
+    assert!(counted.count_total <= 3, "{}", counted.count_total);
+    assert!(
+        counted.bytes_total <= 3 * one.len() as u64,
+        "{}",
+        counted.bytes_total
+    );
+}
