@@ -102,18 +102,27 @@ impl Http {
     ///
     /// Dropping the future gives the request up; the server may carry it out all the same.
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Response<Incoming>> {
+        let about = about::about(&outgoing.method, &outgoing.path_and_query);
         let span = tracing::debug_span!(
             "request",
-            method = %outgoing.method,
+            verb = &*about.verb,
+            resource = about.resource,
+            namespace = about.namespace.as_deref(),
+            name = about.name.as_deref(),
             path = %outgoing.path_and_query,
             operation = %outgoing.operation,
             status = tracing::field::Empty,
+            bytes = tracing::field::Empty,
             retries = tracing::field::Empty,
         );
-        self.send_in(outgoing).instrument(span).await
+        self.send_in(outgoing, &span).instrument(span.clone()).await
     }
 
-    async fn send_in(&self, outgoing: Outgoing) -> Result<Response<Incoming>> {
+    async fn send_in(
+        &self,
+        outgoing: Outgoing,
+        span: &tracing::Span,
+    ) -> Result<Response<Incoming>> {
         let safe = outgoing.method.is_safe();
         let (mut retries, mut renewed, mut resent) = (0, false, false);
         let started = Instant::now();
@@ -145,11 +154,12 @@ impl Http {
                     tokio::time::sleep(wait).await;
                 }
                 None => {
-                    let span = tracing::Span::current();
                     span.record("status", status.as_u16());
                     span.record("retries", retries);
                     let ms = started.elapsed().as_millis();
+                    // Unknown ahead of a body that comes in chunks.
                     let bytes = hyper::body::Body::size_hint(response.body()).exact();
+                    span.record("bytes", bytes);
                     tracing::debug!(%status, bytes, ms, retries, "answered");
                     return Ok(response);
                 }
@@ -352,5 +362,6 @@ impl Connects for Connection {
     }
 }
 
+mod about;
 #[cfg(test)]
 pub(crate) mod tests;
