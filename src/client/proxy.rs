@@ -157,3 +157,55 @@ impl HttpProxy {
         Ok(format!("{front}{path}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{SinkExt as _, StreamExt as _};
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::{
+        accept_hdr_async,
+        tungstenite::{
+            Message,
+            handshake::server::{Request, Response},
+        },
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    #[allow(clippy::result_large_err)]
+    async fn a_websocket_goes_to_the_path_behind_the_proxy_and_carries_both_ways() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let mut asked = String::new();
+            let choose = |request: &Request, mut response: Response| {
+                let offer = request.headers()["sec-websocket-protocol"]
+                    .to_str()
+                    .unwrap();
+                asked = format!("{} {offer}", request.uri());
+                let chosen = http::HeaderValue::from_static("b");
+                response
+                    .headers_mut()
+                    .insert("sec-websocket-protocol", chosen);
+                Ok(response)
+            };
+            let mut server = accept_hdr_async(tcp, choose).await.unwrap();
+            server.send(Message::text(asked)).await.unwrap();
+            let got = server.next().await.unwrap().unwrap();
+            server.send(got).await.unwrap();
+        });
+        let client = Client::from_url(&format!("http://{address}")).unwrap();
+        let proxy = client.pod("ns", "web-0").proxy(80);
+        let (mut websocket, chosen) = proxy.websocket("/live?x=1", &["a", "b"]).await.unwrap();
+        assert_eq!(chosen.as_deref(), Some("b"));
+        let asked = websocket.next().await.unwrap().unwrap();
+        let path = "/api/v1/namespaces/ns/pods/web-0:80/proxy/live?x=1";
+        let path = path.replace(':', "%3A");
+        assert_eq!(asked.to_text().unwrap(), format!("{path} a, b"));
+        let sent = Message::binary(vec![0, 255]);
+        websocket.send(sent.clone()).await.unwrap();
+        assert_eq!(websocket.next().await.unwrap().unwrap(), sent);
+    }
+}

@@ -96,18 +96,23 @@ impl Http {
     ///
     /// Dropping the future gives the request up; the server may carry it out all the same.
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Response<Body>> {
+        let about = about::about(&outgoing.method, &outgoing.path_and_query);
         let span = tracing::debug_span!(
             "request",
-            method = %outgoing.method,
+            verb = &*about.verb,
+            resource = about.resource,
+            namespace = about.namespace.as_deref(),
+            name = about.name.as_deref(),
             path = %outgoing.path_and_query,
             operation = %outgoing.operation,
             status = tracing::field::Empty,
+            bytes = tracing::field::Empty,
             retries = tracing::field::Empty,
         );
-        self.send_in(outgoing).instrument(span).await
+        self.send_in(outgoing, &span).instrument(span.clone()).await
     }
 
-    async fn send_in(&self, outgoing: Outgoing) -> Result<Response<Body>> {
+    async fn send_in(&self, outgoing: Outgoing, span: &tracing::Span) -> Result<Response<Body>> {
         let (safe, again) = (outgoing.method.is_safe(), outgoing.again);
         let (mut retries, mut renewed, mut resent) = (0, false, false);
         let started = Instant::now();
@@ -139,11 +144,12 @@ impl Http {
                     tokio::time::sleep(wait).await;
                 }
                 None => {
-                    let span = tracing::Span::current();
                     span.record("status", status.as_u16());
                     span.record("retries", retries);
                     let ms = started.elapsed().as_millis();
+                    // Unknown ahead of a body that comes in chunks.
                     let bytes = hyper::body::Body::size_hint(response.body()).exact();
+                    span.record("bytes", bytes);
                     tracing::debug!(%status, bytes, ms, retries, "answered");
                     return Ok(response);
                 }
@@ -274,5 +280,6 @@ fn wait(response: &Response<Body>, safe: bool) -> Option<Duration> {
     (wait <= limits::LONGEST_RETRY_AFTER).then_some(wait)
 }
 
+mod about;
 #[cfg(test)]
 pub(crate) mod tests;

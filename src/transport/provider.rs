@@ -14,7 +14,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
     return Arc::new(rustls::crypto::ring::default_provider());
     #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
-    compile_error!(
+    return compile_error!(
         "kubewire's features `client` and `testing` need cryptography for TLS: \
          turn on `ring`, as the default features do, or `aws-lc-rs`"
     );

@@ -224,3 +224,67 @@ fn the_curl_line_can_be_pasted_and_holds_no_secret() {
          '<7 bytes>' 'http://h:6443/base/api?labelSelector=a%3D'\\''b'\\'''"
     );
 }
+
+/// Keeps the fields of every span named `request`.
+#[derive(Clone, Default)]
+struct Spans(Arc<Mutex<std::collections::BTreeMap<String, String>>>);
+
+impl tracing::field::Visit for Spans {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        let mut fields = self.0.lock().unwrap();
+        fields.insert(field.name().to_owned(), format!("{value:?}"));
+    }
+}
+
+impl tracing::Subscriber for Spans {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_span() && metadata.name() == "request"
+    }
+
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        span.record(&mut self.clone());
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, values: &tracing::span::Record<'_>) {
+        values.record(&mut self.clone());
+    }
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn the_span_of_a_request_says_what_it_was_and_what_came_of_it() {
+    let (address, _) = serve(|at, _| match at {
+        0 => patient(429, "0"),
+        _ => answer(200, "{\"a\":1}"),
+    })
+    .await;
+    let client = client(address);
+    let spans = Spans::default();
+    let guard = tracing::subscriber::set_default(spans.clone());
+    let path = "/apis/apps/v1/namespaces/a/deployments/d/scale";
+    let outgoing = Outgoing::get("test", path);
+    client.http().send(outgoing).await.unwrap();
+    drop(guard);
+    let fields = spans.0.lock().unwrap();
+    for (field, value) in [
+        ("verb", "\"get\""),
+        ("resource", "\"deployments.apps/scale\""),
+        ("namespace", "\"a\""),
+        ("name", "\"d\""),
+        ("path", path),
+        ("status", "200"),
+        ("bytes", "7"),
+        ("retries", "1"),
+    ] {
+        assert_eq!(
+            fields.get(field).map(String::as_str),
+            Some(value),
+            "{field}"
+        );
+    }
+}
