@@ -442,7 +442,7 @@ mod tests {
             ],
         }}))
         .unwrap();
-        let of = |port: ForwardPort, service| {
+        let of = |port: ForwardPort, service: Option<&ServiceObject>| {
             let found = lookup(&port, service, |name| pod.named(name));
             found.map(|found| (found.target, found.pod))
         };
