@@ -221,6 +221,21 @@ pub(crate) struct Connections {
     defer: bool,
 }
 
+impl Forward {
+    fn new(session: PortForward) -> Self {
+        Self {
+            session,
+            known: BTreeMap::new(),
+            free: Vec::new(),
+            slots: FIRST_SLOT,
+            incoming: VecDeque::new(),
+            leave: false,
+            ended: None,
+            warned: false,
+        }
+    }
+}
+
 impl Connections {
     /// Starts a session over its socket, on the current tokio runtime.
     pub(crate) fn spawn(session: PortForward, socket: Box<dyn WebSocket>) -> Self {
@@ -234,16 +249,29 @@ impl Connections {
         socket: Box<dyn WebSocket>,
         defer: bool,
     ) -> Self {
-        let forward = Forward {
-            session,
-            known: BTreeMap::new(),
-            free: Vec::new(),
-            slots: FIRST_SLOT,
-            incoming: VecDeque::new(),
-            leave: false,
-            ended: None,
-            warned: false,
-        };
+        Self::over(Forward::new(session), socket, defer)
+    }
+
+    /// [`spawn_with`](Self::spawn_with), and opens a connection before anything can arrive: a
+    /// server that was told of it in the request may refuse it at once.
+    pub(crate) fn spawn_opened(
+        session: PortForward,
+        socket: Box<dyn WebSocket>,
+        defer: bool,
+        port: u16,
+    ) -> Result<ForwardStream, OpenError> {
+        let mut forward = Forward::new(session);
+        let id = forward.session.open(crate::transport::now(), port)?;
+        forward.register(id);
+        let slot = forward.known.get(&id).map_or(0, |known| known.slot);
+        let connections = Self::over(forward, socket, defer);
+        let mut state = connections.shared().lock();
+        connections.shared().push(&mut state);
+        drop(state);
+        Ok(ForwardStream::new(connections, id, slot))
+    }
+
+    fn over(forward: Forward, socket: Box<dyn WebSocket>, defer: bool) -> Self {
         Self {
             lease: Arc::new(Lease(Shared::spawn(forward, socket))),
             defer,

@@ -193,10 +193,10 @@ impl PortForward {
             config,
             crate::transport::now(),
         )?;
-        let connections = self.start(Session::Channels(session), opened);
-        connections
-            .open(port)
-            .map_err(|why| ended(&connections, why))
+        let socket = Box::new(Socket::new(opened.io, Role::Client, opened.read));
+        let defer = self.half_close == HalfClose::Defer;
+        Connections::spawn_opened(Session::Channels(session), socket, defer, port)
+            .map_err(|why| NetworkError::Lost(Arc::new(std::io::Error::other(why))).into())
     }
 
     async fn dial(&self, pod: &Pod, protocol: ForwardProtocol, ports: &[u16]) -> Result<Opened> {
