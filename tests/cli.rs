@@ -618,7 +618,10 @@ async fn a_forward_that_cannot_be_is_an_error() {
     for (arguments, what) in [
         (["port-forward", "nopod", ":80"], "not found"),
         (["port-forward", "web-0", ":http"], "no TCP port http"),
-        (["port-forward", "svc/web", ":80"], "services \"web\" not found"),
+        (
+            ["port-forward", "svc/web", ":80"],
+            "services \"web\" not found",
+        ),
     ] {
         cluster.run(&arguments).await.is_error(what);
     }

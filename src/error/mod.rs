@@ -86,6 +86,13 @@ impl From<Box<ApiError>> for Error {
     }
 }
 
+/// An event that cannot be understood is the peer's fault.
+impl From<EventError> for Error {
+    fn from(error: EventError) -> Self {
+        PeerError::from(error).into()
+    }
+}
+
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error)
