@@ -175,7 +175,7 @@ impl Client {
     /// # Errors
     ///
     /// [`NetworkError`](crate::error::NetworkError) if there is no answer, and
-    /// [`CallerError`](crate::error::CallerError) for a path or credentials that cannot be used.
+    /// [`CallerError`] for a path or credentials that cannot be used.
     pub async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>> {
         self.http.send(outgoing(request)).await
     }

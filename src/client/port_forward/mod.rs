@@ -88,7 +88,7 @@ impl PortForward {
     }
 
     /// Bytes of one connection that may wait for its reader;
-    /// [`limits::FORWARD_RECEIVE`](crate::limits::FORWARD_RECEIVE) unless set. Up to here a slow
+    /// [`limits::FORWARD_RECEIVE`] unless set. Up to here a slow
     /// reader slows nobody else.
     pub fn buffer(mut self, bytes: usize) -> Self {
         self.config.mux.receive_buffer = bytes.max(1);
