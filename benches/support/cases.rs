@@ -1,3 +1,4 @@
+#![allow(dead_code, reason = "each bench uses its part")]
 //! The work of the parsers, a batch at a time, for benches by time and by instruction.
 
 use std::{hint::black_box, time::Instant};

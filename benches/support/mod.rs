@@ -68,7 +68,8 @@ impl Load {
 }
 
 /// The end of every session: Status on channel 3, close 1000.
-const END: &[u8] = b"\x82\x23\x03{\"metadata\":{},\"status\":\"Success\"}\x88\x02\x03\xe8";
+pub(crate) const END: &[u8] =
+    b"\x82\x23\x03{\"metadata\":{},\"status\":\"Success\"}\x88\x02\x03\xe8";
 
 /// What servers begin with.
 const EMPTY: &[u8] = b"\x82\x01\x01";
@@ -112,24 +113,46 @@ pub(crate) fn client_tls(ca: &str) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// Serves `load` to every connection: over WebSocket to one that asks with a request head, bare to
-/// one that sends a newline. Ends with the process.
+/// What a connection is served over.
+pub(crate) trait Io: Read + Write + Send {}
+impl<T: Read + Write + Send> Io for T {}
+
+/// What a bench's server does with a connection: over WebSocket with one that asked for that with
+/// a request head, bare with one that sent a newline.
+pub(crate) trait Serve:
+    Fn(&mut dyn Io, bool) -> std::io::Result<()> + Clone + Send + 'static
+{
+}
+impl<F: Fn(&mut dyn Io, bool) -> std::io::Result<()> + Clone + Send + 'static> Serve for F {}
+
+/// Serves `load` to every connection. Ends with the process.
 pub(crate) fn serve(load: Load, tls: Option<&Tls>) -> SocketAddr {
+    let (block, blocks) = load.encode();
+    listen(tls, move |io, _| {
+        for _ in 0..blocks {
+            io.write_all(&block)?;
+        }
+        io.write_all(if load.end { END } else { EMPTY })?;
+        io.flush()
+    })
+}
+
+/// Serves every connection with a thread of its own, and then waits for its end.
+pub(crate) fn listen(tls: Option<&Tls>, serve: impl Serve) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let config = tls.map(|tls| tls.config.clone());
-    let (block, blocks) = load.encode();
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let (block, config) = (block.clone(), config.clone());
+            let (serve, config) = (serve.clone(), config.clone());
             thread::spawn(move || {
                 stream.set_nodelay(true).unwrap();
                 // A client that stops reading is not an error of the server.
                 let _ = match config {
-                    None => answer(stream, &block, blocks, load.end),
+                    None => answer(&mut { stream }, &serve),
                     Some(config) => {
                         let session = ServerConnection::new(config).unwrap();
-                        answer(StreamOwned::new(session, stream), &block, blocks, load.end)
+                        answer(&mut StreamOwned::new(session, stream), &serve)
                     }
                 };
             });
@@ -138,26 +161,30 @@ pub(crate) fn serve(load: Load, tls: Option<&Tls>) -> SocketAddr {
     address
 }
 
-fn answer(
-    mut io: impl Read + Write,
-    block: &[u8],
-    blocks: usize,
-    end: bool,
-) -> std::io::Result<()> {
+fn answer(io: &mut dyn Io, serve: &impl Serve) -> std::io::Result<()> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && head != b"\n" {
         io.read_exact(&mut byte)?;
         head.push(byte[0]);
     }
-    if head != b"\n" {
+    let websocket = head != b"\n";
+    if websocket {
         let head = String::from_utf8_lossy(&head);
         let key = head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("sec-websocket-key")
                 .then(|| value.trim())
         });
-        let key = key.unwrap_or_default();
+        let Some(key) = key else {
+            // kubectl asks for the pod first.
+            return write!(
+                io,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
+                 Content-Length: {}\r\n\r\n{POD}",
+                POD.len()
+            );
+        };
         write!(
             io,
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -165,15 +192,14 @@ fn answer(
             derive_accept_key(key.as_bytes())
         )?;
     }
-    for _ in 0..blocks {
-        io.write_all(block)?;
-    }
-    io.write_all(if end { END } else { EMPTY })?;
-    io.flush()?;
+    serve(io, websocket)?;
     let mut rest = [0; 1024];
     while io.read(&mut rest)? > 0 {}
     Ok(())
 }
+
+/// The pod of every session.
+const POD: &str = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"bench","namespace":"default"},"spec":{"containers":[{"name":"main","image":"x"}]},"status":{"phase":"Running"}}"#;
 
 /// The wall times of one side.
 pub(crate) struct Side {

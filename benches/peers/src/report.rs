@@ -1,0 +1,171 @@
+//! Runs the sides, each in a process of its own, and compares.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use serde_json::{Value, json};
+
+use crate::row::{self, KUBE_PART, Row, Work};
+
+/// Seconds of CPU and the peak of resident KiB, of this process or of kubectl.
+pub(crate) fn usage(side: &str) -> (f64, i64) {
+    let who = match side {
+        "kubectl" => UsageWho::RUSAGE_CHILDREN,
+        _ => UsageWho::RUSAGE_SELF,
+    };
+    let usage = getrusage(who).expect("the usage of resources");
+    let seconds = [usage.user_time(), usage.system_time()]
+        .map(|time| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6);
+    (seconds.iter().sum(), usage.max_rss())
+}
+
+/// A server in a process of its own.
+struct Server {
+    process: Child,
+    words: Vec<String>,
+}
+
+impl Server {
+    fn start(kind: &str) -> Self {
+        let mut process = Command::new(std::env::current_exe().expect("a path"))
+            .args(["serve", kind])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a server");
+        let stdout = process.stdout.take().expect("a pipe");
+        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        let mut words: Vec<_> = lines.by_ref().take_while(|line| line != "end").collect();
+        let rest: Vec<_> = lines.take_while(|line| line != "end").collect();
+        words.push(rest.join("\n"));
+        Self { process, words }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What one side has shown.
+#[derive(Default)]
+struct Measured {
+    values: Vec<f64>,
+    cpu: Vec<f64>,
+    peak: i64,
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+pub(crate) fn run(words: &[String]) {
+    let mut runs = 5;
+    let mut only = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--runs" => {
+                let count = words.next().and_then(|word| word.parse().ok());
+                runs = count.expect("--runs is followed by a number");
+            }
+            name => only.push(name.to_owned()),
+        }
+    }
+    let kubectl = Command::new("kubectl").args(["version", "--client"]).output();
+    let kubectl = kubectl.is_ok_and(|output| output.status.success());
+    if !kubectl {
+        eprintln!("skipped: the side kubectl, for there is no kubectl in the PATH");
+    }
+    let mut all = Vec::new();
+    println!("| work | side | median | min to max | CPU s | peak MiB | to kubewire |");
+    println!("|---|---|---|---|---|---|---|");
+    for row in row::all() {
+        if only.is_empty() || only.iter().any(|name| row.name.contains(name.as_str())) {
+            all.extend(compare(&row, runs, kubectl));
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers.json");
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).expect("a directory");
+    }
+    let text = serde_json::to_string_pretty(&all).expect("JSON");
+    std::fs::write(&path, text).expect("a file");
+    eprintln!("written to target/peers.json");
+}
+
+fn compare(row: &Row, runs: usize, kubectl: bool) -> Vec<Value> {
+    let server = (row.server != "none").then(|| Server::start(row.server));
+    let addresses = server.as_ref().map_or(&[][..], |server| &server.words);
+    let sides: Vec<_> = row.sides.iter().filter(|side| kubectl || **side != "kubectl").collect();
+    let mut measured: Vec<Measured> = sides.iter().map(|_| Measured::default()).collect();
+    for run in 0..runs {
+        // Nobody is always the one behind the slowest.
+        for turn in 0..sides.len() {
+            let at = (turn + run) % sides.len();
+            let output = Command::new(std::env::current_exe().expect("a path"))
+                .args(["side", row.name, sides[at]])
+                .args(addresses)
+                // glibc keeps what is freed; with this, resident is what is alive.
+                .env("MALLOC_MMAP_THRESHOLD_", if row.less { "65536" } else { "33554432" })
+                .stderr(Stdio::inherit())
+                .output()
+                .expect("a side");
+            let Ok(value) = serde_json::from_slice::<Value>(&output.stdout) else {
+                eprintln!("{}: {} failed", row.name, sides[at]);
+                continue;
+            };
+            let part = match row.work {
+                Work::Stdout { .. } | Work::Stdin { .. } if *sides[at] == "kube-rs" => KUBE_PART,
+                _ => 1,
+            };
+            let measured = &mut measured[at];
+            measured.values.push(value["value"].as_f64().unwrap_or(f64::NAN));
+            measured.cpu.push(value["cpu_s"].as_f64().unwrap_or(f64::NAN) * part as f64);
+            measured.peak = measured.peak.max(value["peak_kib"].as_i64().unwrap_or(0));
+        }
+    }
+    let base = median(&measured[0].values);
+    let mut all = Vec::new();
+    for (side, of) in sides.iter().zip(&measured) {
+        let value = median(&of.values);
+        let (min, max) = of
+            .values
+            .iter()
+            .fold((f64::INFINITY, 0.0_f64), |(min, max), value| (min.min(*value), max.max(*value)));
+        let cpu = median(&of.cpu);
+        println!(
+            "| {} | {side} | {} {} | {} to {} | {cpu:.2} | {:.1} | {:.2} |",
+            row.name,
+            short(value),
+            row.unit,
+            short(min),
+            short(max),
+            of.peak as f64 / 1024.0,
+            value / base,
+        );
+        all.push(json!({
+            "row": row.name, "side": side, "unit": row.unit,
+            "median": value, "min": min, "max": max,
+            "cpu_s": cpu, "peak_kib": of.peak, "runs": of.values.len(),
+        }));
+    }
+    all
+}
+
+fn short(value: f64) -> String {
+    match value {
+        value if value >= 1e6 => format!("{:.2} M", value / 1e6),
+        value if value >= 1e4 => format!("{:.1} k", value / 1e3),
+        value if value >= 100.0 => format!("{value:.0}"),
+        value => format!("{value:.1}"),
+    }
+}

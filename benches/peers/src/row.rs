@@ -1,0 +1,124 @@
+//! The rows of the table: which work, how much of it, and which sides can do it.
+
+/// One kind of work.
+pub(crate) enum Work {
+    /// Output of exec in frames of a size, so many bytes altogether.
+    Stdout { frame: usize, total: usize },
+    /// Input of exec in writes of 32 KiB.
+    Stdin { total: usize },
+    /// 64 bytes there and back, one after the other.
+    Echo,
+    /// Sessions that do nothing.
+    Idle { sessions: usize },
+    /// The identity of Pods from a watch's body.
+    Metadata,
+    /// Whole Pods from a watch's body.
+    Typed,
+    /// Whole Pods but for their managedFields; kube-rs has only whole ones.
+    Unmanaged,
+    /// Lines of 100 bytes from a log's body.
+    Lines,
+    /// 64 connections of 16 MiB through one tunnel.
+    Bulk,
+    /// From opening a connection to its first byte.
+    Open,
+}
+
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) unit: &'static str,
+    /// The kind of server it needs.
+    pub(crate) server: &'static str,
+    pub(crate) work: Work,
+    pub(crate) sides: &'static [&'static str],
+    /// Whether less is better.
+    pub(crate) less: bool,
+}
+
+/// kube-rs moves little through its pipes of 1 KiB: it gets this part of the work, and its CPU
+/// time is multiplied.
+pub(crate) const KUBE_PART: usize = 8;
+
+const STREAMS: &[&str] = &["kubewire", "raw", "tungstenite", "kube-rs-tuned", "kube-rs"];
+const WITH_KUBECTL: &[&str] =
+    &["kubewire", "raw", "tungstenite", "kube-rs-tuned", "kube-rs", "kubectl"];
+
+pub(crate) fn all() -> Vec<Row> {
+    let stdout = |name, server, frame, total, sides| Row {
+        name,
+        unit: "MiB/s",
+        server,
+        work: Work::Stdout { frame, total },
+        sides,
+        less: false,
+    };
+    let memory = |name, work, unit, sides| Row { name, unit, server: "none", work, sides, less: false };
+    vec![
+        stdout("exec stdout, 64 B", "stdout-64", 64, 64 << 20, STREAMS),
+        stdout("exec stdout, 1 KiB", "stdout-1024", 1 << 10, 512 << 20, STREAMS),
+        stdout("exec stdout, 32 KiB", "stdout-32768", 32 << 10, 1 << 30, WITH_KUBECTL),
+        stdout("exec stdout, 1 KiB, TLS", "stdout-1024-tls", 1 << 10, 512 << 20, STREAMS),
+        stdout("exec stdout, 32 KiB, TLS", "stdout-32768-tls", 32 << 10, 1 << 30, WITH_KUBECTL),
+        Row {
+            name: "exec stdin, 32 KiB",
+            unit: "MiB/s",
+            server: "stdin",
+            work: Work::Stdin { total: 512 << 20 },
+            sides: STREAMS,
+            less: false,
+        },
+        Row {
+            name: "exec echo, 64 B",
+            unit: "µs",
+            server: "echo",
+            work: Work::Echo,
+            sides: STREAMS,
+            less: true,
+        },
+        Row {
+            name: "idle exec session",
+            unit: "KiB",
+            server: "idle",
+            work: Work::Idle { sessions: 1000 },
+            sides: &["kubewire", "raw", "kube-rs"],
+            less: true,
+        },
+        Row {
+            name: "idle exec session, TLS",
+            unit: "KiB",
+            server: "idle-tls",
+            work: Work::Idle { sessions: 1000 },
+            sides: &["kubewire", "raw", "kube-rs"],
+            less: true,
+        },
+        memory("watch, metadata of Pods", Work::Metadata, "events/s", &["kubewire", "kube-rs"]),
+        memory("watch, typed Pods", Work::Typed, "events/s", &["kubewire", "kube-rs"]),
+        memory(
+            "watch, typed Pods without managedFields",
+            Work::Unmanaged,
+            "events/s",
+            &["kubewire", "kube-rs"],
+        ),
+        memory("log lines, 100 B", Work::Lines, "lines/s", &["kubewire", "raw", "kube-rs"]),
+        Row {
+            name: "port-forward, 64 x 16 MiB",
+            unit: "MiB/s",
+            server: "forward",
+            work: Work::Bulk,
+            sides: &["kubewire", "raw", "kube-rs", "kubectl"],
+            less: false,
+        },
+        Row {
+            name: "port-forward, open",
+            unit: "µs",
+            server: "forward",
+            work: Work::Open,
+            sides: &["kubewire", "raw", "kube-rs", "kubectl"],
+            less: true,
+        },
+    ]
+}
+
+pub(crate) fn find(name: &str) -> Option<Row> {
+    all().into_iter().find(|row| row.name == name)
+}
