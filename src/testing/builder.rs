@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, io, net::Ipv4Addr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 use super::{
-    ApiServer, access::Access, container::Container, listener, logs, pods::Pod, router,
-    router::Cluster, store, tasks::Tasks, tls,
+    ApiServer, access::Access, container::Container, listener, pods::Pod, router::Cluster,
+    tasks::Tasks, tls,
 };
 use crate::{
     server,
     session::{Subprotocol, port_forward::ForwardProtocol},
+    wire::watch::Encoding,
 };
 
 /// The builder of an [`ApiServer`].
@@ -23,6 +24,7 @@ pub struct ApiServerBuilder {
     pods: BTreeMap<(String, String), PodBuilder>,
     http2: bool,
     watch_list: bool,
+    cbor: bool,
     bookmarks: Option<Duration>,
 }
 
@@ -35,6 +37,7 @@ impl Default for ApiServerBuilder {
             pods: BTreeMap::new(),
             http2: true,
             watch_list: true,
+            cbor: false,
             bookmarks: None,
         }
     }
@@ -75,6 +78,13 @@ impl ApiServerBuilder {
     /// request is refused with 422.
     pub fn watch_list(mut self, yes: bool) -> Self {
         self.watch_list = yes;
+        self
+    }
+
+    /// Whether objects can be had as CBOR (KEP-4222), which 1.36 has behind a feature gate that is
+    /// off: without, JSON is what clients fall back to.
+    pub fn cbor(mut self, yes: bool) -> Self {
+        self.cbor = yes;
         self
     }
 
@@ -120,6 +130,9 @@ impl ApiServerBuilder {
             tasks.clone(),
         );
         cluster.watch_list = self.watch_list;
+        if self.cbor {
+            cluster.encodings.push(Encoding::Cbor);
+        }
         cluster.bookmarks = self.bookmarks.unwrap_or(cluster.bookmarks);
         for ((namespace, name), pod) in self.pods {
             let mut containers = Vec::new();
@@ -147,12 +160,7 @@ fn publish_ends(cluster: &Arc<Cluster>) {
             let (of_cluster, pod, log) = (cluster.clone(), pod.clone(), container.log().clone());
             cluster.tasks.spawn(async move {
                 log.ended().await;
-                let key = store::key(&router::pods(), &pod.namespace, &pod.name);
-                if let Some(object) = of_cluster.store.get(&key) {
-                    let mut object = (*object).clone();
-                    object["status"] = pod.to_json()["status"].take();
-                    of_cluster.store.put(&router::pods(), object, logs::now());
-                }
+                of_cluster.publish(&pod);
             });
         }
     }

@@ -35,7 +35,8 @@
 //!       -> which verb    router.rs
 //!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, ... one file each
 //!           -> processes container.rs (a container's own), process.rs (any)
-//!           -> objects   store.rs
+//!           -> objects   store.rs, selector.rs
+//!             -> bytes   negotiation.rs, encoding/, table.rs
 //! ```
 
 mod access;
@@ -43,28 +44,34 @@ mod attach;
 mod builder;
 mod container;
 mod discovery;
+mod encoding;
 mod exec;
 mod faults;
 mod listener;
 mod logs;
+mod negotiation;
 mod objects;
 mod pods;
 mod port_forward;
 mod process;
 mod router;
+mod selector;
 mod store;
 mod streaming;
+mod table;
 mod tasks;
 mod tls;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 
 pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder};
 pub use faults::Fault;
 use router::Cluster;
 use serde_json::Value;
+use store::Object;
 pub use streaming::BodyFault;
 
 /// An API server on loopback.
@@ -173,15 +180,37 @@ contexts:
     ///
     /// The object brings its `kind` and its name, and its namespace if it has one. The server
     /// fills in `resourceVersion`, `uid`, `creationTimestamp` and, where it is missing, the
-    /// `apiVersion`. There are no schemas: any resource can be put, lists and watches find it.
-    pub fn put(&self, resource: &crate::Resource, mut object: Value) -> String {
-        if object["apiVersion"].is_null() {
-            let version = &*resource.version;
-            object["apiVersion"] = match &*resource.group {
-                "" => version.into(),
-                group => format!("{group}/{version}").into(),
-            };
+    /// `apiVersion`. There are no schemas: any resource can be put; from then on lists, watches
+    /// and discovery find it.
+    ///
+    /// Clients get it as JSON, as CBOR where [the server has that](ApiServerBuilder::cbor), as
+    /// `PartialObjectMetadata` in any encoding, or as a `Table`. In protobuf it is refused with
+    /// 406, or sent as JSON to a client that takes both, as custom resources are; see
+    /// [`put_protobuf`](Self::put_protobuf) for others.
+    pub fn put(&self, resource: &crate::Resource, object: Value) -> String {
+        self.store(resource, object, None)
+    }
+
+    /// Like [`put`](Self::put), for an object that clients can also get in protobuf: the message
+    /// is that of a generated type, such as a prost one, and says the same as the JSON.
+    ///
+    /// Its metadata, field 1 in every kind, may be left out: it is always that of the JSON, with
+    /// what the server fills in. A resource has protobuf or not: put all objects of one in the
+    /// same way.
+    pub fn put_protobuf(
+        &self,
+        resource: &crate::Resource,
+        object: Value,
+        message: impl Into<Bytes>,
+    ) -> String {
+        self.store(resource, object, Some(message.into()))
+    }
+
+    fn store(&self, resource: &crate::Resource, mut json: Value, message: Option<Bytes>) -> String {
+        if json["apiVersion"].is_null() {
+            json["apiVersion"] = resource.api_version().into();
         }
+        let object = Object { json, message };
         let version = self.cluster.store.put(resource, object, logs::now());
         version.to_string()
     }
@@ -211,7 +240,7 @@ contexts:
         let (objects, _) = listed.unwrap_or_default();
         objects
             .into_iter()
-            .map(|(_, object)| (*object).clone())
+            .map(|(_, object)| object.json.clone())
             .collect()
     }
 

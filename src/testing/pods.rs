@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::container::Container;
+use super::{container::Container, store::Object};
 use crate::server::Refusal;
 
 /// A pod with its running containers.
@@ -58,6 +58,13 @@ impl Pod {
 
     pub(super) fn containers(&self) -> impl Iterator<Item = &Arc<Container>> {
         self.containers.iter()
+    }
+
+    pub(super) fn to_object(&self) -> Object {
+        Object {
+            json: self.to_json(),
+            message: None,
+        }
     }
 
     /// The pod's object, as far as there is anything to say.

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -17,8 +18,25 @@ use crate::{Resource, wire::stamp::Stamp};
 /// A resource's objects are those of this prefix.
 pub(super) type Key = (String, String, String, String);
 
+/// One object.
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    pub(super) json: Value,
+    /// Its protobuf message, without the metadata.
+    pub(super) message: Option<Bytes>,
+}
+
 /// Objects in the order of their keys.
-pub(super) type Objects = Vec<(Key, Arc<Value>)>;
+pub(super) type Objects = Vec<(Key, Arc<Object>)>;
+
+/// What is known about a resource whose objects have been put.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) resource: Resource,
+    pub(super) kind: String,
+    /// Whether its objects have protobuf messages, as far as is known from the last.
+    pub(super) has_messages: bool,
+}
 
 pub(super) fn key(resource: &Resource, namespace: &str, name: &str) -> Key {
     (
@@ -34,9 +52,9 @@ pub(super) fn key(resource: &Resource, namespace: &str, name: &str) -> Key {
 pub(super) struct Change {
     pub(super) version: u64,
     pub(super) key: Key,
-    pub(super) before: Option<Arc<Value>>,
+    pub(super) before: Option<Arc<Object>>,
     /// For a deletion, the last state with the version of the deletion.
-    pub(super) object: Arc<Value>,
+    pub(super) object: Arc<Object>,
     pub(super) deleted: bool,
 }
 
@@ -50,11 +68,35 @@ pub(super) struct Store {
 #[derive(Debug, Default)]
 struct State {
     version: u64,
-    objects: BTreeMap<Key, Arc<Value>>,
+    objects: BTreeMap<Key, Arc<Object>>,
+    /// In the order in which they became known.
+    known: Vec<Known>,
     changes: VecDeque<Change>,
     /// Changes up to this one are gone.
     compacted: u64,
     objects_made: u64,
+}
+
+impl Known {
+    /// Versions are views of the same objects.
+    fn is(&self, resource: &Resource) -> bool {
+        self.resource.group == resource.group && self.resource.plural == resource.plural
+    }
+}
+
+impl State {
+    fn know(&mut self, resource: &Resource, kind: String, has_messages: bool) {
+        let known = Known {
+            resource: resource.clone(),
+            kind,
+            has_messages,
+        };
+        match self.known.iter_mut().find(|known| known.is(resource)) {
+            Some(before) if known.kind.is_empty() => before.has_messages = has_messages,
+            Some(before) => *before = known,
+            None => self.known.push(known),
+        }
+    }
 }
 
 /// The version asked for has been compacted; this is the oldest there is.
@@ -87,7 +129,11 @@ impl Store {
     }
 
     /// Creates or replaces an object; the server's part of the metadata is filled in.
-    pub(super) fn put(&self, resource: &Resource, mut object: Value, now: Stamp) -> u64 {
+    pub(super) fn put(&self, resource: &Resource, object: Object, now: Stamp) -> u64 {
+        let Object {
+            json: mut object,
+            message,
+        } = object;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let metadata = &object["metadata"];
         let key = key(
@@ -98,6 +144,7 @@ impl Store {
         let mut state = self.lock();
         state.version += 1;
         let version = state.version;
+        state.know(resource, text(&object["kind"]), message.is_some());
         let before = state.objects.get(&key).cloned();
         if !object["metadata"].is_object() {
             object["metadata"] = json!({});
@@ -107,7 +154,7 @@ impl Store {
         match &before {
             Some(before) => {
                 for field in ["uid", "creationTimestamp"] {
-                    metadata[field] = before["metadata"][field].clone();
+                    metadata[field] = before.json["metadata"][field].clone();
                 }
             }
             None => {
@@ -120,7 +167,10 @@ impl Store {
                 metadata["creationTimestamp"] = format!("{}Z", &created[..19]).into();
             }
         }
-        let object = Arc::new(object);
+        let object = Arc::new(Object {
+            json: object,
+            message,
+        });
         state.objects.insert(key.clone(), object.clone());
         state.changes.push_back(Change {
             version,
@@ -141,7 +191,7 @@ impl Store {
         state.version += 1;
         let version = state.version;
         let mut object = (*before).clone();
-        object["metadata"]["resourceVersion"] = version.to_string().into();
+        object.json["metadata"]["resourceVersion"] = version.to_string().into();
         state.changes.push_back(Change {
             version,
             key: key.clone(),
@@ -161,8 +211,20 @@ impl Store {
         state.changes.clear();
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<Arc<Value>> {
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<Object>> {
         self.lock().objects.get(key).cloned()
+    }
+
+    /// The resources whose objects have been put.
+    pub(super) fn known(&self) -> Vec<Known> {
+        self.lock().known.clone()
+    }
+
+    /// What is known of a resource, in any of its versions.
+    pub(super) fn find(&self, resource: &Resource) -> Option<Known> {
+        let state = self.lock();
+        let mut known = state.known.iter();
+        known.find(|known| known.is(resource)).cloned()
     }
 
     /// All objects of a resource, as they were at `version`, or are now, with the version.

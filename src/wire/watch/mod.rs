@@ -19,6 +19,8 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::protobuf::{Fields, MAGIC};
 pub use self::{
     decoder::Decoder,
     list::{Items, List},
