@@ -137,13 +137,20 @@ impl ApiServerBuilder {
         for ((namespace, name), pod) in self.pods {
             let mut containers = Vec::new();
             for container in pod.containers {
-                let started = Container::start(&name, container, &tasks);
+                let started = Container::start(&name, container, pod.policy, &tasks);
                 containers.push(started.inspect_err(|_| tasks.stop())?);
             }
-            cluster.add(Pod::new(namespace, name, pod.labels, containers));
+            cluster.add(Pod::new(
+                namespace,
+                name,
+                pod.labels,
+                pod.annotations,
+                pod.policy,
+                containers,
+            ));
         }
         let cluster = Arc::new(cluster);
-        publish_ends(&cluster);
+        keep(&cluster);
         tasks.spawn(listener::serve(listener, acceptor, cluster.clone()));
         Ok(ApiServer {
             address,
@@ -153,15 +160,45 @@ impl ApiServerBuilder {
     }
 }
 
-/// Changes a pod's object when one of its processes has ended.
-fn publish_ends(cluster: &Arc<Cluster>) {
+/// Keeps containers running as their pods' policies want it, and their pods' objects true.
+fn keep(cluster: &Arc<Cluster>) {
     for pod in cluster.pods() {
         for container in pod.containers() {
-            let (of_cluster, pod, log) = (cluster.clone(), pod.clone(), container.log().clone());
+            let (of_cluster, pod, container) = (cluster.clone(), pod.clone(), container.clone());
             cluster.tasks.spawn(async move {
-                log.ended().await;
-                of_cluster.publish(&pod);
+                container.keep(|| of_cluster.publish(&pod)).await;
             });
+        }
+    }
+}
+
+/// What becomes of a container whose process has ended, as `spec.restartPolicy` says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RestartPolicy {
+    /// It is started again.
+    Always,
+    /// It is started again unless its exit code is 0.
+    OnFailure,
+    /// It stays terminated.
+    #[default]
+    Never,
+}
+
+impl RestartPolicy {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::OnFailure => "OnFailure",
+            Self::Never => "Never",
+        }
+    }
+
+    pub(super) fn applies(self, exit_code: i32) -> bool {
+        match self {
+            Self::Always => true,
+            Self::OnFailure => exit_code != 0,
+            Self::Never => false,
         }
     }
 }
@@ -171,6 +208,8 @@ fn publish_ends(cluster: &Arc<Cluster>) {
 #[must_use]
 pub struct PodBuilder {
     labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    policy: RestartPolicy,
     containers: Vec<ContainerBuilder>,
 }
 
@@ -178,6 +217,20 @@ impl PodBuilder {
     /// Gives it a label.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// Gives it an annotation, such as `kubectl.kubernetes.io/default-container`.
+    pub fn annotation(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.annotations.insert(name.into(), value.into());
+        self
+    }
+
+    /// Whether containers are started again when their processes end, which they are a tenth of a
+    /// second later, always: the kubelet's time grows. [`RestartPolicy::Never`] unless set, unlike
+    /// in Kubernetes, so that a test's processes end when they end.
+    pub fn restart_policy(mut self, policy: RestartPolicy) -> Self {
+        self.policy = policy;
         self
     }
 

@@ -157,14 +157,16 @@ pub(super) async fn serve<B>(
             .get(name)
             .is_some_and(|value| value == "true" || value == "1")
     };
-    if is("previous") {
-        let message = format!(
-            "previous terminated container {:?} in pod {:?} not found",
-            container.name(),
-            pod.name
-        );
-        return Err(Refusal::bad_request(message));
-    }
+    let log = match is("previous") {
+        false => container.log(),
+        true => container.previous_log().ok_or_else(|| {
+            Refusal::bad_request(format!(
+                "previous terminated container {:?} in pod {:?} not found",
+                container.name(),
+                pod.name
+            ))
+        })?,
+    };
     let invalid = |what: &str| Refusal::new(Status::failure(422, "Invalid", what));
     let number = |name: &str| match query.get(name).map(|text| text.parse::<u64>()) {
         None => Ok(None),
@@ -213,7 +215,6 @@ pub(super) async fn serve<B>(
     };
     let fault = cluster.fault().await?;
     let (mut writer, body) = streaming::body(fault);
-    let log = container.log().clone();
     cluster.tasks.spawn(async move {
         let _ = options.copy(&log, &mut writer).await;
     });

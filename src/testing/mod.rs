@@ -67,7 +67,7 @@ use std::{net::SocketAddr, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
-pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder};
+pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder, RestartPolicy};
 pub use faults::Fault;
 use router::Cluster;
 use serde_json::Value;
@@ -221,6 +221,18 @@ contexts:
     pub fn delete(&self, resource: &crate::Resource, namespace: &str, name: &str) -> bool {
         let key = store::key(resource, namespace, name);
         self.cluster.store.delete(&key).is_some()
+    }
+
+    /// Kills a container's process with SIGKILL, as the kernel does when memory runs out; returns
+    /// whether there was one. What happens then is up to the pod's
+    /// [`restart_policy`](PodBuilder::restart_policy): if the container is started again, the log
+    /// of the killed process is that which `previous` asks for.
+    pub fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> bool {
+        let pod = self.cluster.pod(namespace, pod);
+        pod.is_ok_and(|pod| {
+            let mut containers = pod.containers();
+            containers.any(|known| known.name() == container && known.kill())
+        })
     }
 
     /// Forgets the history of all objects: watches that want to go on from before are told that
