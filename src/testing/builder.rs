@@ -25,6 +25,7 @@ pub struct ApiServerBuilder {
     http2: bool,
     watch_list: bool,
     cbor: bool,
+    log_streams: bool,
     bookmarks: Option<Duration>,
 }
 
@@ -38,6 +39,7 @@ impl Default for ApiServerBuilder {
             http2: true,
             watch_list: true,
             cbor: false,
+            log_streams: true,
             bookmarks: None,
         }
     }
@@ -88,6 +90,13 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Whether logs of stdout or stderr alone can be asked for. 1.36 has that behind a feature gate
+    /// that is off: such a request is refused with 422 then.
+    pub fn log_streams(mut self, yes: bool) -> Self {
+        self.log_streams = yes;
+        self
+    }
+
     /// How often watches get a bookmark: every minute unless set.
     pub fn bookmark_period(mut self, period: Duration) -> Self {
         self.bookmarks = Some(period);
@@ -130,6 +139,7 @@ impl ApiServerBuilder {
             tasks.clone(),
         );
         cluster.watch_list = self.watch_list;
+        cluster.log_streams = self.log_streams;
         if self.cbor {
             cluster.encodings.push(Encoding::Cbor);
         }

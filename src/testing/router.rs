@@ -51,6 +51,8 @@ pub(super) struct Cluster {
     pub(super) body_faults: BodyFaults,
     /// Whether watches can be asked for a snapshot.
     pub(super) watch_list: bool,
+    /// Whether one stream of a log can be asked for.
+    pub(super) log_streams: bool,
     /// How often watches get a bookmark.
     pub(super) bookmarks: Duration,
     pub(super) faults: Faults,
@@ -75,6 +77,7 @@ impl Cluster {
             store: Store::new(),
             body_faults: BodyFaults::default(),
             watch_list: true,
+            log_streams: true,
             bookmarks: BOOKMARKS,
             faults: Faults::default(),
             encodings: vec![Encoding::Json, Encoding::Protobuf],
