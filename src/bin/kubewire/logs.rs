@@ -15,7 +15,7 @@ use crate::{
     failure::{Failure, note},
     flags,
     lines::Lines,
-    target,
+    target, workload,
 };
 
 /// How many lines of each log a selector brings, unless told
@@ -32,7 +32,7 @@ const SELECTOR_TAIL: u64 = 10;
     kubewire logs -f web-0 -c main --timestamps\n  \
     kubewire logs -f -l app=web --all-containers --prefix")]
 pub(crate) struct Logs {
-    /// The pod: NAME or pod/NAME
+    /// The pod: NAME, pod/NAME, or what selects pods, of which one is taken: deploy/NAME, svc/NAME
     #[arg(value_name = "POD", required_unless_present = "selector")]
     pod: Option<String>,
     /// The container, as with -c
@@ -79,6 +79,9 @@ pub(crate) struct Logs {
     /// Exit with 0 even if some of many logs cannot be read
     #[arg(long)]
     ignore_errors: bool,
+    /// How many logs may be followed at once; without it any number
+    #[arg(long, value_name = "LOGS")]
+    max_log_requests: Option<usize>,
     /// Let the API server take the kubelet's certificate for granted
     #[arg(long)]
     insecure_skip_tls_verify_backend: bool,
@@ -111,8 +114,7 @@ impl Logs {
         let client = connection.client()?;
         let mut out = Lines::start()?;
         let done = if self.selector.is_none() && !self.all_containers {
-            let name = self.pod_name()?;
-            let pod = client.pod(client.namespace(), name);
+            let pod = client.pod(client.namespace(), self.pod_name(&client).await?);
             self.one(&pod, self.container.clone(), &mut out).await
         } else if self.follow {
             self.merged(&client, &mut out).await
@@ -126,16 +128,8 @@ impl Logs {
         }
     }
 
-    fn pod_name(&self) -> Result<&str, Failure> {
-        let pod = self.pod.as_deref().unwrap_or_default();
-        match pod.split_once('/') {
-            None => Ok(pod),
-            Some(("pod" | "pods" | "po", name)) => Ok(name),
-            Some((kind, _)) => {
-                let message = format!("{pod}: only pods can be named, not a {kind}");
-                Err(Failure::Message(message))
-            }
-        }
+    async fn pod_name(&self, client: &Client) -> Result<String, Failure> {
+        workload::pod(client, self.pod.as_deref().unwrap_or_default()).await
     }
 
     /// How many last lines to ask for.
@@ -244,7 +238,7 @@ impl Logs {
     async fn each(&self, client: &Client, out: &mut Lines) -> Result<u8, Failure> {
         let namespace = client.namespace();
         let names = match &self.selector {
-            None => vec![self.pod_name()?.to_owned()],
+            None => vec![self.pod_name(client).await?],
             Some(selector) => {
                 let pods = client.request(Resource::namespaced("", "v1", "pods"));
                 let pods = pods.namespace(namespace).labels(selector);
@@ -286,7 +280,7 @@ impl Logs {
         if let Some(selector) = &self.selector {
             logs = logs.labels(selector);
         } else {
-            logs = logs.pods([self.pod_name()?]);
+            logs = logs.pods([self.pod_name(client).await?]);
         }
         if self.all_containers {
             logs = logs.all_containers();
@@ -309,7 +303,14 @@ impl Logs {
         let mut lines = logs.stream();
         let mut code = 0;
         loop {
-            match lines.next().await {
+            let next = lines.next().await;
+            let followed = lines.sources().count();
+            if let Some(most) = self.max_log_requests.filter(|most| *most < followed) {
+                return Err(Failure::Message(format!(
+                    "{followed} logs are to be followed, and --max-log-requests allows {most}"
+                )));
+            }
+            match next {
                 None => return Ok(code),
                 Some(Ok(line)) => {
                     let source = line.source;

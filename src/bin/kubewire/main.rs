@@ -28,6 +28,7 @@ mod trace;
 mod version;
 mod watch;
 mod whoami;
+mod workload;
 
 use failure::Failure;
 
