@@ -24,6 +24,7 @@ use super::{
     builder::{ContainerBuilder, RestartPolicy},
     logs::{self, Log},
     process::{self, Process, Reader, Terminal, Writer},
+    store::seconds,
     tasks::Tasks,
 };
 use crate::{
@@ -250,11 +251,6 @@ impl Container {
             "lastState": last.unwrap_or_else(|| json!({})),
         })
     }
-}
-
-/// A time as objects have it: in whole seconds.
-fn seconds(stamp: Stamp) -> String {
-    format!("{}Z", &stamp.to_string()[..19])
 }
 
 impl Instance {

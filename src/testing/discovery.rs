@@ -19,7 +19,9 @@ const RESOURCES: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// What can be done with objects.
-const VERBS: [&str; 3] = ["get", "list", "watch"];
+const VERBS: [&str; 7] = [
+    "create", "delete", "get", "list", "patch", "update", "watch",
+];
 
 /// `/api`.
 pub(super) fn versions() -> Value {

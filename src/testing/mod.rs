@@ -27,13 +27,117 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Objects
+//!
+//! The server keeps objects of any resource, without schemas: a test puts them with
+//! [`ApiServer::put`], clients create, replace, merge-patch and delete them, with conflicts,
+//! finalizers, generations and the subresource `status`. Lists come in pages, watches with
+//! bookmarks and snapshots, both with selectors, and versions expire when a test says so. There is
+//! no server-side apply, no admission and no garbage collection, and the API server's own
+//! controllers are missing: a Deployment makes no pods.
+//!
+//! What goes wrong is part of it: [`ApiServer::inject_into_bodies`] cuts, ends, stalls, delays or
+//! refuses lists, watches and logs, [`ApiServer::inject`] does it to any connection, and
+//! [`ApiServer::compact`] lets versions expire. So a test of a controller is this:
+//!
+//! ```
+//! # #[cfg(feature = "client")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use kubewire::{
+//!     Client, Resource,
+//!     session::watch::{Change, Mirror},
+//!     testing::{ApiServer, BodyFault},
+//! };
+//! use serde_json::{Value, json};
+//!
+//! let server = ApiServer::builder().start().await?;
+//! let sites = Resource::namespaced("example.com", "v1", "sites");
+//! let site = |name: &str| json!({"kind": "Site", "metadata": {"name": name, "namespace": "x"}});
+//! server.put(&sites, site("a"));
+//!
+//! // The first answers break off, and what was missed can only be found by comparing.
+//! server.inject_into_bodies([Some(BodyFault::Cut { after: 100 }), None]);
+//! let mut updates = Client::new(&server.config())?.watch(sites.clone()).stream();
+//! let mut mirror: Mirror<Value> = Mirror::new();
+//! let mut changes = Vec::new();
+//! while changes.len() < 2 {
+//!     let update = updates.next().await.expect("it never ends")?;
+//!     changes.extend(mirror.apply(&update, |object| object.decode())?);
+//!     if mirror.is_current() && changes.len() == 1 {
+//!         server.delete(&sites, "x", "a");
+//!         server.compact();
+//!     }
+//! }
+//! assert!(matches!(&changes[0], Change::Added(key) if key.name() == "a"));
+//! assert!(matches!(&changes[1], Change::Deleted(key, _) if key.name() == "a"));
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "client"))]
+//! # fn main() {}
+//! ```
+//!
+//! `cargo run --example controller` has a whole controller with its test.
+//!
+//! # Encodings
+//!
+//! Answers are in the encoding and form that the client accepts, chosen as the API server does:
+//! JSON; `PartialObjectMetadata` also in protobuf; whole objects in protobuf where the test brings
+//! their messages ([`ApiServer::put_protobuf`]), and otherwise 406 or JSON, as for custom
+//! resources; CBOR if [asked for](ApiServerBuilder::cbor); `Table` with kubectl's columns for
+//! pods, and name and age for all others. There is no YAML.
+//!
+//! # Logs
+//!
+//! A container's log is what its process writes. All parameters of the kubelet are honoured. When
+//! a process ends, the pod's [`restart_policy`](PodBuilder::restart_policy) decides what becomes
+//! of its container; [`ApiServer::kill_container`] brings the end about, and `previous` asks for
+//! the log of before:
+//!
+//! ```
+//! # #[cfg(feature = "client")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use kubewire::{Client, session::logs::LogUpdate, testing::{ApiServer, RestartPolicy}};
+//!
+//! let server = ApiServer::builder()
+//!     .pod("default", "web-0", |pod| {
+//!         let command = ["sh", "-c", "echo started; exec sleep infinity"];
+//!         pod.restart_policy(RestartPolicy::Always).container("main", command)
+//!     })
+//!     .start()
+//!     .await?;
+//! let pod = Client::new(&server.config())?.pod("default", "web-0");
+//! let mut lines = pod.logs().across_restarts().stream().await?;
+//! let mut restarts = 0;
+//! while restarts == 0 {
+//!     match lines.next_update().await.expect("it goes on") {
+//!         LogUpdate::Line(line) => {
+//!             assert_eq!(line.bytes, "started");
+//!             server.kill_container("default", "web-0", "main");
+//!         }
+//!         LogUpdate::Restarted { exit, .. } => {
+//!             assert_eq!(exit.and_then(|exit| exit.code), Some(137));
+//!             restarts += 1;
+//!         }
+//!         _ => {}
+//!     }
+//! }
+//! let mut before = pod.logs().previous().stream().await?;
+//! assert_eq!(before.next().await.expect("a line")?.bytes, "started");
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "client"))]
+//! # fn main() {}
+//! ```
+//!
 //! # Layout
 //!
 //! ```text
 //!   accept, TLS          listener.rs, tls.rs
 //!     -> who may what    access.rs
 //!       -> which verb    router.rs
-//!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, ... one file each
+//!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, writes.rs, ... one file each
 //!           -> processes container.rs (a container's own), process.rs (any)
 //!           -> objects   store.rs, selector.rs
 //!             -> bytes   negotiation.rs, encoding/, table.rs
@@ -61,6 +165,7 @@ mod streaming;
 mod table;
 mod tasks;
 mod tls;
+mod writes;
 
 use std::{net::SocketAddr, sync::Arc};
 

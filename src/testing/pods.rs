@@ -67,10 +67,7 @@ impl Pod {
     }
 
     pub(super) fn to_object(&self) -> Object {
-        Object {
-            json: self.to_json(),
-            message: None,
-        }
+        Object::new(self.to_json())
     }
 
     /// The pod's object, as far as there is anything to say.

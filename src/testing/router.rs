@@ -24,6 +24,7 @@ use super::{
     store::{self, Object, Store},
     streaming::{BodyFault, BodyFaults},
     tasks::Tasks,
+    writes::{self, Place},
 };
 use crate::{
     Resource,
@@ -159,7 +160,8 @@ pub(super) async fn handle<B>(
     mut request: Request<B>,
 ) -> Result<Response<Body>, Infallible>
 where
-    B: Send,
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let accept = objects::accept(&request).map(str::to_owned);
     let response = match cluster.faults.next() {
@@ -196,10 +198,14 @@ fn refuse(cluster: &Cluster, accept: Option<&str>, refusal: Refusal) -> Response
     response
 }
 
-async fn route<B: Send>(
+async fn route<B>(
     cluster: &Arc<Cluster>,
     request: &mut Request<B>,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<Body>, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let user = cluster.access.authenticate(request.headers())?;
     let path = request.uri().path().to_owned();
     let segments: Vec<_> = path
@@ -264,11 +270,15 @@ async fn route<B: Send>(
         ["apis", group, version, ref rest @ ..] if get => {
             resource(cluster, user, group, version, rest, &head(request)).await
         }
+        ["api", version, ref rest @ ..] => write(cluster, user, "", version, rest, request).await,
+        ["apis", group, version, ref rest @ ..] => {
+            write(cluster, user, group, version, rest, request).await
+        }
         _ => Err(unknown()),
     }
 }
 
-fn unknown() -> Refusal {
+pub(super) fn unknown() -> Refusal {
     let message = "the server could not find the requested resource";
     Refusal::new(Status::failure(404, "NotFound", message))
 }
@@ -280,7 +290,7 @@ fn resources(cluster: &Cluster, group: &str, version: &str) -> Result<Response<B
 }
 
 /// A request without its body, which GET has none of.
-fn head<B>(request: &Request<B>) -> Request<()> {
+pub(super) fn head<B>(request: &Request<B>) -> Request<()> {
     let mut head = Request::new(());
     *head.uri_mut() = request.uri().clone();
     *head.headers_mut() = request.headers().clone();
@@ -336,6 +346,53 @@ async fn resource(
     }
 }
 
+/// Answers a write to an object of any kind.
+async fn write<B>(
+    cluster: &Arc<Cluster>,
+    user: &str,
+    group: &str,
+    version: &str,
+    rest: &[&str],
+    request: &mut Request<B>,
+) -> Result<Response<Body>, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (namespace, rest) = match *rest {
+        ["namespaces", namespace, ref rest @ ..] if !rest.is_empty() => (Some(namespace), rest),
+        _ => (None, rest),
+    };
+    let (plural, name, subresource) = match *rest {
+        [plural] => (plural, None, None),
+        [plural, name] => (plural, Some(name), None),
+        [plural, name, subresource] => (plural, Some(name), Some(subresource)),
+        _ => return Err(unknown()),
+    };
+    let verb = writes::verb(request.method()).ok_or_else(unknown)?;
+    let of = subresource.map_or(plural.to_owned(), |name| format!("{plural}/{name}"));
+    let action = Action {
+        verb,
+        group,
+        resource: &of,
+        namespace: namespace.unwrap_or_default(),
+        name: name.unwrap_or_default(),
+    };
+    cluster.access.authorize(user, action)?;
+    let (group, version, plural) = (group.to_owned(), version.to_owned(), plural.to_owned());
+    let resource = match namespace {
+        Some(_) => Resource::namespaced(group, version, plural),
+        None => Resource::cluster(group, version, plural),
+    };
+    let place = Place {
+        resource: &resource,
+        namespace: namespace.unwrap_or_default(),
+        name,
+        subresource,
+    };
+    writes::serve(cluster, place, request).await
+}
+
 /// How often a watch cache sends bookmarks (`k8s.io/apiserver/pkg/storage/cacher/cacher.go`,
 /// `defaultBookmarkFrequency`).
 const BOOKMARKS: Duration = Duration::from_secs(60);
@@ -370,7 +427,7 @@ pub(super) fn whole_body(body: Full<Bytes>) -> Body {
 }
 
 /// A response with an object.
-fn object(object: &Value) -> Response<Body> {
+pub(super) fn object(object: &Value) -> Response<Body> {
     let mut response = Response::new(Full::new(object.to_string().into()));
     response
         .headers_mut()
