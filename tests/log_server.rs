@@ -46,7 +46,7 @@ async fn with(
 async fn log(client: &Client, query: &str) -> (u16, String) {
     let path = format!("/api/v1/namespaces/default/pods/web-0/log?{query}");
     let request = http::Request::get(path).body(Bytes::new()).unwrap();
-    let response = patient(client.send(request)).await.unwrap();
+    let response = patient(Box::pin(client.send(request))).await.unwrap();
     let code = response.status().as_u16();
     let body = patient(response.into_body().bytes(1 << 20)).await.unwrap();
     (code, String::from_utf8(body.to_vec()).unwrap())

@@ -137,7 +137,7 @@
 //!   accept, TLS          listener.rs, tls.rs
 //!     -> who may what    access.rs
 //!       -> which verb    router.rs
-//!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, writes.rs, ... one file each
+//!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, watch.rs, writes.rs, ...
 //!           -> processes container.rs (a container's own), process.rs (any)
 //!           -> objects   store.rs, selector.rs
 //!             -> bytes   negotiation.rs, encoding/, table.rs
@@ -165,6 +165,7 @@ mod streaming;
 mod table;
 mod tasks;
 mod tls;
+mod watch;
 mod writes;
 
 use std::{net::SocketAddr, sync::Arc};

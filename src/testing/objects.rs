@@ -1,19 +1,17 @@
-//! Objects, lists and watches: in flow requests for objects, out come answers from the store.
+//! Objects and lists: in flow requests for objects, out come answers from the store.
 //!
-//! As far as it goes it is `k8s.io/apiserver`: versions, selectors, pages, bookmarks, watch-list,
-//! 410 for what has been compacted, in the encoding and form that the client accepts.
+//! As far as it goes it is `k8s.io/apiserver`: versions, selectors, pages, 410 for what has been
+//! compacted, in the encoding and form that the client accepts.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use http::{
     HeaderValue, Request, Response,
     header::{ACCEPT, CONTENT_TYPE},
 };
 use http_body_util::Full;
 use serde_json::{Value, json};
-use tokio::time::{Instant, interval_at, sleep_until};
 
 use super::{
     encoding::{self, Document},
@@ -21,9 +19,10 @@ use super::{
     negotiation::{self, Accepted, Form},
     router::{self, Body, Cluster},
     selector::{Requirement, selector},
-    store::{Change, Compacted, Key, Object, key},
-    streaming::{self, BodyFault, Over, Writer},
+    store::{Compacted, Key, Object, key},
+    streaming::{self, BodyFault},
     table::{self, Include},
+    watch,
 };
 use crate::{
     Resource,
@@ -32,11 +31,11 @@ use crate::{
 };
 
 /// What a request asks of objects.
-struct Query {
+pub(super) struct Query {
     parameters: HashMap<String, String>,
     labels: Vec<Requirement>,
     fields: Vec<Requirement>,
-    accepted: Accepted,
+    pub(super) accepted: Accepted,
     include: Include,
 }
 
@@ -82,15 +81,15 @@ impl Query {
         })
     }
 
-    fn get(&self, name: &str) -> &str {
+    pub(super) fn get(&self, name: &str) -> &str {
         self.parameters.get(name).map_or("", String::as_str)
     }
 
-    fn is(&self, name: &str) -> bool {
+    pub(super) fn is(&self, name: &str) -> bool {
         matches!(self.get(name), "true" | "1")
     }
 
-    fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
+    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
         match self.get(name) {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
@@ -99,7 +98,7 @@ impl Query {
         }
     }
 
-    fn selects(&self, object: &Value) -> bool {
+    pub(super) fn selects(&self, object: &Value) -> bool {
         let text = |value: &Value| match value {
             Value::Null => None,
             Value::String(text) => Some(text.clone()),
@@ -114,7 +113,12 @@ impl Query {
     }
 
     /// An object as it is sent; a table names its columns only if asked to.
-    fn document(&self, resource: &Resource, object: &Object, with_columns: bool) -> Document {
+    pub(super) fn document(
+        &self,
+        resource: &Resource,
+        object: &Object,
+        with_columns: bool,
+    ) -> Document {
         match self.accepted.form {
             Form::Object => Document {
                 json: object.json.clone(),
@@ -142,12 +146,13 @@ pub(super) fn accept<B>(request: &Request<B>) -> Option<&str> {
     request.headers().get(ACCEPT)?.to_str().ok()
 }
 
-fn expired(version: u64, Compacted(oldest): &Compacted) -> Status {
+pub(super) fn expired(version: u64, Compacted(oldest): &Compacted) -> Status {
     let message = format!("too old resource version: {version} ({oldest})");
     Status::failure(410, "Expired", message)
 }
 
-fn response(accepted: Accepted, is_watch: bool, body: Body) -> Response<Body> {
+/// An answer whose body is encoded as negotiated.
+pub(super) fn response(accepted: Accepted, is_watch: bool, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     let media = encoding::content_type(accepted.encoding, is_watch);
     response
@@ -193,7 +198,7 @@ pub(super) fn get<B>(
     }
     let document = query.document(resource, object, true);
     let body = document.encode(query.accepted.encoding);
-    let body = router::whole_body(Full::new(body.map_err(Refusal::new)?));
+    let body = router::whole_body(Full::new(body?));
     Ok(response(query.accepted, false, body))
 }
 
@@ -207,7 +212,7 @@ pub(super) async fn collection<B>(
     let query = Query::parse(cluster, &resource, request)?;
     let fault = cluster.fault().await?;
     if query.is("watch") {
-        return watch(cluster, resource, namespace, query, fault);
+        return watch::watch(cluster, resource, namespace, query, fault);
     }
     list(cluster, &resource, namespace.as_deref(), &query, fault)
 }
@@ -283,7 +288,7 @@ fn list(
         }
     };
     list.json["metadata"] = metadata;
-    let bytes = list.encode(query.accepted.encoding).map_err(Refusal::new)?;
+    let bytes = list.encode(query.accepted.encoding)?;
     let (mut writer, body) = streaming::body(fault);
     cluster.tasks.spawn(async move {
         let _ = writer.write(bytes).await;
@@ -298,187 +303,4 @@ fn without_type(mut item: Document) -> Document {
         item.remove("apiVersion");
     }
     item
-}
-
-/// A watch that is being answered.
-struct Watch {
-    resource: Resource,
-    namespace: Option<String>,
-    query: Query,
-    /// The version up to which the client knows.
-    version: u64,
-    kind: String,
-    /// Whether a table has named its columns.
-    columns_sent: bool,
-    writer: Writer,
-}
-
-fn watch(
-    cluster: &Arc<Cluster>,
-    resource: Resource,
-    namespace: Option<String>,
-    query: Query,
-    fault: Option<BodyFault>,
-) -> Result<Response<Body>, Refusal> {
-    let asked = query.get("resourceVersion");
-    let initial = query.is("sendInitialEvents");
-    // `k8s.io/apimachinery/pkg/apis/meta/internalversion/validation/validation.go`.
-    if initial && !cluster.watch_list
-        || initial != (query.get("resourceVersionMatch") == "NotOlderThan")
-    {
-        let message = "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: \
-                       sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
-        return Err(Refusal::new(Status::failure(422, "Invalid", message)));
-    }
-    let version = match asked {
-        "" | "0" => None,
-        text => Some(
-            text.parse()
-                .map_err(|_| Refusal::bad_request("invalid resource version"))?,
-        ),
-    };
-    let timeout = Duration::from_secs(query.number("timeoutSeconds")?.unwrap_or(1800));
-    let accepted = query.accepted;
-    if let Form::MetadataList(_) = accepted.form {
-        // No event can be turned into a list: the API server's watch ends without one.
-        let body = router::whole_body(Full::default());
-        return Ok(response(accepted, true, body));
-    }
-    let (writer, body) = streaming::body(fault);
-    let mut watch = Watch {
-        resource,
-        namespace,
-        query,
-        version: version.unwrap_or(0),
-        kind: String::new(),
-        columns_sent: false,
-        writer,
-    };
-    watch.know(cluster);
-    let of_cluster = cluster.clone();
-    cluster.tasks.spawn(async move {
-        let made_up = version.is_none() || initial;
-        // However it ends: the client sees an end or what a fault made of it.
-        let _ = watch.run(&of_cluster, made_up, initial, timeout).await;
-    });
-    Ok(response(accepted, true, body))
-}
-
-impl Watch {
-    fn know(&mut self, cluster: &Cluster) {
-        if let Some(known) = cluster.store.find(&self.resource) {
-            self.kind = known.kind;
-        }
-    }
-
-    async fn send(&mut self, event: &str, object: &Object) -> Result<(), Over> {
-        let with_columns = !self.columns_sent;
-        let document = self.query.document(&self.resource, object, with_columns);
-        self.columns_sent = true;
-        match document.encode_event(self.query.accepted.encoding, event) {
-            Ok(bytes) => self.writer.write(bytes).await,
-            Err(status) => self.fail(&status).await,
-        }
-    }
-
-    /// Ends the watch with an error, which has the form of a Status whatever was asked for.
-    async fn fail(&mut self, status: &Status) -> Result<(), Over> {
-        let document = Document::status(status);
-        if let Ok(bytes) = document.encode_event(self.query.accepted.encoding, "ERROR") {
-            self.writer.write(bytes).await?;
-        }
-        Err(Over)
-    }
-
-    async fn bookmark(&mut self, end: bool) -> Result<(), Over> {
-        if !self.query.is("allowWatchBookmarks") {
-            return Ok(());
-        }
-        let mut metadata = json!({"resourceVersion": self.version.to_string()});
-        if end {
-            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-        }
-        let object = Object {
-            json: json!({
-                "kind": self.kind,
-                "apiVersion": self.resource.api_version(),
-                "metadata": metadata,
-            }),
-            message: Some(Bytes::new()),
-        };
-        self.send("BOOKMARK", &object).await
-    }
-
-    async fn run(
-        &mut self,
-        cluster: &Cluster,
-        made_up: bool,
-        initial: bool,
-        timeout: Duration,
-    ) -> Result<(), Over> {
-        let mut versions = cluster.store.subscribe();
-        if made_up {
-            let listed = cluster
-                .store
-                .list(&self.resource, self.namespace.as_deref(), None);
-            let (objects, version) = listed.unwrap_or_default();
-            // In no order of versions, as the API server's cache gives them.
-            for (_, object) in objects.into_iter().rev() {
-                if self.query.selects(&object.json) {
-                    self.send("ADDED", &object).await?;
-                }
-            }
-            self.version = version;
-            if initial {
-                self.bookmark(true).await?;
-            }
-        }
-        let end = Instant::now() + timeout;
-        let period = cluster.bookmarks;
-        let mut bookmarks = interval_at(Instant::now() + period, period);
-        loop {
-            versions.mark_unchanged();
-            match cluster.store.changes(self.version) {
-                Ok((changes, version)) => {
-                    self.know(cluster);
-                    for change in changes {
-                        self.change(&change).await?;
-                    }
-                    self.version = version;
-                }
-                Err(compacted) => {
-                    return self.fail(&expired(self.version, &compacted)).await;
-                }
-            }
-            tokio::select! {
-                changed = versions.changed() => changed.map_err(|_| Over)?,
-                _ = bookmarks.tick() => self.bookmark(false).await?,
-                () = sleep_until(end) => return self.bookmark(false).await,
-                () = self.writer.closed() => return Err(Over),
-            }
-        }
-    }
-
-    /// What a change is to this watch: an object may enter or leave its selection.
-    async fn change(&mut self, change: &Change) -> Result<(), Over> {
-        let (group, plural, namespace, _) = &change.key;
-        let mine = **group == self.resource.group
-            && **plural == self.resource.plural
-            && self.namespace.as_ref().is_none_or(|n| n == namespace);
-        if !mine {
-            return Ok(());
-        }
-        let before = change
-            .before
-            .as_ref()
-            .is_some_and(|before| self.query.selects(&before.json));
-        let after = !change.deleted && self.query.selects(&change.object.json);
-        let event = match (before, after) {
-            (false, false) => return Ok(()),
-            (false, true) => "ADDED",
-            (true, true) => "MODIFIED",
-            (true, false) => "DELETED",
-        };
-        self.send(event, &change.object).await
-    }
 }

@@ -7,7 +7,10 @@ mod protobuf;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::wire::{status::Status, watch::Encoding};
+use crate::{
+    server::Refusal,
+    wire::{status::Status, watch::Encoding},
+};
 
 /// What is sent: an object, a list or a Status.
 #[derive(Debug, Clone)]
@@ -40,8 +43,8 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// A Status if there is no message of the object.
-    pub(super) fn encode(self, encoding: Encoding) -> Result<Bytes, Status> {
+    /// A refusal if there is no message of the object.
+    pub(super) fn encode(self, encoding: Encoding) -> Result<Bytes, Refusal> {
         match encoding {
             Encoding::Protobuf => protobuf::envelope(&self).map(Bytes::from),
             Encoding::Cbor => Ok(cbor::encode(&self.into_json()).into()),
@@ -54,7 +57,7 @@ impl Document {
     /// # Errors
     ///
     /// As [`encode`](Self::encode).
-    pub(super) fn encode_event(self, encoding: Encoding, event: &str) -> Result<Bytes, Status> {
+    pub(super) fn encode_event(self, encoding: Encoding, event: &str) -> Result<Bytes, Refusal> {
         match encoding {
             Encoding::Protobuf => protobuf::event(event, &self).map(Bytes::from),
             Encoding::Cbor => {
@@ -219,7 +222,8 @@ mod tests {
     #[test]
     fn an_object_without_a_message_is_not_written_in_protobuf() {
         let thing = Document::object(json!({"kind": "Thing", "metadata": {"name": "a"}}));
-        let status = thing.encode(Encoding::Protobuf).unwrap_err();
+        let refusal = thing.encode(Encoding::Protobuf).unwrap_err();
+        let status = refusal.status().unwrap();
         assert_eq!((status.code, &*status.reason), (406, "NotAcceptable"));
     }
 }

@@ -7,10 +7,13 @@
 use serde_json::Value;
 
 use super::Document;
-use crate::wire::{
-    stamp::Stamp,
-    status::Status,
-    watch::{Fields, MAGIC},
+use crate::{
+    server::Refusal,
+    wire::{
+        stamp::Stamp,
+        status::Status,
+        watch::{Fields, MAGIC},
+    },
 };
 
 /// A message that is being written.
@@ -182,7 +185,7 @@ fn status(json: &Value) -> Message {
 }
 
 /// The message of an object or a list.
-fn message(document: &Document) -> Result<Message, Status> {
+fn message(document: &Document) -> Result<Message, Refusal> {
     let json = &document.json;
     let metadata = &json["metadata"];
     let mut message = Message::default();
@@ -205,7 +208,7 @@ fn message(document: &Document) -> Result<Message, Status> {
                  encoded to a protobuf message",
                 kind.unwrap_or_default()
             );
-            return Err(Status::failure(406, "NotAcceptable", text));
+            return Err(Refusal::new(Status::failure(406, "NotAcceptable", text)));
         }
     };
     // In every object: metadata = 1. It is the server's business, the rest is not.
@@ -220,14 +223,17 @@ fn message(document: &Document) -> Result<Message, Status> {
                 message.0.extend(&before[..len]);
             }
             Ok(None) => return Ok(message),
-            Err(error) => return Err(Status::failure(500, "InternalError", error.to_string())),
+            Err(error) => {
+                let status = Status::failure(500, "InternalError", error.to_string());
+                return Err(Refusal::new(status));
+            }
         }
     }
 }
 
 /// The magic number and a `runtime.Unknown`: typeMeta = 1, raw = 2, contentEncoding = 3,
 /// contentType = 4.
-pub(super) fn envelope(document: &Document) -> Result<Vec<u8>, Status> {
+pub(super) fn envelope(document: &Document) -> Result<Vec<u8>, Refusal> {
     let mut unknown = Message(MAGIC.to_vec());
     let mut type_meta = Message::default();
     type_meta.text(1, &document.json["apiVersion"]);
@@ -241,7 +247,7 @@ pub(super) fn envelope(document: &Document) -> Result<Vec<u8>, Status> {
 
 /// A `metav1.WatchEvent` behind its length: type = 1, object = 2, which is a
 /// `runtime.RawExtension`: raw = 1.
-pub(super) fn event(name: &str, document: &Document) -> Result<Vec<u8>, Status> {
+pub(super) fn event(name: &str, document: &Document) -> Result<Vec<u8>, Refusal> {
     let mut object = Message::default();
     object.bytes(1, &envelope(document)?);
     let mut event = Message::default();

@@ -19,7 +19,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-#[cfg(feature = "testing")]
+#[cfg(all(feature = "testing", unix))]
 pub(crate) use self::protobuf::{Fields, MAGIC};
 pub use self::{
     decoder::Decoder,
