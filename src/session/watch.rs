@@ -181,7 +181,7 @@ impl Watch {
     /// A watch that makes its first request at once. `seed` decides all that is random.
     pub fn new(config: WatchConfig, now: Instant, seed: u64) -> Self {
         let mut watch = Self {
-            no_watch_list: !config.watch_list || config.shard.is_some(),
+            no_watch_list: !config.wants_watch_list(),
             resource_version: config.from.clone().unwrap_or_default(),
             page: config.page,
             config,
@@ -216,7 +216,7 @@ impl Watch {
     /// Whether the server was found not to know watch-list for this resource, which is worth
     /// remembering for the next watch of it.
     pub fn lacks_watch_list(&self) -> bool {
-        self.no_watch_list && self.config.watch_list && self.config.shard.is_none()
+        self.no_watch_list && self.config.wants_watch_list()
     }
 
     /// Where a new watch could go on; empty while there is no complete snapshot.
@@ -423,6 +423,12 @@ impl Watch {
                 Some(error) => self.lost(error),
                 None => match List::parse(encoding, body.freeze()) {
                     Ok(list) => {
+                        if list.is_table() {
+                            self.updates.push_back(Update::Event(Event {
+                                event_type: EventType::Added,
+                                object: list.object(),
+                            }));
+                        }
                         self.phase = Phase::Listed {
                             items: list.items(),
                             list: Box::new(list),

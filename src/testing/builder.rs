@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, io, net::Ipv4Addr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 use super::{
-    ApiServer, access::Access, container::Container, listener, logs, pods::Pod, router,
-    router::Cluster, store, tasks::Tasks, tls,
+    ApiServer, access::Access, container::Container, listener, pods::Pod, router::Cluster,
+    tasks::Tasks, tls,
 };
 use crate::{
     server,
     session::{Subprotocol, port_forward::ForwardProtocol},
+    wire::watch::Encoding,
 };
 
 /// The builder of an [`ApiServer`].
@@ -23,6 +24,8 @@ pub struct ApiServerBuilder {
     pods: BTreeMap<(String, String), PodBuilder>,
     http2: bool,
     watch_list: bool,
+    cbor: bool,
+    log_streams: bool,
     bookmarks: Option<Duration>,
 }
 
@@ -35,6 +38,8 @@ impl Default for ApiServerBuilder {
             pods: BTreeMap::new(),
             http2: true,
             watch_list: true,
+            cbor: false,
+            log_streams: true,
             bookmarks: None,
         }
     }
@@ -75,6 +80,20 @@ impl ApiServerBuilder {
     /// request is refused with 422.
     pub fn watch_list(mut self, yes: bool) -> Self {
         self.watch_list = yes;
+        self
+    }
+
+    /// Whether objects can be had as CBOR (KEP-4222), which 1.36 has behind a feature gate that is
+    /// off: without, JSON is what clients fall back to.
+    pub fn cbor(mut self, yes: bool) -> Self {
+        self.cbor = yes;
+        self
+    }
+
+    /// Whether logs of stdout or stderr alone can be asked for. 1.36 has that behind a feature gate
+    /// that is off: such a request is refused with 422 then.
+    pub fn log_streams(mut self, yes: bool) -> Self {
+        self.log_streams = yes;
         self
     }
 
@@ -120,17 +139,28 @@ impl ApiServerBuilder {
             tasks.clone(),
         );
         cluster.watch_list = self.watch_list;
+        cluster.log_streams = self.log_streams;
+        if self.cbor {
+            cluster.encodings.push(Encoding::Cbor);
+        }
         cluster.bookmarks = self.bookmarks.unwrap_or(cluster.bookmarks);
         for ((namespace, name), pod) in self.pods {
             let mut containers = Vec::new();
             for container in pod.containers {
-                let started = Container::start(&name, container, &tasks);
+                let started = Container::start(&name, container, pod.policy, &tasks);
                 containers.push(started.inspect_err(|_| tasks.stop())?);
             }
-            cluster.add(Pod::new(namespace, name, pod.labels, containers));
+            cluster.add(Pod::new(
+                namespace,
+                name,
+                pod.labels,
+                pod.annotations,
+                pod.policy,
+                containers,
+            ));
         }
         let cluster = Arc::new(cluster);
-        publish_ends(&cluster);
+        keep(&cluster);
         tasks.spawn(listener::serve(listener, acceptor, cluster.clone()));
         Ok(ApiServer {
             address,
@@ -140,20 +170,45 @@ impl ApiServerBuilder {
     }
 }
 
-/// Changes a pod's object when one of its processes has ended.
-fn publish_ends(cluster: &Arc<Cluster>) {
+/// Keeps containers running as their pods' policies want it, and their pods' objects true.
+fn keep(cluster: &Arc<Cluster>) {
     for pod in cluster.pods() {
         for container in pod.containers() {
-            let (of_cluster, pod, log) = (cluster.clone(), pod.clone(), container.log().clone());
+            let (of_cluster, pod, container) = (cluster.clone(), pod.clone(), container.clone());
             cluster.tasks.spawn(async move {
-                log.ended().await;
-                let key = store::key(&router::pods(), &pod.namespace, &pod.name);
-                if let Some(object) = of_cluster.store.get(&key) {
-                    let mut object = (*object).clone();
-                    object["status"] = pod.to_json()["status"].take();
-                    of_cluster.store.put(&router::pods(), object, logs::now());
-                }
+                container.keep(|| of_cluster.publish(&pod)).await;
             });
+        }
+    }
+}
+
+/// What becomes of a container whose process has ended, as `spec.restartPolicy` says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RestartPolicy {
+    /// It is started again.
+    Always,
+    /// It is started again unless its exit code is 0.
+    OnFailure,
+    /// It stays terminated.
+    #[default]
+    Never,
+}
+
+impl RestartPolicy {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::OnFailure => "OnFailure",
+            Self::Never => "Never",
+        }
+    }
+
+    pub(super) fn applies(self, exit_code: i32) -> bool {
+        match self {
+            Self::Always => true,
+            Self::OnFailure => exit_code != 0,
+            Self::Never => false,
         }
     }
 }
@@ -163,6 +218,8 @@ fn publish_ends(cluster: &Arc<Cluster>) {
 #[must_use]
 pub struct PodBuilder {
     labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    policy: RestartPolicy,
     containers: Vec<ContainerBuilder>,
 }
 
@@ -170,6 +227,20 @@ impl PodBuilder {
     /// Gives it a label.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// Gives it an annotation, such as `kubectl.kubernetes.io/default-container`.
+    pub fn annotation(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.annotations.insert(name.into(), value.into());
+        self
+    }
+
+    /// Whether containers are started again when their processes end, which they are a tenth of a
+    /// second later, always: the kubelet's time grows. [`RestartPolicy::Never`] unless set, unlike
+    /// in Kubernetes, so that a test's processes end when they end.
+    pub fn restart_policy(mut self, policy: RestartPolicy) -> Self {
+        self.policy = policy;
         self
     }
 

@@ -1,12 +1,19 @@
-//! A container: the process that it has been running since the server started, and who is
-//! attached to it.
+//! A container: the process that it runs, who is attached to that, and the one before it.
+//!
+//! ```text
+//!             process ends                  the pod's policy says so
+//!   running ----------------> terminated ----------------------------> running
+//!   log, attached             log                   log, attached; the last one's log and end
+//! ```
 
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use rustix::process::Pid;
 use serde_json::{Value, json};
 use tokio::{
     io::AsyncWriteExt as _,
@@ -14,27 +21,32 @@ use tokio::{
 };
 
 use super::{
-    builder::ContainerBuilder,
-    logs::Log,
+    builder::{ContainerBuilder, RestartPolicy},
+    logs::{self, Log},
     process::{self, Process, Reader, Terminal, Writer},
+    store::seconds,
     tasks::Tasks,
 };
 use crate::{
     session::remote_command::Streams,
-    wire::{channel::Channel, resize::TerminalSize},
+    wire::{channel::Channel, resize::TerminalSize, stamp::Stamp},
 };
+
+/// How long a container is terminated before it is started again. The kubelet's time grows with
+/// every restart; that of a test does not.
+const RESTART: Duration = Duration::from_millis(100);
 
 /// Chunks of output that wait for one who is attached; then the process waits as well, as with
 /// containerd.
 const WAITING: usize = 16;
 
-/// A container and its process.
+/// A container: its declaration, and the instances of it that have run.
 pub(super) struct Container {
     declared: ContainerBuilder,
     hostname: String,
-    terminal: Option<Terminal>,
+    policy: RestartPolicy,
+    tasks: Arc<Tasks>,
     state: Mutex<State>,
-    log: Arc<Log>,
 }
 
 impl std::fmt::Debug for Container {
@@ -43,10 +55,28 @@ impl std::fmt::Debug for Container {
     }
 }
 
-#[derive(Default)]
 struct State {
-    /// Set when the process has ended and its output has been handed out.
-    exit_code: Option<i32>,
+    current: Arc<Instance>,
+    /// The one before, whose log is kept, as by the kubelet.
+    last: Option<Arc<Instance>>,
+    restarts: u32,
+}
+
+/// A process of a container and what belongs to it.
+pub(super) struct Instance {
+    /// As container runtimes name them: another for every instance.
+    id: String,
+    started: Stamp,
+    group: Option<Pid>,
+    terminal: Option<Terminal>,
+    log: Arc<Log>,
+    run: Mutex<Run>,
+}
+
+#[derive(Default)]
+struct Run {
+    /// Set when the process has ended and its output has been handed out: its code, and when.
+    ended: Option<(i32, Stamp)>,
     attached: Vec<Sender<(Channel, Bytes)>>,
     stdin: Option<Stdin>,
 }
@@ -70,125 +100,77 @@ pub(super) struct Attachment {
 }
 
 impl Container {
-    /// Starts the container's process.
+    /// Starts the container's first process.
     pub(super) fn start(
         pod: &str,
         declared: ContainerBuilder,
+        policy: RestartPolicy,
         tasks: &Arc<Tasks>,
     ) -> io::Result<Arc<Self>> {
-        let streams = Streams {
-            stdin: declared.stdin,
-            stdout: true,
-            stderr: !declared.tty,
-            tty: declared.tty,
-        };
-        let (command, env) = (&declared.command, &declared.env);
-        let process = process::start(command, env, pod, streams, None, tasks).map_err(|error| {
-            let ContainerBuilder { name, command, .. } = &declared;
-            let message = format!("container {name} of pod {pod}: {command:?}: {error}");
-            io::Error::new(error.kind(), message)
-        })?;
-        let (input, inputs) = mpsc::channel(WAITING);
-        let stdin = match (declared.stdin, declared.stdin_once) {
-            (false, _) => None,
-            (true, false) => Some(Stdin::Open(input)),
-            (true, true) => Some(Stdin::Once(input)),
-        };
-        let container = Arc::new(Self {
+        let first = Instance::start(pod, &declared, 0, tasks)?;
+        Ok(Arc::new(Self {
             declared,
             hostname: pod.to_owned(),
-            terminal: process.terminal.clone(),
+            policy,
+            tasks: tasks.clone(),
             state: Mutex::new(State {
-                stdin,
-                ..State::default()
+                current: first,
+                last: None,
+                restarts: 0,
             }),
-            log: Arc::new(Log::new()),
-        });
-        tasks.spawn(container.clone().run(process, inputs));
-        Ok(container)
-    }
-
-    async fn run(self: Arc<Self>, process: Process, mut inputs: Receiver<Bytes>) {
-        let Process {
-            stdin,
-            stdout,
-            stderr,
-            terminal: _,
-            mut wait,
-        } = process;
-        let input = async {
-            feed(stdin, &mut inputs).await;
-            std::future::pending::<()>().await;
-        };
-        let work = async {
-            tokio::join!(
-                wait.code(),
-                self.publish(Channel::Stdout, stdout),
-                self.publish(Channel::Stderr, stderr),
-            )
-            .0
-        };
-        let code = tokio::select! {
-            code = work => code,
-            () = input => return,
-        };
-        let mut state = self.lock();
-        state.exit_code = Some(code.unwrap_or(-1));
-        state.stdin = None;
-        state.attached.clear();
-        drop(state);
-        self.log.end();
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands out what the process writes to those who are attached.
-    async fn publish(&self, channel: Channel, from: Option<Reader>) {
-        let Some(mut from) = from else {
-            return;
-        };
-        let mut buffer = BytesMut::new();
-        while let Some(bytes) = process::chunk(&mut from, &mut buffer).await {
-            self.log.write(channel, &bytes);
-            let attached = self.lock().attached.clone();
-            for one in attached {
-                // Who has left is removed below.
-                let _ = one.send((channel, bytes.clone())).await;
+    /// The instance that runs or ran last.
+    pub(super) fn current(&self) -> Arc<Instance> {
+        self.lock().current.clone()
+    }
+
+    /// Kills the process; false if it has ended already.
+    pub(super) fn kill(&self) -> bool {
+        let current = self.current();
+        let running = current.is_running();
+        if let Some(group) = current.group.filter(|_| running) {
+            self.tasks.kill(group);
+        }
+        running
+    }
+
+    /// Sees the container's processes end and starts the next ones, and tells of every change;
+    /// returns when there will be no more.
+    pub(super) async fn keep(&self, changed: impl Fn()) {
+        loop {
+            let current = self.current();
+            current.log.ended().await;
+            changed();
+            let code = current.run().ended.map_or(0, |(code, _)| code);
+            if !self.policy.applies(code) {
+                return;
             }
-            self.lock().attached.retain(|one| !one.is_closed());
+            tokio::time::sleep(RESTART).await;
+            let restarts = self.lock().restarts + 1;
+            match Instance::start(&self.hostname, &self.declared, restarts, &self.tasks) {
+                Ok(next) => {
+                    let mut state = self.lock();
+                    state.last = Some(std::mem::replace(&mut state.current, next));
+                    state.restarts = restarts;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a container cannot be started again");
+                    return;
+                }
+            }
+            changed();
         }
     }
 
     /// Attaches to the process; `None` when it has ended.
     pub(super) fn attach(&self) -> Option<Attachment> {
-        let mut state = self.lock();
-        if state.exit_code.is_some() {
-            return None;
-        }
-        let (output, receiver) = mpsc::channel(WAITING);
-        state.attached.push(output);
-        let stdin = match state.stdin.take() {
-            None => None,
-            Some(Stdin::Open(input)) => {
-                state.stdin = Some(Stdin::Open(input.clone()));
-                Some(input)
-            }
-            Some(Stdin::Once(input)) => {
-                state.stdin = Some(Stdin::Taken(input.downgrade()));
-                Some(input)
-            }
-            Some(Stdin::Taken(weak)) => {
-                let input = weak.upgrade();
-                state.stdin = Some(Stdin::Taken(weak));
-                input
-            }
-        };
-        Some(Attachment {
-            stdin,
-            output: receiver,
-        })
+        self.current().attach()
     }
 
     /// Runs another process in the container.
@@ -205,14 +187,19 @@ impl Container {
 
     /// Gives the process's terminal a size, if it has one.
     pub(super) fn resize(&self, size: TerminalSize) {
-        if let Some(terminal) = &self.terminal {
+        if let Some(terminal) = &self.current().terminal {
             terminal.resize(size);
         }
     }
 
     /// What its process has written.
-    pub(super) fn log(&self) -> &Arc<Log> {
-        &self.log
+    pub(super) fn log(&self) -> Arc<Log> {
+        self.current().log.clone()
+    }
+
+    /// What the process before the current one has written; `None` if there was none.
+    pub(super) fn previous_log(&self) -> Option<Arc<Log>> {
+        self.lock().last.as_ref().map(|last| last.log.clone())
     }
 
     pub(super) fn name(&self) -> &str {
@@ -220,7 +207,7 @@ impl Container {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        self.lock().exit_code.is_none()
+        self.current().is_running()
     }
 
     /// Its part of the pod's `spec.containers`.
@@ -250,23 +237,158 @@ impl Container {
 
     /// Its part of the pod's `status.containerStatuses`.
     pub(super) fn status(&self) -> Value {
-        let exit_code = self.lock().exit_code;
-        let id = format!("kubewire://{}/{}", self.hostname, self.declared.name);
-        let state = match exit_code {
-            None => json!({"running": {}}),
-            Some(code) => json!({"terminated": {
-                "containerID": id,
-                "exitCode": code,
-                "reason": if code == 0 { "Completed" } else { "Error" },
-            }}),
-        };
+        let state = self.lock();
+        let last = state.last.as_ref().and_then(|last| last.terminated());
         json!({
             "name": self.declared.name,
-            "containerID": id,
-            "restartCount": 0,
+            "containerID": state.current.id,
+            "restartCount": state.restarts,
             "image": "localhost/none",
-            "ready": exit_code.is_none(),
-            "state": state,
+            "ready": state.current.is_running(),
+            "state": state.current.terminated().unwrap_or_else(|| {
+                json!({"running": {"startedAt": seconds(state.current.started)}})
+            }),
+            "lastState": last.unwrap_or_else(|| json!({})),
+        })
+    }
+}
+
+impl Instance {
+    fn start(
+        pod: &str,
+        declared: &ContainerBuilder,
+        restarts: u32,
+        tasks: &Arc<Tasks>,
+    ) -> io::Result<Arc<Self>> {
+        let streams = Streams {
+            stdin: declared.stdin,
+            stdout: true,
+            stderr: !declared.tty,
+            tty: declared.tty,
+        };
+        let (command, env) = (&declared.command, &declared.env);
+        let process = process::start(command, env, pod, streams, None, tasks).map_err(|error| {
+            let ContainerBuilder { name, command, .. } = declared;
+            let message = format!("container {name} of pod {pod}: {command:?}: {error}");
+            io::Error::new(error.kind(), message)
+        })?;
+        let (input, inputs) = mpsc::channel(WAITING);
+        let stdin = match (declared.stdin, declared.stdin_once) {
+            (false, _) => None,
+            (true, false) => Some(Stdin::Open(input)),
+            (true, true) => Some(Stdin::Once(input)),
+        };
+        let instance = Arc::new(Self {
+            id: format!("kubewire://{pod}/{}/{restarts}", declared.name),
+            started: logs::now(),
+            group: process.wait.group(),
+            terminal: process.terminal.clone(),
+            log: Arc::new(Log::new()),
+            run: Mutex::new(Run {
+                stdin,
+                ..Run::default()
+            }),
+        });
+        tasks.spawn(instance.clone().serve(process, inputs));
+        Ok(instance)
+    }
+
+    async fn serve(self: Arc<Self>, process: Process, mut inputs: Receiver<Bytes>) {
+        let Process {
+            stdin,
+            stdout,
+            stderr,
+            terminal: _,
+            mut wait,
+        } = process;
+        let input = async {
+            feed(stdin, &mut inputs).await;
+            std::future::pending::<()>().await;
+        };
+        let work = async {
+            tokio::join!(
+                wait.code(),
+                self.publish(Channel::Stdout, stdout),
+                self.publish(Channel::Stderr, stderr),
+            )
+            .0
+        };
+        let code = tokio::select! {
+            code = work => code,
+            () = input => return,
+        };
+        let mut run = self.run();
+        run.ended = Some((code.unwrap_or(-1), logs::now()));
+        run.stdin = None;
+        run.attached.clear();
+        drop(run);
+        self.log.end();
+    }
+
+    fn run(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_running(&self) -> bool {
+        self.run().ended.is_none()
+    }
+
+    /// Its `ContainerState`, if it has ended.
+    fn terminated(&self) -> Option<Value> {
+        let (code, at) = self.run().ended?;
+        Some(json!({"terminated": {
+            "containerID": self.id,
+            "exitCode": code,
+            "reason": if code == 0 { "Completed" } else { "Error" },
+            "startedAt": seconds(self.started),
+            "finishedAt": seconds(at),
+        }}))
+    }
+
+    /// Hands out what the process writes to those who are attached.
+    async fn publish(&self, channel: Channel, from: Option<Reader>) {
+        let Some(mut from) = from else {
+            return;
+        };
+        let mut buffer = BytesMut::new();
+        while let Some(bytes) = process::chunk(&mut from, &mut buffer).await {
+            self.log.write(channel, &bytes);
+            let attached = self.run().attached.clone();
+            for one in attached {
+                // Who has left is removed below.
+                let _ = one.send((channel, bytes.clone())).await;
+            }
+            self.run().attached.retain(|one| !one.is_closed());
+        }
+    }
+
+    /// Attaches to the process; `None` when it has ended.
+    fn attach(&self) -> Option<Attachment> {
+        let mut run = self.run();
+        if run.ended.is_some() {
+            return None;
+        }
+        let (output, receiver) = mpsc::channel(WAITING);
+        run.attached.push(output);
+        let stdin = match run.stdin.take() {
+            None => None,
+            Some(Stdin::Open(input)) => {
+                run.stdin = Some(Stdin::Open(input.clone()));
+                Some(input)
+            }
+            Some(Stdin::Once(input)) => {
+                run.stdin = Some(Stdin::Taken(input.downgrade()));
+                Some(input)
+            }
+            Some(Stdin::Taken(weak)) => {
+                let input = weak.upgrade();
+                run.stdin = Some(Stdin::Taken(weak));
+                input
+            }
+        };
+        Some(Attachment {
+            stdin,
+            output: receiver,
         })
     }
 }

@@ -17,7 +17,11 @@ use super::{
 };
 use crate::{
     server::Refusal,
-    wire::{channel::Channel, stamp::Stamp, status::Status},
+    wire::{
+        channel::Channel,
+        stamp::Stamp,
+        status::{Status, StatusCause, StatusDetails},
+    },
 };
 
 /// Lines of a container's log that are kept; older ones are dropped, as by rotation.
@@ -152,68 +156,19 @@ pub(super) async fn serve<B>(
         })
         .collect();
     let container = pod.container(query.get("container").map(String::as_str))?;
-    let is = |name| {
-        query
-            .get(name)
-            .is_some_and(|value| value == "true" || value == "1")
-    };
-    if is("previous") {
-        let message = format!(
-            "previous terminated container {:?} in pod {:?} not found",
-            container.name(),
-            pod.name
-        );
-        return Err(Refusal::bad_request(message));
-    }
-    let invalid = |what: &str| Refusal::new(Status::failure(422, "Invalid", what));
-    let number = |name: &str| match query.get(name).map(|text| text.parse::<u64>()) {
-        None => Ok(None),
-        Some(Ok(number)) => Ok(Some(number)),
-        Some(Err(_)) => Err(Refusal::bad_request(format!("invalid {name}"))),
-    };
-    let since_time = query
-        .get("sinceTime")
-        .map(|text| Stamp::parse(text.as_bytes()));
-    let since = match (since_time, number("sinceSeconds")?) {
-        (Some(_), Some(_)) => {
-            return Err(invalid(
-                "at most one of `sinceTime` or `sinceSeconds` may be specified",
-            ));
-        }
-        (Some(None), _) => return Err(Refusal::bad_request("invalid sinceTime")),
-        // In whole seconds (`k8s.io/kubernetes/pkg/registry/core/pod/strategy.go`).
-        (Some(Some(time)), _) => Stamp::from_unix(time.unix_seconds(), 0),
-        (None, Some(0)) => return Err(invalid("sinceSeconds: must be greater than 0")),
-        (None, Some(seconds)) => {
-            let now = now();
-            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-            Stamp::from_unix(
-                now.unix_seconds().saturating_sub(seconds),
-                now.subsec_nanos(),
-            )
-        }
-        (None, None) => None,
-    };
-    let options = Options {
-        follow: is("follow"),
-        timestamps: is("timestamps"),
-        since,
-        tail: number("tailLines")?.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
-        limit: match number("limitBytes")? {
-            Some(0) => return Err(invalid("limitBytes: must be greater than 0")),
-            Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
-            None => usize::MAX,
-        },
-        channel: match query.get("stream").map(String::as_str) {
-            None | Some("All") => None,
-            Some("Stdout") => Some(Channel::Stdout),
-            Some("Stderr") => Some(Channel::Stderr),
-            Some(_) => return Err(invalid("stream: must be one of All, Stdout, Stderr")),
-        },
+    let options = Options::parse(cluster, pod, &query)?;
+    let log = match is(&query, "previous") {
+        false => container.log(),
+        true => container.previous_log().ok_or_else(|| {
+            Refusal::bad_request(format!(
+                "previous terminated container {:?} in pod {:?} not found",
+                container.name(),
+                pod.name
+            ))
+        })?,
     };
     let fault = cluster.fault().await?;
     let (mut writer, body) = streaming::body(fault);
-    let log = container.log().clone();
     cluster.tasks.spawn(async move {
         let _ = options.copy(&log, &mut writer).await;
     });
@@ -223,7 +178,111 @@ pub(super) async fn serve<B>(
     Ok(response)
 }
 
+/// Whether a flag is set: any text but these two sets it
+/// (`k8s.io/apimachinery/pkg/runtime/conversion.go`, `Convert_Slice_string_To_bool`).
+fn is(query: &HashMap<&str, String>, name: &str) -> bool {
+    let value = query.get(name);
+    value.is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
+}
+
+/// A refusal of `k8s.io/kubernetes/pkg/apis/core/validation/validation.go`,
+/// `ValidatePodLogOptions`.
+fn invalid(pod: &Pod, field: &str, reason: &str, message: &str) -> Refusal {
+    let text = format!(
+        "PodLogOptions {:?} is invalid: {field}: {message}",
+        pod.name
+    );
+    let mut status = Status::failure(422, "Invalid", text);
+    let cause = StatusCause {
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        field: field.to_owned(),
+    };
+    status.details = Some(StatusDetails {
+        name: pod.name.clone(),
+        kind: "PodLogOptions".to_owned(),
+        causes: vec![cause],
+        ..StatusDetails::default()
+    });
+    Refusal::new(status)
+}
+
 impl Options {
+    fn parse(cluster: &Cluster, pod: &Pod, query: &HashMap<&str, String>) -> Result<Self, Refusal> {
+        let number = |name: &str, least: i64| {
+            let Some(text) = query.get(name) else {
+                return Ok(None);
+            };
+            let number: i64 = text.parse().map_err(|_| {
+                // In the words of Go's strconv.
+                let why = format!("strconv.ParseInt: parsing {text:?}: invalid syntax");
+                Refusal::bad_request(why)
+            })?;
+            if number >= least {
+                return Ok(Some(number));
+            }
+            let must = match least {
+                0 => "must be greater than or equal to 0",
+                _ => "must be greater than 0",
+            };
+            let message = format!("Invalid value: {number}: {must}");
+            Err(invalid(pod, name, "FieldValueInvalid", &message))
+        };
+        let forbidden = |field, message: &str| {
+            let message = format!("Forbidden: {message}");
+            invalid(pod, field, "FieldValueForbidden", &message)
+        };
+        let tail = number("tailLines", 0)?;
+        let limit = number("limitBytes", 1)?;
+        let since_time = query.get("sinceTime").map(|text| {
+            Stamp::parse(text.as_bytes())
+                .ok_or_else(|| Refusal::bad_request(format!("parsing time {text:?}")))
+        });
+        let since = match (since_time.transpose()?, number("sinceSeconds", 1)?) {
+            (Some(_), Some(_)) => {
+                let one = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+                return Err(forbidden("[]", one));
+            }
+            // In whole seconds (`k8s.io/kubernetes/pkg/registry/core/pod/strategy.go`).
+            (Some(time), None) => Stamp::from_unix(time.unix_seconds(), 0),
+            (None, Some(seconds)) => {
+                let now = now();
+                let then = now.unix_seconds().saturating_sub(seconds);
+                Stamp::from_unix(then, now.subsec_nanos())
+            }
+            (None, None) => None,
+        };
+        let stream = query.get("stream").map(String::as_str);
+        if stream.is_some() && !cluster.log_streams {
+            return Err(forbidden("stream", "may not be specified"));
+        }
+        let channel = match stream {
+            None | Some("All") => None,
+            Some("Stdout") => Some(Channel::Stdout),
+            Some("Stderr") => Some(Channel::Stderr),
+            Some(other) => {
+                let message = format!(
+                    "Unsupported value: {other:?}: supported values: \"All\", \"Stderr\", \
+                     \"Stdout\""
+                );
+                return Err(invalid(pod, "stream", "FieldValueNotSupported", &message));
+            }
+        };
+        if channel.is_some() && tail.is_some() {
+            let both = "`tailLines` and specific `stream` are mutually exclusive for now";
+            return Err(forbidden("[]", both));
+        }
+        let size = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(Self {
+            follow: is(query, "follow"),
+            timestamps: is(query, "timestamps"),
+            since,
+            tail: tail.map(size),
+            limit: limit.map_or(usize::MAX, size),
+            channel,
+        })
+    }
+
     async fn copy(mut self, log: &Log, writer: &mut Writer) -> Result<(), Over> {
         let mut written = log.written.subscribe();
         // Tail counts before since does (`kuberuntime/logs/logs.go`).

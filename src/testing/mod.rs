@@ -27,15 +27,120 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Objects
+//!
+//! The server keeps objects of any resource, without schemas: a test puts them with
+//! [`ApiServer::put`], clients create, replace, merge-patch and delete them, with conflicts,
+//! finalizers, generations and the subresource `status`. Lists come in pages, watches with
+//! bookmarks and snapshots, both with selectors, and versions expire when a test says so. There is
+//! no server-side apply, no admission and no garbage collection, and the API server's own
+//! controllers are missing: a Deployment makes no pods.
+//!
+//! What goes wrong is part of it: [`ApiServer::inject_into_bodies`] cuts, ends, stalls, delays or
+//! refuses lists, watches and logs, [`ApiServer::inject`] does it to any connection, and
+//! [`ApiServer::compact`] lets versions expire. So a test of a controller is this:
+//!
+//! ```
+//! # #[cfg(feature = "client")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use kubewire::{
+//!     Client, Resource,
+//!     session::watch::{Change, Mirror},
+//!     testing::{ApiServer, BodyFault},
+//! };
+//! use serde_json::{Value, json};
+//!
+//! let server = ApiServer::builder().start().await?;
+//! let sites = Resource::namespaced("example.com", "v1", "sites");
+//! let site = |name: &str| json!({"kind": "Site", "metadata": {"name": name, "namespace": "x"}});
+//! server.put(&sites, site("a"));
+//!
+//! // The first answers break off, and what was missed can only be found by comparing.
+//! server.inject_into_bodies([Some(BodyFault::Cut { after: 100 }), None]);
+//! let mut updates = Client::new(&server.config())?.watch(sites.clone()).stream();
+//! let mut mirror: Mirror<Value> = Mirror::new();
+//! let mut changes = Vec::new();
+//! while changes.len() < 2 {
+//!     let update = updates.next().await.expect("it never ends")?;
+//!     changes.extend(mirror.apply(&update, |object| object.decode())?);
+//!     if mirror.is_current() && changes.len() == 1 {
+//!         server.delete(&sites, "x", "a");
+//!         server.compact();
+//!     }
+//! }
+//! assert!(matches!(&changes[0], Change::Added(key) if key.name() == "a"));
+//! assert!(matches!(&changes[1], Change::Deleted(key, _) if key.name() == "a"));
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "client"))]
+//! # fn main() {}
+//! ```
+//!
+//! `cargo run --example controller` has a whole controller with its test.
+//!
+//! # Encodings
+//!
+//! Answers are in the encoding and form that the client accepts, chosen as the API server does:
+//! JSON; `PartialObjectMetadata` also in protobuf; whole objects in protobuf where the test brings
+//! their messages ([`ApiServer::put_protobuf`]), and otherwise 406 or JSON, as for custom
+//! resources; CBOR if [asked for](ApiServerBuilder::cbor); `Table` with kubectl's columns for
+//! pods, and name and age for all others. There is no YAML.
+//!
+//! # Logs
+//!
+//! A container's log is what its process writes. All parameters of the kubelet are honoured. When
+//! a process ends, the pod's [`restart_policy`](PodBuilder::restart_policy) decides what becomes
+//! of its container; [`ApiServer::kill_container`] brings the end about, and `previous` asks for
+//! the log of before:
+//!
+//! ```
+//! # #[cfg(feature = "client")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use kubewire::{Client, session::logs::LogUpdate, testing::{ApiServer, RestartPolicy}};
+//!
+//! let server = ApiServer::builder()
+//!     .pod("default", "web-0", |pod| {
+//!         let command = ["sh", "-c", "echo started; exec sleep infinity"];
+//!         pod.restart_policy(RestartPolicy::Always).container("main", command)
+//!     })
+//!     .start()
+//!     .await?;
+//! let pod = Client::new(&server.config())?.pod("default", "web-0");
+//! let mut lines = pod.logs().across_restarts().stream().await?;
+//! let mut restarts = 0;
+//! while restarts == 0 {
+//!     match lines.next_update().await.expect("it goes on") {
+//!         LogUpdate::Line(line) => {
+//!             assert_eq!(line.bytes, "started");
+//!             server.kill_container("default", "web-0", "main");
+//!         }
+//!         LogUpdate::Restarted { exit, .. } => {
+//!             assert_eq!(exit.and_then(|exit| exit.code), Some(137));
+//!             restarts += 1;
+//!         }
+//!         _ => {}
+//!     }
+//! }
+//! let mut before = pod.logs().previous().stream().await?;
+//! assert_eq!(before.next().await.expect("a line")?.bytes, "started");
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "client"))]
+//! # fn main() {}
+//! ```
+//!
 //! # Layout
 //!
 //! ```text
 //!   accept, TLS          listener.rs, tls.rs
 //!     -> who may what    access.rs
 //!       -> which verb    router.rs
-//!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, ... one file each
+//!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, watch.rs, writes.rs, ...
 //!           -> processes container.rs (a container's own), process.rs (any)
-//!           -> objects   store.rs
+//!           -> objects   store.rs, selector.rs
+//!             -> bytes   negotiation.rs, encoding/, table.rs
 //! ```
 
 mod access;
@@ -43,28 +148,36 @@ mod attach;
 mod builder;
 mod container;
 mod discovery;
+mod encoding;
 mod exec;
 mod faults;
 mod listener;
 mod logs;
+mod negotiation;
 mod objects;
 mod pods;
 mod port_forward;
 mod process;
 mod router;
+mod selector;
 mod store;
 mod streaming;
+mod table;
 mod tasks;
 mod tls;
+mod watch;
+mod writes;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 
-pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder};
+pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder, RestartPolicy};
 pub use faults::Fault;
 use router::Cluster;
 use serde_json::Value;
+use store::Object;
 pub use streaming::BodyFault;
 
 /// An API server on loopback.
@@ -173,15 +286,37 @@ contexts:
     ///
     /// The object brings its `kind` and its name, and its namespace if it has one. The server
     /// fills in `resourceVersion`, `uid`, `creationTimestamp` and, where it is missing, the
-    /// `apiVersion`. There are no schemas: any resource can be put, lists and watches find it.
-    pub fn put(&self, resource: &crate::Resource, mut object: Value) -> String {
-        if object["apiVersion"].is_null() {
-            let version = &*resource.version;
-            object["apiVersion"] = match &*resource.group {
-                "" => version.into(),
-                group => format!("{group}/{version}").into(),
-            };
+    /// `apiVersion`. There are no schemas: any resource can be put; from then on lists, watches
+    /// and discovery find it.
+    ///
+    /// Clients get it as JSON, as CBOR where [the server has that](ApiServerBuilder::cbor), as
+    /// `PartialObjectMetadata` in any encoding, or as a `Table`. In protobuf it is refused with
+    /// 406, or sent as JSON to a client that takes both, as custom resources are; see
+    /// [`put_protobuf`](Self::put_protobuf) for others.
+    pub fn put(&self, resource: &crate::Resource, object: Value) -> String {
+        self.store(resource, object, None)
+    }
+
+    /// Like [`put`](Self::put), for an object that clients can also get in protobuf: the message
+    /// is that of a generated type, such as a prost one, and says the same as the JSON.
+    ///
+    /// Its metadata, field 1 in every kind, may be left out: it is always that of the JSON, with
+    /// what the server fills in. A resource has protobuf or not: put all objects of one in the
+    /// same way.
+    pub fn put_protobuf(
+        &self,
+        resource: &crate::Resource,
+        object: Value,
+        message: impl Into<Bytes>,
+    ) -> String {
+        self.store(resource, object, Some(message.into()))
+    }
+
+    fn store(&self, resource: &crate::Resource, mut json: Value, message: Option<Bytes>) -> String {
+        if json["apiVersion"].is_null() {
+            json["apiVersion"] = resource.api_version().into();
         }
+        let object = Object { json, message };
         let version = self.cluster.store.put(resource, object, logs::now());
         version.to_string()
     }
@@ -192,6 +327,18 @@ contexts:
     pub fn delete(&self, resource: &crate::Resource, namespace: &str, name: &str) -> bool {
         let key = store::key(resource, namespace, name);
         self.cluster.store.delete(&key).is_some()
+    }
+
+    /// Kills a container's process with SIGKILL, as the kernel does when memory runs out; returns
+    /// whether there was one. What happens then is up to the pod's
+    /// [`restart_policy`](PodBuilder::restart_policy): if the container is started again, the log
+    /// of the killed process is that which `previous` asks for.
+    pub fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> bool {
+        let pod = self.cluster.pod(namespace, pod);
+        pod.is_ok_and(|pod| {
+            let mut containers = pod.containers();
+            containers.any(|known| known.name() == container && known.kill())
+        })
     }
 
     /// Forgets the history of all objects: watches that want to go on from before are told that
@@ -211,7 +358,7 @@ contexts:
         let (objects, _) = listed.unwrap_or_default();
         objects
             .into_iter()
-            .map(|(_, object)| (*object).clone())
+            .map(|(_, object)| object.json.clone())
             .collect()
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::container::Container;
+use super::{builder::RestartPolicy, container::Container, store::Object};
 use crate::server::Refusal;
 
 /// A pod with its running containers.
@@ -13,6 +13,8 @@ pub(super) struct Pod {
     pub(super) namespace: String,
     pub(super) name: String,
     labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    policy: RestartPolicy,
     containers: Vec<Arc<Container>>,
 }
 
@@ -21,12 +23,16 @@ impl Pod {
         namespace: String,
         name: String,
         labels: BTreeMap<String, String>,
+        annotations: BTreeMap<String, String>,
+        policy: RestartPolicy,
         containers: Vec<Arc<Container>>,
     ) -> Self {
         Self {
             namespace,
             name,
             labels,
+            annotations,
+            policy,
             containers,
         }
     }
@@ -60,6 +66,10 @@ impl Pod {
         self.containers.iter()
     }
 
+    pub(super) fn to_object(&self) -> Object {
+        Object::new(self.to_json())
+    }
+
     /// The pod's object, as far as there is anything to say.
     pub(super) fn to_json(&self) -> Value {
         let containers = self.containers.iter();
@@ -70,9 +80,10 @@ impl Pod {
                 "name": self.name,
                 "namespace": self.namespace,
                 "labels": self.labels,
+                "annotations": self.annotations,
             },
             "spec": {
-                "restartPolicy": "Never",
+                "restartPolicy": self.policy.as_str(),
                 "containers": containers.clone().map(|c| c.spec()).collect::<Vec<_>>(),
             },
             "status": {

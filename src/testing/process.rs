@@ -139,6 +139,11 @@ impl Wait {
         }
     }
 
+    /// The processes that end with this one if they are told to.
+    pub(super) fn group(&self) -> Option<Pid> {
+        self.group
+    }
+
     /// Waits for the exit code: 128 plus the number of the signal that ended it, as container
     /// runtimes count.
     pub(super) async fn code(&mut self) -> io::Result<i32> {

@@ -4,27 +4,36 @@
 use std::{collections::BTreeMap, convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Method, Request, Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::{
     access::{Access, Action},
-    attach, discovery, exec,
+    attach, discovery,
+    encoding::{self, Document},
+    exec,
     faults::{Fault, Faults, Plan},
-    logs, objects,
+    logs, negotiation, objects,
     pods::Pod,
     port_forward,
-    store::{self, Store},
+    store::{self, Object, Store},
     streaming::{BodyFault, BodyFaults},
     tasks::Tasks,
+    writes::{self, Place},
 };
 use crate::{
     Resource,
     server::Refusal,
     session::{Subprotocol, port_forward::ForwardProtocol},
-    wire::status::{Status, StatusDetails},
+    wire::{
+        status::{Status, StatusDetails},
+        watch::Encoding,
+    },
 };
 
 /// A response's body: whole, or a stream.
@@ -43,9 +52,13 @@ pub(super) struct Cluster {
     pub(super) body_faults: BodyFaults,
     /// Whether watches can be asked for a snapshot.
     pub(super) watch_list: bool,
+    /// Whether one stream of a log can be asked for.
+    pub(super) log_streams: bool,
     /// How often watches get a bookmark.
     pub(super) bookmarks: Duration,
     pub(super) faults: Faults,
+    /// Those of objects, the most preferred first.
+    pub(super) encodings: Vec<Encoding>,
     /// By namespace and name.
     pods: BTreeMap<(String, String), Arc<Pod>>,
 }
@@ -65,15 +78,17 @@ impl Cluster {
             store: Store::new(),
             body_faults: BodyFaults::default(),
             watch_list: true,
+            log_streams: true,
             bookmarks: BOOKMARKS,
             faults: Faults::default(),
+            encodings: vec![Encoding::Json, Encoding::Protobuf],
             pods: BTreeMap::new(),
         }
     }
 
     pub(super) fn add(&mut self, pod: Pod) {
         let key = (pod.namespace.clone(), pod.name.clone());
-        self.store.put(&pods(), pod.to_json(), logs::now());
+        self.store.put(&pods(), pod.to_object(), logs::now());
         self.pods.insert(key, Arc::new(pod));
     }
 
@@ -95,12 +110,20 @@ impl Cluster {
     }
 
     /// A pod's object, with the state that it is in now.
-    fn pod_object(&self, namespace: &str, name: &str) -> Result<Value, Refusal> {
-        let mut object = objects::get(self, &pods(), namespace, name)?;
+    fn pod_object(&self, namespace: &str, name: &str) -> Result<Object, Refusal> {
+        let object = objects::find(self, &pods(), namespace, name)?;
+        let mut object = (*object).clone();
         if let Ok(pod) = self.pod(namespace, name) {
-            object["status"] = pod.to_json()["status"].take();
+            object.json["status"] = pod.to_json()["status"].take();
         }
         Ok(object)
+    }
+
+    /// Stores a pod's object anew, with the state that it is in now, unless it was deleted.
+    pub(super) fn publish(&self, pod: &Pod) {
+        if let Ok(object) = self.pod_object(&pod.namespace, &pod.name) {
+            self.store.put(&pods(), object, logs::now());
+        }
     }
 
     /// Kills all processes and ends all tasks.
@@ -108,7 +131,7 @@ impl Cluster {
         self.tasks.stop();
     }
 
-    fn pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, Refusal> {
+    pub(super) fn pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, Refusal> {
         let key = (namespace.to_owned(), name.to_owned());
         let known = self.pods.get(&key).cloned();
         // Who has deleted its object has deleted the pod.
@@ -137,8 +160,10 @@ pub(super) async fn handle<B>(
     mut request: Request<B>,
 ) -> Result<Response<Body>, Infallible>
 where
-    B: Send,
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let accept = objects::accept(&request).map(str::to_owned);
     let response = match cluster.faults.next() {
         Some(Fault::Refuse(status)) => Err(Refusal::new(*status)),
         fault => {
@@ -150,13 +175,37 @@ where
             route(&cluster, &mut request).await
         }
     };
-    Ok(response.unwrap_or_else(|refusal| whole(refusal.into_response())))
+    Ok(response.unwrap_or_else(|refusal| refuse(&cluster, accept.as_deref(), refusal)))
 }
 
-async fn route<B: Send>(
+/// A refusal, in the encoding that the client prefers
+/// (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/writers.go`, `ErrorNegotiated`).
+fn refuse(cluster: &Cluster, accept: Option<&str>, refusal: Refusal) -> Response<Body> {
+    let accepted = negotiation::negotiate(accept, &cluster.encodings, true);
+    let encoding = accepted.map_or(Encoding::Json, |accepted| accepted.encoding);
+    let body = match refusal.status() {
+        Some(status) if encoding != Encoding::Json => Document::status(status).encode(encoding),
+        _ => return whole(refusal.into_response()),
+    };
+    let mut response = whole(refusal.into_response());
+    if let Ok(body) = body {
+        let media = encoding::content_type(encoding, false);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+        headers.remove(CONTENT_LENGTH);
+        *response.body_mut() = whole_body(Full::new(body));
+    }
+    response
+}
+
+async fn route<B>(
     cluster: &Arc<Cluster>,
     request: &mut Request<B>,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<Body>, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let user = cluster.access.authenticate(request.headers())?;
     let path = request.uri().path().to_owned();
     let segments: Vec<_> = path
@@ -169,13 +218,15 @@ async fn route<B: Send>(
     match segments[..] {
         ["version"] if get => Ok(object(&version())),
         ["api"] if get => Ok(object(&discovery::versions())),
-        ["apis"] if get => Ok(object(&discovery::groups())),
-        ["api", "v1"] if get => Ok(object(&discovery::resources())),
+        ["apis"] if get => Ok(object(&discovery::groups(&cluster.store.known()))),
+        ["api", version] if get => resources(cluster, "", version),
+        ["apis", group, version] if get => resources(cluster, group, version),
         ["api", "v1", "namespaces", namespace, "pods", name] if get => {
             cluster
                 .access
                 .authorize(user, action("get", "pods", namespace, name))?;
-            Ok(object(&cluster.pod_object(namespace, name)?))
+            let object = cluster.pod_object(namespace, name)?;
+            objects::get(cluster, &pods(), &object, request)
         }
         ["api", "v1", "namespaces", namespace, "pods", name, "exec"] => {
             cluster
@@ -219,15 +270,27 @@ async fn route<B: Send>(
         ["apis", group, version, ref rest @ ..] if get => {
             resource(cluster, user, group, version, rest, &head(request)).await
         }
-        _ => {
-            let message = "the server could not find the requested resource";
-            Err(Refusal::new(Status::failure(404, "NotFound", message)))
+        ["api", version, ref rest @ ..] => write(cluster, user, "", version, rest, request).await,
+        ["apis", group, version, ref rest @ ..] => {
+            write(cluster, user, group, version, rest, request).await
         }
+        _ => Err(unknown()),
     }
 }
 
+pub(super) fn unknown() -> Refusal {
+    let message = "the server could not find the requested resource";
+    Refusal::new(Status::failure(404, "NotFound", message))
+}
+
+/// Which resources a version of a group has.
+fn resources(cluster: &Cluster, group: &str, version: &str) -> Result<Response<Body>, Refusal> {
+    let known = discovery::resources(&cluster.store.known(), group, version);
+    known.map(|known| object(&known)).ok_or_else(unknown)
+}
+
 /// A request without its body, which GET has none of.
-fn head<B>(request: &Request<B>) -> Request<()> {
+pub(super) fn head<B>(request: &Request<B>) -> Request<()> {
     let mut head = Request::new(());
     *head.uri_mut() = request.uri().clone();
     *head.headers_mut() = request.headers().clone();
@@ -248,10 +311,7 @@ async fn resource(
         ["namespaces", namespace, plural, name] => (Some(namespace), plural, Some(name)),
         [plural] => (None, plural, None),
         [plural, name] => (None, plural, Some(name)),
-        _ => {
-            let message = "the server could not find the requested resource";
-            return Err(Refusal::new(Status::failure(404, "NotFound", message)));
-        }
+        _ => return Err(unknown()),
     };
     let query = request.uri().query().unwrap_or_default();
     let is_watch = query
@@ -276,13 +336,61 @@ async fn resource(
     match name {
         Some(name) => {
             let namespace = namespace.unwrap_or_default();
-            Ok(object(&objects::get(cluster, &resource, namespace, name)?))
+            let object = objects::find(cluster, &resource, namespace, name)?;
+            objects::get(cluster, &resource, &object, request)
         }
         None => {
             let namespace = namespace.map(str::to_owned);
             objects::collection(cluster, resource, namespace, request).await
         }
     }
+}
+
+/// Answers a write to an object of any kind.
+async fn write<B>(
+    cluster: &Arc<Cluster>,
+    user: &str,
+    group: &str,
+    version: &str,
+    rest: &[&str],
+    request: &mut Request<B>,
+) -> Result<Response<Body>, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (namespace, rest) = match *rest {
+        ["namespaces", namespace, ref rest @ ..] if !rest.is_empty() => (Some(namespace), rest),
+        _ => (None, rest),
+    };
+    let (plural, name, subresource) = match *rest {
+        [plural] => (plural, None, None),
+        [plural, name] => (plural, Some(name), None),
+        [plural, name, subresource] => (plural, Some(name), Some(subresource)),
+        _ => return Err(unknown()),
+    };
+    let verb = writes::verb(request.method()).ok_or_else(unknown)?;
+    let of = subresource.map_or(plural.to_owned(), |name| format!("{plural}/{name}"));
+    let action = Action {
+        verb,
+        group,
+        resource: &of,
+        namespace: namespace.unwrap_or_default(),
+        name: name.unwrap_or_default(),
+    };
+    cluster.access.authorize(user, action)?;
+    let (group, version, plural) = (group.to_owned(), version.to_owned(), plural.to_owned());
+    let resource = match namespace {
+        Some(_) => Resource::namespaced(group, version, plural),
+        None => Resource::cluster(group, version, plural),
+    };
+    let place = Place {
+        resource: &resource,
+        namespace: namespace.unwrap_or_default(),
+        name,
+        subresource,
+    };
+    writes::serve(cluster, place, request).await
 }
 
 /// How often a watch cache sends bookmarks (`k8s.io/apiserver/pkg/storage/cacher/cacher.go`,
@@ -310,11 +418,16 @@ fn action<'a>(
 
 /// A response whose body is whole.
 pub(super) fn whole(response: Response<Full<Bytes>>) -> Response<Body> {
-    response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
+    response.map(whole_body)
+}
+
+/// A body that is whole.
+pub(super) fn whole_body(body: Full<Bytes>) -> Body {
+    body.map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A response with an object.
-fn object(object: &Value) -> Response<Body> {
+pub(super) fn object(object: &Value) -> Response<Body> {
     let mut response = Response::new(Full::new(object.to_string().into()));
     response
         .headers_mut()

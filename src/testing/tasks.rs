@@ -45,6 +45,14 @@ impl Tasks {
         }
     }
 
+    /// Kills this process group, unless it is gone.
+    pub(super) fn kill(&self, group: Pid) {
+        let state = self.lock();
+        if state.groups.contains(&group) {
+            kill(group);
+        }
+    }
+
     /// Takes note that the leader of this process group has ended. What it left behind runs on
     /// until the server stops, as it would until the container does.
     pub(super) fn reaped(&self, group: Pid) {

@@ -9,7 +9,11 @@ use kubewire::client::{Body, Request};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{connection::Connection, failure::Failure, table};
+use crate::{
+    connection::Connection,
+    failure::Failure,
+    table::{self, Table},
+};
 
 /// What a body may hold at most: 1 GiB.
 const MOST: usize = 1 << 30;
@@ -48,29 +52,6 @@ enum Form {
     Name,
     Json,
     Yaml,
-}
-
-/// `metav1.Table`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Table {
-    column_definitions: Vec<Column>,
-    #[serde(default)]
-    rows: Option<Vec<Row>>,
-}
-
-#[derive(Deserialize)]
-struct Column {
-    name: String,
-    #[serde(default)]
-    priority: i32,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    cells: Vec<Value>,
-    #[serde(default)]
-    object: Value,
 }
 
 impl Get {
@@ -148,14 +129,10 @@ impl Get {
         namespace: Option<&str>,
     ) -> io::Result<()> {
         let rows = table.rows.unwrap_or_default();
-        let field = |row: &Row, name: &str| {
-            let field = row.object["metadata"][name].as_str();
-            field.unwrap_or_default().to_owned()
-        };
         if self.output == Some(Form::Name) {
             let mut out = io::stdout().lock();
             for row in &rows {
-                writeln!(out, "{title}/{}", field(row, "name"))?;
+                writeln!(out, "{title}/{}", row.metadata("name"))?;
             }
             return Ok(());
         }
@@ -164,34 +141,14 @@ impl Get {
             crate::failure::note(&format!("No resources found{place}."));
             return Ok(());
         }
-        let shown = |column: &Column| column.priority == 0 || self.output == Some(Form::Wide);
+        let wide = self.output == Some(Form::Wide);
+        let columns = table.column_definitions.unwrap_or_default();
         let lead = |text: String| with_namespace.then_some(text);
-        let headings = table
-            .column_definitions
-            .iter()
-            .filter(|column| shown(column));
-        let headings = headings.map(|column| column.name.to_uppercase());
-        let mut lines = vec![
-            lead("NAMESPACE".to_owned())
-                .into_iter()
-                .chain(headings)
-                .collect(),
-        ];
+        let first = lead("NAMESPACE".to_owned()).into_iter();
+        let mut lines = vec![first.chain(table::headings(&columns, wide)).collect()];
         for row in &rows {
-            let cells = row.cells.iter().zip(&table.column_definitions);
-            let cells = cells
-                .filter(|(_, column)| shown(column))
-                .map(|(cell, _)| match cell {
-                    Value::String(text) => text.clone(),
-                    Value::Null => "<none>".to_owned(),
-                    other => other.to_string(),
-                });
-            lines.push(
-                lead(field(row, "namespace"))
-                    .into_iter()
-                    .chain(cells)
-                    .collect(),
-            );
+            let first = lead(row.metadata("namespace")).into_iter();
+            lines.push(first.chain(row.cells(&columns, wide)).collect::<Vec<_>>());
         }
         table::print(&lines)
     }

@@ -2,36 +2,47 @@
 
 use clap::Args;
 use kubewire::{
-    Error,
-    client::Pod,
+    Client, Error, Resource,
+    client::{Container, ContainerKind, List, Pod},
     error::Hint,
     session::logs::{LogEnd, LogLine, LogUpdate},
     wire::stamp::Stamp,
 };
+use serde::Deserialize;
 
 use crate::{
     connection::Connection,
     failure::{Failure, note},
+    flags,
     lines::Lines,
+    target, workload,
 };
+
+/// How many lines of each log a selector brings, unless told
+/// (`k8s.io/kubectl/pkg/cmd/logs/logs.go`, `selectorTail`).
+const SELECTOR_TAIL: u64 = 10;
 
 /// Print the log of a container, or of many
 ///
-/// A log that is followed lasts through cut connections, and each line is printed once.
+/// A log that is followed lasts through cut connections, and each line is printed once. Logs of
+/// many containers come one after the other, or as they are written if they are followed.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire logs web-0 --tail 20\n  \
     kubewire logs -f web-0 -c main --timestamps\n  \
     kubewire logs -f -l app=web --all-containers --prefix")]
 pub(crate) struct Logs {
-    /// The pod: NAME or pod/NAME
+    /// The pod: NAME, pod/NAME, or what selects pods, of which one is taken: deploy/NAME, svc/NAME
     #[arg(value_name = "POD", required_unless_present = "selector")]
     pod: Option<String>,
+    /// The container, as with -c
+    #[arg(value_name = "CONTAINER", conflicts_with = "container", hide = true)]
+    container_argument: Option<String>,
     /// The pods whose labels match, instead of one
     #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "pod")]
     selector: Option<String>,
     /// The container; without it the pod's default container, or its first
-    #[arg(short, long, value_name = "NAME", conflicts_with = "all_containers")]
+    #[arg(short, long, value_name = "NAME")]
     container: Option<String>,
     /// All containers of the pod or pods
     #[arg(long)]
@@ -39,23 +50,25 @@ pub(crate) struct Logs {
     /// Go on until the container ends; with a selector, for good
     #[arg(short, long)]
     follow: bool,
-    /// Go on with the next instance when a container is started again
-    #[arg(long, requires = "follow")]
+    /// When following, go on with the next instance of a container that is started again
+    #[arg(long)]
     across_restarts: bool,
     /// The log of the instance before the current one
-    #[arg(short, long, conflicts_with = "follow")]
+    #[arg(short, long)]
     previous: bool,
-    /// Only so many last lines of each log
-    #[arg(long, value_name = "LINES")]
-    tail: Option<u64>,
+    /// Only so many last lines of each log, -1 for all; with a selector 10 unless given
+    #[arg(long, value_name = "LINES", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i64).range(-1..))]
+    tail: Option<i64>,
     /// Only lines newer than this: 30s, 5m, 2h
-    #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "since_time")]
-    since: Option<u64>,
+    #[arg(long, value_name = "DURATION", value_parser = flags::duration,
+          conflicts_with = "since_time")]
+    since: Option<std::time::Duration>,
     /// Only lines from this time on, in RFC 3339
     #[arg(long, value_name = "TIME", value_parser = time)]
     since_time: Option<Stamp>,
-    /// Print so many bytes at most
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Print so many bytes of a log at most
+    #[arg(long, value_name = "BYTES")]
     limit_bytes: Option<u64>,
     /// Print when each line was written
     #[arg(long)]
@@ -63,51 +76,26 @@ pub(crate) struct Logs {
     /// Print where each line comes from
     #[arg(long)]
     prefix: bool,
+    /// Exit with 0 even if some of many logs cannot be read
+    #[arg(long)]
+    ignore_errors: bool,
+    /// How many logs may be followed at once; without it any number
+    #[arg(long, value_name = "LOGS")]
+    max_log_requests: Option<usize>,
+    /// Let the API server take the kubelet's certificate for granted
+    #[arg(long)]
+    insecure_skip_tls_verify_backend: bool,
 }
 
-/// The container that kubectl would take, where the server wants one named.
-async fn default_container(pod: &Pod, error: Error) -> Result<String, Failure> {
-    let ambiguous =
-        matches!(&error, Error::Api(refusal) if matches!(refusal.hint, Some(Hint::Containers(_))));
-    if !ambiguous {
-        return Err(error.into());
-    }
-    let Ok(containers) = pod.containers().await else {
-        return Err(error.into());
-    };
-    match containers.into_iter().find(|container| container.default) {
-        Some(container) => {
-            note(&format!(
-                "taking the container {}; -c names another",
-                container.name
-            ));
-            Ok(container.name)
-        }
-        None => Err(error.into()),
-    }
+/// A pod of a list, as far as it matters.
+#[derive(Deserialize)]
+struct Named {
+    metadata: Metadata,
 }
 
-/// Whole seconds of a duration in Go's form.
-fn seconds(text: &str) -> Result<u64, String> {
-    let bad = || format!("{text:?} is no duration: 30s, 5m, 1h30m");
-    let mut total = 0_u64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-        let number: u64 = rest[..end].parse().map_err(|_| bad())?;
-        let (factor, unit) = match rest.as_bytes()[end] {
-            b's' => (1, 1),
-            b'm' => (60, 1),
-            b'h' => (3600, 1),
-            _ => return Err(bad()),
-        };
-        total = number
-            .checked_mul(factor)
-            .and_then(|part| total.checked_add(part))
-            .ok_or_else(bad)?;
-        rest = &rest[end + unit..];
-    }
-    if total == 0 { Err(bad()) } else { Ok(total) }
+#[derive(Deserialize)]
+struct Metadata {
+    name: String,
 }
 
 fn time(text: &str) -> Result<Stamp, String> {
@@ -115,12 +103,23 @@ fn time(text: &str) -> Result<Stamp, String> {
 }
 
 impl Logs {
-    pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
+    pub(crate) async fn run(mut self, connection: &Connection) -> Result<u8, Failure> {
+        self.container = self.container.or(self.container_argument.take());
+        if let (true, Some(name)) = (self.all_containers, &self.container) {
+            let message = format!("--all-containers and the container {name} exclude each other");
+            return Err(Failure::Message(message));
+        }
+        // What was before has ended: there is nothing to follow.
+        self.follow &= !self.previous;
+        let client = connection.client()?;
         let mut out = Lines::start()?;
-        let done = if self.selector.is_some() || self.all_containers {
-            self.many(connection, &mut out).await
+        let done = if self.selector.is_none() && !self.all_containers {
+            let pod = client.pod(client.namespace(), self.pod_name(&client).await?);
+            self.one(&pod, self.container.clone(), &mut out).await
+        } else if self.follow {
+            self.merged(&client, &mut out).await
         } else {
-            self.one(connection, &mut out).await
+            self.each(&client, &mut out).await
         };
         match done {
             // That nobody reads is told by the writing itself.
@@ -129,59 +128,76 @@ impl Logs {
         }
     }
 
-    fn pod_name(&self) -> Result<&str, Failure> {
-        let pod = self.pod.as_deref().unwrap_or_default();
-        match pod.split_once('/') {
-            None => Ok(pod),
-            Some(("pod" | "pods" | "po", name)) => Ok(name),
-            Some((kind, _)) => {
-                let message = format!("{pod}: only pods can be named, not a {kind}");
-                Err(Failure::Message(message))
-            }
+    async fn pod_name(&self, client: &Client) -> Result<String, Failure> {
+        workload::pod(client, self.pod.as_deref().unwrap_or_default()).await
+    }
+
+    /// How many last lines to ask for.
+    fn lines(&self) -> Option<u64> {
+        match self.tail {
+            Some(lines) => u64::try_from(lines).ok(),
+            None => self.selector.as_ref().map(|_| SELECTOR_TAIL),
         }
     }
 
-    async fn one(&self, connection: &Connection, out: &mut Lines) -> Result<u8, Failure> {
-        let client = connection.client()?;
-        let name = self.pod_name()?;
-        let pod = client.pod(client.namespace(), name);
+    /// How many seconds back to ask for. Servers know whole ones, from 1 on.
+    fn seconds(&self) -> Option<u64> {
+        let since = self.since.filter(|since| !since.is_zero())?;
+        Some((since.as_secs_f64().round() as u64).max(1))
+    }
+
+    /// The log of one container.
+    async fn one(
+        &self,
+        pod: &Pod,
+        container: Option<String>,
+        out: &mut Lines,
+    ) -> Result<u8, Failure> {
         let mut logs = pod.logs();
-        if let Some(container) = &self.container {
-            logs = logs.container(container);
-        }
         if self.follow {
             logs = logs.follow();
         }
-        if self.across_restarts {
+        if self.across_restarts && self.follow {
             logs = logs.across_restarts();
         }
         if self.previous {
             logs = logs.previous();
         }
-        if let Some(lines) = self.tail {
+        if let Some(lines) = self.lines() {
             logs = logs.tail(lines);
         }
-        if let Some(seconds) = self.since {
+        if let Some(seconds) = self.seconds() {
             logs = logs.since_seconds(seconds);
         }
         if let Some(time) = self.since_time {
             logs = logs.since(time);
         }
-        if let Some(bytes) = self.limit_bytes {
+        if let Some(bytes) = self.limit_bytes.filter(|bytes| *bytes > 0) {
             logs = logs.limit_bytes(bytes);
         }
-        let mut lines = match logs.clone().stream().await {
-            Err(error) if self.container.is_none() => {
-                let container = default_container(&pod, error).await?;
-                logs.container(container).stream().await?
+        if self.insecure_skip_tls_verify_backend {
+            logs = logs.insecure_skip_tls_verify_backend();
+        }
+        let mut name = container;
+        if self.prefix && name.is_none() {
+            name = default_container(&pod.containers().await?);
+        }
+        let of = |container: &Option<String>| match container {
+            Some(container) => logs.clone().container(container),
+            None => logs.clone(),
+        };
+        let mut lines = match of(&name).stream().await {
+            Err(error) if name.is_none() => {
+                name = Some(self.guess(pod, error).await?);
+                of(&name).stream().await?
             }
             lines => lines?,
         };
         loop {
             match lines.next_update().await {
                 Some(LogUpdate::Line(line)) => {
-                    let container = lines.container().unwrap_or("");
-                    let prefix = || format!("[pod/{name}/{container}] ");
+                    let container = name.as_deref().or(lines.container()).unwrap_or("");
+                    let prefix = || format!("[pod/{}/{container}] ", pod.name());
                     self.print(&line, prefix, out).await?;
                 }
                 // Otherwise it is the error that follows.
@@ -205,13 +221,66 @@ impl Logs {
         }
     }
 
-    async fn many(&self, connection: &Connection, out: &mut Lines) -> Result<u8, Failure> {
-        let client = connection.client()?;
-        let mut logs = client.logs(client.namespace());
+    /// The container that kubectl would take, where the server wants one named.
+    async fn guess(&self, pod: &Pod, error: Error) -> Result<String, Failure> {
+        let ambiguous = matches!(&error, Error::Api(refusal)
+            if matches!(refusal.hint, Some(Hint::Containers(_))));
+        if !ambiguous {
+            return Err(error.into());
+        }
+        let Ok(containers) = pod.containers().await else {
+            return Err(error.into());
+        };
+        default_container(&containers).ok_or(error.into())
+    }
+
+    /// The logs of many containers, one after the other.
+    async fn each(&self, client: &Client, out: &mut Lines) -> Result<u8, Failure> {
+        let namespace = client.namespace();
+        let names = match &self.selector {
+            None => vec![self.pod_name(client).await?],
+            Some(selector) => {
+                let pods = client.request(Resource::namespaced("", "v1", "pods"));
+                let pods = pods.namespace(namespace).labels(selector);
+                let list: List<Named> = pods.list().await?;
+                list.items
+                    .into_iter()
+                    .map(|pod| pod.metadata.name)
+                    .collect()
+            }
+        };
+        if names.is_empty() {
+            note(&format!("No resources found in {namespace} namespace."));
+        }
+        let mut code = 0;
+        for name in names {
+            let pod = client.pod(namespace, name);
+            let containers = match (&self.container, self.all_containers) {
+                (Some(container), _) => vec![Some(container.clone())],
+                (None, false) => vec![default_container(&pod.containers().await?)],
+                (None, true) => in_order(&pod.containers().await?),
+            };
+            for container in containers {
+                match self.one(&pod, container, out).await {
+                    Ok(_) => {}
+                    Err(Failure::Message(message)) => {
+                        note(&format!("error: {message}"));
+                        code = u8::from(!self.ignore_errors);
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+        }
+        Ok(code)
+    }
+
+    /// The logs of many containers, as they are written.
+    async fn merged(&self, client: &Client, out: &mut Lines) -> Result<u8, Failure> {
+        let mut logs = client.logs(client.namespace()).follow();
         if let Some(selector) = &self.selector {
             logs = logs.labels(selector);
         } else {
-            logs = logs.pods([self.pod_name()?]);
+            logs = logs.pods([self.pod_name(client).await?]);
         }
         if self.all_containers {
             logs = logs.all_containers();
@@ -219,19 +288,13 @@ impl Logs {
         if let Some(container) = &self.container {
             logs = logs.container(container);
         }
-        if self.follow {
-            logs = logs.follow();
-        }
         if self.across_restarts {
             logs = logs.across_restarts();
         }
-        if self.previous {
-            logs = logs.previous();
-        }
-        if let Some(lines) = self.tail {
+        if let Some(lines) = self.lines() {
             logs = logs.tail(lines);
         }
-        if let Some(seconds) = self.since {
+        if let Some(seconds) = self.seconds() {
             logs = logs.since_seconds(seconds);
         }
         if let Some(time) = self.since_time {
@@ -240,7 +303,14 @@ impl Logs {
         let mut lines = logs.stream();
         let mut code = 0;
         loop {
-            match lines.next().await {
+            let next = lines.next().await;
+            let followed = lines.sources().count();
+            if let Some(most) = self.max_log_requests.filter(|most| *most < followed) {
+                return Err(Failure::Message(format!(
+                    "{followed} logs are to be followed, and --max-log-requests allows {most}"
+                )));
+            }
+            match next {
                 None => return Ok(code),
                 Some(Ok(line)) => {
                     let source = line.source;
@@ -249,7 +319,7 @@ impl Logs {
                 }
                 Some(Err(error)) => {
                     note(&format!("error: {error}"));
-                    code = 1;
+                    code = u8::from(!self.ignore_errors);
                 }
             }
         }
@@ -275,16 +345,18 @@ impl Logs {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The container to take where none is named; says so if it is a guess.
+fn default_container(all: &[Container]) -> Option<String> {
+    target::default_container(all, false).map(|container| container.name.clone())
+}
 
-    #[test]
-    fn durations_are_those_of_go() {
-        assert_eq!(seconds("90s"), Ok(90));
-        assert_eq!(seconds("1h30m"), Ok(5400));
-        for bad in ["", "0s", "5", "m", "1d", "-1s", "99999999999999999999h"] {
-            assert!(seconds(bad).is_err(), "{bad}");
-        }
-    }
+/// All containers in the order in which they run, as kubectl has them.
+fn in_order(all: &[Container]) -> Vec<Option<String>> {
+    let mut all: Vec<_> = all.iter().collect();
+    all.sort_by_key(|container| match container.kind {
+        ContainerKind::Init => 0,
+        ContainerKind::Regular => 1,
+        _ => 2,
+    });
+    all.into_iter().map(|one| Some(one.name.clone())).collect()
 }

@@ -6,12 +6,13 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod attach;
 mod connection;
 mod exec;
 mod failure;
+mod flags;
 mod get;
 mod lines;
 mod logs;
@@ -27,6 +28,7 @@ mod trace;
 mod version;
 mod watch;
 mod whoami;
+mod workload;
 
 use failure::Failure;
 
@@ -76,7 +78,9 @@ enum Auth {
 }
 
 fn main() -> ExitCode {
-    let code = match Cli::try_parse() {
+    let command = flags::with_values(Cli::command(), &["logs", "watch"]);
+    let matches = command.try_get_matches();
+    let code = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => match start(cli) {
             Ok(code) => code,
             Err(failure) => failure.report(),

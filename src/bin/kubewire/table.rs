@@ -1,22 +1,113 @@
-//! Rows under headings, as kubectl lays them out.
+//! Tables: in flows what the server formats, out come rows under headings, as kubectl lays them
+//! out.
 
 use std::io::{self, Write as _};
 
-/// Prints rows to stdout with three spaces between columns.
-pub(crate) fn print(rows: &[Vec<String>]) -> io::Result<()> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..columns).map(width).collect();
-    let mut out = io::stdout().lock();
-    for row in rows {
+use serde::Deserialize;
+use serde_json::Value;
+
+/// `metav1.Table`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Table {
+    /// Missing in all tables of a watch but the first.
+    #[serde(default)]
+    pub(crate) column_definitions: Option<Vec<Column>>,
+    #[serde(default)]
+    pub(crate) rows: Option<Vec<Row>>,
+}
+
+/// A column of a [`Table`].
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Column {
+    name: String,
+    #[serde(default)]
+    priority: i32,
+}
+
+impl Column {
+    /// Whether it is among those that are shown.
+    fn is_shown(&self, wide: bool) -> bool {
+        wide || self.priority == 0
+    }
+}
+
+/// A row of a [`Table`].
+#[derive(Deserialize)]
+pub(crate) struct Row {
+    cells: Vec<Value>,
+    /// The `PartialObjectMetadata` of the row's object.
+    #[serde(default)]
+    pub(crate) object: Value,
+}
+
+impl Row {
+    /// A text of its object's metadata; empty if there is none.
+    pub(crate) fn metadata(&self, field: &str) -> String {
+        let field = self.object["metadata"][field].as_str();
+        field.unwrap_or_default().to_owned()
+    }
+
+    /// The cells that are shown.
+    pub(crate) fn cells<'a>(
+        &'a self,
+        columns: &'a [Column],
+        wide: bool,
+    ) -> impl Iterator<Item = String> + 'a {
+        let cells = self.cells.iter().zip(columns);
+        let shown = cells.filter(move |(_, column)| column.is_shown(wide));
+        shown.map(|(cell, _)| match cell {
+            Value::String(text) => text.clone(),
+            Value::Null => "<none>".to_owned(),
+            other => other.to_string(),
+        })
+    }
+}
+
+/// The headings of the columns that are shown.
+pub(crate) fn headings(columns: &[Column], wide: bool) -> impl Iterator<Item = String> {
+    let shown = columns.iter().filter(move |column| column.is_shown(wide));
+    shown.map(|column| column.name.to_uppercase())
+}
+
+/// How wide columns are: as wide as the widest cell so far.
+#[derive(Default)]
+pub(crate) struct Layout(Vec<usize>);
+
+impl Layout {
+    /// With room for this row.
+    pub(crate) fn with(row: &[String]) -> Self {
+        let mut layout = Self::default();
+        layout.fit(row);
+        layout
+    }
+
+    /// Makes room for a row.
+    pub(crate) fn fit(&mut self, row: &[String]) {
+        self.0.resize(self.0.len().max(row.len()), 0);
+        for (width, cell) in self.0.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+
+    /// A row with three spaces between columns.
+    pub(crate) fn line(&self, row: &[String]) -> String {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
+        for (cell, width) in row.iter().zip(&self.0) {
             line.push_str(&format!("{cell:<width$}   "));
         }
-        writeln!(out, "{}", line.trim_end())?;
+        line.truncate(line.trim_end().len());
+        line
+    }
+}
+
+/// Prints rows to stdout.
+pub(crate) fn print(rows: &[Vec<String>]) -> io::Result<()> {
+    let mut layout = Layout::default();
+    rows.iter().for_each(|row| layout.fit(row));
+    let mut out = io::stdout().lock();
+    for row in rows {
+        writeln!(out, "{}", layout.line(row))?;
     }
     Ok(())
 }

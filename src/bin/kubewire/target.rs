@@ -77,16 +77,7 @@ impl Target {
         if let Some(name) = &self.container {
             return all.iter().find(|one| one.name == *name);
         }
-        let default = all.iter().find(|one| one.default)?;
-        if all.len() > 1 && !self.quiet {
-            let names: Vec<_> = all.iter().map(label).collect();
-            let name = &default.name;
-            note(&format!(
-                "Defaulted container {name:?} out of: {}",
-                names.join(", ")
-            ));
-        }
-        Some(default)
+        default_container(all, self.quiet)
     }
 
     /// What becomes of stdin.
@@ -116,6 +107,22 @@ impl Target {
             raw: self.stdin,
         })
     }
+}
+
+/// The container that is meant where none is named. Says so if it is the first because the pod
+/// does not say which.
+pub(crate) fn default_container(all: &[Container], quiet: bool) -> Option<&Container> {
+    let default = all.iter().find(|one| one.default)?;
+    let is_first = all.first().is_some_and(|first| first.default);
+    if all.len() > 1 && is_first && !quiet {
+        let names: Vec<_> = all.iter().map(label).collect();
+        let name = &default.name;
+        note(&format!(
+            "Defaulted container {name:?} out of: {}",
+            names.join(", ")
+        ));
+    }
+    Some(default)
 }
 
 /// A container's name in a list, as kubectl writes it.

@@ -2,10 +2,12 @@
 
 use clap::{Args, ValueEnum};
 use kubewire::{
+    Error,
+    client::Known,
     session::watch::{Change, Form, Mirror, Update},
     wire::{
         line::LineEnd,
-        watch::{EventError, Object},
+        watch::{Encoding, Event, EventError, Object},
     },
 };
 
@@ -13,19 +15,21 @@ use crate::{
     connection::Connection,
     failure::{Failure, note},
     lines::Lines,
+    table::{self, Column, Layout, Row, Table},
 };
 
 /// Print the objects of a resource, and every change from then on
 ///
-/// It lasts through cut connections and expired versions; what was deleted meanwhile is printed
-/// as deleted.
+/// Each line begins with what happened: ADDED, MODIFIED or DELETED. It lasts through cut
+/// connections and expired versions; what was deleted meanwhile is printed as deleted. It does not
+/// end by itself, and an object of a name need not exist yet.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire watch pods\n  \
     kubewire watch deployments.apps -A -l tier=front\n  \
-    kubewire watch pod web-0 -o json")]
+    kubewire watch pod/web-0 -o json")]
 pub(crate) struct Watch {
-    /// The resource, by any of its names: pods, po, Deployment, things.example.com
+    /// The resource, by any of its names: pods, po, Deployment, things.example.com; or TYPE/NAME
     #[arg(value_name = "RESOURCE")]
     resource: String,
     /// Only the object of this name
@@ -40,32 +44,76 @@ pub(crate) struct Watch {
     /// Only objects whose fields match
     #[arg(long, value_name = "SELECTOR")]
     field_selector: Option<String>,
-    /// How to print a change
+    /// How to print a change; without, a row of the table that the server makes
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<Format>,
+    /// Leave out the headings of the table
+    #[arg(long)]
+    no_headers: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// One line of JSON a change: its type and the object
     Json,
-    /// Resource and name
+    /// Type and name
     Name,
-    /// The usual, with version, UID and labels
+    /// The table with all of its columns
     Wide,
+}
+
+/// What is kept of an object, to be printed when it changes or is gone.
+enum Shown {
+    Text(String),
+    Cells(Vec<String>),
+}
+
+/// Prints changes.
+struct Printer {
+    output: Option<Format>,
+    /// Goes before the name: `pod`, `deployment.apps`.
+    title: String,
+    /// Whether rows begin with the namespace.
+    namespaces: bool,
+    headers: bool,
+    mirror: Mirror<Shown>,
+    columns: Vec<Column>,
+    layout: Layout,
+    out: Lines,
 }
 
 impl Watch {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let client = connection.client()?;
-        let found = client.find(&self.resource).await?;
-        let label = found.resource.to_string();
-        let namespaced = found.resource.namespaced;
-        let mut watch = client.watch(found.resource);
+        let (resource, name) = match (self.resource.split_once('/'), self.name) {
+            (Some((resource, name)), None) => (resource, Some(name.to_owned())),
+            (Some(_), Some(_)) => {
+                let problem = "TYPE/NAME and a name exclude each other";
+                return Err(Failure::Message(problem.to_owned()));
+            }
+            (None, name) => (self.resource.as_str(), name),
+        };
+        let known = client.find(resource).await?;
+        let mut printer = Printer {
+            output: self.output,
+            title: title(&known),
+            namespaces: known.resource.namespaced && self.all_namespaces,
+            headers: !self.no_headers,
+            mirror: Mirror::new(),
+            columns: Vec::new(),
+            layout: Layout::with(&["MODIFIED".to_owned()]),
+            out: Lines::start()?,
+        };
+        let namespaced = known.resource.namespaced;
+        let mut watch = client.watch(known.resource).form(match self.output {
+            Some(Format::Json) => Form::Object,
+            Some(Format::Name) => Form::Metadata,
+            Some(Format::Wide) | None => Form::Table,
+        });
         if namespaced && !self.all_namespaces {
             watch = watch.namespace(client.namespace());
         }
-        if let Some(name) = &self.name {
+        if let Some(name) = name {
             watch = watch.name(name);
         }
         if let Some(selector) = &self.selector {
@@ -74,12 +122,7 @@ impl Watch {
         if let Some(selector) = &self.field_selector {
             watch = watch.fields(selector);
         }
-        if self.output != Some(Format::Json) {
-            watch = watch.form(Form::Metadata);
-        }
-        let mut out = Lines::start()?;
         let mut updates = watch.stream();
-        let mut mirror = Mirror::new();
         // What the server refuses may be granted later, but nobody is told who waits for it.
         while let Some(update) = updates.next().await {
             let update = update?;
@@ -92,50 +135,128 @@ impl Watch {
                     retry_in.as_secs_f32()
                 ));
             }
-            let show = |object: &Object| self.show(&label, object);
-            let changes = mirror.apply(&update, show);
-            let changes = changes.map_err(|e| Failure::local("an object cannot be read", &e))?;
-            for change in changes {
-                let (event, text) = match &change {
-                    Change::Added(key) => ("ADDED", mirror.get(key)),
-                    Change::Modified(key) => ("MODIFIED", mirror.get(key)),
-                    Change::Deleted(_, text) => ("DELETED", Some(text)),
-                };
-                let text = text.map_or("", String::as_str);
-                let line = match self.output {
-                    Some(Format::Json) => format!("{{\"type\":{event:?},\"object\":{text}}}"),
-                    Some(Format::Name) => text.to_owned(),
-                    None | Some(Format::Wide) => format!("{event:<8}  {text}"),
-                };
-                out.begin();
-                out.write(line.as_bytes());
-                out.end(LineEnd::Newline).await?;
+            printer.print(update).await?;
+        }
+        printer.out.finish().await.map(|()| 0)
+    }
+}
+
+/// As kubectl writes it: the singular, and the group.
+fn title(known: &Known) -> String {
+    match &*known.resource.group {
+        "" => known.singular.clone(),
+        group => format!("{}.{group}", known.singular),
+    }
+}
+
+impl Printer {
+    async fn print(&mut self, update: Update) -> Result<(), Failure> {
+        let unreadable = |error: EventError| Failure::from(Error::from(error));
+        let mut changes = Vec::new();
+        match update {
+            Update::Event(event) if is_table(&event.object) => {
+                let table: Table = event.object.decode().map_err(unreadable)?;
+                let columns = table.column_definitions.filter(|c| *c != self.columns);
+                if let Some(columns) = columns {
+                    self.columns = columns;
+                    let event = "EVENT".to_owned();
+                    let namespace = self.namespaces.then(|| "NAMESPACE".to_owned());
+                    let headings = table::headings(&self.columns, self.is_wide());
+                    let headings = std::iter::once(event).chain(namespace).chain(headings);
+                    if self.headers {
+                        changes.push(Shown::Cells(headings.collect()));
+                    }
+                }
+                for row in table.rows.unwrap_or_default() {
+                    let object = row.object.to_string().into();
+                    let update = Update::Event(Event {
+                        event_type: event.event_type.clone(),
+                        object: Object::new(Encoding::Json, object),
+                    });
+                    let shown = Shown::Cells(self.cells(&row));
+                    let keep = |_: &Object| Ok(shown);
+                    changes.extend(self.apply(&update, keep).map_err(unreadable)?);
+                }
+            }
+            update => {
+                let (output, title) = (self.output, self.title.clone());
+                let keep = |object: &Object| show(output, &title, object);
+                changes = self.apply(&update, keep).map_err(unreadable)?;
             }
         }
-        out.finish().await.map(|()| 0)
+        for change in &changes {
+            if let Shown::Cells(cells) = change {
+                self.layout.fit(cells);
+            }
+        }
+        for change in changes {
+            let line = match change {
+                Shown::Cells(cells) => self.layout.line(&cells),
+                Shown::Text(text) => text,
+            };
+            self.out.begin();
+            self.out.write(line.as_bytes());
+            self.out.end(LineEnd::Newline).await?;
+        }
+        Ok(())
     }
 
-    /// The object as it is printed.
-    fn show(&self, label: &str, object: &Object) -> Result<String, EventError> {
-        let metadata = object.metadata()?;
-        let name = metadata.name()?;
-        if self.output == Some(Format::Json) {
-            return Ok(String::from_utf8_lossy(&object.bytes()?).into_owned());
-        }
-        if self.output == Some(Format::Name) {
-            return Ok(format!("{label}/{name}"));
-        }
-        let namespace = metadata.namespace()?;
-        let mut text = match &*namespace {
-            "" => name.into_owned(),
-            namespace => format!("{namespace}/{name}"),
-        };
-        if self.output == Some(Format::Wide) {
-            let labels: Result<Vec<_>, _> = metadata.labels()?.collect();
-            let labels: Vec<_> = labels?.iter().map(|(k, v)| format!("{k}={v}")).collect();
-            let (version, uid) = (metadata.resource_version()?, metadata.uid()?);
-            text.push_str(&format!("  {version}  {uid}  {}", labels.join(",")));
-        }
-        Ok(text)
+    fn is_wide(&self) -> bool {
+        self.output == Some(Format::Wide)
     }
+
+    /// A row as it is printed, behind its event.
+    fn cells(&self, row: &Row) -> Vec<String> {
+        let namespace = self.namespaces.then(|| row.metadata("namespace"));
+        let cells = row.cells(&self.columns, self.is_wide());
+        namespace.into_iter().chain(cells).collect()
+    }
+
+    /// What an update changes, as it is printed.
+    fn apply(
+        &mut self,
+        update: &Update,
+        keep: impl FnOnce(&Object) -> Result<Shown, EventError>,
+    ) -> Result<Vec<Shown>, EventError> {
+        let changes = self.mirror.apply(update, keep)?;
+        let output = self.output;
+        let changes = changes.into_iter().filter_map(|change| {
+            let (event, shown) = match &change {
+                Change::Added(key) => ("ADDED", self.mirror.get(key)?),
+                Change::Modified(key) => ("MODIFIED", self.mirror.get(key)?),
+                Change::Deleted(_, shown) => ("DELETED", shown),
+            };
+            Some(match shown {
+                Shown::Cells(cells) => {
+                    let event = std::iter::once(event.to_owned());
+                    Shown::Cells(event.chain(cells.iter().cloned()).collect())
+                }
+                Shown::Text(object) if output == Some(Format::Json) => {
+                    Shown::Text(format!("{{\"type\":{event:?},\"object\":{object}}}"))
+                }
+                Shown::Text(name) => Shown::Text(name.clone()),
+            })
+        });
+        Ok(changes.collect())
+    }
+}
+
+fn is_table(object: &Object) -> bool {
+    let kind = object.metadata().and_then(|metadata| metadata.kind());
+    kind.is_ok_and(|kind| kind == "Table")
+}
+
+/// What is kept of an object that is no row of a table.
+fn show(output: Option<Format>, title: &str, object: &Object) -> Result<Shown, EventError> {
+    let metadata = object.metadata()?;
+    let name = metadata.name()?;
+    Ok(match output {
+        Some(Format::Json) => Shown::Text(String::from_utf8_lossy(&object.bytes()?).into_owned()),
+        Some(Format::Name) => Shown::Text(format!("{title}/{name}")),
+        // The server knows no tables.
+        Some(Format::Wide) | None => {
+            let namespace = metadata.namespace()?;
+            Shown::Cells(vec![namespace.into_owned(), name.into_owned()])
+        }
+    })
 }

@@ -87,6 +87,15 @@ pub enum Change<T> {
     Deleted(ObjectKey, T),
 }
 
+impl<T> Change<T> {
+    /// Which object it is about.
+    pub fn key(&self) -> &ObjectKey {
+        match self {
+            Self::Added(key) | Self::Modified(key) | Self::Deleted(key, _) => key,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry<T> {
     value: T,

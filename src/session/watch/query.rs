@@ -14,8 +14,14 @@ pub enum Form {
     Object,
     /// Their metadata only, as `PartialObjectMetadata`.
     Metadata,
-    /// What `kubectl get` prints, as a `Table` an event. Only the first table of a response names
-    /// its columns (`k8s.io/apiserver/pkg/endpoints/handlers/response.go`). Always JSON.
+    /// What `kubectl get` prints. Always JSON.
+    ///
+    /// An event's object is a `Table` of one row; a snapshot is a list, and every page of it one
+    /// [`Added`](crate::wire::watch::EventType::Added) event whose table has a row an object. Only
+    /// the first table of a response names its columns
+    /// (`k8s.io/apiserver/pkg/endpoints/handlers/response.go`). What a row is about its `object`
+    /// says; [`Metadata`](crate::wire::watch::Metadata) of the event is the table's. An API
+    /// server that knows no tables sends the objects themselves.
     Table,
 }
 
@@ -67,6 +73,14 @@ impl Default for WatchConfig {
             max_event: limits::WATCH_EVENT,
             max_page: limits::LIST_BODY,
         }
+    }
+}
+
+impl WatchConfig {
+    /// Whether the snapshot is to be part of a watch. A table says in its row, not in its own
+    /// metadata, that the initial events have ended; and servers confine lists to a shard.
+    pub(super) fn wants_watch_list(&self) -> bool {
+        self.watch_list && self.shard.is_none() && self.form != Form::Table
     }
 }
 

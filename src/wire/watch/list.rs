@@ -16,6 +16,7 @@ pub struct List {
     body: Bytes,
     items: Option<Bytes>,
     of_list: Option<Arc<TypeMeta>>,
+    is_table: bool,
     /// The version at which the items were read: where a watch begins.
     pub resource_version: String,
     /// What fetches the next page; empty on the last.
@@ -38,6 +39,7 @@ impl List {
             body: body.clone(),
             items: None,
             of_list: None,
+            is_table: false,
             resource_version: String::new(),
             continue_token: String::new(),
             shard_selector: String::new(),
@@ -93,6 +95,7 @@ impl List {
                 }
             }
         }
+        list.is_table = meta.kind == "Table";
         // The items of a `PodList` are Pods and do not say so; those of a plain `List` do.
         if let Some(kind) = meta
             .kind
@@ -143,6 +146,11 @@ impl List {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is a `Table`, which has rows and no items.
+    pub fn is_table(&self) -> bool {
+        self.is_table
     }
 
     /// The list itself as an object: what `Table` answers are decoded from.

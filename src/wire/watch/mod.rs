@@ -20,6 +20,8 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use bytes::{Buf as _, Bytes};
 use serde::de::DeserializeOwned;
 
+#[cfg(all(feature = "testing", unix))]
+pub(crate) use self::protobuf::{Fields, MAGIC};
 pub use self::{
     decoder::Decoder,
     list::{Items, List},

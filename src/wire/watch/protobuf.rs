@@ -9,7 +9,7 @@ use super::{Encoding, EventError};
 
 /// What stands before every object in this encoding
 /// (`k8s.io/apimachinery/pkg/runtime/serializer/protobuf/protobuf.go`).
-pub(super) const MAGIC: &[u8] = b"k8s\0";
+pub(crate) const MAGIC: &[u8] = b"k8s\0";
 
 const fn malformed(what: &'static str) -> EventError {
     EventError::Malformed {
@@ -20,7 +20,7 @@ const fn malformed(what: &'static str) -> EventError {
 
 /// The value of a field.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),
 }
@@ -47,17 +47,17 @@ impl<'a> Value<'a> {
 
 /// The fields of a message.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(message: &'a [u8]) -> Self {
+    pub(crate) fn new(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
 
     /// The next field and its number. Groups, which Kubernetes does not write, are refused.
-    pub(super) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, EventError> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, EventError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
     }
 
     /// What follows the field read last.
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 

@@ -1,0 +1,108 @@
+//! From a workload to one of its pods: in flows `deploy/web`, out comes the name of a pod.
+
+use kubewire::{
+    Client, Resource,
+    client::{ForwardTarget, List},
+};
+use serde_json::Value;
+
+use crate::failure::{Failure, note};
+
+/// The pod that a target means: itself, or the first that runs of those that it selects.
+pub(crate) async fn pod(client: &Client, target: &str) -> Result<String, Failure> {
+    let parsed: ForwardTarget = target.parse().map_err(|_| {
+        let message = format!("{target}: neither a pod nor anything that selects pods");
+        Failure::Message(message)
+    })?;
+    let (resource, name) = match parsed {
+        ForwardTarget::Pod(name) => return Ok(name),
+        ForwardTarget::Service(name) => (Resource::namespaced("", "v1", "services"), name),
+        ForwardTarget::Workload { resource, name } => (resource, name),
+        _ => return Err(Failure::Message(format!("{target}: of an unknown kind"))),
+    };
+    let namespace = client.namespace();
+    let objects = client.request(resource).namespace(namespace);
+    let object: Value = objects.get(&name).await?;
+    let selector = selector(&object["spec"]["selector"]);
+    if selector.is_empty() {
+        return Err(Failure::Message(format!("{target} selects no pods")));
+    }
+    let pods = client.request(Resource::namespaced("", "v1", "pods"));
+    let pods = pods.namespace(namespace).labels(&selector);
+    let list: List<Value> = pods.list().await?;
+    let is_ready = |pod: &&Value| {
+        let conditions = pod["status"]["conditions"].as_array();
+        let mut conditions = conditions.into_iter().flatten();
+        conditions.any(|one| one["type"] == "Ready" && one["status"] == "True")
+    };
+    let is_running = |pod: &&Value| pod["status"]["phase"] == "Running";
+    let all = || list.items.iter();
+    let chosen = all()
+        .find(is_ready)
+        .or_else(|| all().find(is_running))
+        .or_else(|| all().next());
+    let chosen = chosen.and_then(|pod| pod["metadata"]["name"].as_str());
+    let chosen = chosen.ok_or_else(|| {
+        Failure::Message(format!("{target} has no pod in the namespace {namespace}"))
+    })?;
+    if list.items.len() > 1 {
+        note(&format!(
+            "Found {} pods, using pod/{chosen}",
+            list.items.len()
+        ));
+    }
+    Ok(chosen.to_owned())
+}
+
+/// A selector as text: that of a service or a replication controller is a map, that of others a
+/// `metav1.LabelSelector`.
+fn selector(selector: &Value) -> String {
+    let is_map = selector["matchLabels"].is_null() && selector["matchExpressions"].is_null();
+    let labels = if is_map {
+        selector
+    } else {
+        &selector["matchLabels"]
+    };
+    let labels = labels.as_object().into_iter().flatten();
+    let labels = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")));
+    let expressions = selector["matchExpressions"].as_array();
+    let expressions = expressions.into_iter().flatten().map(|one| {
+        let key = one["key"].as_str().unwrap_or_default();
+        let values = one["values"].as_array().into_iter().flatten();
+        let values: Vec<_> = values.filter_map(Value::as_str).collect();
+        let values = values.join(",");
+        match one["operator"].as_str().unwrap_or_default() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        }
+    });
+    labels.chain(expressions).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn selectors_of_either_form_become_text() {
+        assert_eq!(
+            selector(&json!({"app": "web", "tier": "a"})),
+            "app=web,tier=a"
+        );
+        let rich = json!({
+            "matchLabels": {"app": "web"},
+            "matchExpressions": [
+                {"key": "tier", "operator": "In", "values": ["a", "b"]},
+                {"key": "zone", "operator": "NotIn", "values": ["c"]},
+                {"key": "x", "operator": "Exists"},
+                {"key": "y", "operator": "DoesNotExist"},
+            ],
+        });
+        assert_eq!(selector(&rich), "app=web,tier in (a,b),zone notin (c),x,!y");
+        assert_eq!(selector(&json!(null)), "");
+    }
+}

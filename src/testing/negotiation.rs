@@ -1,0 +1,193 @@
+//! What a client accepts: in flows an `Accept` header, out come the encoding and the form of the
+//! answer.
+//!
+//! It is `k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`: of the media types in
+//! the order of their quality, the first that can be served wins.
+
+use crate::{
+    server::Refusal,
+    wire::{status::Status, watch::Encoding},
+};
+
+/// What objects are turned into before they are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// They are sent as they are.
+    Object,
+    /// `PartialObjectMetadata`, in this version of `meta.k8s.io`.
+    Metadata(&'static str),
+    /// `PartialObjectMetadataList`, likewise.
+    MetadataList(&'static str),
+    /// `Table`, likewise.
+    Table(&'static str),
+}
+
+/// How to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Accepted {
+    pub(super) encoding: Encoding,
+    pub(super) form: Form,
+}
+
+/// One media type of an `Accept` header.
+struct Clause<'a> {
+    media: &'a str,
+    quality: f32,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Clause<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut parts = text.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let mut quality = 1.0;
+        let mut parameters = Vec::new();
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            match name.trim() {
+                "q" => quality = value.trim().parse().unwrap_or(1.0),
+                name => parameters.push((name, value.trim())),
+            }
+        }
+        Self {
+            media,
+            quality,
+            parameters,
+        }
+    }
+
+    /// The form that is asked for; `None` if there is no such form.
+    fn form(&self) -> Option<Form> {
+        let get = |name| {
+            let found = self.parameters.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| *value)
+        };
+        if get("stream").is_some_and(|stream| stream != "watch") {
+            return None;
+        }
+        let Some(kind) = get("as") else {
+            return Some(Form::Object);
+        };
+        let version = match (get("g"), get("v")) {
+            (Some("meta.k8s.io"), Some("v1")) => "meta.k8s.io/v1",
+            (Some("meta.k8s.io"), Some("v1beta1")) => "meta.k8s.io/v1beta1",
+            _ => return None,
+        };
+        match kind {
+            "PartialObjectMetadata" => Some(Form::Metadata(version)),
+            "PartialObjectMetadataList" => Some(Form::MetadataList(version)),
+            "Table" => Some(Form::Table(version)),
+            _ => None,
+        }
+    }
+}
+
+/// Chooses an answer for an `Accept` header, out of encodings in the server's order of preference.
+/// `message` says whether the objects have a protobuf message of their own.
+pub(super) fn negotiate(
+    header: Option<&str>,
+    offered: &[Encoding],
+    message: bool,
+) -> Option<Accepted> {
+    let header = header.unwrap_or_default().trim();
+    if header.is_empty() {
+        return offered.first().map(|encoding| Accepted {
+            encoding: *encoding,
+            form: Form::Object,
+        });
+    }
+    let mut clauses: Vec<_> = header.split(',').map(Clause::parse).collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    clauses.iter().find_map(|clause| {
+        let form = clause.form()?;
+        let is_served = |encoding: &&Encoding| {
+            let named = clause.media == "*/*" || clause.media == encoding.media_type();
+            named
+                && match form {
+                    Form::Object => message || **encoding != Encoding::Protobuf,
+                    // `endpoints/handlers/response.go`: tables have no protobuf.
+                    Form::Table(_) => **encoding == Encoding::Json,
+                    Form::Metadata(_) | Form::MetadataList(_) => true,
+                }
+        };
+        let encoding = *offered.iter().find(is_served)?;
+        Some(Accepted { encoding, form })
+    })
+}
+
+/// The refusal of an `Accept` header, in the words of
+/// `k8s.io/apiserver/pkg/endpoints/handlers/negotiation/errors.go`.
+pub(super) fn not_acceptable(offered: &[Encoding], is_watch: bool) -> Refusal {
+    let stream = if is_watch { ";stream=watch" } else { "" };
+    let names: Vec<_> = offered
+        .iter()
+        .map(|encoding| format!("{}{stream}", encoding.media_type()))
+        .collect();
+    refuse(format!(
+        "only the following media types are accepted: {}",
+        names.join(", ")
+    ))
+}
+
+/// A refusal of a form, in the words of `k8s.io/apiserver/pkg/endpoints/handlers/response.go`.
+pub(super) fn refuse(message: String) -> Refusal {
+    Refusal::new(Status::failure(406, "NotAcceptable", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a 1.36 API server answered for pods when it was asked, over `kubectl proxy`.
+    #[test]
+    fn the_choice_is_the_api_server_s() {
+        use Encoding::{Cbor, Json, Protobuf};
+        use Form::{Metadata, Object, Table};
+        let partial = "as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        let old_table = "application/json;as=Table;v=v1beta1;g=meta.k8s.io";
+        let both =
+            format!("application/vnd.kubernetes.protobuf;stream=watch;{partial},application/json");
+        let unknown = "application/json;as=Foo;v=v1;g=meta.k8s.io";
+        let either = format!("{unknown},application/json");
+        for (header, expected) in [
+            ("", Some((Json, Object))),
+            ("*/*", Some((Json, Object))),
+            ("text/html", None),
+            ("garbage", None),
+            ("application/cbor", None),
+            ("application/cbor,application/json", Some((Json, Object))),
+            (
+                "application/vnd.kubernetes.protobuf;stream=watch",
+                Some((Protobuf, Object)),
+            ),
+            ("application/json;stream=other", None),
+            ("application/json;foo=bar", Some((Json, Object))),
+            (
+                "application/json;q=0.1,application/vnd.kubernetes.protobuf;q=0.9",
+                Some((Protobuf, Object)),
+            ),
+            (table, Some((Json, Table("meta.k8s.io/v1")))),
+            (old_table, Some((Json, Table("meta.k8s.io/v1beta1")))),
+            (
+                "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io",
+                None,
+            ),
+            (&both, Some((Protobuf, Metadata("meta.k8s.io/v1")))),
+            (unknown, None),
+            (&either, Some((Json, Object))),
+        ] {
+            let expected = expected.map(|(encoding, form)| Accepted { encoding, form });
+            assert_eq!(
+                negotiate(Some(header), &[Json, Protobuf], true),
+                expected,
+                "{header:?}"
+            );
+        }
+        let cbor = negotiate(Some("application/cbor"), &[Json, Protobuf, Cbor], true);
+        assert_eq!(cbor.map(|accepted| accepted.encoding), Some(Cbor));
+        // Custom resources have no message, but metadata.
+        let custom = |header| negotiate(Some(header), &[Json, Protobuf], false);
+        assert_eq!(custom("application/vnd.kubernetes.protobuf"), None);
+        assert_eq!(custom(&both).map(|a| a.encoding), Some(Protobuf));
+    }
+}

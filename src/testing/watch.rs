@@ -1,0 +1,207 @@
+//! Watches: in flows the request, out come events from the store until the client leaves, the time
+//! is over or the history has been compacted.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use serde_json::json;
+use tokio::time::{Instant, interval_at, sleep_until};
+
+use super::{
+    encoding::Document,
+    negotiation::Form,
+    objects::{Query, expired, response},
+    router::{self, Body, Cluster},
+    store::{Change, Object},
+    streaming::{self, BodyFault, Over, Writer},
+};
+use crate::{Resource, server::Refusal, wire::status::Status};
+
+/// A watch that is being answered.
+struct Watch {
+    resource: Resource,
+    namespace: Option<String>,
+    query: Query,
+    /// The version up to which the client knows.
+    version: u64,
+    kind: String,
+    /// Whether a table has named its columns.
+    columns_sent: bool,
+    writer: Writer,
+}
+
+/// Answers a watch.
+pub(super) fn watch(
+    cluster: &Arc<Cluster>,
+    resource: Resource,
+    namespace: Option<String>,
+    query: Query,
+    fault: Option<BodyFault>,
+) -> Result<Response<Body>, Refusal> {
+    let asked = query.get("resourceVersion");
+    let initial = query.is("sendInitialEvents");
+    // `k8s.io/apimachinery/pkg/apis/meta/internalversion/validation/validation.go`.
+    if initial && !cluster.watch_list
+        || initial != (query.get("resourceVersionMatch") == "NotOlderThan")
+    {
+        let message = "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: \
+                       sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+        return Err(Refusal::new(Status::failure(422, "Invalid", message)));
+    }
+    let version = match asked {
+        "" | "0" => None,
+        text => Some(
+            text.parse()
+                .map_err(|_| Refusal::bad_request("invalid resource version"))?,
+        ),
+    };
+    let timeout = Duration::from_secs(query.number("timeoutSeconds")?.unwrap_or(1800));
+    let accepted = query.accepted;
+    if let Form::MetadataList(_) = accepted.form {
+        // No event can be turned into a list: the API server's watch ends without one.
+        let body = router::whole_body(Full::default());
+        return Ok(response(accepted, true, body));
+    }
+    let (writer, body) = streaming::body(fault);
+    let mut watch = Watch {
+        resource,
+        namespace,
+        query,
+        version: version.unwrap_or(0),
+        kind: String::new(),
+        columns_sent: false,
+        writer,
+    };
+    watch.know(cluster);
+    let of_cluster = cluster.clone();
+    cluster.tasks.spawn(async move {
+        let made_up = version.is_none() || initial;
+        // However it ends: the client sees an end or what a fault made of it.
+        let _ = watch.run(&of_cluster, made_up, initial, timeout).await;
+    });
+    Ok(response(accepted, true, body))
+}
+
+impl Watch {
+    fn know(&mut self, cluster: &Cluster) {
+        if let Some(known) = cluster.store.find(&self.resource) {
+            self.kind = known.kind;
+        }
+    }
+
+    async fn send(&mut self, event: &str, object: &Object) -> Result<(), Over> {
+        let with_columns = !self.columns_sent;
+        let document = self.query.document(&self.resource, object, with_columns);
+        self.columns_sent = true;
+        match document.encode_event(self.query.accepted.encoding, event) {
+            Ok(bytes) => self.writer.write(bytes).await,
+            Err(refusal) => match refusal.status() {
+                Some(status) => self.fail(status).await,
+                None => Err(Over),
+            },
+        }
+    }
+
+    /// Ends the watch with an error, which has the form of a Status whatever was asked for.
+    async fn fail(&mut self, status: &Status) -> Result<(), Over> {
+        let document = Document::status(status);
+        if let Ok(bytes) = document.encode_event(self.query.accepted.encoding, "ERROR") {
+            self.writer.write(bytes).await?;
+        }
+        Err(Over)
+    }
+
+    async fn bookmark(&mut self, end: bool) -> Result<(), Over> {
+        if !self.query.is("allowWatchBookmarks") {
+            return Ok(());
+        }
+        let mut metadata = json!({"resourceVersion": self.version.to_string()});
+        if end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = Object {
+            json: json!({
+                "kind": self.kind,
+                "apiVersion": self.resource.api_version(),
+                "metadata": metadata,
+            }),
+            message: Some(Bytes::new()),
+        };
+        self.send("BOOKMARK", &object).await
+    }
+
+    async fn run(
+        &mut self,
+        cluster: &Cluster,
+        made_up: bool,
+        initial: bool,
+        timeout: Duration,
+    ) -> Result<(), Over> {
+        let mut versions = cluster.store.subscribe();
+        if made_up {
+            let listed = cluster
+                .store
+                .list(&self.resource, self.namespace.as_deref(), None);
+            let (objects, version) = listed.unwrap_or_default();
+            // In no order of versions, as the API server's cache gives them.
+            for (_, object) in objects.into_iter().rev() {
+                if self.query.selects(&object.json) {
+                    self.send("ADDED", &object).await?;
+                }
+            }
+            self.version = version;
+            if initial {
+                self.bookmark(true).await?;
+            }
+        }
+        let end = Instant::now() + timeout;
+        let period = cluster.bookmarks;
+        let mut bookmarks = interval_at(Instant::now() + period, period);
+        loop {
+            versions.mark_unchanged();
+            match cluster.store.changes(self.version) {
+                Ok((changes, version)) => {
+                    self.know(cluster);
+                    for change in changes {
+                        self.change(&change).await?;
+                    }
+                    self.version = version;
+                }
+                Err(compacted) => {
+                    return self.fail(&expired(self.version, &compacted)).await;
+                }
+            }
+            tokio::select! {
+                changed = versions.changed() => changed.map_err(|_| Over)?,
+                _ = bookmarks.tick() => self.bookmark(false).await?,
+                () = sleep_until(end) => return self.bookmark(false).await,
+                () = self.writer.closed() => return Err(Over),
+            }
+        }
+    }
+
+    /// What a change is to this watch: an object may enter or leave its selection.
+    async fn change(&mut self, change: &Change) -> Result<(), Over> {
+        let (group, plural, namespace, _) = &change.key;
+        let mine = **group == self.resource.group
+            && **plural == self.resource.plural
+            && self.namespace.as_ref().is_none_or(|n| n == namespace);
+        if !mine {
+            return Ok(());
+        }
+        let before = change
+            .before
+            .as_ref()
+            .is_some_and(|before| self.query.selects(&before.json));
+        let after = !change.deleted && self.query.selects(&change.object.json);
+        let event = match (before, after) {
+            (false, false) => return Ok(()),
+            (false, true) => "ADDED",
+            (true, true) => "MODIFIED",
+            (true, false) => "DELETED",
+        };
+        self.send(event, &change.object).await
+    }
+}
