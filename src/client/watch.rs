@@ -9,24 +9,21 @@ use std::{
 };
 
 use futures_core::Stream;
-use http::{
-    HeaderValue,
-    header::{ACCEPT, CONTENT_TYPE},
-};
+use http::header::CONTENT_TYPE;
 use hyper::body::Body as _;
 
 use super::{Body, Client};
 use crate::{
     Resource, Result,
-    error::{CallerError, Error, PeerError},
+    error::{Error, PeerError},
     resource::with_query,
-    session::watch::{Form, Shard, Update, Watch as Session, WatchConfig},
+    session::watch::{Form, Shard, Source, Update, Watch as Session, WatchConfig},
     transport::{
-        exchange::{Driver, Get},
-        http::Outgoing,
+        exchange::{Answer, Driver, Get},
+        messages::Messages,
         upgrade::refusal,
     },
-    wire::watch::{Decoder, Encoding, Event},
+    wire::watch::{Encoding, Event},
 };
 
 /// Which resources of a server were found to lack watch-list.
@@ -68,6 +65,7 @@ pub struct Watch {
     namespace: Option<String>,
     name: Option<String>,
     config: WatchConfig,
+    websocket: bool,
 }
 
 impl Watch {
@@ -78,6 +76,7 @@ impl Watch {
             namespace: None,
             name: None,
             config: WatchConfig::default(),
+            websocket: false,
         }
     }
 
@@ -158,6 +157,27 @@ impl Watch {
         self
     }
 
+    /// Watch over a WebSocket of its own, one event a message, instead of the body of an HTTP
+    /// response: for proxies that hold HTTP bodies back until they end, and for places that let
+    /// only WebSockets last. All else is the same, resumption included, and the connection is
+    /// pinged. Lists, where watch-list cannot be had, still go over HTTP.
+    pub fn over_websocket(mut self) -> Self {
+        self.websocket = true;
+        self
+    }
+
+    fn get(&self, request: crate::session::watch::Request) -> Result<Get> {
+        let path = self.resource.path(self.namespace.as_deref(), None, None)?;
+        // A watch has no subprotocol.
+        let websocket = (self.websocket && request.is_watch).then_some(&[][..]);
+        Ok(Get {
+            path_and_query: with_query(path, &request.query),
+            operation: format!("watch {}", self.config().what),
+            accept: request.accept,
+            websocket,
+        })
+    }
+
     fn config(&self) -> WatchConfig {
         let mut config = self.config.clone();
         config.what = match &self.namespace {
@@ -181,20 +201,13 @@ impl Watch {
     /// happens to connections. The first request is made when the stream is polled.
     pub fn stream(self) -> Updates {
         let session = Session::new(self.config(), crate::transport::now(), rand::random());
-        let (resource, namespace) = (self.resource.clone(), self.namespace.clone());
-        let operation = format!("watch {}", self.config().what);
-        let to_get = move |request: crate::session::watch::Request| {
-            let path = resource.path(namespace.as_deref(), None, None)?;
-            Ok(Get {
-                path_and_query: with_query(path, &request.query),
-                operation: operation.clone(),
-                accept: request.accept,
-            })
-        };
+        let (http, resource) = (self.client.http().clone(), self.resource.clone());
+        let lacking = self.client.lacking().clone();
+        let to_get = move |request| self.get(request);
         Updates {
-            driver: Driver::new(session, self.client.http().clone(), to_get),
-            resource: self.resource,
-            lacking: self.client.lacking().clone(),
+            driver: Driver::new(session, http, to_get),
+            resource,
+            lacking,
         }
     }
 
@@ -210,15 +223,17 @@ impl Watch {
         let config = self.config();
         let from = config.from.clone().unwrap_or_default();
         let request = crate::session::watch::single(&config, &from);
-        let path = self.resource.path(self.namespace.as_deref(), None, None)?;
-        let operation = format!("watch {}", config.what);
-        let mut call = Outgoing::get(operation.as_str(), with_query(path, &request.query));
-        call.deadline = None;
-        call.again = false;
-        let accept = HeaderValue::try_from(request.accept)
-            .map_err(|_| CallerError::Request("a header holds what it must not".into()))?;
-        call.headers.insert(ACCEPT, accept);
-        let response = self.client.http().send(call).await?;
+        let get = self.get(request)?;
+        let operation = get.operation.clone();
+        let response = match get.send(self.client.http().clone()).await? {
+            Answer::Http(response) => response,
+            Answer::WebSocket(messages) => {
+                return Ok(Events {
+                    source: Source::messages(config.encoding, config.max_event),
+                    from: From::Messages(messages),
+                });
+            }
+        };
         if response.status() != http::StatusCode::OK {
             return Err(refusal(&operation, response).await);
         }
@@ -228,8 +243,8 @@ impl Watch {
             found: found.to_owned(),
         })?;
         Ok(Events {
-            decoder: Decoder::with_bound(encoding, config.max_event),
-            body: Some(response.into_body()),
+            source: Source::body(encoding, config.max_event),
+            from: From::Body(response.into_body()),
         })
     }
 }
@@ -295,8 +310,16 @@ impl Stream for Updates {
 /// ends.
 #[derive(Debug)]
 pub struct Events {
-    decoder: Decoder,
-    body: Option<Body>,
+    source: Source,
+    from: From,
+}
+
+#[derive(Debug)]
+enum From {
+    Body(Body),
+    Messages(Messages),
+    /// The watch is over.
+    Nothing,
 }
 
 impl Events {
@@ -308,30 +331,40 @@ impl Events {
     }
 
     fn fail(&mut self, error: Error) -> Poll<Option<Result<Event>>> {
-        self.body = None;
+        self.from = From::Nothing;
         Poll::Ready(Some(Err(error)))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
         loop {
-            let Some(body) = &mut self.body else {
+            if let From::Nothing = self.from {
                 return Poll::Ready(None);
-            };
-            match self.decoder.next_event() {
+            }
+            match self.source.next_event() {
                 Ok(Some(event)) => return Poll::Ready(Some(Ok(event))),
                 Ok(None) => {}
                 Err(error) => return self.fail(PeerError::from(error).into()),
             }
-            match ready!(Pin::new(body).poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.decoder.push(data);
-                    }
+            let more = match &mut self.from {
+                From::Nothing => None,
+                From::Messages(messages) => {
+                    let message = ready!(messages.poll_next(cx));
+                    message.map(|m| m.map(|message| self.source.push_message(message)))
                 }
+                From::Body(body) => ready!(Pin::new(body).poll_frame(cx)).map(|frame| {
+                    frame.map(|frame| {
+                        if let Ok(data) = frame.into_data() {
+                            self.source.push(data);
+                        }
+                    })
+                }),
+            };
+            match more {
+                Some(Ok(())) => {}
                 Some(Err(error)) => return self.fail(error),
                 None => {
-                    self.body = None;
-                    if let Err(error) = self.decoder.finish() {
+                    self.from = From::Nothing;
+                    if let Err(error) = self.source.finish() {
                         return self.fail(PeerError::from(error).into());
                     }
                 }

@@ -27,9 +27,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::backoff::Backoff;
+use super::{Message, backoff::Backoff};
 use crate::{
     error::{ApiError, CallerError, Error, NetworkError, PeerError},
     limits,
@@ -117,11 +118,15 @@ impl Default for LogConfig {
     }
 }
 
+/// The subprotocols of a log over a WebSocket, in order of preference. They have no channel byte.
+pub const SUBPROTOCOLS: [&str; 2] = ["binary.k8s.io", "base64.binary.k8s.io"];
+
 /// A GET request on the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogRequest {
-    /// The subresource `log`, with this query, not yet percent-encoded.
+    /// The subresource `log`, with this query, not yet percent-encoded. It can be asked for over a
+    /// WebSocket instead, with one of [`SUBPROTOCOLS`].
     Log(Vec<(&'static str, String)>),
     /// The pod itself, as JSON.
     Pod,
@@ -321,7 +326,8 @@ impl Logs {
         self.phase = match (head.status, self.step) {
             (200, Step::Pod) => Phase::Pod(BytesMut::new()),
             // 204: the pod has no node yet (`k8s.io/kubernetes/pkg/registry/core/pod/rest/log.go`).
-            (200 | 204, _) => Phase::Log,
+            // 101: over a WebSocket.
+            (200 | 204, _) | (101, Step::Whole | Step::Follow | Step::Rest { .. }) => Phase::Log,
             (code, _) => Phase::Refused {
                 code,
                 encoding: head
@@ -354,6 +360,20 @@ impl Logs {
             }
             Phase::Waiting(_) | Phase::Requested | Phase::Done => {}
         }
+    }
+
+    /// Takes the next message with data of the WebSocket that was opened. Text is base64: the
+    /// subprotocol `base64.binary.k8s.io` (`k8s.io/streaming/pkg/httpstream/wsstream/stream.go`).
+    pub fn handle_message(&mut self, now: Instant, message: Message) {
+        let chunk = match message {
+            Message::Binary(bytes) => bytes,
+            Message::Text(text) => match STANDARD.decode(&text) {
+                Ok(bytes) => bytes.into(),
+                Err(_) => return self.handle_end(now, Some(PeerError::Base64.into())),
+            },
+            _ => return,
+        };
+        self.handle_body(now, chunk);
     }
 
     /// Takes the end of the response: in order, or because of an error.

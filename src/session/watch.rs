@@ -20,8 +20,9 @@
 //! 1. makes the request that [`poll_request`](Watch::poll_request) gives, dropping any response
 //!    at hand, and drops it also when [`wants_response`](Watch::wants_response) says so;
 //! 2. hands in what comes of it: [`handle_head`](Watch::handle_head) once,
-//!    [`handle_body`](Watch::handle_body) for each chunk, [`handle_end`](Watch::handle_end) once,
-//!    also where there never was a head;
+//!    [`handle_body`](Watch::handle_body) for each chunk, or, where a WebSocket was opened,
+//!    [`handle_message`](Watch::handle_message) for each message,
+//!    [`handle_end`](Watch::handle_end) once, also where there never was a head;
 //! 3. takes all updates with [`poll_update`](Watch::poll_update) after each of these calls, before
 //!    the next;
 //! 4. calls [`handle_timeout`](Watch::handle_timeout) when the time of
@@ -34,20 +35,22 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::backoff::Backoff;
+use super::{Message, backoff::Backoff};
 use crate::{
     error::{ApiError, Error, NetworkError, PeerError},
     limits,
     wire::{
         status::Status,
-        watch::{Decoder, Encoding, Event, EventError, EventType, Items, List, Object},
+        watch::{Encoding, Event, EventError, EventType, Items, List, Object},
     },
 };
 
 mod mirror;
 mod query;
 mod shard;
+mod source;
 
+pub(crate) use self::source::Source;
 pub use self::{
     mirror::{Change, Mirror, ObjectKey},
     query::{Form, WatchConfig},
@@ -61,14 +64,16 @@ pub struct Request {
     pub query: Vec<(&'static str, String)>,
     /// The `Accept` header.
     pub accept: String,
-    /// Whether this is a watch, whose body has no end in sight, or a list.
+    /// Whether this is a watch, whose body has no end in sight, or a list. A watch can be asked
+    /// for over a WebSocket instead; the server wants an `Origin` header then, any URL
+    /// (`golang.org/x/net/websocket/server.go`, `checkOrigin`).
     pub is_watch: bool,
 }
 
 /// The head of a response.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Head<'a> {
-    /// The status code.
+    /// The status code; 101 if a WebSocket was opened, whose messages follow.
     pub status: u16,
     /// The `Content-Type` header.
     pub content_type: Option<&'a str>,
@@ -136,7 +141,7 @@ enum Phase {
     /// A page is handed out.
     Listed { items: Items, list: Box<List> },
     /// Events arrive.
-    Streaming(Box<Decoder>),
+    Streaming(Source),
 }
 
 /// The state of a continuous watch. See [the contract](self).
@@ -235,6 +240,11 @@ impl Watch {
         if !matches!(self.phase, Phase::Requested) {
             return;
         }
+        if head.status == 101 && self.step != Step::List {
+            let (binary, bound) = (self.config.encoding, self.config.max_event);
+            self.phase = Phase::Streaming(Source::messages(binary, bound));
+            return;
+        }
         let encoding = head.content_type.and_then(Encoding::from_content_type);
         if head.status != 200 {
             self.phase = Phase::Refused {
@@ -255,10 +265,9 @@ impl Watch {
                 encoding,
                 body: BytesMut::new(),
             },
-            Step::WatchList | Step::Watch => Phase::Streaming(Box::new(Decoder::with_bound(
-                encoding,
-                self.config.max_event,
-            ))),
+            Step::WatchList | Step::Watch => {
+                Phase::Streaming(Source::body(encoding, self.config.max_event))
+            }
         };
     }
 
@@ -267,7 +276,7 @@ impl Watch {
         self.now = now;
         self.last_byte = now;
         match &mut self.phase {
-            Phase::Streaming(decoder) => decoder.push(chunk),
+            Phase::Streaming(source) => source.push(chunk),
             Phase::Refused { body, .. } => {
                 let room = limits::REFUSAL - body.len();
                 body.extend_from_slice(&chunk[..chunk.len().min(room)]);
@@ -284,6 +293,15 @@ impl Watch {
                 self.broken(EventError::TooLarge { bound });
             }
             Phase::Waiting(_) | Phase::Requested | Phase::Listed { .. } => {}
+        }
+    }
+
+    /// Takes the next message with data of the WebSocket that was opened.
+    pub fn handle_message(&mut self, now: Instant, message: Message) {
+        self.now = now;
+        self.last_byte = now;
+        if let Phase::Streaming(source) = &mut self.phase {
+            source.push_message(message);
         }
     }
 
@@ -361,7 +379,7 @@ impl Watch {
                 return Some(update);
             }
             match &mut self.phase {
-                Phase::Streaming(decoder) => match decoder.next_event() {
+                Phase::Streaming(source) => match source.next_event() {
                     Ok(Some(event)) => {
                         if let Some(update) = self.event(event) {
                             return Some(update);
@@ -431,10 +449,10 @@ impl Watch {
                     Err(error) => self.broken(error),
                 },
             },
-            Phase::Streaming(mut decoder) => {
+            Phase::Streaming(mut source) => {
                 // An end in order and a cut differ in nothing: API servers end a watch without a
                 // word, and all that counts is how far it came.
-                let cut = decoder.finish().err().map(|e| PeerError::from(e).into());
+                let cut = source.finish().err().map(|e| PeerError::from(e).into());
                 match error.or(cut) {
                     Some(error) => self.lost(error),
                     None => self.watch_over(),

@@ -36,6 +36,7 @@
 //!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, ... one file each
 //!           -> processes container.rs (a container's own), process.rs (any)
 //!           -> objects   store.rs
+//!         -> the answer  streaming.rs (bodies), messages.rs (WebSockets)
 //! ```
 
 mod access;
@@ -47,6 +48,7 @@ mod exec;
 mod faults;
 mod listener;
 mod logs;
+mod messages;
 mod objects;
 mod pods;
 mod port_forward;

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, interval_at, sleep_until};
 
 use super::{
-    router::{Body, Cluster},
+    messages::Opening,
+    router::{self, Body, Cluster},
     store::{Change, Compacted, Key, key},
     streaming::{self, BodyFault, Over, Writer},
 };
@@ -217,12 +218,12 @@ pub(super) async fn collection<B>(
     cluster: &Arc<Cluster>,
     resource: Resource,
     namespace: Option<String>,
-    request: &Request<B>,
+    request: &mut Request<B>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Query::parse(request)?;
     let fault = cluster.fault().await?;
     if query.is("watch") {
-        return watch(cluster, resource, namespace, query, fault);
+        return watch(cluster, resource, namespace, query, request, fault);
     }
     list(cluster, &resource, namespace.as_deref(), &query, fault)
 }
@@ -304,11 +305,12 @@ struct Watch {
     writer: Writer,
 }
 
-fn watch(
+fn watch<B>(
     cluster: &Arc<Cluster>,
     resource: Resource,
     namespace: Option<String>,
     query: Query,
+    request: &mut Request<B>,
     fault: Option<BodyFault>,
 ) -> Result<Response<Body>, Refusal> {
     let asked = query.get("resourceVersion");
@@ -329,7 +331,17 @@ fn watch(
         ),
     };
     let timeout = Duration::from_secs(query.number("timeoutSeconds")?.unwrap_or(1800));
-    let (writer, body) = streaming::body(fault);
+    let (writer, response) = match Opening::is_asked(request) {
+        true => {
+            let (opening, response) = Opening::of_watch(request)?;
+            let writer = streaming::messages(opening, fault, &cluster.tasks);
+            (writer, router::whole(response))
+        }
+        false => {
+            let (writer, body) = streaming::body(fault);
+            (writer, json_response(body))
+        }
+    };
     let mut watch = Watch {
         resource,
         namespace,
@@ -344,7 +356,7 @@ fn watch(
         // However it ends: the client sees an end or what a fault made of it.
         let _ = watch.run(&of_cluster, made_up, initial, timeout).await;
     });
-    Ok(json_response(body))
+    Ok(response)
 }
 
 impl Watch {

@@ -211,13 +211,13 @@ async fn route<B: Send>(
                 .access
                 .authorize(user, action("get", "pods/log", namespace, name))?;
             let pod = cluster.pod(namespace, name)?;
-            logs::serve(cluster, &pod, &head(request)).await
+            logs::serve(cluster, &pod, &mut head(request)).await
         }
         ["api", version, ref rest @ ..] if get => {
-            resource(cluster, user, "", version, rest, &head(request)).await
+            resource(cluster, user, "", version, rest, &mut head(request)).await
         }
         ["apis", group, version, ref rest @ ..] if get => {
-            resource(cluster, user, group, version, rest, &head(request)).await
+            resource(cluster, user, group, version, rest, &mut head(request)).await
         }
         _ => {
             let message = "the server could not find the requested resource";
@@ -227,8 +227,11 @@ async fn route<B: Send>(
 }
 
 /// A request without its body, which GET has none of.
-fn head<B>(request: &Request<B>) -> Request<()> {
+fn head<B>(request: &mut Request<B>) -> Request<()> {
     let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    // With them it can be upgraded.
+    *head.extensions_mut() = std::mem::take(request.extensions_mut());
     *head.uri_mut() = request.uri().clone();
     *head.headers_mut() = request.headers().clone();
     head
@@ -241,7 +244,7 @@ async fn resource(
     group: &str,
     version: &str,
     rest: &[&str],
-    request: &Request<()>,
+    request: &mut Request<()>,
 ) -> Result<Response<Body>, Refusal> {
     let (namespace, plural, name) = match *rest {
         ["namespaces", namespace, plural] => (Some(namespace), plural, None),

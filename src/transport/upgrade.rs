@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{
-        CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-        SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
+        CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
     },
 };
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -22,7 +22,10 @@ use crate::{
     Result,
     error::{ApiError, CallerError, Error, NetworkError, PeerError},
     limits,
-    wire::status::Status,
+    wire::{
+        status::Status,
+        watch::{Encoding, Object},
+    },
 };
 
 /// How this crate names itself to servers.
@@ -173,7 +176,13 @@ where
         Ok(Ok(body)) => body.to_bytes(),
         _ => Bytes::new(),
     };
-    let mut status = Status::from_json(&body).unwrap_or_else(|_| {
+    // It is in whatever encoding the request accepts first (`responsewriters/writers.go`).
+    let content_type = head.headers.get(CONTENT_TYPE);
+    let encoding = content_type
+        .and_then(|value| Encoding::from_content_type(value.to_str().ok()?))
+        .unwrap_or(Encoding::Json);
+    let status = Object::new(encoding, body.clone()).status();
+    let mut status = status.unwrap_or_else(|_| {
         let text = String::from_utf8_lossy(&body);
         let reason = head.status.canonical_reason().unwrap_or("Unknown");
         let message = match text.trim() {
@@ -189,6 +198,12 @@ where
     }
     if status.code == 0 {
         status.code = head.status.as_u16();
+    }
+    // RFC 9110, section 10.2.3; API servers give seconds, never a date.
+    let patience = head.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+    if let Some(seconds) = patience.and_then(|text| text.trim().parse().ok()) {
+        let details = status.details.get_or_insert_default();
+        details.retry_after_seconds = details.retry_after_seconds.max(seconds);
     }
     Box::new(ApiError::new(operation, status)).into()
 }
