@@ -176,6 +176,64 @@ async fn over_a_websocket_a_refusal_is_the_same_too() {
     }
 }
 
+#[cfg(feature = "k8s-openapi")]
+#[tokio::test]
+async fn a_typed_watch_decodes_on_demand_and_survives_what_is_no_such_type() {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    for watch_list in [true, false] {
+        let (server, client) = start(ApiServer::builder().watch_list(watch_list)).await;
+        let maps = Resource::of::<ConfigMap>();
+        let put = |name: &str, data: Value| {
+            let object = json!({
+                "kind": "ConfigMap", "data": data,
+                "metadata": {"name": name, "namespace": "default"},
+            });
+            server.put(&maps, object)
+        };
+        put("good", json!({"key": "value"}));
+        put("bad", json!("no map"));
+        let mut watch = client.watch_typed::<ConfigMap>().stream();
+        let (mut good, mut bad) = (Vec::new(), 0);
+        while let Some(update) = watch.next().await {
+            match update.unwrap() {
+                Update::Event(event) => match event.decode() {
+                    Ok(map) => good.push(map.data.unwrap_or_default()["key"].clone()),
+                    Err(error) => {
+                        assert!(matches!(error, EventError::Decode(_)));
+                        let metadata = event.object.metadata().unwrap();
+                        assert_eq!(metadata.name().unwrap(), "bad");
+                        bad += 1;
+                    }
+                },
+                Update::SnapshotEnd { .. } => drop(put("good", json!({"key": "new"}))),
+                _ => {}
+            }
+            if good.len() == 2 {
+                break;
+            }
+        }
+        assert_eq!((good, bad), (vec!["value".into(), "new".into()], 1));
+    }
+}
+
+#[tokio::test]
+async fn a_typed_watch_takes_any_serde_type() {
+    #[derive(serde::Deserialize)]
+    struct Thing {
+        value: u64,
+    }
+    let (server, client) = start(ApiServer::builder()).await;
+    put(&server, "a", 41);
+    let mut events = client
+        .watch(things())
+        .typed::<Thing>()
+        .once()
+        .await
+        .unwrap();
+    let event = events.next().await.unwrap().unwrap();
+    assert_eq!(event.decode().unwrap().value, 41);
+}
+
 #[tokio::test]
 async fn the_server_wants_an_origin_and_one_subprotocol_at_most() {
     use http::header::{

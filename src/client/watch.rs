@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    marker::PhantomData,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -10,20 +11,22 @@ use std::{
 
 use futures_core::Stream;
 use http::header::CONTENT_TYPE;
-use hyper::body::Body as _;
+use serde::de::DeserializeOwned;
 
-use super::{Body, Client};
+use super::{
+    Client,
+    events::{Events, Incoming},
+};
 use crate::{
     Resource, Result,
-    error::{Error, PeerError},
+    error::PeerError,
     resource::with_query,
     session::watch::{Form, Shard, Source, Update, Watch as Session, WatchConfig},
     transport::{
         exchange::{Answer, Driver, Get},
-        messages::Messages,
         upgrade::refusal,
     },
-    wire::watch::{Encoding, Event},
+    wire::watch::{Encoding, Event, TypedEvent},
 };
 
 /// Which resources of a server were found to lack watch-list.
@@ -59,13 +62,14 @@ impl Lacking {
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "a watch does nothing until it is started"]
-pub struct Watch {
+pub struct Watch<E = Event> {
     client: Client,
     resource: Resource,
     namespace: Option<String>,
     name: Option<String>,
     config: WatchConfig,
     websocket: bool,
+    event: PhantomData<fn() -> E>,
 }
 
 impl Watch {
@@ -77,9 +81,34 @@ impl Watch {
             name: None,
             config: WatchConfig::default(),
             websocket: false,
+            event: PhantomData,
         }
     }
 
+    /// With events whose objects decode into `K`, any `serde` type.
+    pub fn typed<K: DeserializeOwned>(self) -> Watch<TypedEvent<K>> {
+        let Self {
+            client,
+            resource,
+            namespace,
+            name,
+            config,
+            websocket,
+            event: _,
+        } = self;
+        Watch {
+            client,
+            resource,
+            namespace,
+            name,
+            config,
+            websocket,
+            event: PhantomData,
+        }
+    }
+}
+
+impl<E: From<Event> + 'static> Watch<E> {
     /// Only objects of this namespace. Without, those of all.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
@@ -199,7 +228,7 @@ impl Watch {
 
     /// A watch that never ends: a snapshot of all objects first, then every change, whatever
     /// happens to connections. The first request is made when the stream is polled.
-    pub fn stream(self) -> Updates {
+    pub fn stream(self) -> Updates<E> {
         let session = Session::new(self.config(), crate::transport::now(), rand::random());
         let (http, resource) = (self.client.http().clone(), self.resource.clone());
         let lacking = self.client.lacking().clone();
@@ -208,6 +237,7 @@ impl Watch {
             driver: Driver::new(session, http, to_get),
             resource,
             lacking,
+            event: PhantomData,
         }
     }
 
@@ -217,9 +247,9 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// [`Error::Api`] if the server refuses the request, [`Error::Network`] if it cannot be
+    /// [`Error::Api`](crate::Error::Api) if the server refuses the request, [`Error::Network`](crate::Error::Network) if it cannot be
     /// reached.
-    pub async fn once(self) -> Result<Events> {
+    pub async fn once(self) -> Result<Events<E>> {
         let config = self.config();
         let from = config.from.clone().unwrap_or_default();
         let request = crate::session::watch::single(&config, &from);
@@ -228,10 +258,8 @@ impl Watch {
         let response = match get.send(self.client.http().clone()).await? {
             Answer::Http(response) => response,
             Answer::WebSocket(messages) => {
-                return Ok(Events {
-                    source: Source::messages(config.encoding, config.max_event),
-                    from: From::Messages(messages),
-                });
+                let source = Source::messages(config.encoding, config.max_event);
+                return Ok(Events::new(source, Incoming::Messages(messages)));
             }
         };
         if response.status() != http::StatusCode::OK {
@@ -242,10 +270,8 @@ impl Watch {
         let encoding = Encoding::from_content_type(found).ok_or(PeerError::ContentType {
             found: found.to_owned(),
         })?;
-        Ok(Events {
-            source: Source::body(encoding, config.max_event),
-            from: From::Body(response.into_body()),
-        })
+        let source = Source::body(encoding, config.max_event);
+        Ok(Events::new(source, Incoming::Body(response.into_body())))
     }
 }
 
@@ -254,17 +280,18 @@ impl Watch {
 /// Errors that pass are told as [`Update::Trouble`] and the stream goes on. What the server has
 /// understood and refused is an `Err`; the stream goes on after that too, if it is polled again.
 #[derive(Debug)]
-pub struct Updates {
+pub struct Updates<E = Event> {
     driver: Driver<Session>,
     resource: Resource,
     lacking: Arc<Lacking>,
+    event: PhantomData<fn() -> E>,
 }
 
-impl Updates {
+impl<E: From<Event>> Updates<E> {
     /// The next update; never `None`.
     ///
     /// Cancel safe: what has arrived is kept.
-    pub async fn next(&mut self) -> Option<Result<Update>> {
+    pub async fn next(&mut self) -> Option<Result<Update<E>>> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
@@ -274,7 +301,7 @@ impl Updates {
         self.driver.session().resource_version()
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update<E>>>> {
         let update = ready!(self.driver.poll_update(cx));
         if let Update::SnapshotEnd { .. } = update
             && self.driver.session().lacks_watch_list()
@@ -292,89 +319,12 @@ impl Updates {
                 return Poll::Ready(Some(Err(error.clone())));
             }
         }
-        Poll::Ready(Some(Ok(update)))
+        Poll::Ready(Some(Ok(update.map(E::from))))
     }
 }
 
-impl Stream for Updates {
-    type Item = Result<Update>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll(cx)
-    }
-}
-
-/// The events of a single watch, until the server ends it.
-///
-/// An `ERROR` event is an event like others; its object is a Status. After an `Err` the stream
-/// ends.
-#[derive(Debug)]
-pub struct Events {
-    source: Source,
-    from: From,
-}
-
-#[derive(Debug)]
-enum From {
-    Body(Body),
-    Messages(Messages),
-    /// The watch is over.
-    Nothing,
-}
-
-impl Events {
-    /// The next event; `None` when the server has ended the watch.
-    ///
-    /// Cancel safe: what has arrived is kept.
-    pub async fn next(&mut self) -> Option<Result<Event>> {
-        std::future::poll_fn(|cx| self.poll(cx)).await
-    }
-
-    fn fail(&mut self, error: Error) -> Poll<Option<Result<Event>>> {
-        self.from = From::Nothing;
-        Poll::Ready(Some(Err(error)))
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
-        loop {
-            if let From::Nothing = self.from {
-                return Poll::Ready(None);
-            }
-            match self.source.next_event() {
-                Ok(Some(event)) => return Poll::Ready(Some(Ok(event))),
-                Ok(None) => {}
-                Err(error) => return self.fail(PeerError::from(error).into()),
-            }
-            let more = match &mut self.from {
-                From::Nothing => None,
-                From::Messages(messages) => {
-                    let message = ready!(messages.poll_next(cx));
-                    message.map(|m| m.map(|message| self.source.push_message(message)))
-                }
-                From::Body(body) => ready!(Pin::new(body).poll_frame(cx)).map(|frame| {
-                    frame.map(|frame| {
-                        if let Ok(data) = frame.into_data() {
-                            self.source.push(data);
-                        }
-                    })
-                }),
-            };
-            match more {
-                Some(Ok(())) => {}
-                Some(Err(error)) => return self.fail(error),
-                None => {
-                    self.from = From::Nothing;
-                    if let Err(error) = self.source.finish() {
-                        return self.fail(PeerError::from(error).into());
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Stream for Events {
-    type Item = Result<Event>;
+impl<E: From<Event>> Stream for Updates<E> {
+    type Item = Result<Update<E>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll(cx)

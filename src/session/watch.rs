@@ -84,12 +84,12 @@ pub struct Head<'a> {
 /// What a continuous watch says.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Update {
+pub enum Update<E = Event> {
     /// A snapshot of all objects begins. One that had begun and not ended is void.
     SnapshotBegin,
     /// An object was added, modified or deleted; within a snapshot, is there. Also an event of
     /// a type that this crate does not know.
-    Event(Event),
+    Event(E),
     /// The snapshot is complete: objects that were not in it no longer exist.
     SnapshotEnd {
         /// The server's version that the snapshot shows.
@@ -113,6 +113,33 @@ pub enum Update {
         /// understood the request and refused it.
         refused: bool,
     },
+}
+
+impl<E> Update<E> {
+    /// The same with another event.
+    pub fn map<T>(self, event: impl FnOnce(E) -> T) -> Update<T> {
+        match self {
+            Self::SnapshotBegin => Update::SnapshotBegin,
+            Self::Event(e) => Update::Event(event(e)),
+            Self::SnapshotEnd {
+                resource_version,
+                sharded,
+            } => Update::SnapshotEnd {
+                resource_version,
+                sharded,
+            },
+            Self::Bookmark { resource_version } => Update::Bookmark { resource_version },
+            Self::Trouble {
+                error,
+                retry_in,
+                refused,
+            } => Update::Trouble {
+                error,
+                retry_in,
+                refused,
+            },
+        }
+    }
 }
 
 /// Which request is to be made, is under way, or has its response at hand.

@@ -13,6 +13,7 @@ mod json;
 mod list;
 mod metadata;
 mod protobuf;
+mod typed;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -23,6 +24,7 @@ pub use self::{
     decoder::Decoder,
     list::{Items, List},
     metadata::{Labels, Metadata},
+    typed::TypedEvent,
 };
 use super::status::{Status, StatusCause, StatusDetails};
 
