@@ -261,6 +261,11 @@ pub struct Logs {
     /// Text of the kubelet in this response.
     notice: Option<Bytes>,
     left: Option<u64>,
+    /// Bytes of lines that have been delivered.
+    delivered: u64,
+    /// How far the last reading of this instance came, if it ended in order: `delivered` and the
+    /// last line.
+    reach: Option<u64>,
 
     uid: String,
     container: Option<String>,
@@ -300,6 +305,8 @@ impl Logs {
             tail: None,
             notice: None,
             left: config.limit_bytes,
+            delivered: 0,
+            reach: None,
             uid: String::new(),
             container: config.container.clone(),
             config,
@@ -398,6 +405,10 @@ impl Logs {
         self.now = now;
         if self.silence_ends().is_some_and(|deadline| deadline <= now) {
             let silent = now - self.last_byte;
+            if self.step == Step::Follow {
+                // Most likely nothing is wrong.
+                self.backoff.reset();
+            }
             self.lines.finish();
             self.ended = Some(Some(NetworkError::Silent { silent }.into()));
         }
@@ -411,14 +422,18 @@ impl Logs {
         }
     }
 
-    /// A log may be silent for as long as its container is; what else is asked for may not.
+    /// A log that is followed may be silent for as long as its container is; what else is asked
+    /// for may not.
     fn silence_ends(&self) -> Option<Instant> {
-        let patient = match self.phase {
-            Phase::Requested => self.step == Step::Follow,
-            Phase::Refused { .. } | Phase::Pod(_) => false,
-            Phase::Waiting(_) | Phase::Log | Phase::Done => true,
+        let silence = match self.phase {
+            Phase::Waiting(_) | Phase::Done => return None,
+            _ if self.held || self.ended.is_some() => return None,
+            Phase::Refused { .. } | Phase::Pod(_) => limits::ANSWER,
+            Phase::Requested | Phase::Log if self.step != Step::Follow => limits::ANSWER,
+            Phase::Requested | Phase::Log if self.config.resume => limits::LOG_SILENCE,
+            Phase::Requested | Phase::Log => return None,
         };
-        (!patient && !self.held && self.ended.is_none()).then(|| self.last_byte + limits::ANSWER)
+        Some(self.last_byte + silence)
     }
 
     /// Whether the response at hand is still of use.
@@ -536,7 +551,9 @@ impl Logs {
         match open {
             Open::No | Open::Known => None,
             Open::Notice => {
-                if end == LineEnd::Body && self.step == Step::Follow && might_be_stamp(&bytes) {
+                // The kubelet's text ends a body in order; a cut may fall into a stamp.
+                let cut = self.step != Step::Whole || matches!(self.ended, Some(Some(_)));
+                if end == LineEnd::Body && cut && might_be_stamp(&bytes) {
                     return None;
                 }
                 self.notice = Some(bytes.clone());
@@ -555,6 +572,9 @@ impl Logs {
                     }
                 }
                 let after = before + bytes.len();
+                if end != LineEnd::Body {
+                    self.delivered += bytes.len() as u64 + u64::from(end == LineEnd::Newline);
+                }
                 let line = LogLine { stamp, bytes, end };
                 match end {
                     LineEnd::Newline => {}
@@ -722,19 +742,31 @@ impl Logs {
             let text = String::from_utf8_lossy(&text).trim().to_owned();
             self.api_error(Status::failure(500, "InternalError", text))
         });
-        match (self.step, error.or(in_band)) {
+        let end = error.or(in_band);
+        // A reading that was cut proves nothing about where the log ends.
+        let proof = match end {
+            None => self.reach.replace(self.reach()),
+            Some(_) => self.reach.take().and(None),
+        };
+        match (self.step, end) {
             (Step::Whole, None) => self.finish(LogEnd::Complete),
             (_, Some(error)) if !self.config.resume => self.finish(LogEnd::Failed(error)),
             (_, None) if !self.config.resume => self.finish(LogEnd::Complete),
             // The kubelet said why it cannot.
             (Step::Whole, Some(error @ Error::Api(_))) => self.finish(LogEnd::Failed(error)),
             (Step::Whole, Some(error)) => self.lost(error),
+            (Step::Rest { .. }, None) if !self.is_proven(proof) => {}
             (Step::Rest { previous }, None) => {
                 self.read.clone_from(&self.instance);
                 if previous {
                     self.drained.clone_from(&self.instance);
                 }
                 self.step = Step::Pod;
+            }
+            (Step::Rest { .. }, Some(error @ Error::Api(_)))
+                if self.backoff.failures() >= limits::LOG_RETRIES =>
+            {
+                self.finish(LogEnd::Failed(error));
             }
             (Step::Rest { .. }, Some(error)) => self.pause(error, None),
             (Step::Follow | Step::Pod, end) if self.pod_unreadable => match end {
@@ -748,6 +780,26 @@ impl Logs {
                 }
             }
         }
+    }
+
+    fn reach(&self) -> u64 {
+        let tail = self.tail.as_ref();
+        self.delivered + tail.map_or(0, |line| line.bytes.len() as u64 + 1)
+    }
+
+    /// Whether what was read of an instance that has ended is all. A kubelet that dies, too, ends
+    /// the body in order, for API servers ignore errors of the copy
+    /// (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/writers.go`), so that another reading has to come as far and no farther.
+    fn is_proven(&mut self, before: Option<u64>) -> bool {
+        if self.reach != before {
+            return false;
+        }
+        // If what is known does not come again, perhaps it never will: files are rotated.
+        if self.replay.has_caught_up() || self.backoff.failures() >= limits::LOG_RETRIES {
+            return true;
+        }
+        self.phase = Phase::Waiting(self.now + self.backoff.next());
+        false
     }
 
     /// A connection was lost, or there was none.
@@ -787,6 +839,9 @@ impl Logs {
             (Step::Rest { previous: true }, 400 | 404) => {
                 self.drained.clone_from(&self.instance);
                 self.go(Step::Pod);
+            }
+            (Step::Rest { .. }, 400 | 404) if self.backoff.failures() >= limits::LOG_RETRIES => {
+                self.finish(LogEnd::Failed(error));
             }
             (Step::Follow | Step::Rest { .. }, 400 | 404) if following && !self.pod_unreadable => {
                 // The pod says better what is the matter.
@@ -883,6 +938,7 @@ impl Logs {
             self.finish(LogEnd::Limit);
             return false;
         }
+        self.reach = None;
         self.updates
             .push_back(LogUpdate::Restarted { restarts, exit });
         true

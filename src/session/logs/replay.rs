@@ -53,6 +53,13 @@ impl Replay {
         });
     }
 
+    /// Whether the line that was delivered last has come again, or there was none.
+    pub(super) fn has_caught_up(&self) -> bool {
+        let last = self.delivered.back().map(|(stamp, _)| *stamp);
+        let expected = self.expected.iter().find(|(stamp, _)| Some(*stamp) == last);
+        expected.is_none_or(|(_, count)| *count == 0)
+    }
+
     /// Whether the next line was delivered before.
     #[inline]
     pub(super) fn is_known(&mut self, stamp: Stamp) -> bool {
