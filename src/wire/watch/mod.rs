@@ -12,6 +12,7 @@ mod decoder;
 mod json;
 mod list;
 mod metadata;
+mod object_meta;
 mod protobuf;
 mod typed;
 
@@ -24,6 +25,7 @@ pub use self::{
     decoder::Decoder,
     list::{Items, List},
     metadata::{Labels, Metadata},
+    object_meta::ObjectMeta,
     typed::TypedEvent,
 };
 use super::status::{Status, StatusCause, StatusDetails};
