@@ -164,17 +164,17 @@ impl Session for Messages {
         if self.ended {
             return;
         }
-        if self
-            .closing
-            .is_some_and(|since| since + limits::LINGER <= now)
-        {
-            return self.end(Ok(()));
+        if let Some(since) = self.closing {
+            // Nothing follows the close frame (RFC 6455, section 5.5.1), pings neither.
+            if since + limits::LINGER <= now {
+                self.end(Ok(()));
+            }
+            return;
         }
         loop {
             match self.keepalive.handle_timeout(now) {
                 Due::Nothing => return,
-                Due::Send(transmit) if self.closing.is_none() => self.queue(transmit),
-                Due::Send(_) => {}
+                Due::Send(transmit) => self.queue(transmit),
                 Due::Dead(silent) => {
                     return self.end(Err(NetworkError::Silent { silent }.into()));
                 }

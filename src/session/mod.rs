@@ -37,6 +37,7 @@ pub mod messages;
 pub mod mux;
 pub mod port_forward;
 pub mod remote_command;
+mod requests;
 pub mod subprotocol;
 pub mod watch;
 

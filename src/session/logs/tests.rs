@@ -1,8 +1,14 @@
 //! Logs against a kubelet in memory, in virtual time, with faults.
 
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
 use serde_json::json;
 
 use super::*;
+use crate::{error::NetworkError, session::backoff::Backoff, wire::status::Status};
 
 /// One instance of a container and all that it has written.
 #[derive(Default, Clone)]
