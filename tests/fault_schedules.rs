@@ -139,7 +139,7 @@ fn inject_into_connections(server: &ApiServer, random: &mut Random, reach: u64) 
 
 /// Mostly without TLS, which takes its time.
 fn server(random: &mut Random) -> ApiServerBuilder {
-    match random.below(8) {
+    match random.below(16) {
         0 => ApiServer::builder(),
         1 => ApiServer::builder().http1_only(),
         _ => ApiServer::builder().plain(),

@@ -208,6 +208,16 @@ impl<A> Requests<A> {
         Some(NetworkError::Silent { silent }.into())
     }
 
+    /// The time when the session was last told of something.
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// When the response at hand began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// How long the response at hand has lasted.
     pub(super) fn lasted(&self) -> Duration {
         self.now - self.began

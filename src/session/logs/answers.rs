@@ -8,7 +8,7 @@ use super::{
     pod::{Container, Pod},
 };
 use crate::{
-    error::{ApiError, CallerError, Error, PeerError},
+    error::{ApiError, CallerError, Error, NetworkError, PeerError},
     limits,
     session::requests::{Phase, cut_off},
     wire::{status::Status, watch::EventError},
@@ -50,6 +50,12 @@ impl Logs {
             None => self.reach.replace(self.lines.reach()),
             Some(_) => self.reach.take().and(None),
         };
+        // The lines that there are when a log is opened come at once, if any come at all.
+        let dead = matches!(end, Some(Error::Network(NetworkError::Silent { .. })));
+        let lasted = self.requests.lasted() >= Duration::from_secs(1);
+        if self.lines.since().is_none() && lasted && !dead {
+            self.empty_from.get_or_insert(self.requests.began());
+        }
         match (self.step, end) {
             (Step::Whole, None) => self.finish(LogEnd::Complete),
             (_, Some(error)) if !self.config.resume => self.finish(LogEnd::Failed(error)),
@@ -236,6 +242,8 @@ impl Logs {
             return false;
         }
         self.reach = None;
+        self.restarted = true;
+        self.empty_from = None;
         self.updates
             .push_back(LogUpdate::Restarted { restarts, exit });
         true

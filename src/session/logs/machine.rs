@@ -48,6 +48,12 @@ pub struct Logs {
     pub(super) updates: VecDeque<LogUpdate>,
 
     pub(super) lines: Lines,
+    /// When the log was asked for first.
+    pub(super) asked: Option<Instant>,
+    /// Since when there is known to be no line that should be skipped, while none was delivered.
+    pub(super) empty_from: Option<Instant>,
+    /// Another instance is read than the one at the beginning: of its log nothing is skipped.
+    pub(super) restarted: bool,
     /// How far the last reading of this instance came, if it ended in order: `delivered` and the
     /// last line.
     pub(super) reach: Option<u64>,
@@ -79,6 +85,9 @@ impl Logs {
             step,
             updates: VecDeque::new(),
             lines: Lines::new(&config),
+            asked: None,
+            empty_from: None,
+            restarted: false,
             reach: None,
             uid: String::new(),
             container: config.container.clone(),
@@ -201,7 +210,9 @@ impl Logs {
             return Some(LogRequest::Pod);
         }
         self.lines.begin();
-        Some(LogRequest::Log(self.query()))
+        let query = self.query();
+        self.asked.get_or_insert(now);
+        Some(LogRequest::Log(query))
     }
 
     fn query(&self) -> Vec<(&'static str, String)> {
@@ -225,12 +236,21 @@ impl Logs {
             // (`k8s.io/kubernetes/pkg/registry/core/pod/strategy.go`).
             let text = since.to_string();
             add("sinceTime", format!("{}Z", text.get(..19).unwrap_or(&text)));
-        } else {
+        } else if let Some(from) = self.empty_from {
+            // What was to be skipped was, and must not be skipped again: all lines from then on
+            // are wanted. The server counts back from its own time.
+            let elapsed = self.requests.now() - from;
+            add("sinceSeconds", (elapsed.as_secs() + 2).to_string());
+        } else if !self.restarted {
             if let Some(since) = config.since_time {
                 let text = since.to_string();
                 add("sinceTime", format!("{}Z", text.get(..19).unwrap_or(&text)));
             }
             if let Some(seconds) = config.since_seconds {
+                let elapsed = self
+                    .asked
+                    .map_or(Duration::ZERO, |at| self.requests.now() - at);
+                let seconds = seconds.saturating_add(elapsed.as_secs_f64().ceil() as u64);
                 add("sinceSeconds", seconds.to_string());
             }
             if let Some(lines) = config.tail_lines {
