@@ -171,10 +171,11 @@ fn binary_messages_are_in_the_encoding_that_was_asked_for() {
 #[test]
 fn a_log_takes_the_capture_of_a_websocket_and_its_base64() {
     let messages = capture::messages("logs-ws");
-    let base64 = |bytes: &[u8]| Message::Text(STANDARD.encode(bytes).into());
-    let binary = |bytes: &[u8]| Message::Binary(bytes.to_vec().into());
-    let ways: [&dyn Fn(&[u8]) -> Message; 2] = [&binary, &base64];
-    for to_message in ways {
+    for base64 in [false, true] {
+        let to_message = |bytes: &[u8]| match base64 {
+            true => Message::Text(STANDARD.encode(bytes).into()),
+            false => Message::Binary(bytes.to_vec().into()),
+        };
         let now = Instant::now();
         let config = LogConfig {
             resume: false,

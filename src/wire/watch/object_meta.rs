@@ -73,9 +73,11 @@ impl ObjectMeta {
     }
 }
 
+type Entries = Box<[(Box<str>, Box<str>)]>;
+
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-fn entries(labels: Labels<'_>) -> Result<Box<[(Box<str>, Box<str>)]>, EventError> {
+fn entries(labels: Labels<'_>) -> Result<Entries, EventError> {
     let mut entries = Vec::new();
     for entry in labels {
         let (name, value) = entry?;
