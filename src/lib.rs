@@ -25,6 +25,8 @@ pub use config::Config;
 pub use error::{Error, Result};
 #[cfg(any(feature = "client", feature = "server"))]
 pub use resource::Resource;
+#[cfg(all(feature = "k8s-openapi", any(feature = "client", feature = "server")))]
+pub use resource::Scope;
 pub use role::Role;
 
 /// The code in the README compiles, and what can run there runs.

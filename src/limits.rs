@@ -260,6 +260,12 @@ pub const WATCH_PROVEN: Duration = Duration::from_secs(60);
 /// than the line before. They are apart by microseconds, not by 256 stamps.
 pub const LOG_STAMPS: usize = 256;
 
+/// The silence after which a log that is followed is asked for again: 10 min.
+///
+/// A container may be silent for longer. But a connection over HTTP/1.1 that died silently looks
+/// the same, and asking again costs two small requests and repeats nothing.
+pub const LOG_SILENCE: Duration = Duration::from_secs(600);
+
 /// How often a pod is looked at while its container is to start: every 2 s.
 pub const POD_POLL: Duration = Duration::from_secs(2);
 

@@ -1,4 +1,4 @@
-//! exec and attach through an API server: the scenarios of `tests/scenarios` on any cluster.
+//! exec, attach, logs and watch through an API server: the scenarios of `tests/scenarios` on any cluster.
 //!
 //! ```text
 //! KUBECONFIG=... cargo test --release --test cluster -- --ignored
@@ -37,7 +37,12 @@ use kubewire::{
     client::{Attached, Child, Pod},
     config::KubeconfigOptions,
     error::{Hint, NetworkError},
-    session::Subprotocol::{self, V1, V1Base64, V4, V4Base64, V5},
+    session::{
+        Subprotocol::{self, V1, V1Base64, V4, V4Base64, V5},
+        logs::LogEnd,
+        watch::Update,
+    },
+    wire::watch::Encoding,
 };
 use scenarios::{Request, Target};
 
@@ -394,4 +399,72 @@ async fn a_stream_that_is_cut_is_no_success() {
             ),
         }
     }
+}
+
+/// Over WebSockets logs and watches are what they are over HTTP.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster"]
+async fn logs_and_watches_over_websockets_are_those_over_http() {
+    if !makes_pods() {
+        return;
+    }
+    let client = Client::from_env().await.expect("KUBECONFIG");
+    let script = "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); sleep 0.02; done; exit 3";
+    let name = make_pod(&["sh", "-c", script].map(str::to_owned), false);
+    let expected: Vec<_> = (0..200).map(|n| format!("line {n}")).collect();
+    let logs = client.pod(NAMESPACE, &name).logs();
+    for logs in [
+        logs.clone().follow().over_websocket(),
+        logs.clone().follow(),
+        logs.clone().over_websocket(),
+        logs.clone().plain().over_websocket(),
+    ] {
+        let mut stream = logs.stream().await.expect("the log is read");
+        let mut lines = Vec::new();
+        while let Some(line) = stream.next().await {
+            lines.push(String::from_utf8_lossy(&line.expect("a line").bytes).into_owned());
+        }
+        assert_eq!(lines, expected);
+        match stream.end().expect("it has ended") {
+            LogEnd::Exited(exit) => assert_eq!(exit.code, Some(3)),
+            end => assert!(matches!(end, LogEnd::Complete), "{end:?}"),
+        }
+    }
+    let missing = client.pod(NAMESPACE, "nope").logs().over_websocket();
+    let error = missing.stream().await.expect_err("no such pod");
+    assert_eq!(error.status().map(|status| status.code), Some(404));
+
+    let pods = client.find("pods").await.expect("pods exist").resource;
+    for encoding in [Encoding::Json, Encoding::Protobuf, Encoding::Cbor] {
+        for watch_list in [true, false] {
+            let watch = client.watch(pods.clone()).namespace(NAMESPACE).name(&*name);
+            let watch = watch.encoding(encoding).watch_list(watch_list);
+            let mut seen = Vec::new();
+            for watch in [watch.clone().over_websocket(), watch] {
+                let mut updates = watch.stream();
+                let mut found = None;
+                let (version, object) = loop {
+                    match updates.next().await.expect("no end").expect("no refusal") {
+                        Update::Event(event) => found = Some(event.object),
+                        Update::SnapshotEnd {
+                            resource_version, ..
+                        } => break (resource_version, found.expect("the pod")),
+                        _ => {}
+                    }
+                };
+                assert!(!version.is_empty());
+                let metadata = object.metadata().expect("metadata");
+                assert_eq!(metadata.name().expect("a name"), name);
+                seen.push((
+                    object.encoding(),
+                    metadata.uid().expect("a uid").into_owned(),
+                ));
+            }
+            assert_eq!(seen[0], seen[1]);
+        }
+    }
+    let expired = client.watch(pods).from("1").over_websocket().once().await;
+    let event = expired.expect("it opens").next().await.expect("an event");
+    let status = event.expect("an event").object.status().expect("a Status");
+    assert_eq!(status.code, 410);
 }

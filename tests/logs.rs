@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use kubewire::{
-    Client, Resource,
+    Client, Error, Resource,
     client::LogLines,
     session::logs::{LogEnd, LogStream},
     testing::{ApiServer, BodyFault},
@@ -49,6 +49,48 @@ async fn a_followed_log_ends_with_the_container_and_its_code() {
     );
     assert!(matches!(lines.end(), Some(LogEnd::Exited(exit)) if exit.code == Some(3)));
     assert_eq!(lines.container(), Some("main"));
+}
+
+#[tokio::test]
+async fn over_a_websocket_each_line_comes_once_whatever_happens() {
+    let (server, client) =
+        start("for i in 0 1 2 3 4 5; do echo line $i; sleep 0.1; done; printf end; exit 3").await;
+    for fault in [
+        Some(BodyFault::Cut { after: 50 }),
+        None,
+        Some(BodyFault::Close { after: 120 }),
+        Some(BodyFault::Refuse(Box::new(Status::failure(
+            500,
+            "InternalError",
+            "no kubelet",
+        )))),
+    ] {
+        server.inject_into_bodies([fault]);
+    }
+    let pod = client.pod("default", "web-0");
+    let logs = pod.logs().over_websocket();
+    let mut lines = logs.clone().follow().stream().await.unwrap();
+    let all = [
+        "line 0", "line 1", "line 2", "line 3", "line 4", "line 5", "end",
+    ];
+    assert_eq!(texts(&mut lines).await, all);
+    assert!(matches!(lines.end(), Some(LogEnd::Exited(exit)) if exit.code == Some(3)));
+    let mut lines = logs.clone().stream().await.unwrap();
+    assert_eq!(texts(&mut lines).await, all);
+    assert!(matches!(lines.end(), Some(LogEnd::Complete)));
+    server.inject_into_bodies([Some(BodyFault::Cut { after: 50 })]);
+    let mut lines = logs.clone().stream().await.unwrap();
+    assert_eq!(texts(&mut lines).await, all, "a finite log is resumed");
+    server.inject_into_bodies([Some(BodyFault::Cut { after: 7 })]);
+    let mut plain = logs.plain().stream().await.unwrap();
+    assert_eq!(plain.next().await.unwrap().unwrap().bytes, "line 0");
+    assert!(
+        matches!(plain.next().await, Some(Err(Error::Network(_)))),
+        "a close without a close frame is no end"
+    );
+    let missing = client.pod("default", "nope").logs().over_websocket();
+    let error = missing.stream().await.unwrap_err();
+    assert_eq!(error.status().unwrap().code, 404);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use kubewire::{
     Client, Error, Resource,
     session::watch::{Form, Mirror, Shard, ShardField, Update},
-    testing::{ApiServer, ApiServerBuilder, BodyFault},
+    testing::{ApiServer, ApiServerBuilder, BodyFault, Fault},
     wire::{
         status::Status,
         watch::{EventError, EventType, Object},
@@ -100,6 +100,171 @@ async fn every_transport_brings_the_snapshot_and_what_follows() {
         assert_eq!(mirrored(&mirror), state(&server));
         assert_eq!(updates.resource_version(), version);
         server.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn over_a_websocket_all_is_the_same() {
+    for builder in [
+        ApiServer::builder(),
+        ApiServer::builder().plain().watch_list(false),
+    ] {
+        let (server, client) = start(builder).await;
+        for n in 0..7 {
+            put(&server, &format!("t{n}"), n);
+        }
+        let watch = client.watch(things()).namespace("default").over_websocket();
+        let mut updates = watch.clone().stream();
+        let mut mirror = Mirror::new();
+        while !mirror.is_current() {
+            let update = updates.next().await.unwrap().unwrap();
+            mirror.apply(&update, value).unwrap();
+        }
+        assert_eq!(mirrored(&mirror), state(&server));
+        let version = put(&server, "t1", 100);
+        server.delete(&things(), "default", "t2");
+        for n in 0..5 {
+            put(&server, "t3", n);
+        }
+        let watch = watch.from(version);
+        server.inject(Fault::CutAfter(400));
+        let mut cut = watch.clone().once().await.unwrap();
+        let error = loop {
+            match cut.next().await.unwrap() {
+                Ok(event) => assert_eq!(event.event_type, EventType::Deleted),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Network(_)), "{error}");
+        server.inject(Fault::CutAfter(20));
+        let lost = watch.clone().once().await.unwrap_err();
+        assert!(matches!(lost, Error::Network(_)), "{lost}");
+        let unavailable = Status::failure(503, "ServiceUnavailable", "not now");
+        server.inject(Fault::Refuse(Box::new(unavailable)));
+        let refused = watch.clone().once().await.unwrap_err();
+        assert_eq!(refused.status().unwrap().code, 503);
+        server.inject_into_bodies([Some(BodyFault::Close { after: 700 })]);
+        let mut closed = watch.once().await.unwrap();
+        let mut events = Vec::new();
+        while let Some(event) = closed.next().await {
+            events.push(event.unwrap().event_type);
+        }
+        assert_eq!(events, [EventType::Deleted, EventType::Modified]);
+        let version = put(&server, "done", 1);
+        until_done(&mut updates, &mut mirror).await;
+        assert_eq!(mirrored(&mirror), state(&server));
+        assert_eq!(updates.resource_version(), version);
+        server.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn over_a_websocket_a_refusal_is_the_same_too() {
+    let server = ApiServer::builder().start().await.unwrap();
+    let config = server.config_with_token(server.token_without_rights());
+    let client = Client::new(&config).unwrap();
+    let watch = client.watch(things()).namespace("default").over_websocket();
+    let mut updates = watch.clone().stream();
+    let error = loop {
+        match updates.next().await.unwrap() {
+            Ok(update) => assert!(matches!(update, Update::SnapshotBegin)),
+            Err(error) => break error,
+        }
+    };
+    for error in [error, watch.once().await.unwrap_err()] {
+        assert!(matches!(&error, Error::Api(e) if e.status.code == 403 && e.hint.is_some()));
+    }
+}
+
+#[cfg(feature = "k8s-openapi")]
+#[tokio::test]
+async fn a_typed_watch_decodes_on_demand_and_survives_what_is_no_such_type() {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    for watch_list in [true, false] {
+        let (server, client) = start(ApiServer::builder().watch_list(watch_list)).await;
+        let maps = Resource::of::<ConfigMap>();
+        let put = |name: &str, data: Value| {
+            let object = json!({
+                "kind": "ConfigMap", "data": data,
+                "metadata": {"name": name, "namespace": "default"},
+            });
+            server.put(&maps, object)
+        };
+        put("good", json!({"key": "value"}));
+        put("bad", json!("no map"));
+        let mut watch = client.watch_typed::<ConfigMap>().stream();
+        let (mut good, mut bad) = (Vec::new(), 0);
+        while let Some(update) = watch.next().await {
+            match update.unwrap() {
+                Update::Event(event) => match event.decode() {
+                    Ok(map) => good.push(map.data.unwrap_or_default()["key"].clone()),
+                    Err(error) => {
+                        assert!(matches!(error, EventError::Decode(_)));
+                        let metadata = event.object.metadata().unwrap();
+                        assert_eq!(metadata.name().unwrap(), "bad");
+                        bad += 1;
+                    }
+                },
+                Update::SnapshotEnd { .. } => drop(put("good", json!({"key": "new"}))),
+                _ => {}
+            }
+            if good.len() == 2 {
+                break;
+            }
+        }
+        assert_eq!((good, bad), (vec!["value".into(), "new".into()], 1));
+    }
+}
+
+#[tokio::test]
+async fn a_typed_watch_takes_any_serde_type() {
+    #[derive(serde::Deserialize)]
+    struct Thing {
+        value: u64,
+    }
+    let (server, client) = start(ApiServer::builder()).await;
+    put(&server, "a", 41);
+    let mut events = client
+        .watch(things())
+        .typed::<Thing>()
+        .once()
+        .await
+        .unwrap();
+    let event = events.next().await.unwrap().unwrap();
+    assert_eq!(event.decode().unwrap().value, 41);
+}
+
+#[tokio::test]
+async fn the_server_wants_an_origin_and_one_subprotocol_at_most() {
+    use http::header::{
+        CONNECTION, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+        UPGRADE,
+    };
+    let (server, client) = start(ApiServer::builder().plain()).await;
+    put(&server, "a", 1);
+    for (origin, offer, code) in [
+        (true, None, 101),
+        (true, Some("any.name"), 101),
+        (true, Some("one,two"), 400),
+        (false, None, 403),
+    ] {
+        let mut request = http::Request::get("/apis/example.com/v1/things?watch=true")
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, "websocket")
+            .header(SEC_WEBSOCKET_VERSION, "13")
+            .header(SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==");
+        if origin {
+            request = request.header(ORIGIN, "http://127.0.0.1");
+        }
+        if let Some(offer) = offer {
+            request = request.header(SEC_WEBSOCKET_PROTOCOL, offer);
+        }
+        let request = request.body(Default::default()).unwrap();
+        let answer = client.send_upgrade(request).await.unwrap();
+        assert_eq!(answer.status(), code, "{origin} {offer:?}");
+        let answered = answer.headers().get(SEC_WEBSOCKET_PROTOCOL);
+        let offer = offer.filter(|_| code == 101);
+        assert_eq!(answered.and_then(|v| v.to_str().ok()), offer);
     }
 }
 

@@ -6,11 +6,22 @@
 #[path = "common/capture.rs"]
 mod capture;
 
+use std::time::Instant;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use kubewire::wire::{
-    line::{LineEnd, LineSplitter},
-    stamp::Stamp,
-    watch::{Decoder, Encoding, Event, EventError, EventType, Object},
+use kubewire::{
+    Error,
+    session::{
+        Message,
+        logs::{LogConfig, LogEnd, LogRequest, LogUpdate, Logs},
+        watch::{Head, Update, Watch, WatchConfig},
+    },
+    wire::{
+        line::{LineEnd, LineSplitter},
+        stamp::Stamp,
+        watch::{Decoder, Encoding, Event, EventError, EventType, Object},
+    },
 };
 use serde_json::Value;
 
@@ -91,6 +102,111 @@ fn a_watch_over_a_websocket_is_one_event_a_message() {
     let event = Event::from_message(Encoding::Json, messages[0].clone().into()).unwrap();
     assert_eq!(event.event_type, EventType::Added);
     assert_eq!(event.object.bytes().unwrap(), over_http[0].1);
+}
+
+#[test]
+fn a_continuous_watch_takes_the_capture_of_a_websocket() {
+    let now = Instant::now();
+    let config = WatchConfig {
+        from: Some("0".into()),
+        ..WatchConfig::default()
+    };
+    let mut watch = Watch::new(config, now, 1);
+    assert!(watch.poll_request(now).unwrap().is_watch);
+    let opened = Head {
+        status: 101,
+        ..Head::default()
+    };
+    watch.handle_head(now, opened);
+    for message in capture::messages("watch-ws") {
+        watch.handle_message(now, Message::Text(message.into()));
+    }
+    let Some(Update::Event(event)) = watch.poll_update() else {
+        panic!("no event");
+    };
+    assert_eq!(event.object.metadata().unwrap().name().unwrap(), "box");
+    watch.handle_end(now, None);
+    assert!(watch.poll_update().is_none());
+    assert!(!watch.wants_response(), "it goes on with another request");
+}
+
+#[test]
+fn binary_messages_are_in_the_encoding_that_was_asked_for() {
+    // As `HandleWS` sends it: the event of the stream, without its length.
+    let protobuf = capture::body("watch-protobuf")[4..].to_vec();
+    let cbor = capture::body("watch-cbor");
+    for (encoding, message) in [(Encoding::Protobuf, protobuf), (Encoding::Cbor, cbor)] {
+        let now = Instant::now();
+        let config = WatchConfig {
+            from: Some("0".into()),
+            encoding,
+            ..WatchConfig::default()
+        };
+        let mut watch = Watch::new(config, now, 1);
+        assert!(watch.poll_request(now).is_some());
+        let opened = Head {
+            status: 101,
+            ..Head::default()
+        };
+        watch.handle_head(now, opened);
+        let json = capture::messages("watch-ws").remove(0);
+        for message in [Message::Binary(message.into()), Message::Text(json.into())] {
+            watch.handle_message(now, message);
+            let Some(Update::Event(event)) = watch.poll_update() else {
+                panic!("no event of {encoding}");
+            };
+            assert_eq!(event.object.metadata().unwrap().name().unwrap(), "box");
+        }
+        watch.handle_message(now, Message::Binary(vec![0xff; 9].into()));
+        assert!(matches!(
+            watch.poll_update(),
+            Some(Update::Trouble {
+                error: Error::Peer(_),
+                ..
+            })
+        ));
+    }
+}
+
+#[test]
+fn a_log_takes_the_capture_of_a_websocket_and_its_base64() {
+    let messages = capture::messages("logs-ws");
+    for base64 in [false, true] {
+        let to_message = |bytes: &[u8]| match base64 {
+            true => Message::Text(STANDARD.encode(bytes).into()),
+            false => Message::Binary(bytes.to_vec().into()),
+        };
+        let now = Instant::now();
+        let config = LogConfig {
+            resume: false,
+            ..LogConfig::default()
+        };
+        let mut logs = Logs::new(config, now, 1);
+        assert!(matches!(logs.poll_request(now), Some(LogRequest::Log(_))));
+        let opened = Head {
+            status: 101,
+            ..Head::default()
+        };
+        logs.handle_head(now, opened);
+        let mut lines = Vec::new();
+        for message in &messages {
+            logs.handle_message(now, to_message(message));
+            while let Some(update) = logs.poll_update() {
+                match update {
+                    LogUpdate::Line(line) => lines.push(line.bytes),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        let expected: Vec<_> = (101..=112).map(|n| format!("line {n}")).collect();
+        assert_eq!(lines, expected);
+        logs.handle_end(now, None);
+        let end = logs.poll_update();
+        assert!(
+            matches!(end, Some(LogUpdate::Ended(LogEnd::Complete))),
+            "{end:?}"
+        );
+    }
 }
 
 fn only(name: &str, encoding: Encoding) -> Object {

@@ -13,7 +13,7 @@ use crate::{
     Result,
     resource::with_query,
     session::logs::{
-        LogConfig, LogEnd, LogLine, LogRequest, LogStream, LogUpdate, Logs as Session,
+        LogConfig, LogEnd, LogLine, LogRequest, LogStream, LogUpdate, Logs as Session, SUBPROTOCOLS,
     },
     transport::exchange::{Driver, Get},
     wire::stamp::Stamp,
@@ -36,6 +36,7 @@ use crate::{
 pub struct Logs {
     pod: Pod,
     config: LogConfig,
+    websocket: bool,
 }
 
 impl Logs {
@@ -44,7 +45,11 @@ impl Logs {
             what: pod.operation("").trim().to_owned(),
             ..LogConfig::default()
         };
-        Self { pod, config }
+        Self {
+            pod,
+            config,
+            websocket: false,
+        }
     }
 
     /// The container. Needed unless the pod has one only, or names its default one.
@@ -123,6 +128,15 @@ impl Logs {
         self
     }
 
+    /// Read over a WebSocket of its own, with `binary.k8s.io`, instead of the body of an HTTP
+    /// response: for proxies that hold HTTP bodies back until they end, and for places that let
+    /// only WebSockets last. All else is the same, resumption included, and the connection is
+    /// pinged. Users need the right to `get` `pods/log`, as without.
+    pub fn over_websocket(mut self) -> Self {
+        self.websocket = true;
+        self
+    }
+
     /// Begins to read, and waits for the server's answer.
     ///
     /// # Errors
@@ -146,12 +160,17 @@ impl Logs {
     pub(super) fn start(self) -> LogLines {
         let session = Session::new(self.config, crate::transport::now(), rand::random());
         let pod = self.pod.clone();
+        let over_websocket = self.websocket;
         let to_get = move |request: LogRequest| {
-            let (subresource, query, accept) = match request {
-                LogRequest::Log(query) => ("log", query, "text/plain, application/json, */*"),
-                LogRequest::Pod => ("", Vec::new(), "application/json"),
+            let (subresource, query, accept, websocket) = match request {
+                LogRequest::Log(query) => {
+                    let websocket = over_websocket.then_some(&SUBPROTOCOLS[..]);
+                    ("log", query, "text/plain, application/json, */*", websocket)
+                }
+                LogRequest::Pod => ("", Vec::new(), "application/json", None),
             };
             Ok(Get {
+                websocket,
                 path_and_query: with_query(pod.path(subresource, &[])?, &query),
                 operation: pod.operation("log of"),
                 accept: accept.into(),

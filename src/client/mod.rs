@@ -5,6 +5,7 @@ mod attach;
 mod child;
 mod container;
 mod discovery;
+mod events;
 mod exec;
 mod logs;
 mod merged;
@@ -21,6 +22,7 @@ pub use attach::{Attach, Attached};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 pub use container::{Container, ContainerKind};
 pub use discovery::{Discovery, Known};
+pub use events::Events;
 pub use exec::Exec;
 pub use logs::{LogLines, Logs};
 pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine};
@@ -31,7 +33,7 @@ pub use port_forward::{ForwardPort, ForwardStream, ForwardTarget, PortForward, T
 pub use proxy::HttpProxy;
 pub use remote_command::Stdio;
 pub use request::{Deleted, Patch, Request};
-pub use watch::{Events, Updates, Watch};
+pub use watch::{Updates, Watch};
 
 use std::sync::Arc;
 
@@ -43,6 +45,8 @@ pub use crate::{
     transport::body::{Body, Rest, Upgraded},
 };
 
+#[cfg(feature = "k8s-openapi")]
+use crate::wire::watch::TypedEvent;
 use crate::{
     Config, Result, Role,
     error::{CallerError, PeerError},
@@ -266,6 +270,37 @@ impl Client {
     /// All watches and logs of a client share one connection where the server speaks HTTP/2.
     pub fn watch(&self, resource: Resource) -> Watch {
         Watch::new(self.clone(), resource)
+    }
+
+    /// Watches the objects of a type of k8s-openapi. Each event has the object's metadata unparsed
+    /// and, when asked, the object.
+    ///
+    /// ```no_run
+    /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
+    /// use k8s_openapi::api::core::v1::Pod;
+    /// use kubewire::session::watch::{Mirror, Update};
+    ///
+    /// let mut watch = client.watch_typed::<Pod>().namespace("default").stream();
+    /// let mut pods = Mirror::<Pod>::new();
+    /// while let Some(update) = watch.next().await {
+    ///     let update = update?;
+    ///     if let Update::Event(event) = &update {
+    ///         println!("{} {}", event.event_type.as_str(), event.object.metadata()?.name()?);
+    ///     }
+    ///     pods.apply(&update, |object| object.decode())?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Other `serde` types: [`Watch::typed`].
+    #[cfg(feature = "k8s-openapi")]
+    pub fn watch_typed<K>(&self) -> Watch<TypedEvent<K>>
+    where
+        K: k8s_openapi::Resource + serde::de::DeserializeOwned,
+        K::Scope: crate::resource::Scope,
+    {
+        self.watch(Resource::of::<K>()).typed()
     }
 
     pub(crate) fn lacking(&self) -> &Arc<watch::Lacking> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    marker::PhantomData,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -9,24 +10,23 @@ use std::{
 };
 
 use futures_core::Stream;
-use http::{
-    HeaderValue,
-    header::{ACCEPT, CONTENT_TYPE},
-};
-use hyper::body::Body as _;
+use http::header::CONTENT_TYPE;
+use serde::de::DeserializeOwned;
 
-use super::{Body, Client};
+use super::{
+    Client,
+    events::{Events, Incoming},
+};
 use crate::{
     Resource, Result,
-    error::{CallerError, Error, PeerError},
+    error::PeerError,
     resource::with_query,
-    session::watch::{Form, Shard, Update, Watch as Session, WatchConfig},
+    session::watch::{Form, Shard, Source, Update, Watch as Session, WatchConfig},
     transport::{
-        exchange::{Driver, Get},
-        http::Outgoing,
+        exchange::{Answer, Driver, Get},
         upgrade::refusal,
     },
-    wire::watch::{Decoder, Encoding, Event},
+    wire::watch::{Encoding, Event, TypedEvent},
 };
 
 /// Which resources of a server were found to lack watch-list.
@@ -62,12 +62,14 @@ impl Lacking {
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "a watch does nothing until it is started"]
-pub struct Watch {
+pub struct Watch<E = Event> {
     client: Client,
     resource: Resource,
     namespace: Option<String>,
     name: Option<String>,
     config: WatchConfig,
+    websocket: bool,
+    event: PhantomData<fn() -> E>,
 }
 
 impl Watch {
@@ -78,9 +80,35 @@ impl Watch {
             namespace: None,
             name: None,
             config: WatchConfig::default(),
+            websocket: false,
+            event: PhantomData,
         }
     }
 
+    /// With events whose objects decode into `K`, any `serde` type.
+    pub fn typed<K: DeserializeOwned>(self) -> Watch<TypedEvent<K>> {
+        let Self {
+            client,
+            resource,
+            namespace,
+            name,
+            config,
+            websocket,
+            event: _,
+        } = self;
+        Watch {
+            client,
+            resource,
+            namespace,
+            name,
+            config,
+            websocket,
+            event: PhantomData,
+        }
+    }
+}
+
+impl<E: From<Event> + 'static> Watch<E> {
     /// Only objects of this namespace. Without, those of all.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
@@ -158,6 +186,27 @@ impl Watch {
         self
     }
 
+    /// Watch over a WebSocket of its own, one event a message, instead of the body of an HTTP
+    /// response: for proxies that hold HTTP bodies back until they end, and for places that let
+    /// only WebSockets last. All else is the same, resumption included, and the connection is
+    /// pinged. Lists, where watch-list cannot be had, still go over HTTP.
+    pub fn over_websocket(mut self) -> Self {
+        self.websocket = true;
+        self
+    }
+
+    fn get(&self, request: crate::session::watch::Request) -> Result<Get> {
+        let path = self.resource.path(self.namespace.as_deref(), None, None)?;
+        // A watch has no subprotocol.
+        let websocket = (self.websocket && request.is_watch).then_some(&[][..]);
+        Ok(Get {
+            path_and_query: with_query(path, &request.query),
+            operation: format!("watch {}", self.config().what),
+            accept: request.accept,
+            websocket,
+        })
+    }
+
     fn config(&self) -> WatchConfig {
         let mut config = self.config.clone();
         config.what = match &self.namespace {
@@ -179,22 +228,16 @@ impl Watch {
 
     /// A watch that never ends: a snapshot of all objects first, then every change, whatever
     /// happens to connections. The first request is made when the stream is polled.
-    pub fn stream(self) -> Updates {
+    pub fn stream(self) -> Updates<E> {
         let session = Session::new(self.config(), crate::transport::now(), rand::random());
-        let (resource, namespace) = (self.resource.clone(), self.namespace.clone());
-        let operation = format!("watch {}", self.config().what);
-        let to_get = move |request: crate::session::watch::Request| {
-            let path = resource.path(namespace.as_deref(), None, None)?;
-            Ok(Get {
-                path_and_query: with_query(path, &request.query),
-                operation: operation.clone(),
-                accept: request.accept,
-            })
-        };
+        let (http, resource) = (self.client.http().clone(), self.resource.clone());
+        let lacking = self.client.lacking().clone();
+        let to_get = move |request| self.get(request);
         Updates {
-            driver: Driver::new(session, self.client.http().clone(), to_get),
-            resource: self.resource,
-            lacking: self.client.lacking().clone(),
+            driver: Driver::new(session, http, to_get),
+            resource,
+            lacking,
+            event: PhantomData,
         }
     }
 
@@ -204,21 +247,21 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// [`Error::Api`] if the server refuses the request, [`Error::Network`] if it cannot be
+    /// [`Error::Api`](crate::Error::Api) if the server refuses the request, [`Error::Network`](crate::Error::Network) if it cannot be
     /// reached.
-    pub async fn once(self) -> Result<Events> {
+    pub async fn once(self) -> Result<Events<E>> {
         let config = self.config();
         let from = config.from.clone().unwrap_or_default();
         let request = crate::session::watch::single(&config, &from);
-        let path = self.resource.path(self.namespace.as_deref(), None, None)?;
-        let operation = format!("watch {}", config.what);
-        let mut call = Outgoing::get(operation.as_str(), with_query(path, &request.query));
-        call.deadline = None;
-        call.again = false;
-        let accept = HeaderValue::try_from(request.accept)
-            .map_err(|_| CallerError::Request("a header holds what it must not".into()))?;
-        call.headers.insert(ACCEPT, accept);
-        let response = self.client.http().send(call).await?;
+        let get = self.get(request)?;
+        let operation = get.operation.clone();
+        let response = match get.send(self.client.http().clone()).await? {
+            Answer::Http(response) => response,
+            Answer::WebSocket(messages) => {
+                let source = Source::messages(config.encoding, config.max_event);
+                return Ok(Events::new(source, Incoming::Messages(messages)));
+            }
+        };
         if response.status() != http::StatusCode::OK {
             return Err(refusal(&operation, response).await);
         }
@@ -227,10 +270,8 @@ impl Watch {
         let encoding = Encoding::from_content_type(found).ok_or(PeerError::ContentType {
             found: found.to_owned(),
         })?;
-        Ok(Events {
-            decoder: Decoder::with_bound(encoding, config.max_event),
-            body: Some(response.into_body()),
-        })
+        let source = Source::body(encoding, config.max_event);
+        Ok(Events::new(source, Incoming::Body(response.into_body())))
     }
 }
 
@@ -239,17 +280,18 @@ impl Watch {
 /// Errors that pass are told as [`Update::Trouble`] and the stream goes on. What the server has
 /// understood and refused is an `Err`; the stream goes on after that too, if it is polled again.
 #[derive(Debug)]
-pub struct Updates {
+pub struct Updates<E = Event> {
     driver: Driver<Session>,
     resource: Resource,
     lacking: Arc<Lacking>,
+    event: PhantomData<fn() -> E>,
 }
 
-impl Updates {
+impl<E: From<Event>> Updates<E> {
     /// The next update; never `None`.
     ///
     /// Cancel safe: what has arrived is kept.
-    pub async fn next(&mut self) -> Option<Result<Update>> {
+    pub async fn next(&mut self) -> Option<Result<Update<E>>> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
@@ -259,7 +301,7 @@ impl Updates {
         self.driver.session().resource_version()
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update<E>>>> {
         let update = ready!(self.driver.poll_update(cx));
         if let Update::SnapshotEnd { .. } = update
             && self.driver.session().lacks_watch_list()
@@ -277,71 +319,12 @@ impl Updates {
                 return Poll::Ready(Some(Err(error.clone())));
             }
         }
-        Poll::Ready(Some(Ok(update)))
+        Poll::Ready(Some(Ok(update.map(E::from))))
     }
 }
 
-impl Stream for Updates {
-    type Item = Result<Update>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll(cx)
-    }
-}
-
-/// The events of a single watch, until the server ends it.
-///
-/// An `ERROR` event is an event like others; its object is a Status. After an `Err` the stream
-/// ends.
-#[derive(Debug)]
-pub struct Events {
-    decoder: Decoder,
-    body: Option<Body>,
-}
-
-impl Events {
-    /// The next event; `None` when the server has ended the watch.
-    ///
-    /// Cancel safe: what has arrived is kept.
-    pub async fn next(&mut self) -> Option<Result<Event>> {
-        std::future::poll_fn(|cx| self.poll(cx)).await
-    }
-
-    fn fail(&mut self, error: Error) -> Poll<Option<Result<Event>>> {
-        self.body = None;
-        Poll::Ready(Some(Err(error)))
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
-        loop {
-            let Some(body) = &mut self.body else {
-                return Poll::Ready(None);
-            };
-            match self.decoder.next_event() {
-                Ok(Some(event)) => return Poll::Ready(Some(Ok(event))),
-                Ok(None) => {}
-                Err(error) => return self.fail(PeerError::from(error).into()),
-            }
-            match ready!(Pin::new(body).poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.decoder.push(data);
-                    }
-                }
-                Some(Err(error)) => return self.fail(error),
-                None => {
-                    self.body = None;
-                    if let Err(error) = self.decoder.finish() {
-                        return self.fail(PeerError::from(error).into());
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Stream for Events {
-    type Item = Result<Event>;
+impl<E: From<Event>> Stream for Updates<E> {
+    type Item = Result<Update<E>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll(cx)

@@ -150,6 +150,9 @@ pub enum PeerError {
     /// What should have been a watch event, a list or an object is none.
     #[error("the server sent an unreadable object: {0}")]
     Event(#[from] EventError),
+    /// A text message of a log over a WebSocket, which should be base64, is not.
+    #[error("the server sent a message of a log that is not valid base64")]
+    Base64,
     /// An answer that should be objects is something else.
     #[error("the server answered with the content type {found:?}")]
     ContentType {

@@ -31,7 +31,7 @@
 mod port_forward;
 mod refusal;
 mod remote_command;
-mod upgrade;
+pub(crate) mod upgrade;
 
 pub use crate::transport::port_forward::ForwardStream;
 pub use port_forward::{Forwarding, IncomingForward, PortForwardRequest};

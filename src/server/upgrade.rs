@@ -26,13 +26,19 @@ pub(crate) struct Handshake {
 }
 
 impl Handshake {
+    /// Whether the request asks for a WebSocket, as servers tell where either is served
+    /// (`k8s.io/streaming/pkg/httpstream/wsstream/conn.go`, `IsWebSocketRequest`).
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
+        has_token(headers, UPGRADE, "websocket") && has_token(headers, CONNECTION, "upgrade")
+    }
+
     /// Checks the request (RFC 6455, section 4.2.1).
     pub(crate) fn check<B>(request: &Request<B>) -> Result<Self, Refusal> {
         let headers = request.headers();
-        if request.method() != Method::GET
-            || !has_token(headers, UPGRADE, "websocket")
-            || !has_token(headers, CONNECTION, "upgrade")
-        {
+        let asked =
+            has_token(headers, UPGRADE, "websocket") && has_token(headers, CONNECTION, "upgrade");
+        if request.method() != Method::GET || !asked {
             return Err(Refusal::bad_request("Upgrade request required"));
         }
         if headers
@@ -57,15 +63,18 @@ impl Handshake {
     }
 
     /// The response that opens the WebSocket with this subprotocol; empty for none.
-    pub(crate) fn response(self, protocol: &'static str) -> Response<Full<Bytes>> {
+    pub(crate) fn response(self, protocol: &str) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept);
-        if !protocol.is_empty() {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+        // One that was offered in a header fits into one.
+        if !protocol.is_empty()
+            && let Ok(protocol) = HeaderValue::from_str(protocol)
+        {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
         }
         response
     }

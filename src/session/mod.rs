@@ -33,13 +33,16 @@ mod backoff;
 mod chunks;
 mod keepalive;
 pub mod logs;
+pub mod messages;
 pub mod mux;
 pub mod port_forward;
 pub mod remote_command;
+mod requests;
 pub mod subprotocol;
 pub mod watch;
 
 pub use keepalive::{Due, Keepalive, KeepaliveConfig};
+pub use messages::Messages;
 pub use remote_command::RemoteCommand;
 pub use subprotocol::Subprotocol;
 

@@ -11,8 +11,9 @@ use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
 use tokio::sync::watch;
 
 use super::{
+    messages::Opening,
     pods::Pod,
-    router::{Body, Cluster},
+    router::{self, Body, Cluster},
     streaming::{self, Over, Writer},
 };
 use crate::{
@@ -142,7 +143,7 @@ struct Options {
 pub(super) async fn serve<B>(
     cluster: &Arc<Cluster>,
     pod: &Pod,
-    request: &Request<B>,
+    request: &mut Request<B>,
 ) -> Result<Response<Body>, Refusal> {
     let query: HashMap<_, _> = request
         .uri()
@@ -168,13 +169,23 @@ pub(super) async fn serve<B>(
         })?,
     };
     let fault = cluster.fault().await?;
-    let (mut writer, body) = streaming::body(fault);
+    let (mut writer, response) = match Opening::is_asked(request) {
+        true => {
+            let (opening, response) = Opening::of_log(request)?;
+            let writer = streaming::messages(opening, fault, &cluster.tasks);
+            (writer, router::whole(response))
+        }
+        false => {
+            let (writer, body) = streaming::body(fault);
+            let mut response = Response::new(body);
+            let text = HeaderValue::from_static("text/plain");
+            response.headers_mut().insert(CONTENT_TYPE, text);
+            (writer, response)
+        }
+    };
     cluster.tasks.spawn(async move {
         let _ = options.copy(&log, &mut writer).await;
     });
-    let mut response = Response::new(body);
-    let text = HeaderValue::from_static("text/plain");
-    response.headers_mut().insert(CONTENT_TYPE, text);
     Ok(response)
 }
 

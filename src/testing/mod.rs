@@ -141,6 +141,7 @@
 //!           -> processes container.rs (a container's own), process.rs (any)
 //!           -> objects   store.rs, selector.rs
 //!             -> bytes   negotiation.rs, encoding/, table.rs
+//!         -> the answer  streaming.rs (bodies), messages.rs (WebSockets)
 //! ```
 
 mod access;
@@ -153,6 +154,7 @@ mod exec;
 mod faults;
 mod listener;
 mod logs;
+mod messages;
 mod negotiation;
 mod objects;
 mod pods;

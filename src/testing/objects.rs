@@ -207,12 +207,12 @@ pub(super) async fn collection<B>(
     cluster: &Arc<Cluster>,
     resource: Resource,
     namespace: Option<String>,
-    request: &Request<B>,
+    request: &mut Request<B>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Query::parse(cluster, &resource, request)?;
     let fault = cluster.fault().await?;
     if query.is("watch") {
-        return watch::watch(cluster, resource, namespace, query, fault);
+        return watch::watch(cluster, resource, namespace, query, request, fault);
     }
     list(cluster, &resource, namespace.as_deref(), &query, fault)
 }

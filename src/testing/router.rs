@@ -262,13 +262,13 @@ where
                 .access
                 .authorize(user, action("get", "pods/log", namespace, name))?;
             let pod = cluster.pod(namespace, name)?;
-            logs::serve(cluster, &pod, &head(request)).await
+            logs::serve(cluster, &pod, &mut head(request)).await
         }
         ["api", version, ref rest @ ..] if get => {
-            resource(cluster, user, "", version, rest, &head(request)).await
+            resource(cluster, user, "", version, rest, &mut head(request)).await
         }
         ["apis", group, version, ref rest @ ..] if get => {
-            resource(cluster, user, group, version, rest, &head(request)).await
+            resource(cluster, user, group, version, rest, &mut head(request)).await
         }
         ["api", version, ref rest @ ..] => write(cluster, user, "", version, rest, request).await,
         ["apis", group, version, ref rest @ ..] => {
@@ -290,8 +290,11 @@ fn resources(cluster: &Cluster, group: &str, version: &str) -> Result<Response<B
 }
 
 /// A request without its body, which GET has none of.
-pub(super) fn head<B>(request: &Request<B>) -> Request<()> {
+pub(super) fn head<B>(request: &mut Request<B>) -> Request<()> {
     let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    // With them it can be upgraded.
+    *head.extensions_mut() = std::mem::take(request.extensions_mut());
     *head.uri_mut() = request.uri().clone();
     *head.headers_mut() = request.headers().clone();
     head
@@ -304,7 +307,7 @@ async fn resource(
     group: &str,
     version: &str,
     rest: &[&str],
-    request: &Request<()>,
+    request: &mut Request<()>,
 ) -> Result<Response<Body>, Refusal> {
     let (namespace, plural, name) = match *rest {
         ["namespaces", namespace, plural] => (Some(namespace), plural, None),

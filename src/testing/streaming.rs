@@ -14,7 +14,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use super::router::Body;
+use super::{messages::Opening, router::Body, tasks::Tasks};
 use crate::wire::status::Status;
 
 /// What goes wrong with the answer to one list, watch or log request.
@@ -70,6 +70,8 @@ pub(super) struct Writer {
     to: mpsc::Sender<Result<Bytes, io::Error>>,
     fault: Option<BodyFault>,
     sent: usize,
+    /// What is written arrives whole or not at all.
+    whole: bool,
 }
 
 /// The client is gone, or a fault has ended the body.
@@ -88,7 +90,10 @@ impl Writer {
         };
         let left = after - self.sent;
         let reached = bytes.len() >= left && fault.is_some();
-        bytes.truncate(left);
+        match self.whole && bytes.len() > left {
+            true => bytes.clear(),
+            false => bytes.truncate(left),
+        }
         self.sent += bytes.len();
         if !bytes.is_empty() {
             self.to.send(Ok(bytes)).await.map_err(|_| Over)?;
@@ -117,8 +122,26 @@ impl Writer {
 /// A body and the end that it is written to.
 pub(super) fn body(fault: Option<BodyFault>) -> (Writer, Body) {
     let (to, from) = mpsc::channel(16);
-    let writer = Writer { to, fault, sent: 0 };
+    let writer = Writer {
+        to,
+        fault,
+        sent: 0,
+        whole: false,
+    };
     (writer, Streaming(from).boxed_unsync())
+}
+
+/// The end that the messages of a WebSocket are written to.
+pub(super) fn messages(opening: Opening, fault: Option<BodyFault>, tasks: &Tasks) -> Writer {
+    let (to, from) = mpsc::channel(16);
+    let whole = opening.is_whole();
+    tasks.spawn(opening.send(from));
+    Writer {
+        to,
+        fault,
+        sent: 0,
+        whole,
+    }
 }
 
 struct Streaming(mpsc::Receiver<Result<Bytes, io::Error>>);

@@ -4,13 +4,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use http_body_util::Full;
 use serde_json::json;
 use tokio::time::{Instant, interval_at, sleep_until};
 
 use super::{
     encoding::Document,
+    messages::Opening,
     negotiation::Form,
     objects::{Query, expired, response},
     router::{self, Body, Cluster},
@@ -33,11 +34,12 @@ struct Watch {
 }
 
 /// Answers a watch.
-pub(super) fn watch(
+pub(super) fn watch<B>(
     cluster: &Arc<Cluster>,
     resource: Resource,
     namespace: Option<String>,
     query: Query,
+    request: &mut Request<B>,
     fault: Option<BodyFault>,
 ) -> Result<Response<Body>, Refusal> {
     let asked = query.get("resourceVersion");
@@ -64,7 +66,17 @@ pub(super) fn watch(
         let body = router::whole_body(Full::default());
         return Ok(response(accepted, true, body));
     }
-    let (writer, body) = streaming::body(fault);
+    let (writer, answer) = match Opening::is_asked(request) {
+        true => {
+            let (opening, answer) = Opening::of_watch(request, accepted.encoding)?;
+            let writer = streaming::messages(opening, fault, &cluster.tasks);
+            (writer, router::whole(answer))
+        }
+        false => {
+            let (writer, body) = streaming::body(fault);
+            (writer, response(accepted, true, body))
+        }
+    };
     let mut watch = Watch {
         resource,
         namespace,
@@ -81,7 +93,7 @@ pub(super) fn watch(
         // However it ends: the client sees an end or what a fault made of it.
         let _ = watch.run(&of_cluster, made_up, initial, timeout).await;
     });
-    Ok(response(accepted, true, body))
+    Ok(answer)
 }
 
 impl Watch {

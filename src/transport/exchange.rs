@@ -1,7 +1,8 @@
 //! Drives a session that makes one request after another: watches and logs.
 //!
-//! In flow the session's requests; its responses are read only while somebody asks for updates,
-//! in the task that asks: a slow reader is backpressure to the server.
+//! In flow the session's requests, which go over HTTP or open a WebSocket; its responses are read
+//! only while somebody asks for updates, in the task that asks: a slow reader is backpressure to
+//! the server.
 
 use std::{
     future::Future,
@@ -12,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response,
-    header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
+    HeaderMap, HeaderValue, Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, ORIGIN, RETRY_AFTER},
 };
 use hyper::body::Body as _;
 use tokio::time::{Sleep, sleep_until};
@@ -21,11 +22,15 @@ use tokio::time::{Sleep, sleep_until};
 use super::{
     body::Body,
     http::{Http, Outgoing},
+    messages::Messages,
+    upgrade::{self, Upgrade},
+    websocket::Socket,
 };
 use crate::{
-    Result,
-    error::Error,
+    Result, Role,
+    error::{CallerError, Error, PeerError},
     session::{
+        Message,
         logs::{LogRequest, LogUpdate, Logs},
         watch::{Head, Update, Watch},
     },
@@ -38,6 +43,7 @@ pub(crate) trait Exchange {
     fn poll_request(&mut self, now: Instant) -> Option<Self::Request>;
     fn handle_head(&mut self, now: Instant, head: Head<'_>);
     fn handle_body(&mut self, now: Instant, chunk: Bytes);
+    fn handle_message(&mut self, now: Instant, message: Message);
     fn handle_end(&mut self, now: Instant, error: Option<Error>);
     fn handle_hold(&mut self, now: Instant, held: bool);
     fn handle_timeout(&mut self, now: Instant);
@@ -59,6 +65,9 @@ macro_rules! exchange {
             }
             fn handle_body(&mut self, now: Instant, chunk: Bytes) {
                 self.handle_body(now, chunk);
+            }
+            fn handle_message(&mut self, now: Instant, message: Message) {
+                self.handle_message(now, message);
             }
             fn handle_end(&mut self, now: Instant, error: Option<Error>) {
                 self.handle_end(now, error);
@@ -91,14 +100,23 @@ pub(crate) struct Get {
     pub(crate) accept: String,
     /// What is asked, for errors.
     pub(crate) operation: String,
+    /// Open a WebSocket, and offer these subprotocols.
+    pub(crate) websocket: Option<&'static [&'static str]>,
 }
 
-type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>>> + Send>>;
+/// The server's answer.
+pub(crate) enum Answer {
+    Http(Response<Body>),
+    WebSocket(Messages),
+}
+
+type Sending = Pin<Box<dyn Future<Output = Result<Answer>> + Send>>;
 
 enum At {
     Idle,
     Sending(Sending),
     Reading(Body),
+    Listening(Messages),
 }
 
 /// A session and the response that it reads.
@@ -188,6 +206,23 @@ impl<S: Exchange> Driver<S> {
                     return Poll::Ready(());
                 }
             }
+            At::Listening(messages) => {
+                if let Poll::Ready(next) = messages.poll_next(cx) {
+                    let now = super::now();
+                    match next {
+                        Some(Ok(message)) => self.session.handle_message(now, message),
+                        Some(Err(error)) => {
+                            self.at = At::Idle;
+                            self.session.handle_end(now, Some(error));
+                        }
+                        None => {
+                            self.at = At::Idle;
+                            self.session.handle_end(now, None);
+                        }
+                    }
+                    return Poll::Ready(());
+                }
+            }
             At::Reading(body) => {
                 if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
                     let now = super::now();
@@ -213,11 +248,20 @@ impl<S: Exchange> Driver<S> {
         self.poll_timer(cx)
     }
 
-    fn answered(&mut self, answer: Result<Response<Body>>) {
+    fn answered(&mut self, answer: Result<Answer>) {
         let now = super::now();
         self.at = At::Idle;
         match answer {
-            Ok(response) => {
+            Ok(Answer::WebSocket(messages)) => {
+                let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+                let head = Head {
+                    status,
+                    ..Head::default()
+                };
+                self.session.handle_head(now, head);
+                self.at = At::Listening(messages);
+            }
+            Ok(Answer::Http(response)) => {
                 let (parts, body) = response.into_parts();
                 let text = |name| {
                     parts
@@ -235,7 +279,20 @@ impl<S: Exchange> Driver<S> {
                 self.session.handle_head(now, head);
                 self.at = At::Reading(body);
             }
-            Err(error) => self.session.handle_end(now, Some(error)),
+            // A WebSocket that was refused: to the session a refusal like any other.
+            Err(error) => match error.status().filter(|status| status.code >= 400) {
+                Some(status) => {
+                    let head = Head {
+                        status: status.code,
+                        content_type: Some("application/json"),
+                        retry_after: None,
+                    };
+                    self.session.handle_head(now, head);
+                    self.session.handle_body(now, status.to_json().into());
+                    self.session.handle_end(now, None);
+                }
+                None => self.session.handle_end(now, Some(error)),
+            },
         }
     }
 
@@ -256,17 +313,46 @@ impl<S: Exchange> Driver<S> {
 }
 
 fn send(http: Http, get: Get) -> Sending {
-    Box::pin(async move {
-        let mut outgoing = Outgoing::get(get.operation, get.path_and_query);
+    Box::pin(get.send(http))
+}
+
+impl Get {
+    /// Makes the request. What the server refuses over HTTP is an answer; a WebSocket that it does
+    /// not open is an error.
+    pub(crate) async fn send(self, http: Http) -> Result<Answer> {
+        let accept = HeaderValue::try_from(self.accept)
+            .map_err(|_| CallerError::Request("a header holds what it must not".into()))?;
+        if let Some(offered) = self.websocket {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept);
+            // Any URL will do, none will not (`golang.org/x/net/websocket/server.go`).
+            headers.insert(ORIGIN, HeaderValue::from_static("http://localhost"));
+            let offer = offered.join(", ");
+            let upgrade = Upgrade {
+                operation: &self.operation,
+                path_and_query: &self.path_and_query,
+                offer: Some(offer.as_str()).filter(|offer| !offer.is_empty()),
+                headers,
+            };
+            let opened = upgrade::open(http.connector(), upgrade).await?;
+            let answer = opened.protocol.unwrap_or_default();
+            if !offered.contains(&&*answer) && !answer.is_empty() {
+                let offered = offer;
+                return Err(PeerError::Subprotocol { offered, answer }.into());
+            }
+            let socket = Socket::new(opened.io, Role::Client, opened.read);
+            return Ok(Answer::WebSocket(Messages::spawn(
+                Role::Client,
+                Box::new(socket),
+            )));
+        }
+        let mut outgoing = Outgoing::get(self.operation, self.path_and_query);
         // How long the answer may take and when to ask again, the session knows.
         outgoing.deadline = None;
         outgoing.again = false;
-        let accept = HeaderValue::try_from(get.accept).map_err(|_| {
-            crate::error::CallerError::Request("a header holds what it must not".into())
-        })?;
         outgoing.headers.insert(ACCEPT, accept);
-        http.send(outgoing).await
-    })
+        http.send(outgoing).await.map(Answer::Http)
+    }
 }
 
 impl<S: Exchange + std::fmt::Debug> std::fmt::Debug for Driver<S> {

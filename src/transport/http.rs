@@ -87,6 +87,10 @@ impl Http {
         }
     }
 
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
     /// Sends a request and gives the server's answer, whatever its code.
     ///
     /// A 401 renews the credentials, if they can be, and is tried once more; a 429 or 503 that

@@ -11,6 +11,8 @@ mod connection;
 pub(crate) mod exchange;
 #[cfg(feature = "client")]
 pub(crate) mod http;
+#[cfg_attr(not(all(feature = "client", feature = "testing")), allow(dead_code))]
+pub(crate) mod messages;
 #[cfg(feature = "client")]
 pub(crate) mod pool;
 // One file for both roles: a build with one of them leaves the other's part unused.

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{
-        CONNECTION, CONTENT_TYPE, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+        CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
         SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
     },
 };
@@ -199,6 +199,12 @@ where
     }
     if status.code == 0 {
         status.code = head.status.as_u16();
+    }
+    // RFC 9110, section 10.2.3; API servers give seconds, never a date.
+    let patience = head.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+    if let Some(seconds) = patience.and_then(|text| text.trim().parse().ok()) {
+        let details = status.details.get_or_insert_default();
+        details.retry_after_seconds = details.retry_after_seconds.max(seconds);
     }
     Box::new(ApiError::new(operation, status)).into()
 }

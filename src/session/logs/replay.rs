@@ -15,6 +15,8 @@ use crate::{limits, wire::stamp::Stamp};
 pub(super) struct Replay {
     /// Stamps in the order of delivery, and how many lines in a row had each.
     delivered: VecDeque<(Stamp, u32)>,
+    /// The latest of the stamps before those.
+    forgotten: Option<Stamp>,
     /// While lines come again: how many of each stamp are to be dropped, in the order of stamps.
     expected: Vec<(Stamp, u32)>,
 }
@@ -30,7 +32,8 @@ impl Replay {
             return;
         }
         if self.delivered.len() == limits::LOG_STAMPS {
-            self.delivered.pop_front();
+            let oldest = self.delivered.pop_front();
+            self.forgotten = self.forgotten.max(oldest.map(|(stamp, _)| stamp));
         }
         self.delivered.push_back((stamp, 1));
     }
@@ -53,14 +56,22 @@ impl Replay {
         });
     }
 
+    /// Whether the line that was delivered last has come again, or there was none.
+    pub(super) fn has_caught_up(&self) -> bool {
+        let last = self.delivered.back().map(|(stamp, _)| *stamp);
+        let expected = self.expected.iter().find(|(stamp, _)| Some(*stamp) == last);
+        expected.is_none_or(|(_, count)| *count == 0)
+    }
+
     /// Whether the next line was delivered before.
     #[inline]
     pub(super) fn is_known(&mut self, stamp: Stamp) -> bool {
         let Some((first, _)) = self.expected.first() else {
             return false;
         };
-        if stamp < *first {
-            // Of the second that the server starts with, or older still.
+        // Of the second that the server starts with, or older still; or older than what was
+        // forgotten, for the oldest that is remembered may have been late itself.
+        if stamp < *first || Some(stamp) <= self.forgotten {
             return true;
         }
         match self.expected.binary_search_by_key(&stamp, |(s, _)| *s) {
@@ -105,6 +116,20 @@ mod tests {
     #[test]
     fn a_line_out_of_order_is_new_even_if_later_ones_are_known() {
         assert_eq!(new_ones(&[1, 5, 7], &[1, 5, 7, 6, 8]), [6, 8]);
+    }
+
+    #[test]
+    fn a_late_line_that_is_remembered_does_not_bring_back_those_that_are_forgotten() {
+        let mut replay = Replay::default();
+        let many = limits::LOG_STAMPS as u32;
+        // The third is late, and is the oldest that is remembered.
+        let delivered: Vec<_> = [10, 20, 5].into_iter().chain(100..99 + many).collect();
+        delivered.iter().for_each(|n| replay.deliver(at(*n)));
+        assert_eq!(replay.since(), Some(at(5)));
+        replay.begin();
+        let again = delivered.iter().filter(|n| !replay.is_known(at(**n)));
+        assert_eq!(again.count(), 0);
+        assert!(!replay.is_known(at(1000)));
     }
 
     #[test]

@@ -1,8 +1,14 @@
 //! Logs against a kubelet in memory, in virtual time, with faults.
 
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
 use serde_json::json;
 
 use super::*;
+use crate::{error::NetworkError, session::backoff::Backoff, wire::status::Status};
 
 /// One instance of a container and all that it has written.
 #[derive(Default, Clone)]
@@ -536,6 +542,141 @@ fn a_finite_log_ends_complete_and_resumes_where_it_was_cut() {
     };
     assert!(!query.iter().any(|(name, _)| *name == "tailLines"));
     assert!(query.contains(&("sinceTime", "2026-11-22T01:55:55Z".into())));
+}
+
+fn query(world: &World) -> Vec<(&'static str, String)> {
+    match world.requests.last() {
+        Some(LogRequest::Log(query)) => query.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_comes_while_a_log_without_lines_is_cut_off_is_not_skipped() {
+    let skipping = LogConfig {
+        tail_lines: Some(1),
+        since_seconds: Some(60),
+        ..config()
+    };
+    let mut world = World::new(skipping.clone(), Kubelet::new(), 1);
+    world.settle();
+    assert!(query(&world).contains(&("tailLines", "1".into())));
+    assert!(query(&world).contains(&("sinceSeconds", "60".into())));
+    // It was open for long: then there are no lines before that would have to be skipped.
+    world.now += Duration::from_secs(100);
+    world.end(true);
+    world.now += Duration::from_secs(200);
+    world.kubelet.write("one", MS);
+    world.kubelet.write("two", MS);
+    world.settle();
+    assert_eq!(world.lines, ["one", "two"]);
+    let query_after = query(&world);
+    assert!(
+        query_after.contains(&("sinceSeconds", "302".into())),
+        "{query_after:?}"
+    );
+    assert!(!query_after.iter().any(|(name, _)| *name == "tailLines"));
+
+    // Cut at once, it says nothing: what was to be skipped still is, but no more than that.
+    let mut world = World::new(skipping, Kubelet::new(), 1);
+    world.settle();
+    world.end(true);
+    world.now += Duration::from_secs(30);
+    world.settle();
+    assert!(query(&world).contains(&("tailLines", "1".into())));
+    let seconds = query(&world)
+        .into_iter()
+        .find(|(name, _)| *name == "sinceSeconds");
+    let seconds: u64 = seconds.unwrap().1.parse().unwrap();
+    assert!((90..=92).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn of_the_next_instance_nothing_is_skipped() {
+    let config = LogConfig {
+        tail_lines: Some(0),
+        across_restarts: true,
+        ..config()
+    };
+    let mut world = World::new(config, Kubelet::new(), 1);
+    world.settle();
+    world.kubelet.restart(1);
+    world.kubelet.write("new", MS);
+    world.end(false);
+    world.settle();
+    assert_eq!(world.lines, ["new"]);
+    let skipped = |(name, _): &(&str, String)| *name == "tailLines";
+    assert!(!query(&world).iter().any(skipped));
+}
+
+#[test]
+fn a_log_that_is_silent_is_asked_for_again_without_trouble() {
+    let mut world = World::new(config(), Kubelet::new(), 1);
+    world.kubelet.write("one", MS);
+    world.settle();
+    for _ in 0..5 {
+        // Nothing arrives any more, and nothing ends.
+        world.requests.clear();
+        world.sleep();
+        world.open = None;
+        world.kubelet.write("more", 100 * MS);
+        world.settle();
+        assert_eq!(world.requests.len(), 2, "the pod and the log");
+    }
+    assert_eq!(world.lines, ["one", "more", "more", "more", "more", "more"]);
+    assert_eq!(world.troubles, Vec::<String>::new());
+}
+
+#[test]
+fn the_end_of_an_instance_is_read_until_nothing_new_comes() {
+    let mut world = World::new(config(), Kubelet::new(), 1);
+    for n in 0..5 {
+        world.kubelet.write(format!("line {n}"), MS);
+    }
+    world.kubelet.current().exit = Some(0);
+    // The kubelet dies under every reading, which looks like an end in order, and each comes a
+    // little farther than the one before.
+    for sent in [0, 45, 100, 140, usize::MAX, usize::MAX] {
+        assert!(world.end.is_none(), "{sent}");
+        loop {
+            match world.request() {
+                Some(LogRequest::Log(_)) => break,
+                Some(request) => world.answer(&request),
+                None => world.sleep(),
+            }
+        }
+        world.head(200);
+        world.open = Some((0, 0, 0));
+        world.send(sent, 1000);
+        world.end(false);
+    }
+    world.settle();
+    let expected: Vec<_> = (0..5).map(|n| format!("line {n}")).collect();
+    assert_eq!(world.lines, expected);
+    assert!(matches!(&world.end, Some(LogEnd::Exited(e)) if e.code == Some(0)));
+    assert_eq!(world.notices, Vec::<String>::new());
+}
+
+#[test]
+fn a_log_of_an_ended_instance_that_cannot_be_read_fails_in_the_end() {
+    let mut world = World::new(config(), Kubelet::new(), 1);
+    world.kubelet.current().exit = Some(1);
+    for _ in 0..100 {
+        match world.request() {
+            Some(LogRequest::Log(_)) => {
+                world.head(200);
+                world.body(b"unable to retrieve container logs for containerd://0");
+                world.end(false);
+            }
+            Some(request) => world.answer(&request),
+            None => world.sleep(),
+        }
+    }
+    assert!(
+        matches!(&world.end, Some(LogEnd::Failed(Error::Api(_)))),
+        "{:?}",
+        world.end
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::Update;
-use crate::wire::watch::{EventError, EventType, Metadata, Object};
+use crate::wire::watch::{Event, EventError, EventType, Metadata, Object};
 
 /// Which object: its namespace, empty for what has none, and its name.
 #[derive(Clone)]
@@ -140,9 +140,9 @@ impl<T> Mirror<T> {
     /// # Errors
     ///
     /// What `keep` returns, or if the object's metadata is malformed; the mirror is as before.
-    pub fn apply<E: From<EventError>>(
+    pub fn apply<V: AsRef<Event>, E: From<EventError>>(
         &mut self,
-        update: &Update,
+        update: &Update<V>,
         keep: impl FnOnce(&Object) -> Result<T, E>,
     ) -> Result<Vec<Change<T>>, E> {
         match update {
@@ -157,6 +157,7 @@ impl<T> Mirror<T> {
                 return Ok(gone.map(|(key, e)| Change::Deleted(key, e.value)).collect());
             }
             Update::Event(event) => {
+                let event = event.as_ref();
                 let metadata = event.object.metadata()?;
                 let key = ObjectKey::of(&metadata)?;
                 match event.event_type {

@@ -2,9 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use std::time::Instant;
+
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{
+    error::NetworkError,
+    limits,
+    session::backoff::Backoff,
+    wire::watch::{Encoding, EventError, Object},
+};
 
 /// A store with versions, and what the API server answers from it.
 struct Server {

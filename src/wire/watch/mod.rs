@@ -13,7 +13,9 @@ mod json;
 mod list;
 mod managed;
 mod metadata;
+mod object_meta;
 mod protobuf;
+mod typed;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -26,6 +28,8 @@ pub use self::{
     decoder::Decoder,
     list::{Items, List},
     metadata::{Labels, Metadata},
+    object_meta::ObjectMeta,
+    typed::TypedEvent,
 };
 use super::status::{Status, StatusCause, StatusDetails};
 

@@ -1,0 +1,259 @@
+//! Lines out of readings of a log: each once, without stamps.
+//!
+//! In flow the chunks of one reading after another; out come the lines that were not delivered
+//! before, and the text of the kubelet. A line that was cut after some of its pieces were delivered
+//! goes on there in the next reading.
+
+use bytes::{Buf, Bytes};
+
+use super::{LogConfig, LogLine, LogUpdate, replay::Replay};
+use crate::wire::{
+    line::{Line, LineEnd, LineSplitter},
+    stamp::Stamp,
+};
+
+/// What becomes of the line whose pieces arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Open {
+    No,
+    /// It was delivered before.
+    Known,
+    /// The kubelet's text.
+    Notice,
+    /// So many of its bytes have been delivered.
+    Delivered {
+        stamp: Option<Stamp>,
+        bytes: usize,
+    },
+}
+
+/// What is known of the lines of a log.
+#[derive(Debug)]
+pub(super) struct Lines {
+    splitter: LineSplitter,
+    /// Whether lines have stamps.
+    resume: bool,
+    since: Option<Stamp>,
+    replay: Replay,
+    open: Open,
+    /// A line that was cut when so many of its bytes had been delivered.
+    torn: Option<(Stamp, usize)>,
+    /// The last line, without a newline: whole only if the log really ends there.
+    tail: Option<LogLine>,
+    /// Text of the kubelet in this reading.
+    notice: Option<Bytes>,
+    /// Bytes that may still be delivered.
+    left: Option<u64>,
+    /// Bytes of lines that have been delivered.
+    delivered: u64,
+}
+
+impl Lines {
+    pub(super) fn new(config: &LogConfig) -> Self {
+        Self {
+            splitter: LineSplitter::new(config.max_line.max(MIN_LINE)),
+            resume: config.resume,
+            since: config.since_time,
+            replay: Replay::default(),
+            open: Open::No,
+            torn: None,
+            tail: None,
+            notice: None,
+            left: config.limit_bytes,
+            delivered: 0,
+        }
+    }
+
+    /// Another reading begins; what is left of the one before will come again.
+    pub(super) fn begin(&mut self) {
+        if let Open::Delivered { stamp, bytes } = self.open {
+            self.tear(stamp, bytes);
+        }
+        self.open = Open::No;
+        self.tail = None;
+        self.notice = None;
+        self.splitter.reset();
+        self.replay.begin();
+    }
+
+    /// Takes the next chunk of the reading.
+    pub(super) fn push(&mut self, chunk: Bytes) {
+        self.splitter.push(chunk);
+    }
+
+    /// The reading has ended, whether in order or not.
+    pub(super) fn finish(&mut self) {
+        self.splitter.finish();
+    }
+
+    /// The next line or text, and whether the bound on bytes is reached. `may_be_cut` says that
+    /// an end of the reading need not be that of the log.
+    pub(super) fn next(&mut self, may_be_cut: bool) -> Option<(LogUpdate, bool)> {
+        loop {
+            let line = self.splitter.next_line()?;
+            if let Some(update) = self.line(line, may_be_cut) {
+                return Some(update);
+            }
+        }
+    }
+
+    /// What a line is: the container's, new or known, or the kubelet's.
+    fn line(&mut self, line: Line, may_be_cut: bool) -> Option<(LogUpdate, bool)> {
+        let Line { mut bytes, end } = line;
+        if self.open == Open::No {
+            self.open = self.begin_line(&mut bytes, end);
+        }
+        let open = self.open;
+        if end != LineEnd::Piece {
+            self.open = Open::No;
+        }
+        match open {
+            Open::No | Open::Known => None,
+            Open::Notice => {
+                // The kubelet's text ends a body in order; a cut may fall into a stamp.
+                if end == LineEnd::Body && may_be_cut && might_be_stamp(&bytes) {
+                    return None;
+                }
+                self.notice = Some(bytes.clone());
+                Some((LogUpdate::Notice(bytes), false))
+            }
+            Open::Delivered {
+                stamp,
+                bytes: before,
+            } => {
+                let skipped = self.skip_torn(stamp, &mut bytes);
+                let before = before + skipped;
+                if end == LineEnd::Newline {
+                    self.torn = None;
+                    if let Some(stamp) = stamp {
+                        self.replay.deliver(stamp);
+                    }
+                }
+                let after = before + bytes.len();
+                if end != LineEnd::Body {
+                    self.delivered += bytes.len() as u64 + u64::from(end == LineEnd::Newline);
+                }
+                let line = LogLine { stamp, bytes, end };
+                match end {
+                    LineEnd::Newline => {}
+                    LineEnd::Piece => {
+                        self.open = Open::Delivered {
+                            stamp,
+                            bytes: after,
+                        };
+                        if line.bytes.is_empty() {
+                            return None;
+                        }
+                    }
+                    LineEnd::Body => {
+                        self.tear(stamp, before);
+                        self.tail = Some(line);
+                        return None;
+                    }
+                }
+                Some(self.bounded(line))
+            }
+        }
+    }
+
+    /// Takes off what was delivered of this line before it was cut.
+    fn skip_torn(&mut self, stamp: Option<Stamp>, bytes: &mut Bytes) -> usize {
+        match &mut self.torn {
+            Some((torn, left)) if Some(*torn) == stamp => {
+                let skipped = bytes.len().min(*left);
+                bytes.advance(skipped);
+                *left -= skipped;
+                skipped
+            }
+            _ => 0,
+        }
+    }
+
+    /// Remembers how much of a line was delivered that has been cut.
+    fn tear(&mut self, stamp: Option<Stamp>, delivered: usize) {
+        let Some(stamp) = stamp else { return };
+        let left = self.torn.filter(|(torn, _)| *torn == stamp);
+        let delivered = delivered + left.map_or(0, |(_, left)| left);
+        if delivered > 0 {
+            self.torn = Some((stamp, delivered));
+        }
+    }
+
+    /// Reads and takes off the stamp.
+    fn begin_line(&mut self, bytes: &mut Bytes, end: LineEnd) -> Open {
+        if !self.resume {
+            return Open::Delivered {
+                stamp: None,
+                bytes: 0,
+            };
+        }
+        let Some((stamp, used)) = Stamp::parse_prefix(bytes) else {
+            return Open::Notice;
+        };
+        // `k8s.io/kubernetes/pkg/kubelet/kuberuntime/logs/logs.go`: stamp, space, text.
+        match bytes.get(used) {
+            Some(b' ') => bytes.advance(used + 1),
+            None if end == LineEnd::Body => return Open::Known,
+            _ => return Open::Notice,
+        }
+        if self.replay.is_known(stamp) || self.since.is_some_and(|s| stamp < s) {
+            return Open::Known;
+        }
+        Open::Delivered {
+            stamp: Some(stamp),
+            bytes: 0,
+        }
+    }
+
+    /// Keeps to the bound on bytes; says whether it is reached.
+    fn bounded(&mut self, mut line: LogLine) -> (LogUpdate, bool) {
+        let Some(left) = self.left.as_mut().filter(|_| self.resume) else {
+            return (LogUpdate::Line(line), false);
+        };
+        let newline = u64::from(line.end == LineEnd::Newline);
+        let len = line.bytes.len() as u64 + newline;
+        if len > *left {
+            line.bytes
+                .truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            line.end = LineEnd::Body;
+        }
+        *left = left.saturating_sub(len);
+        (LogUpdate::Line(line), *left == 0)
+    }
+
+    /// The last line, which has no newline and never will, and whether the bound is reached.
+    pub(super) fn finish_line(&mut self) -> Option<(LogUpdate, bool)> {
+        let tail = self.tail.take()?;
+        Some(self.bounded(tail))
+    }
+
+    /// How far the log has been read: the bytes delivered, and the last line.
+    pub(super) fn reach(&self) -> u64 {
+        let tail = self.tail.as_ref();
+        self.delivered + tail.map_or(0, |line| line.bytes.len() as u64 + 1)
+    }
+
+    /// Whether the line that was delivered last has come again in this reading.
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.replay.has_caught_up()
+    }
+
+    /// From when on to ask for lines again; `None` if none was delivered.
+    pub(super) fn since(&self) -> Option<Stamp> {
+        self.replay.since()
+    }
+
+    /// What the kubelet wrote in this reading.
+    pub(super) fn take_notice(&mut self) -> Option<Bytes> {
+        self.notice.take()
+    }
+}
+
+/// A line must hold a stamp and something more.
+const MIN_LINE: usize = 64;
+
+/// Whether the text could be the start of a stamp that was cut.
+fn might_be_stamp(text: &[u8]) -> bool {
+    let of_stamp = |b: &u8| b.is_ascii_digit() || b"-T:.Z+".contains(b);
+    text.len() < 36 && text.iter().all(of_stamp)
+}

@@ -1,0 +1,72 @@
+//! An event whose object is known to be of some type.
+
+use std::{fmt, marker::PhantomData, ops::Deref};
+
+use serde::de::DeserializeOwned;
+
+use super::{Event, EventError};
+
+/// An event whose object decodes into `K`, once asked to.
+///
+/// It is an [`Event`] in all else: the metadata are read without parsing the object. As each is
+/// decoded by itself, an object that is no `K` is the error of its own event and of no other.
+pub struct TypedEvent<K> {
+    event: Event,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: DeserializeOwned> TypedEvent<K> {
+    /// Parses the object.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Object::decode`](super::Object::decode).
+    pub fn decode(&self) -> Result<K, EventError> {
+        self.event.object.decode()
+    }
+}
+
+impl<K> From<Event> for TypedEvent<K> {
+    fn from(event: Event) -> Self {
+        let kind = PhantomData;
+        Self { event, kind }
+    }
+}
+
+impl<K> From<TypedEvent<K>> for Event {
+    fn from(typed: TypedEvent<K>) -> Self {
+        typed.event
+    }
+}
+
+impl<K> Deref for TypedEvent<K> {
+    type Target = Event;
+
+    fn deref(&self) -> &Event {
+        &self.event
+    }
+}
+
+impl<K> AsRef<Event> for TypedEvent<K> {
+    fn as_ref(&self) -> &Event {
+        &self.event
+    }
+}
+
+impl AsRef<Self> for Event {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl<K> Clone for TypedEvent<K> {
+    fn clone(&self) -> Self {
+        self.event.clone().into()
+    }
+}
+
+impl<K> fmt::Debug for TypedEvent<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.event.fmt(f)
+    }
+}
