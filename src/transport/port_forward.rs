@@ -293,6 +293,11 @@ impl Connections {
         Ok(ForwardStream::new(self.clone(), id, slot))
     }
 
+    /// Streams that the session has not forgotten.
+    pub(crate) fn streams(&self) -> usize {
+        self.shared().lock().endpoint.session.streams()
+    }
+
     /// Whether new connections should be opened elsewhere.
     pub(crate) fn should_leave(&self) -> bool {
         let state = self.shared().lock();
@@ -510,8 +515,7 @@ impl Drop for ForwardStream {
             forward.free.push(known.slot);
         }
         self.shared().push(&mut state);
-        drop(state);
-        self.shared().leave(self.slot);
+        self.shared().leave_slot(&mut state, self.slot);
     }
 }
 

@@ -577,12 +577,16 @@ impl<E: Endpoint> Shared<E> {
 
     /// Forgets a handle that is gone.
     pub(crate) fn leave(&self, slot: Slot) {
-        let mut state = self.lock();
+        self.leave_slot(&mut self.lock(), slot);
+    }
+
+    /// [`leave`](Self::leave) for those whose slot is given to another handle: that must not be
+    /// possible before.
+    pub(crate) fn leave_slot(&self, state: &mut State<E>, slot: Slot) {
         state.waiting.remove(slot);
         state.writing.remove(slot);
         // It may have been the driver, or the one whose full queue held the rest back.
         if state.waiting.any().is_some() {
-            drop(state);
             self.keeper.call();
         }
     }

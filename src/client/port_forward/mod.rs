@@ -421,6 +421,16 @@ impl Tunnel {
         }
     }
 
+    /// Streams of the WebSocket that new connections would use which are not forgotten: of
+    /// connections that either end may still use, or that have not been read to the end, two each.
+    /// Over channels there is no such WebSocket, and none.
+    pub async fn streams(&self) -> usize {
+        match &self.shared.state.lock().await.way {
+            Way::Tunnel(connections) => connections.streams(),
+            Way::Channels(_) => 0,
+        }
+    }
+
     /// Waits until the WebSocket that new connections would use is over, or has become too silent
     /// to be used. Over channels there is none: it waits for ever.
     ///

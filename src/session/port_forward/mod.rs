@@ -246,6 +246,15 @@ impl PortForward {
         self.len() == 0
     }
 
+    /// Streams that are not forgotten: of connections that are not over or have not been read to
+    /// the end, two each through a tunnel.
+    pub fn streams(&self) -> usize {
+        match self {
+            Self::Tunnel(tunnel) => tunnel.streams(),
+            Self::Channels(channels) => channels.len(),
+        }
+    }
+
     /// Whether no message should be handed in until more has been read.
     pub fn wants_hold(&self) -> bool {
         either!(self, inner => inner.wants_hold())

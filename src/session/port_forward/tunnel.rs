@@ -275,6 +275,11 @@ impl Tunnel {
         self.connections.is_empty()
     }
 
+    /// See [`PortForward::streams`](super::PortForward::streams).
+    pub fn streams(&self) -> usize {
+        self.mux.len()
+    }
+
     /// Whether no message should be handed in until more has been read.
     pub fn wants_hold(&self) -> bool {
         self.mux.wants_hold()
