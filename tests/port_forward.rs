@@ -3,7 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use std::{io, net::Ipv4Addr, time::Duration};
+use std::{
+    io,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use kubewire::{
     Client, Error,
@@ -189,6 +193,40 @@ async fn an_application_that_resets_ends_its_connection_only() -> Result {
     let error = soon(bad.read_u8()).await.unwrap_err();
     assert!(Error::of_io(&error).is_some(), "{error:?}");
     round_trip(&mut good, b"still here").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_only_writes_learns_that_the_application_has_left() -> Result {
+    let mut fixture = Fixture::new().await?;
+    let leaves = fixture
+        .application(|mut socket| async move { socket.read_u8().await.map(drop) })
+        .await;
+    let stalls = fixture
+        .application(|socket| async move {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            socket.set_zero_linger()
+        })
+        .await;
+    let tunnel = fixture.tunnel().await?;
+    for port in [leaves, stalls] {
+        let mut stream = tunnel.open(port).await?;
+        let begin = Instant::now();
+        let error = loop {
+            if let Err(error) = stream.write_all(&[7; 4 << 10]).await {
+                break error;
+            }
+            if port == leaves {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        assert!(Error::of_io(&error).is_some(), "{error:?}");
+        assert!(
+            begin.elapsed() < Duration::from_secs(3),
+            "not only when the keepalive looks: {:?}",
+            begin.elapsed()
+        );
+    }
     Ok(())
 }
 
