@@ -103,3 +103,65 @@ impl Drop for Unfinished {
 fn broken(error: io::Error) -> Error {
     crate::error::NetworkError::Lost(std::sync::Arc::new(error)).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+        task::JoinHandle,
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+    use crate::{
+        Role,
+        session::port_forward::{Channels, ForwardConfig, PortForward},
+        transport::{port_forward::Connections, websocket::Socket},
+        wire::port_channel::Encoding,
+    };
+
+    /// A relay over channels: its local end, the server's end, and how it goes.
+    async fn over_channels() -> (DuplexStream, ForwardStream, JoinHandle<Result<(), Error>>) {
+        let session = |role| {
+            let (config, now) = (ForwardConfig::default(), crate::transport::now());
+            Channels::new(role, Encoding::Binary, &[80], config, now).map(PortForward::Channels)
+        };
+        let (near, far) = duplex(4096);
+        let near = Box::new(Socket::new(near, Role::Client, BytesMut::new()));
+        let far = Box::new(Socket::new(far, Role::Server, BytesMut::new()));
+        let server = Connections::spawn(session(Role::Server).unwrap(), far);
+        let client = session(Role::Client).unwrap();
+        let client = Connections::spawn_opened(client, near, false, 80).unwrap();
+        let (incoming, _) = poll_fn(|cx| server.poll_accept(cx)).await.unwrap();
+        let (local, socket) = duplex(4096);
+        let relaying = tokio::spawn(relay(client, socket));
+        (local, incoming, relaying)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_half_close_a_closed_socket_ends_its_connection_after_a_while() {
+        let (local, mut application, relaying) = over_channels().await;
+        let begin = Instant::now();
+        drop(local);
+        relaying.await.unwrap().unwrap();
+        let waited = begin.elapsed();
+        assert!(waited >= limits::FORWARD_LINGER && waited < 3 * limits::FORWARD_LINGER);
+        assert!(application.read_u8().await.is_err(), "it is told");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_half_close_a_slow_answer_is_waited_for() {
+        let (mut local, mut application, relaying) = over_channels().await;
+        local.shutdown().await.unwrap();
+        let mut answer = [0; 2];
+        for at in 0..10 {
+            sleep(limits::FORWARD_LINGER * 9 / 10).await;
+            application.write_all(&[at, at]).await.unwrap();
+            local.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, [at, at]);
+        }
+        application.shutdown().await.unwrap();
+        assert_eq!(local.read(&mut answer).await.unwrap(), 0);
+        relaying.await.unwrap().unwrap();
+    }
+}
