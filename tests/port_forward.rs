@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -478,6 +478,48 @@ async fn a_local_listener_forwards_on_every_address() -> Result {
         taken.unwrap_err(),
         Error::Caller(CallerError::Listen(_))
     ));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_listener_takes_ipv6_and_both_families_with_one_port() -> Result {
+    let mut fixture = Fixture::new().await?;
+    let echo = fixture.echo().await;
+    let tunnel = fixture.tunnel().await?;
+    if let Err(error) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await {
+        println!("skipped: no IPv6 on this machine: {error}");
+        return Ok(());
+    }
+    let echoes = async |address: SocketAddr| -> io::Result<()> {
+        let mut socket = TcpStream::connect(address).await?;
+        socket.write_all(b"through").await?;
+        let mut answer = [0; 7];
+        soon(socket.read_exact(&mut answer)).await?;
+        assert_eq!(&answer, b"through");
+        Ok(())
+    };
+    let six = tunnel.listen("[::1]:0", echo).await?;
+    let [address] = six.local_addrs() else {
+        panic!("{six:?}");
+    };
+    assert!(address.is_ipv6());
+    echoes(*address).await?;
+    let both = [
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+    ];
+    let both = tunnel.listen(&both[..], echo).await?;
+    let [four, six] = both.local_addrs() else {
+        panic!("{both:?}");
+    };
+    assert!(four.is_ipv4() && six.is_ipv6() && four.port() == six.port());
+    echoes(*four).await?;
+    echoes(*six).await?;
+    // What one family has not, the other has: that is enough.
+    let taken = [*four, SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
+    let half = tunnel.listen(&taken[..], echo).await?;
+    assert_eq!(half.local_addrs().len(), 1);
+    echoes(half.local_addrs()[0]).await?;
     Ok(())
 }
 
