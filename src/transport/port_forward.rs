@@ -298,6 +298,14 @@ impl Connections {
         self.shared().lock().endpoint.session.streams()
     }
 
+    /// How much a new connection would wait for others: whether a reader holds all back, and how
+    /// many there are.
+    pub(crate) fn load(&self) -> (bool, usize) {
+        let state = self.shared().lock();
+        let session = &state.endpoint.session;
+        (session.wants_hold(), session.len())
+    }
+
     /// Whether new connections should be opened elsewhere.
     pub(crate) fn should_leave(&self) -> bool {
         let state = self.shared().lock();

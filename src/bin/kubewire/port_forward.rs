@@ -56,6 +56,10 @@ pub(crate) struct PortForward {
     /// When to tell the pod that a local program has finished sending
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Propagate)]
     half_close: When,
+    /// The WebSockets to spread connections over, at most: with as many as there are connections,
+    /// one that is read slowly holds up no other
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    tunnels: usize,
     /// How many seconds to wait for a pod that runs
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pod_running_timeout: Duration,
@@ -128,6 +132,7 @@ impl PortForward {
         let namespace = client.namespace().to_owned();
         let forward = client
             .port_forward(namespace, self.target.clone())
+            .tunnels(self.tunnels)
             .half_close(match self.half_close {
                 When::Propagate => HalfClose::Propagate,
                 When::Defer => HalfClose::Defer,
