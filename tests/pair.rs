@@ -179,7 +179,7 @@ impl End {
                 }
                 Event::Status(status) => {
                     assert!(self.status.is_none(), "a second status");
-                    self.status = Some(status);
+                    self.status = Some(*status);
                 }
                 Event::Ended(how) => self.ended = Some(how),
                 other => panic!("{other:?}"),

@@ -204,3 +204,46 @@ fn a_log_over_a_websocket_begins_with_an_empty_message() {
     assert_eq!(lines[0].0, "line 101");
     assert_eq!(lines[11].0, "line 112");
 }
+
+#[test]
+fn objects_without_managed_fields_keep_all_else() {
+    for (name, encoding, _) in WATCHES {
+        let body = Bytes::from(capture::body(name));
+        let mut decoder = Decoder::new(encoding);
+        decoder.push(body);
+        while let Some(event) = decoder.next_event().unwrap() {
+            let stripped = event.object.without_managed_fields().unwrap();
+            let (before, after) = (
+                event.object.metadata().unwrap(),
+                stripped.metadata().unwrap(),
+            );
+            assert_eq!(before.name().unwrap(), after.name().unwrap(), "{name}");
+            assert_eq!(
+                before.resource_version().unwrap(),
+                after.resource_version().unwrap()
+            );
+            let labels = |m: &kubewire::wire::watch::Metadata<'_>| {
+                let labels = m.labels().unwrap().map(Result::unwrap);
+                labels
+                    .map(|(key, value)| (key.into_owned(), value.into_owned()))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(labels(&before), labels(&after), "{name}");
+            let lengths = (
+                event.object.bytes().unwrap().len(),
+                stripped.bytes().unwrap().len(),
+            );
+            if encoding == Encoding::Protobuf {
+                assert!(lengths.1 < lengths.0, "a Pod has some");
+                continue;
+            }
+            let mut expected: Value = event.object.decode().unwrap();
+            let removed = expected
+                .get_mut("metadata")
+                .and_then(Value::as_object_mut)
+                .and_then(|metadata| metadata.remove("managedFields"));
+            assert_eq!(removed.is_some(), lengths.1 < lengths.0, "{name}");
+            assert_eq!(stripped.decode::<Value>().unwrap(), expected, "{name}");
+        }
+    }
+}

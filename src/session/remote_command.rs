@@ -44,7 +44,7 @@ pub enum Event {
     /// A new size of the client's terminal (server).
     Resize(TerminalSize),
     /// How the work ended (client).
-    Status(Status),
+    Status(Box<Status>),
     /// Nothing follows. An error does not undo a Status that came before it; it says that output
     /// may be missing.
     Ended(Result<(), Error>),
@@ -349,7 +349,7 @@ impl RemoteCommand {
         self.transmits
             .retain(|t| !matches!(t.opcode, Opcode::Text | Opcode::Binary));
         self.queued = self.transmits.iter().map(Transmit::len).sum();
-        self.events.push_back(Event::Status(status));
+        self.events.push_back(Event::Status(Box::new(status)));
     }
 
     fn handle_close(&mut self, now: Instant, close: Option<Close>) {

@@ -170,7 +170,7 @@ impl Endpoint for Remote {
                     waiting.wake(RESIZE_SLOT);
                 }
                 Event::Status(status) => {
-                    self.status = Some(status);
+                    self.status = Some(*status);
                     waiting.wake(STATUS_SLOT);
                 }
                 Event::Ended(how) => {

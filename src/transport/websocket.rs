@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
@@ -69,7 +69,10 @@ pub(crate) struct Socket<S> {
     role: Role,
     decoder: Decoder,
     input: BytesMut,
+    /// Bytes of a new buffer.
     read_size: usize,
+    /// Bytes that one read may bring.
+    window: usize,
     /// Headers and short payloads that are not in `output` yet.
     staged: BytesMut,
     output: VecDeque<Bytes>,
@@ -85,6 +88,7 @@ impl<S> Socket<S> {
             decoder: Decoder::new(role, limits::MESSAGE),
             input: read,
             read_size: SMALL_READ,
+            window: SMALL_READ,
             staged: BytesMut::new(),
             output: VecDeque::new(),
             pending: 0,
@@ -121,11 +125,18 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket for Socket<S> {
             self.input.reserve(missing.max(self.read_size));
         }
         let spare = self.input.capacity() - self.input.len();
+        // rustls fills what it is given with zeros first, and has a record of 16 KiB at a time.
+        let room = spare.min(self.window.max(missing));
         let io = Pin::new(&mut self.io);
-        let read = ready!(tokio_util::io::poll_read_buf(io, cx, &mut self.input)).map_err(lost)?;
-        if read == spare {
-            self.read_size = (self.read_size * 4).min(LARGE_READ);
-        }
+        let mut input = (&mut self.input).limit(room);
+        let read = ready!(tokio_util::io::poll_read_buf(io, cx, &mut input)).map_err(lost)?;
+        self.window = match read == room {
+            true => (room * 4).clamp(SMALL_READ, LARGE_READ),
+            false => (self.window / 2)
+                .max((read + 1).next_multiple_of(4 << 10))
+                .min(LARGE_READ),
+        };
+        self.read_size = self.read_size.max(self.window);
         Poll::Ready(Ok(read > 0))
     }
 
@@ -216,6 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket for Socket<S> {
 
     fn shrink(&mut self) {
         self.read_size = SMALL_READ;
+        self.window = SMALL_READ;
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }

@@ -286,28 +286,37 @@ impl Decoder {
     #[inline]
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Message>, WebSocketError> {
         loop {
-            let header = match self.header {
-                Some(header) => header,
+            let (header, head) = match self.header {
+                Some(header) => (header, 0),
                 None => match FrameHeader::parse(input)? {
                     None => return Ok(None),
-                    Some((header, length)) => {
+                    Some((header, head)) => {
                         self.check(&header)?;
-                        input.advance(length);
-                        *self.header.insert(header)
+                        (header, head)
                     }
                 },
             };
             // `check` has bounded the length by the limit, a usize.
             let length = header.length as usize;
-            if input.len() < length {
+            if input.len() - head < length {
+                if head > 0 {
+                    input.advance(head);
+                    self.header = Some(header);
+                }
                 return Ok(None);
             }
             self.header = None;
-            let mut payload = input.split_to(length);
+            let mut frame = input.split_to(head + length);
             if let Some(key) = header.mask {
-                apply_mask(&mut payload, key, 0);
+                apply_mask(&mut frame[head..], key, 0);
             }
-            if let Some(message) = self.assemble(header, payload)? {
+            if header.fin && header.opcode == Opcode::Binary {
+                let mut payload = frame.freeze();
+                payload.advance(head);
+                return Ok(Some(Message::Binary(payload)));
+            }
+            frame.advance(head);
+            if let Some(message) = self.assemble(header, frame)? {
                 return Ok(Some(message));
             }
         }

@@ -1,5 +1,7 @@
 //! CBOR as Kubernetes writes it (KEP-4222): definite lengths, strings as byte strings.
 
+use bytes::{BufMut as _, BytesMut};
+
 use super::{Encoding, EventError};
 use crate::limits;
 
@@ -54,6 +56,20 @@ impl Head {
     }
 }
 
+/// Writes a head in its shortest form (RFC 8949, section 4.2.1).
+pub(super) fn put_head(major: u8, argument: u64, out: &mut BytesMut) {
+    let bytes = argument.to_be_bytes();
+    let (info, size) = match argument {
+        0..=23 => (argument as u8, 0),
+        24..=0xff => (24, 1),
+        0x100..=0xffff => (25, 2),
+        0x1_0000..=0xffff_ffff => (26, 4),
+        _ => (27, 8),
+    };
+    out.put_u8(major << 5 | info);
+    out.put_slice(&bytes[8 - size..]);
+}
+
 /// Finds the end of the item at the start of a growing buffer, item by item, without recursion.
 #[derive(Debug, Clone)]
 pub(super) struct EndOfItem {
@@ -86,44 +102,51 @@ impl EndOfItem {
     ///
     /// `data` is what the last call had and what arrived since.
     pub(super) fn find(&mut self, data: &[u8], bound: usize) -> Result<Option<usize>, EventError> {
+        let mut at = self.at;
         while self.depth > 0 {
             let left = &mut self.open[self.depth - 1];
             if *left == 0 {
                 self.depth -= 1;
                 continue;
             }
-            let Some(head) = Head::read(data.get(self.at..).unwrap_or_default())? else {
-                return Ok(None);
+            let rest = data.get(at..).unwrap_or_default();
+            // Nearly every item is a short one.
+            let (major, argument, mut len) = match rest.first() {
+                Some(first) if first & 0x1f < 24 => (first >> 5, u64::from(first & 0x1f), 1),
+                _ => match Head::read(rest)? {
+                    Some(head) => (head.major, head.argument, head.len),
+                    None => {
+                        self.at = at;
+                        return Ok(None);
+                    }
+                },
             };
             // A tag belongs to the item that follows it (RFC 8949, section 3.4).
-            if head.major != 6 {
+            if major != 6 {
                 *left -= 1;
             }
-            let mut len = head.len;
-            match head.major {
+            match major {
                 2 | 3 => {
-                    len = usize::try_from(head.argument)
-                        .ok()
-                        .and_then(|n| n.checked_add(len))
-                        .unwrap_or(usize::MAX);
+                    let inside = usize::try_from(argument).unwrap_or(usize::MAX);
+                    len = inside.saturating_add(len);
                 }
                 4 | 5 => {
-                    let items = head.argument.saturating_mul(u64::from(head.major) - 3);
                     *self
                         .open
                         .get_mut(self.depth)
-                        .ok_or(malformed("the items are nested too deeply"))? = items;
+                        .ok_or(malformed("the items are nested too deeply"))? =
+                        argument.saturating_mul(u64::from(major) - 3);
                     self.depth += 1;
                 }
                 _ => {}
             }
-            self.at = self
-                .at
-                .checked_add(len)
-                .filter(|end| *end <= bound)
-                .ok_or(EventError::TooLarge { bound })?;
+            at = at.saturating_add(len);
+            if at > bound {
+                return Err(EventError::TooLarge { bound });
+            }
         }
-        Ok((self.at <= data.len()).then_some(self.at))
+        self.at = at;
+        Ok((at <= data.len()).then_some(at))
     }
 }
 
@@ -184,14 +207,18 @@ impl<'a> Entries<'a> {
         })
     }
 
+    /// Whether no entry follows the one at hand.
+    pub(super) fn is_last(&self) -> bool {
+        self.left == 0
+    }
+
     /// The next key, and the data from the start of its value on.
     pub(super) fn next(&mut self) -> Result<Option<Entry<'a>>, EventError> {
-        if self.at_value {
-            self.at_value = false;
-            self.data = &self.data[skip(self.data)?..];
-        }
         if self.left == 0 {
             return Ok(None);
+        }
+        if self.at_value {
+            self.data = &self.data[skip(self.data)?..];
         }
         self.left -= 1;
         let (key, rest) = string(self.data)?;

@@ -35,6 +35,8 @@ pub struct Decoder {
     chunk: Bytes,
     /// The start of an event whose end had not arrived.
     carry: BytesMut,
+    /// Bytes of the last event.
+    last: usize,
     json: EndOfObject,
     cbor: EndOfItem,
     failed: Option<EventError>,
@@ -53,6 +55,7 @@ impl Decoder {
             bound,
             chunk: Bytes::new(),
             carry: BytesMut::new(),
+            last: 0,
             json: EndOfObject::default(),
             cbor: EndOfItem::default(),
             failed: None,
@@ -135,6 +138,9 @@ impl Decoder {
                 let frame = self.chunk.split_to(end);
                 return self.frame(frame).map(Some);
             }
+            // Events of a watch are of much the same size.
+            self.carry
+                .reserve(self.chunk.len().max(self.last + self.last / 8));
             self.carry.extend_from_slice(&self.chunk);
             self.chunk = Bytes::new();
             return self.within_bound().map(|()| None);
@@ -168,8 +174,7 @@ impl Decoder {
     /// more than the event, so that no event keeps a large buffer alive.
     fn likely_rest(&self) -> usize {
         match self.encoding {
-            // Through the newline, and the byte behind it that shows it to be the end.
-            Encoding::Json => memchr(b'\n', &self.chunk).map_or(usize::MAX, |at| at + 2),
+            Encoding::Json => memchr(b'\n', &self.chunk).map_or(usize::MAX, |at| at + 1),
             Encoding::Protobuf => {
                 let header = self.carry.first_chunk().copied();
                 let whole = header.map_or(0, |len| u32::from_be_bytes(len) as usize) + 4;
@@ -221,6 +226,7 @@ impl Decoder {
             Encoding::Cbor => self.cbor = EndOfItem::default(),
             Encoding::Protobuf => frame.advance(4),
         }
+        self.last = frame.len();
         if frame.len() > self.bound {
             return Err(EventError::TooLarge { bound: self.bound });
         }

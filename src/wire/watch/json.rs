@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2};
+use memchr::memchr2;
 
 use super::{Encoding, EventError};
 
@@ -15,14 +15,15 @@ pub(super) const fn malformed(what: &'static str) -> EventError {
 
 /// Finds the end of the object at the start of a growing buffer.
 ///
-/// API servers write each event on one line and a newline after it
-/// (`k8s.io/apimachinery/pkg/util/framer/framer.go` promises neither). So a newline is the first
-/// guess, and a guess is believed only where it is certain: a raw newline cannot lie inside a
-/// string, and outside strings `}` is followed by `{` only between two objects. Where that does
-/// not decide, at the end of what has arrived, braces are counted.
+/// API servers write each event compactly on one line, and a newline after it
+/// (`k8s.io/apimachinery/pkg/runtime/serializer/json/json.go`, `Encode`). So an object that begins
+/// compactly, a name right behind its brace, ends at the first newline behind a closing brace: a
+/// raw newline cannot lie inside a string, and no encoder breaks the lines of an object that it
+/// began like this. Where an object is not written so, or may end before its line does, braces
+/// are counted.
 #[derive(Debug, Default, Clone)]
 pub(super) struct EndOfObject {
-    /// No newline before this.
+    /// No end before this.
     searched: usize,
     /// Braces are counted from here on; before the count began, 0.
     counted: usize,
@@ -37,31 +38,34 @@ impl EndOfObject {
     /// `data` is what the last call had and what arrived since; its first byte must be `{`. The
     /// end is never within what the last call had.
     pub(super) fn find(&mut self, data: &[u8]) -> Option<usize> {
-        if !self.counting {
-            // The byte before is looked at again together with the one after it.
-            let from = self.searched.saturating_sub(1);
-            match memchr(b'\n', &data[self.searched..]) {
-                Some(at) => {
-                    let newline = self.searched + at;
-                    if data.get(newline + 1) == Some(&b'{')
-                        && data[newline - 1] == b'}'
-                        && !may_end_within(&data[from..newline])
-                    {
-                        return Some(newline);
+        let compact = match data.get(1) {
+            None => return None,
+            Some(second) => *second == b'"',
+        };
+        if !self.counting && compact {
+            loop {
+                let Some(at) = closing(&data[self.searched..]) else {
+                    if data.last() == Some(&b'}') {
+                        break;
                     }
-                }
-                None if data.last() != Some(&b'}') && !may_end_within(&data[from..]) => {
                     self.searched = data.len();
                     return None;
+                };
+                let end = self.searched + at + 1;
+                let mut behind = data[end..].iter();
+                match behind.find(|b| !matches!(b, b' ' | b'\t' | b'\r')) {
+                    Some(b'\n') => return Some(end),
+                    // Two objects on a line, or the middle of a string; or the rest is missing.
+                    Some(b'{') | None => break,
+                    Some(_) => self.searched = end,
                 }
-                None => {}
             }
-            self.counting = true;
         }
-        self.count(data)
+        self.counting = true;
+        self.count(data, compact)
     }
 
-    fn count(&mut self, data: &[u8]) -> Option<usize> {
+    fn count(&mut self, data: &[u8], compact: bool) -> Option<usize> {
         let mut at = self.counted;
         while at < data.len() {
             if self.in_string {
@@ -89,6 +93,13 @@ impl EndOfObject {
                         return Some(at + 1);
                     }
                 }
+                // The rule of `find`, so that the end does not depend on how the body was cut.
+                b'\n' if compact => {
+                    let line = data[..at].trim_ascii_end();
+                    if line.ends_with(b"}") {
+                        return Some(line.len());
+                    }
+                }
                 _ => {}
             }
             at += 1;
@@ -98,17 +109,38 @@ impl EndOfObject {
     }
 }
 
-/// Whether an object may end before the last byte of `line`, which holds no newline.
-///
-/// Behind the end of an object comes white space or the next object. Inside strings braces and
-/// spaces may stand in any order, so `true` may be wrong; `false` never is. Written so that it
-/// compiles to vector instructions.
-fn may_end_within(line: &[u8]) -> bool {
-    let mut doubtful = 0_u8;
-    for (this, next) in line.iter().zip(line.get(1..).unwrap_or_default()) {
-        doubtful |= u8::from((*this == b'}') & ((*next == b'{') | (*next <= b' ')));
+/// The first brace that closes something and has white space or another object behind it.
+fn closing(data: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    skip_blocks::<256>(data, &mut at);
+    skip_blocks::<32>(data, &mut at);
+    data[at..]
+        .windows(2)
+        .position(|pair| distance(pair[0], pair[1]) == 0)
+        .map(|found| at + found)
+}
+
+/// Moves `at` over whole blocks in which nothing closes.
+fn skip_blocks<const BLOCK: usize>(data: &[u8], at: &mut usize) {
+    while let (Some(these), Some(nexts)) = (
+        data.get(*at..*at + BLOCK),
+        data.get(*at + 1..*at + BLOCK + 1),
+    ) {
+        let pairs = these.iter().zip(nexts);
+        if pairs.fold(u8::MAX, |least, (this, next)| {
+            least.min(distance(*this, *next))
+        }) == 0
+        {
+            break;
+        }
+        *at += BLOCK;
     }
-    doubtful != 0
+}
+
+/// 0 if an object may end with `this` before `next`. In operations that exist for vectors.
+#[inline(always)]
+fn distance(this: u8, next: u8) -> u8 {
+    (this ^ b'}') | (next ^ b'{').min(next.saturating_sub(b' '))
 }
 
 /// A name and the data from the start of its value on.
@@ -122,6 +154,8 @@ pub(super) struct Members<'a> {
     at: usize,
     /// `at` is the start of a value that has not been skipped.
     at_value: bool,
+    /// Where the member at hand begins, the comma before it included.
+    start: usize,
     done: bool,
 }
 
@@ -138,6 +172,7 @@ impl<'a> Members<'a> {
             data,
             at: at + 1,
             at_value: false,
+            start: at + 1,
             done,
         })
     }
@@ -153,6 +188,7 @@ impl<'a> Members<'a> {
         }
         let first = !self.at_value && data.get(self.at.wrapping_sub(1)) == Some(&b'{');
         let mut at = skip_space(data, self.at);
+        self.start = at;
         match data.get(at) {
             Some(b'}') => {
                 self.done = true;
@@ -170,11 +206,16 @@ impl<'a> Members<'a> {
         }
         self.at = skip_space(data, at + 1);
         self.at_value = true;
-        let name = match unescape(name)? {
-            Cow::Borrowed(name) => Cow::Borrowed(name.as_bytes()),
-            Cow::Owned(name) => Cow::Owned(name.into_bytes()),
+        let name = match name.escaped {
+            false => Cow::Borrowed(name.inside),
+            true => Cow::Owned(name.text()?.into_owned().into_bytes()),
         };
         Ok(Some((name, &data[self.at..])))
+    }
+
+    /// Where the member at hand begins, with the comma before it if there is one.
+    pub(super) fn start(&self) -> usize {
+        self.start
     }
 
     /// Where the value at hand ends.
@@ -229,37 +270,73 @@ pub(super) fn skip_space(data: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// What stands between the quotes that `data` begins with, escapes and all, and what follows.
-fn string(data: &[u8]) -> Result<(&[u8], &[u8]), EventError> {
+/// What stands between the quotes of a string.
+#[derive(Debug, Clone, Copy)]
+struct Quoted<'a> {
+    inside: &'a [u8],
+    escaped: bool,
+}
+
+impl<'a> Quoted<'a> {
+    fn text(self) -> Result<Cow<'a, str>, EventError> {
+        let Self { inside, escaped } = self;
+        if !escaped {
+            return std::str::from_utf8(inside)
+                .map(Cow::Borrowed)
+                .map_err(|_| malformed("a string is not UTF-8"));
+        }
+        let mut quoted = Vec::with_capacity(inside.len() + 2);
+        quoted.push(b'"');
+        quoted.extend_from_slice(inside);
+        quoted.push(b'"');
+        serde_json::from_slice(&quoted)
+            .map(Cow::Owned)
+            .map_err(|_| malformed("a string has an escape that is none"))
+    }
+}
+
+/// The string that `data` begins with, and what follows.
+fn string(data: &[u8]) -> Result<(Quoted<'_>, &[u8]), EventError> {
     if data.first() != Some(&b'"') {
         return Err(malformed("a string should stand here"));
     }
     let mut at = 1;
+    let mut escaped = false;
     loop {
-        let rest = data.get(at..).unwrap_or_default();
-        match memchr2(b'"', b'\\', rest) {
-            Some(found) if rest[found] == b'"' => {
-                return Ok((&data[1..at + found], &data[at + found + 1..]));
+        match quote_or_escape(data.get(at..).unwrap_or_default()) {
+            Some(found) if data[at + found] == b'"' => {
+                let inside = &data[1..at + found];
+                return Ok((Quoted { inside, escaped }, &data[at + found + 1..]));
             }
-            Some(found) => at += found + 2,
+            Some(found) => {
+                escaped = true;
+                at += found + 2;
+            }
             None => return Err(malformed("a string does not end")),
         }
     }
 }
 
-fn unescape(inside: &[u8]) -> Result<Cow<'_, str>, EventError> {
-    if memchr(b'\\', inside).is_none() {
-        return std::str::from_utf8(inside)
-            .map(Cow::Borrowed)
-            .map_err(|_| malformed("a string is not UTF-8"));
+/// The first quote or backslash.
+///
+/// Names and most values are too short for a vector search to pay: the first words go by.
+fn quote_or_escape(data: &[u8]) -> Option<usize> {
+    const WORDS: usize = 4;
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    // The lowest marked byte is one that is zero; above it a mark may be wrong.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let mut at = 0;
+    for word in data.chunks_exact(8).take(WORDS) {
+        let word = word.try_into().map_or(0, u64::from_le_bytes);
+        let found =
+            zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
     }
-    let mut quoted = Vec::with_capacity(inside.len() + 2);
-    quoted.push(b'"');
-    quoted.extend_from_slice(inside);
-    quoted.push(b'"');
-    serde_json::from_slice(&quoted)
-        .map(Cow::Owned)
-        .map_err(|_| malformed("a string has an escape that is none"))
+    memchr2(b'"', b'\\', &data[at..]).map(|found| at + found)
 }
 
 /// The string that `data` begins with; empty for `null`.
@@ -267,7 +344,7 @@ pub(super) fn text(data: &[u8]) -> Result<Cow<'_, str>, EventError> {
     if data.first() == Some(&b'n') {
         return Ok(Cow::Borrowed(""));
     }
-    unescape(string(data)?.0)
+    string(data)?.0.text()
 }
 
 /// The integer that `data` begins with; 0 for `null`.

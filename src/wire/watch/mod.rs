@@ -11,12 +11,13 @@ mod cbor_de;
 mod decoder;
 mod json;
 mod list;
+mod managed;
 mod metadata;
 mod protobuf;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use serde::de::DeserializeOwned;
 
 pub use self::{
@@ -141,7 +142,7 @@ impl Event {
         }
     }
 
-    fn from_json(message: Bytes) -> Result<Self, EventError> {
+    fn from_json(mut message: Bytes) -> Result<Self, EventError> {
         let malformed = |what| EventError::Malformed {
             encoding: Encoding::Json,
             what,
@@ -172,7 +173,9 @@ impl Event {
         }
         let event_type = event_type.ok_or(malformed("an event has no type"))?;
         let (start, end) = object.ok_or(malformed("an event has no object"))?;
-        let object = Object::new(Encoding::Json, message.slice(start..end));
+        message.truncate(end);
+        message.advance(start);
+        let object = Object::new(Encoding::Json, message);
         Ok(Self { event_type, object })
     }
 
@@ -203,6 +206,8 @@ impl Event {
         while let Some((key, value)) = entries.next()? {
             match key {
                 b"type" => event_type = Some(EventType::new(cbor::text(value)?)),
+                // The last entry ends with the message: no need to go through it.
+                b"object" if entries.is_last() => object = Some(message.slice_ref(value)),
                 b"object" => object = Some(message.slice_ref(&value[..cbor::skip(value)?])),
                 _ => {}
             }
@@ -291,8 +296,11 @@ impl Object {
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, EventError> {
         match self.encoding {
             Encoding::Json => {
-                // Not `from_slice`: what follows the object is not its business.
-                let mut reader = serde_json::Deserializer::from_slice(&self.bytes);
+                // One look at the whole instead of one at each string. And not `serde_json::from_str`:
+                // what follows the object is not its business.
+                let text = str::from_utf8(&self.bytes)
+                    .map_err(|_| json::malformed("an object is not UTF-8"))?;
+                let mut reader = serde_json::Deserializer::from_str(text);
                 T::deserialize(&mut reader).map_err(|e| EventError::Decode(e.to_string()))
             }
             Encoding::Cbor => cbor_de::from_slice(&self.bytes),

@@ -3,6 +3,8 @@
 //! Field numbers are those of the `generated.proto` files of `k8s.io/apimachinery` and are named
 //! where they are used.
 
+use bytes::{BufMut as _, BytesMut};
+
 use super::{Encoding, EventError};
 
 /// What stands before every object in this encoding
@@ -110,6 +112,14 @@ impl<'a> Fields<'a> {
         }
         Err(malformed("a number does not end"))
     }
+}
+
+pub(super) fn put_varint(mut value: u64, out: &mut BytesMut) {
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
 }
 
 /// What `runtime.Unknown` says about the object in it.

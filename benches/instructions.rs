@@ -1,0 +1,119 @@
+//! The parsers by instruction, which a noisy machine does not change: `cargo bench --bench
+//! instructions` runs each under valgrind and compares with `benches/instructions.txt`; with
+//! `-- --write` it writes that file anew.
+//!
+//! More than a twentieth above the baseline is a failure. So is a missing valgrind where
+//! `KUBEWIRE_REQUIRE_REAL` is set; elsewhere nothing is compared then.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+#[path = "support/cases.rs"]
+mod cases;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    hint::black_box,
+    process::{Command, ExitCode},
+};
+
+const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
+/// How much more than the baseline is allowed, of it.
+const TOLERANCE: f64 = 0.05;
+/// Instructions a unit that never count: a case of a few would fail for one more.
+const SLACK: f64 = 2.0;
+
+/// What valgrind counts in; by this name.
+#[inline(never)]
+fn measured(work: cases::Work) -> Box<dyn cases::Drop_> {
+    black_box(black_box(work)())
+}
+
+/// Instructions a unit of one case.
+fn count(name: &str) -> Option<f64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .args(["--toggle-collect=instructions::measured"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--case", name])
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let total = text
+        .lines()
+        .find_map(|line| line.split("Collected :").nth(1)?.trim().parse::<f64>().ok());
+    let Some(total) = total else {
+        panic!("valgrind says no count:\n{text}");
+    };
+    let case = cases::all().into_iter().find(|case| case.name == name)?;
+    Some(total / case.units as f64)
+}
+
+fn read_baseline() -> BTreeMap<String, f64> {
+    let text = std::fs::read_to_string(BASELINE).unwrap_or_default();
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let (count, name) = line.trim().split_once("  ")?;
+            Some((name.trim().to_owned(), count.parse().ok()?))
+        })
+        .collect()
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(at) = words.iter().position(|word| word == "--case") {
+        let case = cases::all()
+            .into_iter()
+            .find(|case| case.name == words[at + 1]);
+        let prepare = case.unwrap().prepare;
+        // The first run fills what is computed once.
+        drop((prepare)()());
+        drop(measured((prepare)()));
+        return ExitCode::SUCCESS;
+    }
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no valgrind");
+        let required = std::env::var_os("KUBEWIRE_REQUIRE_REAL").is_some();
+        return if required {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        };
+    }
+    let write = words.iter().any(|word| word == "--write");
+    let baseline = read_baseline();
+    let mut text = String::from(
+        "# Instructions a frame, event or line. `cargo bench --bench instructions -- --write`\n",
+    );
+    let mut failed = false;
+    for case in cases::all() {
+        let now = count(case.name).unwrap();
+        writeln!(text, "{now:>10.1}  {}", case.name).unwrap();
+        let Some(before) = baseline.get(case.name) else {
+            println!("{now:>10.1}  {} (new)", case.name);
+            failed |= !write;
+            continue;
+        };
+        let worse = now > before * (1.0 + TOLERANCE) + SLACK;
+        failed |= worse && !write;
+        println!(
+            "{now:>10.1}  {} (baseline {before:.1}){}",
+            case.name,
+            if worse { ": MORE" } else { "" }
+        );
+    }
+    if write {
+        std::fs::write(BASELINE, text).unwrap();
+    }
+    if failed {
+        eprintln!("error: some cases cost more than {BASELINE} says");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

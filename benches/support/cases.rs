@@ -1,0 +1,375 @@
+//! The work of the parsers, a batch at a time, for benches by time and by instruction.
+
+use std::{hint::black_box, time::Instant};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::{Bytes, BytesMut};
+use kubewire::{
+    Role,
+    session::{
+        KeepaliveConfig, Message, Session as _, Subprotocol,
+        remote_command::{RemoteCommand, Streams},
+    },
+    wire::{
+        channel::{self, Encoding as ChannelEncoding},
+        line::LineSplitter,
+        spdy,
+        stamp::Stamp,
+        status::Status,
+        watch::{Decoder as WatchDecoder, Encoding},
+        websocket::{Decoder, FrameHeader, Opcode, apply_mask},
+    },
+};
+
+/// One kind of work.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// Frames, events or lines in a batch.
+    pub(crate) units: u64,
+    /// Bytes in a batch.
+    pub(crate) bytes: u64,
+    /// Prepares a batch.
+    pub(crate) prepare: Box<dyn Fn() -> Work>,
+}
+
+/// A batch that is ready. What it gives is dropped unmeasured.
+pub(crate) type Work = Box<dyn FnOnce() -> Box<dyn Drop_>>;
+
+/// Anything that can be kept for later.
+pub(crate) trait Drop_ {}
+impl<T> Drop_ for T {}
+
+fn case<I: 'static, O: 'static>(
+    name: &'static str,
+    units: usize,
+    bytes: usize,
+    input: impl Fn() -> I + 'static,
+    work: impl Fn(I) -> O + Copy + 'static,
+) -> Case {
+    Case {
+        name,
+        units: units as u64,
+        bytes: bytes as u64,
+        prepare: Box::new(move || {
+            let input = input();
+            Box::new(move || Box::new(work(input)))
+        }),
+    }
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, size) in [
+        ("channel frame, 64 B", 64),
+        ("channel frame, 32 KiB", 32 << 10),
+    ] {
+        cases.push(channel_frames(name, size));
+    }
+    for (name, size) in [
+        ("WebSocket frame, 64 B", 64),
+        ("WebSocket frame, 32 KiB", 32 << 10),
+    ] {
+        cases.push(websocket_frames(name, size));
+    }
+    cases.push(session_frames());
+    cases.push(case(
+        "mask 32 KiB",
+        1,
+        32 << 10,
+        || vec![7_u8; 32 << 10],
+        |mut payload| {
+            apply_mask(&mut payload, [1, 2, 3, 4], 1);
+            payload
+        },
+    ));
+    cases.push(spdy_frames());
+    for (name, capture, encoding) in [
+        ("watch metadata, JSON", WATCH_JSON, Encoding::Json),
+        (
+            "watch metadata, protobuf",
+            WATCH_PROTOBUF,
+            Encoding::Protobuf,
+        ),
+        ("watch metadata, CBOR", WATCH_CBOR, Encoding::Cbor),
+    ] {
+        cases.push(watch_metadata(name, capture, encoding));
+    }
+    cases.extend(log_lines());
+    cases.push(status());
+    cases
+}
+
+fn frames(channel: Option<u8>, size: usize, count: usize) -> BytesMut {
+    let mut wire = BytesMut::new();
+    for _ in 0..count {
+        FrameHeader {
+            fin: true,
+            opcode: Opcode::Binary,
+            mask: None,
+            length: size as u64 + u64::from(channel.is_some()),
+        }
+        .encode(&mut wire);
+        wire.extend(channel);
+        wire.extend_from_slice(&vec![b'x'; size]);
+    }
+    wire
+}
+
+fn messages(size: usize, count: usize) -> Vec<Bytes> {
+    let mut message = vec![b'x'; size + 1];
+    message[0] = 1;
+    let message = Bytes::from(message);
+    (0..count).map(|_| message.slice(..)).collect()
+}
+
+fn channel_frames(name: &'static str, size: usize) -> Case {
+    const COUNT: usize = 1000;
+    case(
+        name,
+        COUNT,
+        COUNT * size,
+        move || (messages(size, COUNT), Vec::with_capacity(COUNT)),
+        |(messages, mut parsed)| {
+            for message in messages {
+                parsed.push(channel::parse(ChannelEncoding::Binary, true, message));
+            }
+            parsed
+        },
+    )
+}
+
+fn websocket_frames(name: &'static str, size: usize) -> Case {
+    let count = (128 << 10) / size;
+    case(
+        name,
+        count,
+        count * size,
+        move || (frames(None, size, count), Vec::with_capacity(count)),
+        |(mut wire, mut decoded)| {
+            let mut decoder = Decoder::new(Role::Client, 1 << 20);
+            while let Some(message) = decoder.decode(&mut wire).unwrap() {
+                decoded.push(message);
+            }
+            decoded
+        },
+    )
+}
+
+fn session_frames() -> Case {
+    const COUNT: usize = 1000;
+    let streams = Streams {
+        stdout: true,
+        ..Streams::default()
+    };
+    let now = Instant::now();
+    case(
+        "exec session, 64 B",
+        COUNT,
+        COUNT * 64,
+        move || {
+            let keepalive = KeepaliveConfig::default();
+            let session =
+                RemoteCommand::new(Role::Client, Subprotocol::V5, streams, keepalive, now);
+            (session, messages(64, COUNT), Vec::with_capacity(COUNT))
+        },
+        move |(mut session, messages, mut events)| {
+            for message in messages {
+                session.handle_message(now, Message::Binary(message));
+                events.extend(session.poll_event());
+            }
+            (session, events)
+        },
+    )
+}
+
+fn spdy_frames() -> Case {
+    const COUNT: usize = 100;
+    let mut wire = Vec::new();
+    for _ in 0..COUNT {
+        // Stream 1, no flags, the length.
+        wire.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0x80, 0]);
+        wire.extend_from_slice(&[7; 0x8000]);
+    }
+    let wire = Bytes::from(wire);
+    case(
+        "SPDY data frame, 32 KiB",
+        COUNT,
+        wire.len(),
+        move || (wire.slice(..), Vec::with_capacity(COUNT)),
+        |(mut wire, mut parsed)| {
+            while let Some(frame) = spdy::Frame::parse(&mut wire).unwrap() {
+                parsed.push(frame);
+            }
+            parsed
+        },
+    )
+}
+
+const WATCH_JSON: &str = include_str!("../../tests/captures/watch-json.jsonl");
+const WATCH_PROTOBUF: &str = include_str!("../../tests/captures/watch-protobuf.jsonl");
+const WATCH_CBOR: &str = include_str!("../../tests/captures/watch-cbor.jsonl");
+
+/// The body of a captured answer, its chunks put together.
+fn body(capture: &str) -> Vec<u8> {
+    let mut wire = Vec::new();
+    for line in capture.lines().skip(1) {
+        let step: serde_json::Value = serde_json::from_str(line).unwrap();
+        if let ("server", Some(data)) = (step["from"].as_str().unwrap_or(""), step["b64"].as_str())
+        {
+            wire.extend(STANDARD.decode(data).unwrap());
+        }
+    }
+    let head = memchr::memmem::find(&wire, b"\r\n\r\n").unwrap() + 4;
+    let (mut rest, mut body) = (&wire[head..], Vec::new());
+    while let Some(end) = memchr::memmem::find(rest, b"\r\n") {
+        let size = std::str::from_utf8(&rest[..end]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        body.extend_from_slice(&rest[end + 2..end + 2 + size]);
+        rest = &rest[end + 2 + size + 2..];
+    }
+    body
+}
+
+/// The captured Pod as 200 events, in chunks of 16 KiB as they come over HTTP/2.
+fn watch_metadata(name: &'static str, capture: &str, encoding: Encoding) -> Case {
+    const COUNT: usize = 200;
+    let body = Bytes::from(body(capture));
+    let mut decoder = WatchDecoder::new(encoding);
+    decoder.push(body.clone());
+    let mut event = Bytes::new();
+    let mut before = body.len();
+    while decoder.next_event().unwrap().is_some() {
+        let left = decoder.buffered();
+        // The largest is the Pod.
+        if before - left > event.len() {
+            event = body.slice(body.len() - before..body.len() - left);
+        }
+        before = left;
+    }
+    let mut event = event.to_vec();
+    if encoding == Encoding::Json {
+        let line = event.trim_ascii().len();
+        event.drain(..event.len() - event.trim_ascii_start().len());
+        event.truncate(line);
+        event.push(b'\n');
+    }
+    let stream = Bytes::from(event.repeat(COUNT));
+    case(
+        name,
+        COUNT,
+        stream.len(),
+        move || {
+            let ends = (0..stream.len()).step_by(16 << 10);
+            let chunks = ends.map(|at| stream.slice(at..stream.len().min(at + (16 << 10))));
+            chunks.collect::<Vec<_>>()
+        },
+        move |chunks| {
+            let mut decoder = WatchDecoder::new(encoding);
+            let mut count = 0;
+            for chunk in chunks {
+                decoder.push(chunk);
+                while let Some(event) = decoder.next_event().unwrap() {
+                    let metadata = event.object.metadata().unwrap();
+                    black_box(metadata.kind().unwrap());
+                    black_box(metadata.name().unwrap());
+                    black_box(metadata.namespace().unwrap());
+                    black_box(metadata.resource_version().unwrap());
+                    count += 1;
+                }
+            }
+            assert_eq!(count, COUNT);
+        },
+    )
+}
+
+fn log_lines() -> Vec<Case> {
+    const COUNT: usize = 10_000;
+    let line = format!("2026-11-22T01:55:55.156900177Z {}\n", "x".repeat(68));
+    let bytes = line.len() * COUNT;
+    let log = Bytes::from(line.repeat(COUNT));
+    let chunks = move || {
+        let starts = (0..log.len()).step_by(16 << 10);
+        starts
+            .map(|at| log.slice(at..log.len().min(at + (16 << 10))))
+            .collect::<Vec<_>>()
+    };
+    vec![
+        case(
+            "log lines of 100 B, by block",
+            COUNT,
+            bytes,
+            chunks.clone(),
+            |chunks| {
+                let mut splitter = LineSplitter::new(1 << 20);
+                for chunk in chunks {
+                    splitter.push(chunk);
+                    while let Some(block) = splitter.next_block() {
+                        for line in block.lines() {
+                            black_box(line);
+                        }
+                    }
+                }
+            },
+        ),
+        case(
+            "log lines of 100 B, by line",
+            COUNT,
+            bytes,
+            chunks.clone(),
+            |chunks| {
+                let mut splitter = LineSplitter::new(1 << 20);
+                for chunk in chunks {
+                    splitter.push(chunk);
+                    while let Some(line) = splitter.next_line() {
+                        black_box(line);
+                    }
+                }
+            },
+        ),
+        case(
+            "log lines of 100 B, with stamps",
+            COUNT,
+            bytes,
+            chunks.clone(),
+            |chunks| {
+                let mut splitter = LineSplitter::new(1 << 20);
+                for chunk in chunks {
+                    splitter.push(chunk);
+                    while let Some(block) = splitter.next_block() {
+                        for (line, _) in block.lines() {
+                            black_box(Stamp::parse_prefix(line));
+                        }
+                    }
+                }
+            },
+        ),
+        case(
+            "baseline: memchr for newlines",
+            COUNT,
+            bytes,
+            chunks,
+            |chunks| {
+                for chunk in chunks {
+                    for at in memchr::memchr_iter(b'\n', &chunk) {
+                        black_box(at);
+                    }
+                }
+            },
+        ),
+    ]
+}
+
+fn status() -> Case {
+    const STATUS: &[u8] = br#"{"metadata":{},"status":"Failure","message":"command terminated with non-zero exit code: exit status 3","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"3"}]}}"#;
+    case(
+        "Status of an exit code",
+        1,
+        STATUS.len(),
+        || (),
+        |()| Status::from_json(black_box(STATUS)).unwrap(),
+    )
+}
