@@ -148,7 +148,7 @@ impl End {
 
     fn status(&self) -> Option<&Status> {
         self.events.iter().find_map(|event| match event {
-            Event::Status(status) => Some(status),
+            Event::Status(status) => Some(&**status),
             _ => None,
         })
     }

@@ -93,7 +93,7 @@ async fn application(mut socket: TcpStream) -> io::Result<()> {
         }
         ApplicationReset | BothReset => socket.set_zero_linger()?,
         ClientReset | ClientLeaves | ClientFinThenClientReset => {
-            let chunk = [7; 16 << 10];
+            let chunk = vec![7; 16 << 10];
             while socket.write_all(&chunk).await.is_ok() {}
         }
         ApplicationLeaves => {}

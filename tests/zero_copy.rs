@@ -56,7 +56,7 @@ fn parsing_a_channel_frame_neither_allocates_nor_copies_whatever_its_size() {
             for _ in 0..100 {
                 match channel::parse(Encoding::Binary, true, message.clone()) {
                     Ok(Some(channel::Frame::Data(channel::Channel::Stdout, bytes))) => {
-                        payload = bytes
+                        payload = bytes;
                     }
                     other => panic!("{other:?}"),
                 }

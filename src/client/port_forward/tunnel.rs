@@ -242,7 +242,8 @@ impl Tunnel {
     ///
     /// # Errors
     ///
-    /// [`CallerError::Request`] if there is no such port, and those of [`Client::request`].
+    /// [`CallerError::Request`] if there is no such port, and those of
+    /// [`Client::request`](crate::Client::request).
     pub async fn resolve(&self, port: impl Into<ForwardPort>) -> Result<ResolvedPort> {
         let port = port.into();
         let mut state = self.shared.state.lock().await;
