@@ -83,7 +83,9 @@ pub const TUNNEL_STALLED: Duration = Duration::from_secs(300);
 /// Servers write it right before or right after the end of the data, on another stream.
 pub const FORWARD_VERDICT: Duration = Duration::from_millis(100);
 
-/// The time for which a connection whose handle was dropped may take to end in order: 60 s.
+/// The time for which a connection whose handle was dropped may take to end in order: 60 s. Also
+/// the time after which a listener gives up a connection over channels whose local end has
+/// finished, if the application, which nobody can tell, sends nothing.
 ///
 /// Container runtimes end theirs a second after this side has (`containerd`,
 /// `sandbox_portforward_linux.go`); after this it is reset.

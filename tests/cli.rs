@@ -613,6 +613,47 @@ async fn a_forward_goes_on_when_a_connection_is_refused() {
 }
 
 #[tokio::test]
+async fn a_forward_listens_on_both_families_unless_told_otherwise() {
+    if let Err(error) = TcpListener::bind("[::1]:0").await {
+        println!("skipped: no IPv6 on this machine: {error}");
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let remote = echo().await;
+    let port = format!(":{remote}");
+    for (flags, addresses) in [
+        (&[][..], &["127.0.0.1", "[::1]"][..]),
+        (&["--address", "::1"], &["[::1]"]),
+        (&["--address", "::1,localhost"], &["[::1]", "127.0.0.1"]),
+    ] {
+        let arguments = [&["port-forward", "web-0", &port], flags].concat();
+        let mut child = cluster.kubewire(&arguments).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        for address in addresses {
+            let line = async {
+                loop {
+                    // Lines about connections may come between.
+                    let line = lines.next_line().await.unwrap().unwrap();
+                    if line.starts_with("Forwarding") {
+                        break line;
+                    }
+                }
+            };
+            let line = timeout(PATIENCE, line).await.expect("it listens");
+            let rest = line.strip_prefix("Forwarding from ").unwrap();
+            let (local, to) = rest.split_once(" -> ").unwrap();
+            assert!(local.starts_with(address), "{line}");
+            assert_eq!(to, remote.to_string());
+            let mut socket = TcpStream::connect(local).await.unwrap();
+            socket.write_all(b"hello").await.unwrap();
+            let answer = timeout(PATIENCE, socket.read_u8()).await;
+            assert_eq!(answer.expect("it answers").unwrap(), b'h');
+        }
+        child.start_kill().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_forward_that_cannot_be_is_an_error() {
     let cluster = Cluster::start().await;
     for (arguments, what) in [

@@ -1,4 +1,5 @@
-//! exec, attach, logs and watch through an API server: the scenarios of `tests/scenarios` on any cluster.
+//! exec, attach, port-forward, logs and watch through an API server: the scenarios of
+//! `tests/scenarios` on any cluster.
 //!
 //! ```text
 //! KUBECONFIG=... cargo test --release --test cluster -- --ignored
@@ -20,6 +21,8 @@
 #![cfg(feature = "client")]
 #![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
+#[path = "cluster/forward.rs"]
+mod forward;
 mod scenarios;
 
 use std::{
@@ -45,6 +48,7 @@ use kubewire::{
     wire::watch::Encoding,
 };
 use scenarios::{Request, Target};
+use serde_json::Value;
 
 const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done";
 const NAMESPACE: &str = "default";
@@ -84,7 +88,7 @@ fn delete_at_the_end() {
     ONCE.get_or_init(|| {
         let program = variable("KUBECTL").unwrap_or_else(|| "kubectl".into());
         let script = "trap '' INT TERM HUP; read -r _; \
-                      \"$1\" -n \"$2\" delete pod -l \"run=$3\" --grace-period=0 --force";
+                      \"$1\" -n \"$2\" delete pod,service,deployment -l \"run=$3\" --grace-period=0 --force";
         Command::new("/bin/sh")
             .args(["-c", script, "delete", &program, NAMESPACE, &run()])
             .stdin(Pipe::piped())
@@ -95,10 +99,9 @@ fn delete_at_the_end() {
     });
 }
 
-/// Makes a pod and waits until it is ready; gives its name.
-fn make_pod(command: &[String], tty: bool) -> String {
+/// A pod to be.
+fn pod(command: &[String], tty: bool) -> Value {
     static MADE: AtomicU32 = AtomicU32::new(0);
-    delete_at_the_end();
     let name = format!("{}-{}", run(), MADE.fetch_add(1, Ordering::Relaxed));
     let node = variable("KUBEWIRE_TEST_NODE").unwrap_or_else(|| {
         let path = "jsonpath={.items[0].metadata.name}";
@@ -106,7 +109,7 @@ fn make_pod(command: &[String], tty: bool) -> String {
     });
     let image = variable("KUBEWIRE_TEST_IMAGE");
     let image = image.unwrap_or_else(|| "docker.io/local/busybox:1".into());
-    let pod = serde_json::json!({
+    serde_json::json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "labels": {"run": run()}},
@@ -127,17 +130,27 @@ fn make_pod(command: &[String], tty: bool) -> String {
                 "tty": tty,
             }],
         },
-    });
+    })
+}
+
+/// Makes a pod and waits until it is ready; gives its name.
+fn make_pod(command: &[String], tty: bool) -> String {
+    create_pod(&pod(command, tty))
+}
+
+fn create_pod(pod: &Value) -> String {
+    delete_at_the_end();
+    let name = pod["metadata"]["name"].as_str().expect("it has one");
     kubectl(&["create", "-f", "-"], &pod.to_string());
     let ready = [
         "wait",
         "--for=condition=Ready",
         "--timeout=60s",
         "pod",
-        &name,
+        name,
     ];
     kubectl(&ready, "");
-    name
+    name.to_owned()
 }
 
 fn delete_pod(name: &str) {

@@ -3,20 +3,25 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use std::{io, net::Ipv4Addr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use kubewire::{
     Client, Error,
     client::{
-        ForwardStream, PortForward, Tunnel,
+        PortForward, Tunnel,
         port_forward::{HalfClose, ListenEvent},
     },
     error::CallerError,
     session::port_forward::{ForwardConfig, ForwardProtocol, WhenFull},
-    testing::ApiServer,
+    testing::{ApiServer, Fault},
+    wire::status::Status,
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
@@ -104,7 +109,10 @@ impl Fixture {
     }
 }
 
-async fn round_trip(stream: &mut ForwardStream, text: &[u8]) -> io::Result<()> {
+async fn round_trip(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    text: &[u8],
+) -> io::Result<()> {
     stream.write_all(text).await?;
     let mut answer = vec![0; text.len()];
     stream.read_exact(&mut answer).await?;
@@ -189,6 +197,40 @@ async fn an_application_that_resets_ends_its_connection_only() -> Result {
     let error = soon(bad.read_u8()).await.unwrap_err();
     assert!(Error::of_io(&error).is_some(), "{error:?}");
     round_trip(&mut good, b"still here").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_only_writes_learns_that_the_application_has_left() -> Result {
+    let mut fixture = Fixture::new().await?;
+    let leaves = fixture
+        .application(|mut socket| async move { socket.read_u8().await.map(drop) })
+        .await;
+    let stalls = fixture
+        .application(|socket| async move {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            socket.set_zero_linger()
+        })
+        .await;
+    let tunnel = fixture.tunnel().await?;
+    for port in [leaves, stalls] {
+        let mut stream = tunnel.open(port).await?;
+        let begin = Instant::now();
+        let error = loop {
+            if let Err(error) = stream.write_all(&[7; 4 << 10]).await {
+                break error;
+            }
+            if port == leaves {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        assert!(Error::of_io(&error).is_some(), "{error:?}");
+        assert!(
+            begin.elapsed() < Duration::from_secs(3),
+            "not only when the keepalive looks: {:?}",
+            begin.elapsed()
+        );
+    }
     Ok(())
 }
 
@@ -335,6 +377,73 @@ async fn a_slow_reader_stalls_only_itself_until_its_bound() -> Result {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_tunnel_each_a_slow_reader_stalls_nobody_and_loses_nothing() -> Result {
+    const LENGTH: usize = 32 << 20;
+    let mut fixture = Fixture::new().await?;
+    let source = fixture
+        .application(|mut socket| async move { socket.write_all(&noise(LENGTH, 3)).await })
+        .await;
+    let echo = fixture.echo().await;
+    let forward = fixture.forward().buffer(64 << 10).tunnels(3);
+    let tunnel = forward.connect().await?;
+    let slow = tunnel.listen("127.0.0.1:0", source).await?;
+    let quick = tunnel.listen("127.0.0.1:0", echo).await?;
+    let mut before = TcpStream::connect(quick.local_addrs()[0]).await?;
+    round_trip(&mut before, b"before").await?;
+    let mut slow = TcpStream::connect(slow.local_addrs()[0]).await?;
+    assert_eq!(slow.read_u8().await?, noise(1, 3)[0]);
+    // Longer than a reader that stalls others is borne with.
+    for _ in 0..12 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let mut after = TcpStream::connect(quick.local_addrs()[0]).await?;
+        for socket in [&mut before, &mut after] {
+            let begin = Instant::now();
+            soon(round_trip(socket, b"during")).await?;
+            assert!(begin.elapsed() < Duration::from_secs(1), "it did not wait");
+        }
+    }
+    let mut rest = Vec::new();
+    soon(slow.read_to_end(&mut rest)).await?;
+    assert!(rest == noise(LENGTH, 3)[1..], "{} bytes", rest.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn further_tunnels_are_dialled_when_needed_and_used_again() -> Result {
+    let mut fixture = Fixture::new().await?;
+    let echo = fixture.echo().await;
+    let tunnel = fixture.forward().tunnels(2).connect().await?;
+    let refuse = || {
+        let status = Status::failure(503, "ServiceUnavailable", "no more");
+        fixture.server.inject(Fault::Refuse(Box::new(status)));
+    };
+    let mut first = tunnel.open(echo).await?;
+    round_trip(&mut first, b"first").await?;
+    // One that cannot be dialled is no reason to fail.
+    refuse();
+    let mut second = tunnel.open(echo).await?;
+    round_trip(&mut second, b"second").await?;
+    let mut third = tunnel.open(echo).await?;
+    round_trip(&mut third, b"third").await?;
+    // Now there are two: nothing is dialled any more, else it would be refused.
+    refuse();
+    let mut more = Vec::new();
+    for _ in 0..5 {
+        let mut stream = tunnel.open(echo).await?;
+        round_trip(&mut stream, b"more").await?;
+        more.push(stream);
+    }
+    assert_eq!(tunnel.streams().await, 2 * 8);
+    tunnel.close().await;
+    assert!(first.read_u8().await.is_err() && third.read_u8().await.is_err());
+    let refused = tunnel.open(echo).await.unwrap_err();
+    assert_eq!(refused.status().map(|status| status.code), Some(503));
+    let mut again = tunnel.open(echo).await?;
+    round_trip(&mut again, b"again").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_only_connection_can_be_read_slowly_and_loses_nothing() -> Result {
     let mut fixture = Fixture::new().await?;
     let port = fixture
@@ -440,6 +549,48 @@ async fn a_local_listener_forwards_on_every_address() -> Result {
         taken.unwrap_err(),
         Error::Caller(CallerError::Listen(_))
     ));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_listener_takes_ipv6_and_both_families_with_one_port() -> Result {
+    let mut fixture = Fixture::new().await?;
+    let echo = fixture.echo().await;
+    let tunnel = fixture.tunnel().await?;
+    if let Err(error) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await {
+        println!("skipped: no IPv6 on this machine: {error}");
+        return Ok(());
+    }
+    let echoes = async |address: SocketAddr| -> io::Result<()> {
+        let mut socket = TcpStream::connect(address).await?;
+        socket.write_all(b"through").await?;
+        let mut answer = [0; 7];
+        soon(socket.read_exact(&mut answer)).await?;
+        assert_eq!(&answer, b"through");
+        Ok(())
+    };
+    let six = tunnel.listen("[::1]:0", echo).await?;
+    let [address] = six.local_addrs() else {
+        panic!("{six:?}");
+    };
+    assert!(address.is_ipv6());
+    echoes(*address).await?;
+    let both = [
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+    ];
+    let both = tunnel.listen(&both[..], echo).await?;
+    let [four, six] = both.local_addrs() else {
+        panic!("{both:?}");
+    };
+    assert!(four.is_ipv4() && six.is_ipv6() && four.port() == six.port());
+    echoes(*four).await?;
+    echoes(*six).await?;
+    // What one family has not, the other has: that is enough.
+    let taken = [*four, SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
+    let half = tunnel.listen(&taken[..], echo).await?;
+    assert_eq!(half.local_addrs().len(), 1);
+    echoes(half.local_addrs()[0]).await?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -17,10 +18,15 @@ use futures_util::StreamExt as _;
 use kubewire::{
     Role,
     client::Over,
-    session::{Subprotocol, remote_command::Streams},
+    session::{
+        Session as _, Subprotocol,
+        port_forward::{ConnectionId, ForwardConfig, Tunnel},
+        remote_command::Streams,
+    },
     transport::AnyWebSocket,
     wire::{
-        channel::{self, Encoding, Frame},
+        channel::{self, Encoding},
+        spdy::{self, Data, Frame, StreamId},
         websocket::{Decoder, FrameHeader, Message, Opcode},
     },
 };
@@ -49,7 +55,9 @@ fn parsing_a_channel_frame_neither_allocates_nor_copies_whatever_its_size() {
         let counted = allocation_counter::measure(|| {
             for _ in 0..100 {
                 match channel::parse(Encoding::Binary, true, message.clone()) {
-                    Ok(Some(Frame::Data(channel::Channel::Stdout, bytes))) => payload = bytes,
+                    Ok(Some(channel::Frame::Data(channel::Channel::Stdout, bytes))) => {
+                        payload = bytes;
+                    }
                     other => panic!("{other:?}"),
                 }
             }
@@ -85,6 +93,115 @@ fn websocket_frames_in_one_buffer_are_decoded_without_allocation_or_copy() {
     );
     for payload in &payloads {
         assert!(buffer.contains(&payload.as_ptr()));
+    }
+}
+
+fn spdy_data(out: &mut Vec<u8>, stream: StreamId, payload: &[u8]) {
+    out.extend_from_slice(&Data::head_of(stream, payload.len(), false));
+    out.extend_from_slice(payload);
+}
+
+#[test]
+fn spdy_data_frames_are_decoded_without_allocation_or_copy_however_they_are_cut() {
+    let stream = StreamId::new(3).unwrap();
+    let mut wire = Vec::new();
+    for at in 0..100u8 {
+        spdy_data(&mut wire, stream, &vec![at; 1 + usize::from(at) * 100]);
+    }
+    let total = wire.len() - 100 * spdy::HEAD;
+    // Sizes of messages: all in one, and some that cut heads and payloads.
+    for size in [usize::MAX, 32 << 10, 1000, 11, 1] {
+        let input = Bytes::from(wire.clone());
+        let buffer = input.as_ptr_range();
+        let size = size.min(input.len());
+        let mut messages: Vec<Bytes> = (0..input.len())
+            .step_by(size)
+            .map(|at| input.slice(at..input.len().min(at + size)))
+            .collect();
+        let mut decoder = spdy::Decoder::new();
+        let mut payloads = Vec::with_capacity(2 * messages.len() + 200);
+        let counted = allocation_counter::measure(|| {
+            for message in &mut messages {
+                while let Ok(Some(Frame::Data(data))) = decoder.decode(message) {
+                    payloads.push(data.payload);
+                }
+            }
+        });
+        assert_eq!(counted.count_total, 0, "in messages of {size}");
+        assert_eq!(payloads.iter().map(Bytes::len).sum::<usize>(), total);
+        for payload in &payloads {
+            assert!(buffer.contains(&payload.as_ptr()));
+        }
+    }
+}
+
+/// A tunnel's two ends with one connection.
+fn tunnel() -> (Tunnel, Tunnel, ConnectionId, Instant) {
+    let now = Instant::now();
+    let mut client = Tunnel::new(Role::Client, ForwardConfig::default(), now);
+    let mut server = Tunnel::new(Role::Server, ForwardConfig::default(), now);
+    let id = client.open(now, 80).unwrap();
+    pass(&mut client, &mut server, now);
+    let opened = std::iter::from_fn(|| server.poll_event());
+    assert!(opened.last().is_some(), "the connection is there");
+    pass(&mut server, &mut client, now);
+    while client.poll_event().is_some() {}
+    (client, server, id, now)
+}
+
+fn pass(from: &mut Tunnel, to: &mut Tunnel, now: Instant) {
+    while let Some(transmit) = from.poll_transmit() {
+        to.handle_message(now, transmit.to_message());
+    }
+}
+
+#[test]
+fn a_connection_s_payload_is_read_where_it_arrived_without_allocation() {
+    let (mut client, _, id, now) = tunnel();
+    let stream = StreamId::new(3).unwrap();
+    for size in [1, 64, 1 << 10, 32 << 10, 1 << 20] {
+        let mut wire = Vec::new();
+        spdy_data(&mut wire, stream, &vec![7; size]);
+        let message = Bytes::from(wire);
+        let expected = message[spdy::HEAD..].as_ptr();
+        let mut payload = Bytes::new();
+        let mut take = || {
+            client.handle_message(now, Message::Binary(message.clone()));
+            while client.poll_event().is_some() {}
+            payload = client.read(id).unwrap();
+        };
+        // The first makes the queues.
+        take();
+        let counted = allocation_counter::measure(|| (0..100).for_each(|_| take()));
+        assert_eq!(counted.count_total, 0, "payloads of {size}");
+        assert_eq!((payload.len(), payload.as_ptr()), (size, expected));
+    }
+}
+
+#[test]
+fn a_connection_s_payload_is_sent_from_where_it_was_written() {
+    let (mut client, mut server, id, now) = tunnel();
+    for end in [&mut client, &mut server] {
+        for size in [2 << 10, 32 << 10] {
+            let payload = Bytes::from(vec![7; size]);
+            let expected = payload.as_ptr();
+            let mut sent = Bytes::new();
+            let mut send = || {
+                end.write(now, id, payload.clone()).unwrap();
+                let head = end.poll_transmit().unwrap().payload;
+                assert_eq!(head.len(), spdy::HEAD, "the head goes before");
+                sent = end.poll_transmit().unwrap().payload;
+                assert!(end.poll_transmit().is_none());
+            };
+            send();
+            let counted = allocation_counter::measure(|| (0..100).for_each(|_| send()));
+            assert!(
+                counted.bytes_total < 100 * 256,
+                "heads only, not payloads of {size}: {}",
+                counted.bytes_total
+            );
+            assert_eq!((sent.len(), sent.as_ptr()), (size, expected));
+        }
     }
 }
 

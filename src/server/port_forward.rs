@@ -145,6 +145,12 @@ impl Forwarding {
         Some(IncomingForward { stream, port })
     }
 
+    /// Streams that are not forgotten: of connections that either end may still use, or that have
+    /// not been read to the end, two each through a tunnel.
+    pub fn streams(&self) -> usize {
+        self.connections.streams()
+    }
+
     /// Ends the session and all its connections.
     pub fn close(&self) {
         self.connections.close();

@@ -370,6 +370,13 @@ contexts:
         self.cluster.body_faults.push(faults);
     }
 
+    /// Streams of all port-forwards that clients have open: of connections that either end may
+    /// still use, or that have not been read to the end, two each through a tunnel. For a test that
+    /// its program gives back what it opens.
+    pub fn forward_streams(&self) -> usize {
+        self.cluster.forwardings.streams()
+    }
+
     /// Forgets faults of bodies that have not befallen a request yet.
     pub fn clear_body_faults(&self) {
         self.cluster.body_faults.clear();

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use bytes::Bytes;
@@ -12,7 +12,25 @@ use http_body_util::Full;
 use tokio::{net::TcpStream, task::JoinSet};
 
 use super::router::Cluster;
-use crate::server::{IncomingForward, PortForwardRequest, Refusal};
+use crate::server::{Forwarding, IncomingForward, PortForwardRequest, Refusal};
+
+/// The port-forwards that are open.
+#[derive(Debug, Default)]
+pub(super) struct Forwardings(Mutex<Vec<Weak<Forwarding>>>);
+
+impl Forwardings {
+    fn add(&self, forwarding: &Arc<Forwarding>) {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|other| other.strong_count() > 0);
+        open.push(Arc::downgrade(forwarding));
+    }
+
+    pub(super) fn streams(&self) -> usize {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = open.iter().filter_map(Weak::upgrade);
+        open.map(|forwarding| forwarding.streams()).sum()
+    }
+}
 
 /// Answers a request, and forwards when it has been accepted.
 pub(super) fn serve<B>(
@@ -23,11 +41,15 @@ pub(super) fn serve<B>(
     let request = PortForwardRequest::parse(request)?;
     let (response, opening) = request.accept(&cluster.forward_protocols)?;
     let pod = Arc::<str>::from(pod);
+    let open = cluster.clone();
     cluster.tasks.spawn(async move {
         // A client that has left before is its own business.
         let Ok(forwarding) = opening.await else {
             return;
         };
+        let forwarding = Arc::new(forwarding);
+        open.forwardings.add(&forwarding);
+        drop(open);
         let mut connections = JoinSet::new();
         while let Some(incoming) = forwarding.accept().await {
             while connections.try_join_next().is_some() {}

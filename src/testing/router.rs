@@ -20,7 +20,7 @@ use super::{
     faults::{Fault, Faults, Plan},
     logs, negotiation, objects,
     pods::Pod,
-    port_forward,
+    port_forward::{self, Forwardings},
     store::{self, Object, Store},
     streaming::{BodyFault, BodyFaults},
     tasks::Tasks,
@@ -48,6 +48,7 @@ pub(super) struct Cluster {
     /// Those of port-forward.
     pub(super) forward_protocols: Vec<ForwardProtocol>,
     pub(super) tasks: Arc<Tasks>,
+    pub(super) forwardings: Forwardings,
     pub(super) store: Store,
     pub(super) body_faults: BodyFaults,
     /// Whether watches can be asked for a snapshot.
@@ -75,6 +76,7 @@ impl Cluster {
             subprotocols,
             forward_protocols,
             tasks,
+            forwardings: Forwardings::default(),
             store: Store::new(),
             body_faults: BodyFaults::default(),
             watch_list: true,

@@ -27,6 +27,7 @@ pub(crate) mod remote_command;
 #[cfg(feature = "client")]
 mod rotation;
 pub(crate) mod shared;
+mod slices;
 #[cfg(feature = "client")]
 mod tls;
 #[cfg(feature = "client")]

@@ -4,7 +4,11 @@
 //! arrives on the forwarded connection is written to the socket from where it was read to; what
 //! the socket sends is read into a buffer that is masked in place and sent.
 
-use std::{future::poll_fn, io};
+use std::{
+    future::poll_fn,
+    io,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -16,6 +20,10 @@ use crate::{error::Error, limits};
 const SMALL: usize = 2 << 10;
 
 /// Copies until both directions have ended, or one has broken: then the other end sees that, too.
+///
+/// Without half-close nobody can tell the application that the socket has finished, and nobody can
+/// tell a socket that only finished from one that was closed. Such a connection ends when the
+/// application does, or has sent nothing for [`limits::FORWARD_LINGER`].
 ///
 /// If the future is dropped, the forwarded connection is reset: its other end must not take what
 /// is cut off for the whole.
@@ -29,13 +37,17 @@ where
         let Some(stream) = &unfinished.0 else {
             return Ok(());
         };
+        let (finished, received) = (AtomicBool::new(false), AtomicUsize::new(0));
         let up = async {
             let mut size = SMALL;
             loop {
                 // A buffer of its own for each read, so that it can be masked where it is.
                 let mut buffer = BytesMut::with_capacity(size);
                 match read.read_buf(&mut buffer).await {
-                    Ok(0) => return stream.finish(),
+                    Ok(0) => {
+                        finished.store(true, Relaxed);
+                        return stream.finish();
+                    }
                     Ok(length) => {
                         size = match length == size {
                             true => (size * 4).min(limits::SPDY_DATA),
@@ -53,16 +65,28 @@ where
                     Some(known) => known.clone(),
                     None => broken(error),
                 })?;
+                received.fetch_add(payload.len(), Relaxed);
                 write.write_all(&payload).await.map_err(broken)?;
             }
             write.shutdown().await.map_err(broken)
         };
-        tokio::try_join!(up, down)
+        let lingered = async {
+            let mut before = None;
+            while before != Some(received.load(Relaxed)) {
+                before = finished.load(Relaxed).then(|| received.load(Relaxed));
+                tokio::time::sleep(limits::FORWARD_LINGER).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            outcome = async { tokio::try_join!(up, down) } => outcome.map(drop),
+            () = lingered, if !stream.has_half_close() => Ok(()),
+        }
     };
     if outcome.is_ok() {
         unfinished.0 = None;
     }
-    outcome.map(drop)
+    outcome
 }
 
 /// A connection whose bytes have not all been copied.
@@ -78,4 +102,66 @@ impl Drop for Unfinished {
 
 fn broken(error: io::Error) -> Error {
     crate::error::NetworkError::Lost(std::sync::Arc::new(error)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+        task::JoinHandle,
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+    use crate::{
+        Role,
+        session::port_forward::{Channels, ForwardConfig, PortForward},
+        transport::{port_forward::Connections, websocket::Socket},
+        wire::port_channel::Encoding,
+    };
+
+    /// A relay over channels: its local end, the server's end, and how it goes.
+    async fn over_channels() -> (DuplexStream, ForwardStream, JoinHandle<Result<(), Error>>) {
+        let session = |role| {
+            let (config, now) = (ForwardConfig::default(), crate::transport::now());
+            Channels::new(role, Encoding::Binary, &[80], config, now).map(PortForward::Channels)
+        };
+        let (near, far) = duplex(4096);
+        let near = Box::new(Socket::new(near, Role::Client, BytesMut::new()));
+        let far = Box::new(Socket::new(far, Role::Server, BytesMut::new()));
+        let server = Connections::spawn(session(Role::Server).unwrap(), far);
+        let client = session(Role::Client).unwrap();
+        let client = Connections::spawn_opened(client, near, false, 80).unwrap();
+        let (incoming, _) = poll_fn(|cx| server.poll_accept(cx)).await.unwrap();
+        let (local, socket) = duplex(4096);
+        let relaying = tokio::spawn(relay(client, socket));
+        (local, incoming, relaying)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_half_close_a_closed_socket_ends_its_connection_after_a_while() {
+        let (local, mut application, relaying) = over_channels().await;
+        let begin = Instant::now();
+        drop(local);
+        relaying.await.unwrap().unwrap();
+        let waited = begin.elapsed();
+        assert!(waited >= limits::FORWARD_LINGER && waited < 3 * limits::FORWARD_LINGER);
+        assert!(application.read_u8().await.is_err(), "it is told");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_half_close_a_slow_answer_is_waited_for() {
+        let (mut local, mut application, relaying) = over_channels().await;
+        local.shutdown().await.unwrap();
+        let mut answer = [0; 2];
+        for at in 0..10 {
+            sleep(limits::FORWARD_LINGER * 9 / 10).await;
+            application.write_all(&[at, at]).await.unwrap();
+            local.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, [at, at]);
+        }
+        application.shutdown().await.unwrap();
+        assert_eq!(local.read(&mut answer).await.unwrap(), 0);
+        relaying.await.unwrap().unwrap();
+    }
 }

@@ -14,12 +14,13 @@ use std::{
     time::Instant,
 };
 
-use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
 
 use super::{
     now,
     shared::{Endpoint, Shared, Slot, Waiting},
+    slices::read_slices,
     websocket::WebSocket,
 };
 use crate::{
@@ -428,36 +429,7 @@ impl Drop for Input {
     }
 }
 
-impl AsyncBufRead for Input {
-    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        let this = self.get_mut();
-        if this.current.is_empty() {
-            match ready!(this.poll_slice(cx)) {
-                Some(slice) => this.current = slice?,
-                None => return Poll::Ready(Ok(&[])),
-            }
-        }
-        Poll::Ready(Ok(&this.current))
-    }
-
-    fn consume(mut self: Pin<&mut Self>, amount: usize) {
-        self.current.advance(amount);
-    }
-}
-
-impl AsyncRead for Input {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let available = ready!(self.as_mut().poll_fill_buf(cx))?;
-        let amount = available.len().min(buf.remaining());
-        buf.put_slice(&available[..amount]);
-        self.consume(amount);
-        Poll::Ready(Ok(()))
-    }
-}
+read_slices!(Input);
 
 /// The writing end of a stream.
 #[derive(Debug)]

@@ -237,6 +237,8 @@ pub(crate) struct State<E> {
     /// Whether the socket takes no more: what is queued is dropped, what arrives still counts.
     deaf: bool,
     held: bool,
+    /// Whether the last drive left the socket empty, so that the fan fires when more arrives.
+    empty: bool,
     /// Whether the keeper has been told that the session is over.
     over: bool,
     /// Whether anything has been driven since the keeper last looked.
@@ -288,6 +290,7 @@ impl<E: Endpoint> Shared<E> {
                 socket: Some(socket),
                 deaf: false,
                 held: false,
+                empty: false,
                 over: false,
                 active: false,
                 alarm: None,
@@ -406,6 +409,7 @@ impl<E: Endpoint> Shared<E> {
                 Poll::Pending => break Driven::Empty,
             }
         };
+        state.empty = driven == Driven::Empty;
         let held = driven == Driven::Full;
         if held != state.held {
             state.held = held;
@@ -517,6 +521,7 @@ impl<E: Endpoint> Shared<E> {
         mut room: impl FnMut(&mut E) -> bool,
     ) -> Poll<MutexGuard<'_, State<E>>> {
         let mut state = self.lock();
+        self.look(&mut state);
         if !room(&mut state.endpoint) {
             let flushed = self.flush(&mut state);
             if !room(&mut state.endpoint) {
@@ -524,11 +529,28 @@ impl<E: Endpoint> Shared<E> {
                     true => state.writing.insert(slot, cx.waker()),
                     false => self.wait_writable(&mut state, cx, slot),
                 }
+                match state.waiting.any() {
+                    None if state.empty => self.readable.arm(Some(cx.waker()), true),
+                    None => self.keeper.call(),
+                    Some(_) => {}
+                }
                 return Poll::Pending;
             }
         }
         state.writing.remove(slot);
         Poll::Ready(state)
+    }
+
+    /// Reads what has arrived if nobody waits for anything: a writer learns only from the peer
+    /// that it writes for nobody.
+    fn look(&self, state: &mut State<E>) {
+        if state.waiting.any().is_none() && !(state.empty && self.readable.is_armed()) {
+            let mut fills = 0;
+            self.drive(state, |_| {
+                fills += 1;
+                fills > FILLS
+            });
+        }
     }
 
     /// Waits until all that was queued has been handed to the operating system.
@@ -577,12 +599,16 @@ impl<E: Endpoint> Shared<E> {
 
     /// Forgets a handle that is gone.
     pub(crate) fn leave(&self, slot: Slot) {
-        let mut state = self.lock();
+        self.leave_slot(&mut self.lock(), slot);
+    }
+
+    /// [`leave`](Self::leave) for those whose slot is given to another handle: that must not be
+    /// possible before.
+    pub(crate) fn leave_slot(&self, state: &mut State<E>, slot: Slot) {
         state.waiting.remove(slot);
         state.writing.remove(slot);
         // It may have been the driver, or the one whose full queue held the rest back.
         if state.waiting.any().is_some() {
-            drop(state);
             self.keeper.call();
         }
     }

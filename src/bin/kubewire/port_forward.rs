@@ -5,7 +5,7 @@
 
 use std::{
     io::Write as _,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -44,7 +44,8 @@ pub(crate) struct PortForward {
     /// name, of a service its own
     #[arg(value_name = "[LOCAL:]REMOTE", required = true)]
     ports: Vec<Ports>,
-    /// The local addresses to listen on
+    /// The local addresses to listen on; localhost is 127.0.0.1 and ::1, or one where the other
+    /// cannot be had
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -55,6 +56,10 @@ pub(crate) struct PortForward {
     /// When to tell the pod that a local program has finished sending
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Propagate)]
     half_close: When,
+    /// The WebSockets to spread connections over, at most: with as many as there are connections,
+    /// one that is read slowly holds up no other
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    tunnels: usize,
     /// How many seconds to wait for a pod that runs
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pod_running_timeout: Duration,
@@ -127,6 +132,7 @@ impl PortForward {
         let namespace = client.namespace().to_owned();
         let forward = client
             .port_forward(namespace, self.target.clone())
+            .tunnels(self.tunnels)
             .half_close(match self.half_close {
                 When::Propagate => HalfClose::Propagate,
                 When::Defer => HalfClose::Defer,
@@ -141,8 +147,8 @@ impl PortForward {
         for ports in &self.ports {
             let resolved = tunnel.resolve(ports.remote.clone()).await?;
             let local = ports.local.unwrap_or(resolved.target);
-            for address in &self.address {
-                let listener = listen(&tunnel, address, local, &ports.remote).await?;
+            for address in places(&self.address) {
+                let listener = listen(&tunnel, &address, local, &ports.remote).await?;
                 for local in listener.local_addrs() {
                     out(&format!("Forwarding from {local} -> {}", resolved.pod))?;
                 }
@@ -184,20 +190,62 @@ async fn ended(signals: &mut Signals) -> u8 {
     }
 }
 
+/// Where to listen.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// On all that can be had, at least one.
+    Addresses(Vec<IpAddr>),
+    /// Where the system says.
+    Name(String),
+}
+
+/// What the flags mean, each address once. `localhost` is both families, whatever the system makes
+/// of the name, and one is enough (`k8s.io/client-go/tools/portforward/portforward.go`,
+/// `parseAddresses` and `listenOnPort`).
+fn places(flags: &[String]) -> Vec<Place> {
+    let mut seen = Vec::new();
+    let mut places = Vec::new();
+    for flag in flags {
+        let mut addresses: Vec<IpAddr> = match flag.as_str() {
+            "localhost" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            text => match text.parse() {
+                Ok(address) => vec![address],
+                Err(_) => {
+                    places.push(Place::Name(text.to_owned()));
+                    continue;
+                }
+            },
+        };
+        addresses.retain(|address| !seen.contains(address));
+        seen.extend_from_slice(&addresses);
+        if !addresses.is_empty() {
+            places.push(Place::Addresses(addresses));
+        }
+    }
+    places
+}
+
 async fn listen(
     tunnel: &Tunnel,
-    address: &str,
+    place: &Place,
     port: u16,
     remote: &ForwardPort,
 ) -> Result<Listener, Failure> {
     let remote = remote.clone();
-    let listener = match address.parse::<IpAddr>() {
-        Ok(ip) => tunnel.listen(SocketAddr::new(ip, port), remote).await,
-        Err(_) => tunnel.listen((address, port), remote).await,
+    let (listener, name) = match place {
+        Place::Addresses(addresses) => {
+            let sockets: Vec<_> = addresses
+                .iter()
+                .map(|address| SocketAddr::new(*address, port))
+                .collect();
+            let names: Vec<_> = addresses.iter().map(IpAddr::to_string).collect();
+            (tunnel.listen(&sockets[..], remote).await, names.join(", "))
+        }
+        Place::Name(name) => (tunnel.listen((&**name, port), remote).await, name.clone()),
     };
     listener.map_err(|error| {
         Failure::Message(format!(
-            "unable to listen on port {port} of {address}: {error}"
+            "unable to listen on port {port} of {name}: {error}"
         ))
     })
 }
@@ -239,6 +287,31 @@ fn out(line: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn localhost_is_both_families_and_no_address_is_taken_twice() {
+        let of = |flags: &[&str]| {
+            places(
+                &flags
+                    .iter()
+                    .map(|flag| (*flag).to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let addresses = |texts: &[&str]| {
+            Place::Addresses(texts.iter().map(|text| text.parse().unwrap()).collect())
+        };
+        assert_eq!(of(&["localhost"]), [addresses(&["127.0.0.1", "::1"])]);
+        assert_eq!(
+            of(&["::1", "localhost", "127.0.0.1", "10.0.0.1"]),
+            [
+                addresses(&["::1"]),
+                addresses(&["127.0.0.1"]),
+                addresses(&["10.0.0.1"])
+            ]
+        );
+        assert_eq!(of(&["web"]), [Place::Name("web".into())]);
+    }
 
     #[test]
     fn ports_are_written_as_for_kubectl() {

@@ -1,32 +1,28 @@
-//! port-forward: the builder, and the tunnel that carries connections to a pod.
+//! port-forward: in flows what is wanted of which target, out comes a [`Tunnel`] to it.
 
 mod listen;
 mod resolve;
 mod target;
+mod tunnel;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use http::HeaderMap;
-use tokio::{net::ToSocketAddrs, sync::Mutex, time::Instant};
 
-use self::resolve::Destination;
+use self::{resolve::Destination, tunnel::Way};
 use super::{Client, Pod};
 use crate::{
     Result, Role,
     error::{CallerError, Error, NetworkError, PeerError},
-    limits,
     session::{
         mux::PingConfig,
         port_forward::{
-            Channels, ForwardConfig, ForwardProtocol, OpenError, PortForward as Session,
+            Channels, ForwardConfig, ForwardProtocol, PortForward as Session,
             Tunnel as TunnelSession, WhenFull,
         },
     },
     transport::{
-        port_forward::{Connections, News},
+        port_forward::Connections,
         upgrade::{self, Opened, Upgrade},
         websocket::Socket,
     },
@@ -35,6 +31,7 @@ use crate::{
 pub use self::{
     listen::{ListenEvent, Listener},
     target::{ForwardPort, ForwardTarget, ResolvedPort},
+    tunnel::Tunnel,
 };
 pub use crate::transport::port_forward::ForwardStream;
 
@@ -62,6 +59,7 @@ pub struct PortForward {
     protocols: Vec<ForwardProtocol>,
     config: ForwardConfig,
     half_close: HalfClose,
+    tunnels: usize,
 }
 
 impl PortForward {
@@ -73,6 +71,7 @@ impl PortForward {
             protocols: vec![ForwardProtocol::Tunnel, ForwardProtocol::V4],
             config: ForwardConfig::default(),
             half_close: HalfClose::default(),
+            tunnels: 1,
         }
     }
 
@@ -88,7 +87,7 @@ impl PortForward {
     }
 
     /// Bytes of one connection that may wait for its reader;
-    /// [`limits::FORWARD_RECEIVE`] unless set. Up to here a slow
+    /// [`limits::FORWARD_RECEIVE`](crate::limits::FORWARD_RECEIVE) unless set. Up to here a slow
     /// reader slows nobody else.
     pub fn buffer(mut self, bytes: usize) -> Self {
         self.config.mux.receive_buffer = bytes.max(1);
@@ -98,6 +97,19 @@ impl PortForward {
     /// What happens at that bound; [`WhenFull::Hold`] unless set.
     pub fn when_full(mut self, choice: WhenFull) -> Self {
         self.config.when_full = choice;
+        self
+    }
+
+    /// The WebSockets over which the tunnel protocol spreads its connections, at most; 1 unless
+    /// set. Readers that fall behind hold up those on the same WebSocket only.
+    ///
+    /// A connection takes a WebSocket on which there is no other. Where there is none, another is
+    /// dialled, which takes the time of a handshake; where these are enough, it takes one that is
+    /// not held back, with as few connections as there are. With as many as there are ever
+    /// connections at once, no reader stalls another. They stay open for the next connections
+    /// until the [`Tunnel`] is dropped.
+    pub fn tunnels(mut self, most: usize) -> Self {
+        self.tunnels = most.max(1);
         self
     }
 
@@ -131,17 +143,7 @@ impl PortForward {
     pub async fn connect(&self) -> Result<Tunnel> {
         let destination = self.find(None).await?;
         let way = self.find_way(&destination.pod).await?;
-        Ok(Tunnel {
-            shared: Arc::new(Shared {
-                forward: self.clone(),
-                state: Mutex::new(State {
-                    destination,
-                    way,
-                    looked: Instant::now(),
-                }),
-                doubt: AtomicBool::new(false),
-            }),
-        })
+        Ok(Tunnel::new(self.clone(), destination, way))
     }
 
     async fn find(&self, keep: Option<&Destination>) -> Result<Destination> {
@@ -157,7 +159,7 @@ impl PortForward {
             return Ok(Way::Channels(*protocol));
         }
         match (self.dial_tunnel(pod).await, channels) {
-            (Ok(connections), _) => Ok(Way::Tunnel(connections)),
+            (Ok(connections), _) => Ok(Way::shared(connections)),
             (Err(error), Some(protocol)) if may_lack_tunnel(&error) => {
                 // Port 1 is not there, which the server says on a WebSocket that has opened.
                 match self.dial(pod, *protocol, &[1]).await {
@@ -241,219 +243,5 @@ fn may_lack_tunnel(error: &Error) -> bool {
         }
         Error::Peer(PeerError::Subprotocol { .. } | PeerError::Handshake(_)) => true,
         _ => false,
-    }
-}
-
-/// How connections are opened.
-#[derive(Debug)]
-enum Way {
-    /// On one WebSocket.
-    Tunnel(Connections),
-    /// On a WebSocket each.
-    Channels(ForwardProtocol),
-}
-
-#[derive(Debug)]
-struct Shared {
-    forward: PortForward,
-    state: Mutex<State>,
-    /// Whether a connection failed in a way that speaks of a pod that has gone.
-    doubt: AtomicBool,
-}
-
-#[derive(Debug)]
-struct State {
-    destination: Destination,
-    way: Way,
-    /// When the pod was last known to be there.
-    looked: Instant,
-}
-
-impl State {
-    /// Finds the pod anew if it may have gone, and dials if there is no way to it.
-    async fn renew(&mut self, forward: &PortForward, doubt: bool) -> Result<()> {
-        let lost = match &self.way {
-            Way::Tunnel(connections) => connections.should_leave(),
-            Way::Channels(_) => false,
-        };
-        let stale = self.looked.elapsed() >= limits::FORWARD_FRESH
-            && self.destination.is_gone(&forward.client).await;
-        if !(lost || doubt || stale) {
-            if self.looked.elapsed() >= limits::FORWARD_FRESH {
-                self.looked = Instant::now();
-            }
-            return Ok(());
-        }
-        let next = forward.find(Some(&self.destination)).await?;
-        // The old one goes on with the connections that it has.
-        if let Way::Tunnel(connections) = &mut self.way
-            && (lost || doubt || !next.is_pod_of(&self.destination))
-        {
-            tracing::debug!(
-                pod = next.pod.name(),
-                "dialling the port-forward tunnel again"
-            );
-            *connections = forward.dial_tunnel(&next.pod).await?;
-        }
-        self.destination = next;
-        self.looked = Instant::now();
-        Ok(())
-    }
-}
-
-/// A way to a pod, on which connections can be opened.
-///
-/// Clones share it. It is closed when they and all its connections have been dropped. A tunnel
-/// that has died or has become silent is dialled again for the next connection.
-///
-/// # Slow readers
-///
-/// The protocol has no flow control, and one WebSocket carries all connections. Each may leave
-/// [`PortForward::buffer`] bytes unread without slowing the others;
-/// [`PortForward::when_full`] says what happens then. Connections that must never wait for each
-/// other get a tunnel each.
-#[derive(Debug, Clone)]
-pub struct Tunnel {
-    shared: Arc<Shared>,
-}
-
-impl Tunnel {
-    /// Opens a connection to a port: a number, or a name such as `"http"`.
-    ///
-    /// Of a service it is the service's port, which leads to the pod's `targetPort`. Names of
-    /// other targets' ports are those that the pod's containers give them; to look one up needs
-    /// the right `get` on `pods`.
-    ///
-    /// Over the tunnel protocol it is ready at once, before the server has answered: a refusal by
-    /// the application shows in the first read. Where the pod was found through a service or a
-    /// workload, the server is asked whether it still runs, at most once in
-    /// [`limits::FORWARD_FRESH`]; if not, another is found.
-    ///
-    /// Cancel safety: dropping the future opens nothing.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`PortForward::connect`], where the tunnel has to be dialled again;
-    /// [`CallerError::Request`] if there is no such port.
-    pub async fn open(&self, port: impl Into<ForwardPort>) -> Result<ForwardStream> {
-        self.open_port(&port.into()).await
-    }
-
-    async fn open_port(&self, port: &ForwardPort) -> Result<ForwardStream> {
-        let Shared {
-            forward,
-            state,
-            doubt,
-        } = &*self.shared;
-        let mut state = state.lock().await;
-        let doubted = doubt.load(Ordering::Relaxed);
-        state.renew(forward, doubted).await?;
-        if doubted {
-            doubt.store(false, Ordering::Relaxed);
-        }
-        let port = state.destination.port(&forward.client, port).await?.pod;
-        let protocol = match &state.way {
-            Way::Channels(protocol) => *protocol,
-            Way::Tunnel(connections) => {
-                let opened = connections.open(port);
-                return opened.map_err(|why| ended(connections, why));
-            }
-        };
-        let pod = state.destination.pod.clone();
-        drop(state);
-        forward.dial_channel(&pod, protocol, port).await
-    }
-
-    /// Tells what a connection died of. The next one looks for the pod again, unless it was the
-    /// application that refused.
-    fn note(&self, error: &Error) {
-        if let Error::Api(failure) = error {
-            let text = &failure.status.message;
-            // containerd and CRI-O say so of a port at which nobody listens; a sandbox that is
-            // gone has other words.
-            let refused = ["failed to connect", "connection refused", "failed to dial"];
-            if !refused.iter().any(|words| text.contains(words)) {
-                self.shared.doubt.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// What a port means at the moment.
-    ///
-    /// # Errors
-    ///
-    /// [`CallerError::Request`] if there is no such port, and those of [`Client::request`].
-    pub async fn resolve(&self, port: impl Into<ForwardPort>) -> Result<ResolvedPort> {
-        let port = port.into();
-        let mut state = self.shared.state.lock().await;
-        state
-            .destination
-            .port(&self.shared.forward.client, &port)
-            .await
-    }
-
-    /// Listens on local addresses and forwards what connects there to a port, as for
-    /// [`open`](Self::open), until the [`Listener`] is dropped.
-    ///
-    /// Where a name has several addresses, such as `localhost`, it listens on all that it can.
-    ///
-    /// # Errors
-    ///
-    /// [`CallerError::Listen`] if it can listen on none.
-    pub async fn listen(
-        &self,
-        addresses: impl ToSocketAddrs,
-        port: impl Into<ForwardPort>,
-    ) -> Result<Listener> {
-        Listener::bind(self.clone(), addresses, port.into()).await
-    }
-
-    /// The pod that connections go to at the moment.
-    pub async fn pod(&self) -> Pod {
-        self.shared.state.lock().await.destination.pod.clone()
-    }
-
-    /// The subprotocol in use.
-    pub async fn protocol(&self) -> ForwardProtocol {
-        match &self.shared.state.lock().await.way {
-            Way::Tunnel(_) => ForwardProtocol::Tunnel,
-            Way::Channels(protocol) => *protocol,
-        }
-    }
-
-    /// Waits until the WebSocket that new connections would use is over, or has become too silent
-    /// to be used. Over channels there is none: it waits for ever.
-    ///
-    /// Cancel safety: nothing is lost; call it again.
-    ///
-    /// # Errors
-    ///
-    /// Why it is over, unless the server ended it in order.
-    pub async fn closed(&self) -> Result<()> {
-        let connections = match &self.shared.state.lock().await.way {
-            Way::Tunnel(connections) => connections.clone(),
-            Way::Channels(_) => return std::future::pending().await,
-        };
-        match std::future::poll_fn(|cx| connections.poll_news(cx)).await {
-            News::Ended(how) => how,
-            News::Leave => Ok(()),
-        }
-    }
-
-    /// Closes the tunnel and all its connections. The next [`open`](Self::open) dials again.
-    pub async fn close(&self) {
-        if let Way::Tunnel(connections) = &self.shared.state.lock().await.way {
-            connections.close();
-        }
-    }
-}
-
-fn ended(connections: &Connections, why: OpenError) -> Error {
-    match connections.ended() {
-        Some(Err(error)) => error,
-        _ => {
-            let source = std::io::Error::other(why);
-            NetworkError::Lost(Arc::new(source)).into()
-        }
     }
 }

@@ -26,137 +26,39 @@
 //!
 //! What is handed in at once is taken whole, so that a stream can exceed its bound by one message.
 
+mod closing;
+mod event;
 mod inbound;
 mod outbound;
 mod ping;
 mod stream;
+mod timers;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
 
 use self::{
-    ping::{Due, Pings},
+    ping::Pings,
     stream::{Local, Remote, Stream},
 };
 use crate::{
     Role,
-    error::{CallerError, Error, NetworkError},
+    error::CallerError,
     limits,
     wire::spdy::{
-        Data, Decoder, GoAway, GoAwayStatus, HeaderReader, HeaderWriter, Headers, Ping, RstStatus,
-        RstStream, StreamId, SynReply, SynStream,
+        Data, Decoder, HeaderReader, HeaderWriter, Headers, RstStatus, RstStream, StreamId,
+        SynReply, SynStream,
     },
 };
 
-pub use self::ping::PingConfig;
-
-/// The bounds and times of a [`Mux`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MuxConfig {
-    /// Bytes of one stream that may wait for its reader.
-    pub receive_buffer: usize,
-    /// Bytes of all streams together that may wait for their readers.
-    pub receive_total: usize,
-    /// Bytes of one stream that may wait to be sent before [`Mux::room`] is zero.
-    pub send_buffer: usize,
-    /// The time after which a reader of a full stream that takes nothing is reported as stuck.
-    pub patience: Duration,
-    /// The time within which the peer must accept a stream.
-    pub reply: Duration,
-    /// Streams that the peer may have open at once; more are refused.
-    pub max_streams: usize,
-    /// Signs of life.
-    pub ping: PingConfig,
-}
-
-impl Default for MuxConfig {
-    fn default() -> Self {
-        Self {
-            receive_buffer: limits::FORWARD_RECEIVE,
-            receive_total: limits::FORWARD_RECEIVE_TOTAL,
-            send_buffer: limits::FORWARD_SEND,
-            patience: limits::FORWARD_PATIENCE,
-            reply: limits::FORWARD_REPLY,
-            max_streams: limits::SPDY_STREAMS,
-            ping: PingConfig::default(),
-        }
-    }
-}
-
-/// What a [`Mux`] tells its owner.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Event {
-    /// The peer opened a stream: [`Mux::accept`] it, or [`Mux::reset`] it.
-    Opened {
-        /// The stream.
-        stream: StreamId,
-        /// What the peer says about it.
-        headers: Headers,
-    },
-    /// The peer accepted a stream.
-    Accepted(StreamId),
-    /// [`Mux::read`] has something again, after it had nothing.
-    Readable(StreamId),
-    /// The peer sends nothing more on the stream; what it sent may still have to be read.
-    Finished(StreamId),
-    /// [`Mux::room`] is at least half of the bound again, after it was none.
-    Writable(StreamId),
-    /// As much waits for the stream's reader as may: see [the module](self).
-    Full(StreamId),
-    /// The reader of a full stream has taken nothing for [`MuxConfig::patience`].
-    Stuck(StreamId),
-    /// The stream is over in both directions; what arrived before may still be read.
-    Reset {
-        /// The stream.
-        stream: StreamId,
-        /// Whose doing it was.
-        why: Abort,
-    },
-    /// The peer accepts no new streams; those that it did not handle have been
-    /// [reset](Event::Reset).
-    GoAway,
-    /// The peer is silent although a ping is out. New streams have better chances elsewhere.
-    Suspect,
-    /// The peer is not silent any more.
-    Heard,
-    /// Nothing follows: no stream can send or receive any more. What arrived may still be read.
-    Ended(Result<(), Error>),
-}
-
-/// Whose doing a reset was, where it was not [`Mux::reset`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Abort {
-    /// The peer's.
-    Peer(RstStatus),
-    /// The peer did not accept the stream within [`MuxConfig::reply`].
-    NoReply,
-    /// The peer broke the protocol on this stream, in the way that this status names.
-    Protocol(RstStatus),
-    /// The peer went away without having handled the stream.
-    GoneAway,
-}
-
-/// Why a stream cannot be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The peer accepts no new streams.
-    #[error("the peer accepts no new streams")]
-    GoingAway,
-    /// A billion streams have been opened: no id is left.
-    #[error("the connection has no stream id left")]
-    Exhausted,
-    /// The connection has ended.
-    #[error("the connection has ended")]
-    Ended,
-}
+pub use self::{
+    event::{Abort, Event, MuxConfig, OpenError},
+    ping::PingConfig,
+};
 
 /// A SPDY connection. See [the module](self); the contract is that of
 /// [`Session`](super::Session), with bytes instead of messages.
@@ -449,71 +351,6 @@ impl Mux {
         self.full > 0 || self.received >= self.config.receive_total
     }
 
-    /// Takes note that bytes are, or are no longer, held back. No deadline for the peer runs
-    /// meanwhile.
-    pub fn handle_hold(&mut self, now: Instant, held: bool) {
-        self.pings.hold(now, held);
-        match (self.held_since, held) {
-            (None, true) => self.held_since = Some(now),
-            (Some(since), false) => {
-                self.held_since = None;
-                let lost = now.saturating_duration_since(since);
-                self.replies = std::mem::take(&mut self.replies)
-                    .into_iter()
-                    .map(|(at, stream)| (at + lost, stream))
-                    .collect();
-                for entry in self.streams.values_mut() {
-                    entry.reply_by = entry.reply_by.map(|at| at + lost);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Does what is due at `now`. Calling it too early does nothing.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        while !self.ended {
-            match self.pings.handle_timeout(now) {
-                Due::Nothing => break,
-                Due::Suspect => self.events.push_back(Event::Suspect),
-                Due::Dead(silent) => {
-                    return self.end(Err(NetworkError::Silent { silent }.into()));
-                }
-                // One ping in the queue asks as much as two.
-                Due::Ping(id) if !self.ping_queued => {
-                    self.ping_queued = true;
-                    Ping { id }.encode(&mut self.out);
-                }
-                Due::Ping(_) => {}
-            }
-        }
-        while self.held_since.is_none()
-            && let Some(&(at, stream)) = self.replies.first()
-            && at <= now
-        {
-            self.abort(stream, RstStatus::CANCEL, Abort::NoReply);
-        }
-        while let Some(&(at, stream)) = self.stuck.first()
-            && at <= now
-        {
-            self.stuck.pop_first();
-            let holds = self.received >= self.config.receive_total;
-            if let Some(entry) = self.streams.get_mut(&stream) {
-                entry.stuck_at = None;
-                let progress = std::mem::take(&mut entry.progress);
-                if !holds && entry.receive.len() < self.config.receive_buffer {
-                    continue;
-                }
-                let next = now + self.config.patience;
-                entry.stuck_at = Some(next);
-                self.stuck.insert((next, stream));
-                if !progress {
-                    self.events.push_back(Event::Stuck(stream));
-                }
-            }
-        }
-    }
-
     /// Bytes that [`poll_transmit`](Self::poll_transmit) has, frame heads of waiting payload not
     /// counted.
     pub fn queued(&self) -> usize {
@@ -522,142 +359,9 @@ impl Mux {
         self.out.len() + staged + self.unsent + fins
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) next, if ever.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let stuck = self.stuck.first().map(|(at, _)| *at);
-        if self.ended {
-            return None;
-        }
-        let reply = self.replies.first().map(|(at, _)| *at);
-        let reply = reply.filter(|_| self.held_since.is_none());
-        [Some(self.pings.deadline()), stuck, reply]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    /// Ends the connection from this side: all streams are reset, and the peer is told.
-    pub fn close(&mut self) {
-        if self.ended {
-            return;
-        }
-        let open = self.streams.iter().filter(|(_, entry)| !entry.is_closed());
-        for (&stream, _) in open {
-            let status = RstStatus::CANCEL;
-            RstStream { stream, status }.encode(&mut self.out);
-        }
-        self.go_away(GoAwayStatus::OK);
-        self.end(Ok(()));
-    }
-
-    fn go_away(&mut self, status: GoAwayStatus) {
-        let last_good = StreamId::new(self.last_remote);
-        GoAway { last_good, status }.encode(&mut self.out);
-    }
-
-    /// Takes the end of the bytes: why they were lost, or `None` if the peer ended them in order.
-    pub fn handle_end(&mut self, lost: Option<Error>) {
-        let cut = || {
-            let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-            NetworkError::Lost(std::sync::Arc::new(cut)).into()
-        };
-        match lost {
-            Some(error) => self.end(Err(error)),
-            None if !self.decoder.is_between_frames() => self.end(Err(cut())),
-            None => self.end(Ok(())),
-        }
-    }
-
-    /// The peer broke the protocol.
-    fn fail(&mut self, error: crate::wire::spdy::SpdyError) {
-        if !self.ended {
-            self.go_away(GoAwayStatus::PROTOCOL_ERROR);
-            self.end(Err(crate::error::PeerError::from(error).into()));
-        }
-    }
-
-    fn end(&mut self, how: Result<(), Error>) {
-        if self.ended {
-            return;
-        }
-        self.ended = true;
-        self.ring.clear();
-        self.unsent = 0;
-        self.replies.clear();
-        self.stuck.clear();
-        self.streams.retain(|_, entry| {
-            entry.local = Local::Closed;
-            entry.send.clear();
-            entry.stuck_at = None;
-            entry.reply_by = None;
-            if entry.remote == Remote::Open {
-                entry.remote = Remote::Reset;
-            }
-            !entry.receive.is_empty()
-        });
-        self.events.push_back(Event::Ended(how));
-    }
-
-    /// Ends a stream for a reason that its owner has to be told.
-    fn abort(&mut self, stream: StreamId, status: RstStatus, why: Abort) {
-        RstStream { stream, status }.encode(&mut self.out);
-        self.close_stream(stream, why);
-    }
-
-    /// The stream is over in both directions.
-    fn close_stream(&mut self, stream: StreamId, why: Abort) {
-        self.shut(stream);
-        self.events.push_back(Event::Reset { stream, why });
-        self.forget_if_over(stream);
-    }
-
-    fn shut(&mut self, stream: StreamId) {
-        let Some(entry) = self.streams.get_mut(&stream) else {
-            return;
-        };
-        self.unsent -= entry.send.len();
-        entry.local = Local::Closed;
-        entry.send.clear();
-        entry.remote = Remote::Reset;
-        if let Some(at) = entry.reply_by.take() {
-            self.replies.remove(&(at, stream));
-        }
-        if std::mem::take(&mut entry.scheduled) {
-            self.ring.retain(|scheduled| *scheduled != stream);
-        }
-    }
-
-    fn forget_if_over(&mut self, stream: StreamId) {
-        let over = |entry: &Stream| entry.is_closed() && entry.receive.is_empty();
-        if self.streams.get(&stream).is_some_and(over) {
-            self.forget(stream);
-        }
-    }
-
-    fn forget(&mut self, stream: StreamId) {
-        let Some(entry) = self.streams.remove(&stream) else {
-            return;
-        };
-        self.received -= entry.receive.len();
-        self.full -= usize::from(entry.receive.len() >= self.config.receive_buffer);
-        self.unsent -= entry.send.len();
-        if stream.opener() != self.role {
-            self.remote_streams -= 1;
-        }
-        if let Some(at) = entry.reply_by {
-            self.replies.remove(&(at, stream));
-        }
-        if let Some(at) = entry.stuck_at {
-            self.stuck.remove(&(at, stream));
-        }
-        if entry.scheduled {
-            self.ring.retain(|scheduled| *scheduled != stream);
-        }
     }
 }
 

@@ -1,9 +1,12 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::spdy::{Data, Frame, SpdyError};
+use crate::{
+    error::Error,
+    wire::spdy::{Data, Frame, GoAway, GoAwayStatus, Ping, SpdyError},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 

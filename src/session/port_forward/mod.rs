@@ -45,7 +45,8 @@ pub struct ConnectionId(pub(crate) u32);
 /// What to do when as much waits for a connection's reader as may.
 ///
 /// The protocols have no flow control, and one WebSocket carries all connections of a tunnel, so
-/// that either the reader loses its connection or all wait for it.
+/// that either the reader loses its connection or all wait for it. Where neither will do, the
+/// client's `PortForward::tunnels` gives connections WebSockets of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenFull {
     /// Everything waits until the reader takes something, as TCP would have it. If it takes
@@ -244,6 +245,15 @@ impl PortForward {
     /// Whether all connections are over.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Streams that are not forgotten: of connections that are not over or have not been read to
+    /// the end, two each through a tunnel.
+    pub fn streams(&self) -> usize {
+        match self {
+            Self::Tunnel(tunnel) => tunnel.streams(),
+            Self::Channels(channels) => channels.len(),
+        }
     }
 
     /// Whether no message should be handed in until more has been read.

@@ -917,8 +917,8 @@ fn a_silent_channel_server_is_noticed() {
     assert!(error.contains("silent"), "{error}");
 }
 
-/// The bytes of one direction of a capture, after its HTTP head, with the messages that they make.
-fn captured(name: &str, from: &str) -> Vec<Message> {
+/// The bytes of one direction of a capture, after its HTTP head.
+fn captured(name: &str, from: &str) -> Vec<u8> {
     let path = format!("{}/tests/captures/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
     let capture = std::fs::read_to_string(path).unwrap();
     let mut bytes = Vec::new();
@@ -932,27 +932,42 @@ fn captured(name: &str, from: &str) -> Vec<Message> {
     }
     let end = b"\r\n\r\n";
     let head = bytes.windows(4).position(|window| window == end).unwrap();
-    let mut input = BytesMut::from(&bytes[head + 4..]);
+    bytes.split_off(head + 4)
+}
+
+/// Gives each message of a capture's direction, whose bytes arrive in two pieces.
+fn decode(bytes: &[u8], from: &str, cut: usize, mut take: impl FnMut(Message)) {
     let role = match from {
         "server" => Role::Client,
         _ => Role::Server,
     };
     let mut decoder = Decoder::new(role, limits::MESSAGE);
-    let messages = std::iter::from_fn(|| decoder.decode(&mut input).unwrap()).collect();
+    let mut input = BytesMut::new();
+    for piece in [&bytes[..cut], &bytes[cut..]] {
+        input.extend_from_slice(piece);
+        while let Some(message) = decoder.decode(&mut input).unwrap() {
+            take(message);
+        }
+    }
     assert!(input.is_empty());
-    messages
 }
 
 /// The bytes that go through the tunnel of a capture in one direction.
 fn captured_stream(from: &str) -> Bytes {
-    let mut stream = BytesMut::new();
-    for message in captured("portforward-spdy", from) {
-        let Message::Binary(bytes) = message else {
-            panic!("{message:?}");
-        };
-        stream.extend_from_slice(&bytes);
+    let bytes = captured("portforward-spdy", from);
+    let stream = |cut| {
+        let mut stream = BytesMut::new();
+        decode(&bytes, from, cut, |message| match message {
+            Message::Binary(bytes) => stream.extend_from_slice(&bytes),
+            other => panic!("{other:?}"),
+        });
+        stream.freeze()
+    };
+    let whole = stream(0);
+    for cut in 0..bytes.len() {
+        assert_eq!(stream(cut), whole, "cut at {cut}");
     }
-    stream.freeze()
+    whole
 }
 
 fn two(stream: &Bytes, cut: usize) -> [Bytes; 2] {
@@ -1013,30 +1028,47 @@ fn the_kubelet_is_understood_as_captured_at_every_split() {
 }
 
 #[test]
-fn the_kubelets_channels_are_understood_as_captured() {
-    let now = Instant::now();
-    let mut client = End::channels(Role::Client, Encoding::Binary, &[18080, 18081], now);
-    let web = client.session.open(now, 18080).unwrap();
-    let refused = client.session.open(now, 18081).unwrap();
-    for message in captured("portforward-v4", "server") {
-        client.session.handle_message(now, message);
-        client.settle();
+fn the_kubelets_channels_are_understood_as_captured_at_every_split() {
+    let bytes = captured("portforward-v4", "server");
+    for cut in 0..=bytes.len() {
+        let now = Instant::now();
+        let mut client = End::channels(Role::Client, Encoding::Binary, &[18080, 18081], now);
+        let web = client.session.open(now, 18080).unwrap();
+        let refused = client.session.open(now, 18081).unwrap();
+        decode(&bytes, "server", cut, |message| {
+            client.session.handle_message(now, message);
+            client.settle();
+        });
+        assert!(client.seen[&web].bytes.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        assert!(client.seen[&web].bytes.ends_with(b"hello-web\n"));
+        assert!(client.seen[&web].accepted, "cut at {cut}");
+        assert_eq!(client.seen[&web].closed, Some(Ok(())));
+        let error = client.seen[&refused].closed.clone().unwrap().unwrap_err();
+        assert!(error.contains("connect: connection refused"), "{error}");
+        assert_eq!(client.others, ["ended: Ok(())"]);
     }
-    assert!(client.seen[&web].bytes.ends_with(b"hello-web\n"));
-    assert_eq!(client.seen[&web].closed, Some(Ok(())));
-    let error = client.seen[&refused].closed.clone().unwrap().unwrap_err();
-    assert!(error.contains("connect: connection refused"), "{error}");
-    assert_eq!(client.others, ["ended: Ok(())"]);
+}
 
-    let mut server = End::channels(Role::Server, Encoding::Binary, &[18080, 18081], now);
-    for message in captured("portforward-v4", "client") {
-        server.session.handle_message(now, message);
-        server.settle();
+#[test]
+fn a_client_of_channels_is_served_as_captured_at_every_split() {
+    let bytes = captured("portforward-v4", "client");
+    for cut in 0..=bytes.len() {
+        let now = Instant::now();
+        let mut server = End::channels(Role::Server, Encoding::Binary, &[18080, 18081], now);
+        decode(&bytes, "client", cut, |message| {
+            server.session.handle_message(now, message);
+            server.settle();
+        });
+        let seen: Vec<&Seen> = server.seen.values().collect();
+        assert_eq!(
+            seen.iter().map(|s| s.port).collect::<Vec<_>>(),
+            [18080, 18081]
+        );
+        assert!(seen[0].bytes.starts_with(b"GET "), "cut at {cut}");
+        assert!(seen[0].bytes.ends_with(b"\r\n\r\n"), "cut at {cut}");
+        assert_eq!(seen[1].bytes, b"x", "cut at {cut}");
+        assert!(server.session.is_ended());
     }
-    let requests: Vec<&[u8]> = server.seen.values().map(|seen| &seen.bytes[..]).collect();
-    assert!(requests[0].starts_with(b"GET "), "{requests:?}");
-    assert_eq!(requests.len(), 2);
-    assert!(server.session.is_ended());
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -9,6 +9,9 @@
 //! on the server: the end is held back until the error stream has ended, but not for longer than
 //! [`limits::FORWARD_VERDICT`].
 
+mod inbound;
+mod session;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Instant,
@@ -16,16 +19,13 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ConnectionId, Event, ForwardConfig, OpenError, WhenFull, cut, refused};
+use super::{ConnectionId, Event, ForwardConfig, OpenError, WhenFull};
 use crate::{
     Role,
-    error::{CallerError, Error, NetworkError, PeerError},
+    error::{CallerError, Error},
     limits,
-    session::{
-        Close, Message, Opcode, Session, Transmit,
-        mux::{self, Abort, Mux},
-    },
-    wire::spdy::{Headers, RstStatus, SpdyError, StreamId},
+    session::{Transmit, mux::Mux},
+    wire::spdy::{Headers, RstStatus, StreamId},
 };
 
 /// How far the peer's half of the data has come.
@@ -275,12 +275,17 @@ impl Tunnel {
         self.connections.is_empty()
     }
 
+    /// See [`PortForward::streams`](super::PortForward::streams).
+    pub fn streams(&self) -> usize {
+        self.mux.len()
+    }
+
     /// Whether no message should be handed in until more has been read.
     pub fn wants_hold(&self) -> bool {
         self.mux.wants_hold()
     }
 
-    /// Bytes that wait for [`poll_transmit`](Session::poll_transmit).
+    /// Bytes that wait for [`poll_transmit`](crate::session::Session::poll_transmit).
     pub fn queued(&self) -> usize {
         let frames = [&self.pong, &self.close].into_iter().flatten();
         self.mux.queued() + frames.map(|frame| 2 + frame.len()).sum::<usize>()
@@ -313,390 +318,6 @@ impl Tunnel {
             self.lingering.remove(&(at, id));
         }
         Some(connection)
-    }
-
-    /// The connection is over: the user is told, and may still read what has arrived.
-    fn over(&mut self, id: ConnectionId, result: Result<(), Error>) {
-        let (Some(connection), Some(stream)) = (self.forget(id), StreamId::new(id.0)) else {
-            return;
-        };
-        if connection.detached.is_some() {
-            return self.mux.reset(stream, RstStatus::CANCEL);
-        }
-        // It tells the peer only if one of the two has not finished.
-        if result.is_err() {
-            self.mux.cancel(stream, RstStatus::CANCEL);
-        }
-        self.events.push_back(Event::Closed { id, result });
-    }
-
-    /// Decides what the ends of the two streams mean, once both are known.
-    fn judge(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        let silent = connection.text.is_empty();
-        let heard = connection.error.is_none() || connection.verdict || self.role == Role::Server;
-        match &connection.data {
-            Data::Open if silent => {}
-            Data::Finished if connection.told && !connection.finished && silent => {}
-            _ if !heard => {
-                if connection.verdict_by.is_none() {
-                    let at = self.now + limits::FORWARD_VERDICT;
-                    connection.verdict_by = Some(at);
-                    self.verdicts.insert((at, id));
-                }
-            }
-            _ if !silent => {
-                let error = refused(connection.port, &connection.text);
-                self.over(id, Err(error));
-            }
-            Data::Open => {}
-            Data::Finished => {
-                let told = std::mem::replace(&mut connection.told, true);
-                if !told && connection.detached.is_none() {
-                    self.events.push_back(Event::Finished(id));
-                }
-                if connection.finished {
-                    self.over(id, Ok(()));
-                }
-            }
-            Data::Reset(error) => {
-                let error = error.clone();
-                self.over(id, Err(error));
-            }
-        }
-    }
-
-    /// Sorts what the SPDY connection tells.
-    fn sort(&mut self) {
-        while let Some(event) = self.mux.poll_event() {
-            match event {
-                mux::Event::Opened { stream, headers } => self.handle_open(stream, &headers),
-                mux::Event::Accepted(stream) => {
-                    self.tell(stream, Event::Accepted);
-                }
-                mux::Event::Readable(stream) => match self.errors.get(&stream) {
-                    Some(&id) => self.take_text(stream, id),
-                    // Nobody will read it.
-                    None if self.is_detached(stream) => self.release(id_of(stream)),
-                    None => self.tell(stream, Event::Readable),
-                },
-                mux::Event::Writable(stream) => self.tell(stream, Event::Writable),
-                mux::Event::Finished(stream) => match self.errors.get(&stream) {
-                    // Clients finish theirs at once: it says nothing.
-                    Some(_) if self.role == Role::Server => {}
-                    Some(_) => self.end_error(stream),
-                    None => self.end_data(stream, Data::Finished),
-                },
-                mux::Event::Reset { stream, why } => {
-                    if self.errors.contains_key(&stream) {
-                        self.end_error(stream);
-                    } else {
-                        let error = reset(why);
-                        self.end_data(stream, Data::Reset(error));
-                    }
-                    self.halves.retain(|half| half.stream != stream);
-                }
-                mux::Event::Full(stream) => {
-                    if self.when_full == WhenFull::Reset {
-                        self.give_up(stream);
-                    }
-                }
-                mux::Event::Stuck(stream) => {
-                    if self.connections.len() > 1 || self.when_full == WhenFull::Reset {
-                        self.give_up(stream);
-                    }
-                }
-                mux::Event::GoAway => self.events.push_back(Event::GoAway),
-                mux::Event::Suspect => self.events.push_back(Event::Suspect),
-                mux::Event::Heard => self.events.push_back(Event::Heard),
-                mux::Event::Ended(how) => self.end(how),
-            }
-        }
-    }
-
-    fn is_detached(&self, stream: StreamId) -> bool {
-        let connection = self.connections.get(&id_of(stream));
-        connection.is_some_and(|connection| connection.detached.is_some())
-    }
-
-    fn tell(&mut self, stream: StreamId, event: fn(ConnectionId) -> Event) {
-        if self.connections.contains_key(&id_of(stream)) && !self.is_detached(stream) {
-            self.events.push_back(event(id_of(stream)));
-        }
-    }
-
-    /// A reader holds up the others and does not move.
-    fn give_up(&mut self, stream: StreamId) {
-        let id = id_of(stream);
-        if self.connections.contains_key(&id) {
-            let bytes = self.mux.readable(stream);
-            // What waits goes with it: as long as it stays, it holds up the others.
-            self.mux.reset(stream, RstStatus::FLOW_CONTROL_ERROR);
-            let stream = "a forwarded connection";
-            self.over(id, Err(CallerError::Unread { stream, bytes }.into()));
-        } else {
-            self.mux.reset(stream, RstStatus::FLOW_CONTROL_ERROR);
-            self.halves.retain(|half| half.stream != stream);
-        }
-    }
-
-    fn take_text(&mut self, stream: StreamId, id: ConnectionId) {
-        while let Some(payload) = self.mux.read(stream) {
-            if let (Some(connection), Role::Client) = (self.connections.get_mut(&id), self.role) {
-                let room = limits::FORWARD_TEXT - connection.text.len();
-                connection
-                    .text
-                    .extend_from_slice(&payload[..payload.len().min(room)]);
-            }
-        }
-        self.judge(id);
-    }
-
-    fn end_error(&mut self, stream: StreamId) {
-        if let Some(id) = self.errors.remove(&stream) {
-            if let Some(connection) = self.connections.get_mut(&id) {
-                connection.error = None;
-            }
-            self.judge(id);
-        }
-    }
-
-    fn end_data(&mut self, stream: StreamId, how: Data) {
-        if let Some(connection) = self.connections.get_mut(&id_of(stream)) {
-            connection.data = how;
-            self.judge(id_of(stream));
-        }
-    }
-
-    /// A stream that the client opened.
-    fn handle_open(&mut self, stream: StreamId, headers: &Headers) {
-        let port = headers
-            .get("port")
-            .and_then(|port| port.parse::<u16>().ok())
-            .filter(|port| *port > 0);
-        let is_error = match headers.get("streamtype") {
-            Some("error") => Some(true),
-            Some("data") => Some(false),
-            _ => None,
-        };
-        let (Role::Server, Some(port), Some(is_error)) = (self.role, port, is_error) else {
-            // The kubelet resets what it does not understand, too (cri-streaming httpstream.go,
-            // `httpStreamReceived`).
-            return self.mux.reset(stream, RstStatus::REFUSED_STREAM);
-        };
-        // Clients from before the header open both streams in turn, the error stream first
-        // (httpstream.go, `requestID`).
-        let request = match headers.get("requestid") {
-            Some(request) if !request.is_empty() => request.to_owned(),
-            _ if is_error => format!("stream {}", stream.get()),
-            _ => format!("stream {}", stream.get().saturating_sub(2)),
-        };
-        let other = self.halves.iter().position(|half| half.request == request);
-        let Some(other) = other else {
-            self.mux.accept(stream);
-            return self.halves.push_back(Half {
-                request,
-                stream,
-                is_error,
-                port,
-                until: self.now + limits::FORWARD_PAIR,
-            });
-        };
-        if self.halves[other].is_error == is_error {
-            return self.mux.reset(stream, RstStatus::PROTOCOL_ERROR);
-        }
-        let Some(other) = self.halves.remove(other) else {
-            return;
-        };
-        self.mux.accept(stream);
-        // The port is the data stream's.
-        let (error, data, port) = match is_error {
-            true => (stream, other.stream, other.port),
-            false => (other.stream, stream, port),
-        };
-        let id = id_of(data);
-        self.errors.insert(error, id);
-        self.connections.insert(id, Connection::new(port, error));
-        self.events.push_back(Event::Incoming { id, port });
-        // What came on the first stream before the second was there.
-        self.take_text(error, id);
-        if self.mux.readable(data) > 0 {
-            self.events.push_back(Event::Readable(id));
-        }
-        if self.mux.is_finished(data) {
-            self.end_data(data, Data::Finished);
-        }
-    }
-
-    fn end(&mut self, how: Result<(), Error>) {
-        let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
-        for id in ids {
-            // No text will come any more.
-            if let Some(connection) = self.connections.get_mut(&id) {
-                connection.verdict = true;
-            }
-            self.judge(id);
-            let lost = how.clone().err().unwrap_or_else(cut);
-            self.over(id, Err(lost));
-        }
-        self.halves.clear();
-        self.ended = true;
-        let code = match &how {
-            Err(Error::Peer(_)) => 1002,
-            _ => Close::NORMAL,
-        };
-        self.send_close(code);
-        self.events.push_back(Event::Ended(how));
-    }
-
-    fn send_close(&mut self, code: u16) {
-        if !std::mem::replace(&mut self.close_sent, true) {
-            self.close = Some(Transmit::close(code, ""));
-        }
-    }
-}
-
-/// What a reset by the SPDY connection means to the user.
-fn reset(why: Abort) -> Error {
-    match why {
-        Abort::Peer(status) => NetworkError::Reset {
-            status: status.to_string(),
-        }
-        .into(),
-        Abort::NoReply => NetworkError::TimedOut {
-            operation: "opening a forwarded connection".into(),
-            after: limits::FORWARD_REPLY,
-        }
-        .into(),
-        Abort::Protocol(status) => PeerError::Spdy(SpdyError::Stream(status.to_string())).into(),
-        Abort::GoneAway => cut(),
-    }
-}
-
-impl Session for Tunnel {
-    type Event = Event;
-
-    fn handle_message(&mut self, now: Instant, message: Message) {
-        self.now = now;
-        match message {
-            _ if self.ended => {}
-            Message::Binary(bytes) => self.mux.handle_bytes(now, bytes),
-            // The API server's end of the tunnel treats text as an error, too
-            // (k8s.io/apiserver/pkg/util/proxy/streamtunnel.go).
-            Message::Text(_) => self
-                .mux
-                .handle_end(Some(PeerError::Spdy(SpdyError::Text).into())),
-            Message::Ping(payload) => {
-                self.mux.handle_activity(now);
-                // Only the most recent ping needs an answer (RFC 6455, section 5.5.3).
-                self.pong = Some(Transmit::new(Opcode::Pong, payload));
-            }
-            Message::Pong(_) => self.mux.handle_activity(now),
-            Message::Close(close) => {
-                let code = close.as_ref().map_or(Close::NORMAL, |close| close.code);
-                self.send_close(code);
-                let lost = close
-                    .filter(|close| close.code != Close::NORMAL)
-                    .map(|close| {
-                        NetworkError::ClosedWithoutStatus {
-                            code: Some(close.code),
-                            reason: close.reason,
-                            source: None,
-                        }
-                        .into()
-                    });
-                self.mux.handle_end(lost);
-            }
-        }
-        self.sort();
-    }
-
-    fn handle_activity(&mut self, now: Instant) {
-        self.now = now;
-        self.mux.handle_activity(now);
-        self.sort();
-    }
-
-    fn handle_end(&mut self, lost: Option<Error>) {
-        self.mux.handle_end(lost);
-        self.sort();
-    }
-
-    fn handle_hold(&mut self, now: Instant, held: bool) {
-        self.mux.handle_hold(now, held);
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        self.now = now;
-        self.mux.handle_timeout(now);
-        self.sort();
-        while let Some(&(at, id)) = self.verdicts.first()
-            && at <= now
-        {
-            self.verdicts.pop_first();
-            if let Some(connection) = self.connections.get_mut(&id) {
-                connection.verdict_by = None;
-                connection.verdict = true;
-            }
-            self.judge(id);
-        }
-        while let Some(&(at, id)) = self.lingering.first()
-            && at <= now
-        {
-            self.lingering.pop_first();
-            self.release(id);
-        }
-        while self.halves.front().is_some_and(|half| half.until <= now)
-            && let Some(half) = self.halves.pop_front()
-        {
-            if half.is_error {
-                let text = b"timed out waiting for the data stream";
-                let _ = self.mux.finish_with(half.stream, text);
-            }
-            self.mux.reset(half.stream, RstStatus::CANCEL);
-        }
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        if self.ended {
-            return None;
-        }
-        let verdict = self.verdicts.first().map(|(at, _)| *at);
-        let half = self.halves.front().map(|half| half.until);
-        let linger = self.lingering.first().map(|(at, _)| *at);
-        [self.mux.poll_timeout(), verdict, linger, half]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    fn poll_transmit(&mut self) -> Option<Transmit> {
-        if let Some(pong) = self.pong.take() {
-            return Some(pong);
-        }
-        match self.mux.poll_transmit() {
-            Some(bytes) => Some(Transmit::new(Opcode::Binary, bytes)),
-            None => self.close.take(),
-        }
-    }
-
-    fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
-    }
-
-    fn close(&mut self) {
-        self.mux.close();
-        while self.mux.poll_event().is_some() {}
-        self.connections.clear();
-        self.errors.clear();
-        self.halves.clear();
-        self.verdicts.clear();
-        self.lingering.clear();
-        self.events.clear();
-        self.ended = true;
-        self.send_close(Close::NORMAL);
     }
 }
 

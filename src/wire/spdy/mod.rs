@@ -29,7 +29,6 @@ mod ping;
 mod rst_stream;
 mod settings;
 mod stream_id;
-mod syn_reply;
 mod syn_stream;
 mod window_update;
 
@@ -40,12 +39,11 @@ pub use self::decoder::Decoder;
 pub use self::error::SpdyError;
 pub use self::goaway::{GoAway, GoAwayStatus};
 pub use self::header_block::{HeaderReader, HeaderWriter, Headers};
-pub use self::headers::HeadersFrame;
+pub use self::headers::{HeadersFrame, SynReply};
 pub use self::ping::Ping;
 pub use self::rst_stream::{RstStatus, RstStream};
 pub use self::settings::{Setting, Settings};
 pub use self::stream_id::StreamId;
-pub use self::syn_reply::SynReply;
 pub use self::syn_stream::SynStream;
 pub use self::window_update::WindowUpdate;
 

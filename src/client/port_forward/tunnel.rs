@@ -1,0 +1,335 @@
+//! The tunnel: in flow the ports to connect to, out come connections, each on the WebSocket that
+//! suits it, to the pod that is there at the moment.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::{
+    net::ToSocketAddrs,
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use super::{
+    ForwardPort, ForwardStream, Listener, PortForward, ResolvedPort, resolve::Destination,
+};
+use crate::{
+    Result,
+    client::Pod,
+    error::{CallerError, Error, NetworkError},
+    limits,
+    session::port_forward::{ForwardProtocol, OpenError},
+    transport::port_forward::{Connections, News},
+};
+
+/// How connections are opened.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// On WebSockets that they share, at least one.
+    Shared(Vec<Socket>),
+    /// On a WebSocket each.
+    Channels(ForwardProtocol),
+}
+
+impl Way {
+    pub(super) fn shared(connections: Connections) -> Self {
+        Self::Shared(vec![Socket::new(connections)])
+    }
+}
+
+/// A WebSocket that connections share.
+#[derive(Debug)]
+pub(super) struct Socket {
+    connections: Connections,
+    /// Says that it is not the first, of which there are only so many.
+    _further: Option<OwnedSemaphorePermit>,
+}
+
+impl Socket {
+    fn new(connections: Connections) -> Self {
+        Self {
+            connections,
+            _further: None,
+        }
+    }
+}
+
+/// The WebSocket that a new connection waits on least, and whether it has it to itself.
+fn best(sockets: &[Socket]) -> Option<(Connections, bool)> {
+    let loads = sockets
+        .iter()
+        .map(|socket| (socket.connections.load(), socket));
+    let (load, socket) = loads.min_by_key(|(load, _)| *load)?;
+    Some((socket.connections.clone(), load == (false, 0)))
+}
+
+#[derive(Debug)]
+struct Shared {
+    forward: PortForward,
+    state: Mutex<State>,
+    /// The WebSockets that may be dialled beside the first.
+    further: Arc<Semaphore>,
+    /// Whether a connection failed in a way that speaks of a pod that has gone.
+    doubt: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    destination: Destination,
+    way: Way,
+    /// How often the WebSockets have been given up for others.
+    renewed: u64,
+    /// When the pod was last known to be there.
+    looked: Instant,
+}
+
+impl State {
+    /// Finds the pod anew if it may have gone, and dials if there is no way to it.
+    async fn renew(&mut self, forward: &PortForward, doubt: bool) -> Result<()> {
+        let lost = match &mut self.way {
+            Way::Shared(sockets) => {
+                sockets.retain(|socket| !socket.connections.should_leave());
+                sockets.is_empty()
+            }
+            Way::Channels(_) => false,
+        };
+        let stale = self.looked.elapsed() >= limits::FORWARD_FRESH
+            && self.destination.is_gone(&forward.client).await;
+        if !(lost || doubt || stale) {
+            if self.looked.elapsed() >= limits::FORWARD_FRESH {
+                self.looked = Instant::now();
+            }
+            return Ok(());
+        }
+        let next = forward.find(Some(&self.destination)).await?;
+        // The old ones go on with the connections that they have.
+        if let Way::Shared(sockets) = &mut self.way
+            && (lost || doubt || !next.is_pod_of(&self.destination))
+        {
+            tracing::debug!(
+                pod = next.pod.name(),
+                "dialling the port-forward tunnel again"
+            );
+            let connections = forward.dial_tunnel(&next.pod).await?;
+            *sockets = vec![Socket::new(connections)];
+            self.renewed += 1;
+        }
+        self.destination = next;
+        self.looked = Instant::now();
+        Ok(())
+    }
+}
+
+/// A way to a pod, on which connections can be opened.
+///
+/// Clones share it. It is closed when they and all its connections have been dropped. A tunnel
+/// that has died or has become silent is dialled again for the next connection.
+///
+/// # Slow readers
+///
+/// The protocol has no flow control, and one WebSocket carries all connections. Each may leave
+/// [`PortForward::buffer`] bytes unread without slowing the others;
+/// [`PortForward::when_full`] says what happens then. Connections that must never wait for each
+/// other get a WebSocket each, with [`PortForward::tunnels`].
+#[derive(Debug, Clone)]
+pub struct Tunnel {
+    shared: Arc<Shared>,
+}
+
+impl Tunnel {
+    pub(super) fn new(forward: PortForward, destination: Destination, way: Way) -> Self {
+        let further = (forward.tunnels - 1).min(Semaphore::MAX_PERMITS);
+        Self {
+            shared: Arc::new(Shared {
+                forward,
+                state: Mutex::new(State {
+                    destination,
+                    way,
+                    renewed: 0,
+                    looked: Instant::now(),
+                }),
+                further: Arc::new(Semaphore::new(further)),
+                doubt: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Opens a connection to a port: a number, or a name such as `"http"`.
+    ///
+    /// Of a service it is the service's port, which leads to the pod's `targetPort`. Names of
+    /// other targets' ports are those that the pod's containers give them; to look one up needs
+    /// the right `get` on `pods`.
+    ///
+    /// Over the tunnel protocol it is ready at once, before the server has answered: a refusal by
+    /// the application shows in the first read. Where the pod was found through a service or a
+    /// workload, the server is asked whether it still runs, at most once in
+    /// [`limits::FORWARD_FRESH`]; if not, another is found.
+    ///
+    /// Cancel safety: dropping the future opens nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`PortForward::connect`], where the tunnel has to be dialled again;
+    /// [`CallerError::Request`] if there is no such port.
+    pub async fn open(&self, port: impl Into<ForwardPort>) -> Result<ForwardStream> {
+        self.open_port(&port.into()).await
+    }
+
+    pub(super) async fn open_port(&self, port: &ForwardPort) -> Result<ForwardStream> {
+        let Shared { forward, state, .. } = &*self.shared;
+        let doubt = &self.shared.doubt;
+        let mut state = state.lock().await;
+        let doubted = doubt.load(Ordering::Relaxed);
+        state.renew(forward, doubted).await?;
+        if doubted {
+            doubt.store(false, Ordering::Relaxed);
+        }
+        let port = state.destination.port(&forward.client, port).await?.pod;
+        let pod = state.destination.pod.clone();
+        let sockets = match &state.way {
+            Way::Shared(sockets) => sockets,
+            Way::Channels(protocol) => {
+                let protocol = *protocol;
+                drop(state);
+                return forward.dial_channel(&pod, protocol, port).await;
+            }
+        };
+        let Some((mut connections, alone)) = best(sockets) else {
+            return Err(CallerError::Ended.into());
+        };
+        if !alone && let Ok(further) = self.shared.further.clone().try_acquire_owned() {
+            let renewed = state.renewed;
+            drop(state);
+            match forward.dial_tunnel(&pod).await {
+                Ok(another) => {
+                    connections = another.clone();
+                    let mut state = self.shared.state.lock().await;
+                    // Unless there has come to be another pod.
+                    if let (true, Way::Shared(sockets)) = (renewed == state.renewed, &mut state.way)
+                    {
+                        sockets.push(Socket {
+                            connections: another,
+                            _further: Some(further),
+                        });
+                    }
+                    let opened = connections.open(port);
+                    return opened.map_err(|why| ended(&connections, why));
+                }
+                Err(error) => tracing::debug!(%error, "no further tunnel for a connection"),
+            }
+        }
+        let opened = connections.open(port);
+        opened.map_err(|why| ended(&connections, why))
+    }
+
+    /// Tells what a connection died of. The next one looks for the pod again, unless it was the
+    /// application that refused.
+    pub(super) fn note(&self, error: &Error) {
+        if let Error::Api(failure) = error {
+            let text = &failure.status.message;
+            // containerd and CRI-O say so of a port at which nobody listens; a sandbox that is
+            // gone has other words.
+            let refused = ["failed to connect", "connection refused", "failed to dial"];
+            if !refused.iter().any(|words| text.contains(words)) {
+                self.shared.doubt.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What a port means at the moment.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Request`] if there is no such port, and those of
+    /// [`Client::request`](crate::Client::request).
+    pub async fn resolve(&self, port: impl Into<ForwardPort>) -> Result<ResolvedPort> {
+        let port = port.into();
+        let mut state = self.shared.state.lock().await;
+        state
+            .destination
+            .port(&self.shared.forward.client, &port)
+            .await
+    }
+
+    /// Listens on local addresses and forwards what connects there to a port, as for
+    /// [`open`](Self::open), until the [`Listener`] is dropped.
+    ///
+    /// Where a name has several addresses, such as `localhost`, it listens on all that it can.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Listen`] if it can listen on none.
+    pub async fn listen(
+        &self,
+        addresses: impl ToSocketAddrs,
+        port: impl Into<ForwardPort>,
+    ) -> Result<Listener> {
+        Listener::bind(self.clone(), addresses, port.into()).await
+    }
+
+    /// The pod that connections go to at the moment.
+    pub async fn pod(&self) -> Pod {
+        self.shared.state.lock().await.destination.pod.clone()
+    }
+
+    /// The subprotocol in use.
+    pub async fn protocol(&self) -> ForwardProtocol {
+        match &self.shared.state.lock().await.way {
+            Way::Shared(_) => ForwardProtocol::Tunnel,
+            Way::Channels(protocol) => *protocol,
+        }
+    }
+
+    /// Streams of the WebSockets that new connections may use which are not forgotten: of
+    /// connections that either end may still use, or that have not been read to the end, two each.
+    /// Over channels there is no such WebSocket, and none.
+    pub async fn streams(&self) -> usize {
+        match &self.shared.state.lock().await.way {
+            Way::Shared(sockets) => sockets.iter().map(|s| s.connections.streams()).sum(),
+            Way::Channels(_) => 0,
+        }
+    }
+
+    /// Waits until the WebSocket that new connections would use, the oldest of several, is over, or
+    /// has become too silent to be used. Over channels there is none: it waits for ever.
+    ///
+    /// Cancel safety: nothing is lost; call it again.
+    ///
+    /// # Errors
+    ///
+    /// Why it is over, unless the server ended it in order.
+    pub async fn closed(&self) -> Result<()> {
+        let first = match &self.shared.state.lock().await.way {
+            Way::Shared(sockets) => sockets.first().map(|socket| socket.connections.clone()),
+            Way::Channels(_) => return std::future::pending().await,
+        };
+        let Some(connections) = first else {
+            return Ok(());
+        };
+        match std::future::poll_fn(|cx| connections.poll_news(cx)).await {
+            News::Ended(how) => how,
+            News::Leave => Ok(()),
+        }
+    }
+
+    /// Closes the tunnel and all its connections. The next [`open`](Self::open) dials again.
+    pub async fn close(&self) {
+        if let Way::Shared(sockets) = &self.shared.state.lock().await.way {
+            for socket in sockets {
+                socket.connections.close();
+            }
+        }
+    }
+}
+
+fn ended(connections: &Connections, why: OpenError) -> Error {
+    match connections.ended() {
+        Some(Err(error)) => error,
+        _ => {
+            let source = std::io::Error::other(why);
+            NetworkError::Lost(Arc::new(source)).into()
+        }
+    }
+}

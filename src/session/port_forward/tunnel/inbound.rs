@@ -1,0 +1,275 @@
+//! What the SPDY connection tells a tunnel, sorted by connection.
+
+use super::{Connection, Data, Half, Tunnel, id_of};
+use crate::{
+    Role,
+    error::{CallerError, Error, NetworkError, PeerError},
+    limits,
+    session::{
+        Close, Transmit,
+        mux::{self, Abort},
+        port_forward::{ConnectionId, Event, WhenFull, cut, refused},
+    },
+    wire::spdy::{Headers, RstStatus, SpdyError, StreamId},
+};
+
+impl Tunnel {
+    /// The connection is over: the user is told, and may still read what has arrived.
+    pub(super) fn over(&mut self, id: ConnectionId, result: Result<(), Error>) {
+        let (Some(connection), Some(stream)) = (self.forget(id), StreamId::new(id.0)) else {
+            return;
+        };
+        if connection.detached.is_some() {
+            return self.mux.reset(stream, RstStatus::CANCEL);
+        }
+        // It tells the peer only if one of the two has not finished.
+        if result.is_err() {
+            self.mux.cancel(stream, RstStatus::CANCEL);
+        }
+        self.events.push_back(Event::Closed { id, result });
+    }
+
+    /// Decides what the ends of the two streams mean, once both are known.
+    pub(super) fn judge(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let silent = connection.text.is_empty();
+        let heard = connection.error.is_none() || connection.verdict || self.role == Role::Server;
+        match &connection.data {
+            Data::Open if silent => {}
+            Data::Finished if connection.told && !connection.finished && silent => {}
+            _ if !heard => {
+                if connection.verdict_by.is_none() {
+                    let at = self.now + limits::FORWARD_VERDICT;
+                    connection.verdict_by = Some(at);
+                    self.verdicts.insert((at, id));
+                }
+            }
+            _ if !silent => {
+                let error = refused(connection.port, &connection.text);
+                self.over(id, Err(error));
+            }
+            Data::Open => {}
+            Data::Finished => {
+                let told = std::mem::replace(&mut connection.told, true);
+                if !told && connection.detached.is_none() {
+                    self.events.push_back(Event::Finished(id));
+                }
+                if connection.finished {
+                    self.over(id, Ok(()));
+                }
+            }
+            Data::Reset(error) => {
+                let error = error.clone();
+                self.over(id, Err(error));
+            }
+        }
+    }
+
+    /// Sorts what the SPDY connection tells.
+    pub(super) fn sort(&mut self) {
+        while let Some(event) = self.mux.poll_event() {
+            match event {
+                mux::Event::Opened { stream, headers } => self.handle_open(stream, &headers),
+                mux::Event::Accepted(stream) => {
+                    self.tell(stream, Event::Accepted);
+                }
+                mux::Event::Readable(stream) => match self.errors.get(&stream) {
+                    Some(&id) => self.take_text(stream, id),
+                    // Nobody will read it.
+                    None if self.is_detached(stream) => self.release(id_of(stream)),
+                    None => self.tell(stream, Event::Readable),
+                },
+                mux::Event::Writable(stream) => self.tell(stream, Event::Writable),
+                mux::Event::Finished(stream) => match self.errors.get(&stream) {
+                    // Clients finish theirs at once: it says nothing.
+                    Some(_) if self.role == Role::Server => {}
+                    Some(_) => self.end_error(stream),
+                    None => self.end_data(stream, Data::Finished),
+                },
+                mux::Event::Reset { stream, why } => {
+                    if self.errors.contains_key(&stream) {
+                        self.end_error(stream);
+                    } else {
+                        let error = reset(why);
+                        self.end_data(stream, Data::Reset(error));
+                    }
+                    self.halves.retain(|half| half.stream != stream);
+                }
+                mux::Event::Full(stream) => {
+                    if self.when_full == WhenFull::Reset {
+                        self.give_up(stream);
+                    }
+                }
+                mux::Event::Stuck(stream) => {
+                    if self.connections.len() > 1 || self.when_full == WhenFull::Reset {
+                        self.give_up(stream);
+                    }
+                }
+                mux::Event::GoAway => self.events.push_back(Event::GoAway),
+                mux::Event::Suspect => self.events.push_back(Event::Suspect),
+                mux::Event::Heard => self.events.push_back(Event::Heard),
+                mux::Event::Ended(how) => self.end(how),
+            }
+        }
+    }
+
+    pub(super) fn is_detached(&self, stream: StreamId) -> bool {
+        let connection = self.connections.get(&id_of(stream));
+        connection.is_some_and(|connection| connection.detached.is_some())
+    }
+
+    pub(super) fn tell(&mut self, stream: StreamId, event: fn(ConnectionId) -> Event) {
+        if self.connections.contains_key(&id_of(stream)) && !self.is_detached(stream) {
+            self.events.push_back(event(id_of(stream)));
+        }
+    }
+
+    /// A reader holds up the others and does not move.
+    pub(super) fn give_up(&mut self, stream: StreamId) {
+        let id = id_of(stream);
+        if self.connections.contains_key(&id) {
+            let bytes = self.mux.readable(stream);
+            // What waits goes with it: as long as it stays, it holds up the others.
+            self.mux.reset(stream, RstStatus::FLOW_CONTROL_ERROR);
+            let stream = "a forwarded connection";
+            self.over(id, Err(CallerError::Unread { stream, bytes }.into()));
+        } else {
+            self.mux.reset(stream, RstStatus::FLOW_CONTROL_ERROR);
+            self.halves.retain(|half| half.stream != stream);
+        }
+    }
+
+    pub(super) fn take_text(&mut self, stream: StreamId, id: ConnectionId) {
+        while let Some(payload) = self.mux.read(stream) {
+            if let (Some(connection), Role::Client) = (self.connections.get_mut(&id), self.role) {
+                let room = limits::FORWARD_TEXT - connection.text.len();
+                connection
+                    .text
+                    .extend_from_slice(&payload[..payload.len().min(room)]);
+            }
+        }
+        self.judge(id);
+    }
+
+    pub(super) fn end_error(&mut self, stream: StreamId) {
+        if let Some(id) = self.errors.remove(&stream) {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.error = None;
+            }
+            self.judge(id);
+        }
+    }
+
+    pub(super) fn end_data(&mut self, stream: StreamId, how: Data) {
+        if let Some(connection) = self.connections.get_mut(&id_of(stream)) {
+            connection.data = how;
+            self.judge(id_of(stream));
+        }
+    }
+
+    /// A stream that the client opened.
+    pub(super) fn handle_open(&mut self, stream: StreamId, headers: &Headers) {
+        let port = headers
+            .get("port")
+            .and_then(|port| port.parse::<u16>().ok())
+            .filter(|port| *port > 0);
+        let is_error = match headers.get("streamtype") {
+            Some("error") => Some(true),
+            Some("data") => Some(false),
+            _ => None,
+        };
+        let (Role::Server, Some(port), Some(is_error)) = (self.role, port, is_error) else {
+            // The kubelet resets what it does not understand, too (cri-streaming httpstream.go,
+            // `httpStreamReceived`).
+            return self.mux.reset(stream, RstStatus::REFUSED_STREAM);
+        };
+        // Clients from before the header open both streams in turn, the error stream first
+        // (httpstream.go, `requestID`).
+        let request = match headers.get("requestid") {
+            Some(request) if !request.is_empty() => request.to_owned(),
+            _ if is_error => format!("stream {}", stream.get()),
+            _ => format!("stream {}", stream.get().saturating_sub(2)),
+        };
+        let other = self.halves.iter().position(|half| half.request == request);
+        let Some(other) = other else {
+            self.mux.accept(stream);
+            return self.halves.push_back(Half {
+                request,
+                stream,
+                is_error,
+                port,
+                until: self.now + limits::FORWARD_PAIR,
+            });
+        };
+        if self.halves[other].is_error == is_error {
+            return self.mux.reset(stream, RstStatus::PROTOCOL_ERROR);
+        }
+        let Some(other) = self.halves.remove(other) else {
+            return;
+        };
+        self.mux.accept(stream);
+        // The port is the data stream's.
+        let (error, data, port) = match is_error {
+            true => (stream, other.stream, other.port),
+            false => (other.stream, stream, port),
+        };
+        let id = id_of(data);
+        self.errors.insert(error, id);
+        self.connections.insert(id, Connection::new(port, error));
+        self.events.push_back(Event::Incoming { id, port });
+        // What came on the first stream before the second was there.
+        self.take_text(error, id);
+        if self.mux.readable(data) > 0 {
+            self.events.push_back(Event::Readable(id));
+        }
+        if self.mux.is_finished(data) {
+            self.end_data(data, Data::Finished);
+        }
+    }
+
+    pub(super) fn end(&mut self, how: Result<(), Error>) {
+        let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for id in ids {
+            // No text will come any more.
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.verdict = true;
+            }
+            self.judge(id);
+            let lost = how.clone().err().unwrap_or_else(cut);
+            self.over(id, Err(lost));
+        }
+        self.halves.clear();
+        self.ended = true;
+        let code = match &how {
+            Err(Error::Peer(_)) => 1002,
+            _ => Close::NORMAL,
+        };
+        self.send_close(code);
+        self.events.push_back(Event::Ended(how));
+    }
+
+    pub(super) fn send_close(&mut self, code: u16) {
+        if !std::mem::replace(&mut self.close_sent, true) {
+            self.close = Some(Transmit::close(code, ""));
+        }
+    }
+}
+
+/// What a reset by the SPDY connection means to the user.
+fn reset(why: Abort) -> Error {
+    match why {
+        Abort::Peer(status) => NetworkError::Reset {
+            status: status.to_string(),
+        }
+        .into(),
+        Abort::NoReply => NetworkError::TimedOut {
+            operation: "opening a forwarded connection".into(),
+            after: limits::FORWARD_REPLY,
+        }
+        .into(),
+        Abort::Protocol(status) => PeerError::Spdy(SpdyError::Stream(status.to_string())).into(),
+        Abort::GoneAway => cut(),
+    }
+}

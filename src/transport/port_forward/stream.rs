@@ -1,0 +1,235 @@
+//! One forwarded connection: in flow the bytes of either end, out they come at the other.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+
+use super::{Connections, Forward, Known};
+use crate::{
+    error::{CallerError, Error},
+    limits,
+    session::port_forward::ConnectionId,
+    transport::{
+        shared::{Shared, Slot},
+        slices::read_slices,
+    },
+};
+
+fn known_deferred(forward: &Forward, id: ConnectionId) -> bool {
+    forward.known.get(&id).is_some_and(|known| known.deferred)
+}
+
+/// One forwarded connection: reads what the other end sends, writes what it is to read.
+///
+/// `shutdown` ends this side's half and leaves the other open. Dropping it is like closing a TCP
+/// socket: what was written is still sent, and the connection then ends; if something has not
+/// been read, it is reset.
+///
+/// A failure of this connection alone, such as an application that refuses it, is an error of its
+/// reads and writes: [`Error::of_io`] has it, with the server's text. The server connects to the
+/// application after it has accepted the connection here, so that the first read is where a
+/// refusal shows.
+///
+/// Reads and writes are cancel safe: what a dropped future did not report was not done.
+#[derive(Debug)]
+pub struct ForwardStream {
+    connections: Connections,
+    id: ConnectionId,
+    slot: Slot,
+    current: Bytes,
+}
+
+impl ForwardStream {
+    pub(super) fn new(connections: Connections, id: ConnectionId, slot: Slot) -> Self {
+        Self {
+            connections,
+            id,
+            slot,
+            current: Bytes::new(),
+        }
+    }
+
+    fn shared(&self) -> &Shared<Forward> {
+        self.connections.shared()
+    }
+
+    /// The next payload, without copying it; `None` at the end of the stream.
+    #[inline]
+    pub(crate) fn poll_slice(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if !self.current.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.current))));
+        }
+        self.poll_payload(cx)
+    }
+
+    /// [`poll_slice`](Self::poll_slice) for those who use nothing else to read.
+    #[inline]
+    pub(crate) fn poll_payload(&self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let id = self.id;
+        self.shared().poll_take(cx, self.slot, |forward| {
+            if let Some(payload) = forward.session.read(id) {
+                return Some(Some(Ok(payload)));
+            }
+            match forward.known.get(&id) {
+                Some(known) if known.finished => Some(None),
+                Some(Known { closed: None, .. }) => None,
+                Some(Known {
+                    closed: Some(Err(error)),
+                    ..
+                }) => Some(Some(Err(error.clone().into()))),
+                _ => Some(None),
+            }
+        })
+    }
+
+    /// Sends payload without copying it, as soon as there is room for any.
+    pub(crate) async fn send(&self, payload: Bytes) -> Result<(), Error> {
+        let mut payload = Some(payload);
+        let write = |cx: &mut Context<'_>| {
+            self.poll_room(cx, |_, forward| {
+                let payload = payload.take().unwrap_or_default();
+                forward
+                    .session
+                    .write(crate::transport::now(), self.id, payload)?;
+                Ok(0)
+            })
+        };
+        std::future::poll_fn(write).await.map(drop)
+    }
+
+    fn poll_room(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(usize, &mut Forward) -> Result<usize, CallerError>,
+    ) -> Poll<Result<usize, Error>> {
+        let id = self.id;
+        let ready = |forward: &mut Forward| {
+            let closed = forward.known.get(&id).is_none_or(|k| k.closed.is_some());
+            closed
+                || known_deferred(forward, id)
+                || forward.session.room(id) > 0
+                || !forward.session.can_write(id)
+        };
+        let mut state = ready!(self.shared().poll_room_of(cx, self.slot, ready));
+        let endpoint = &mut state.endpoint;
+        if let Some(known) = endpoint.known.get(&id)
+            && let Some(closed) = &known.closed
+        {
+            let error = closed.clone().err();
+            return Poll::Ready(Err(error.unwrap_or(CallerError::Ended.into())));
+        }
+        if known_deferred(endpoint, id) {
+            return Poll::Ready(Err(CallerError::Ended.into()));
+        }
+        let room = endpoint.session.room(id);
+        let written = write(room, endpoint)?;
+        self.shared().push(&mut state);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Queues the end of what this side sends, or keeps it for later where the other end has to
+    /// finish first.
+    pub(crate) fn finish(&self) -> Result<(), Error> {
+        let mut state = self.shared().lock();
+        let forward = &mut state.endpoint;
+        let known = forward.known.get_mut(&self.id);
+        if let Some(known) = known
+            && !known.finished
+            && known.closed.is_none()
+            && (self.connections.defer || !forward.session.has_half_close())
+        {
+            known.deferred = true;
+            return Ok(());
+        }
+        forward.session.finish(crate::transport::now(), self.id)?;
+        self.shared().push(&mut state);
+        Ok(())
+    }
+
+    /// Resets the connection.
+    pub(crate) fn abort(&mut self) {
+        let mut state = self.shared().lock();
+        state.endpoint.session.release(self.id);
+        self.shared().push(&mut state);
+    }
+
+    /// The next payload as it arrived, not copied; `None` at the end.
+    ///
+    /// Cancel safety: nothing is lost; call it again.
+    ///
+    /// # Errors
+    ///
+    /// The [`Error`] of the connection, in an [`io::Error`].
+    pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_slice(cx)).await
+    }
+
+    /// Whether this end can finish while the other goes on.
+    pub fn has_half_close(&self) -> bool {
+        self.shared().lock().endpoint.session.has_half_close()
+    }
+
+    /// Says why the connection could not be made, or broke (server).
+    pub(crate) fn fail(self, text: &str) {
+        let mut state = self.shared().lock();
+        state.endpoint.session.fail(self.id, text);
+        self.shared().push(&mut state);
+    }
+}
+
+impl Drop for ForwardStream {
+    fn drop(&mut self) {
+        let mut state = self.shared().lock();
+        let forward = &mut state.endpoint;
+        match self.current.is_empty() {
+            true => forward.session.detach(crate::transport::now(), self.id),
+            false => forward.session.release(self.id),
+        }
+        if let Some(known) = forward.known.remove(&self.id) {
+            forward.free.push(known.slot);
+        }
+        self.shared().push(&mut state);
+        self.shared().leave_slot(&mut state, self.slot);
+    }
+}
+
+read_slices!(ForwardStream);
+
+impl AsyncWrite for ForwardStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let id = self.id;
+        let written = ready!(self.poll_room(cx, |room, forward| {
+            // Whole frames, so that the payload is masked where it is.
+            let length = buf.len().min(room.max(1)).min(limits::SPDY_DATA);
+            let payload = Bytes::copy_from_slice(&buf[..length]);
+            forward
+                .session
+                .write(crate::transport::now(), id, payload)?;
+            Ok(length)
+        }));
+        Poll::Ready(written.map_err(io::Error::from))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shared().poll_flushed(cx, self.slot).map(Ok)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Err(error) = self.finish() {
+            return Poll::Ready(Err(error.into()));
+        }
+        self.poll_flush(cx)
+    }
+}
