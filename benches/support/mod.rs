@@ -177,13 +177,17 @@ fn answer(io: &mut dyn Io, serve: &impl Serve) -> std::io::Result<()> {
                 .then(|| value.trim())
         });
         let Some(key) = key else {
-            // kubectl asks for the pod first.
-            return write!(
+            // kubectl asks what there is, and then for the pod.
+            let path = head.split([' ', '?']).nth(1).unwrap_or_default();
+            let known = OBJECTS.iter().find(|(known, _)| *known == path);
+            let (code, body) = known.map_or(("404 Not Found", "{}"), |(_, body)| ("200 OK", *body));
+            write!(
                 io,
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
-                 Content-Length: {}\r\n\r\n{POD}",
-                POD.len()
-            );
+                "HTTP/1.1 {code}\r\nContent-Type: application/json\r\nConnection: close\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            )?;
+            return io.flush();
         };
         write!(
             io,
@@ -197,6 +201,20 @@ fn answer(io: &mut dyn Io, serve: &impl Serve) -> std::io::Result<()> {
     while io.read(&mut rest)? > 0 {}
     Ok(())
 }
+
+/// What kubectl reads before it opens a session.
+const OBJECTS: [(&str, &str); 4] = [
+    ("/api", r#"{"kind":"APIVersions","versions":["v1"]}"#),
+    (
+        "/apis",
+        r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[]}"#,
+    ),
+    (
+        "/api/v1",
+        r#"{"kind":"APIResourceList","groupVersion":"v1","resources":[{"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","verbs":["get"],"shortNames":["po"]}]}"#,
+    ),
+    ("/api/v1/namespaces/default/pods/bench", POD),
+];
 
 /// The pod of every session.
 const POD: &str = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"bench","namespace":"default"},"spec":{"containers":[{"name":"main","image":"x"}]},"status":{"phase":"Running"}}"#;

@@ -277,22 +277,59 @@ impl RemoteCommand {
         self.end(Err(error.into()));
     }
 
-    fn handle_frame(&mut self, now: Instant, message: Bytes) -> Result<(), PeerError> {
+    /// [`handle_message`](Session::handle_message), which gives an event of the streams at once
+    /// instead of queueing it: what flows is moved once less. Earlier events must have been taken,
+    /// and others may be queued.
+    #[inline]
+    pub(crate) fn receive(&mut self, now: Instant, message: Message) -> Option<Event> {
+        self.handle_activity(now);
+        if self.ended {
+            return None;
+        }
+        match message {
+            Message::Binary(bytes) | Message::Text(bytes) => match self.handle_frame(now, bytes) {
+                Ok(event) => return event,
+                Err(error) => self.fail(error),
+            },
+            Message::Ping(payload) => self.pong(payload),
+            Message::Pong(payload) => self.keepalive.pong(now, &payload),
+            Message::Close(close) => self.handle_close(now, close),
+        }
+        None
+    }
+
+    /// Owes a pong.
+    fn pong(&mut self, payload: Bytes) {
+        // "MAY elect to send a Pong frame for only the most recently processed Ping" (RFC 6455,
+        // section 5.5.3): a flood of pings must not grow the queue.
+        let pong = Transmit::new(Opcode::Pong, payload);
+        match self.transmits.iter_mut().find(|t| t.opcode == Opcode::Pong) {
+            Some(queued) => {
+                self.queued = self.queued - queued.len() + pong.len();
+                *queued = pong;
+            }
+            None if !self.close_sent => self.queue(pong),
+            None => {}
+        }
+    }
+
+    #[inline]
+    fn handle_frame(&mut self, now: Instant, message: Bytes) -> Result<Option<Event>, PeerError> {
         let close = self.protocol.has_half_close();
         let Some(frame) = channel::parse(self.protocol.encoding(), close, message)? else {
-            return Ok(());
+            return Ok(None);
         };
         match (self.role, frame) {
             (Role::Client, Frame::Data(channel @ (Channel::Stdout | Channel::Stderr), bytes)) => {
                 if !bytes.is_empty() {
-                    self.events.push_back(Event::Data(channel, bytes));
+                    return Ok(Some(Event::Data(channel, bytes)));
                 }
             }
             (Role::Client, Frame::Data(Channel::Error, bytes)) => {
-                self.handle_status(now, &bytes)?;
+                return self.handle_status(now, &bytes);
             }
             (Role::Client, Frame::Close(channel @ (Channel::Stdout | Channel::Stderr))) => {
-                self.events.push_back(Event::Finished(channel));
+                return Ok(Some(Event::Finished(channel)));
             }
             // A CLOSE of stdin or resize only says that nothing more is read there.
             (Role::Client, Frame::Close(_)) => {}
@@ -300,7 +337,7 @@ impl RemoteCommand {
             (Role::Server, Frame::Data(Channel::Stdin, bytes)) => {
                 // "Data after close is dropped" (wsstream/conn.go, `handle`).
                 if !bytes.is_empty() && !self.stdin_closed {
-                    self.events.push_back(Event::Data(Channel::Stdin, bytes));
+                    return Ok(Some(Event::Data(Channel::Stdin, bytes)));
                 }
             }
             (Role::Server, Frame::Data(Channel::Resize, bytes)) => {
@@ -309,7 +346,7 @@ impl RemoteCommand {
             }
             (Role::Server, Frame::Close(Channel::Stdin)) => {
                 if !std::mem::replace(&mut self.stdin_closed, true) {
-                    self.events.push_back(Event::Finished(Channel::Stdin));
+                    return Ok(Some(Event::Finished(Channel::Stdin)));
                 }
             }
             (Role::Server, Frame::Close(_)) => {}
@@ -317,12 +354,12 @@ impl RemoteCommand {
                 return Err(ChannelError::WrongDirection(channel.name()).into());
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn handle_status(&mut self, now: Instant, bytes: &[u8]) -> Result<(), PeerError> {
+    fn handle_status(&mut self, now: Instant, bytes: &[u8]) -> Result<Option<Event>, PeerError> {
         if self.complete.is_some() || bytes.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let status = if self.protocol.has_status() {
             if self.status.len() + bytes.len() > limits::STATUS {
@@ -332,24 +369,23 @@ impl RemoteCommand {
             match Status::from_json(&self.status) {
                 Ok(status) => status,
                 // The error channel is a stream: a Status may come in pieces.
-                Err(StatusError::Truncated) => return Ok(()),
+                Err(StatusError::Truncated) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
         } else {
             Status::from_text(&String::from_utf8_lossy(bytes))
         };
         self.status = Vec::new();
-        self.complete(now, status);
-        Ok(())
+        Ok(Some(self.complete(now, status)))
     }
 
-    fn complete(&mut self, now: Instant, status: Status) {
+    fn complete(&mut self, now: Instant, status: Status) -> Event {
         self.complete = Some(now);
         // Input that has not gone out now finds no reader any more.
         self.transmits
             .retain(|t| !matches!(t.opcode, Opcode::Text | Opcode::Binary));
         self.queued = self.transmits.iter().map(Transmit::len).sum();
-        self.events.push_back(Event::Status(Box::new(status)));
+        Event::Status(Box::new(status))
     }
 
     fn handle_close(&mut self, now: Instant, close: Option<Close>) {
@@ -362,7 +398,8 @@ impl RemoteCommand {
         }
         // channel.k8s.io is silent on success (cri-streaming httpstream.go, `v1WriteStatusFunc`).
         if !self.protocol.has_status() && code == Some(Close::NORMAL) {
-            self.complete(now, Status::success());
+            let status = self.complete(now, Status::success());
+            self.events.push_back(status);
             return self.end(Ok(()));
         }
         self.end(Err(NetworkError::ClosedWithoutStatus {
@@ -389,32 +426,8 @@ impl Session for RemoteCommand {
     type Event = Event;
 
     fn handle_message(&mut self, now: Instant, message: Message) {
-        self.handle_activity(now);
-        if self.ended {
-            return;
-        }
-        match message {
-            Message::Binary(bytes) | Message::Text(bytes) => {
-                if let Err(error) = self.handle_frame(now, bytes) {
-                    self.fail(error);
-                }
-            }
-            Message::Ping(payload) => {
-                // "MAY elect to send a Pong frame for only the most recently processed Ping"
-                // (RFC 6455, section 5.5.3): a flood of pings must not grow the queue.
-                let pong = Transmit::new(Opcode::Pong, payload);
-                match self.transmits.iter_mut().find(|t| t.opcode == Opcode::Pong) {
-                    Some(queued) => {
-                        self.queued = self.queued - queued.len() + pong.len();
-                        *queued = pong;
-                    }
-                    None if !self.close_sent => self.queue(pong),
-                    None => {}
-                }
-            }
-            Message::Pong(payload) => self.keepalive.pong(now, &payload),
-            Message::Close(close) => self.handle_close(now, close),
-        }
+        let event = self.receive(now, message);
+        self.events.extend(event);
     }
 
     fn handle_activity(&mut self, now: Instant) {

@@ -37,7 +37,7 @@ use crate::{
 const SLICE: usize = 64;
 
 /// What a reader takes from its queue at once: many small slices cost one lock.
-const BATCH: usize = 64 << 10;
+const BATCH: usize = 256 << 10;
 
 /// Sizes of the client's terminal that are kept for a server which has not asked yet: the last,
 /// and the one before, from which it must differ for a program to draw its screen again
@@ -83,9 +83,44 @@ pub(crate) struct Remote {
     sizes: VecDeque<TerminalSize>,
     ended: Option<Result<(), Error>>,
     warned: bool,
+    /// The slots of handles for which something has come, a bit each.
+    woken: u8,
 }
 
+/// All handles.
+const ALL_SLOTS: u8 = u8::MAX;
+
 impl Remote {
+    /// Puts an event where its handle finds it.
+    #[inline]
+    fn sort(&mut self, event: Event) {
+        match event {
+            Event::Data(channel, bytes) => {
+                self.inbox(channel).push(bytes);
+                self.woken |= 1 << channel.number();
+            }
+            Event::Finished(channel) => {
+                self.inbox(channel).finished = true;
+                self.woken |= 1 << channel.number();
+            }
+            Event::Resize(size) => {
+                if self.sizes.len() == SIZES {
+                    self.sizes.pop_front();
+                }
+                self.sizes.push_back(size);
+                self.woken |= 1 << RESIZE_SLOT;
+            }
+            Event::Status(status) => {
+                self.status = Some(*status);
+                self.woken |= 1 << STATUS_SLOT;
+            }
+            Event::Ended(how) => {
+                self.ended = Some(how);
+                self.woken = ALL_SLOTS;
+            }
+        }
+    }
+
     fn inbox(&mut self, channel: Channel) -> &mut Inbox {
         // Readers exist for the first three channels only.
         &mut self.inboxes[usize::from(channel.number()) % 3]
@@ -105,7 +140,9 @@ impl Session for Remote {
     type Event = ();
 
     fn handle_message(&mut self, now: Instant, message: Message) {
-        self.session.handle_message(now, message);
+        if let Some(event) = self.session.receive(now, message) {
+            self.sort(event);
+        }
     }
 
     fn handle_activity(&mut self, now: Instant) {
@@ -130,6 +167,10 @@ impl Session for Remote {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.session.handle_timeout(now);
+        // What many small slices have needed, an idle session does not.
+        for inbox in self.inboxes.iter_mut().filter(|inbox| inbox.cost == 0) {
+            inbox.slices = VecDeque::new();
+        }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -153,31 +194,14 @@ impl Session for Remote {
 impl Endpoint for Remote {
     fn sort_events(&mut self, waiting: &mut Waiting, _writing: &mut Waiting) {
         while let Some(event) = self.session.poll_event() {
-            match event {
-                Event::Data(channel, bytes) => {
-                    self.inbox(channel).push(bytes);
-                    waiting.wake(channel.number().into());
-                }
-                Event::Finished(channel) => {
-                    self.inbox(channel).finished = true;
-                    waiting.wake(channel.number().into());
-                }
-                Event::Resize(size) => {
-                    if self.sizes.len() == SIZES {
-                        self.sizes.pop_front();
-                    }
-                    self.sizes.push_back(size);
-                    waiting.wake(RESIZE_SLOT);
-                }
-                Event::Status(status) => {
-                    self.status = Some(*status);
-                    waiting.wake(STATUS_SLOT);
-                }
-                Event::Ended(how) => {
-                    self.ended = Some(how);
-                    waiting.wake_all();
-                }
-            }
+            self.sort(event);
+        }
+        match std::mem::take(&mut self.woken) {
+            0 => {}
+            ALL_SLOTS => waiting.wake_all(),
+            woken => (0..u8::BITS as usize)
+                .filter(|slot| woken & 1 << slot != 0)
+                .for_each(|slot| waiting.wake(slot)),
         }
     }
 
@@ -229,6 +253,7 @@ pub(crate) fn spawn(
         sizes: VecDeque::new(),
         ended: None,
         warned: false,
+        woken: 0,
     };
     Control {
         lease: Arc::new(Lease(Shared::spawn(remote, socket))),
@@ -403,7 +428,13 @@ impl Input {
         control.shared().poll_take(cx, slot, |remote| {
             let Remote { inboxes, ended, .. } = remote;
             let inbox = &mut inboxes[usize::from(channel.number()) % 3];
-            if let Some(first) = inbox.pop() {
+            if inbox.cost <= BATCH {
+                inbox.cost = 0;
+                std::mem::swap(&mut inbox.slices, more);
+                if let Some(first) = more.pop_front() {
+                    return Some(Some(Ok(first)));
+                }
+            } else if let Some(first) = inbox.pop() {
                 let mut taken = first.len();
                 while taken < BATCH
                     && let Some(slice) = inbox.pop()

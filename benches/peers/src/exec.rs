@@ -8,8 +8,8 @@ use std::{
 };
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use kube::api::{Api, AttachParams};
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, AttachParams};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -49,7 +49,9 @@ impl<'a> Server<'a> {
     }
 
     pub(crate) async fn dial(&self) -> Box<dyn Io> {
-        let tcp = TcpStream::connect(self.address).await.expect("a connection");
+        let tcp = TcpStream::connect(self.address)
+            .await
+            .expect("a connection");
         tcp.set_nodelay(true).expect("an option");
         if self.ca.is_empty() {
             return Box::new(tcp);
@@ -62,8 +64,13 @@ impl<'a> Server<'a> {
         let io = self.dial().await;
         let mut request = "ws://127.0.0.1/".into_client_request().expect("a request");
         let protocol = "v5.channel.k8s.io".parse().expect("a value");
-        request.headers_mut().insert("sec-websocket-protocol", protocol);
-        tokio_tungstenite::client_async(request, io).await.expect("a WebSocket").0
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", protocol);
+        tokio_tungstenite::client_async(request, io)
+            .await
+            .expect("a WebSocket")
+            .0
     }
 
     fn url(&self) -> String {
@@ -128,7 +135,11 @@ pub(crate) async fn run(work: &Work, side: &str, addresses: &[&str]) -> f64 {
     let start = Instant::now();
     let bytes = match *work {
         Work::Stdout { frame, total, .. } => {
-            let load = Load { frame, total: share(total), end: true };
+            let load = Load {
+                frame,
+                total: share(total),
+                end: true,
+            };
             let expected = load.payload();
             assert_eq!(stdout(&server, side, expected).await, expected);
             expected
@@ -201,8 +212,10 @@ async fn stdout(server: &Server<'_>, side: &str, expected: usize) -> usize {
         }
         _ => {
             let pods: Api<Pod> = Api::namespaced(server.kube(), "default");
-            let mut process =
-                pods.exec("bench", ["x"], &attach_params(side)).await.expect("a process");
+            let mut process = pods
+                .exec("bench", ["x"], &attach_params(side))
+                .await
+                .expect("a process");
             let mut stdout = process.stdout().expect("a stream");
             let mut buffer = vec![0; 128 << 10];
             loop {

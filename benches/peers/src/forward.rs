@@ -26,15 +26,23 @@ pub(crate) async fn run(work: &Work, side: &str, addresses: &[&str]) -> f64 {
     let [relay, api, application, kubeconfig] = *addresses else {
         panic!("four addresses");
     };
-    let port = application.rsplit(':').next().and_then(|port| port.parse().ok());
+    let port = application
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok());
     let port: u16 = port.expect("a port");
     match side {
         "raw" => measure(work, relay.parse().expect("an address")).await,
         "kubewire" => {
             let config = kubewire::Config::new(&format!("http://{api}")).expect("a URL");
-            let pod = kubewire::Client::new(&config).expect("a client").pod("default", "bench");
+            let pod = kubewire::Client::new(&config)
+                .expect("a client")
+                .pod("default", "bench");
             let tunnel = pod.port_forward().connect().await.expect("a tunnel");
-            let listener = tunnel.listen("127.0.0.1:0", port).await.expect("a listener");
+            let listener = tunnel
+                .listen("127.0.0.1:0", port)
+                .await
+                .expect("a listener");
             measure(work, listener.local_addrs()[0]).await
         }
         "kubectl" => {
@@ -69,7 +77,9 @@ pub(crate) async fn run(work: &Work, side: &str, addresses: &[&str]) -> f64 {
 
 /// A listener as kube-rs's example makes it: each connection is a port-forward of its own.
 async fn kube(pods: Api<Pod>, port: u16) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {

@@ -80,13 +80,15 @@ pub(crate) fn run(words: &[String]) {
             name => only.push(name.to_owned()),
         }
     }
-    let kubectl = Command::new("kubectl").args(["version", "--client"]).output();
+    let kubectl = Command::new("kubectl")
+        .args(["version", "--client"])
+        .output();
     let kubectl = kubectl.is_ok_and(|output| output.status.success());
     if !kubectl {
         eprintln!("skipped: the side kubectl, for there is no kubectl in the PATH");
     }
     let mut all = Vec::new();
-    println!("| work | side | median | min to max | CPU s | peak MiB | to kubewire |");
+    println!("| work | side | median | min to max | CPU s | peak MiB | kubewire is better by |");
     println!("|---|---|---|---|---|---|---|");
     for row in row::all() {
         if only.is_empty() || only.iter().any(|name| row.name.contains(name.as_str())) {
@@ -105,20 +107,27 @@ pub(crate) fn run(words: &[String]) {
 fn compare(row: &Row, runs: usize, kubectl: bool) -> Vec<Value> {
     let server = (row.server != "none").then(|| Server::start(row.server));
     let addresses = server.as_ref().map_or(&[][..], |server| &server.words);
-    let sides: Vec<_> = row.sides.iter().filter(|side| kubectl || **side != "kubectl").collect();
+    let sides: Vec<_> = row
+        .sides
+        .iter()
+        .filter(|side| kubectl || **side != "kubectl")
+        .collect();
     let mut measured: Vec<Measured> = sides.iter().map(|_| Measured::default()).collect();
     for run in 0..runs {
         // Nobody is always the one behind the slowest.
         for turn in 0..sides.len() {
             let at = (turn + run) % sides.len();
-            let output = Command::new(std::env::current_exe().expect("a path"))
+            let mut command = Command::new(std::env::current_exe().expect("a path"));
+            command
                 .args(["side", row.name, sides[at]])
                 .args(addresses)
+                .env_remove("RUST_BACKTRACE")
+                .stderr(Stdio::inherit());
+            if let Work::Idle { .. } = row.work {
                 // glibc keeps what is freed; with this, resident is what is alive.
-                .env("MALLOC_MMAP_THRESHOLD_", if row.less { "65536" } else { "33554432" })
-                .stderr(Stdio::inherit())
-                .output()
-                .expect("a side");
+                command.env("MALLOC_MMAP_THRESHOLD_", "65536");
+            }
+            let output = command.output().expect("a side");
             let Ok(value) = serde_json::from_slice::<Value>(&output.stdout) else {
                 eprintln!("{}: {} failed", row.name, sides[at]);
                 continue;
@@ -128,19 +137,29 @@ fn compare(row: &Row, runs: usize, kubectl: bool) -> Vec<Value> {
                 _ => 1,
             };
             let measured = &mut measured[at];
-            measured.values.push(value["value"].as_f64().unwrap_or(f64::NAN));
-            measured.cpu.push(value["cpu_s"].as_f64().unwrap_or(f64::NAN) * part as f64);
+            measured
+                .values
+                .push(value["value"].as_f64().unwrap_or(f64::NAN));
+            measured
+                .cpu
+                .push(value["cpu_s"].as_f64().unwrap_or(f64::NAN) * part as f64);
             measured.peak = measured.peak.max(value["peak_kib"].as_i64().unwrap_or(0));
         }
     }
     let base = median(&measured[0].values);
+    let kept = sides
+        .iter()
+        .zip(&measured)
+        .filter(|(_, of)| !of.values.is_empty());
     let mut all = Vec::new();
-    for (side, of) in sides.iter().zip(&measured) {
+    for (side, of) in kept {
         let value = median(&of.values);
         let (min, max) = of
             .values
             .iter()
-            .fold((f64::INFINITY, 0.0_f64), |(min, max), value| (min.min(*value), max.max(*value)));
+            .fold((f64::INFINITY, 0.0_f64), |(min, max), value| {
+                (min.min(*value), max.max(*value))
+            });
         let cpu = median(&of.cpu);
         println!(
             "| {} | {side} | {} {} | {} to {} | {cpu:.2} | {:.1} | {:.2} |",
@@ -150,7 +169,7 @@ fn compare(row: &Row, runs: usize, kubectl: bool) -> Vec<Value> {
             short(min),
             short(max),
             of.peak as f64 / 1024.0,
-            value / base,
+            if row.less { value / base } else { base / value },
         );
         all.push(json!({
             "row": row.name, "side": side, "unit": row.unit,

@@ -40,8 +40,14 @@ pub(crate) struct Row {
 pub(crate) const KUBE_PART: usize = 8;
 
 const STREAMS: &[&str] = &["kubewire", "raw", "tungstenite", "kube-rs-tuned", "kube-rs"];
-const WITH_KUBECTL: &[&str] =
-    &["kubewire", "raw", "tungstenite", "kube-rs-tuned", "kube-rs", "kubectl"];
+const WITH_KUBECTL: &[&str] = &[
+    "kubewire",
+    "raw",
+    "tungstenite",
+    "kube-rs-tuned",
+    "kube-rs",
+    "kubectl",
+];
 
 pub(crate) fn all() -> Vec<Row> {
     let stdout = |name, server, frame, total, sides| Row {
@@ -52,13 +58,44 @@ pub(crate) fn all() -> Vec<Row> {
         sides,
         less: false,
     };
-    let memory = |name, work, unit, sides| Row { name, unit, server: "none", work, sides, less: false };
+    let memory = |name, work, unit, sides| Row {
+        name,
+        unit,
+        server: "none",
+        work,
+        sides,
+        less: false,
+    };
     vec![
         stdout("exec stdout, 64 B", "stdout-64", 64, 64 << 20, STREAMS),
-        stdout("exec stdout, 1 KiB", "stdout-1024", 1 << 10, 512 << 20, STREAMS),
-        stdout("exec stdout, 32 KiB", "stdout-32768", 32 << 10, 1 << 30, WITH_KUBECTL),
-        stdout("exec stdout, 1 KiB, TLS", "stdout-1024-tls", 1 << 10, 512 << 20, STREAMS),
-        stdout("exec stdout, 32 KiB, TLS", "stdout-32768-tls", 32 << 10, 1 << 30, WITH_KUBECTL),
+        stdout(
+            "exec stdout, 1 KiB",
+            "stdout-1024",
+            1 << 10,
+            512 << 20,
+            STREAMS,
+        ),
+        stdout(
+            "exec stdout, 32 KiB",
+            "stdout-32768",
+            32 << 10,
+            1 << 30,
+            WITH_KUBECTL,
+        ),
+        stdout(
+            "exec stdout, 1 KiB, TLS",
+            "stdout-1024-tls",
+            1 << 10,
+            512 << 20,
+            STREAMS,
+        ),
+        stdout(
+            "exec stdout, 32 KiB, TLS",
+            "stdout-32768-tls",
+            32 << 10,
+            1 << 30,
+            WITH_KUBECTL,
+        ),
         Row {
             name: "exec stdin, 32 KiB",
             unit: "MiB/s",
@@ -91,15 +128,30 @@ pub(crate) fn all() -> Vec<Row> {
             sides: &["kubewire", "raw", "kube-rs"],
             less: true,
         },
-        memory("watch, metadata of Pods", Work::Metadata, "events/s", &["kubewire", "kube-rs"]),
-        memory("watch, typed Pods", Work::Typed, "events/s", &["kubewire", "kube-rs"]),
+        memory(
+            "watch, metadata of Pods",
+            Work::Metadata,
+            "events/s",
+            &["kubewire", "kube-rs"],
+        ),
+        memory(
+            "watch, typed Pods",
+            Work::Typed,
+            "events/s",
+            &["kubewire", "kube-rs"],
+        ),
         memory(
             "watch, typed Pods without managedFields",
             Work::Unmanaged,
             "events/s",
             &["kubewire", "kube-rs"],
         ),
-        memory("log lines, 100 B", Work::Lines, "lines/s", &["kubewire", "raw", "kube-rs"]),
+        memory(
+            "log lines, 100 B",
+            Work::Lines,
+            "lines/s",
+            &["kubewire", "raw", "kube-rs"],
+        ),
         Row {
             name: "port-forward, 64 x 16 MiB",
             unit: "MiB/s",

@@ -32,7 +32,11 @@ pub(crate) fn run(kind: &str) {
         }
         "echo" => println!("{}", listen(None, echo)),
         "idle" => {
-            let nothing = Load { frame: 1, total: 0, end: false };
+            let nothing = Load {
+                frame: 1,
+                total: 0,
+                end: false,
+            };
             println!("{}", serve(nothing, tls.as_ref()));
         }
         "forward" => return forward(),
@@ -40,12 +44,24 @@ pub(crate) fn run(kind: &str) {
             let frame = kind.rsplit('-').next().and_then(|size| size.parse().ok());
             let frame = frame.expect("a size");
             let total = crate::row::all().iter().find_map(|row| match row.work {
-                Work::Stdout { frame: of, total, .. } if of == frame => Some(total),
+                Work::Stdout {
+                    frame: of, total, ..
+                } if of == frame => Some(total),
                 _ => None,
             });
             let total = total.expect("a row");
             for total in [total, total / KUBE_PART] {
-                println!("{}", serve(Load { frame, total, end: true }, tls.as_ref()));
+                println!(
+                    "{}",
+                    serve(
+                        Load {
+                            frame,
+                            total,
+                            end: true
+                        },
+                        tls.as_ref()
+                    )
+                );
             }
         }
     }
@@ -106,7 +122,11 @@ fn frames(
             let is_stdin = is_data && buffer[start + head] ^ key[0] == 0;
             if is_stdin {
                 let whole = end - start - head >= length;
-                let until = if whole { start + head + length } else { start + head + 1 };
+                let until = if whole {
+                    start + head + length
+                } else {
+                    start + head + 1
+                };
                 let payload = &mut buffer[start + head + 1..until];
                 if length < 1024 {
                     if !whole {
@@ -198,7 +218,9 @@ fn forward() {
 
 /// Sends a byte, and after one from the client all the rest.
 async fn application() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("a port");
     let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {
         let chunk = vec![7; 64 << 10];
@@ -220,7 +242,9 @@ async fn application() -> u16 {
 }
 
 async fn relay(port: u16) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
