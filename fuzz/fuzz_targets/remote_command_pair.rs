@@ -33,7 +33,7 @@ impl Seen {
                     self.streams[usize::from(channel.number())].extend_from_slice(&bytes);
                 }
                 Event::Finished(_) => self.finished = true,
-                Event::Status(status) => assert!(self.status.replace(status).is_none()),
+                Event::Status(status) => assert!(self.status.replace(*status).is_none()),
                 Event::Ended(how) => {
                     how.unwrap();
                     self.ended = true;

@@ -11,13 +11,13 @@ use libfuzzer_sys::fuzz_target;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// Of members with the same name the first, as the lazy reader finds it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Parsed {
     kind: Option<String>,
     metadata: Option<Metadata>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Metadata {
     name: Option<String>,
     resource_version: Option<String>,
@@ -67,6 +67,9 @@ fn check(object: &Object) {
     let Ok(parsed) = object.decode::<Parsed>() else {
         return;
     };
+    let stripped = object.without_managed_fields().expect("what can be parsed can be read");
+    let kept = stripped.decode::<Parsed>().expect("what is left can be parsed");
+    assert_eq!(parsed, kept);
     let lazy = lazy.expect("what can be parsed can be read");
     assert_eq!(lazy.kind().unwrap(), parsed.kind.unwrap_or_default());
     let Some(metadata) = parsed.metadata else {

@@ -158,18 +158,39 @@ impl RemoteCommand {
         channel: Channel,
         payload: Bytes,
     ) -> Result<(), CallerError> {
-        let ours = match self.role {
-            Role::Client => channel == Channel::Stdin && !self.stdin_closed,
-            Role::Server => matches!(channel, Channel::Stdout | Channel::Stderr),
-        };
-        if !ours || self.is_over() {
-            return Err(CallerError::Ended);
-        }
+        self.check_write(channel)?;
         if !payload.is_empty() {
             self.keepalive.input(now);
             self.send(channel, payload);
         }
         Ok(())
+    }
+
+    /// [`write`](Self::write) of a payload that the caller sends itself, at once: the prefix of
+    /// its message. `None` if the session must do it, for what is queued before it or for its
+    /// encoding.
+    pub(crate) fn write_through(
+        &mut self,
+        now: Instant,
+        channel: Channel,
+    ) -> Result<Option<u8>, CallerError> {
+        self.check_write(channel)?;
+        if !self.transmits.is_empty() || self.protocol.encoding() != Encoding::Binary {
+            return Ok(None);
+        }
+        self.keepalive.input(now);
+        Ok(Some(channel::prefix(channel)))
+    }
+
+    fn check_write(&self, channel: Channel) -> Result<(), CallerError> {
+        let ours = match self.role {
+            Role::Client => channel == Channel::Stdin && !self.stdin_closed,
+            Role::Server => matches!(channel, Channel::Stdout | Channel::Stderr),
+        };
+        match ours && !self.is_over() {
+            true => Ok(()),
+            false => Err(CallerError::Ended),
+        }
     }
 
     /// Ends stdin while output goes on (client). Doing it again does nothing, and neither does it

@@ -503,12 +503,15 @@ impl Output {
     ) -> Poll<Result<usize, Error>> {
         let shared = self.control.shared();
         let mut state = ready!(shared.poll_room(cx, self.slot()));
-        if state.is_deaf() {
+        let (Remote { session, .. }, Some(socket)) = state.parts() else {
             return Poll::Ready(Err(CallerError::Ended.into()));
-        }
+        };
         let part = &bytes[..bytes.len().min(limits::INPUT_MESSAGE)];
-        let payload = Bytes::copy_from_slice(part);
-        state.endpoint.session.write(now(), self.channel, payload)?;
+        let now = now();
+        match session.write_through(now, self.channel)? {
+            Some(prefix) if !part.is_empty() => socket.send_copy(prefix, part),
+            _ => session.write(now, self.channel, Bytes::copy_from_slice(part))?,
+        }
         shared.push(&mut state);
         Poll::Ready(Ok(part.len()))
     }

@@ -275,6 +275,15 @@ impl<E> State<E> {
     pub(crate) fn is_deaf(&self) -> bool {
         self.deaf || self.socket.is_none()
     }
+
+    /// The session, and its socket if that still takes something.
+    pub(crate) fn parts(&mut self) -> (&mut E, Option<&mut dyn WebSocket>) {
+        let socket = match (&mut self.socket, self.deaf) {
+            (Some(socket), false) => Some(&mut **socket as &mut dyn WebSocket),
+            _ => None,
+        };
+        (&mut self.endpoint, socket)
+    }
 }
 
 impl<E: Endpoint> Shared<E> {
