@@ -88,13 +88,17 @@ pub(crate) fn run(words: &[String]) {
         eprintln!("skipped: the side kubectl, for there is no kubectl in the PATH");
     }
     let mut all = Vec::new();
+    let mut rows = Vec::new();
     println!("| work | side | median | min to max | CPU s | peak MiB | kubewire is better by |");
     println!("|---|---|---|---|---|---|---|");
     for row in row::all() {
         if only.is_empty() || only.iter().any(|name| row.name.contains(name.as_str())) {
-            all.extend(compare(&row, runs, kubectl));
+            let measured = compare(&row, runs, kubectl);
+            rows.push((row, measured.clone()));
+            all.extend(measured);
         }
     }
+    side_by_side(&rows);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers.json");
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).expect("a directory");
@@ -102,6 +106,38 @@ pub(crate) fn run(words: &[String]) {
     let text = serde_json::to_string_pretty(&all).expect("JSON");
     std::fs::write(&path, text).expect("a file");
     eprintln!("written to target/peers.json");
+}
+
+/// The table of the README: medians, and the seconds of CPU where something is moved.
+fn side_by_side(rows: &[(Row, Vec<Value>)]) {
+    const SIDES: [&str; 6] = [
+        "kubewire",
+        "raw",
+        "tungstenite",
+        "kube-rs-tuned",
+        "kube-rs",
+        "kubectl",
+    ];
+    println!("\n| work | {} |", SIDES.join(" | "));
+    println!("|---|{}", "---:|".repeat(SIDES.len()));
+    for (row, measured) in rows {
+        let cells = SIDES.map(|side| {
+            let Some(of) = measured.iter().find(|of| of["side"] == side) else {
+                return String::new();
+            };
+            let value = short(of["median"].as_f64().unwrap_or(f64::NAN));
+            match row.work {
+                Work::Stdout { .. } | Work::Stdin { .. } | Work::Bulk => {
+                    format!(
+                        "{value} ({:.2} s)",
+                        of["cpu_s"].as_f64().unwrap_or(f64::NAN)
+                    )
+                }
+                _ => value,
+            }
+        });
+        println!("| {}, {} | {} |", row.name, row.unit, cells.join(" | "));
+    }
 }
 
 fn compare(row: &Row, runs: usize, kubectl: bool) -> Vec<Value> {

@@ -94,11 +94,8 @@ impl EndOfObject {
                     }
                 }
                 // The rule of `find`, so that the end does not depend on how the body was cut.
-                b'\n' if compact => {
-                    let line = data[..at].trim_ascii_end();
-                    if line.ends_with(b"}") {
-                        return Some(line.len());
-                    }
+                b'\n' if compact && data[..at].trim_ascii_end().ends_with(b"}") => {
+                    return Some(at);
                 }
                 _ => {}
             }
@@ -357,4 +354,61 @@ pub(super) fn integer(data: &[u8]) -> Result<i64, EventError> {
         .ok()
         .and_then(|digits| digits.parse().ok())
         .ok_or(malformed("an integer should stand here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ends that are found when `data` arrives in two parts, and that they are never within
+    /// the first part once it has been looked at.
+    fn end(data: &[u8], split: usize) -> Option<usize> {
+        let mut finder = EndOfObject::default();
+        if let Some(end) = finder.find(&data[..split]) {
+            return Some(end);
+        }
+        let end = finder.find(data);
+        assert!(
+            end.is_none_or(|end| end >= split),
+            "{end:?} is before {split}"
+        );
+        end
+    }
+
+    #[test]
+    fn an_end_is_found_wherever_the_data_is_cut() {
+        let long = format!("{{\"a\":\"{}\",\"b\":{{}}}}\n{{", "} {x".repeat(200));
+        for (data, expected) in [
+            ("{\"a\":{}}\n{\"b\"", 8),
+            ("{\"a\":{}}{\"b\"", 8),
+            ("{\"a\":\"}\\n{ } {\"}  \t{\"b\"", 16),
+            ("{ \"a\": {\n}\n}\n{", 12),
+            ("{\n\"a\": {}\n\n}{", 12),
+            (&long, long.len() - 2),
+        ] {
+            let data = data.as_bytes();
+            for split in 1..data.len() {
+                assert_eq!(
+                    end(data, split),
+                    Some(expected),
+                    "{data:?} split at {split}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_begins_compactly_ends_with_its_line() {
+        // No encoder writes this: whatever it is, every cut gives the same, and no end is found
+        // where nothing is left to take.
+        let data = b"{\"a\":{\"b\":{}  \n,\"c\":1}}";
+        for split in 1..data.len() {
+            let end = end(data, split).unwrap();
+            assert_eq!(
+                data[..end].trim_ascii_end(),
+                b"{\"a\":{\"b\":{}",
+                "split at {split}"
+            );
+        }
+    }
 }
