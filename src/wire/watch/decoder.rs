@@ -161,8 +161,13 @@ impl Decoder {
                 self.within_bound()?;
                 continue;
             };
+            // What was looked at before held no end, unless what follows that is no event.
+            let rest = end.checked_sub(before).ok_or(EventError::Malformed {
+                encoding: self.encoding,
+                what: "an event should follow the end of another",
+            })?;
             // Of what was just copied, the part behind the event stays in the chunk.
-            self.chunk.advance(end - before);
+            self.chunk.advance(rest);
             self.carry.truncate(end);
             let frame = self.carry.split().freeze();
             return self.frame(frame).map(Some);
@@ -231,5 +236,31 @@ impl Decoder {
             return Err(EventError::TooLarge { bound: self.bound });
         }
         Ok(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_an_event_and_is_none_is_an_error_or_part_of_its_line() {
+        let body = br#"{"type":"ADDED","object":{}},"more":{"x":1}}"#;
+        for split in 1..body.len() {
+            let mut decoder = Decoder::new(Encoding::Json);
+            let mut events = 0;
+            let mut failed = false;
+            for part in [&body[..split], &body[split..], b"\n"] {
+                decoder.push(Bytes::copy_from_slice(part));
+                while let Some(event) = decoder.next_event().transpose() {
+                    if event.is_err() {
+                        failed = true;
+                        break;
+                    }
+                    events += 1;
+                }
+            }
+            assert!(events <= 1 && (failed || events == 1), "split at {split}");
+        }
     }
 }

@@ -36,7 +36,8 @@ impl EndOfObject {
     /// The length of the object that `data` begins with; `None` if its end is not there yet.
     ///
     /// `data` is what the last call had and what arrived since; its first byte must be `{`. The
-    /// end is never within what the last call had.
+    /// end is never within what the last call had, except where something follows it that is
+    /// neither white space nor an object.
     pub(super) fn find(&mut self, data: &[u8]) -> Option<usize> {
         let compact = match data.get(1) {
             None => return None,
