@@ -109,7 +109,8 @@ impl<'a> Server<'a> {
             "apiVersion": "v1", "kind": "Config", "current-context": "x",
             "clusters": [{"name": "x", "cluster": cluster}],
             "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-            "users": [{"name": "x", "user": {}}],
+            // Over TLS kubectl asks for a name if it has none.
+            "users": [{"name": "x", "user": {"token": "x"}}],
         });
         std::fs::write(&path, config.to_string()).expect("a file");
         path
