@@ -86,8 +86,8 @@ async fn until(client: &Client, wanted: impl Fn(&Value) -> bool) -> Value {
 
 #[tokio::test]
 async fn options_are_the_kubelet_s() {
-    let script = "for i in 1 2 3; do echo line $i; done; sleep 1.1; echo late; echo err >&2; \
-                  printf part; sleep 0.1; exit 0";
+    let script = "for i in 1 2 3; do echo line $i; done; sleep 1.1; echo late; \
+                  sleep 0.2; echo err >&2; sleep 0.2; printf part; sleep 0.1; exit 0";
     let (_server, client) = start(script, RestartPolicy::Never).await;
     until(&client, |status| status["state"]["terminated"].is_object()).await;
     let all = lines(&client, 6).await;
