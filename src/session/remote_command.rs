@@ -168,8 +168,13 @@ impl RemoteCommand {
 
     /// [`write`](Self::write) of a payload that the caller sends itself, at once: the prefix of
     /// its message. `None` if the session must do it, for what is queued before it or for its
-    /// encoding.
-    pub(crate) fn write_through(
+    /// encoding. It saves whoever copies into a socket's buffer anyway the copy into one of its
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub fn write_through(
         &mut self,
         now: Instant,
         channel: Channel,
