@@ -7,61 +7,24 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "support/application.rs"]
+mod application;
+
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
+use application::{EACH, application, relay};
 use kubewire::{Client, testing::ApiServer};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
     task::JoinSet,
 };
 
 const CONNECTIONS: usize = 64;
-const EACH: usize = 16 << 20;
 const OPENINGS: usize = 500;
-
-/// Sends a byte, and after one from the client all the rest.
-async fn application() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        let chunk = vec![7; 64 << 10];
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let chunk = chunk.clone();
-            tokio::spawn(async move {
-                socket.set_nodelay(true)?;
-                socket.write_all(b"!").await?;
-                if socket.read_u8().await.is_ok() {
-                    for _ in 0..EACH / chunk.len() {
-                        socket.write_all(&chunk).await?;
-                    }
-                }
-                Ok::<_, std::io::Error>(())
-            });
-        }
-    });
-    port
-}
-
-/// A TCP relay to a port.
-async fn relay(port: u16) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut far = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-                near.set_nodelay(true)?;
-                far.set_nodelay(true)?;
-                copy_bidirectional(&mut near, &mut far).await
-            });
-        }
-    });
-    address
-}
 
 async fn bulk(address: SocketAddr) -> Duration {
     let begin = Instant::now();

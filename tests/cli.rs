@@ -8,6 +8,9 @@
     reason = "helpers of tests are tests"
 )]
 
+#[path = "common/kubectl.rs"]
+mod kubectl;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -786,25 +789,9 @@ async fn attach_makes_the_program_draw_its_screen_again() {
     tool.until("30 100").await;
 }
 
-/// kubectl, or why there is none.
-fn kubectl() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path)
-        .map(|dir| dir.join("kubectl"))
-        .find(|file| file.is_file());
-    if found.is_none() {
-        assert!(
-            std::env::var_os("KUBEWIRE_REQUIRE_REAL").is_none_or(|value| value != "1"),
-            "kubectl is not in PATH"
-        );
-        println!("skipped: kubectl is not in PATH");
-    }
-    found
-}
-
 #[tokio::test]
 async fn kubectl_does_the_same() -> io::Result<()> {
-    let Some(kubectl) = kubectl() else {
+    let Some(kubectl) = kubectl::kubectl() else {
         return Ok(());
     };
     let cluster = Cluster::start().await;
@@ -853,7 +840,7 @@ async fn kubectl_does_the_same() -> io::Result<()> {
 
 #[tokio::test]
 async fn kubectl_forwards_over_the_tunnel() {
-    let Some(kubectl) = kubectl() else {
+    let Some(kubectl) = kubectl::kubectl() else {
         return;
     };
     let cluster = Cluster::start().await;

@@ -7,6 +7,9 @@
     reason = "helpers of tests are tests"
 )]
 
+#[path = "common/kubectl.rs"]
+mod kubectl;
+
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use kubewire::{
@@ -464,25 +467,9 @@ async fn what_cannot_be_watched_is_an_error() {
     }
 }
 
-/// kubectl, or why there is none.
-fn kubectl() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path)
-        .map(|dir| dir.join("kubectl"))
-        .find(|file| file.is_file());
-    if found.is_none() {
-        assert!(
-            std::env::var_os("KUBEWIRE_REQUIRE_REAL").is_none_or(|value| value != "1"),
-            "kubectl is not in PATH"
-        );
-        println!("skipped: kubectl is not in PATH");
-    }
-    found
-}
-
 #[tokio::test]
 async fn kubectl_prints_the_same_logs() {
-    let Some(kubectl) = kubectl() else {
+    let Some(kubectl) = kubectl::kubectl() else {
         return;
     };
     let cluster = Cluster::start().await;
@@ -532,7 +519,7 @@ async fn kubectl_prints_the_same_logs() {
 
 #[tokio::test]
 async fn kubectl_gets_and_watches_the_same_table() {
-    let Some(kubectl) = kubectl() else {
+    let Some(kubectl) = kubectl::kubectl() else {
         return;
     };
     let cluster = Cluster::start().await;

@@ -1,9 +1,11 @@
 #![allow(dead_code, reason = "each bench uses its part")]
 //! The work of the parsers, a batch at a time, for benches by time and by instruction.
 
+#[path = "../../tests/common/capture.rs"]
+mod capture;
+
 use std::{hint::black_box, time::Instant};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
 use kubewire::{
     Role,
@@ -86,13 +88,13 @@ pub(crate) fn all() -> Vec<Case> {
     ));
     cases.push(spdy_frames());
     for (name, capture, encoding) in [
-        ("watch metadata, JSON", WATCH_JSON, Encoding::Json),
+        ("watch metadata, JSON", "watch-json", Encoding::Json),
         (
             "watch metadata, protobuf",
-            WATCH_PROTOBUF,
+            "watch-protobuf",
             Encoding::Protobuf,
         ),
-        ("watch metadata, CBOR", WATCH_CBOR, Encoding::Cbor),
+        ("watch metadata, CBOR", "watch-cbor", Encoding::Cbor),
     ] {
         cases.push(watch_metadata(name, capture, encoding));
     }
@@ -207,38 +209,10 @@ fn spdy_frames() -> Case {
     )
 }
 
-const WATCH_JSON: &str = include_str!("../../tests/captures/watch-json.jsonl");
-const WATCH_PROTOBUF: &str = include_str!("../../tests/captures/watch-protobuf.jsonl");
-const WATCH_CBOR: &str = include_str!("../../tests/captures/watch-cbor.jsonl");
-
-/// The body of a captured answer, its chunks put together.
-fn body(capture: &str) -> Vec<u8> {
-    let mut wire = Vec::new();
-    for line in capture.lines().skip(1) {
-        let step: serde_json::Value = serde_json::from_str(line).unwrap();
-        if let ("server", Some(data)) = (step["from"].as_str().unwrap_or(""), step["b64"].as_str())
-        {
-            wire.extend(STANDARD.decode(data).unwrap());
-        }
-    }
-    let head = memchr::memmem::find(&wire, b"\r\n\r\n").unwrap() + 4;
-    let (mut rest, mut body) = (&wire[head..], Vec::new());
-    while let Some(end) = memchr::memmem::find(rest, b"\r\n") {
-        let size = std::str::from_utf8(&rest[..end]).unwrap();
-        let size = usize::from_str_radix(size, 16).unwrap();
-        if size == 0 {
-            break;
-        }
-        body.extend_from_slice(&rest[end + 2..end + 2 + size]);
-        rest = &rest[end + 2 + size + 2..];
-    }
-    body
-}
-
 /// The captured Pod as 200 events, in chunks of 16 KiB as they come over HTTP/2.
 fn watch_metadata(name: &'static str, capture: &str, encoding: Encoding) -> Case {
     const COUNT: usize = 200;
-    let body = Bytes::from(body(capture));
+    let body = Bytes::from(capture::body(capture));
     let mut decoder = WatchDecoder::new(encoding);
     decoder.push(body.clone());
     let mut event = Bytes::new();
@@ -287,6 +261,15 @@ fn watch_metadata(name: &'static str, capture: &str, encoding: Encoding) -> Case
     )
 }
 
+/// Hands a body to a splitter, chunk by chunk.
+fn split(chunks: Vec<Bytes>, take: impl Fn(&mut LineSplitter)) {
+    let mut splitter = LineSplitter::new(1 << 20);
+    for chunk in chunks {
+        splitter.push(chunk);
+        take(&mut splitter);
+    }
+}
+
 fn log_lines() -> Vec<Case> {
     const COUNT: usize = 10_000;
     let line = format!("2026-11-22T01:55:55.156900177Z {}\n", "x".repeat(68));
@@ -305,15 +288,13 @@ fn log_lines() -> Vec<Case> {
             bytes,
             chunks.clone(),
             |chunks| {
-                let mut splitter = LineSplitter::new(1 << 20);
-                for chunk in chunks {
-                    splitter.push(chunk);
+                split(chunks, |splitter| {
                     while let Some(block) = splitter.next_block() {
                         for line in block.lines() {
                             black_box(line);
                         }
                     }
-                }
+                });
             },
         ),
         case(
@@ -322,13 +303,11 @@ fn log_lines() -> Vec<Case> {
             bytes,
             chunks.clone(),
             |chunks| {
-                let mut splitter = LineSplitter::new(1 << 20);
-                for chunk in chunks {
-                    splitter.push(chunk);
+                split(chunks, |splitter| {
                     while let Some(line) = splitter.next_line() {
                         black_box(line);
                     }
-                }
+                });
             },
         ),
         case(
@@ -337,15 +316,13 @@ fn log_lines() -> Vec<Case> {
             bytes,
             chunks.clone(),
             |chunks| {
-                let mut splitter = LineSplitter::new(1 << 20);
-                for chunk in chunks {
-                    splitter.push(chunk);
+                split(chunks, |splitter| {
                     while let Some(block) = splitter.next_block() {
                         for (line, _) in block.lines() {
                             black_box(Stamp::parse_prefix(line));
                         }
                     }
-                }
+                });
             },
         ),
         case(

@@ -95,17 +95,7 @@ impl Subprotocol {
     /// The server's choice: the first in the client's order that `supported` contains. An empty
     /// offer chooses [`Unnamed`](Self::Unnamed); `None` means that the server must refuse.
     pub fn choose(offer: &str, supported: &[Self]) -> Option<Self> {
-        let mut names = offer
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-            .peekable();
-        if names.peek().is_none() {
-            return supported.contains(&Self::Unnamed).then_some(Self::Unnamed);
-        }
-        names
-            .filter_map(Self::from_name)
-            .find(|protocol| supported.contains(protocol))
+        choose(offer, supported, Self::Unnamed, Self::from_name)
     }
 
     /// Checks the server's choice against what was offered.
@@ -126,6 +116,27 @@ impl Subprotocol {
             }
         }
     }
+}
+
+/// The first protocol in the order of `offer` that `supported` contains; for an empty offer that
+/// is `unnamed`.
+pub(super) fn choose<P: Copy + PartialEq>(
+    offer: &str,
+    supported: &[P],
+    unnamed: P,
+    from_name: impl Fn(&str) -> Option<P>,
+) -> Option<P> {
+    let mut names = offer
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .peekable();
+    if names.peek().is_none() {
+        return supported.contains(&unnamed).then_some(unnamed);
+    }
+    names
+        .filter_map(from_name)
+        .find(|protocol| supported.contains(protocol))
 }
 
 impl std::fmt::Display for Subprotocol {

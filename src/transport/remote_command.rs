@@ -196,12 +196,10 @@ impl Endpoint for Remote {
         while let Some(event) = self.session.poll_event() {
             self.sort(event);
         }
-        match std::mem::take(&mut self.woken) {
-            0 => {}
-            ALL_SLOTS => waiting.wake_all(),
-            woken => (0..u8::BITS as usize)
-                .filter(|slot| woken & 1 << slot != 0)
-                .for_each(|slot| waiting.wake(slot)),
+        let mut woken = std::mem::take(&mut self.woken);
+        while woken != 0 {
+            waiting.wake(woken.trailing_zeros() as usize);
+            woken &= woken - 1;
         }
     }
 

@@ -31,6 +31,8 @@ const LARGE_READ: usize = 128 << 10;
 /// Payloads up to this are copied behind their header; longer ones are written from where they
 /// are.
 const GATHER: usize = 2 << 10;
+/// The masking key of a client's message.
+type Mask = Option<[u8; 4]>;
 /// Bytes that are copied and then masked.
 const MASKED_AT_ONCE: usize = 4 << 10;
 /// Buffers handed to one vectored write.
@@ -106,12 +108,14 @@ impl<S> Socket<S> {
         }
     }
 
-    /// Begins a message in `staged`: its mask, and where its prefix and payload begin.
-    fn begin(&mut self, opcode: Opcode, length: usize) -> (Option<[u8; 4]>, usize) {
+    /// Begins a message in `staged`, with its prefix: its mask, and the length of the prefix.
+    fn begin(&mut self, opcode: Opcode, prefix: Option<u8>, payload: usize) -> (Mask, usize) {
+        let prefixed = usize::from(prefix.is_some());
         let mask = match self.role {
             Role::Client => Some(rand::random::<[u8; 4]>()),
             Role::Server => None,
         };
+        let length = prefixed + payload;
         FrameHeader {
             fin: true,
             opcode,
@@ -119,7 +123,32 @@ impl<S> Socket<S> {
             length: length as u64,
         }
         .encode(&mut self.staged);
-        (mask, self.staged.len())
+        let start = self.staged.len();
+        self.staged.extend(prefix);
+        if let Some(key) = mask {
+            apply_mask(&mut self.staged[start..], key, 0);
+        }
+        (mask, prefixed)
+    }
+
+    /// Queues a message whose payload is copied behind its header.
+    fn stage(&mut self, opcode: Opcode, prefix: Option<u8>, payload: &[u8]) {
+        let before = self.staged.len();
+        self.staged.reserve(MAX_HEADER + 1 + payload.len());
+        let (mask, prefixed) = self.begin(opcode, prefix, payload.len());
+        // Masked while it is in the processor's nearest cache.
+        for (at, part) in payload.chunks(MASKED_AT_ONCE).enumerate() {
+            let begin = self.staged.len();
+            self.staged.extend_from_slice(part);
+            if let Some(key) = mask {
+                apply_mask(
+                    &mut self.staged[begin..],
+                    key,
+                    prefixed + at * MASKED_AT_ONCE,
+                );
+            }
+        }
+        self.pending += self.staged.len() - before;
     }
 
     fn seal(&mut self) {
@@ -168,55 +197,39 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket for Socket<S> {
     }
 
     fn send(&mut self, transmit: Transmit) {
+        let Transmit {
+            opcode,
+            prefix,
+            payload,
+        } = transmit;
+        if payload.len() <= GATHER {
+            return self.stage(opcode, prefix, &payload);
+        }
         let before = self.staged.len();
-        let (mask, start) = self.begin(transmit.opcode, transmit.len());
-        self.staged.extend(transmit.prefix);
-        let prefixed = self.staged.len() - start;
-        let mut payload = transmit.payload;
-        if let (Some(key), true) = (mask, payload.len() > GATHER) {
-            payload = match payload.try_into_mut() {
-                Ok(mut own) => {
-                    apply_mask(&mut own, key, prefixed);
-                    own.freeze()
-                }
-                Err(shared) => {
-                    let mut own = BytesMut::from(&shared[..]);
-                    apply_mask(&mut own, key, prefixed);
-                    own.freeze()
-                }
-            };
-            apply_mask(&mut self.staged[start..], key, 0);
-        } else if payload.len() <= GATHER {
-            self.staged.extend_from_slice(&payload);
-            payload = Bytes::new();
-            if let Some(key) = mask {
-                apply_mask(&mut self.staged[start..], key, 0);
+        let payload = match self.role {
+            Role::Server => {
+                self.begin(opcode, prefix, payload.len());
+                payload
             }
-        }
+            Role::Client => match payload.try_into_mut() {
+                Ok(mut own) => {
+                    let (mask, prefixed) = self.begin(opcode, prefix, own.len());
+                    if let Some(key) = mask {
+                        apply_mask(&mut own, key, prefixed);
+                    }
+                    own.freeze()
+                }
+                // Somebody else holds it: it stays as it is.
+                Err(shared) => return self.stage(opcode, prefix, &shared),
+            },
+        };
         self.pending += self.staged.len() - before + payload.len();
-        if !payload.is_empty() {
-            self.seal();
-            self.output.push_back(payload);
-        }
+        self.seal();
+        self.output.push_back(payload);
     }
 
     fn send_copy(&mut self, prefix: u8, payload: &[u8]) {
-        let before = self.staged.len();
-        self.staged.reserve(MAX_HEADER + 1 + payload.len());
-        let (mask, start) = self.begin(Opcode::Binary, 1 + payload.len());
-        self.staged.put_u8(prefix);
-        // Masked while it is in the processor's nearest cache.
-        for (at, part) in payload.chunks(MASKED_AT_ONCE).enumerate() {
-            let begin = self.staged.len();
-            self.staged.extend_from_slice(part);
-            if let Some(key) = mask {
-                apply_mask(&mut self.staged[begin..], key, 1 + at * MASKED_AT_ONCE);
-            }
-        }
-        if let Some(key) = mask {
-            apply_mask(&mut self.staged[start..=start], key, 0);
-        }
-        self.pending += self.staged.len() - before;
+        self.stage(Opcode::Binary, Some(prefix), payload);
     }
 
     fn pending(&self) -> usize {

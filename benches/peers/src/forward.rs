@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{row::Work, server::EACH};
+use crate::{application::EACH, row::Work};
 
 const CONNECTIONS: usize = 64;
 const OPENINGS: usize = 300;

@@ -8,6 +8,8 @@
 //! its own that only sends what it encoded beforehand. Each run of a side is a process of its own
 //! as well, so that its CPU time and its peak of memory are its alone. The sides alternate.
 
+#[path = "../../support/application.rs"]
+mod application;
 #[path = "../../support/mod.rs"]
 mod support;
 

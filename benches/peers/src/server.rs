@@ -1,27 +1,18 @@
 //! The servers of the rows, each in a process of its own: prints where it listens, a word a line,
 //! and serves until its standard input ends.
 
-use std::{
-    io::{self, Read as _},
-    net::{Ipv4Addr, SocketAddr},
-};
+use std::io::{self, Read as _};
 
 use kubewire::{
     testing::ApiServer,
     wire::websocket::{FrameHeader, Opcode, apply_mask},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
-    net::{TcpListener, TcpStream},
-};
 
 use crate::{
+    application::{application, relay},
     row::{KUBE_PART, Work},
     support::{END, Io, Load, Tls, listen, serve},
 };
-
-/// Bytes that a forwarded connection brings.
-pub(crate) const EACH: usize = 16 << 20;
 
 pub(crate) fn run(kind: &str) {
     let tls = kind.ends_with("-tls").then(Tls::new);
@@ -214,47 +205,4 @@ fn forward() {
             .expect("an end");
         std::process::exit(0);
     });
-}
-
-/// Sends a byte, and after one from the client all the rest.
-async fn application() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    tokio::spawn(async move {
-        let chunk = vec![7; 64 << 10];
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let chunk = chunk.clone();
-            tokio::spawn(async move {
-                socket.set_nodelay(true)?;
-                socket.write_all(b"!").await?;
-                if socket.read_u8().await.is_ok() {
-                    for _ in 0..EACH / chunk.len() {
-                        socket.write_all(&chunk).await?;
-                    }
-                }
-                Ok::<_, io::Error>(())
-            });
-        }
-    });
-    port
-}
-
-async fn relay(port: u16) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut far = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-                near.set_nodelay(true)?;
-                far.set_nodelay(true)?;
-                copy_bidirectional(&mut near, &mut far).await
-            });
-        }
-    });
-    address
 }

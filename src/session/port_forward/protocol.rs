@@ -1,6 +1,6 @@
 //! The subprotocols of port-forward.
 
-use crate::wire::port_channel::Encoding;
+use crate::{session::subprotocol, wire::port_channel::Encoding};
 
 /// A subprotocol of port-forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,17 +49,7 @@ impl ForwardProtocol {
     /// missing offer as [`V4`](Self::V4)
     /// (`cri-streaming/pkg/streaming/portforward/websocket.go`).
     pub fn choose(offer: &str, supported: &[Self]) -> Option<Self> {
-        let mut names = offer
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-            .peekable();
-        if names.peek().is_none() {
-            return supported.contains(&Self::V4).then_some(Self::V4);
-        }
-        names
-            .filter_map(Self::from_name)
-            .find(|protocol| supported.contains(protocol))
+        subprotocol::choose(offer, supported, Self::V4, Self::from_name)
     }
 }
 
