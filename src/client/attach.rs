@@ -8,7 +8,7 @@ use crate::{
     Result,
     error::{ApiError, Error},
     session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
-    transport::{AnyWebSocket, remote_command::Control},
+    transport::{AnyWebSocket, ws::remote_command::Control},
     wire::{channel::Channel, resize::TerminalSize},
 };
 

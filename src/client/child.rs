@@ -18,7 +18,7 @@ use crate::{
     session::{Subprotocol, remote_command::Streams},
     transport::{
         AnyWebSocket,
-        remote_command::{Control, Input, Output as Writer},
+        ws::remote_command::{Control, Input, Output as Writer},
     },
     wire::{channel::Channel, resize::TerminalSize, status::Status},
 };

@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     error::CallerError,
     limits,
-    transport::{http::Outgoing, upgrade},
+    transport::http::{Outgoing, upgrade},
 };
 
 /// `k8s.io/client-go/discovery/discovery_client.go`, `acceptDiscoveryFormats`.

@@ -14,7 +14,7 @@ use crate::{
     Result,
     error::{Error, PeerError},
     session::watch::Source,
-    transport::messages::Messages,
+    transport::ws::messages::Messages,
     wire::watch::Event,
 };
 

@@ -15,7 +15,7 @@ use crate::{
     session::logs::{
         LogConfig, LogEnd, LogLine, LogRequest, LogStream, LogUpdate, Logs as Session, SUBPROTOCOLS,
     },
-    transport::exchange::{Driver, Get},
+    transport::http::exchange::{Driver, Get},
     wire::stamp::Stamp,
 };
 

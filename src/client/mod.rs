@@ -42,7 +42,7 @@ use hyper_util::rt::TokioIo;
 
 pub use crate::{
     resource::Resource,
-    transport::body::{Body, Rest, Upgraded},
+    transport::http::body::{Body, Rest, Upgraded},
 };
 
 #[cfg(feature = "k8s-openapi")]
@@ -50,13 +50,15 @@ use crate::wire::watch::TypedEvent;
 use crate::{
     Config, Result, Role,
     error::{CallerError, PeerError},
+    net::Connector,
     session::Subprotocol,
     transport::{
         AnyWebSocket,
-        body::lost,
-        connect::Connector,
-        http::{Http, Outgoing},
-        upgrade::{self, Upgrade},
+        http::{
+            Http, Outgoing,
+            body::lost,
+            upgrade::{self, Upgrade},
+        },
     },
 };
 

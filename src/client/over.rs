@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
-    transport::{AnyWebSocket, remote_command::Control},
+    transport::{AnyWebSocket, ws::remote_command::Control},
 };
 
 /// A session of exec or attach over a WebSocket that someone else connected.

@@ -11,7 +11,8 @@ use super::{Body, Client, Pod, Resource};
 use crate::{
     Result,
     error::CallerError,
-    transport::{connect::Connection, http::Outgoing, upgrade},
+    net::Connection,
+    transport::http::{Outgoing, upgrade},
 };
 
 /// The HTTP server of a pod or a service, reached through the API server; see [`Pod::proxy`] and

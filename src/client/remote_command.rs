@@ -6,8 +6,10 @@ use crate::{
     session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
     transport::{
         now,
-        remote_command::{self, Control},
-        websocket::WebSocket,
+        ws::{
+            remote_command::{self, Control},
+            websocket::WebSocket,
+        },
     },
     wire::{channel::Channel, resize::TerminalSize},
 };

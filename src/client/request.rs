@@ -17,7 +17,7 @@ use crate::{
     error::{CallerError, NetworkError, PeerError},
     limits,
     resource::with_query,
-    transport::{http::Outgoing, upgrade},
+    transport::http::{Outgoing, upgrade},
     wire::status::Status,
 };
 

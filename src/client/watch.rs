@@ -22,7 +22,7 @@ use crate::{
     error::PeerError,
     resource::with_query,
     session::watch::{Form, Shard, Source, Update, Watch as Session, WatchConfig},
-    transport::{
+    transport::http::{
         exchange::{Answer, Driver, Get},
         upgrade::refusal,
     },

@@ -5,14 +5,10 @@
 //! certificates and credentials are. They are read when a connection or a request needs them, so
 //! that rotation is seen.
 
-mod credentials;
 mod environment;
-mod exec;
 mod kubeconfig;
 mod material;
-mod oidc;
 mod proxy;
-mod renewal;
 mod resolve;
 mod server;
 
@@ -20,10 +16,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::{SecretSlice, SecretString};
 
-pub(crate) use credentials::Credentials;
 pub use kubeconfig::KubeconfigOptions;
-pub(crate) use material::Material;
-pub(crate) use proxy::{Proxies, Proxy, ProxyKind};
+pub(crate) use material::{Material, unreadable};
+pub(crate) use proxy::{Proxies, Proxy, ProxyKind, is_loopback};
 pub(crate) use server::Server;
 
 use crate::{Result, error::CallerError, limits};
@@ -78,9 +73,9 @@ pub(crate) enum Auth {
     /// HTTP basic authentication (RFC 7617).
     Basic(String, SecretString),
     /// By what a plugin gives: a token, a certificate or both.
-    Exec(Arc<exec::Exec>),
+    Exec(Arc<crate::auth::exec::Exec>),
     /// By the token of an OpenID Connect provider.
-    Oidc(Arc<oidc::Oidc>),
+    Oidc(Arc<crate::auth::oidc::Oidc>),
 }
 
 /// As whom to act (`k8s.io/api/authentication/v1`, the `Impersonate-*` headers).
@@ -267,7 +262,7 @@ impl Config {
     }
 }
 
-fn wrong(origin: impl Into<String>, problem: impl Into<String>) -> crate::Error {
+pub(crate) fn wrong(origin: impl Into<String>, problem: impl Into<String>) -> crate::Error {
     CallerError::Config {
         origin: origin.into(),
         problem: problem.into(),

@@ -143,7 +143,7 @@ impl Variables {
 }
 
 /// Whether a host is `localhost` or an address of the loopback.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost"
         || host

@@ -6,13 +6,17 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Auth, Config, Impersonate, KubeconfigOptions, Material, Proxies, Proxy, Server,
-    exec::{ClusterInfo, Exec},
     kubeconfig::{Cluster, Entry, Merged, Selected, User, given},
     material::from_base64,
-    oidc::Oidc,
     wrong,
 };
-use crate::Result;
+use crate::{
+    Result,
+    auth::{
+        exec::{ClusterInfo, Exec},
+        oidc::Oidc,
+    },
+};
 
 impl Config {
     /// The configuration that the merged files give with these overrides.

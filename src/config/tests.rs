@@ -4,6 +4,7 @@ use http::HeaderMap;
 use tempfile::TempDir;
 
 use super::*;
+use crate::auth::Credentials;
 
 /// A directory with files, and the environment of a user whose home it is.
 fn home(files: &[(&str, &str)]) -> (TempDir, Environment) {

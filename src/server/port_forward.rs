@@ -18,7 +18,7 @@ use crate::{
     Result, Role,
     error::NetworkError,
     session::port_forward::{Channels, ForwardConfig, ForwardProtocol, PortForward, Tunnel},
-    transport::{
+    transport::ws::{
         port_forward::{Connections, ForwardStream},
         relay::relay,
         websocket::Socket,

@@ -28,8 +28,10 @@ use crate::{
     session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
     transport::{
         AnyWebSocket, now,
-        remote_command::{self, Control, Input, Output as Writer},
-        websocket::{Socket, WebSocket},
+        ws::{
+            remote_command::{self, Control, Input, Output as Writer},
+            websocket::{Socket, WebSocket},
+        },
     },
     wire::{channel::Channel, resize::TerminalSize, status::Status},
 };

@@ -32,18 +32,17 @@ pub use crate::wire::websocket::{Close, Message, Opcode};
 mod backoff;
 mod chunks;
 mod keepalive;
-pub mod logs;
 pub mod messages;
 pub mod mux;
 pub mod port_forward;
 pub mod remote_command;
 mod requests;
 pub mod subprotocol;
-pub mod watch;
 
 pub use keepalive::{Due, Keepalive, KeepaliveConfig};
 pub use messages::Messages;
 pub use remote_command::RemoteCommand;
+pub use requests::{logs, watch};
 pub use subprotocol::Subprotocol;
 
 /// One WebSocket message to send.

@@ -15,7 +15,7 @@ use crate::{
     Role,
     server::{Refusal, upgrade::Handshake},
     session::{Opcode, logs},
-    transport::{messages::Messages, websocket::Socket},
+    transport::ws::{messages::Messages, websocket::Socket},
     wire::watch::Encoding,
 };
 

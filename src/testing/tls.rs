@@ -9,7 +9,7 @@ use rcgen::{
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::transport::provider::provider;
+use crate::net::provider::provider;
 
 /// The certificate authority in PEM, and what accepts connections.
 pub(super) fn acceptor(address: IpAddr, http2: bool) -> io::Result<(String, TlsAcceptor)> {

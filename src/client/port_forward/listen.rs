@@ -14,7 +14,7 @@ use crate::{
     Result,
     error::{CallerError, Error},
     limits,
-    transport::relay::relay,
+    transport::ws::relay::relay,
 };
 
 /// News that wait for [`Listener::event`]; more are dropped.

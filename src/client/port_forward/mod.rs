@@ -22,9 +22,8 @@ use crate::{
         },
     },
     transport::{
-        port_forward::Connections,
-        upgrade::{self, Opened, Upgrade},
-        websocket::Socket,
+        http::upgrade::{self, Opened, Upgrade},
+        ws::{port_forward::Connections, websocket::Socket},
     },
 };
 
@@ -33,7 +32,7 @@ pub use self::{
     target::{ForwardPort, ForwardTarget, ResolvedPort},
     tunnel::Tunnel,
 };
-pub use crate::transport::port_forward::ForwardStream;
+pub use crate::transport::ws::port_forward::ForwardStream;
 
 /// When this side's end of a connection is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

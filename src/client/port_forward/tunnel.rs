@@ -21,7 +21,7 @@ use crate::{
     error::{CallerError, Error, NetworkError},
     limits,
     session::port_forward::{ForwardProtocol, OpenError},
-    transport::port_forward::{Connections, News},
+    transport::ws::port_forward::{Connections, News},
 };
 
 /// How connections are opened.

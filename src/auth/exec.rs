@@ -16,8 +16,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
-use super::{Material, credentials::bearer, renewal::Issued, wrong};
-use crate::{Result, limits};
+use super::{bearer, renewal::Issued};
+use crate::{
+    Result,
+    config::{Material, wrong},
+    limits,
+};
 
 const V1: &str = "client.authentication.k8s.io/v1";
 const V1BETA1: &str = "client.authentication.k8s.io/v1beta1";
@@ -25,7 +29,7 @@ const V1BETA1: &str = "client.authentication.k8s.io/v1beta1";
 /// `ExecConfig` of the kubeconfig's v1 API.
 #[derive(Deserialize, Clone, Default)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct ExecEntry {
+pub(crate) struct ExecEntry {
     command: Option<String>,
     args: Option<Vec<String>>,
     env: Option<Vec<Variable>>,
@@ -60,8 +64,8 @@ pub(crate) struct Exec {
     version: &'static str,
     hint: Option<String>,
     interactive: Interactive,
-    /// Set later, by [`Config::with_stdin_for_plugins`](super::Config::with_stdin_for_plugins).
-    pub(super) stdin: bool,
+    /// Set later, by [`Config::with_stdin_for_plugins`](crate::Config::with_stdin_for_plugins).
+    pub(crate) stdin: bool,
     cluster: Option<ClusterInfo>,
 }
 
@@ -69,22 +73,22 @@ pub(crate) struct Exec {
 /// `k8s.io/client-go/pkg/apis/clientauthentication/v1`).
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct ClusterInfo {
-    pub(super) server: String,
+pub(crate) struct ClusterInfo {
+    pub(crate) server: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) tls_server_name: Option<String>,
+    pub(crate) tls_server_name: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) insecure_skip_tls_verify: bool,
+    pub(crate) insecure_skip_tls_verify: bool,
     #[serde(skip)]
-    pub(super) ca: Option<Material>,
+    pub(crate) ca: Option<Material>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) certificate_authority_data: Option<String>,
+    pub(crate) certificate_authority_data: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) proxy_url: Option<String>,
+    pub(crate) proxy_url: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) disable_compression: bool,
+    pub(crate) disable_compression: bool,
     /// The cluster's extension `client.authentication.k8s.io/exec`.
-    pub(super) config: Option<serde_json::Value>,
+    pub(crate) config: Option<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -123,7 +127,7 @@ impl Exec {
     /// Checks an entry, as `validateAuthInfo` of `k8s.io/client-go/tools/clientcmd` does.
     ///
     /// `path` gives a command with a slash its place relative to the kubeconfig.
-    pub(super) fn new(
+    pub(crate) fn new(
         entry: &ExecEntry,
         origin: &str,
         cluster: ClusterInfo,
@@ -193,7 +197,7 @@ impl Exec {
     /// Its standard error is that of this process. It inherits standard input if that is a
     /// terminal and the entry and the caller allow it. There is no time limit: a plugin may wait
     /// for a user in a browser.
-    pub(super) async fn issue(&self) -> Result<Issued> {
+    pub(crate) async fn issue(&self) -> Result<Issued> {
         let interactive = self.may_ask(std::io::stdin().is_terminal())?;
         let request = serde_json::to_string(&Request {
             kind: "ExecCredential",

@@ -17,11 +17,11 @@ use hyper::{body::Body, client::conn::http1, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-use super::connect::{Connection, Connector};
 use crate::{
-    Result,
+    AGENT, Result,
     error::{ApiError, CallerError, Error, NetworkError, PeerError},
     limits,
+    net::{Connection, Connector},
     wire::{
         status::Status,
         watch::{Encoding, Object},
@@ -29,7 +29,6 @@ use crate::{
 };
 
 /// How this crate names itself to servers.
-pub(crate) const AGENT: &str = concat!("kubewire/", env!("CARGO_PKG_VERSION"));
 
 /// A request for a WebSocket.
 #[derive(Debug)]

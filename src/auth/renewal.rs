@@ -23,8 +23,8 @@ use http::HeaderValue;
 use secrecy::ExposeSecret;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Material, exec::Exec, oidc::Oidc};
-use crate::{Result, limits};
+use super::{exec::Exec, oidc::Oidc};
+use crate::{Result, config::Material, limits};
 
 /// Where credentials come from.
 pub(super) enum Issuer {

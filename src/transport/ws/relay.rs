@@ -116,7 +116,7 @@ mod tests {
     use crate::{
         Role,
         session::port_forward::{Channels, ForwardConfig, PortForward},
-        transport::{port_forward::Connections, websocket::Socket},
+        transport::ws::{port_forward::Connections, websocket::Socket},
         wire::port_channel::Encoding,
     };
 

@@ -28,8 +28,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{Config, Material, Proxies, credentials::bearer, renewal::Issued, wrong};
-use crate::{Result, limits, transport::connect::Connector};
+use super::{bearer, renewal::Issued};
+use crate::{
+    Result,
+    config::{Config, Material, Proxies, wrong},
+    limits,
+    net::Connector,
+};
 
 /// The unreserved characters of RFC 3986 stay.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC
@@ -82,7 +87,7 @@ struct Claims {
 
 impl Oidc {
     /// Checks an entry. `ca` is its `idp-certificate-authority`.
-    pub(super) fn new(
+    pub(crate) fn new(
         settings: &BTreeMap<String, SecretString>,
         origin: &str,
         ca: Option<Material>,
@@ -118,7 +123,7 @@ impl Oidc {
     ///
     /// What the provider gives is kept for the next issue, and put into the kubeconfig in place of
     /// what was there: a provider may accept a refresh token only once.
-    pub(super) async fn issue(&self) -> Result<Issued> {
+    pub(crate) async fn issue(&self) -> Result<Issued> {
         let Tokens { id, refresh } = self.lock().clone();
         if let Some(id) = &id {
             let expires = self.expiry(id)?;
@@ -264,7 +269,7 @@ impl Oidc {
             .ok_or_else(|| self.wrong(&format!("{url:?} is not a URL")))?;
         let secure = place.scheme_str() == Some("https");
         // OpenID Connect Core 1.0, section 3.1.3: communication must use TLS.
-        if !secure && !place.host().is_some_and(super::proxy::is_loopback) {
+        if !secure && !place.host().is_some_and(crate::config::is_loopback) {
             return Err(self.wrong(&format!("{url:?} is not an https URL")));
         }
         let scheme = if secure { "https" } else { "http" };

@@ -14,13 +14,16 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use super::{
-    Auth, Config, Impersonate, Material,
-    material::unreadable,
-    renewal::{Issuer, Renewal},
-    wrong,
+pub(crate) mod exec;
+pub(crate) mod oidc;
+mod renewal;
+
+use self::renewal::{Issuer, Renewal};
+use crate::{
+    Result,
+    config::{Auth, Config, Impersonate, Material, unreadable, wrong},
+    limits,
 };
-use crate::{Result, limits};
 
 /// The characters of an RFC 7230 token except `%` and those that Go escapes too
 /// (`k8s.io/client-go/transport/round_trippers.go`, `headerKeyEscape`).

@@ -12,7 +12,6 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    now,
     shared::{Endpoint, Shared, Waiting},
     websocket::WebSocket,
 };
@@ -24,6 +23,7 @@ use crate::{
         KeepaliveConfig, Message, Opcode, Session, Transmit,
         messages::{Messages as Stream, MessagesEvent},
     },
+    transport::now,
 };
 
 /// What a queued message costs beside its bytes.

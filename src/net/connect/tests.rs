@@ -76,7 +76,7 @@ fn self_signed(params: CertificateParams) -> Leaf {
 /// A TLS server that answers each connection with its client's certificate count and ALPN, then
 /// echoes.
 async fn serve(leaf: &Leaf, client_ca: Option<&Authority>) -> SocketAddr {
-    let provider = crate::transport::provider::provider();
+    let provider = crate::net::provider::provider();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .unwrap();

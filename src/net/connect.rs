@@ -15,11 +15,16 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_service::Service;
 
-pub use super::connection::Connection;
-use super::{connection::Link, rotation::Rotating, tls, tunnel};
+use super::{
+    connection::{Connection, Link},
+    proxy,
+    rotation::Rotating,
+    tls,
+};
 use crate::{
     Result,
-    config::{Config, Credentials, Proxy, ProxyKind, Server, TlsSettings},
+    auth::Credentials,
+    config::{Config, Proxy, ProxyKind, Server, TlsSettings},
     error::NetworkError,
     limits,
 };
@@ -276,8 +281,8 @@ impl Inner {
         let login = proxy.login.as_ref();
         let asked = async {
             match proxy.kind {
-                ProxyKind::Http | ProxyKind::Https => tunnel::connect(&mut link, to, login).await,
-                ProxyKind::Socks5 => tunnel::socks5(&mut link, to, login).await,
+                ProxyKind::Http | ProxyKind::Https => proxy::connect(&mut link, to, login).await,
+                ProxyKind::Socks5 => proxy::socks5(&mut link, to, login).await,
             }
         };
         match tokio::time::timeout(self.connect_timeout, asked).await {

@@ -16,10 +16,14 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::{backoff::Backoff, watch::Head};
+pub mod logs;
+pub mod watch;
+
+use self::watch::Head;
 use crate::{
     error::{Error, NetworkError},
     limits,
+    session::backoff::Backoff,
     wire::{
         status::Status,
         watch::{Encoding, Object},

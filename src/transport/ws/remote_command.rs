@@ -18,7 +18,6 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use super::{
-    now,
     shared::{Endpoint, Shared, Slot, Waiting},
     slices::read_slices,
     websocket::WebSocket,
@@ -30,6 +29,7 @@ use crate::{
         Message, RemoteCommand, Session, Subprotocol, Transmit,
         remote_command::{Event, Streams},
     },
+    transport::now,
     wire::{channel::Channel, resize::TerminalSize, status::Status},
 };
 

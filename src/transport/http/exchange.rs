@@ -20,11 +20,9 @@ use hyper::body::Body as _;
 use tokio::time::{Sleep, sleep_until};
 
 use super::{
+    Http, Outgoing,
     body::Body,
-    http::{Http, Outgoing},
-    messages::Messages,
     upgrade::{self, Upgrade},
-    websocket::Socket,
 };
 use crate::{
     Result, Role,
@@ -33,6 +31,10 @@ use crate::{
         Message,
         logs::{LogRequest, LogUpdate, Logs},
         watch::{Head, Update, Watch},
+    },
+    transport::{
+        self,
+        ws::{messages::Messages, websocket::Socket},
     },
 };
 
@@ -159,7 +161,7 @@ impl<S: Exchange> Driver<S> {
             }
             if self.away {
                 // Silence counts from when the reader has come back for more.
-                let now = super::now();
+                let now = transport::now();
                 self.session.handle_hold(now, true);
                 self.session.handle_hold(now, false);
                 self.away = false;
@@ -190,7 +192,7 @@ impl<S: Exchange> Driver<S> {
         if !self.session.wants_response() {
             self.at = At::Idle;
         }
-        let now = super::now();
+        let now = transport::now();
         if let Some(request) = self.session.poll_request(now) {
             match (self.to_get)(request) {
                 Ok(get) => self.at = At::Sending(send(self.http.clone(), get)),
@@ -208,7 +210,7 @@ impl<S: Exchange> Driver<S> {
             }
             At::Listening(messages) => {
                 if let Poll::Ready(next) = messages.poll_next(cx) {
-                    let now = super::now();
+                    let now = transport::now();
                     match next {
                         Some(Ok(message)) => self.session.handle_message(now, message),
                         Some(Err(error)) => {
@@ -225,7 +227,7 @@ impl<S: Exchange> Driver<S> {
             }
             At::Reading(body) => {
                 if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
-                    let now = super::now();
+                    let now = transport::now();
                     match frame {
                         Some(Ok(frame)) => {
                             if let Ok(data) = frame.into_data() {
@@ -249,7 +251,7 @@ impl<S: Exchange> Driver<S> {
     }
 
     fn answered(&mut self, answer: Result<Answer>) {
-        let now = super::now();
+        let now = transport::now();
         self.at = At::Idle;
         match answer {
             Ok(Answer::WebSocket(messages)) => {
@@ -307,7 +309,7 @@ impl<S: Exchange> Driver<S> {
         };
         ready!(timer.as_mut().poll(cx));
         self.timer = None;
-        self.session.handle_timeout(super::now());
+        self.session.handle_timeout(transport::now());
         Poll::Ready(())
     }
 }

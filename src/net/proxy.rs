@@ -34,7 +34,7 @@ where
         true => format!("[{host}]"),
         false => host.to_owned(),
     };
-    let agent = super::upgrade::AGENT;
+    let agent = crate::AGENT;
     let mut request =
         format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: {agent}\r\n");
     if let Some((user, password)) = login {

@@ -37,7 +37,7 @@ fn login() -> Login {
 }
 
 fn request(host: &str, login: &str) -> String {
-    let agent = crate::transport::upgrade::AGENT;
+    let agent = crate::AGENT;
     format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\n{login}\r\n")
 }
 

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::config::{Credentials, KubeconfigOptions};
+use crate::{auth::Credentials, config::KubeconfigOptions};
 
 /// A JSON Web Token that ends so many seconds from now.
 fn jwt(name: &str, seconds: i64) -> String {

@@ -6,7 +6,10 @@ use http::HeaderMap;
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{Config, Credentials, KubeconfigOptions};
+use crate::{
+    auth::Credentials,
+    config::{Config, KubeconfigOptions},
+};
 
 /// A kubeconfig whose user runs `./plugin`, a shell script, with more fields of `exec`.
 fn plugin(script: &str, fields: &str) -> (TempDir, Result<Config>) {

@@ -20,11 +20,13 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use super::{
-    body::{Body, lost},
-    connect::{Alpn, Connector},
+use super::body::{Body, lost};
+use crate::{
+    Error, Result,
+    error::PeerError,
+    limits,
+    net::{Alpn, Connector},
 };
-use crate::{Error, Result, error::PeerError, limits};
 
 type Content = Full<Bytes>;
 

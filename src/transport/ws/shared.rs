@@ -32,8 +32,8 @@ use std::{
 
 use tokio::time::Sleep;
 
-use super::{now, websocket::WebSocket};
-use crate::{error::Error, limits, session::Session};
+use super::websocket::WebSocket;
+use crate::{error::Error, limits, session::Session, transport::now};
 
 /// A session together with the queues between it and its handles.
 pub(crate) trait Endpoint: Session + Send + 'static {

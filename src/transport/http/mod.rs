@@ -19,13 +19,17 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{
+mod about;
+pub(crate) mod body;
+pub(crate) mod exchange;
+mod pool;
+pub(crate) mod upgrade;
+
+use self::{
     body::{Body, lost},
-    connect::Connector,
     pool::Pool,
-    upgrade::AGENT,
 };
-use crate::{Error, Result, error::NetworkError, limits};
+use crate::{AGENT, Error, Result, error::NetworkError, limits, net::Connector};
 
 /// Sends requests to one API server. Clones share the connections.
 #[derive(Clone)]
@@ -284,6 +288,5 @@ fn wait(response: &Response<Body>, safe: bool) -> Option<Duration> {
     (wait <= limits::LONGEST_RETRY_AFTER).then_some(wait)
 }
 
-mod about;
 #[cfg(test)]
 pub(crate) mod tests;

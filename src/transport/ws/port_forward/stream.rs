@@ -14,7 +14,7 @@ use crate::{
     error::{CallerError, Error},
     limits,
     session::port_forward::ConnectionId,
-    transport::{
+    transport::ws::{
         shared::{Shared, Slot},
         slices::read_slices,
     },
