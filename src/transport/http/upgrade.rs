@@ -28,8 +28,6 @@ use crate::{
     },
 };
 
-/// How this crate names itself to servers.
-
 /// A request for a WebSocket.
 #[derive(Debug)]
 pub(crate) struct Upgrade<'a> {
