@@ -183,10 +183,11 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let server = kubewire::testing::ApiServer::builder().start().await?;
 //! # let client = kubewire::Client::new(&server.config())?;
-//! use kubewire::request::{List, Patch};
+//! use kubewire::request::{List, Patch, Resource};
 //! use serde_json::{Value, json};
 //!
-//! let maps = client.request(client.find("configmaps").await?.resource).namespace("default");
+//! let maps = Resource::namespaced("", "v1", "configmaps");
+//! let maps = client.request(maps).namespace("default");
 //! let _: Value = maps
 //!     .create(&json!({
 //!         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "site"},
