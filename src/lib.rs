@@ -1,7 +1,7 @@
 //! Kubernetes' streaming protocols: exec, attach, port-forward, logs and watch.
 
 #[cfg(feature = "client")]
-mod auth;
+pub mod auth;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "client")]

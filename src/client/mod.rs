@@ -49,8 +49,8 @@ pub use crate::{
 use crate::wire::watch::TypedEvent;
 use crate::{
     Config, Result, Role,
+    auth::Connector,
     error::{CallerError, PeerError},
-    net::Connector,
     session::Subprotocol,
     transport::{
         AnyWebSocket,
