@@ -57,6 +57,7 @@ use crate::{
         http::{
             Http, Outgoing,
             body::lost,
+            streamed,
             upgrade::{self, Upgrade},
         },
     },
@@ -184,6 +185,26 @@ impl Client {
     /// [`CallerError`] for a path or credentials that cannot be used.
     pub async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>> {
         self.http.send(outgoing(request)).await
+    }
+
+    /// Sends a request whose body is sent as it comes, over a connection of its own, and gives the
+    /// answer, whatever its code.
+    ///
+    /// Nothing is tried again, since the body is gone. There is no deadline. Dropping the future
+    /// gives the request up.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send), and
+    /// [`NetworkError::Lost`](crate::error::NetworkError::Lost) if the body fails.
+    pub async fn send_streamed<B>(&self, request: http::Request<B>) -> Result<http::Response<Body>>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let path = request.uri().path_and_query();
+        let path = path.map_or_else(|| "/".to_owned(), ToString::to_string);
+        streamed::send(self.http.connector(), &path, request).await
     }
 
     /// Sends a request whose headers ask for another protocol (`Connection: Upgrade`), over a
