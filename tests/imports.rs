@@ -62,13 +62,16 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// itself.
 const LIFTED: &[(&str, &str)] = &[
     ("AGENT", ""),
+    ("AnyWebSocket", "transport"),
     ("Client", "client"),
     ("Config", "config"),
     ("Error", "error"),
+    ("KeepaliveConfig", "session"),
+    ("Over", "client"),
+    ("Pod", "client"),
     ("Resource", "resource"),
     ("Result", "error"),
     ("Role", "role"),
-    ("Scope", "resource"),
 ];
 
 /// A name that a file takes from the crate's root.
