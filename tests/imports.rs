@@ -72,6 +72,8 @@ const LIFTED: &[(&str, &str)] = &[
     ("Resource", "resource"),
     ("Result", "error"),
     ("Role", "role"),
+    // From the module inside `resource` that seals it.
+    ("Scope", "resource"),
 ];
 
 /// A name that a file takes from the crate's root.
