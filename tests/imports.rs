@@ -2,6 +2,8 @@
 //!
 //! Tests inside the library are left out: they may look at a module from above.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -93,8 +95,8 @@ fn code(text: &str) -> String {
             rest.find('\n').unwrap_or(rest.len())
         } else if rest.starts_with("/*") {
             rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else if first == 'r' && !code.ends_with(is_word) && raw_string(rest).is_some() {
-            raw_string(rest).unwrap()
+        } else if let Some(length) = raw_string(rest).filter(|_| !code.ends_with(is_word)) {
+            length
         } else if first == '"' {
             string(rest)
         } else if first == '\'' {
@@ -118,14 +120,11 @@ fn is_word(c: char) -> bool {
 }
 
 fn raw_string(text: &str) -> Option<usize> {
-    let hashes = text[1..].bytes().take_while(|&byte| byte == b'#').count();
-    let open = 1 + hashes;
-    if !text[open..].starts_with('"') {
-        return None;
-    }
+    let text = text.strip_prefix('r')?;
+    let hashes = text.bytes().take_while(|&byte| byte == b'#').count();
+    let text = text[hashes..].strip_prefix('"')?;
     let close = format!("\"{}", "#".repeat(hashes));
-    let end = text[open + 1..].find(&close)?;
-    Some(open + 1 + end + close.len())
+    Some(1 + hashes + 1 + text.find(&close)? + close.len())
 }
 
 fn string(text: &str) -> usize {
