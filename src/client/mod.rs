@@ -46,8 +46,8 @@ pub use crate::transport::http::body::{Body, Rest, Upgraded};
 use crate::wire::watch::TypedEvent;
 use crate::{
     Config, Result, Role,
+    auth::Connector,
     error::{CallerError, PeerError},
-    net::Connector,
     resource::Resource,
     session::Subprotocol,
     transport::{
