@@ -108,7 +108,7 @@ impl Child {
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         self.stdin = None;
         let unread = unread(&self.stdout, &self.stderr);
-        let status = std::future::poll_fn(|cx| self.control.poll_status(cx, &unread)).await?;
+        let status = self.control.status(&unread).await?;
         ExitStatus::of(status, &self.operation)
     }
 
@@ -143,13 +143,9 @@ impl Child {
     ///
     /// Those of [`wait`](Self::wait).
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        match self
-            .control
-            .poll_status(&mut cx, &unread(&self.stdout, &self.stderr))
-        {
-            Poll::Ready(status) => ExitStatus::of(status?, &self.operation).map(Some),
-            Poll::Pending => Ok(None),
+        match self.control.try_status(&unread(&self.stdout, &self.stderr)) {
+            Some(status) => ExitStatus::of(status?, &self.operation).map(Some),
+            None => Ok(None),
         }
     }
 

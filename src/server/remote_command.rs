@@ -237,18 +237,14 @@ impl Process {
     /// Waits for the next size of the client's terminal, the newest if there were several;
     /// `None` once the session has ended.
     ///
-    /// One caller at a time: a second takes the first one's place.
-    ///
     /// Cancel safety: nothing is lost; call it again.
     pub async fn resized(&self) -> Option<TerminalSize> {
-        std::future::poll_fn(|cx| self.control.poll_resize(cx)).await
+        self.control.resized().await
     }
 
     /// Waits until the session is over, which before [`exit`](Self::exit) means that the client
     /// has left. A client that leaves does not end the process of a real container, unless that
     /// has a terminal (kubernetes/kubernetes#89031).
-    ///
-    /// One caller at a time: a second takes the first one's place.
     ///
     /// Cancel safety: nothing is lost; call it again.
     ///
@@ -257,7 +253,7 @@ impl Process {
     /// If the client did not close the WebSocket in order: it broke the protocol, the connection
     /// was lost, or it was silent for too long.
     pub async fn closed(&self) -> Result<()> {
-        std::future::poll_fn(|cx| self.control.poll_ended(cx)).await
+        self.control.ended().await
     }
 
     /// Says how the work ended, after all output that has been written, and closes; then waits
@@ -281,7 +277,7 @@ impl Process {
         drop(stdin);
         control.discard(Channel::Stdin);
         control.exit(&status)?;
-        std::future::poll_fn(|cx| control.poll_ended(cx)).await
+        control.ended().await
     }
 }
 
