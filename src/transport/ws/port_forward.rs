@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::{CallerError, Error},
-    session::port_forward::{ConnectionId, Event, OpenError, PortForward},
+    session::port_forward::{ConnectionId, ForwardEvent, OpenError, PortForward},
 };
 
 pub use self::stream::ForwardStream;
@@ -81,24 +81,24 @@ impl Endpoint for Forward {
         &mut self.session
     }
 
-    fn sort(&mut self, event: Event, waiters: &mut Waiters) {
+    fn sort(&mut self, event: ForwardEvent, waiters: &mut Waiters) {
         match event {
-            Event::Incoming { id, port } => {
+            ForwardEvent::Incoming { id, port } => {
                 self.insert(id, waiters.claim());
                 self.incoming.push_back((id, port));
                 waiters.wake_session();
             }
-            Event::Readable(id) => {
+            ForwardEvent::Readable(id) => {
                 if let Some(connection) = self.connections.get(&id) {
                     waiters.wake_reader(connection.slot);
                 }
             }
-            Event::Writable(id) => {
+            ForwardEvent::Writable(id) => {
                 if let Some(connection) = self.connections.get(&id) {
                     waiters.wake_writer(connection.slot);
                 }
             }
-            Event::Finished(id) => {
+            ForwardEvent::Finished(id) => {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.finished = true;
                     waiters.wake_reader(connection.slot);
@@ -108,20 +108,20 @@ impl Endpoint for Forward {
                     }
                 }
             }
-            Event::Closed { id, result } => {
+            ForwardEvent::Closed { id, result } => {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.closed = Some(result);
                     waiters.wake_reader(connection.slot);
                     waiters.wake_writer(connection.slot);
                 }
             }
-            Event::Suspect | Event::GoAway => {
+            ForwardEvent::Suspect | ForwardEvent::GoAway => {
                 self.going_away = true;
                 waiters.wake_session();
             }
-            Event::Heard => self.going_away = self.session.can_open().is_err(),
-            Event::Accepted(_) => {}
-            Event::Ended(how) => {
+            ForwardEvent::Heard => self.going_away = self.session.can_open().is_err(),
+            ForwardEvent::Accepted(_) => {}
+            ForwardEvent::Ended(how) => {
                 self.ended = Some(how);
                 waiters.wake_all();
             }

@@ -26,7 +26,7 @@ use crate::{
     limits,
     session::{
         RemoteCommand, Subprotocol,
-        remote_command::{Event, Streams},
+        remote_command::{RemoteCommandEvent, Streams},
     },
     transport::now,
     wire::{channel::Channel, resize::TerminalSize, status::Status},
@@ -133,28 +133,28 @@ impl Endpoint for Remote {
     }
 
     #[inline]
-    fn sort(&mut self, event: Event, waiters: &mut Waiters) {
+    fn sort(&mut self, event: RemoteCommandEvent, waiters: &mut Waiters) {
         match event {
-            Event::Data(channel, bytes) => {
+            RemoteCommandEvent::Data(channel, bytes) => {
                 self.inbox(channel).push(bytes);
                 waiters.wake_reader(slot(channel));
             }
-            Event::Finished(channel) => {
+            RemoteCommandEvent::Finished(channel) => {
                 self.inbox(channel).finished = true;
                 waiters.wake_reader(slot(channel));
             }
-            Event::Resize(size) => {
+            RemoteCommandEvent::Resize(size) => {
                 if self.sizes.len() == SIZES {
                     self.sizes.pop_front();
                 }
                 self.sizes.push_back(size);
                 waiters.wake_session();
             }
-            Event::Status(status) => {
+            RemoteCommandEvent::Status(status) => {
                 self.status = Some(*status);
                 waiters.wake_session();
             }
-            Event::Ended(how) => {
+            RemoteCommandEvent::Ended(how) => {
                 self.ended = Some(how);
                 waiters.wake_all();
             }

@@ -5,12 +5,12 @@ use std::time::Instant;
 use super::Tunnel;
 use crate::{
     error::{Error, NetworkError, PeerError},
-    session::{Close, Message, Opcode, Session, Transmit, port_forward::Event},
+    session::{Close, Message, Opcode, Session, Transmit, port_forward::ForwardEvent},
     wire::spdy::{RstStatus, SpdyError},
 };
 
 impl Session for Tunnel {
-    type Event = Event;
+    type Event = ForwardEvent;
 
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.now = now;
@@ -125,7 +125,7 @@ impl Session for Tunnel {
         self.ended
     }
 
-    fn poll_event(&mut self) -> Option<Event> {
+    fn poll_event(&mut self) -> Option<ForwardEvent> {
         self.events.pop_front()
     }
 
