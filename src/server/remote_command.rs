@@ -9,13 +9,12 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_core::Stream;
 use futures_sink::Sink;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 use super::{
     Refusal,
@@ -30,6 +29,7 @@ use crate::{
         AnyWebSocket, now,
         ws::{
             remote_command::{self, Control, Input, Output as Writer},
+            slices::read_inner,
             websocket::{Socket, WebSocket},
         },
     },
@@ -281,8 +281,9 @@ impl Process {
     }
 }
 
-/// The input of a client: [`AsyncRead`], [`AsyncBufRead`], and a [`Stream`] of [`Bytes`] that are
-/// slices of the buffer which the socket was read into.
+/// The input of a client: [`AsyncRead`](tokio::io::AsyncRead),
+/// [`AsyncBufRead`](tokio::io::AsyncBufRead), and a [`Stream`](futures_core::Stream) of [`Bytes`]
+/// that are slices of the buffer which the socket was read into.
 ///
 /// It ends when the client closes it (`v5.channel.k8s.io`) or the WebSocket; a connection that is
 /// lost is an error. While [`RemoteCommandRequest::buffer`] bytes wait here the client is held
@@ -292,36 +293,7 @@ impl Process {
 #[derive(Debug)]
 pub struct Stdin(Input);
 
-impl AsyncRead for Stdin {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncBufRead for Stdin {
-    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        Pin::new(&mut self.get_mut().0).poll_fill_buf(cx)
-    }
-
-    fn consume(mut self: Pin<&mut Self>, amount: usize) {
-        Pin::new(&mut self.0).consume(amount);
-    }
-}
-
-impl Stream for Stdin {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Bytes>>> {
-        self.0.poll_next(cx)
-    }
-}
+read_inner!(Stdin);
 
 /// One of the client's output streams: [`AsyncWrite`], and a [`Sink`] of [`Bytes`] that are sent
 /// without being copied.

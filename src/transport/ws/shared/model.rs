@@ -132,7 +132,7 @@ pub(super) mod sync {
     }
 }
 
-/// Runs a scenario under some hundred schedules, or as many as `KUBEWIRE_MODEL_SCHEDULES` says.
+/// Runs a scenario under two hundred schedules, or as many as `KUBEWIRE_MODEL_SCHEDULES` says.
 /// Half of them are random, half change priorities at few places, which finds what needs one
 /// certain order of few steps.
 pub(super) fn explore(scenario: impl Fn() + Send + Sync + 'static) {
@@ -143,7 +143,7 @@ pub(super) fn explore(scenario: impl Fn() + Send + Sync + 'static) {
         }
     }
     let schedules = std::env::var("KUBEWIRE_MODEL_SCHEDULES");
-    let schedules: usize = schedules.map_or(400, |schedules| schedules.parse().unwrap());
+    let schedules: usize = schedules.map_or(200, |schedules| schedules.parse().unwrap());
     EXPLORING.set(true);
     let _exploring = Exploring;
     let scenario = Arc::new(scenario);
