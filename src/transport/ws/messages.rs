@@ -76,6 +76,7 @@ impl Endpoint for Queue {
         self.cost < limits::STREAM_BUFFER
     }
 
+    #[cfg(feature = "testing")]
     fn closed(&mut self) {
         self.ended.get_or_insert(Ok(()));
     }
@@ -115,6 +116,7 @@ impl Messages {
     }
 
     /// Sends a message, as soon as there is room for it (server). `false` if the client has gone.
+    #[cfg(feature = "testing")]
     pub(crate) async fn send(&self, opcode: Opcode, payload: Bytes) -> bool {
         let mut payload = Some(payload);
         poll_fn(|cx| {
@@ -131,11 +133,13 @@ impl Messages {
     }
 
     /// Waits until all that was sent has been handed to the operating system (server).
+    #[cfg(feature = "testing")]
     pub(crate) async fn flushed(&self) {
         poll_fn(|cx| self.0.poll_flushed(cx, SLOT)).await;
     }
 
     /// Ends the stream in order and waits until the client has gone (server).
+    #[cfg(feature = "testing")]
     pub(crate) async fn finish(self) {
         {
             let mut state = self.0.lock();

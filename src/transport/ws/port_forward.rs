@@ -65,6 +65,7 @@ impl Forward {
         self.connections.insert(id, connection);
     }
 
+    #[cfg(feature = "client")]
     fn should_leave(&self) -> bool {
         self.going_away || self.session.can_open().is_err()
     }
@@ -169,6 +170,7 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// Starts a session over its socket, on the current tokio runtime.
+    #[cfg(feature = "server")]
     pub(crate) fn spawn(session: PortForward, socket: Box<dyn WebSocket>) -> Self {
         Self::spawn_with(session, socket, false)
     }
@@ -185,6 +187,7 @@ impl Connections {
 
     /// [`spawn_with`](Self::spawn_with), and opens a connection before anything can arrive: a
     /// server that was told of it in the request may refuse it at once.
+    #[cfg(feature = "client")]
     pub(crate) fn spawn_opened(
         session: PortForward,
         socket: Box<dyn WebSocket>,
@@ -217,6 +220,7 @@ impl Connections {
     }
 
     /// Opens a connection, without waiting for anything.
+    #[cfg(feature = "client")]
     pub(crate) fn open(&self, port: u16) -> Result<ForwardStream, OpenError> {
         let mut state = self.shared().lock();
         let id = state.endpoint.session.open(crate::transport::now(), port)?;
@@ -234,6 +238,7 @@ impl Connections {
 
     /// How much a new connection would wait for others: whether a reader holds all back, and how
     /// many there are.
+    #[cfg(feature = "client")]
     pub(crate) fn load(&self) -> (bool, usize) {
         let state = self.shared().lock();
         let session = &state.endpoint.session;
@@ -241,11 +246,13 @@ impl Connections {
     }
 
     /// Whether new connections should be opened elsewhere.
+    #[cfg(feature = "client")]
     pub(crate) fn should_leave(&self) -> bool {
         self.shared().lock().endpoint.should_leave()
     }
 
     /// Waits for a connection that the peer opens, and its port; `None` at the end.
+    #[cfg(feature = "server")]
     pub(crate) async fn accept(&self) -> Option<(ForwardStream, u16)> {
         let next = |forward: &mut Forward| match (forward.incoming.pop_front(), &forward.ended) {
             (Some((id, port)), _) => {
@@ -260,6 +267,7 @@ impl Connections {
     }
 
     /// Waits until the session is over, or new connections have better chances on another one.
+    #[cfg(feature = "client")]
     pub(crate) async fn closed(&self) -> Result<(), Error> {
         let closed = |forward: &mut Forward| {
             let leave = || forward.going_away.then_some(Ok(()));
@@ -269,6 +277,7 @@ impl Connections {
     }
 
     /// Why the session is over, if it is.
+    #[cfg(feature = "client")]
     pub(crate) fn ended(&self) -> Option<Result<(), Error>> {
         self.shared().lock().endpoint.ended.clone()
     }

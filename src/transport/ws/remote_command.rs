@@ -95,6 +95,7 @@ impl Remote {
     }
 
     /// What became of the work, if that is known.
+    #[cfg(feature = "client")]
     fn status(&self, unread: &[Channel]) -> Option<Result<Status, Error>> {
         if let Some(status) = &self.status {
             return Some(Ok(status.clone()));
@@ -267,12 +268,14 @@ impl Control {
         self.shared().lock().endpoint.session.protocol()
     }
 
+    #[cfg(feature = "server")]
     pub(crate) fn streams(&self) -> Streams {
         self.shared().lock().endpoint.session.streams()
     }
 
     /// Waits for the Status, or for an end without one. `unread` says which streams nobody can
     /// be reading meanwhile: that one of them is full is an error.
+    #[cfg(feature = "client")]
     pub(crate) async fn status(&self, unread: &[Channel]) -> Result<Status, Error> {
         let status = self.shared().take(|remote| remote.status(unread)).await;
         if status.is_ok() {
@@ -282,6 +285,7 @@ impl Control {
     }
 
     /// [`status`](Self::status), if it is known.
+    #[cfg(feature = "client")]
     pub(crate) fn try_status(&self, unread: &[Channel]) -> Option<Result<Status, Error>> {
         let status = self.shared().try_take(|remote| remote.status(unread));
         if matches!(status, Some(Ok(_))) {
@@ -291,11 +295,13 @@ impl Control {
     }
 
     /// Waits for the end of the session.
+    #[cfg(feature = "server")]
     pub(crate) async fn ended(&self) -> Result<(), Error> {
         self.shared().take(|remote| remote.ended.clone()).await
     }
 
     /// Waits for the next size of the client's terminal; `None` when there can be none.
+    #[cfg(feature = "server")]
     pub(crate) async fn resized(&self) -> Option<TerminalSize> {
         let next = |remote: &mut Remote| match remote.sizes.pop_front() {
             Some(size) => Some(Some(size)),
@@ -304,15 +310,18 @@ impl Control {
         self.shared().take(next).await
     }
 
+    #[cfg(feature = "client")]
     pub(crate) fn has_status(&self) -> bool {
         self.shared().lock().endpoint.status.is_some()
     }
 
     /// The stream whose reader holds everything else back, if one does.
+    #[cfg(feature = "client")]
     pub(crate) fn full(&self) -> Option<Channel> {
         self.shared().lock().endpoint.full()
     }
 
+    #[cfg(feature = "client")]
     pub(crate) fn resize(&self, size: TerminalSize) -> Result<(), Error> {
         let mut state = self.shared().lock();
         state.endpoint.session.resize(now(), size)?;
@@ -320,6 +329,7 @@ impl Control {
         Ok(())
     }
 
+    #[cfg(feature = "server")]
     pub(crate) fn exit(&self, status: &Status) -> Result<(), Error> {
         let mut state = self.shared().lock();
         state.endpoint.session.exit(now(), status)?;
@@ -328,6 +338,7 @@ impl Control {
     }
 
     /// Ends the session from this side.
+    #[cfg(feature = "client")]
     pub(crate) fn close(&self) {
         self.shared().close();
     }
@@ -494,6 +505,7 @@ impl Output {
         Ok(())
     }
 
+    #[cfg(feature = "client")]
     pub(crate) fn control(&self) -> &Control {
         &self.control
     }

@@ -181,6 +181,7 @@ impl ForwardStream {
     }
 
     /// Says why the connection could not be made, or broke (server).
+    #[cfg(feature = "server")]
     pub(crate) fn fail(self, text: &str) {
         let mut state = self.shared().lock();
         state.endpoint.session.fail(self.id, text);

@@ -52,6 +52,7 @@ impl<E: Endpoint> Shared<E> {
     }
 
     /// [`poll_take`](Self::poll_take) for who does not wait.
+    #[cfg(feature = "client")]
     pub(crate) fn try_take<T>(&self, take: impl FnMut(&mut E) -> Option<T>) -> Option<T> {
         let state = &mut *self.lock();
         let (taken, driven) = self.drive_until(state, take);
@@ -406,11 +407,13 @@ impl<E: Endpoint> Shared<E> {
     }
 
     /// Leaves the end of a complete session to its task.
+    #[cfg(feature = "client")]
     pub(crate) fn see_off(&self) {
         self.lock().waiters.notify_task();
     }
 
     /// Takes a slot for another handle.
+    #[cfg(feature = "client")]
     pub(crate) fn claim(&self, state: &mut State<E>) -> Slot {
         state.waiters.claim()
     }
