@@ -3,12 +3,9 @@
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
 };
-
-use bytes::Bytes;
 
 use super::{
     shared::{Endpoint, Shared, Slot, Waiters},
@@ -19,7 +16,7 @@ use crate::{
     error::Error,
     limits,
     session::{
-        KeepaliveConfig, Message, Opcode, Session as _,
+        KeepaliveConfig, Message,
         messages::{Messages as Stream, MessagesEvent},
     },
     transport::now,
@@ -76,7 +73,6 @@ impl Endpoint for Queue {
         self.cost < limits::STREAM_BUFFER
     }
 
-    #[cfg(feature = "testing")]
     fn closed(&mut self) {
         self.ended.get_or_insert(Ok(()));
     }
@@ -117,11 +113,12 @@ impl Messages {
 
     /// Sends a message, as soon as there is room for it (server). `false` if the client has gone.
     #[cfg(feature = "testing")]
-    pub(crate) async fn send(&self, opcode: Opcode, payload: Bytes) -> bool {
+    pub(crate) async fn send(&self, opcode: crate::session::Opcode, payload: bytes::Bytes) -> bool {
         let mut payload = Some(payload);
-        poll_fn(|cx| {
+        std::future::poll_fn(|cx| {
             self.0.poll_room(cx, SLOT).map(|mut state| {
-                let open = !state.is_write_closed() && !state.endpoint.session.is_ended();
+                let open = !state.is_write_closed()
+                    && !crate::session::Session::is_ended(&state.endpoint.session);
                 if let Some(payload) = payload.take().filter(|_| open) {
                     state.endpoint.session.send(now(), opcode, payload);
                     self.0.push(&mut state);
@@ -135,7 +132,7 @@ impl Messages {
     /// Waits until all that was sent has been handed to the operating system (server).
     #[cfg(feature = "testing")]
     pub(crate) async fn flushed(&self) {
-        poll_fn(|cx| self.0.poll_flushed(cx, SLOT)).await;
+        std::future::poll_fn(|cx| self.0.poll_flushed(cx, SLOT)).await;
     }
 
     /// Ends the stream in order and waits until the client has gone (server).
@@ -150,8 +147,9 @@ impl Messages {
     }
 
     /// Waits until the client has gone (server).
+    #[cfg(feature = "testing")]
     pub(crate) async fn closed(&self) {
-        while poll_fn(|cx| self.poll_next(cx))
+        while std::future::poll_fn(|cx| self.poll_next(cx))
             .await
             .is_some_and(|next| next.is_ok())
         {}
