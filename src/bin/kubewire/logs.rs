@@ -15,6 +15,7 @@ use crate::{
     duration,
     failure::{Failure, note},
     lines::Lines,
+    printable::Printable,
     target, workload,
 };
 
@@ -197,7 +198,7 @@ impl Logs {
             match lines.next_update().await {
                 Some(LogUpdate::Line(line)) => {
                     let container = name.as_deref().or(lines.container()).unwrap_or("");
-                    let prefix = || format!("[pod/{}/{container}] ", pod.name());
+                    let prefix = || format!("pod/{}/{container}", pod.name());
                     self.print(&line, prefix, out).await?;
                 }
                 // Otherwise it is the error that follows.
@@ -314,7 +315,7 @@ impl Logs {
                 None => return Ok(code),
                 Some(Ok(line)) => {
                     let source = line.source;
-                    let prefix = || format!("[pod/{}/{}] ", source.pod, source.container);
+                    let prefix = || format!("pod/{}/{}", source.pod, source.container);
                     self.print(&line.line, prefix, out).await?;
                 }
                 Some(Err(error)) => {
@@ -334,7 +335,7 @@ impl Logs {
         // Further pieces of a long line follow the first without a prefix of their own.
         if out.begin() {
             if self.prefix {
-                out.write(prefix().as_bytes());
+                out.write(format!("[{}] ", Printable::line(&prefix())).as_bytes());
             }
             if let (true, Some(stamp)) = (self.timestamps, line.stamp) {
                 out.write(format!("{stamp} ").as_bytes());
