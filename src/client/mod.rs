@@ -12,7 +12,7 @@ mod merged;
 mod over;
 mod pages;
 mod pod;
-pub mod port_forward;
+pub(crate) mod port_forward;
 mod proxy;
 mod remote_command;
 mod request;
@@ -29,7 +29,7 @@ pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine};
 pub use over::Over;
 pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
-pub use port_forward::{ForwardPort, ForwardStream, ForwardTarget, PortForward, Tunnel};
+use port_forward::{ForwardTarget, PortForward};
 pub use proxy::HttpProxy;
 pub use remote_command::Stdio;
 pub use request::{Deleted, Patch, Request};
@@ -40,17 +40,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 
-pub use crate::{
-    resource::Resource,
-    transport::http::body::{Body, Rest, Upgraded},
-};
+pub use crate::transport::http::body::{Body, Rest, Upgraded};
 
 #[cfg(feature = "k8s-openapi")]
 use crate::wire::watch::TypedEvent;
 use crate::{
     Config, Result, Role,
+    auth::Connector,
     error::{CallerError, PeerError},
-    net::Connector,
+    resource::Resource,
     session::Subprotocol,
     transport::{
         AnyWebSocket,
@@ -157,7 +155,7 @@ impl Client {
     ///
     /// ```no_run
     /// # async fn run() -> kubewire::Result<()> {
-    /// use kubewire::client::Resource;
+    /// use kubewire::request::Resource;
     /// use serde_json::{Value, json};
     ///
     /// let client = kubewire::Client::from_env().await?;
@@ -301,7 +299,7 @@ impl Client {
     /// ```no_run
     /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
     /// use k8s_openapi::api::core::v1::Pod;
-    /// use kubewire::session::watch::{Mirror, Update};
+    /// use kubewire::watch::{Mirror, Update};
     ///
     /// let mut watch = client.watch_typed::<Pod>().namespace("default").stream();
     /// let mut pods = Mirror::<Pod>::new();

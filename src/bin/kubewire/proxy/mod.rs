@@ -28,7 +28,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kubewire::{
     Client,
-    client::{Body, Rest},
+    request::{Body, Rest},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
