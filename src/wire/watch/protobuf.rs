@@ -52,7 +52,9 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn new(message: &'a [u8]) -> Self {
+    pub(super) const NONE: Self = Self { rest: &[] };
+
+    pub(crate) const fn new(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
 
@@ -75,16 +77,6 @@ impl<'a> Fields<'a> {
             _ => return Err(malformed("a field has an unknown wire type")),
         };
         Ok(Some((tag >> 3, value)))
-    }
-
-    /// The first field of this number, from here on.
-    pub(super) fn find(mut self, number: u64) -> Result<Option<Value<'a>>, EventError> {
-        while let Some((found, value)) = self.next()? {
-            if found == number {
-                return Ok(Some(value));
-            }
-        }
-        Ok(None)
     }
 
     /// What follows the field read last.
@@ -122,13 +114,15 @@ pub(super) fn put_varint(mut value: u64, out: &mut BytesMut) {
     out.put_u8(value as u8);
 }
 
-/// What `runtime.Unknown` says about the object in it.
+/// What stands in the `runtime.Unknown` around an object.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Envelope<'a> {
-    pub(super) api_version: &'a str,
-    pub(super) kind: &'a str,
+    /// The `runtime.TypeMeta`.
+    pub(super) type_meta: &'a [u8],
     /// The message of the object itself.
     pub(super) message: &'a [u8],
+    /// The envelope from the field on that the message is; empty without envelope.
+    pub(super) raw: &'a [u8],
 }
 
 impl<'a> Envelope<'a> {
@@ -141,24 +135,17 @@ impl<'a> Envelope<'a> {
             return Ok(envelope);
         };
         let mut fields = Fields::new(unknown);
-        while let Some((number, value)) = fields.next()? {
-            match number {
+        loop {
+            let from_here = fields.rest();
+            match fields.next()? {
                 // runtime.Unknown: typeMeta = 1, raw = 2.
-                1 => {
-                    let mut type_meta = Fields::new(value.bytes()?);
-                    while let Some((number, value)) = type_meta.next()? {
-                        match number {
-                            // runtime.TypeMeta: apiVersion = 1, kind = 2.
-                            1 => envelope.api_version = value.text()?,
-                            2 => envelope.kind = value.text()?,
-                            _ => {}
-                        }
-                    }
+                Some((1, value)) => envelope.type_meta = value.bytes()?,
+                Some((2, value)) => {
+                    (envelope.message, envelope.raw) = (value.bytes()?, from_here);
                 }
-                2 => envelope.message = value.bytes()?,
-                _ => {}
+                Some(_) => {}
+                None => return Ok(envelope),
             }
         }
-        Ok(envelope)
     }
 }
