@@ -23,6 +23,7 @@ mod about;
 pub(crate) mod body;
 pub(crate) mod exchange;
 mod pool;
+pub(crate) mod streamed;
 pub(crate) mod upgrade;
 
 use self::{
