@@ -53,39 +53,55 @@ impl<'a> Key<'a> {
 
 /// The value of a member.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Value<'a> {
-    pub(super) encoding: Encoding,
-    /// In JSON and CBOR the object from the start of the value on. In protobuf from the start of
-    /// its field on, for a list or a map is the same field again and again; empty for what was
-    /// not written, because it is zero or without text.
-    pub(super) data: &'a [u8],
+pub(super) enum Value<'a> {
+    /// The object from the start of the value on.
+    Json(&'a [u8]),
+    /// The same.
+    Cbor(&'a [u8]),
+    Protobuf {
+        /// The object from the start of the field on: a list or a map is the same field again and
+        /// again.
+        data: &'a [u8],
+        value: protobuf::Value<'a>,
+    },
 }
 
 impl<'a> Value<'a> {
-    fn field(self) -> Result<(u64, protobuf::Value<'a>), EventError> {
-        let field = protobuf::Fields::new(self.data).next()?;
-        Ok(field.unwrap_or((0, protobuf::Value::Bytes(&[]))))
+    pub(super) fn encoding(self) -> Encoding {
+        match self {
+            Self::Json(_) => Encoding::Json,
+            Self::Cbor(_) => Encoding::Cbor,
+            Self::Protobuf { .. } => Encoding::Protobuf,
+        }
     }
 
+    /// The object from here on.
+    pub(super) fn data(self) -> &'a [u8] {
+        match self {
+            Self::Json(data) | Self::Cbor(data) | Self::Protobuf { data, .. } => data,
+        }
+    }
+
+    #[inline]
     pub(super) fn text(self) -> Result<Text<'a>, EventError> {
-        match self.encoding {
-            Encoding::Json => json::text(self.data),
-            Encoding::Cbor => cbor::text(self.data).map(Cow::Borrowed),
-            Encoding::Protobuf => self.field()?.1.text().map(Cow::Borrowed),
+        match self {
+            Self::Json(data) => json::text(data),
+            Self::Cbor(data) => cbor::text(data).map(Cow::Borrowed),
+            Self::Protobuf { value, .. } => value.text().map(Cow::Borrowed),
         }
     }
 
     pub(super) fn integer(self) -> Result<i64, EventError> {
-        match self.encoding {
-            Encoding::Json => json::integer(self.data),
-            Encoding::Cbor => cbor::integer(self.data),
-            Encoding::Protobuf => Ok(self.field()?.1.number()? as i64),
+        match self {
+            Self::Json(data) => json::integer(data),
+            Self::Cbor(data) => cbor::integer(data),
+            Self::Protobuf { value, .. } => Ok(value.number()? as i64),
         }
     }
 
     /// A `metav1.Time`.
     pub(super) fn stamp(self) -> Result<Option<Stamp>, EventError> {
-        if self.encoding == Encoding::Protobuf {
+        if let Self::Protobuf { .. } = self {
             let (mut seconds, mut nanos) = (None, 0);
             let mut members = self.members()?;
             while let Some((key, value)) = members.next()? {
@@ -102,7 +118,7 @@ impl<'a> Value<'a> {
             return Ok(None);
         }
         let stamp = Stamp::parse(text.as_bytes()).ok_or(EventError::Malformed {
-            encoding: self.encoding,
+            encoding: self.encoding(),
             what: "a time is not RFC 3339",
         })?;
         Ok(Some(stamp))
@@ -110,30 +126,32 @@ impl<'a> Value<'a> {
 
     /// The value and nothing else; in protobuf without its tag and length.
     pub(super) fn bytes(self) -> Result<&'a [u8], EventError> {
-        match self.encoding {
-            Encoding::Json => Ok(&self.data[..json::skip_value(self.data)?]),
-            Encoding::Cbor => Ok(&self.data[..cbor::skip(self.data)?]),
-            Encoding::Protobuf => self.field()?.1.bytes(),
+        match self {
+            Self::Json(data) => Ok(&data[..json::skip_value(data)?]),
+            Self::Cbor(data) => Ok(&data[..cbor::skip(data)?]),
+            Self::Protobuf { value, .. } => value.bytes(),
         }
     }
 
     /// The members of the object that the value is; none of `null`.
     pub(super) fn members(self) -> Result<Members<'a>, EventError> {
-        match self.encoding {
-            Encoding::Protobuf => Members::new(self.encoding, self.bytes()?),
-            encoding => Members::new(encoding, self.data),
-        }
+        Ok(match self {
+            Self::Json(data) => Members::Json(json::Members::new(data)?),
+            Self::Cbor(data) => Members::Cbor(cbor::Entries::new(data)?),
+            Self::Protobuf { value, .. } => {
+                Members::Protobuf(protobuf::Fields::new(value.bytes()?))
+            }
+        })
     }
 
     /// The entries of the map that the value is, or that begins with it.
     pub(super) fn entries(self) -> Result<Members<'a>, EventError> {
-        if self.encoding != Encoding::Protobuf {
+        let Self::Protobuf { data, .. } = self else {
             return self.members();
-        }
-        Ok(Members::Map {
-            fields: protobuf::Fields::new(self.data),
-            number: self.field()?.0,
-        })
+        };
+        let fields = protobuf::Fields::new(data);
+        let number = { fields }.next()?.map_or(0, |(number, _)| number);
+        Ok(Members::Map { fields, number })
     }
 }
 
@@ -181,14 +199,15 @@ impl<'a> Members<'a> {
 
     #[inline]
     pub(super) fn next(&mut self) -> Result<Option<(Key<'a>, Value<'a>)>, EventError> {
-        let named = |encoding| {
-            move |(name, data): (Cow<'a, [u8]>, &'a [u8])| {
-                (Key::Name(name), Value { encoding, data })
-            }
-        };
         match self {
-            Self::Json(members) => Ok(members.next()?.map(named(Encoding::Json))),
-            Self::Cbor(entries) => Ok(entries.next()?.map(named(Encoding::Cbor))),
+            Self::Json(members) => {
+                let member = members.next()?;
+                Ok(member.map(|(name, data)| (Key::Name(name), Value::Json(data))))
+            }
+            Self::Cbor(entries) => {
+                let entry = entries.next()?;
+                Ok(entry.map(|(key, data)| (Key::Name(key), Value::Cbor(data))))
+            }
             Self::Protobuf(fields) => numbered(fields),
             Self::Object { type_meta, message } => {
                 while let Some((key, value)) = numbered(type_meta)? {
@@ -219,9 +238,10 @@ impl<'a> Members<'a> {
             Self::Json(members) => members.span(),
             Self::Cbor(entries) => entries.span(),
             _ => {
-                let mut fields = protobuf::Fields::new(value.data);
+                let data = value.data();
+                let mut fields = protobuf::Fields::new(data);
                 fields.next()?;
-                Ok(&value.data[..value.data.len() - fields.rest().len()])
+                Ok(&data[..data.len() - fields.rest().len()])
             }
         }
     }
@@ -231,10 +251,10 @@ impl<'a> Members<'a> {
     pub(super) fn last(&self, value: Value<'a>) -> Result<&'a [u8], EventError> {
         match self {
             Self::Json(_) => {
-                let whole = value.data.trim_ascii_end();
+                let whole = value.data().trim_ascii_end();
                 Ok(whole.strip_suffix(b"}").unwrap_or(&[]).trim_ascii_end())
             }
-            Self::Cbor(entries) if entries.is_last() => Ok(value.data),
+            Self::Cbor(entries) if entries.is_last() => Ok(value.data()),
             _ => value.bytes(),
         }
     }
@@ -245,24 +265,26 @@ fn numbered<'a>(
     fields: &mut protobuf::Fields<'a>,
 ) -> Result<Option<(Key<'a>, Value<'a>)>, EventError> {
     let data = fields.rest();
-    let encoding = Encoding::Protobuf;
     let field = fields.next()?;
-    Ok(field.map(|(number, _)| (Key::Number(number), Value { encoding, data })))
+    Ok(field.map(|(number, value)| (Key::Number(number), Value::Protobuf { data, value })))
 }
 
 /// An entry of a map in protobuf: key = 1, value = 2.
 fn entry(message: &[u8]) -> Result<(Key<'_>, Value<'_>), EventError> {
-    let (mut name, mut data) = (&[][..], &[][..]);
+    // What is empty is not written.
+    let empty = protobuf::Value::Bytes(&[]);
+    let (mut name, mut text) = (empty, empty);
     let mut fields = protobuf::Fields::new(message);
-    loop {
-        let from_here = fields.rest();
-        match fields.next()? {
-            Some((1, key)) => name = key.bytes()?,
-            Some((2, _)) => data = from_here,
-            Some(_) => {}
-            None => break,
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => name = value,
+            2 => text = value,
+            _ => {}
         }
     }
-    let encoding = Encoding::Protobuf;
-    Ok((Key::Name(Cow::Borrowed(name)), Value { encoding, data }))
+    let value = Value::Protobuf {
+        data: &[],
+        value: text,
+    };
+    Ok((Key::Name(Cow::Borrowed(name.bytes()?)), value))
 }

@@ -66,7 +66,7 @@ impl List {
             } else if key.is(METADATA) {
                 list.metadata(value.members()?)?;
             } else if key.is(ITEMS) && list.items.is_none() {
-                list.items = Some(body.slice_ref(value.data));
+                list.items = Some(body.slice_ref(value.data()));
             }
         }
         list.is_table = meta.kind == "Table";

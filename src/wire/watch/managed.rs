@@ -53,7 +53,7 @@ impl Object {
         match self.encoding {
             Encoding::Json => {}
             Encoding::Cbor => {
-                let map = cbor::untag(metadata.data)?;
+                let map = cbor::untag(metadata.data())?;
                 let head = cbor::head(map)?;
                 let mut fewer = BytesMut::new();
                 cbor::put_head(5, head.argument - 1, &mut fewer);
@@ -62,7 +62,7 @@ impl Object {
             Encoding::Protobuf => {
                 let mut less: usize = edits.iter().map(|(cut, _)| cut.len()).sum();
                 let raw = protobuf::Envelope::open(&self.bytes)?.raw;
-                for (number, field) in [(METADATA.1, metadata.data), (2, raw)] {
+                for (number, field) in [(METADATA.1, metadata.data()), (2, raw)] {
                     if let Some((_, message)) = protobuf::Fields::new(field).next()? {
                         let message = message.bytes()?;
                         let before = &field[..offset(field, message)];

@@ -194,7 +194,7 @@ impl<'a> Metadata<'a> {
 
     fn of_object(&self, value: Value<'a>) -> Result<Members<'a>, EventError> {
         // That of a Status is a list's, with other numbers.
-        if value.encoding == Encoding::Protobuf
+        if value.encoding() == Encoding::Protobuf
             && let Some(kind) = self.kind.get()
             && kind.text()? == "Status"
         {
@@ -269,7 +269,7 @@ impl<'a> Labels<'a> {
         let Some((key, value)) = self.entries.next()? else {
             return Ok(None);
         };
-        Ok(Some((key.text(value.encoding)?, value.text()?)))
+        Ok(Some((key.text(value.encoding())?, value.text()?)))
     }
 }
 
