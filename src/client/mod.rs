@@ -47,8 +47,8 @@ pub use crate::{
 use crate::wire::watch::TypedEvent;
 use crate::{
     Config, Result, Role,
+    auth::Connector,
     error::{CallerError, PeerError},
-    net::Connector,
     resource::Resource,
     session::Subprotocol,
     transport::{

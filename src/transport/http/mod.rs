@@ -30,7 +30,7 @@ use self::{
     body::{Body, lost},
     pool::Pool,
 };
-use crate::{AGENT, Error, Result, error::NetworkError, limits, net::Connector};
+use crate::{AGENT, Error, Result, auth::Connector, error::NetworkError, limits};
 
 /// Sends requests to one API server. Clones share the connections.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::body::{Body, lost};
-use crate::{AGENT, Result, net::Connector};
+use crate::{AGENT, Result, auth::Connector};
 
 /// Sends a request to a path and gives the answer, whatever its code.
 ///
