@@ -33,7 +33,11 @@ use crate::{
             remote_command::{self, Control, Input, Output},
         },
     },
-    wire::{channel::Channel, port_channel::Encoding, resize::TerminalSize, status::Status},
+    wire::{
+        channel::{Channel, Encoding},
+        resize::TerminalSize,
+        status::Status,
+    },
 };
 
 const STREAMS: Streams = Streams {
