@@ -14,7 +14,10 @@ use crate::{
         keepalive::Due,
         port_forward::{ConnectionId, ForwardEvent, WhenFull, cut, refused},
     },
-    wire::port_channel::{Encoding, PortChannel, PortChannelError},
+    wire::{
+        channel::Encoding,
+        port_channel::{PortChannel, PortChannelError},
+    },
 };
 
 impl Channels {
@@ -267,6 +270,14 @@ impl Session for Channels {
             self.events.extend(events);
         }
         Some(transmit)
+    }
+
+    fn queued(&self) -> usize {
+        self.queued
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended
     }
 
     fn poll_event(&mut self) -> Option<ForwardEvent> {
