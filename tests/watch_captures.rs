@@ -13,9 +13,9 @@ use bytes::Bytes;
 use kubewire::{
     Error,
     session::{
-        Message,
+        Exchange as _, Head, Message,
         logs::{LogConfig, LogEnd, LogRequest, LogUpdate, Logs},
-        watch::{Head, Update, Watch, WatchConfig},
+        watch::{Update, Watch, WatchConfig},
     },
     wire::{
         line::{LineEnd, LineSplitter},
@@ -160,7 +160,7 @@ fn binary_messages_are_in_the_encoding_that_was_asked_for() {
         watch.handle_message(now, Message::Binary(vec![0xff; 9].into()));
         assert!(matches!(
             watch.poll_update(),
-            Some(Update::Trouble {
+            Some(Update::Retrying {
                 error: Error::Peer(_),
                 ..
             })

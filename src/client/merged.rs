@@ -294,12 +294,12 @@ impl MergedLines {
                         return Poll::Ready(error);
                     }
                 }
-                Update::Trouble { error, .. } if !self.choices.follow => {
+                Update::Retrying { error, .. } if !self.choices.follow => {
                     // As for one log that is not followed: someone is waiting for the end.
                     self.pods = None;
                     return Poll::Ready(error);
                 }
-                Update::Bookmark { .. } | Update::Trouble { .. } => {}
+                Update::Bookmark { .. } | Update::Retrying { .. } => {}
             }
         }
         Poll::Pending

@@ -80,7 +80,7 @@ pub struct Client {
     connector: Connector,
     http: Http,
     discovered: Arc<discovery::Cache>,
-    lacking: Arc<watch::Lacking>,
+    without_watch_list: Arc<watch::WithoutWatchList>,
     namespace: Arc<str>,
 }
 
@@ -118,7 +118,7 @@ impl Client {
             http: Http::new(connector.clone()),
             connector,
             discovered: Arc::default(),
-            lacking: Arc::default(),
+            without_watch_list: Arc::default(),
             namespace: config.namespace().into(),
         })
     }
@@ -305,8 +305,8 @@ impl Client {
         self.watch(Resource::of::<K>()).typed()
     }
 
-    pub(crate) fn lacking(&self) -> &Arc<watch::Lacking> {
-        &self.lacking
+    pub(crate) fn without_watch_list(&self) -> &Arc<watch::WithoutWatchList> {
+        &self.without_watch_list
     }
 }
 

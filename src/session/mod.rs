@@ -42,7 +42,7 @@ pub mod subprotocol;
 pub use keepalive::{Due, Keepalive, KeepaliveConfig};
 pub use messages::Messages;
 pub use remote_command::RemoteCommand;
-pub use requests::{logs, watch};
+pub use requests::{Exchange, Head, logs, watch};
 pub use subprotocol::Subprotocol;
 
 /// One WebSocket message to send.

@@ -126,7 +126,7 @@ impl Watch {
         // What the server refuses may be granted later, but nobody is told who waits for it.
         while let Some(update) = updates.next().await {
             let update = update?;
-            if let Update::Trouble {
+            if let Update::Retrying {
                 error, retry_in, ..
             } = &update
             {
