@@ -12,11 +12,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use kubewire::{
     Error,
+    logs::{LogEnd, LogUpdate},
     session::{
         Exchange as _, Head, Message,
-        logs::{LogConfig, LogEnd, LogRequest, LogUpdate, Logs},
-        watch::{Update, Watch, WatchConfig},
+        logs::{LogConfig, LogRequest, Logs},
+        watch::{Watch, WatchConfig},
     },
+    watch::Update,
     wire::{
         line::{LineEnd, LineSplitter},
         stamp::Stamp,

@@ -2,18 +2,19 @@
 
 use clap::Args;
 use kubewire::{
-    Client, Error, Resource,
-    client::{Container, ContainerKind, List, Pod},
+    Client, Error, Pod, Resource,
     error::Hint,
-    session::logs::{LogEnd, LogLine, LogUpdate},
+    exec::{Container, ContainerKind},
+    logs::{LogEnd, LogLine, LogUpdate},
+    request::List,
     wire::stamp::Stamp,
 };
 use serde::Deserialize;
 
 use crate::{
     connection::Connection,
+    duration,
     failure::{Failure, note},
-    flags,
     lines::Lines,
     target, workload,
 };
@@ -61,7 +62,7 @@ pub(crate) struct Logs {
           value_parser = clap::value_parser!(i64).range(-1..))]
     tail: Option<i64>,
     /// Only lines newer than this: 30s, 5m, 2h
-    #[arg(long, value_name = "DURATION", value_parser = flags::duration,
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse,
           conflicts_with = "since_time")]
     since: Option<std::time::Duration>,
     /// Only lines from this time on, in RFC 3339
