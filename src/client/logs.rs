@@ -235,10 +235,9 @@ impl LogLines {
         match &update {
             LogUpdate::Ended(end) => self.end = Some(end.clone()),
             LogUpdate::Line(_) => self.retrying = false,
-            LogUpdate::Retrying { error, retry_in } => {
-                if !std::mem::replace(&mut self.retrying, true) {
-                    tracing::warn!(%error, ?retry_in, "a log is asked for again until it comes");
-                }
+            LogUpdate::Retrying { error, retry_in } if !self.retrying => {
+                self.retrying = true;
+                tracing::warn!(%error, ?retry_in, "a log is asked for again until it comes");
             }
             _ => {}
         }
