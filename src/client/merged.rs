@@ -5,25 +5,32 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use futures_core::Stream;
 
+use self::ready::{ReadySet, Turn};
 use super::{Client, LogLines, Logs, Updates};
 use crate::{
     Error, Resource, Result,
-    error::PeerError,
+    error::{ApiError, CallerError, PeerError},
     limits,
     session::{
         logs::{LogEnd, LogLine, LogUpdate},
         watch::{ObjectKey, Update},
     },
+    transport,
     wire::{
+        line::LineEnd,
         pod::Pod,
+        status::Status,
         watch::{EventType, Object},
     },
 };
+
+mod ready;
 
 /// Where a line comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -50,6 +57,17 @@ pub struct SourcedLine {
     pub source: Arc<LogSource>,
     /// The line.
     pub line: LogLine,
+}
+
+/// An update and where it comes from.
+#[derive(Debug, Clone)]
+pub struct SourcedUpdate {
+    /// Where it comes from; `None` if it is about the list of pods. Updates of one source share
+    /// it.
+    pub source: Option<Arc<LogSource>>,
+    /// The update. Of the list of pods it is told that it is asked for again, and why it has
+    /// failed.
+    pub update: LogUpdate,
 }
 
 /// The logs of many pods, to be read: which, and how much of them.
@@ -107,7 +125,9 @@ impl MergedLogs {
         self
     }
 
-    /// Only these pods.
+    /// Only these pods. If they are followed, the stream ends when all logs of theirs have ended;
+    /// it does not go on with a pod that takes the name of one, and one that does not exist is an
+    /// error.
     pub fn pods<I, S>(mut self, names: I) -> Self
     where
         I: IntoIterator<Item = S>,
@@ -117,7 +137,8 @@ impl MergedLogs {
         self
     }
 
-    /// All containers of each pod, init containers too, instead of the default one.
+    /// All containers of each pod, init and ephemeral containers too, instead of the default one.
+    /// Ephemeral containers that come later join.
     pub fn all_containers(mut self) -> Self {
         self.all_containers = true;
         self
@@ -129,8 +150,9 @@ impl MergedLogs {
         self
     }
 
-    /// Go on: containers are followed to their end, pods that come to match join from the start
-    /// of their logs, and the stream never ends by itself.
+    /// Go on: containers are followed to their end, and pods that come to match join from the
+    /// start of their logs. Unless [`pods`](Self::pods) names them, the stream never ends by
+    /// itself.
     pub fn follow(mut self) -> Self {
         self.follow = true;
         self
@@ -175,14 +197,14 @@ impl MergedLogs {
             watch = watch.name(only);
         }
         MergedLines {
-            pods: Some(watch.stream()),
+            pods: Pods::Listing(watch.stream()),
             choices: self,
-            begun: false,
             known: HashMap::new(),
-            seen: HashSet::new(),
+            listed: HashSet::new(),
+            refused: None,
+            told: VecDeque::new(),
             waiting: VecDeque::new(),
-            reading: Vec::new(),
-            next: 0,
+            reading: ReadySet::new(),
         }
     }
 }
@@ -193,99 +215,210 @@ impl MergedLogs {
 #[derive(Debug)]
 pub struct MergedLines {
     choices: MergedLogs,
-    /// Which pods there are; `None` when no more can join.
-    pods: Option<Updates>,
-    /// The first snapshot is complete.
-    begun: bool,
-    /// The UID and the sources of each pod, so that none is read twice.
-    known: HashMap<ObjectKey, String>,
+    pods: Pods,
+    /// What has been found, so that nothing is read twice.
+    known: HashMap<ObjectKey, Found>,
     /// Pods of the snapshot at hand.
-    seen: HashSet<ObjectKey>,
+    listed: HashSet<ObjectKey>,
+    /// Since when the server has refused the list of pods.
+    refused: Option<Instant>,
+    /// What is to be told of the list of pods.
+    told: VecDeque<LogUpdate>,
+    /// Sources that are to be read, and whether they were there at the start.
     waiting: VecDeque<(LogSource, bool)>,
-    reading: Vec<(Arc<LogSource>, LogLines)>,
-    /// Whose turn it is.
-    next: usize,
+    reading: ReadySet<(Arc<LogSource>, LogLines)>,
+}
+
+/// Which pods there are.
+#[derive(Debug)]
+enum Pods {
+    /// Those of the first snapshot arrive.
+    Listing(Updates),
+    /// More can join.
+    Watching(Updates),
+    /// No more can join.
+    Settled,
+}
+
+/// A pod, and those of its containers whose logs were taken up.
+#[derive(Debug, Default)]
+struct Found {
+    uid: String,
+    containers: HashSet<String>,
 }
 
 impl MergedLines {
-    /// The next line; `None` when all logs have ended, which they never have where they are
-    /// followed.
+    /// The next line; `None` when all logs have ended, which those of pods that are followed and
+    /// not named never have.
     ///
     /// Cancel safe: what has arrived is kept.
     pub async fn next(&mut self) -> Option<Result<SourcedLine>> {
-        std::future::poll_fn(|cx| self.poll(cx)).await
+        std::future::poll_fn(|cx| self.poll_line(cx)).await
+    }
+
+    /// The next line, restart, text of a kubelet, failed attempt or end of any source; `None` as
+    /// from [`next`](Self::next).
+    ///
+    /// Cancel safe: what has arrived is kept.
+    pub async fn next_update(&mut self) -> Option<SourcedUpdate> {
+        std::future::poll_fn(|cx| self.poll_update(cx)).await
     }
 
     /// The sources that are being read.
-    pub fn sources(&self) -> impl Iterator<Item = &LogSource> {
+    pub fn sources(&self) -> impl ExactSizeIterator<Item = &LogSource> {
         self.reading.iter().map(|(source, _)| &**source)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<SourcedLine>>> {
+    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<SourcedLine>>> {
         loop {
-            if let Poll::Ready(error) = self.poll_pods(cx) {
-                return Poll::Ready(Some(Err(error)));
-            }
-            self.start_waiting();
-            if let Poll::Ready(line) = self.poll_lines(cx) {
-                return Poll::Ready(Some(line));
-            }
-            if !self.waiting.is_empty() && self.reading.len() < limits::LOG_SOURCES {
-                continue;
-            }
-            if self.pods.is_none() && self.reading.is_empty() {
+            let Some(SourcedUpdate { source, update }) = ready!(self.poll_update(cx)) else {
                 return Poll::Ready(None);
+            };
+            match (source, update) {
+                (Some(source), LogUpdate::Line(line)) => {
+                    return Poll::Ready(Some(Ok(SourcedLine { source, line })));
+                }
+                (_, LogUpdate::Ended(LogEnd::Failed(error))) => {
+                    return Poll::Ready(Some(Err(error)));
+                }
+                (None, LogUpdate::Retrying { error, retry_in }) => {
+                    tracing::debug!(%error, ?retry_in, "the list of pods is asked for again");
+                }
+                _ => {}
             }
-            return Poll::Pending;
         }
     }
 
-    /// Takes what there is to know of the pods; ready with an error.
-    fn poll_pods(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        while let Some(pods) = &mut self.pods {
-            let update = match Pin::new(pods).poll_next(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(update))) => update,
-                Poll::Ready(Some(Err(error))) => {
-                    if !self.choices.follow {
-                        self.pods = None;
+    fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<Option<SourcedUpdate>> {
+        self.poll_pods(cx);
+        if let Some(update) = self.told.pop_front() {
+            let source = None;
+            return Poll::Ready(Some(SourcedUpdate { source, update }));
+        }
+        loop {
+            self.start_waiting();
+            let next = self.reading.poll(cx, |(source, lines), cx| {
+                let update = ready!(lines.poll_update(cx));
+                let given = update.map(|update| (source.clone(), update));
+                Poll::Ready(match &given {
+                    // A long line comes in one go.
+                    Some((_, LogUpdate::Line(line))) if line.end == LineEnd::Piece => {
+                        Turn::Stay(given)
                     }
-                    return Poll::Ready(error);
-                }
-                Poll::Ready(None) => {
-                    self.pods = None;
-                    break;
+                    Some((_, LogUpdate::Ended(_))) | None => Turn::Over(given),
+                    Some(_) => Turn::Next(given),
+                })
+            });
+            if let Poll::Ready(given) = next {
+                let Some((source, update)) = given else {
+                    continue;
+                };
+                let source = Some(source);
+                return Poll::Ready(Some(SourcedUpdate { source, update }));
+            }
+            if !self.reading.is_empty() {
+                return Poll::Pending;
+            }
+            let named = !self.choices.pods.is_empty();
+            return match self.pods {
+                Pods::Listing(_) => Poll::Pending,
+                Pods::Watching(_) if !named => Poll::Pending,
+                // As kubectl does, which asks once which containers there are.
+                Pods::Watching(_) | Pods::Settled => {
+                    self.pods = Pods::Settled;
+                    Poll::Ready(None)
                 }
             };
+        }
+    }
+
+    /// Takes what there is to know of the pods.
+    fn poll_pods(&mut self, cx: &mut Context<'_>) {
+        while let Pods::Listing(pods) | Pods::Watching(pods) = &mut self.pods {
+            let Poll::Ready(update) = Pin::new(pods).poll_next(cx) else {
+                return;
+            };
             match update {
-                Update::SnapshotBegin => self.seen.clear(),
-                Update::SnapshotEnd { .. } => {
-                    let seen = std::mem::take(&mut self.seen);
-                    self.known.retain(|key, _| seen.contains(key));
-                    self.begun = true;
-                    if !self.choices.follow {
-                        self.pods = None;
-                    }
-                }
-                Update::Event(event) => {
-                    let known = match event.event_type {
-                        EventType::Added | EventType::Modified => self.pod(&event.object),
-                        EventType::Deleted => self.pod_gone(&event.object),
-                        _ => Ok(()),
-                    };
-                    if let Err(error) = known {
-                        return Poll::Ready(error);
-                    }
-                }
-                Update::Retrying { error, .. } if !self.choices.follow => {
-                    // As for one log that is not followed: someone is waiting for the end.
-                    self.pods = None;
-                    return Poll::Ready(error);
-                }
-                Update::Bookmark { .. } | Update::Retrying { .. } => {}
+                None => self.pods = Pods::Settled,
+                Some(Ok(update)) => self.pods_changed(&update),
+                // Refused: without a list there is nothing to read, ever.
+                Some(Err(error)) if matches!(self.pods, Pods::Listing(_)) => self.give_up(error),
+                Some(Err(error)) => self.fail(error),
             }
         }
-        Poll::Pending
+    }
+
+    fn give_up(&mut self, error: Error) {
+        self.pods = Pods::Settled;
+        self.fail(error);
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.told.push_back(LogUpdate::Ended(LogEnd::Failed(error)));
+    }
+
+    fn pods_changed(&mut self, update: &Update) {
+        match update {
+            Update::SnapshotBegin => self.listed.clear(),
+            Update::SnapshotEnd { .. } => {
+                self.refused = None;
+                self.listing_complete();
+            }
+            Update::Event(event) => {
+                self.refused = None;
+                let known = match event.event_type {
+                    EventType::Added | EventType::Modified => self.pod(&event.object),
+                    EventType::Deleted => self.pod_gone(&event.object),
+                    _ => Ok(()),
+                };
+                if let Err(error) = known {
+                    self.fail(error);
+                }
+            }
+            Update::Retrying {
+                error, retry_in, ..
+            } => {
+                let (error, retry_in) = (error.clone(), *retry_in);
+                let now = transport::now();
+                let listing = matches!(self.pods, Pods::Listing(_));
+                let refused_for = match error {
+                    Error::Api(_) => now - *self.refused.get_or_insert(now),
+                    _ => std::time::Duration::ZERO,
+                };
+                // As for one log: one that is not followed has someone who waits for the end.
+                if !self.choices.follow || listing && refused_for >= limits::LOG_GIVE_UP {
+                    return self.give_up(error);
+                }
+                self.told.push_back(LogUpdate::Retrying { error, retry_in });
+            }
+            Update::Bookmark { .. } => {}
+        }
+    }
+
+    fn listing_complete(&mut self) {
+        let listed = std::mem::take(&mut self.listed);
+        let named = !self.choices.pods.is_empty();
+        if !named {
+            self.known.retain(|key, _| listed.contains(key));
+        }
+        self.pods = match std::mem::replace(&mut self.pods, Pods::Settled) {
+            Pods::Listing(pods) | Pods::Watching(pods) if self.choices.follow => {
+                Pods::Watching(pods)
+            }
+            _ => Pods::Settled,
+        };
+        for name in self.choices.pods.clone() {
+            let namespace = &self.choices.namespace;
+            let key = ObjectKey::new(namespace, &name);
+            if self.known.contains_key(&key) {
+                continue;
+            }
+            let status = Status::failure(404, "NotFound", format!("pods {name:?} not found"));
+            let error = ApiError::new(format!("logs of pod {namespace}/{name}"), status);
+            // It is told once.
+            self.known.insert(key, Found::default());
+            self.fail(Box::new(error).into());
+        }
     }
 
     fn pod(&mut self, object: &Object) -> Result<()> {
@@ -294,33 +427,45 @@ impl MergedLines {
         let namespace = metadata.namespace().map_err(PeerError::from)?;
         let uid = metadata.uid().map_err(PeerError::from)?;
         let choices = &self.choices;
-        if !choices.pods.is_empty() && !choices.pods.iter().any(|pod| *pod == name) {
+        let named = choices.pods.iter().any(|pod| *pod == name);
+        if !choices.pods.is_empty() && !named {
             return Ok(());
         }
         let key = ObjectKey::new(&namespace, &name);
-        self.seen.insert(key.clone());
-        if self.known.get(&key).is_some_and(|known| *known == uid) {
+        self.listed.insert(key.clone());
+        let found = self.known.get(&key).filter(|found| found.uid == uid);
+        if found.is_none() && named && self.known.contains_key(&key) {
+            // Another pod of that name.
             return Ok(());
         }
-        let mut all = object
-            .decode::<Pod>()
-            .map_err(PeerError::from)?
-            .containers();
-        // As they start.
-        all.sort_by_key(|one| !one.kind.is_init());
-        all.retain(|one| match &choices.container {
-            Some(wanted) => one.name == *wanted,
+        let pod = object.decode::<Pod>().map_err(PeerError::from)?;
+        let mut wanted = pod.containers();
+        wanted.retain(|one| match &choices.container {
+            Some(container) => one.name == *container,
             None => choices.all_containers || one.default,
         });
-        for container in all {
+        wanted.sort_by_key(|one| !one.kind.is_init());
+        if let (Some(container), [], true, None) = (&choices.container, &*wanted, named, found) {
+            let text = format!("pod {namespace}/{name} has no container {container:?}");
+            let end = LogEnd::Failed(CallerError::Request(text).into());
+            self.told.push_back(LogUpdate::Ended(end));
+        }
+        let at_start = matches!(self.pods, Pods::Listing(_));
+        let mut containers = HashSet::new();
+        for container in wanted {
+            containers.insert(container.name.clone());
+            if found.is_some_and(|found| found.containers.contains(&container.name)) {
+                continue;
+            }
             let source = LogSource {
                 namespace: namespace.clone().into_owned(),
                 pod: name.clone().into_owned(),
-                container: container.name,
+                container: container.name.clone(),
             };
-            self.waiting.push_back((source, !self.begun));
+            self.waiting.push_back((source, at_start));
         }
-        self.known.insert(key, uid.into_owned());
+        let uid = uid.into_owned();
+        self.known.insert(key, Found { uid, containers });
         Ok(())
     }
 
@@ -331,7 +476,9 @@ impl MergedLines {
             &metadata.name().map_err(PeerError::from)?,
         );
         // Its logs end by themselves, with all their lines.
-        self.known.remove(&key);
+        if self.choices.pods.is_empty() {
+            self.known.remove(&key);
+        }
         Ok(())
     }
 
@@ -358,46 +505,12 @@ impl MergedLines {
             self.reading.push((Arc::new(source), logs.start()));
         }
     }
-
-    /// A line of whoever has one, in turn.
-    fn poll_lines(&mut self, cx: &mut Context<'_>) -> Poll<Result<SourcedLine>> {
-        let mut left = self.reading.len();
-        while left > 0 {
-            left -= 1;
-            if self.next >= self.reading.len() {
-                self.next = 0;
-            }
-            let (source, lines) = &mut self.reading[self.next];
-            match lines.poll_update(cx) {
-                Poll::Pending => self.next += 1,
-                Poll::Ready(Some(LogUpdate::Line(line))) => {
-                    let source = source.clone();
-                    // A long line comes in one go.
-                    if line.end != crate::wire::line::LineEnd::Piece {
-                        self.next += 1;
-                    }
-                    return Poll::Ready(Ok(SourcedLine { source, line }));
-                }
-                Poll::Ready(Some(LogUpdate::Ended(end))) => {
-                    self.reading.swap_remove(self.next);
-                    if let LogEnd::Failed(error) = end {
-                        return Poll::Ready(Err(error));
-                    }
-                }
-                Poll::Ready(Some(_)) => left += 1,
-                Poll::Ready(None) => {
-                    self.reading.swap_remove(self.next);
-                }
-            }
-        }
-        Poll::Pending
-    }
 }
 
 impl Stream for MergedLines {
     type Item = Result<SourcedLine>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll(cx)
+        self.poll_line(cx)
     }
 }

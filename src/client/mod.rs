@@ -23,7 +23,7 @@ pub use discovery::{Discovery, Known};
 pub use events::Events;
 pub use exec::Exec;
 pub use logs::{LogLines, Logs};
-pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine};
+pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine, SourcedUpdate};
 pub use over::Over;
 pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;

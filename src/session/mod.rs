@@ -32,6 +32,7 @@ pub use crate::wire::websocket::{Close, Message, Opcode};
 mod backoff;
 mod chunks;
 mod keepalive;
+pub(crate) mod later;
 pub mod messages;
 pub mod mux;
 pub mod port_forward;

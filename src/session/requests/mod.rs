@@ -24,7 +24,7 @@ pub mod watch;
 use crate::{
     error::{Error, NetworkError},
     limits,
-    session::{Message, backoff::Backoff},
+    session::{Message, backoff::Backoff, later::later},
     wire::{
         status::Status,
         watch::{Encoding, Object},
@@ -338,7 +338,7 @@ impl<A> Requests<A> {
 
     /// The next request is due after this delay.
     pub(super) fn wait_for(&mut self, delay: Duration) {
-        self.wait_until(after(self.now, delay));
+        self.wait_until(later(self.now, delay));
     }
 
     /// The next request is due then.
@@ -358,7 +358,7 @@ impl<A> Requests<A> {
         self.over();
         let first = self.backoff.failures() == 0;
         let delay = self.backoff.next().saturating_sub(self.lasted);
-        let due = after(self.now, if first { Duration::ZERO } else { delay });
+        let due = later(self.now, if first { Duration::ZERO } else { delay });
         self.phase = Phase::Waiting(due);
         due
     }
@@ -369,7 +369,7 @@ impl<A> Requests<A> {
         let delay = self.backoff.next().saturating_sub(self.lasted);
         let asked = retry_after.unwrap_or_default();
         let delay = delay.max(asked.min(limits::LOG_WATCH_RETRY_AFTER));
-        self.phase = Phase::Waiting(after(self.now, delay));
+        self.phase = Phase::Waiting(later(self.now, delay));
         delay
     }
 
@@ -378,12 +378,6 @@ impl<A> Requests<A> {
         self.ended = None;
         self.phase = Phase::Done;
     }
-}
-
-/// The instant after this delay; one too far away to be told is as good as never.
-fn after(now: Instant, delay: Duration) -> Instant {
-    let far = Duration::from_secs(30 * 365 * 86_400);
-    now.checked_add(delay.min(far)).unwrap_or(now)
 }
 
 /// Whole seconds, rounded up, for a server that makes a `time.Duration` of them: an `int64` of
