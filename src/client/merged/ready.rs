@@ -204,13 +204,11 @@ mod tests {
         let mut set = ReadySet::new();
         let polls = Arc::new(AtomicUsize::new(0));
         let handles = (0..count).map(|_| {
-            let (told, handle) = (Told::default(), Told::default());
-            let told = Told {
+            let handle = Told::default();
+            set.push(Told {
                 values: handle.values.clone(),
                 polls: polls.clone(),
-                ..told
-            };
-            set.push(told);
+            });
             handle
         });
         let handles = handles.collect();

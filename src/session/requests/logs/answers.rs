@@ -59,8 +59,8 @@ impl Logs {
         {
             self.skip = Skip::Before(self.requests.began());
         }
-        if end.is_ok() || lasted >= limits::ANSWER_PROVEN {
-            self.fruitless.refused = None;
+        if self.is_followed() && (end.is_ok() || lasted >= limits::ANSWER_PROVEN) {
+            self.fruitless = Fruitless::default();
         }
         match (self.state, end) {
             (_, Err(error)) if !self.config.resume => self.finish(LogEnd::Failed(error)),

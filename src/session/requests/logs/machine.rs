@@ -138,7 +138,7 @@ impl Logs {
         matches!(self.requests.phase, Phase::Answer(Answer::Log))
     }
 
-    fn is_followed(&self) -> bool {
+    pub(super) fn is_followed(&self) -> bool {
         matches!(self.state, State::Follow | State::LogOnly { follow: true })
     }
 

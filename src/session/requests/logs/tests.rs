@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use self::kubelet::{Kubelet, START, World, config, start};
 use super::*;
-use crate::session::{Exchange as _, Head, requests::testing::Random};
+use crate::session::{Exchange as _, Head};
 
 mod kubelet;
 mod schedules;
