@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Body, Client, List, Pages, Resource};
 use crate::{
     Error, Result,
-    error::{CallerError, NetworkError, PeerError},
+    error::{ApiError, CallerError, NetworkError, PeerError},
     limits,
     resource::with_query,
     transport::http::{Outgoing, upgrade},
@@ -367,8 +367,10 @@ impl Request {
     }
 
     fn write(&self, call: &mut Outgoing, form: &'static str, body: &impl Serialize) -> Result<()> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| CallerError::Request(format!("{}: {error}", call.operation)))?;
+        let body = serde_json::to_vec(body).map_err(|error| CallerError::Json {
+            operation: call.operation.clone(),
+            source: std::sync::Arc::new(error),
+        })?;
         call.body = Bytes::from(body);
         let form = HeaderValue::from_static(form);
         call.headers.insert(CONTENT_TYPE, form);
@@ -418,11 +420,25 @@ struct Typed<'a> {
 }
 
 fn header(text: &str) -> Result<HeaderValue> {
-    Ok(HeaderValue::from_str(text)
-        .map_err(|_| CallerError::Request(format!("{text:?} fits no HTTP header")))?)
+    Ok(
+        HeaderValue::from_str(text).map_err(|_| CallerError::Header {
+            value: text.to_owned(),
+        })?,
+    )
 }
 
+/// Reads an answer. A Status of failure is one whatever the code of HTTP before it.
 pub(super) fn read<'a, T: serde::Deserialize<'a>>(operation: &str, body: &'a [u8]) -> Result<T> {
+    // A Status is short, a list may be long: it is not read twice.
+    let is_status = body.len() <= limits::REFUSAL
+        && serde_json::from_slice::<Typed<'_>>(body)
+            .is_ok_and(|typed| typed.kind.as_deref() == Some("Status"));
+    if is_status
+        && let Ok(status) = Status::from_json(body)
+        && !status.is_success()
+    {
+        return Err(Box::new(ApiError::new(operation, status)).into());
+    }
     serde_json::from_slice(body).map_err(|error| {
         PeerError::Answer {
             operation: operation.to_owned(),

@@ -18,6 +18,7 @@ use crate::{
     duration,
     failure::{Failure, note},
     lines::Lines,
+    printable::Printable,
     target, workload,
 };
 
@@ -202,7 +203,7 @@ impl Logs {
                 Some(LogUpdate::Line(line)) => {
                     retrying = false;
                     let container = name.as_deref().or(lines.container()).unwrap_or("");
-                    let prefix = || format!("[pod/{}/{container}] ", pod.name());
+                    let prefix = || format!("pod/{}/{container}", pod.name());
                     self.print(&line, prefix, out).await?;
                 }
                 // Otherwise it is the error that follows.
@@ -324,7 +325,7 @@ impl Logs {
             match (source, update) {
                 (Some(source), LogUpdate::Line(line)) => {
                     retrying.remove(&Some(source.clone()));
-                    let prefix = || format!("[pod/{}/{}] ", source.pod, source.container);
+                    let prefix = || format!("pod/{}/{}", source.pod, source.container);
                     self.print(&line, prefix, out).await?;
                 }
                 (Some(source), LogUpdate::Notice(text)) => {
@@ -352,7 +353,7 @@ impl Logs {
         // Further pieces of a long line follow the first without a prefix of their own.
         if out.begin() {
             if self.prefix {
-                out.write(prefix().as_bytes());
+                out.write(format!("[{}] ", Printable::line(&prefix())).as_bytes());
             }
             if let (true, Some(stamp)) = (self.timestamps, line.stamp) {
                 out.write(format!("{stamp} ").as_bytes());
