@@ -283,8 +283,13 @@ impl MergedLines {
         });
         wanted.sort_by_key(|one| !one.kind.is_init());
         if let (Some(container), [], true, None) = (&choices.container, &*wanted, named, found) {
-            let text = format!("pod {namespace}/{name} has no container {container:?}");
-            let end = LogEnd::Failed(CallerError::Request(text).into());
+            let all = pod.containers().into_iter();
+            let error = CallerError::NoContainer {
+                pod: format!("pod {namespace}/{name}"),
+                name: container.clone(),
+                containers: all.map(|one| one.name.to_string()).collect(),
+            };
+            let end = LogEnd::Failed(error.into());
             self.told.push_back(LogUpdate::Ended(end));
         }
         let at_start = matches!(self.pods, Pods::Listing(_));

@@ -113,7 +113,7 @@ async fn a_container_that_a_named_pod_lacks_is_told() {
     let mut lines = logs().pods(["web"]).container("mian").stream();
     lines.pods_changed(&event(EventType::Added, &pod("web", "1", &[])));
     lines.pods_changed(&complete());
-    let missing = "pod default/web has no container \"mian\"";
+    let missing = "pod default/web has no container \"mian\"; it has main, init";
     assert_eq!(failures(&mut lines), [missing]);
 }
 
