@@ -4,7 +4,7 @@ use clap::Args;
 use kubewire::{
     Client, Error, Pod, Resource,
     error::Hint,
-    exec::{Container, ContainerKind},
+    exec::Container,
     logs::{LogEnd, LogLine, LogUpdate},
     request::List,
     wire::stamp::Stamp,
@@ -354,10 +354,6 @@ fn default_container(all: &[Container]) -> Option<String> {
 /// All containers in the order in which they run, as kubectl has them.
 fn in_order(all: &[Container]) -> Vec<Option<String>> {
     let mut all: Vec<_> = all.iter().collect();
-    all.sort_by_key(|container| match container.kind {
-        ContainerKind::Init => 0,
-        ContainerKind::Regular => 1,
-        _ => 2,
-    });
+    all.sort_by_key(|container| !container.kind.is_init());
     all.into_iter().map(|one| Some(one.name.clone())).collect()
 }
