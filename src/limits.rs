@@ -91,6 +91,15 @@ pub const FORWARD_VERDICT: Duration = Duration::from_millis(100);
 /// `sandbox_portforward_linux.go`); after this it is reset.
 pub const FORWARD_LINGER: Duration = Duration::from_secs(60);
 
+/// The time after which an application that has not read, or answered, what was sent to it is
+/// taken for one that has stopped reading: 2 s. New connections then take another tunnel, for the
+/// server may be waiting for it.
+pub const FORWARD_STALL: Duration = Duration::from_secs(2);
+
+/// The bytes that must have been sent to it for that: 64 KiB. Fewer are taken by the operating
+/// system, whether they are read or not.
+pub const FORWARD_UNREAD: usize = 64 << 10;
+
 /// The time for which a local connection waits while the way to the pod is down: 30 s.
 pub const FORWARD_RETRY: Duration = Duration::from_secs(30);
 

@@ -34,7 +34,7 @@ pub enum ListenEvent {
         /// Where it came from.
         peer: SocketAddr,
     },
-    /// A local connection could not be forwarded, or broke. The others go on.
+    /// A local connection could not be forwarded, or broke, and was reset. The others go on.
     Failed {
         /// Where it came from.
         peer: SocketAddr,
@@ -50,7 +50,9 @@ pub enum ListenEvent {
 
 /// Local ports that lead to a port of a pod.
 ///
-/// Dropping it closes them and all connections that came through them.
+/// A connection that breaks on its way, or is refused by the application, is reset, as the
+/// application's own refusal would look. Dropping the listener closes its ports and resets all
+/// connections that came through them.
 #[derive(Debug)]
 pub struct Listener {
     addresses: Vec<SocketAddr>,
@@ -150,6 +152,22 @@ async fn accept(
     }
 }
 
+/// A local connection. Unless it has ended in order, it is reset: half an answer must not look
+/// whole to the local program.
+struct Local {
+    socket: TcpStream,
+    whole: bool,
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        if !self.whole {
+            // Closing then sends RST (RFC 1122, section 4.2.2.13).
+            let _ = self.socket.set_zero_linger();
+        }
+    }
+}
+
 async fn forward(
     socket: TcpStream,
     tunnel: &Tunnel,
@@ -157,6 +175,10 @@ async fn forward(
     news: &Sender<ListenEvent>,
 ) -> Result<()> {
     let _ = socket.set_nodelay(true);
+    let mut local = Local {
+        socket,
+        whole: false,
+    };
     let mut pause = limits::FORWARD_RETRY_FIRST;
     let give_up = tokio::time::Instant::now() + limits::FORWARD_RETRY;
     let stream = loop {
@@ -170,9 +192,10 @@ async fn forward(
             Err(error) => return Err(error),
         }
     };
-    let outcome = relay(stream, socket).await;
-    if let Err(error) = &outcome {
-        tunnel.note(error);
+    let outcome = relay(stream, &mut local.socket).await;
+    match &outcome {
+        Ok(()) => local.whole = true,
+        Err(error) => tunnel.note(error),
     }
     outcome
 }
