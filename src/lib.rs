@@ -294,7 +294,7 @@ pub mod port_forward {
     pub use crate::{
         client::port_forward::{
             ForwardPort, ForwardStream, ForwardTarget, HalfClose, ListenEvent, Listener,
-            PortForward, ResolvedPort, Tunnel,
+            PortForward, ResolvedPort, Traffic, Tunnel,
         },
         session::port_forward::{ForwardProtocol, WhenFull},
     };

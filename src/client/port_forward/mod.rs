@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub use self::{
-    listen::{ListenEvent, Listener},
+    listen::{ListenEvent, Listener, Traffic},
     target::{ForwardPort, ForwardTarget, ResolvedPort},
     tunnel::Tunnel,
 };
