@@ -628,10 +628,11 @@ async fn the_servers_end_is_an_error_of_each_connection() -> Result {
 }
 
 /// Reads a local connection to its end, which must not look like one in order.
-async fn broken(mut socket: TcpStream) -> Vec<u8> {
+async fn broken(mut socket: TcpStream, how: &str) -> Vec<u8> {
     let mut answer = Vec::new();
-    let error = soon(socket.read_to_end(&mut answer)).await.unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let end = soon(socket.read_to_end(&mut answer)).await;
+    let kind = end.map_err(|error| error.kind());
+    assert_eq!(kind, Err(io::ErrorKind::ConnectionReset), "{how}");
     answer
 }
 
@@ -670,7 +671,7 @@ async fn what_breaks_on_its_way_is_reset_at_the_local_end() -> Result {
         };
 
         let (_listener, socket) = local(nobody).await?;
-        assert_eq!(broken(socket).await, b"", "refused");
+        assert_eq!(broken(socket, "refused").await, b"");
 
         // Over channels nothing but an end tells of the application's reset.
         if protocol == ForwardProtocol::Tunnel {
@@ -678,7 +679,7 @@ async fn what_breaks_on_its_way_is_reset_at_the_local_end() -> Result {
             let mut half = [0; 11];
             soon(socket.read_exact(&mut half)).await?;
             socket.write_all(b"x").await?;
-            assert_eq!(broken(socket).await, b"", "reset by the application");
+            assert_eq!(broken(socket, "reset by the application").await, b"");
 
             let (mut listener, socket) = local(source).await?;
             assert!(matches!(
@@ -687,18 +688,19 @@ async fn what_breaks_on_its_way_is_reset_at_the_local_end() -> Result {
             ));
             let event = soon(listener.event()).await;
             assert!(matches!(event, ListenEvent::Failed { .. }), "{event:?}");
-            assert!(!broken(socket).await.is_empty(), "given up as slow");
+            assert!(!broken(socket, "given up as slow").await.is_empty());
         }
 
         let (listener, mut socket) = local(echo).await?;
         assert_eq!(soon(socket.read_u8()).await?, b'x');
         drop(listener);
-        assert_eq!(broken(socket).await, b"", "the listener is dropped");
+        assert_eq!(broken(socket, "the listener is dropped").await, b"");
 
-        let (_listener, mut socket) = local(echo).await?;
-        assert_eq!(soon(socket.read_u8()).await?, b'x');
-        fixture.server.shutdown().await;
-        assert_eq!(broken(socket).await, b"", "the tunnel is cut");
+        fixture.server.inject(Fault::CutAfter(10_000));
+        let tunnel = forward.connect().await?;
+        let listener = tunnel.listen("127.0.0.1:0", source).await?;
+        let socket = TcpStream::connect(listener.local_addrs()[0]).await?;
+        assert!(!broken(socket, "the tunnel is cut").await.is_empty());
     }
     Ok(())
 }

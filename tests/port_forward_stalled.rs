@@ -53,6 +53,14 @@ struct Inlet {
     arrived: Arc<Notify>,
 }
 
+/// A stream of a connection.
+struct Half {
+    stream: StreamId,
+    headers: Headers,
+    received: mpsc::Receiver<Bytes>,
+    arrived: Arc<Notify>,
+}
+
 enum Work {
     Open(StreamId, Headers),
     Data(Data),
@@ -65,7 +73,7 @@ type Out = mpsc::UnboundedSender<Frame>;
 struct Streams {
     inlets: HashMap<StreamId, Inlet>,
     /// The streams of a connection of which the other is still to come, by request.
-    halves: HashMap<String, (StreamId, Headers)>,
+    halves: HashMap<String, Half>,
     /// What is never read and never reset.
     abandoned: Vec<mpsc::Receiver<Bytes>>,
 }
@@ -104,25 +112,35 @@ fn open(stream: StreamId, headers: Headers, streams: &Arc<Mutex<Streams>>, out: 
     }));
     let mut state = streams.lock().unwrap();
     let request = headers.get("requestid").unwrap().to_owned();
-    let Some((other, others)) = state.halves.remove(&request) else {
-        state.halves.insert(request, (stream, headers));
-        if let Some((stream, headers)) = state.halves.values().next()
-            && headers.get("streamtype") == Some("data")
-        {
-            panic!("{stream:?}: the error stream comes first");
-        }
-        return;
-    };
-    assert_eq!(others.get("streamtype"), Some("error"));
     let (payloads, received) = mpsc::channel(1);
     let arrived = Arc::new(Notify::new());
-    state.inlets.insert(
+    let inlet = Inlet {
+        payloads,
+        arrived: arrived.clone(),
+    };
+    state.inlets.insert(stream, inlet);
+    let half = Half {
         stream,
-        Inlet {
-            payloads,
-            arrived: arrived.clone(),
-        },
-    );
+        headers,
+        received,
+        arrived,
+    };
+    let Some(other) = state.halves.remove(&request) else {
+        state.halves.insert(request, half);
+        return;
+    };
+    // Workers race each other.
+    let is_data = half.headers.get("streamtype") == Some("data");
+    let (data, other) = match is_data {
+        true => (half, other.stream),
+        false => (other, half.stream),
+    };
+    let Half {
+        stream,
+        headers,
+        received,
+        arrived,
+    } = data;
     let port = headers.get("port").unwrap().parse().unwrap();
     let (streams, out) = (streams.clone(), out.clone());
     tokio::spawn(async move {
