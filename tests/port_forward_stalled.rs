@@ -397,7 +397,7 @@ async fn a_refused_connection_whose_handle_has_gone_hangs_no_other() -> Result {
             let _ = tokio::time::timeout(wait, round_trip(stream, b"x")).await;
         }
     };
-    soon(another).await;
+    soon(Box::pin(another)).await;
     for _ in 0..40 {
         let stream = fixture.tunnel.open(echo).await?;
         soon(round_trip(stream, b"all are answered")).await?;
