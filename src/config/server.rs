@@ -2,7 +2,10 @@
 
 use http::{HeaderValue, Uri, uri::PathAndQuery};
 
-use crate::{Result, error::CallerError};
+use crate::{
+    Result,
+    error::{CallerError, Printable},
+};
 
 /// Where the API server is.
 #[derive(Clone, PartialEq, Eq)]
@@ -123,6 +126,12 @@ impl Server {
         request_uri(&format!("{}{path_and_query}", self.prefix), path_and_query)
     }
 
+    /// The same as text, which may be longer than a [`Uri`].
+    pub(crate) fn target(&self, path_and_query: &str) -> Result<String> {
+        check(path_and_query)?;
+        Ok(format!("{}{path_and_query}", self.prefix))
+    }
+
     /// The request target in absolute form (RFC 9112, section 3.2.2).
     pub(crate) fn absolute_form(&self, path_and_query: &str) -> Result<Uri> {
         request_uri(&format!("{}{path_and_query}", self.url()), path_and_query)
@@ -130,11 +139,28 @@ impl Server {
 }
 
 fn request_uri(uri: &str, asked: &str) -> Result<Uri> {
-    let wrong = |problem: &str| CallerError::Request(format!("the path {asked:?} {problem}"));
+    check(asked)?;
+    Ok(uri.parse().map_err(|_| wrong(asked, "is not a URL path"))?)
+}
+
+fn check(asked: &str) -> Result<()> {
     if !asked.starts_with('/') {
-        return Err(wrong("does not begin with a slash").into());
+        return Err(wrong(asked, "does not begin with a slash").into());
     }
-    Ok(uri.parse().map_err(|_| wrong("is not a URL path"))?)
+    // RFC 3986, section 2: what else there is must be percent-encoded.
+    match asked
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'#')
+    {
+        true => Ok(()),
+        false => Err(wrong(asked, "is not a URL path").into()),
+    }
+}
+
+fn wrong(asked: &str, problem: &str) -> CallerError {
+    // It may hold the arguments of a command.
+    let asked = asked.split('?').next().unwrap_or_default();
+    CallerError::Request(format!("the path {} {problem}", Printable(asked)))
 }
 
 impl std::fmt::Debug for Server {

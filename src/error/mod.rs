@@ -3,7 +3,9 @@
 use std::{io, sync::Arc};
 
 mod hint;
+mod text;
 
+pub(crate) use self::text::Printable;
 use crate::wire::{
     channel::ChannelError,
     port_channel::PortChannelError,
@@ -134,10 +136,10 @@ pub enum PeerError {
         answer: String,
     },
     /// The bytes are not HTTP.
-    #[error("the peer broke HTTP: {0}")]
+    #[error("the peer broke HTTP: {}", Printable(.0))]
     Http(String),
     /// An answer of success that is not what was asked for.
-    #[error("{operation}: the server's answer cannot be read: {problem}")]
+    #[error("{operation}: the server's answer cannot be read: {}", Printable(.problem))]
     Answer {
         /// What was asked.
         operation: String,
@@ -145,7 +147,7 @@ pub enum PeerError {
         problem: String,
     },
     /// The answer to the WebSocket handshake is not one.
-    #[error("the server's WebSocket handshake is wrong: {0}")]
+    #[error("the server's WebSocket handshake is wrong: {}", Printable(.0))]
     Handshake(String),
     /// What should have been a watch event, a list or an object is none.
     #[error("the server sent an unreadable object: {0}")]
@@ -168,7 +170,7 @@ pub enum PeerError {
 /// `v5.channel.k8s.io` answer before they ask the kubelet
 /// (`k8s.io/apiserver/pkg/util/proxy/streamtranslator.go`).
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{operation}: {status}{}", Advice(.hint.as_ref()))]
+#[error("{operation}: {}{}", Printable(.status), Advice(.hint.as_ref()))]
 #[non_exhaustive]
 pub struct ApiError {
     /// What was asked, such as `exec in pod default/web-0`.
@@ -196,6 +198,9 @@ pub enum Hint {
     Containers(Vec<String>),
     /// The container has no such program, or it cannot be executed.
     Program(String),
+    /// The request to upgrade arrived as a plain one: something on the way strips the headers
+    /// `Connection` and `Upgrade`, as a load balancer without WebSockets does.
+    Upgrade,
 }
 
 impl ApiError {
@@ -232,8 +237,13 @@ impl std::fmt::Display for Hint {
                 "a Role needs the rule {{apiGroups: [{group:?}], resources: [{resource:?}], \
                  verbs: {verbs:?}}}"
             ),
-            Self::Containers(names) => write!(f, "the containers are {}", names.join(", ")),
+            Self::Containers(names) => {
+                write!(f, "the containers are {}", Printable(names.join(", ")))
+            }
             Self::Program(name) => write!(f, "the container cannot execute {name:?}"),
+            Self::Upgrade => f.write_str(
+                "a proxy or load balancer on the way strips the headers that ask for a WebSocket",
+            ),
         }
     }
 }
@@ -293,7 +303,7 @@ pub enum NetworkError {
         source: Option<Arc<io::Error>>,
     },
     /// The other end reset this connection, and said no more about it.
-    #[error("the connection was reset by the other end ({status})")]
+    #[error("the connection was reset by the other end ({})", Printable(.status))]
     Reset {
         /// The name of the status that it gave.
         status: String,
@@ -377,7 +387,9 @@ impl std::fmt::Display for Ending<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self(Some(code), "", _) => write!(f, " (close code {code})"),
-            Self(Some(code), reason, _) => write!(f, " (close code {code}: {reason})"),
+            Self(Some(code), reason, _) => {
+                write!(f, " (close code {code}: {})", Printable(reason))
+            }
             Self(None, _, Some(source)) => write!(f, " ({source})"),
             Self(None, _, None) => Ok(()),
         }

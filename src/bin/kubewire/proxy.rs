@@ -23,7 +23,7 @@ use hyper_util::{
 };
 use kubewire::{
     Client,
-    client::{Body, Rest},
+    client::{Body, MaybeUpgraded},
 };
 use regex::RegexSet;
 use tokio::net::TcpListener;
@@ -205,8 +205,8 @@ impl Server {
         };
         let (head, rest) = self.client.send_upgrade(outgoing).await?.into_parts();
         let mut there = match rest {
-            Rest::Upgraded(there) => there,
-            Rest::Body(body) => {
+            MaybeUpgraded::Upgraded(there) => there,
+            MaybeUpgraded::Body(body) => {
                 let mut response = Response::from_parts(head, Either::Left(body));
                 hop_by_hop(response.headers_mut(), false);
                 return Ok(response);

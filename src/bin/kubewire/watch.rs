@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use kubewire::{
     Error,
-    client::Known,
+    client::ApiResource,
     session::watch::{Change, Form, Mirror, Update},
     wire::{
         line::LineEnd,
@@ -142,7 +142,7 @@ impl Watch {
 }
 
 /// As kubectl writes it: the singular, and the group.
-fn title(known: &Known) -> String {
+fn title(known: &ApiResource) -> String {
     match &*known.resource.group {
         "" => known.singular.clone(),
         group => format!("{}.{group}", known.singular),
