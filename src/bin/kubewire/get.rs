@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What a body may hold at most: 1 GiB.
-const MOST: usize = 1 << 30;
+const MAX_BODY: usize = 1 << 30;
 
 /// Print objects, as the server formats them
 ///
@@ -40,14 +40,14 @@ pub(crate) struct Get {
     field_selector: Option<String>,
     /// How to print
     #[arg(short, long, value_enum)]
-    output: Option<Form>,
+    output: Option<Format>,
     /// Print what the server answers at this path
     #[arg(long, conflicts_with_all = ["resource", "output"], value_name = "PATH")]
     raw: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Form {
+enum Format {
     Wide,
     Name,
     Json,
@@ -63,7 +63,7 @@ impl Get {
             let response = client.send(request).await?;
             let status = response.status();
             if !status.is_success() {
-                let text = response.into_body().bytes(MOST).await?;
+                let text = response.into_body().bytes(MAX_BODY).await?;
                 let text = String::from_utf8_lossy(&text);
                 let text = format!("the server answered {status}: {}", text.trim());
                 return Err(Failure::Message(text));
@@ -99,21 +99,21 @@ impl Get {
             request = request.fields(fields);
         }
         let accept = match self.output {
-            Some(Form::Json) => "application/json",
-            Some(Form::Yaml) => "application/yaml",
-            Some(Form::Wide | Form::Name) | None => {
+            Some(Format::Json) => "application/json",
+            Some(Format::Yaml) => "application/yaml",
+            Some(Format::Wide | Format::Name) | None => {
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
             }
         };
         let body = read(&request, name, accept).await?;
         match self.output {
-            Some(Form::Json) => {
-                let value: Value = json(&body.bytes(MOST).await?)?;
+            Some(Format::Json) => {
+                let value: Value = json(&body.bytes(MAX_BODY).await?)?;
                 writeln!(io::stdout(), "{value:#}")?;
             }
-            Some(Form::Yaml) => print(body).await?,
+            Some(Format::Yaml) => print(body).await?,
             _ => {
-                let table: Table = json(&body.bytes(MOST).await?)?;
+                let table: Table = json(&body.bytes(MAX_BODY).await?)?;
                 let with_namespace = namespaced && self.all_namespaces;
                 self.print(table, &title, with_namespace, namespace.as_deref())?;
             }
@@ -129,7 +129,7 @@ impl Get {
         namespace: Option<&str>,
     ) -> io::Result<()> {
         let rows = table.rows.unwrap_or_default();
-        if self.output == Some(Form::Name) {
+        if self.output == Some(Format::Name) {
             let mut out = io::stdout().lock();
             for row in &rows {
                 writeln!(out, "{title}/{}", row.metadata("name"))?;
@@ -141,7 +141,7 @@ impl Get {
             crate::failure::note(&format!("No resources found{place}."));
             return Ok(());
         }
-        let wide = self.output == Some(Form::Wide);
+        let wide = self.output == Some(Format::Wide);
         let columns = table.column_definitions.unwrap_or_default();
         let lead = |text: String| with_namespace.then_some(text);
         let first = lead("NAMESPACE".to_owned()).into_iter();

@@ -12,8 +12,8 @@ use serde::Deserialize;
 
 use crate::{
     connection::Connection,
+    duration,
     failure::{Failure, note},
-    flags,
     lines::Lines,
     target, workload,
 };
@@ -61,7 +61,7 @@ pub(crate) struct Logs {
           value_parser = clap::value_parser!(i64).range(-1..))]
     tail: Option<i64>,
     /// Only lines newer than this: 30s, 5m, 2h
-    #[arg(long, value_name = "DURATION", value_parser = flags::duration,
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse,
           conflicts_with = "since_time")]
     since: Option<std::time::Duration>,
     /// Only lines from this time on, in RFC 3339

@@ -10,6 +10,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod attach;
 mod connection;
+mod duration;
 mod exec;
 mod failure;
 mod flags;
@@ -78,7 +79,7 @@ enum Auth {
 }
 
 fn main() -> ExitCode {
-    let command = flags::with_values(Cli::command(), &["logs", "watch"]);
+    let command = flags::with_values(Cli::command());
     let matches = command.try_get_matches();
     let code = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => match start(cli) {

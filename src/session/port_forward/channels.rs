@@ -20,7 +20,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use super::{ConnectionId, Event, ForwardConfig, ForwardProtocol, OpenError};
+use super::{ConnectionId, ForwardConfig, ForwardEvent, ForwardProtocol, OpenError};
 use crate::{
     Role,
     error::CallerError,
@@ -66,7 +66,7 @@ pub struct Channels {
     /// Connections whose writer was told that there is no room.
     blocked: Vec<ConnectionId>,
     received: usize,
-    events: VecDeque<Event>,
+    events: VecDeque<ForwardEvent>,
     close_sent: bool,
     ended: bool,
     now: Instant,
@@ -127,7 +127,9 @@ impl Channels {
                     session.send(channel, Bytes::copy_from_slice(&port.to_le_bytes()));
                 }
                 let id = ConnectionId(u32::from(index));
-                session.events.push_back(Event::Incoming { id, port });
+                session
+                    .events
+                    .push_back(ForwardEvent::Incoming { id, port });
             }
         }
         Ok(session)
@@ -169,10 +171,10 @@ impl Channels {
         let id = ConnectionId(index as u32);
         // What happened before anybody asked.
         if connection.data_preamble.is_done() {
-            self.events.push_back(Event::Accepted(id));
+            self.events.push_back(ForwardEvent::Accepted(id));
         }
         if !connection.receive.is_empty() {
-            self.events.push_back(Event::Readable(id));
+            self.events.push_back(ForwardEvent::Readable(id));
         }
         Ok(id)
     }
@@ -301,7 +303,7 @@ impl Channels {
         self.queued
     }
 
-    /// Whether [`Event::Ended`] has been made.
+    /// Whether [`ForwardEvent::Ended`] has been made.
     pub fn is_ended(&self) -> bool {
         self.ended
     }

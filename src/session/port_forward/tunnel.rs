@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ConnectionId, Event, ForwardConfig, OpenError, WhenFull};
+use super::{ConnectionId, ForwardConfig, ForwardEvent, OpenError, WhenFull};
 use crate::{
     Role,
     error::{CallerError, Error},
@@ -98,7 +98,7 @@ pub struct Tunnel {
     lingering: BTreeSet<(Instant, ConnectionId)>,
     /// Connections opened so far, the number of the next (client).
     requests: u64,
-    events: VecDeque<Event>,
+    events: VecDeque<ForwardEvent>,
     pong: Option<Transmit>,
     close: Option<Transmit>,
     close_sent: bool,
@@ -291,7 +291,7 @@ impl Tunnel {
         self.mux.queued() + frames.map(|frame| 2 + frame.len()).sum::<usize>()
     }
 
-    /// Whether [`Event::Ended`] has been made.
+    /// Whether [`ForwardEvent::Ended`] has been made.
     pub fn is_ended(&self) -> bool {
         self.ended
     }

@@ -22,7 +22,7 @@ use crate::{
     error::{CallerError, Error},
     session::{
         Message, Session, Transmit,
-        port_forward::{ConnectionId, Event, OpenError, PortForward},
+        port_forward::{ConnectionId, ForwardEvent, OpenError, PortForward},
     },
 };
 
@@ -141,22 +141,22 @@ impl Endpoint for Forward {
     fn sort_events(&mut self, waiting: &mut Waiting, writing: &mut Waiting) {
         while let Some(event) = self.session.poll_event() {
             match event {
-                Event::Incoming { id, port } => {
+                ForwardEvent::Incoming { id, port } => {
                     self.register(id);
                     self.incoming.push_back((id, port));
                     waiting.wake(INCOMING_SLOT);
                 }
-                Event::Readable(id) => {
+                ForwardEvent::Readable(id) => {
                     if let Some(known) = self.known.get(&id) {
                         waiting.wake(known.slot);
                     }
                 }
-                Event::Writable(id) => {
+                ForwardEvent::Writable(id) => {
                     if let Some(known) = self.known.get(&id) {
                         writing.wake(known.slot);
                     }
                 }
-                Event::Finished(id) => {
+                ForwardEvent::Finished(id) => {
                     if let Some(known) = self.known.get_mut(&id) {
                         known.finished = true;
                         waiting.wake(known.slot);
@@ -166,20 +166,20 @@ impl Endpoint for Forward {
                         }
                     }
                 }
-                Event::Closed { id, result } => {
+                ForwardEvent::Closed { id, result } => {
                     if let Some(known) = self.known.get_mut(&id) {
                         known.closed = Some(result);
                         waiting.wake(known.slot);
                         writing.wake(known.slot);
                     }
                 }
-                Event::Suspect | Event::GoAway => {
+                ForwardEvent::Suspect | ForwardEvent::GoAway => {
                     self.leave = true;
                     waiting.wake(NEWS_SLOT);
                 }
-                Event::Heard => self.leave = self.session.can_open().is_err(),
-                Event::Accepted(_) => {}
-                Event::Ended(how) => {
+                ForwardEvent::Heard => self.leave = self.session.can_open().is_err(),
+                ForwardEvent::Accepted(_) => {}
+                ForwardEvent::Ended(how) => {
                     self.ended = Some(how);
                     waiting.wake_all();
                     writing.wake_all();

@@ -27,7 +27,7 @@ use crate::{
     limits,
     session::{
         Message, RemoteCommand, Session, Subprotocol, Transmit,
-        remote_command::{Event, Streams},
+        remote_command::{RemoteCommandEvent, Streams},
     },
     transport::now,
     wire::{channel::Channel, resize::TerminalSize, status::Status},
@@ -93,28 +93,28 @@ const ALL_SLOTS: u8 = u8::MAX;
 impl Remote {
     /// Puts an event where its handle finds it.
     #[inline]
-    fn sort(&mut self, event: Event) {
+    fn sort(&mut self, event: RemoteCommandEvent) {
         match event {
-            Event::Data(channel, bytes) => {
+            RemoteCommandEvent::Data(channel, bytes) => {
                 self.inbox(channel).push(bytes);
                 self.woken |= 1 << channel.number();
             }
-            Event::Finished(channel) => {
+            RemoteCommandEvent::Finished(channel) => {
                 self.inbox(channel).finished = true;
                 self.woken |= 1 << channel.number();
             }
-            Event::Resize(size) => {
+            RemoteCommandEvent::Resize(size) => {
                 if self.sizes.len() == SIZES {
                     self.sizes.pop_front();
                 }
                 self.sizes.push_back(size);
                 self.woken |= 1 << RESIZE_SLOT;
             }
-            Event::Status(status) => {
+            RemoteCommandEvent::Status(status) => {
                 self.status = Some(*status);
                 self.woken |= 1 << STATUS_SLOT;
             }
-            Event::Ended(how) => {
+            RemoteCommandEvent::Ended(how) => {
                 self.ended = Some(how);
                 self.woken = ALL_SLOTS;
             }

@@ -5,12 +5,12 @@ use std::time::Instant;
 use super::Tunnel;
 use crate::{
     error::{Error, NetworkError, PeerError},
-    session::{Close, Message, Opcode, Session, Transmit, port_forward::Event},
+    session::{Close, Message, Opcode, Session, Transmit, port_forward::ForwardEvent},
     wire::spdy::{RstStatus, SpdyError},
 };
 
 impl Session for Tunnel {
-    type Event = Event;
+    type Event = ForwardEvent;
 
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.now = now;
@@ -116,7 +116,7 @@ impl Session for Tunnel {
         }
     }
 
-    fn poll_event(&mut self) -> Option<Event> {
+    fn poll_event(&mut self) -> Option<ForwardEvent> {
         self.events.pop_front()
     }
 
