@@ -3,7 +3,7 @@
 
 use std::{io, process::Stdio};
 
-use kubewire::session::Subprotocol;
+use kubewire::exec::Subprotocol;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,

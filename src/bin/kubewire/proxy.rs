@@ -21,10 +21,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use kubewire::{
-    Client,
-    client::{Body, MaybeUpgraded},
-};
+use kubewire::{Client, client::MaybeUpgraded, request::Body};
 use regex::RegexSet;
 use tokio::net::TcpListener;
 

@@ -4,7 +4,8 @@ use clap::{Args, ValueEnum};
 use kubewire::{
     Error,
     client::ApiResource,
-    session::watch::{Change, Form, Mirror, Update},
+    session::watch::Form,
+    watch::{Change, Mirror, Update},
     wire::{
         line::LineEnd,
         watch::{Encoding, Event, EventError, Object},
