@@ -12,7 +12,7 @@ mod merged;
 mod over;
 mod pages;
 mod pod;
-pub mod port_forward;
+pub(crate) mod port_forward;
 mod proxy;
 mod remote_command;
 mod request;
@@ -29,7 +29,7 @@ pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine};
 pub use over::Over;
 pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
-pub use port_forward::{ForwardPort, ForwardStream, ForwardTarget, PortForward, Tunnel};
+use port_forward::{ForwardTarget, PortForward};
 pub use proxy::HttpProxy;
 pub use remote_command::Stdio;
 pub use request::{Deleted, Patch, Request};
@@ -40,10 +40,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 
-pub use crate::{
-    resource::Resource,
-    transport::http::body::{Body, MaybeUpgraded, Upgraded},
-};
+pub use crate::transport::http::body::{Body, MaybeUpgraded, Upgraded};
 
 #[cfg(feature = "k8s-openapi")]
 use crate::wire::watch::TypedEvent;
@@ -52,6 +49,7 @@ use crate::{
     error::{CallerError, PeerError},
     limits,
     net::Connector,
+    resource::Resource,
     session::Subprotocol,
     transport::{
         AnyWebSocket,
@@ -179,6 +177,26 @@ impl Client {
     /// [`CallerError`] for a path or credentials that cannot be used.
     pub async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>> {
         self.http.send(outgoing(request)).await
+    }
+
+    /// Sends a request whose body is sent as it comes, over a connection of its own, and gives the
+    /// answer, whatever its code.
+    ///
+    /// Nothing is tried again, since the body is gone. There is no deadline. Dropping the future
+    /// gives the request up.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send), and
+    /// [`NetworkError::Lost`](crate::error::NetworkError::Lost) if the body fails.
+    pub async fn send_streamed<B>(&self, request: http::Request<B>) -> Result<http::Response<Body>>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let path = request.uri().path_and_query();
+        let path = path.map_or_else(|| "/".to_owned(), ToString::to_string);
+        self.http.send_streamed(&path, request).await
     }
 
     /// Sends a request whose headers ask for another protocol (`Connection: Upgrade`), over a

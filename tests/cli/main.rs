@@ -16,5 +16,6 @@ mod tool;
 mod exec;
 mod logs;
 mod port_forward;
+mod proxy;
 mod terminal;
 mod watch;

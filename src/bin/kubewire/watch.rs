@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use kubewire::{
     Error,
-    client::ApiResource,
+    request::ApiResource,
     session::watch::Form,
     watch::{Change, Mirror, Update},
     wire::{

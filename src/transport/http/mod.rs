@@ -2,7 +2,7 @@
 //!
 //! Each request carries the credentials of its moment. It is sent again after a 401 that new
 //! credentials may turn, and after a 429 or 503 that says when. The [`Pool`] has the connections,
-//! but for requests that [`upgrade`] to another protocol.
+//! but for requests that have a connection each: that [`upgrade`], or whose body is streamed.
 
 use std::{
     borrow::Cow,
@@ -27,6 +27,7 @@ pub(crate) mod body;
 pub(crate) mod exchange;
 mod pool;
 mod refusal;
+mod single;
 mod target;
 pub(crate) mod upgrade;
 mod usage;
@@ -201,6 +202,26 @@ impl Http {
         }
     }
 
+    /// Sends a request whose body comes as it is made, over a connection of its own. Nothing is
+    /// tried again, since the body is gone.
+    pub(crate) async fn send_streamed<B>(
+        &self,
+        path_and_query: &str,
+        mut request: Request<B>,
+    ) -> Result<Response<Body>>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        self.connector.authorize(headers).await?;
+        let io = self.connector.connect().await?;
+        // It need not be `Unpin`: the connection holds it.
+        let request = request.map(Box::pin);
+        single::send(&self.connector, io, path_and_query, request).await
+    }
+
     async fn once(&self, outgoing: &Outgoing, headers: HeaderMap) -> Result<Response<Body>> {
         let path = outgoing.path_and_query.as_str();
         let mut request = Request::new(Full::new(outgoing.body.clone()));
@@ -211,7 +232,7 @@ impl Http {
             match outgoing.upgrade {
                 true => {
                     let io = self.connector.connect().await?;
-                    let sent = upgrade::send(&self.connector, io, path, request);
+                    let sent = single::send(&self.connector, io, path, request);
                     within(outgoing, sent).await
                 }
                 false => {

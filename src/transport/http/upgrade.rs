@@ -1,28 +1,25 @@
-//! Requests that end in another protocol, over a connection of their own, as HTTP/1.1; and the one
-//! that most want, the WebSocket: in flow the subprotocols to offer, out comes the open connection,
-//! or the server's refusal with its whole Status.
+//! The WebSocket handshake: in flow a request and the subprotocols to offer, out comes the open
+//! connection, or the server's refusal with its whole Status.
 //!
 //! hyper speaks HTTP, so that a refusal's body is read like any other; after the handshake its
 //! connection is taken back and read directly.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{
-    HeaderValue, Request, Response, StatusCode,
+    HeaderValue, Response, StatusCode,
     header::{
-        CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
         SEC_WEBSOCKET_VERSION, UPGRADE,
     },
 };
-use http_body_util::Full;
-use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-use super::{Http, Outgoing, blame::blame, body::Body, refusal::refusal, target::Retargeted};
+use super::{Http, Outgoing, blame::blame, refusal::refusal, target::Retargeted};
 use crate::{
     Result,
     error::{CallerError, PeerError},
-    net::{Connection, Connector},
+    net::Connection,
 };
 
 /// An open WebSocket connection.
@@ -33,25 +30,6 @@ pub(crate) struct Opened {
     pub(crate) read: BytesMut,
     /// The subprotocol that the server chose, as it came.
     pub(crate) protocol: Option<String>,
-}
-
-/// Sends a request over a connection that serves no other. A response with code 101 carries
-/// hyper's upgrade.
-pub(super) async fn send(
-    connector: &Connector,
-    io: Connection,
-    path_and_query: &str,
-    mut request: Request<Full<Bytes>>,
-) -> Result<Response<Body>> {
-    let target = connector.target(path_and_query)?;
-    let io = TokioIo::new(Retargeted::new(io, request.method(), &target));
-    let host = connector.host().clone();
-    request.headers_mut().insert(HOST, host);
-    let (mut sender, connection) = http1::handshake(io).await.map_err(blame)?;
-    // It ends with the upgrade, or with the response's body.
-    tokio::spawn(connection.with_upgrades());
-    let response = sender.send_request(request).await.map_err(blame)?;
-    Ok(response.map(|body| Body::new(body, None)))
 }
 
 /// Opens a WebSocket, offering subprotocols: `offer` is the one line of that header.
