@@ -46,9 +46,9 @@ pub use crate::transport::http::body::{Body, MaybeUpgraded, Upgraded};
 use crate::wire::watch::TypedEvent;
 use crate::{
     Config, Result, Role,
+    auth::Connector,
     error::{CallerError, PeerError},
     limits,
-    net::Connector,
     resource::Resource,
     session::Subprotocol,
     transport::{

@@ -39,9 +39,9 @@ pub(crate) use self::{
 use self::{body::Body, pool::Pool};
 use crate::{
     AGENT, Error, Result,
+    auth::Connector,
     error::{NetworkError, PeerError, Printable},
     limits,
-    net::Connector,
 };
 
 /// Sends requests to one API server. Clones share the connections.

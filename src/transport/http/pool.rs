@@ -31,8 +31,10 @@ use super::{
     usage::{InUse, Usage},
 };
 use crate::{
-    Result, limits,
-    net::{self, Alpn, Connector},
+    Result,
+    auth::Connector,
+    limits,
+    net::{self, Alpn},
 };
 
 type Content = Full<Bytes>;

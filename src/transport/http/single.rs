@@ -7,10 +7,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::{blame::blame, body::Body, target::Retargeted};
-use crate::{
-    Result,
-    net::{Connection, Connector},
-};
+use crate::{Result, auth::Connector, net::Connection};
 
 /// Sends a request to a path and gives the answer, whatever its code. With code 101 it carries
 /// hyper's upgrade.
