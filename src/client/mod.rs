@@ -3,7 +3,6 @@
 
 mod attach;
 mod child;
-mod container;
 mod discovery;
 mod events;
 mod exec;
@@ -20,7 +19,6 @@ pub(crate) mod watch;
 
 pub use attach::{Attach, Attached};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
-pub use container::{Container, ContainerKind};
 pub use discovery::{ApiResource, Discovery};
 pub use events::Events;
 pub use exec::Exec;
@@ -40,7 +38,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 
-pub use crate::transport::http::body::{Body, MaybeUpgraded, Upgraded};
+pub use crate::{
+    transport::http::body::{Body, MaybeUpgraded, Upgraded},
+    wire::pod::{Container, ContainerKind},
+};
 
 #[cfg(feature = "k8s-openapi")]
 use crate::wire::watch::TypedEvent;

@@ -14,6 +14,7 @@ mod kubectl;
 mod tool;
 
 mod exec;
+mod get;
 mod logs;
 mod port_forward;
 mod proxy;

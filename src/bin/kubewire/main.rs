@@ -8,6 +8,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+mod answer;
 mod attach;
 mod connection;
 mod duration;
@@ -18,6 +19,7 @@ mod get;
 mod lines;
 mod logs;
 mod port_forward;
+mod printable;
 mod proxy;
 mod relay;
 mod signals;

@@ -26,7 +26,10 @@ use crate::{
     error::CallerError,
     limits,
     session::{Keepalive, Opcode, Transmit, chunks::Chunks},
-    wire::port_channel::{Encoding, PortChannel, Preamble},
+    wire::{
+        channel::Encoding,
+        port_channel::{PortChannel, Preamble},
+    },
 };
 
 /// The connection of one port.

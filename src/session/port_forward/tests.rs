@@ -9,7 +9,7 @@ use crate::{
     Role, limits,
     session::{Close, Opcode},
     wire::{
-        port_channel::Encoding,
+        channel::Encoding,
         spdy::{
             Data, Frame, HeaderReader, HeaderWriter, Headers, RstStatus, RstStream, StreamId,
             SynReply, SynStream,

@@ -117,7 +117,7 @@ mod tests {
         Role,
         session::port_forward::{Channels, ForwardConfig, PortForward},
         transport::ws::{port_forward::Connections, websocket::Socket},
-        wire::port_channel::Encoding,
+        wire::channel::Encoding,
     };
 
     /// A relay over channels: its local end, the server's end, and how it goes.

@@ -14,7 +14,10 @@ use crate::{
         keepalive::Due,
         port_forward::{ConnectionId, ForwardEvent, WhenFull, cut, refused},
     },
-    wire::port_channel::{Encoding, PortChannel, PortChannelError},
+    wire::{
+        channel::Encoding,
+        port_channel::{PortChannel, PortChannelError},
+    },
 };
 
 impl Channels {
