@@ -301,16 +301,6 @@ impl Channels {
             || self.connections.iter().any(|c| c.receive.len() >= bound)
     }
 
-    /// Bytes that wait for [`poll_transmit`](crate::session::Session::poll_transmit).
-    pub fn queued(&self) -> usize {
-        self.queued
-    }
-
-    /// Whether [`ForwardEvent::Ended`] has been made.
-    pub fn is_ended(&self) -> bool {
-        self.ended
-    }
-
     fn send(&mut self, channel: PortChannel, payload: Bytes) {
         let transmit = match self.encoding {
             Encoding::Binary => Transmit {
