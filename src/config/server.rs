@@ -2,10 +2,7 @@
 
 use http::{HeaderValue, Uri, uri::PathAndQuery};
 
-use crate::{
-    Result,
-    error::{CallerError, Printable},
-};
+use crate::{Result, error::CallerError};
 
 /// Where the API server is.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,23 +38,25 @@ impl Server {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
             Some((scheme, _)) => {
-                let scheme = scheme.chars().take(16).collect::<String>();
+                let scheme = scheme_of(scheme);
                 return Err(wrong(format!(
-                    "the server's URL has the scheme {scheme:?}; http and https are possible"
+                    "the server's URL has {scheme}; http and https are possible"
                 ))
                 .into());
             }
             None => (bare_https, url),
         };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
-        if authority.contains('@') {
+        // Also where a password holds a slash.
+        if rest.contains('@') {
             return Err(wrong(
-                "the server's URL holds a user name or password; set credentials apart from it"
+                "the server's URL holds a user name or password; set credentials apart from it, \
+                 and write an @ in a path as %40"
                     .to_owned(),
             )
             .into());
         }
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
         let path = rest.split(['?', '#']).next().unwrap_or_default();
         let bad_host = || {
             wrong(format!(
@@ -138,6 +137,25 @@ impl Server {
     }
 }
 
+/// A scheme in an error text: not what is none, which may be a password (RFC 3986, section 3.1).
+pub(super) fn scheme_of(text: &str) -> String {
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    match text.len() <= 16 && text.chars().all(is_scheme) {
+        true => format!("the scheme {text:?}"),
+        false => "a scheme that is none".to_owned(),
+    }
+}
+
+/// A URL in an error text, without user name and password.
+pub(crate) fn without_login(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    match rest.rsplit_once('@') {
+        None => url.to_owned(),
+        Some((_, place)) if scheme.is_empty() => format!("<login>@{place}"),
+        Some((_, place)) => format!("{scheme}://<login>@{place}"),
+    }
+}
+
 fn request_uri(uri: &str, asked: &str) -> Result<Uri> {
     check(asked)?;
     Ok(uri.parse().map_err(|_| wrong(asked, "is not a URL path"))?)
@@ -157,10 +175,10 @@ fn check(asked: &str) -> Result<()> {
     }
 }
 
-fn wrong(asked: &str, problem: &str) -> CallerError {
-    // It may hold the arguments of a command.
-    let asked = asked.split('?').next().unwrap_or_default();
-    CallerError::Request(format!("the path {} {problem}", Printable(asked)))
+fn wrong(asked: &str, problem: &'static str) -> CallerError {
+    // The query may hold the arguments of a command.
+    let path = asked.split('?').next().unwrap_or_default().to_owned();
+    CallerError::Path { path, problem }
 }
 
 impl std::fmt::Debug for Server {
@@ -237,7 +255,19 @@ mod tests {
 
     #[test]
     fn a_password_in_the_url_is_refused_and_not_repeated() {
-        let problem = problem("https://me:hunter2@h:6443");
-        assert!(problem.contains("user name or password") && !problem.contains("hunter2"));
+        for url in [
+            "https://me:hunter2@h:6443",
+            "https://me:hunter2/x@h:6443",
+            "https://me:8/hunter2@h",
+            "me:hunter2@h",
+            "https://me:hunter2?@h",
+        ] {
+            let problem = problem(url);
+            assert!(problem.contains("user name or password"), "{problem}");
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        assert!(!problem("me:hunter2@h://x").contains("hunter2"));
+        assert_eq!(without_login("https://h/a"), "https://h/a");
+        assert_eq!(without_login("https://a:b/c@h/d"), "https://<login>@h/d");
     }
 }

@@ -39,15 +39,22 @@ pub(crate) struct Connection {
 impl Connection {
     /// The client that the flags, the kubeconfig or the pod's service account give.
     pub(crate) fn client(&self) -> kubewire::Result<Client> {
-        let options = {
-            let mut options = KubeconfigOptions::default();
-            options.paths = self.kubeconfig.iter().cloned().collect();
-            options.context = self.context.clone();
-            options.cluster = self.cluster.clone();
-            options.user = self.user.clone();
-            options.server = self.server.clone();
-            options
-        };
+        let mut options = KubeconfigOptions::new();
+        if let Some(file) = &self.kubeconfig {
+            options = options.file(file);
+        }
+        if let Some(context) = &self.context {
+            options = options.context(context);
+        }
+        if let Some(cluster) = &self.cluster {
+            options = options.cluster(cluster);
+        }
+        if let Some(user) = &self.user {
+            options = options.user(user);
+        }
+        if let Some(server) = &self.server {
+            options = options.server(server);
+        }
         let selected = [&self.context, &self.cluster, &self.user, &self.server];
         let mut config = if self.kubeconfig.is_none() && selected.iter().all(|flag| flag.is_none())
         {

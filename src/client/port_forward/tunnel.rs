@@ -172,7 +172,7 @@ impl Tunnel {
     /// # Errors
     ///
     /// Those of [`PortForward::connect`], where the tunnel has to be dialled again;
-    /// [`CallerError::Request`] if there is no such port.
+    /// [`CallerError::NoPort`] if there is no such port.
     pub async fn open(&self, port: impl Into<ForwardPort>) -> Result<ForwardStream> {
         self.open_port(&port.into()).await
     }
@@ -242,7 +242,7 @@ impl Tunnel {
     ///
     /// # Errors
     ///
-    /// [`CallerError::Request`] if there is no such port, and those of
+    /// [`CallerError::NoPort`] if there is no such port, and those of
     /// [`Client::request`](crate::Client::request).
     pub async fn resolve(&self, port: impl Into<ForwardPort>) -> Result<ResolvedPort> {
         let port = port.into();

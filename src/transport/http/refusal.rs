@@ -11,7 +11,7 @@ use hyper::body::Body;
 
 use crate::{
     Error,
-    error::{ApiError, PeerError},
+    error::{ApiError, Hint, PeerError},
     limits,
     wire::{
         status::Status,
@@ -61,7 +61,10 @@ where
         let details = status.details.get_or_insert_default();
         details.retry_after_seconds = details.retry_after_seconds.max(seconds);
     }
-    Box::new(ApiError::new(operation, status)).into()
+    let mut error = ApiError::new(operation, status);
+    let hint = head.extensions.get::<Hint>();
+    error.hint = error.hint.or_else(|| hint.cloned());
+    Box::new(error).into()
 }
 
 /// The error of an answer of success that is not what was asked for, if its headers show that.

@@ -42,8 +42,9 @@ pub(crate) async fn open(
 ) -> Result<Opened> {
     let key = generate_key();
     let value = |text: &str| {
-        HeaderValue::from_str(text)
-            .map_err(|_| CallerError::Request(format!("bad header {text:?}")))
+        HeaderValue::from_str(text).map_err(|_| CallerError::Header {
+            value: text.to_owned(),
+        })
     };
     let fields = &mut outgoing.headers;
     fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
