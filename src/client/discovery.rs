@@ -153,8 +153,8 @@ impl Client {
     async fn ask_all(&self) -> Result<Discovery> {
         let deadline = limits::REQUEST;
         let (core, groups) = tokio::try_join!(
-            Box::pin(self.ask("/api".into(), deadline)),
-            Box::pin(self.ask("/apis".into(), deadline))
+            self.ask("/api".into(), deadline),
+            self.ask("/apis".into(), deadline)
         )?;
         let (mut known, mut wanted) = (Vec::new(), Vec::new());
         match core {

@@ -153,7 +153,10 @@ impl Http {
             bytes = Empty,
             retries = Empty,
         );
-        self.send_in(outgoing, &span).instrument(span.clone()).await
+        // It is large, and part of the future of every verb.
+        Box::pin(self.send_in(outgoing, &span))
+            .instrument(span.clone())
+            .await
     }
 
     async fn send_in(&self, outgoing: Outgoing, span: &tracing::Span) -> Result<Response<Body>> {
