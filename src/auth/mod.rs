@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     Result,
-    config::{Auth, Config, Identity, Impersonate, unreadable, wrong},
+    config::{Auth, Config, Identity, Impersonation, unreadable, wrong},
     limits,
 };
 
@@ -250,7 +250,7 @@ fn header(value: &str, origin: &str) -> Result<HeaderValue> {
     })
 }
 
-fn impersonation(who: &Impersonate) -> Result<Vec<(HeaderName, Vec<HeaderValue>)>> {
+fn impersonation(who: &Impersonation) -> Result<Vec<(HeaderName, Vec<HeaderValue>)>> {
     let values = |field: &str, values: &[String]| -> Result<Vec<HeaderValue>> {
         values.iter().map(|value| header(value, field)).collect()
     };

@@ -45,7 +45,7 @@ pub struct Config {
     pub(crate) namespace: Option<String>,
     pub(crate) tls: TlsSettings,
     pub(crate) auth: Auth,
-    pub(crate) impersonate: Option<Impersonate>,
+    pub(crate) impersonate: Option<Impersonation>,
     pub(crate) connect_timeout: Duration,
     pub(crate) proxies: Proxies,
 }
@@ -82,12 +82,37 @@ pub(crate) enum Auth {
 }
 
 /// As whom to act (`k8s.io/api/authentication/v1`, the `Impersonate-*` headers).
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Impersonate {
-    pub(crate) user: String,
-    pub(crate) uid: Option<String>,
-    pub(crate) groups: Vec<String>,
-    pub(crate) extra: Vec<(String, Vec<String>)>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Impersonation {
+    /// The user's name.
+    pub user: String,
+    /// The user's UID.
+    pub uid: Option<String>,
+    /// The groups that the user is a member of.
+    pub groups: Vec<String>,
+    /// More about the user: keys, each with its values.
+    pub extra: Vec<(String, Vec<String>)>,
+}
+
+impl Impersonation {
+    /// Acting as this user, or as `system:serviceaccount:NAMESPACE:NAME`.
+    pub fn new(user: impl Into<String>) -> Self {
+        Self {
+            user: user.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a value under a key of `extra`.
+    pub fn extra(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let (key, value) = (key.into(), value.into());
+        match self.extra.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, values)) => values.push(value),
+            None => self.extra.push((key, vec![value])),
+        }
+        self
+    }
 }
 
 impl Config {
@@ -207,6 +232,20 @@ impl Config {
             Material::file("the client certificate's file", certificate),
             Material::file("the client key's file", key),
         ));
+        self
+    }
+
+    /// Acts as someone else, as far as the server lets this user.
+    pub fn with_impersonation(mut self, who: Impersonation) -> Self {
+        self.impersonate = Some(who);
+        self
+    }
+
+    /// Accepts any certificate of the server, whatever was said about certificate authorities:
+    /// whoever is between can read and change all, credentials too.
+    pub fn danger_accept_any_certificate(mut self) -> Self {
+        self.tls.ca = None;
+        self.tls.insecure = true;
         self
     }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Auth, Config, Exec, ExecCluster, Identity, Impersonate, KubeconfigOptions, Material, Oidc,
+    Auth, Config, Exec, ExecCluster, Identity, Impersonation, KubeconfigOptions, Material, Oidc,
     Proxies, Proxy, Server,
     kubeconfig::{Cluster, Entry, Merged, Selected, User, given},
     material::from_base64,
@@ -223,7 +223,7 @@ fn oidc(user: &Entry<User>, origin: &str, proxies: &Proxies) -> Result<Oidc> {
     Oidc::new(&settings, origin, ca, proxies.clone(), file)
 }
 
-fn impersonate(user: &User, origin: &str) -> Result<Option<Impersonate>> {
+fn impersonate(user: &User, origin: &str) -> Result<Option<Impersonation>> {
     let groups = user.as_groups.clone().unwrap_or_default();
     let extra: Vec<_> = user
         .as_user_extra
@@ -233,7 +233,7 @@ fn impersonate(user: &User, origin: &str) -> Result<Option<Impersonate>> {
         .collect();
     let uid = given(&user.as_uid);
     match given(&user.impersonate) {
-        Some(user) => Ok(Some(Impersonate {
+        Some(user) => Ok(Some(Impersonation {
             user,
             uid,
             groups,
