@@ -125,7 +125,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CallerError::Request`] if the server has none of this name, and those of
+    /// [`CallerError::NoResource`] if the server has none of this name, and those of
     /// [`discover`](Self::discover).
     pub async fn find(&self, name: &str) -> Result<Known> {
         let asked = Instant::now();
@@ -141,7 +141,8 @@ impl Client {
         }
         let known = self.discover().await?;
         known.find(name).cloned().ok_or_else(|| {
-            CallerError::Request(format!("the server has no resource {name:?}")).into()
+            let name = name.to_owned();
+            CallerError::NoResource { name }.into()
         })
     }
 

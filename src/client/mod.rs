@@ -239,7 +239,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of [`Exec::spawn`]; [`CallerError::Request`] for
+    /// Those of [`Exec::spawn`]; [`CallerError::Path`] for
     /// a path that does not begin with a slash, or if `protocols` is empty:
     /// [`Subprotocol::Unnamed`] alone offers none.
     pub async fn websocket(
@@ -257,7 +257,7 @@ impl Client {
         protocols: &[Subprotocol],
     ) -> Result<(AnyWebSocket, Subprotocol)> {
         if protocols.is_empty() {
-            return Err(CallerError::Request("no subprotocol is offered".into()).into());
+            return Err(CallerError::NoSubprotocol.into());
         }
         let offer = Subprotocol::offer(protocols);
         let upgrade = Upgrade {

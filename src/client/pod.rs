@@ -73,9 +73,11 @@ impl Pod {
         for (what, name) in [("namespace", &self.namespace), ("pod", &self.name)] {
             // A segment of dots would be another path (RFC 3986, section 3.3).
             if matches!(name.as_str(), "" | "." | "..") {
-                return Err(
-                    CallerError::Request(format!("{name:?} is not a {what}'s name")).into(),
-                );
+                return Err(CallerError::Name {
+                    what: format!("a {what}'s name").into(),
+                    name: name.clone(),
+                }
+                .into());
             }
         }
         let escape = |text| utf8_percent_encode(text, ESCAPED);

@@ -132,16 +132,19 @@ impl HttpProxy {
 
     /// `k8s.io/apimachinery/pkg/util/net/port_split.go`, `SplitSchemeNamePort`.
     fn path(&self, path: &str) -> Result<String> {
+        let wrong = |problem| CallerError::Path {
+            path: path.to_owned(),
+            problem,
+        };
         if !path.starts_with('/') {
-            let problem = format!("the path {path:?} does not begin with a slash");
-            return Err(CallerError::Request(problem).into());
+            return Err(wrong("does not begin with a slash").into());
         }
         if self.name.contains(':') || self.port.contains(':') {
-            let problem = format!(
-                "a name or port has no colon: {:?} {:?}",
-                self.name, self.port
-            );
-            return Err(CallerError::Request(problem).into());
+            return Err(CallerError::Name {
+                what: "a name and a port, which have no colon".into(),
+                name: format!("{}:{}", self.name, self.port),
+            }
+            .into());
         }
         // The API server decodes a path before it looks where it leads (RFC 3986, section 6.2.2.3).
         let segments = path.split('?').next().unwrap_or_default();
@@ -150,8 +153,7 @@ impl HttpProxy {
             .split(|byte| *byte == b'/')
             .any(|segment| matches!(segment, b"." | b".."))
         {
-            let problem = format!("the path {path:?} has dots that would lead elsewhere");
-            return Err(CallerError::Request(problem).into());
+            return Err(wrong("has dots that would lead elsewhere").into());
         }
         let name = match (self.scheme, self.port.as_str()) {
             ("", "") => self.name.clone(),

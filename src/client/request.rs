@@ -367,8 +367,10 @@ impl Request {
     }
 
     fn write(&self, call: &mut Outgoing, form: &'static str, body: &impl Serialize) -> Result<()> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| CallerError::Request(format!("{}: {error}", call.operation)))?;
+        let body = serde_json::to_vec(body).map_err(|error| CallerError::Json {
+            operation: call.operation.clone(),
+            source: std::sync::Arc::new(error),
+        })?;
         call.body = Bytes::from(body);
         let form = HeaderValue::from_static(form);
         call.headers.insert(CONTENT_TYPE, form);
@@ -418,8 +420,11 @@ struct Typed<'a> {
 }
 
 fn header(text: &str) -> Result<HeaderValue> {
-    Ok(HeaderValue::from_str(text)
-        .map_err(|_| CallerError::Request(format!("{text:?} fits no HTTP header")))?)
+    Ok(
+        HeaderValue::from_str(text).map_err(|_| CallerError::Header {
+            value: text.to_owned(),
+        })?,
+    )
 }
 
 /// Reads an answer. A Status of failure is one whatever the code of HTTP before it.

@@ -38,23 +38,25 @@ impl Server {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
             Some((scheme, _)) => {
-                let scheme = scheme.chars().take(16).collect::<String>();
+                let scheme = scheme_of(scheme);
                 return Err(wrong(format!(
-                    "the server's URL has the scheme {scheme:?}; http and https are possible"
+                    "the server's URL has {scheme}; http and https are possible"
                 ))
                 .into());
             }
             None => (bare_https, url),
         };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
-        if authority.contains('@') {
+        // Also where a password holds a slash.
+        if rest.contains('@') {
             return Err(wrong(
-                "the server's URL holds a user name or password; set credentials apart from it"
+                "the server's URL holds a user name or password; set credentials apart from it, \
+                 and write an @ in a path as %40"
                     .to_owned(),
             )
             .into());
         }
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
         let path = rest.split(['?', '#']).next().unwrap_or_default();
         let bad_host = || {
             wrong(format!(
@@ -129,8 +131,30 @@ impl Server {
     }
 }
 
+/// A scheme in an error text: not what is none, which may be a password (RFC 3986, section 3.1).
+pub(super) fn scheme_of(text: &str) -> String {
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    match text.len() <= 16 && text.chars().all(is_scheme) {
+        true => format!("the scheme {text:?}"),
+        false => "a scheme that is none".to_owned(),
+    }
+}
+
+/// A URL in an error text, without user name and password.
+pub(crate) fn without_login(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    match rest.rsplit_once('@') {
+        None => url.to_owned(),
+        Some((_, place)) if scheme.is_empty() => format!("<login>@{place}"),
+        Some((_, place)) => format!("{scheme}://<login>@{place}"),
+    }
+}
+
 fn request_uri(uri: &str, asked: &str) -> Result<Uri> {
-    let wrong = |problem: &str| CallerError::Request(format!("the path {asked:?} {problem}"));
+    let wrong = |problem| CallerError::Path {
+        path: asked.to_owned(),
+        problem,
+    };
     if !asked.starts_with('/') {
         return Err(wrong("does not begin with a slash").into());
     }
@@ -211,7 +235,19 @@ mod tests {
 
     #[test]
     fn a_password_in_the_url_is_refused_and_not_repeated() {
-        let problem = problem("https://me:hunter2@h:6443");
-        assert!(problem.contains("user name or password") && !problem.contains("hunter2"));
+        for url in [
+            "https://me:hunter2@h:6443",
+            "https://me:hunter2/x@h:6443",
+            "https://me:8/hunter2@h",
+            "me:hunter2@h",
+            "https://me:hunter2?@h",
+        ] {
+            let problem = problem(url);
+            assert!(problem.contains("user name or password"), "{problem}");
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        assert!(!problem("me:hunter2@h://x").contains("hunter2"));
+        assert_eq!(without_login("https://h/a"), "https://h/a");
+        assert_eq!(without_login("https://a:b/c@h/d"), "https://<login>@h/d");
     }
 }

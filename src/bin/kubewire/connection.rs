@@ -114,15 +114,22 @@ impl Connection {
 
     /// The client that the flags, the kubeconfig or the pod's service account give.
     pub(crate) fn client(&self) -> kubewire::Result<Client> {
-        let options = {
-            let mut options = KubeconfigOptions::default();
-            options.paths = self.kubeconfig.iter().cloned().collect();
-            options.context = self.context.clone();
-            options.cluster = self.cluster.clone();
-            options.user = self.user.clone();
-            options.server = self.server.clone();
-            options
-        };
+        let mut options = KubeconfigOptions::new();
+        if let Some(file) = &self.kubeconfig {
+            options = options.file(file);
+        }
+        if let Some(context) = &self.context {
+            options = options.context(context);
+        }
+        if let Some(cluster) = &self.cluster {
+            options = options.cluster(cluster);
+        }
+        if let Some(user) = &self.user {
+            options = options.user(user);
+        }
+        if let Some(server) = &self.server {
+            options = options.server(server);
+        }
         let selected = [&self.context, &self.cluster, &self.user, &self.server];
         let mut config = if self.kubeconfig.is_none() && selected.iter().all(|flag| flag.is_none())
         {
@@ -146,7 +153,7 @@ impl Connection {
             config = config.with_tls_server_name(name);
         }
         if self.insecure_skip_tls_verify {
-            config = config.danger_accept_any_certificate();
+            config = config.with_insecure_skip_tls_verify();
         }
         if let Some(url) = &self.proxy_url {
             config = config.with_proxy(url.clone())?;
@@ -156,8 +163,12 @@ impl Connection {
         }
         if let Some(user) = &self.as_user {
             let mut who = Impersonation::new(user);
-            who.groups.clone_from(&self.as_group);
-            who.uid.clone_from(&self.as_uid);
+            for group in &self.as_group {
+                who = who.group(group);
+            }
+            if let Some(uid) = &self.as_uid {
+                who = who.uid(uid);
+            }
             for (key, value) in &self.as_user_extra {
                 who = who.extra(key, value);
             }

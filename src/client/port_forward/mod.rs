@@ -138,7 +138,7 @@ impl PortForward {
     ///
     /// [`Error::Api`] if the server refuses: there is no such pod, it does not run, or the user
     /// may not; [`Error::Network`] if it cannot be reached; [`Error::Peer`] if it does not speak
-    /// the protocol; [`NetworkError::NoPod`] if none of a service's or workload's pods runs.
+    /// the protocol; [`CallerError::NoPod`] if none of a service's or workload's pods runs.
     pub async fn connect(&self) -> Result<Tunnel> {
         let destination = self.find(None).await?;
         let way = self.find_way(&destination.pod).await?;
@@ -152,9 +152,7 @@ impl PortForward {
     async fn find_way(&self, pod: &Pod) -> Result<Way> {
         let channels = self.protocols.iter().find(|p| p.encoding().is_some());
         if self.protocols.first() == channels {
-            let protocol = channels.ok_or_else(|| {
-                CallerError::Request("no subprotocol of port-forward is offered".into())
-            })?;
+            let protocol = channels.ok_or(CallerError::NoSubprotocol)?;
             return Ok(Way::Channels(*protocol));
         }
         match (self.dial_tunnel(pod).await, channels) {

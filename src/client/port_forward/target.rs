@@ -53,7 +53,10 @@ impl FromStr for ForwardTarget {
         let (kind, name) = text.split_once('/').unwrap_or(("pods", text));
         let name = name.to_owned();
         if name.is_empty() || name.contains('/') {
-            return Err(CallerError::Request(format!("{text:?} names no object")));
+            return Err(CallerError::Name {
+                what: "the name of an object".into(),
+                name: text.to_owned(),
+            });
         }
         let lower = kind.to_ascii_lowercase();
         // `deployments.apps` and `deployments.v1.apps` are the same.
@@ -75,11 +78,10 @@ impl FromStr for ForwardTarget {
                 resource: Resource::namespaced(group, "v1", plural),
                 name,
             }),
-            None => Err(CallerError::Request(format!(
-                "{text}: nothing can be forwarded to a {kind}, only to a pod, a service, a \
-                 deployment, a statefulset, a daemonset, a replicaset, a job or a \
-                 replicationcontroller"
-            ))),
+            None => Err(CallerError::NoForward {
+                target: text.to_owned(),
+                kind: kind.to_owned(),
+            }),
         }
     }
 }
@@ -136,17 +138,19 @@ impl FromStr for ForwardPort {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return match text.parse() {
                 Ok(number @ 1..) => Ok(Self::Number(number)),
-                _ => Err(CallerError::Request(format!(
-                    "{text:?} is not a port number"
-                ))),
+                _ => Err(CallerError::Name {
+                    what: "a port number".into(),
+                    name: text.to_owned(),
+                }),
             };
         }
         let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         match text.len() <= 15 && text.bytes().all(good) {
             true => Ok(Self::Name(text.to_owned())),
-            false => Err(CallerError::Request(format!(
-                "{text:?} is neither a port number nor the name of a port"
-            ))),
+            false => Err(CallerError::Name {
+                what: "a port number or the name of a port".into(),
+                name: text.to_owned(),
+            }),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     error::{CallerError, Error, NetworkError},
     limits,
     session::port_forward::{ForwardProtocol, OpenError},
-    transport::ws::port_forward::{Connections, News},
+    transport::ws::port_forward::Connections,
 };
 
 /// How connections are opened.
@@ -172,7 +172,7 @@ impl Tunnel {
     /// # Errors
     ///
     /// Those of [`PortForward::connect`], where the tunnel has to be dialled again;
-    /// [`CallerError::Request`] if there is no such port.
+    /// [`CallerError::NoPort`] if there is no such port.
     pub async fn open(&self, port: impl Into<ForwardPort>) -> Result<ForwardStream> {
         self.open_port(&port.into()).await
     }
@@ -242,7 +242,7 @@ impl Tunnel {
     ///
     /// # Errors
     ///
-    /// [`CallerError::Request`] if there is no such port, and those of
+    /// [`CallerError::NoPort`] if there is no such port, and those of
     /// [`Client::request`](crate::Client::request).
     pub async fn resolve(&self, port: impl Into<ForwardPort>) -> Result<ResolvedPort> {
         let port = port.into();
@@ -308,10 +308,7 @@ impl Tunnel {
         let Some(connections) = first else {
             return Ok(());
         };
-        match std::future::poll_fn(|cx| connections.poll_news(cx)).await {
-            News::Ended(how) => how,
-            News::Leave => Ok(()),
-        }
+        connections.closed().await
     }
 
     /// Closes the tunnel and all its connections. The next [`open`](Self::open) dials again.

@@ -322,8 +322,8 @@ impl Get {
     /// Makes the request. What the server refuses over HTTP is an answer; a WebSocket that it does
     /// not open is an error.
     pub(crate) async fn send(self, http: Http) -> Result<Answer> {
-        let accept = HeaderValue::try_from(self.accept)
-            .map_err(|_| CallerError::Request("a header holds what it must not".into()))?;
+        let accept = HeaderValue::try_from(self.accept.as_str())
+            .map_err(|_| CallerError::Header { value: self.accept })?;
         if let Some(offered) = self.websocket {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, accept);

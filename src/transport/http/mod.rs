@@ -10,8 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{AUTHORIZATION, HOST, RETRY_AFTER, USER_AGENT},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{HOST, RETRY_AFTER, USER_AGENT},
 };
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -131,7 +131,8 @@ impl Http {
             self.connector.authorize(&mut headers).await?;
             tracing::debug!("{}", self.curl(&outgoing, &headers));
             let answer = self.once(&outgoing, headers.clone()).await;
-            let response = match answer {
+            let answer = answer.map_err(|error| self.connector.explain(error));
+            let mut response = match answer {
                 Err(Error::Network(NetworkError::Lost(error))) if safe && again && !resent => {
                     tracing::debug!(%error, "the connection was lost; sending again");
                     resent = true;
@@ -139,6 +140,7 @@ impl Http {
                 }
                 answer => answer?,
             };
+            self.connector.annotate(&mut response);
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED && !renewed && self.connector.refused(&headers) {
                 tracing::debug!("401: renewing the credentials");
@@ -254,8 +256,8 @@ impl Http {
         let mut line = format!("curl -X {}", outgoing.method);
         for (name, value) in headers {
             let value = match value.to_str() {
-                Ok(_) if value.is_sensitive() || name == AUTHORIZATION => "<redacted>",
-                Ok(value) => value,
+                Ok(text) if !value.is_sensitive() && is_public(name, text) => text,
+                Ok(_) => "<redacted>",
                 Err(_) => "<bytes>",
             };
             line.push_str(&format!(" -H {}", quote(&format!("{name}: {value}"))));
@@ -274,6 +276,34 @@ impl std::fmt::Debug for Http {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Http").field(&self.connector).finish()
     }
+}
+
+/// Whether a header is known to hold no secret. A WebSocket's subprotocol may hold a token
+/// (`k8s.io/apiserver/pkg/authentication/request/websocket/protocol.go`).
+fn is_public(name: &HeaderName, value: &str) -> bool {
+    const PUBLIC: &[&str] = &[
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "if-match",
+        "if-none-match",
+        "origin",
+        "range",
+        "sec-websocket-protocol",
+        "sec-websocket-version",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    ];
+    let name = name.as_str();
+    (PUBLIC.contains(&name) || name.starts_with("impersonate-"))
+        && !value.contains("base64url.bearer.")
 }
 
 /// How long the server asks to wait before the same request (`k8s.io/client-go/rest/with_retry.go`,

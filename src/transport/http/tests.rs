@@ -8,7 +8,7 @@ use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::{Config, client::Client};
+use crate::{Config, client::Client, error::Hint};
 
 /// A request as the server got it: head and body.
 pub(crate) type Got = (http::request::Parts, Bytes);
@@ -216,12 +216,76 @@ fn the_curl_line_can_be_pasted_and_holds_no_secret() {
     let mut outgoing = Outgoing::get("x", "/api?labelSelector=a%3D'b'");
     outgoing.body = Bytes::from_static(b"hunter2");
     let mut headers = HeaderMap::new();
-    headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer hunter2"));
+    for name in [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "x-api-key",
+        "x-remote-user",
+        "sec-websocket-protocol",
+    ] {
+        let secret = HeaderValue::from_static("base64url.bearer.authorization.k8s.io.hunter2");
+        headers.insert(name, secret);
+    }
     headers.insert("accept", HeaderValue::from_static("it's"));
+    headers.insert("impersonate-user", HeaderValue::from_static("jane"));
     assert_eq!(
         http.curl(&outgoing, &headers),
-        "curl -X GET -H 'authorization: <redacted>' -H 'accept: it'\\''s' --data-binary \
-         '<7 bytes>' 'http://h:6443/base/api?labelSelector=a%3D'\\''b'\\'''"
+        "curl -X GET -H 'authorization: <redacted>' -H 'proxy-authorization: <redacted>' -H \
+         'cookie: <redacted>' -H 'x-api-key: <redacted>' -H 'x-remote-user: <redacted>' -H \
+         'sec-websocket-protocol: <redacted>' -H 'accept: it'\\''s' -H 'impersonate-user: jane' \
+         --data-binary '<7 bytes>' 'http://h:6443/base/api?labelSelector=a%3D'\\''b'\\'''"
+    );
+}
+
+#[tokio::test]
+async fn a_refused_client_certificate_is_no_fault_of_the_network() {
+    use crate::net::tls_server::{authority, local, params, serve, to};
+    let (ca, clients) = (authority(), authority());
+    let address = serve(&ca.sign(local()), Some(&clients)).await;
+    let mut past = params(&[]);
+    past.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let leaf = clients.sign(past);
+    let config = to(address)
+        .with_ca_pem(ca.pem())
+        .with_client_certificate_pem(
+            leaf.certificate.pem(),
+            leaf.key.serialize_pem().into_bytes(),
+        );
+    let client = Client::new(&config).unwrap();
+    let connector = client.connector();
+    let upgrade = upgrade::Upgrade {
+        operation: "exec",
+        path_and_query: "/",
+        offer: None,
+        headers: HeaderMap::new(),
+    };
+    for error in [
+        send(&client, Method::GET).await.unwrap_err(),
+        upgrade::open(connector, upgrade).await.unwrap_err(),
+    ] {
+        assert_eq!(
+            error.to_string(),
+            "the server refuses the client certificate (the client certificate's PEM, valid until \
+             2002-01-01T00:00:00Z): it expired at 2002-01-01T00:00:00Z"
+        );
+        assert!(matches!(error, Error::Caller(_)), "{error:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_401_carries_the_hint_that_the_connector_gave() {
+    let mut response = Response::new(http_body_util::Empty::<Bytes>::new());
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response.extensions_mut().insert(Hint::ClientCertificate {
+        certificate: "c".to_owned(),
+        problem: "it expired".to_owned(),
+    });
+    let error = upgrade::refusal("get pods", response).await;
+    let text = error.to_string();
+    assert!(
+        text.ends_with(" (the client certificate (c): it expired)"),
+        "{text}"
     );
 }
 

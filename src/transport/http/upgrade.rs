@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_acc
 use crate::{
     AGENT, Result,
     auth::Connector,
-    error::{ApiError, CallerError, Error, NetworkError, PeerError},
+    error::{ApiError, CallerError, Error, Hint, NetworkError, PeerError},
     limits,
     net::Connection,
     wire::{
@@ -65,7 +65,8 @@ pub(crate) async fn open(connector: &Connector, upgrade: Upgrade<'_>) -> Result<
         let attempt = shake_hands(connector, &upgrade, headers.clone(), io);
         let opened = tokio::time::timeout(limits::OPEN, attempt)
             .await
-            .map_err(late)?;
+            .map_err(late)?
+            .map_err(|error| connector.explain(error));
         match &opened {
             Err(Error::Api(refusal))
                 if refusal.status.code == 401 && !retried && connector.refused(&headers) =>
@@ -88,8 +89,9 @@ async fn shake_hands(
     *request.method_mut() = Method::GET;
     *request.uri_mut() = connector.uri(upgrade.path_and_query)?;
     let value = |text: &str| {
-        HeaderValue::from_str(text)
-            .map_err(|_| CallerError::Request(format!("bad header {text:?}")))
+        HeaderValue::from_str(text).map_err(|_| CallerError::Header {
+            value: text.to_owned(),
+        })
     };
     let fields = request.headers_mut();
     *fields = headers;
@@ -108,7 +110,8 @@ async fn shake_hands(
         .map_err(http_error)?;
     // It lives until the handshake is over: then the connection is ours, or closed.
     let connection = tokio::spawn(connection.with_upgrades());
-    let response = sender.send_request(request).await.map_err(http_error)?;
+    let mut response = sender.send_request(request).await.map_err(http_error)?;
+    connector.annotate(&mut response);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let refusal = refusal(upgrade.operation, response).await;
         connection.abort();
@@ -204,7 +207,10 @@ where
         let details = status.details.get_or_insert_default();
         details.retry_after_seconds = details.retry_after_seconds.max(seconds);
     }
-    Box::new(ApiError::new(operation, status)).into()
+    let mut error = ApiError::new(operation, status);
+    let hint = head.extensions.get::<Hint>();
+    error.hint = error.hint.or_else(|| hint.cloned());
+    Box::new(error).into()
 }
 
 /// An error of hyper, by who is to blame.

@@ -132,7 +132,7 @@ mod tests {
         let server = Connections::spawn(session(Role::Server).unwrap(), far);
         let client = session(Role::Client).unwrap();
         let client = Connections::spawn_opened(client, near, false, 80).unwrap();
-        let (incoming, _) = poll_fn(|cx| server.poll_accept(cx)).await.unwrap();
+        let (incoming, _) = server.accept().await.unwrap();
         let (local, socket) = duplex(4096);
         let relaying = tokio::spawn(relay(client, socket));
         (local, incoming, relaying)

@@ -116,6 +116,15 @@ impl Session for Tunnel {
         }
     }
 
+    fn queued(&self) -> usize {
+        let frames = [&self.pong, &self.close].into_iter().flatten();
+        self.mux.queued() + frames.map(|frame| 2 + frame.len()).sum::<usize>()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended
+    }
+
     fn poll_event(&mut self) -> Option<ForwardEvent> {
         self.events.pop_front()
     }
