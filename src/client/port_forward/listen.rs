@@ -180,7 +180,7 @@ async fn forward(
 /// Whether what failed may work in a moment: an API server that restarts, a pod that is replaced.
 fn is_passing(error: &Error) -> bool {
     match error {
-        Error::Network(_) => true,
+        Error::Network(_) | Error::Caller(CallerError::NoPod { .. }) => true,
         Error::Api(refusal) => matches!(refusal.status.code, 400 | 404 | 429 | 500..),
         _ => false,
     }
