@@ -329,8 +329,8 @@ pub mod request {
     pub use crate::resource::Scope;
     pub use crate::{
         client::{
-            Body, Deleted, Discovery, HttpProxy, Known, List, ListMeta, Pages, Patch, Request,
-            Rest, Upgraded,
+            ApiResource, Body, Deleted, Discovery, HttpProxy, List, ListMeta, MaybeUpgraded, Pages,
+            Patch, Request, Upgraded,
         },
         resource::Resource,
     };
