@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use kubewire::{
     Error,
-    request::Known,
+    request::ApiResource,
     session::watch::Form,
     watch::{Change, Mirror, Update},
     wire::{
@@ -156,7 +156,7 @@ impl Watch {
 }
 
 /// As kubectl writes it: the singular, and the group.
-fn title(known: &Known) -> String {
+fn title(known: &ApiResource) -> String {
     match &*known.resource.group {
         "" => known.singular.clone(),
         group => format!("{}.{group}", known.singular),
