@@ -171,10 +171,13 @@ mod tests {
 
     use super::*;
 
+    /// What is to be given, and who waits for more.
+    type Values = (VecDeque<Turn<u32>>, Option<Waker>);
+
     /// Gives what it is told to, and counts how often it is asked.
     #[derive(Default)]
     struct Told {
-        values: Arc<Mutex<(VecDeque<Turn<u32>>, Option<Waker>)>>,
+        values: Arc<Mutex<Values>>,
         polls: Arc<AtomicUsize>,
     }
 
