@@ -29,6 +29,8 @@ pub(super) struct EndOfObject {
     counted: usize,
     counting: bool,
     in_string: bool,
+    /// What was counted last, white space aside, is a closing brace.
+    closed: bool,
     depth: u64,
 }
 
@@ -85,7 +87,8 @@ impl EndOfObject {
                 }
                 continue;
             }
-            match data[at] {
+            let byte = data[at];
+            match byte {
                 b'"' => self.in_string = true,
                 b'{' => self.depth += 1,
                 b'}' => {
@@ -95,11 +98,10 @@ impl EndOfObject {
                     }
                 }
                 // The rule of `find`, so that the end does not depend on how the body was cut.
-                b'\n' if compact && data[..at].trim_ascii_end().ends_with(b"}") => {
-                    return Some(at);
-                }
+                b'\n' if compact && self.closed => return Some(at),
                 _ => {}
             }
+            self.closed = byte == b'}' || self.closed && byte.is_ascii_whitespace();
             at += 1;
         }
         self.counted = at;
