@@ -18,7 +18,7 @@ use kubewire::{
         spdy,
         stamp::Stamp,
         status::Status,
-        watch::{Decoder as WatchDecoder, Encoding, List},
+        watch::{Decoder as WatchDecoder, Encoding, ListDecoder},
         websocket::{Decoder, FrameHeader, Opcode, apply_mask},
     },
 };
@@ -297,13 +297,16 @@ pub(crate) fn hostile(size: usize) -> Vec<Case> {
             name,
             size,
             size,
-            move || input.clone(),
+            move || pieces(&input, 64),
             move |input| {
-                let list = List::parse(encoding, input);
-                black_box(
-                    list.map(|list| list.items().map(|item| drop(item)).count())
-                        .ok(),
-                )
+                let mut list = ListDecoder::new(encoding);
+                for piece in input {
+                    list.push(piece);
+                    while let Ok(Some(item)) = list.next_item() {
+                        black_box(item);
+                    }
+                }
+                black_box(list.finish().is_ok())
             },
         )
     };
