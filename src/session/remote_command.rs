@@ -135,16 +135,6 @@ impl RemoteCommand {
         self.streams
     }
 
-    /// Bytes that wait for [`poll_transmit`](Session::poll_transmit).
-    pub fn queued(&self) -> usize {
-        self.queued
-    }
-
-    /// Whether [`RemoteCommandEvent::Ended`] has been made.
-    pub fn is_ended(&self) -> bool {
-        self.ended
-    }
-
     /// Sends bytes of stdin (client), stdout or stderr (server), as one message.
     ///
     /// # Errors
@@ -303,11 +293,10 @@ impl RemoteCommand {
         self.end(Err(error.into()));
     }
 
-    /// [`handle_message`](Session::handle_message), which gives an event of the streams at once
-    /// instead of queueing it: what flows is moved once less. Earlier events must have been taken,
-    /// and others may be queued.
+    /// Takes a message, and gives the event of a stream at once instead of queueing it. Others may
+    /// be queued.
     #[inline]
-    pub(crate) fn receive(&mut self, now: Instant, message: Message) -> Option<RemoteCommandEvent> {
+    fn take(&mut self, now: Instant, message: Message) -> Option<RemoteCommandEvent> {
         self.handle_activity(now);
         if self.ended {
             return None;
@@ -461,8 +450,18 @@ impl Session for RemoteCommand {
     type Event = RemoteCommandEvent;
 
     fn handle_message(&mut self, now: Instant, message: Message) {
-        let event = self.receive(now, message);
+        let event = self.take(now, message);
         self.events.extend(event);
+    }
+
+    #[inline]
+    fn receive(&mut self, now: Instant, message: Message) -> Option<RemoteCommandEvent> {
+        let event = self.take(now, message);
+        if self.events.is_empty() {
+            return event;
+        }
+        self.events.extend(event);
+        self.events.pop_front()
     }
 
     fn handle_activity(&mut self, now: Instant) {
@@ -558,6 +557,14 @@ impl Session for RemoteCommand {
         let transmit = self.transmits.pop_front()?;
         self.queued -= transmit.len();
         Some(transmit)
+    }
+
+    fn queued(&self) -> usize {
+        self.queued
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended
     }
 
     fn poll_event(&mut self) -> Option<RemoteCommandEvent> {

@@ -14,6 +14,8 @@ mod kubectl;
 mod tool;
 
 mod exec;
+mod flags;
+mod get;
 mod logs;
 mod port_forward;
 mod proxy;

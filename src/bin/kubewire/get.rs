@@ -6,12 +6,12 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use kubewire::request::{Body, Request};
-use serde::Deserialize;
-use serde_json::Value;
 
 use crate::{
+    answer,
     connection::Connection,
     failure::Failure,
+    printable::Printable,
     table::{self, Table},
 };
 
@@ -21,7 +21,7 @@ const MAX_BODY: usize = 1 << 30;
 /// Print objects, as the server formats them
 ///
 /// JSON and YAML are the server's answer as it is: a list's items have no kind of their own, and
-/// managed fields are shown.
+/// managed fields are shown. A server without tables is asked for names and ages.
 #[derive(Args)]
 pub(crate) struct Get {
     /// A kind, plural, singular or short name, or TYPE/NAME
@@ -105,17 +105,17 @@ impl Get {
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
             }
         };
-        let body = read(&request, name, accept).await?;
+        let body = read(&request, name, accept).await?.bytes(MAX_BODY).await?;
         match self.output {
             Some(Format::Json) => {
-                let value: Value = json(&body.bytes(MAX_BODY).await?)?;
-                writeln!(io::stdout(), "{value:#}")?;
+                let value = answer::value(&body)?;
+                writeln!(io::stdout(), "{}", Printable::json(&format!("{value:#}")))?;
             }
-            Some(Format::Yaml) => print(body).await?,
+            Some(Format::Yaml) => write!(io::stdout(), "{}", answer::yaml(&body)?)?,
             _ => {
-                let table: Table = json(&body.bytes(MAX_BODY).await?)?;
+                let table = answer::table(&body)?;
                 let with_namespace = namespaced && self.all_namespaces;
-                self.print(table, &title, with_namespace, namespace.as_deref())?;
+                self.print(&table, &title, with_namespace, namespace.as_deref())?;
             }
         }
         Ok(0)
@@ -123,15 +123,16 @@ impl Get {
 
     fn print(
         &self,
-        table: Table,
+        table: &Table,
         title: &str,
         with_namespace: bool,
         namespace: Option<&str>,
     ) -> io::Result<()> {
-        let rows = table.rows.unwrap_or_default();
+        let rows = table.rows.as_deref().unwrap_or_default();
         if self.output == Some(Format::Name) {
             let mut out = io::stdout().lock();
-            for row in &rows {
+            let title = Printable::line(title);
+            for row in rows {
                 writeln!(out, "{title}/{}", row.metadata("name"))?;
             }
             return Ok(());
@@ -142,13 +143,13 @@ impl Get {
             return Ok(());
         }
         let wide = self.output == Some(Format::Wide);
-        let columns = table.column_definitions.unwrap_or_default();
-        let lead = |text: String| with_namespace.then_some(text);
-        let first = lead("NAMESPACE".to_owned()).into_iter();
-        let mut lines = vec![first.chain(table::headings(&columns, wide)).collect()];
-        for row in &rows {
+        let columns = table.column_definitions.as_deref().unwrap_or_default();
+        let lead = |text: Printable| with_namespace.then_some(text);
+        let first = lead(Printable::cell("NAMESPACE")).into_iter();
+        let mut lines = vec![first.chain(table::headings(columns, wide)).collect()];
+        for row in rows {
             let first = lead(row.metadata("namespace")).into_iter();
-            lines.push(first.chain(row.cells(&columns, wide)).collect::<Vec<_>>());
+            lines.push(first.chain(row.cells(columns, wide)).collect::<Vec<_>>());
         }
         table::print(&lines)
     }
@@ -159,10 +160,6 @@ async fn read(request: &Request, name: Option<&str>, accept: &str) -> kubewire::
         Some(name) => request.get_raw(name, accept).await,
         None => request.list_raw(accept).await,
     }
-}
-
-fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| Failure::local("the server's answer", &error))
 }
 
 async fn print(mut body: Body) -> Result<(), Failure> {

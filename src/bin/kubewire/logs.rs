@@ -16,6 +16,7 @@ use crate::{
     duration,
     failure::{Failure, note},
     lines::Lines,
+    printable::Printable,
     target, workload,
 };
 
@@ -130,7 +131,15 @@ impl Logs {
     }
 
     async fn pod_name(&self, client: &Client) -> Result<String, Failure> {
-        workload::pod(client, self.pod.as_deref().unwrap_or_default()).await
+        let target = self.pod.as_deref().unwrap_or_default();
+        let found = workload::pod(client, client.namespace(), target, None).await?;
+        if found.of > 1 {
+            note(&format!(
+                "Found {} pods, using pod/{}",
+                found.of, found.name
+            ));
+        }
+        Ok(found.name)
     }
 
     /// How many last lines to ask for.
@@ -198,7 +207,7 @@ impl Logs {
             match lines.next_update().await {
                 Some(LogUpdate::Line(line)) => {
                     let container = name.as_deref().or(lines.container()).unwrap_or("");
-                    let prefix = || format!("[pod/{}/{container}] ", pod.name());
+                    let prefix = || format!("pod/{}/{container}", pod.name());
                     self.print(&line, prefix, out).await?;
                 }
                 // Otherwise it is the error that follows.
@@ -315,7 +324,7 @@ impl Logs {
                 None => return Ok(code),
                 Some(Ok(line)) => {
                     let source = line.source;
-                    let prefix = || format!("[pod/{}/{}] ", source.pod, source.container);
+                    let prefix = || format!("pod/{}/{}", source.pod, source.container);
                     self.print(&line.line, prefix, out).await?;
                 }
                 Some(Err(error)) => {
@@ -335,7 +344,7 @@ impl Logs {
         // Further pieces of a long line follow the first without a prefix of their own.
         if out.begin() {
             if self.prefix {
-                out.write(prefix().as_bytes());
+                out.write(format!("[{}] ", Printable::line(&prefix())).as_bytes());
             }
             if let (true, Some(stamp)) = (self.timestamps, line.stamp) {
                 out.write(format!("{stamp} ").as_bytes());

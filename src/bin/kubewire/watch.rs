@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use kubewire::{
     Error,
-    request::Known,
+    request::ApiResource,
     session::watch::Form,
     watch::{Change, Mirror, Update},
     wire::{
@@ -16,6 +16,7 @@ use crate::{
     connection::Connection,
     failure::{Failure, note},
     lines::Lines,
+    printable::Printable,
     table::{self, Column, Layout, Row, Table},
 };
 
@@ -65,8 +66,8 @@ enum Format {
 
 /// What is kept of an object, to be printed when it changes or is gone.
 enum Rendered {
-    Text(String),
-    Cells(Vec<String>),
+    Text(Printable),
+    Cells(Vec<Printable>),
 }
 
 /// Prints changes.
@@ -102,7 +103,7 @@ impl Watch {
             headers: !self.no_headers,
             mirror: Mirror::new(),
             columns: Vec::new(),
-            layout: Layout::with(&["MODIFIED".to_owned()]),
+            layout: Layout::with(&[Printable::cell("MODIFIED")]),
             out: Lines::start()?,
         };
         let namespaced = known.resource.namespaced;
@@ -143,7 +144,7 @@ impl Watch {
 }
 
 /// As kubectl writes it: the singular, and the group.
-fn title(known: &Known) -> String {
+fn title(known: &ApiResource) -> String {
     match &*known.resource.group {
         "" => known.singular.clone(),
         group => format!("{}.{group}", known.singular),
@@ -160,8 +161,8 @@ impl Printer {
                 let columns = table.column_definitions.filter(|c| *c != self.columns);
                 if let Some(columns) = columns {
                     self.columns = columns;
-                    let event = "EVENT".to_owned();
-                    let namespace = self.namespaces.then(|| "NAMESPACE".to_owned());
+                    let event = Printable::cell("EVENT");
+                    let namespace = self.namespaces.then(|| Printable::cell("NAMESPACE"));
                     let headings = table::headings(&self.columns, self.is_wide());
                     let headings = std::iter::once(event).chain(namespace).chain(headings);
                     if self.headers {
@@ -193,7 +194,7 @@ impl Printer {
         for change in changes {
             let line = match change {
                 Rendered::Cells(cells) => self.layout.line(&cells),
-                Rendered::Text(text) => text,
+                Rendered::Text(text) => text.to_string(),
             };
             self.out.begin();
             self.out.write(line.as_bytes());
@@ -207,7 +208,7 @@ impl Printer {
     }
 
     /// A row as it is printed, behind its event.
-    fn cells(&self, row: &Row) -> Vec<String> {
+    fn cells(&self, row: &Row) -> Vec<Printable> {
         let namespace = self.namespaces.then(|| row.metadata("namespace"));
         let cells = row.cells(&self.columns, self.is_wide());
         namespace.into_iter().chain(cells).collect()
@@ -229,11 +230,12 @@ impl Printer {
             };
             Some(match rendered {
                 Rendered::Cells(cells) => {
-                    let event = std::iter::once(event.to_owned());
+                    let event = std::iter::once(Printable::cell(event));
                     Rendered::Cells(event.chain(cells.iter().cloned()).collect())
                 }
                 Rendered::Text(object) if output == Some(Format::Json) => {
-                    Rendered::Text(format!("{{\"type\":{event:?},\"object\":{object}}}"))
+                    let line = format!("{{\"type\":{event:?},\"object\":{object}}}");
+                    Rendered::Text(Printable::json(&line))
                 }
                 Rendered::Text(name) => Rendered::Text(name.clone()),
             })
@@ -253,13 +255,15 @@ fn render(output: Option<Format>, title: &str, object: &Object) -> Result<Render
     let name = metadata.name()?;
     Ok(match output {
         Some(Format::Json) => {
-            Rendered::Text(String::from_utf8_lossy(&object.bytes()?).into_owned())
+            // Line ends of the server's own are no part of a value.
+            let object = String::from_utf8_lossy(&object.bytes()?).replace(['\r', '\n'], " ");
+            Rendered::Text(Printable::json(&object))
         }
-        Some(Format::Name) => Rendered::Text(format!("{title}/{name}")),
+        Some(Format::Name) => Rendered::Text(Printable::line(&format!("{title}/{name}"))),
         // The server knows no tables.
         Some(Format::Wide) | None => {
             let namespace = metadata.namespace()?;
-            Rendered::Cells(vec![namespace.into_owned(), name.into_owned()])
+            Rendered::Cells(vec![Printable::cell(&namespace), Printable::cell(&name)])
         }
     })
 }

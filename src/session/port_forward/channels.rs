@@ -80,7 +80,7 @@ impl Channels {
     ///
     /// # Errors
     ///
-    /// [`CallerError::Request`] if there are no ports, or more than the encoding can number.
+    /// [`CallerError::Ports`] if there are no ports, or more than the encoding can number.
     pub fn new(
         role: Role,
         encoding: Encoding,
@@ -89,8 +89,8 @@ impl Channels {
         now: Instant,
     ) -> Result<Self, CallerError> {
         if ports.is_empty() || ports.len() > encoding.max_ports() {
-            let message = format!("{} ports on one WebSocket", ports.len());
-            return Err(CallerError::Request(message));
+            let count = ports.len();
+            return Err(CallerError::Ports { count });
         }
         let connection = |&port: &u16| Connection {
             port,
@@ -299,16 +299,6 @@ impl Channels {
         let bound = self.config.mux.receive_buffer;
         self.received >= self.config.mux.receive_total
             || self.connections.iter().any(|c| c.receive.len() >= bound)
-    }
-
-    /// Bytes that wait for [`poll_transmit`](crate::session::Session::poll_transmit).
-    pub fn queued(&self) -> usize {
-        self.queued
-    }
-
-    /// Whether [`ForwardEvent::Ended`] has been made.
-    pub fn is_ended(&self) -> bool {
-        self.ended
     }
 
     fn send(&mut self, channel: PortChannel, payload: Bytes) {

@@ -261,16 +261,6 @@ impl PortForward {
         either!(self, inner => inner.wants_hold())
     }
 
-    /// Bytes that wait for [`poll_transmit`](Session::poll_transmit).
-    pub fn queued(&self) -> usize {
-        either!(self, inner => inner.queued())
-    }
-
-    /// Whether [`ForwardEvent::Ended`] has been made.
-    pub fn is_ended(&self) -> bool {
-        either!(self, inner => inner.is_ended())
-    }
-
     /// Whether the peer is silent although it was asked for a sign of life.
     pub fn is_suspect(&self) -> bool {
         match self {
@@ -309,6 +299,14 @@ impl Session for PortForward {
 
     fn poll_transmit(&mut self) -> Option<Transmit> {
         either!(self, inner => inner.poll_transmit())
+    }
+
+    fn queued(&self) -> usize {
+        either!(self, inner => inner.queued())
+    }
+
+    fn is_ended(&self) -> bool {
+        either!(self, inner => inner.is_ended())
     }
 
     fn poll_event(&mut self) -> Option<ForwardEvent> {

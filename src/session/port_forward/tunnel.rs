@@ -285,17 +285,6 @@ impl Tunnel {
         self.mux.wants_hold()
     }
 
-    /// Bytes that wait for [`poll_transmit`](crate::session::Session::poll_transmit).
-    pub fn queued(&self) -> usize {
-        let frames = [&self.pong, &self.close].into_iter().flatten();
-        self.mux.queued() + frames.map(|frame| 2 + frame.len()).sum::<usize>()
-    }
-
-    /// Whether [`ForwardEvent::Ended`] has been made.
-    pub fn is_ended(&self) -> bool {
-        self.ended
-    }
-
     /// Whether the peer is silent although it was asked for a sign of life.
     pub fn is_suspect(&self) -> bool {
         self.mux.is_suspect()

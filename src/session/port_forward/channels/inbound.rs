@@ -272,6 +272,14 @@ impl Session for Channels {
         Some(transmit)
     }
 
+    fn queued(&self) -> usize {
+        self.queued
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended
+    }
+
     fn poll_event(&mut self) -> Option<ForwardEvent> {
         self.events.pop_front()
     }
