@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{Request, Source, Update, WatchConfig, is_unversioned, query};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         Exchange, Head, Message,
         requests::{Phase, Requests},
     },
-    wire::watch::{Encoding, Event, EventError, EventType, Items, List},
+    wire::watch::{Encoding, Event, EventType, List, ListDecoder},
 };
 
 /// What is asked for next, is under way, or has its answer at hand.
@@ -41,10 +41,13 @@ pub(super) enum State {
 /// How far an answer has been read.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// A page arrives.
-    Paging { encoding: Encoding, body: BytesMut },
-    /// A page is handed out.
-    Listed { items: Items, list: Box<List> },
+    /// A page arrives, and is handed out as it does.
+    Paging(Box<ListDecoder>),
+    /// A page has arrived whole, and its last items are handed out.
+    Listed {
+        rest: Box<ListDecoder>,
+        list: Box<List>,
+    },
     /// Events arrive.
     Streaming {
         source: Source,
@@ -217,28 +220,18 @@ impl Exchange for Watch {
             return self.pause(error, None, true);
         };
         self.requests.phase = Phase::Answer(match is_list {
-            true => Answer::Paging {
-                encoding,
-                body: BytesMut::new(),
-            },
+            true => {
+                let page = ListDecoder::with_bounds(encoding, bound, self.config.max_page);
+                Answer::Paging(Box::new(page))
+            }
             false => Answer::streaming(Source::body(encoding, bound)),
         });
     }
 
     fn handle_body(&mut self, now: Instant, chunk: Bytes) {
-        let bound = self.config.max_page;
         match self.requests.body(now, chunk) {
             Some((Answer::Streaming { source, .. }, chunk)) => source.push(chunk),
-            Some((Answer::Paging { body, .. }, chunk)) => {
-                if chunk.len() <= bound.saturating_sub(body.len()) {
-                    body.extend_from_slice(&chunk);
-                    return;
-                }
-                if self.snapshots.page > 1 {
-                    self.snapshots.page /= 2;
-                }
-                self.broken(EventError::TooLarge { bound });
-            }
+            Some((Answer::Paging(page), chunk)) => page.push(chunk),
             Some((Answer::Listed { .. }, _)) | None => {}
         }
     }
@@ -291,17 +284,23 @@ impl Exchange for Watch {
                         continue;
                     }
                 },
-                Phase::Answer(Answer::Listed { items, .. }) => {
-                    match items.next() {
-                        Some(Ok(object)) if self.is_mine(&object) => {
+                Phase::Answer(Answer::Paging(page) | Answer::Listed { rest: page, .. }) => {
+                    match page.next_item() {
+                        Ok(Some(object)) if self.is_mine(&object) => {
                             let event_type = EventType::Added;
                             return Some(Update::Event(Event { event_type, object }));
                         }
-                        Some(Ok(_)) => {}
-                        Some(Err(error)) => self.broken(error),
-                        None => self.page_done(),
+                        Ok(Some(_)) => continue,
+                        Err(error) => {
+                            self.page_broken(error);
+                            continue;
+                        }
+                        Ok(None) => {}
                     }
-                    continue;
+                    if let Phase::Answer(Answer::Listed { .. }) = self.requests.phase {
+                        self.page_done();
+                        continue;
+                    }
                 }
                 _ => {}
             }
