@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Tunnel;
 use crate::{
     error::{Error, NetworkError, PeerError},
+    limits,
     session::{Close, Message, Opcode, Session, Transmit, port_forward::ForwardEvent},
     wire::spdy::{RstStatus, SpdyError},
 };
@@ -81,6 +82,14 @@ impl Session for Tunnel {
         {
             self.lingering.pop_first();
             self.release(id);
+            let late = NetworkError::TimedOut {
+                operation: "ending a forwarded connection".into(),
+                after: limits::FORWARD_LINGER,
+            };
+            self.events.push_back(ForwardEvent::Closed {
+                id,
+                result: Err(late.into()),
+            });
         }
         while self.halves.front().is_some_and(|half| half.until <= now)
             && let Some(half) = self.halves.pop_front()
