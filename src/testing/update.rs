@@ -116,7 +116,10 @@ impl Change {
 pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let target = write.target;
     let name = write.name();
-    let change = Change::of(write)?;
+    let mut change = Change::of(write)?;
+    if let Change::Replace(object) | Change::Apply { object, .. } = &mut change {
+        write.place(object, name)?;
+    }
     let manager = write.manager(match change {
         Change::Apply { .. } => "Apply",
         _ => "Update",
