@@ -14,11 +14,10 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration}
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use kubewire::{
-    Client, Config,
-    client::{Exec, Pod, Stdio},
+    Client, Config, Pod,
     config::KubeconfigOptions,
+    exec::{Exec, Stdio, TerminalSize},
     testing::ApiServer,
-    wire::resize::TerminalSize,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -41,8 +40,10 @@ async fn tour(options: Options) -> Result {
     let Some(pod) = &options.pod else {
         return embedded().await;
     };
-    let mut kubeconfig = KubeconfigOptions::default();
-    kubeconfig.paths = options.kubeconfig.into_iter().collect();
+    let mut kubeconfig = KubeconfigOptions::new();
+    if let Some(file) = options.kubeconfig {
+        kubeconfig = kubeconfig.file(file);
+    }
     let config = Config::from_kubeconfig(&kubeconfig)?;
     let client = Client::new(&config)?;
     let namespace = options

@@ -6,16 +6,13 @@ use std::{io, path::Path, sync::Arc, time::Instant};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::BytesMut;
 use kubewire::{
-    Error, Role,
+    Error, KeepaliveConfig, Role,
     error::{ApiError, Hint, NetworkError},
+    exec::{Streams, Subprotocol, TerminalSize},
     limits,
-    session::{
-        KeepaliveConfig, RemoteCommand, Session, Subprotocol,
-        remote_command::{Event, Streams},
-    },
+    session::{RemoteCommand, Session, remote_command::RemoteCommandEvent},
     wire::{
         channel::Channel,
-        resize::TerminalSize,
         status::Status,
         websocket::{Decoder, FrameHeader, Message},
     },
@@ -96,7 +93,7 @@ struct End {
     session: RemoteCommand,
     decoder: Decoder,
     input: BytesMut,
-    events: Vec<Event>,
+    events: Vec<RemoteCommandEvent>,
 }
 
 impl End {
@@ -137,7 +134,7 @@ impl End {
     fn data(&self, wanted: Channel) -> Vec<u8> {
         let mut data = Vec::new();
         for event in &self.events {
-            if let Event::Data(channel, bytes) = event
+            if let RemoteCommandEvent::Data(channel, bytes) = event
                 && *channel == wanted
             {
                 data.extend_from_slice(bytes);
@@ -148,7 +145,7 @@ impl End {
 
     fn status(&self) -> Option<&Status> {
         self.events.iter().find_map(|event| match event {
-            Event::Status(status) => Some(&**status),
+            RemoteCommandEvent::Status(status) => Some(&**status),
             _ => None,
         })
     }
@@ -158,10 +155,10 @@ impl End {
         let ends = self
             .events
             .iter()
-            .filter(|event| matches!(event, Event::Ended(_)));
+            .filter(|event| matches!(event, RemoteCommandEvent::Ended(_)));
         assert_eq!(ends.count(), 1);
         match self.events.last() {
-            Some(Event::Ended(how)) => how,
+            Some(RemoteCommandEvent::Ended(how)) => how,
             other => panic!("{other:?}"),
         }
     }
@@ -421,23 +418,23 @@ fn a_server_that_falls_silent_at_any_byte_is_given_up() {
 }
 
 /// What the server's side makes of the client's bytes.
-fn asked(name: &str) -> Vec<Event> {
-    let stdin = |text: &'static str| Event::Data(Channel::Stdin, text.into());
+fn asked(name: &str) -> Vec<RemoteCommandEvent> {
+    let stdin = |text: &'static str| RemoteCommandEvent::Data(Channel::Stdin, text.into());
     let mut events = match name {
         "attach-v5" => vec![stdin("ping\n")],
         "exec-v4-stdin" => vec![stdin("abcdefgh")],
         "exec-v5-stdin-close" => vec![
             stdin("hello "),
             stdin("world\n"),
-            Event::Finished(Channel::Stdin),
+            RemoteCommandEvent::Finished(Channel::Stdin),
         ],
         "exec-v5-tty-resize" => vec![
-            Event::Resize(TerminalSize::new(80, 24)),
-            Event::Resize(TerminalSize::new(132, 43)),
+            RemoteCommandEvent::Resize(TerminalSize::new(80, 24)),
+            RemoteCommandEvent::Resize(TerminalSize::new(132, 43)),
         ],
         _ => Vec::new(),
     };
-    events.push(Event::Ended(Ok(())));
+    events.push(RemoteCommandEvent::Ended(Ok(())));
     events
 }
 

@@ -36,15 +36,14 @@ use std::{
 };
 
 use kubewire::{
-    Client, Config, Error, Result,
-    client::{Attached, Child, Pod},
+    Client, Config, Error, Pod, Result,
+    attach::Attached,
     config::KubeconfigOptions,
     error::{Hint, NetworkError},
-    session::{
-        Subprotocol::{self, V1, V1Base64, V4, V4Base64, V5},
-        logs::LogEnd,
-        watch::Update,
-    },
+    exec::Child,
+    logs::LogEnd,
+    session::Subprotocol::{self, V1, V1Base64, V4, V4Base64, V5},
+    watch::Update,
     wire::watch::Encoding,
 };
 use scenarios::{Request, Target};
@@ -332,8 +331,7 @@ async fn a_user_without_rights_learns_which_are_missing() {
         println!("skipped: KUBEWIRE_TEST_NOBODY is not set");
         return;
     };
-    let mut options = KubeconfigOptions::default();
-    options.paths.push(path.into());
+    let options = KubeconfigOptions::new().file(path);
     let config = Config::from_kubeconfig(&options).expect("a kubeconfig");
     let pod = Client::new(&config)
         .expect("a client")

@@ -7,12 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use kubewire::{
-    Client, Error,
-    client::{Child, Pod, Stdio},
+    Client, Error, Pod,
     error::{CallerError, Hint, NetworkError},
-    session::Subprotocol,
+    exec::{Child, Stdio, Subprotocol, TerminalSize},
     testing::{ApiServer, Fault},
-    wire::resize::TerminalSize,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
@@ -330,9 +328,7 @@ async fn a_terminal_has_the_client_s_size_and_is_hung_up_with_it() -> Result {
     Ok(())
 }
 
-async fn first_line(
-    child: &mut Child,
-) -> Result<(String, BufReader<kubewire::client::ChildStdout>)> {
+async fn first_line(child: &mut Child) -> Result<(String, BufReader<kubewire::exec::ChildStdout>)> {
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
     let mut line = String::new();
     soon(stdout.read_line(&mut line)).await?;
@@ -788,7 +784,7 @@ async fn exchange(server: &ApiServer, head: &str) -> Result<String> {
 /// A GET over TLS or not.
 async fn get(server: &ApiServer, path: &str) -> Result<String> {
     use http_body_util::BodyExt as _;
-    let connector = kubewire::net::Connector::new(&server.config())?;
+    let connector = kubewire::auth::Connector::new(&server.config())?;
     let mut request = http::Request::get(path)
         .header("host", connector.host())
         .body(http_body_util::Empty::<Bytes>::new())?;
@@ -887,8 +883,7 @@ async fn the_kubeconfig_and_the_objects_can_be_read() -> Result {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("config");
     std::fs::write(&path, fixture.server.kubeconfig())?;
-    let mut options = kubewire::config::KubeconfigOptions::default();
-    options.paths = vec![path];
+    let options = kubewire::config::KubeconfigOptions::new().file(path);
     let config = kubewire::Config::from_kubeconfig(&options)?;
     assert_eq!(config.server_url(), fixture.server.url());
     let client = Client::new(&config)?;

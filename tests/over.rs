@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use kubewire::{
-    Error, Role,
-    client::{Attached, Child, Over},
+    AnyWebSocket, Error, Over, Role,
+    attach::Attached,
     error::{CallerError, NetworkError, PeerError},
-    session::{Close, Message, Subprotocol, remote_command::Streams},
-    transport::AnyWebSocket,
+    exec::{Child, Streams, Subprotocol},
+    session::{Close, Message},
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_tungstenite::{
@@ -207,7 +207,9 @@ async fn a_frame_that_is_none_is_the_peer_s_fault() {
         let error = patiently(child.wait()).await.expect_err("it is broken");
         match holder {
             Holder::Nobody => assert!(matches!(error, Error::Peer(PeerError::WebSocket(_)))),
-            Holder::Tungstenite => assert!(matches!(error, Error::Peer(PeerError::Foreign(_)))),
+            Holder::Tungstenite => {
+                assert!(matches!(error, Error::Peer(PeerError::WebSocketLibrary(_))));
+            }
             // Whose fault it is only the library can tell.
             Holder::Unknown => assert!(matches!(error, Error::Network(_))),
         }

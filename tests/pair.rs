@@ -15,13 +15,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use kubewire::{
-    Error, Role,
+    Error, KeepaliveConfig, Role,
     error::{CallerError, NetworkError},
+    exec::{Streams, Subprotocol},
     limits,
-    session::{
-        KeepaliveConfig, Opcode, RemoteCommand, Session, Subprotocol, Transmit,
-        remote_command::{Event, Streams},
-    },
+    session::{Opcode, RemoteCommand, Session, Transmit, remote_command::RemoteCommandEvent},
     wire::{
         channel::Channel,
         status::Status,
@@ -168,20 +166,20 @@ impl End {
         while let Some(event) = self.session.poll_event() {
             assert!(self.ended.is_none(), "{event:?} after the end");
             match event {
-                Event::Data(channel, bytes) => {
+                RemoteCommandEvent::Data(channel, bytes) => {
                     assert!(!bytes.is_empty());
                     self.received[usize::from(channel.number())].extend_from_slice(&bytes);
                 }
-                Event::Finished(channel) => {
+                RemoteCommandEvent::Finished(channel) => {
                     assert_eq!(channel, Channel::Stdin);
                     assert!(!self.finished, "it ends once");
                     self.finished = true;
                 }
-                Event::Status(status) => {
+                RemoteCommandEvent::Status(status) => {
                     assert!(self.status.is_none(), "a second status");
                     self.status = Some(*status);
                 }
-                Event::Ended(how) => self.ended = Some(how),
+                RemoteCommandEvent::Ended(how) => self.ended = Some(how),
                 other => panic!("{other:?}"),
             }
         }

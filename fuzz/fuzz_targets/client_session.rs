@@ -5,14 +5,7 @@
 use std::time::Instant;
 
 use bytes::BytesMut;
-use kubewire::{
-    Role,
-    session::{
-        KeepaliveConfig, Message, RemoteCommand, Session, Subprotocol,
-        remote_command::{Event, Streams},
-    },
-    wire::websocket::Decoder,
-};
+use kubewire::{KeepaliveConfig, Role, exec::{Streams, Subprotocol}, session::{Message, RemoteCommand, Session, remote_command::RemoteCommandEvent}, wire::websocket::Decoder};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -47,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
     while let Some(event) = session.poll_event() {
         assert_eq!(ended, 0, "{event:?} after the end");
         match event {
-            Event::Status(status) => {
+            RemoteCommandEvent::Status(status) => {
                 statuses += 1;
                 if status.is_success() {
                     let said = wire.windows(7).any(|bytes| bytes == b"Success")
@@ -57,12 +50,12 @@ fuzz_target!(|data: &[u8]| {
                     assert!(said || (!protocol.has_status() && close_1000));
                 }
             }
-            Event::Ended(Ok(())) => {
+            RemoteCommandEvent::Ended(Ok(())) => {
                 assert_eq!(statuses, 1);
                 ended += 1;
             }
-            Event::Ended(Err(_)) => ended += 1,
-            Event::Data(_, bytes) => assert!(!bytes.is_empty()),
+            RemoteCommandEvent::Ended(Err(_)) => ended += 1,
+            RemoteCommandEvent::Data(_, bytes) => assert!(!bytes.is_empty()),
             _ => {}
         }
     }

@@ -12,7 +12,7 @@ use kubewire::{
     Role,
     session::{
         Message, Opcode, Session,
-        port_forward::{ConnectionId, Event, ForwardConfig, Tunnel},
+        port_forward::{ConnectionId, ForwardEvent, ForwardConfig, Tunnel},
     },
 };
 use libfuzzer_sys::fuzz_target;
@@ -27,19 +27,19 @@ struct Seen {
 fn take(session: &mut Tunnel, seen: &mut BTreeMap<ConnectionId, Seen>) {
     while let Some(event) = session.poll_event() {
         match event {
-            Event::Incoming { id, .. } => assert!(seen.insert(id, Seen::default()).is_none()),
-            Event::Readable(id) => {
+            ForwardEvent::Incoming { id, .. } => assert!(seen.insert(id, Seen::default()).is_none()),
+            ForwardEvent::Readable(id) => {
                 while let Some(payload) = session.read(id) {
                     seen.entry(id).or_default().bytes.extend_from_slice(&payload);
                 }
             }
-            Event::Finished(id) => {
+            ForwardEvent::Finished(id) => {
                 assert!(!std::mem::replace(&mut seen.entry(id).or_default().finished, true));
             }
-            Event::Closed { id, .. } => {
+            ForwardEvent::Closed { id, .. } => {
                 assert!(!std::mem::replace(&mut seen.entry(id).or_default().closed, true));
             }
-            Event::Ended(how) => panic!("{how:?}"),
+            ForwardEvent::Ended(how) => panic!("{how:?}"),
             _ => {}
         }
     }

@@ -5,14 +5,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use kubewire::{
-    Role,
-    session::{
-        KeepaliveConfig, RemoteCommand, Session, Subprotocol,
-        remote_command::{Event, Streams},
-    },
-    wire::{channel::Channel, resize::TerminalSize, status::Status},
-};
+use kubewire::{KeepaliveConfig, Role, exec::{Streams, Subprotocol, TerminalSize}, session::{RemoteCommand, Session, remote_command::RemoteCommandEvent}, wire::{channel::Channel, status::Status}};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Default)]
@@ -28,13 +21,13 @@ impl Seen {
         while let Some(event) = session.poll_event() {
             assert!(!self.ended);
             match event {
-                Event::Data(channel, bytes) => {
+                RemoteCommandEvent::Data(channel, bytes) => {
                     assert!(!(channel == Channel::Stdin && self.finished));
                     self.streams[usize::from(channel.number())].extend_from_slice(&bytes);
                 }
-                Event::Finished(_) => self.finished = true,
-                Event::Status(status) => assert!(self.status.replace(*status).is_none()),
-                Event::Ended(how) => {
+                RemoteCommandEvent::Finished(_) => self.finished = true,
+                RemoteCommandEvent::Status(status) => assert!(self.status.replace(*status).is_none()),
+                RemoteCommandEvent::Ended(how) => {
                     how.unwrap();
                     self.ended = true;
                 }

@@ -15,7 +15,7 @@ use crate::{
 /// A command to run in a container, in the shape of [`tokio::process::Command`].
 ///
 /// ```no_run
-/// # use kubewire::{Client, client::Stdio};
+/// # use kubewire::{Client, exec::Stdio};
 /// # use tokio::io::AsyncWriteExt as _;
 /// # async fn run(client: Client) -> kubewire::Result<(), Box<dyn std::error::Error>> {
 /// let pod = client.pod("default", "web-0");
@@ -82,7 +82,7 @@ impl Exec {
     /// connection; [`Error::Peer`](crate::Error::Peer) if the answer is no WebSocket handshake.
     pub async fn spawn(&self) -> Result<Child> {
         if self.command.is_empty() {
-            return Err(CallerError::Request("exec needs a command".into()).into());
+            return Err(CallerError::NoCommand.into());
         }
         let (control, streams) = self.options.open(&self.pod, "exec", &self.command).await?;
         Ok(Child::new(

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use percent_encoding::utf8_percent_encode;
 
-use super::{
-    Attach, Client, Container, Exec, ForwardTarget, Logs, PortForward, Resource, container,
-};
+use super::{Attach, Client, Container, Exec, ForwardTarget, Logs, PortForward, Resource};
 use crate::{
     Result,
     error::{CallerError, Error, Hint},
     resource::ESCAPED,
+    transport::http::About,
+    wire,
 };
 
 /// A pod of a [`Client`]'s cluster.
@@ -74,9 +74,11 @@ impl Pod {
         for (what, name) in [("namespace", &self.namespace), ("pod", &self.name)] {
             // A segment of dots would be another path (RFC 3986, section 3.3).
             if matches!(name.as_str(), "" | "." | "..") {
-                return Err(
-                    CallerError::Request(format!("{name:?} is not a {what}'s name")).into(),
-                );
+                return Err(CallerError::Name {
+                    what: format!("a {what}'s name").into(),
+                    name: name.clone(),
+                }
+                .into());
             }
         }
         let escape = |text| utf8_percent_encode(text, ESCAPED);
@@ -92,6 +94,17 @@ impl Pod {
             let _ = write!(path, "{separator}{key}={}", escape(value));
         }
         Ok(path)
+    }
+
+    /// What is asked of this pod, for traces.
+    pub(crate) fn about(&self, verb: &'static str, subresource: &str) -> About {
+        let slash = if subresource.is_empty() { "" } else { "/" };
+        About {
+            verb: verb.into(),
+            resource: format!("pods{slash}{subresource}"),
+            namespace: Some(self.namespace.clone()),
+            name: Some(self.name.clone()),
+        }
     }
 
     /// What is asked of this pod, for errors.
@@ -131,6 +144,6 @@ impl Pod {
     pub async fn containers(&self) -> Result<Vec<Container>> {
         let pods = Resource::namespaced("", "v1", "pods");
         let pods = self.client.request(pods).namespace(self.namespace.as_str());
-        Ok(container::of_pod(pods.get(&self.name).await?))
+        Ok(pods.get::<wire::pod::Pod>(&self.name).await?.containers())
     }
 }

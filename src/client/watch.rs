@@ -23,8 +23,9 @@ use crate::{
     resource::with_query,
     session::watch::{Form, Shard, Source, Update, Watch as Session, WatchConfig},
     transport::http::{
+        About,
         exchange::{Answer, Driver, Get},
-        upgrade::refusal,
+        refusal,
     },
     wire::watch::{Encoding, Event, TypedEvent},
 };
@@ -49,7 +50,7 @@ impl Lacking {
 ///
 /// ```no_run
 /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
-/// use kubewire::{Resource, session::watch::Update};
+/// use kubewire::{Resource, watch::Update};
 ///
 /// let mut watch = client.watch(Resource::namespaced("", "v1", "pods")).namespace("default").stream();
 /// while let Some(update) = watch.next().await {
@@ -202,6 +203,12 @@ impl<E: From<Event> + 'static> Watch<E> {
         Ok(Get {
             path_and_query: with_query(path, &request.query),
             operation: format!("watch {}", self.config().what),
+            about: About {
+                verb: if request.is_watch { "watch" } else { "list" }.into(),
+                resource: self.resource.to_string(),
+                namespace: self.namespace.clone(),
+                name: None,
+            },
             accept: request.accept,
             websocket,
         })

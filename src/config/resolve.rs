@@ -1,22 +1,18 @@
 //! From what a context selects to a [`Config`].
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Auth, Config, Impersonate, KubeconfigOptions, Material, Proxies, Proxy, Server,
-    kubeconfig::{Cluster, Entry, Merged, Selected, User, given},
+    Auth, Config, Exec, ExecCluster, Identity, Impersonation, KubeconfigOptions, Material, Oidc,
+    Proxies, Proxy, Server,
+    file::{Cluster, User},
+    kubeconfig::{Entry, Merged, Selected, given},
     material::from_base64,
     wrong,
 };
-use crate::{
-    Result,
-    auth::{
-        exec::{ClusterInfo, Exec},
-        oidc::Oidc,
-    },
-};
+use crate::Result;
 
 impl Config {
     /// The configuration that the merged files give with these overrides.
@@ -75,8 +71,8 @@ impl Config {
             config.impersonate = impersonate(&user.entry, origin)?;
             // clientcmd's ClientConfig sends credentials over TLS only.
             if config.server.https {
-                let info = cluster_info(entry, &url, &ca, &config);
-                config.auth = auth(user, origin, &config.proxies, info)?;
+                let cluster = exec_cluster(entry, &url);
+                config.auth = auth(user, origin, &config.proxies, cluster)?;
                 // UpdateTransportConfig: a certificate of the user's own leaves the plugin out.
                 if identity.is_some() && matches!(config.auth, Auth::Exec(_)) {
                     config.auth = Auth::None;
@@ -111,7 +107,7 @@ fn material(
         .map(|path| Material::file(format!("{file_field} of {origin}"), resolve(path))))
 }
 
-fn identity(user: &Entry<User>, origin: &str) -> Result<Option<(Material, Material)>> {
+fn identity(user: &Entry<User>, origin: &str) -> Result<Option<Identity>> {
     let entry = &user.entry;
     let certificate = material(
         ("client-certificate", &entry.client_certificate),
@@ -142,30 +138,18 @@ fn identity(user: &Entry<User>, origin: &str) -> Result<Option<(Material, Materi
     }
 }
 
-/// `rest.ConfigToExecCluster` of `k8s.io/client-go/rest/exec.go`.
-fn cluster_info(entry: &Cluster, url: &str, ca: &Option<Material>, config: &Config) -> ClusterInfo {
-    let extensions = entry.extensions.iter().flatten();
-    ClusterInfo {
+fn exec_cluster(entry: &Cluster, url: &str) -> ExecCluster {
+    let mut extensions = entry.extensions.iter().flatten().flatten();
+    ExecCluster {
         server: url.to_owned(),
-        tls_server_name: given(&entry.tls_server_name),
-        insecure_skip_tls_verify: entry.insecure_skip_tls_verify == Some(true),
-        ca: ca.clone(),
-        certificate_authority_data: None,
-        proxy_url: config
-            .proxies
-            .of(&config.server)
-            .ok()
-            .flatten()
-            .map(|proxy| proxy.url().expose_secret().to_owned()),
         disable_compression: entry.disable_compression == Some(true),
         config: extensions
-            .filter(|extension| extension.name == "client.authentication.k8s.io/exec")
-            .map(|extension| extension.extension.clone())
-            .next(),
+            .find(|e| e.name.as_deref() == Some("client.authentication.k8s.io/exec"))
+            .map(|extension| extension.extension.clone()),
     }
 }
 
-fn auth(user: &Entry<User>, origin: &str, proxies: &Proxies, cluster: ClusterInfo) -> Result<Auth> {
+fn auth(user: &Entry<User>, origin: &str, proxies: &Proxies, cluster: ExecCluster) -> Result<Auth> {
     let entry = &user.entry;
     let token = entry
         .token
@@ -223,7 +207,9 @@ fn auth(user: &Entry<User>, origin: &str, proxies: &Proxies, cluster: ClusterInf
 fn oidc(user: &Entry<User>, origin: &str, proxies: &Proxies) -> Result<Oidc> {
     let provider = user.entry.auth_provider.as_ref();
     let settings = provider.and_then(|provider| provider.config.clone());
-    let settings = settings.unwrap_or_default();
+    let settings = settings.into_iter().flatten();
+    let settings = settings.filter_map(|(name, value)| Some((name, value?)));
+    let settings: BTreeMap<_, _> = settings.collect();
     let file = settings
         .get("idp-certificate-authority")
         .map(|path| PathBuf::from(path.expose_secret()));
@@ -240,17 +226,20 @@ fn oidc(user: &Entry<User>, origin: &str, proxies: &Proxies) -> Result<Oidc> {
     Oidc::new(&settings, origin, ca, proxies.clone(), file)
 }
 
-fn impersonate(user: &User, origin: &str) -> Result<Option<Impersonate>> {
-    let groups = user.as_groups.clone().unwrap_or_default();
-    let extra: Vec<_> = user
-        .as_user_extra
-        .clone()
-        .unwrap_or_default()
-        .into_iter()
+fn impersonate(user: &User, origin: &str) -> Result<Option<Impersonation>> {
+    // What is null is empty, as in Go.
+    let texts = |list: &Option<Vec<Option<String>>>| -> Vec<String> {
+        let list = list.iter().flatten();
+        list.map(|text| text.clone().unwrap_or_default()).collect()
+    };
+    let groups = texts(&user.as_groups);
+    let extra = user.as_user_extra.iter().flatten();
+    let extra: Vec<_> = extra
+        .map(|(key, values)| (key.clone(), texts(values)))
         .collect();
     let uid = given(&user.as_uid);
     match given(&user.impersonate) {
-        Some(user) => Ok(Some(Impersonate {
+        Some(user) => Ok(Some(Impersonation {
             user,
             uid,
             groups,

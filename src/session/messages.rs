@@ -75,16 +75,6 @@ impl Messages {
         }
     }
 
-    /// Bytes that wait to be sent.
-    pub fn queued(&self) -> usize {
-        self.queued
-    }
-
-    /// Whether no event will follow.
-    pub fn is_ended(&self) -> bool {
-        self.ended
-    }
-
     fn queue(&mut self, transmit: Transmit) {
         self.queued += transmit.len();
         self.transmits.push_back(transmit);
@@ -194,6 +184,14 @@ impl Session for Messages {
         let transmit = self.transmits.pop_front()?;
         self.queued -= transmit.len();
         Some(transmit)
+    }
+
+    fn queued(&self) -> usize {
+        self.queued
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended
     }
 
     fn poll_event(&mut self) -> Option<MessagesEvent> {

@@ -11,8 +11,8 @@
 //!              +-- the client's close or end -------------------------------------> ended
 //! ```
 //!
-//! A [`Event::Status`] comes at most once, [`Event::Ended`] exactly once and last. What arrived
-//! before either has been an [`Event::Data`] before it.
+//! A [`RemoteCommandEvent::Status`] comes at most once, [`RemoteCommandEvent::Ended`] exactly once and last. What arrived
+//! before either has been an [`RemoteCommandEvent::Data`] before it.
 
 use std::{collections::VecDeque, io, sync::Arc, time::Instant};
 
@@ -36,7 +36,7 @@ use crate::{
 /// What a session of exec or attach tells its user.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Event {
+pub enum RemoteCommandEvent {
     /// Bytes of a stream; never none.
     Data(Channel, Bytes),
     /// A stream ended while the others go on.
@@ -72,7 +72,7 @@ pub struct RemoteCommand {
     keepalive: Keepalive,
     transmits: VecDeque<Transmit>,
     queued: usize,
-    events: VecDeque<Event>,
+    events: VecDeque<RemoteCommandEvent>,
     /// The error channel so far, while it is no whole Status.
     status: Vec<u8>,
     sizes: ResizeDecoder,
@@ -133,16 +133,6 @@ impl RemoteCommand {
     /// Which streams the session has.
     pub fn streams(&self) -> Streams {
         self.streams
-    }
-
-    /// Bytes that wait for [`poll_transmit`](Session::poll_transmit).
-    pub fn queued(&self) -> usize {
-        self.queued
-    }
-
-    /// Whether [`Event::Ended`] has been made.
-    pub fn is_ended(&self) -> bool {
-        self.ended
     }
 
     /// Sends bytes of stdin (client), stdout or stderr (server), as one message.
@@ -291,7 +281,7 @@ impl RemoteCommand {
     fn end(&mut self, how: Result<(), Error>) {
         if !self.ended {
             self.ended = true;
-            self.events.push_back(Event::Ended(how));
+            self.events.push_back(RemoteCommandEvent::Ended(how));
         }
     }
 
@@ -303,11 +293,10 @@ impl RemoteCommand {
         self.end(Err(error.into()));
     }
 
-    /// [`handle_message`](Session::handle_message), which gives an event of the streams at once
-    /// instead of queueing it: what flows is moved once less. Earlier events must have been taken,
-    /// and others may be queued.
+    /// Takes a message, and gives the event of a stream at once instead of queueing it. Others may
+    /// be queued.
     #[inline]
-    pub(crate) fn receive(&mut self, now: Instant, message: Message) -> Option<Event> {
+    fn take(&mut self, now: Instant, message: Message) -> Option<RemoteCommandEvent> {
         self.handle_activity(now);
         if self.ended {
             return None;
@@ -340,7 +329,11 @@ impl RemoteCommand {
     }
 
     #[inline]
-    fn handle_frame(&mut self, now: Instant, message: Bytes) -> Result<Option<Event>, PeerError> {
+    fn handle_frame(
+        &mut self,
+        now: Instant,
+        message: Bytes,
+    ) -> Result<Option<RemoteCommandEvent>, PeerError> {
         let close = self.protocol.has_half_close();
         let Some(frame) = channel::parse(self.protocol.encoding(), close, message)? else {
             return Ok(None);
@@ -348,14 +341,14 @@ impl RemoteCommand {
         match (self.role, frame) {
             (Role::Client, Frame::Data(channel @ (Channel::Stdout | Channel::Stderr), bytes)) => {
                 if !bytes.is_empty() {
-                    return Ok(Some(Event::Data(channel, bytes)));
+                    return Ok(Some(RemoteCommandEvent::Data(channel, bytes)));
                 }
             }
             (Role::Client, Frame::Data(Channel::Error, bytes)) => {
                 return self.handle_status(now, &bytes);
             }
             (Role::Client, Frame::Close(channel @ (Channel::Stdout | Channel::Stderr))) => {
-                return Ok(Some(Event::Finished(channel)));
+                return Ok(Some(RemoteCommandEvent::Finished(channel)));
             }
             // A CLOSE of stdin or resize only says that nothing more is read there.
             (Role::Client, Frame::Close(_)) => {}
@@ -363,16 +356,17 @@ impl RemoteCommand {
             (Role::Server, Frame::Data(Channel::Stdin, bytes)) => {
                 // "Data after close is dropped" (wsstream/conn.go, `handle`).
                 if !bytes.is_empty() && !self.stdin_closed {
-                    return Ok(Some(Event::Data(Channel::Stdin, bytes)));
+                    return Ok(Some(RemoteCommandEvent::Data(Channel::Stdin, bytes)));
                 }
             }
             (Role::Server, Frame::Data(Channel::Resize, bytes)) => {
                 let sizes = self.sizes.push(&bytes)?;
-                self.events.extend(sizes.into_iter().map(Event::Resize));
+                self.events
+                    .extend(sizes.into_iter().map(RemoteCommandEvent::Resize));
             }
             (Role::Server, Frame::Close(Channel::Stdin)) => {
                 if !std::mem::replace(&mut self.stdin_closed, true) {
-                    return Ok(Some(Event::Finished(Channel::Stdin)));
+                    return Ok(Some(RemoteCommandEvent::Finished(Channel::Stdin)));
                 }
             }
             (Role::Server, Frame::Close(_)) => {}
@@ -383,7 +377,11 @@ impl RemoteCommand {
         Ok(None)
     }
 
-    fn handle_status(&mut self, now: Instant, bytes: &[u8]) -> Result<Option<Event>, PeerError> {
+    fn handle_status(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+    ) -> Result<Option<RemoteCommandEvent>, PeerError> {
         if self.complete.is_some() || bytes.is_empty() {
             return Ok(None);
         }
@@ -405,13 +403,13 @@ impl RemoteCommand {
         Ok(Some(self.complete(now, status)))
     }
 
-    fn complete(&mut self, now: Instant, status: Status) -> Event {
+    fn complete(&mut self, now: Instant, status: Status) -> RemoteCommandEvent {
         self.complete = Some(now);
         // Input that has not gone out now finds no reader any more.
         self.transmits
             .retain(|t| !matches!(t.opcode, Opcode::Text | Opcode::Binary));
         self.queued = self.transmits.iter().map(Transmit::len).sum();
-        Event::Status(Box::new(status))
+        RemoteCommandEvent::Status(Box::new(status))
     }
 
     fn handle_close(&mut self, now: Instant, close: Option<Close>) {
@@ -449,11 +447,21 @@ impl RemoteCommand {
 }
 
 impl Session for RemoteCommand {
-    type Event = Event;
+    type Event = RemoteCommandEvent;
 
     fn handle_message(&mut self, now: Instant, message: Message) {
-        let event = self.receive(now, message);
+        let event = self.take(now, message);
         self.events.extend(event);
+    }
+
+    #[inline]
+    fn receive(&mut self, now: Instant, message: Message) -> Option<RemoteCommandEvent> {
+        let event = self.take(now, message);
+        if self.events.is_empty() {
+            return event;
+        }
+        self.events.extend(event);
+        self.events.pop_front()
     }
 
     fn handle_activity(&mut self, now: Instant) {
@@ -551,7 +559,15 @@ impl Session for RemoteCommand {
         Some(transmit)
     }
 
-    fn poll_event(&mut self) -> Option<Event> {
+    fn queued(&self) -> usize {
+        self.queued
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn poll_event(&mut self) -> Option<RemoteCommandEvent> {
         self.events.pop_front()
     }
 

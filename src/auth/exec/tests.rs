@@ -37,10 +37,7 @@ fn config(dir: &Path, exec: &str) -> Result<Config> {
     );
     let path = dir.join("config");
     fs::write(&path, kubeconfig).unwrap();
-    Config::from_kubeconfig(&KubeconfigOptions {
-        paths: vec![path],
-        ..KubeconfigOptions::default()
-    })
+    Config::from_kubeconfig(&KubeconfigOptions::new().file(path))
 }
 
 const NEVER: &str = "apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never";
@@ -358,7 +355,10 @@ async fn a_user_is_asked_only_where_it_is_possible_and_allowed() {
         let fields =
             format!("{NEVER}, interactiveMode: {mode}").replace(", interactiveMode: Never,", ",");
         match plugin("", &fields).1.unwrap().auth {
-            crate::config::Auth::Exec(exec) => exec,
+            crate::config::Auth::Exec(exec) => Plugin {
+                settings: exec,
+                cluster: None,
+            },
             other => panic!("{other:?}"),
         }
     };
@@ -370,9 +370,10 @@ async fn a_user_is_asked_only_where_it_is_possible_and_allowed() {
     assert!(error.contains("not a terminal"), "{error}");
     let (_dir, config) = plugin("", &NEVER.replace("Never", "Always"));
     let config = config.unwrap().with_stdin_for_plugins(false);
-    let crate::config::Auth::Exec(exec) = config.auth else {
+    let crate::config::Auth::Exec(exec) = &config.auth else {
         panic!("no plugin");
     };
+    let exec = Plugin::new(exec, &config);
     let error = exec.may_ask(true).unwrap_err().to_string();
     assert!(error.contains("standard input is in use"), "{error}");
 }
@@ -386,4 +387,16 @@ async fn another_credential_of_the_user_leaves_the_plugin_out() {
         .replace("token: {t", "token: t, username: ''");
     let config = config(dir.path(), &text.replace("username: ''", "x: {"));
     assert_eq!(token(&credentials(config)).await, "Bearer t");
+}
+
+#[test]
+fn every_time_that_a_plugin_may_print_is_one() {
+    let moment = |text: &str| moment(text.parse().unwrap());
+    let hour = Duration::from_secs(3600);
+    assert_eq!(
+        moment("1970-01-01T01:00:00Z"),
+        SystemTime::UNIX_EPOCH.checked_add(hour)
+    );
+    assert_eq!(moment("0001-01-01T00:00:00Z"), Some(SystemTime::UNIX_EPOCH));
+    assert!(moment("9999-12-30T22:00:00Z").is_none_or(|end| end > SystemTime::now()));
 }

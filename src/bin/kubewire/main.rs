@@ -8,8 +8,11 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+mod answer;
 mod attach;
+mod completion;
 mod connection;
+mod duration;
 mod exec;
 mod failure;
 mod flags;
@@ -17,6 +20,7 @@ mod get;
 mod lines;
 mod logs;
 mod port_forward;
+mod printable;
 mod proxy;
 mod relay;
 mod signals;
@@ -67,6 +71,7 @@ enum Command {
     Get(get::Get),
     Proxy(proxy::Proxy),
     Version(version::Version),
+    Completion(completion::Completion),
     /// Ask about the user
     #[command(subcommand)]
     Auth(Auth),
@@ -78,7 +83,7 @@ enum Auth {
 }
 
 fn main() -> ExitCode {
-    let command = flags::with_values(Cli::command(), &["logs", "watch"]);
+    let command = flags::with_values(Cli::command());
     let matches = command.try_get_matches();
     let code = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => match start(cli) {
@@ -102,17 +107,19 @@ fn start(cli: Cli) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::local("the runtime cannot be started", &error))?;
+    let connection = &cli.connection;
     let result = runtime.block_on(async {
         match cli.command {
-            Command::Exec(exec) => exec.run(&cli.connection).await,
-            Command::Attach(attach) => attach.run(&cli.connection).await,
-            Command::PortForward(forward) => forward.run(&cli.connection).await,
-            Command::Logs(logs) => logs.run(&cli.connection).await,
-            Command::Watch(watch) => watch.run(&cli.connection).await,
-            Command::Get(get) => get.run(&cli.connection).await,
-            Command::Proxy(proxy) => proxy.run(&cli.connection).await,
-            Command::Version(version) => version.run(&cli.connection).await,
-            Command::Auth(Auth::Whoami(whoami)) => whoami.run(&cli.connection).await,
+            Command::Exec(exec) => exec.run(connection).await,
+            Command::Attach(attach) => attach.run(connection).await,
+            Command::PortForward(forward) => forward.run(connection).await,
+            Command::Logs(logs) => logs.run(connection).await,
+            Command::Watch(watch) => watch.run(connection).await,
+            Command::Get(get) => connection.in_time(get.run(connection)).await,
+            Command::Proxy(proxy) => proxy.run(connection).await,
+            Command::Version(version) => connection.in_time(version.run(connection)).await,
+            Command::Auth(Auth::Whoami(whoami)) => connection.in_time(whoami.run(connection)).await,
+            Command::Completion(completion) => completion.run(Cli::command()),
         }
     });
     // Nothing that is left may keep the process, such as a resolver that does not answer.

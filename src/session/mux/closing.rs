@@ -1,7 +1,7 @@
 //! How streams, and the SPDY connection, come to their end.
 
 use super::{
-    Abort, Event, Mux,
+    Abort, Mux, MuxEvent,
     stream::{Local, Remote, Stream},
 };
 use crate::{
@@ -69,7 +69,7 @@ impl Mux {
             }
             !entry.receive.is_empty()
         });
-        self.events.push_back(Event::Ended(how));
+        self.events.push_back(MuxEvent::Ended(how));
     }
 
     /// Ends a stream for a reason that its owner has to be told.
@@ -81,7 +81,7 @@ impl Mux {
     /// The stream is over in both directions.
     pub(super) fn close_stream(&mut self, stream: StreamId, why: Abort) {
         self.shut(stream);
-        self.events.push_back(Event::Reset { stream, why });
+        self.events.push_back(MuxEvent::Reset { stream, why });
         self.forget_if_over(stream);
     }
 

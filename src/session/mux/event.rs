@@ -46,7 +46,7 @@ impl Default for MuxConfig {
 /// What a [`Mux`](super::Mux) tells its owner.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Event {
+pub enum MuxEvent {
     /// The peer opened a stream: [`Mux::accept`](super::Mux::accept) it, or [`Mux::reset`](super::Mux::reset) it.
     Opened {
         /// The stream.
@@ -74,7 +74,7 @@ pub enum Event {
         why: Abort,
     },
     /// The peer accepts no new streams; those that it did not handle have been
-    /// [reset](Event::Reset).
+    /// [reset](MuxEvent::Reset).
     GoAway,
     /// The peer is silent although a ping is out. New streams have better chances elsewhere.
     Suspect,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{
-    Abort, Event, Mux,
+    Abort, Mux, MuxEvent,
     stream::{Local, Remote, Stream},
 };
 use crate::{
@@ -33,7 +33,7 @@ impl Mux {
     /// Takes note of a sign of life that is no bytes of this connection.
     pub fn handle_activity(&mut self, now: Instant) {
         if self.pings.inbound(now) && !self.ended {
-            self.events.push_back(Event::Heard);
+            self.events.push_back(MuxEvent::Heard);
         }
     }
 
@@ -63,9 +63,9 @@ impl Mux {
             }
             Frame::Ping(ping) => self.handle_ping(ping),
             Frame::GoAway(frame) => self.handle_go_away(frame),
-            // Nobody in Kubernetes sends these, and this end sends without asking for room, as
+            // SETTINGS and WINDOW_UPDATE too: this end sends without asking for room, as
             // `moby/spdystream` does (`connection.go`, `frameHandler`).
-            Frame::Settings(_) | Frame::WindowUpdate(_) | Frame::Unknown(_) => {}
+            Frame::Unknown(_) => {}
         }
         match self.owed > limits::SPDY_OWED {
             true => Err(SpdyError::Flood(self.owed)),
@@ -103,7 +103,7 @@ impl Mux {
         }
         if !payload.is_empty() {
             if entry.receive.is_empty() {
-                self.events.push_back(Event::Readable(stream));
+                self.events.push_back(MuxEvent::Readable(stream));
             }
             let before = entry.receive.len();
             self.received += payload.len();
@@ -111,7 +111,7 @@ impl Mux {
             let bound = self.config.receive_buffer;
             if before < bound && entry.receive.len() >= bound {
                 self.full += 1;
-                self.events.push_back(Event::Full(stream));
+                self.events.push_back(MuxEvent::Full(stream));
             }
             self.watch_readers(now, stream);
         }
@@ -147,7 +147,7 @@ impl Mux {
             && entry.remote == Remote::Open
         {
             entry.remote = Remote::Finished;
-            self.events.push_back(Event::Finished(stream));
+            self.events.push_back(MuxEvent::Finished(stream));
             self.forget_if_over(stream);
         }
     }
@@ -176,7 +176,7 @@ impl Mux {
         let entry = Stream::new(local, Remote::Open, false);
         self.streams.insert(stream, entry);
         self.remote_streams += 1;
-        self.events.push_back(Event::Opened { stream, headers });
+        self.events.push_back(MuxEvent::Opened { stream, headers });
         if fin {
             self.handle_fin(stream);
         }
@@ -196,7 +196,7 @@ impl Mux {
         if let Some(at) = entry.reply_by.take() {
             self.replies.remove(&(at, stream));
         }
-        self.events.push_back(Event::Accepted(stream));
+        self.events.push_back(MuxEvent::Accepted(stream));
         if fin {
             self.handle_fin(stream);
         }
@@ -228,7 +228,7 @@ impl Mux {
         for stream in unhandled {
             self.close_stream(stream, Abort::GoneAway);
         }
-        self.events.push_back(Event::GoAway);
+        self.events.push_back(MuxEvent::GoAway);
     }
 
     /// Whether the stream was open once.

@@ -1,7 +1,7 @@
 //! A SPDY connection: many streams over one pair of byte streams.
 //!
 //! In flow the bytes that arrived, and commands for single streams; out come bytes to send, and
-//! [events](Event). Payload that arrived waits here, stream by stream, until
+//! [events](MuxEvent). Payload that arrived waits here, stream by stream, until
 //! [`read`](Mux::read) takes it; payload to send waits here until its turn has come, a frame a
 //! stream in turn.
 //!
@@ -18,11 +18,11 @@
 //!
 //! There is no flow control: `moby/spdystream`, the one implementation that matters, sends no
 //! WINDOW_UPDATE and heeds none. A stream whose reader falls behind fills up to
-//! [`receive_buffer`](MuxConfig::receive_buffer), while the others go on. Then [`Event::Full`]
+//! [`receive_buffer`](MuxConfig::receive_buffer), while the others go on. Then [`MuxEvent::Full`]
 //! asks the owner for a choice: [`reset`](Mux::reset) it at once, or do nothing, whereupon
 //! [`wants_hold`](Mux::wants_hold) tells the driver to hand in nothing more until it has been
 //! read, so that all streams wait. A reader that takes nothing at all for
-//! [`patience`](MuxConfig::patience) is reported as [`Event::Stuck`], again and again.
+//! [`patience`](MuxConfig::patience) is reported as [`MuxEvent::Stuck`], again and again.
 //!
 //! What is handed in at once is taken whole, so that a stream can exceed its bound by one message.
 
@@ -56,7 +56,7 @@ use crate::{
 };
 
 pub use self::{
-    event::{Abort, Event, MuxConfig, OpenError},
+    event::{Abort, MuxConfig, MuxEvent, OpenError},
     ping::PingConfig,
 };
 
@@ -100,7 +100,7 @@ pub struct Mux {
     held_since: Option<Instant>,
     going_away: bool,
     ended: bool,
-    events: VecDeque<Event>,
+    events: VecDeque<MuxEvent>,
 }
 
 impl Mux {
@@ -360,7 +360,7 @@ impl Mux {
     }
 
     /// The next event.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<MuxEvent> {
         self.events.pop_front()
     }
 }

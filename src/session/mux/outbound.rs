@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Event, Mux, stream::Local};
+use super::{Mux, MuxEvent, stream::Local};
 use crate::{
     limits,
     wire::spdy::{Data, HEAD, StreamId},
@@ -69,7 +69,7 @@ impl Mux {
         if entry.blocked && entry.send.len() <= self.config.send_buffer / 2 {
             entry.blocked = false;
             if entry.local == Local::Open {
-                self.events.push_back(Event::Writable(stream));
+                self.events.push_back(MuxEvent::Writable(stream));
             }
         }
         if !payload.is_empty() {

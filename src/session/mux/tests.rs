@@ -63,26 +63,26 @@ impl End {
         while let Some(event) = self.mux.poll_event() {
             assert!(self.ended.is_none(), "{event:?} after the end");
             match event {
-                Event::Opened { stream, .. } => {
+                MuxEvent::Opened { stream, .. } => {
                     self.seen.insert(stream, Seen::default());
                     if self.accepts {
                         self.mux.accept(stream);
                     }
                 }
-                Event::Accepted(stream) => self.see(stream).accepted = true,
-                Event::Finished(stream) => self.see(stream).finished = true,
-                Event::Reset { stream, why } => {
+                MuxEvent::Accepted(stream) => self.see(stream).accepted = true,
+                MuxEvent::Finished(stream) => self.see(stream).finished = true,
+                MuxEvent::Reset { stream, why } => {
                     let before = self.see(stream).reset.replace(why);
                     assert_eq!(before, None, "a stream is reset once");
                 }
-                Event::Ended(how) => self.ended = Some(how.map_err(|error| error.to_string())),
-                Event::Readable(_) => self.others.push("readable"),
-                Event::Writable(_) => self.others.push("writable"),
-                Event::Full(_) => self.others.push("full"),
-                Event::Stuck(_) => self.others.push("stuck"),
-                Event::GoAway => self.others.push("go away"),
-                Event::Suspect => self.others.push("suspect"),
-                Event::Heard => self.others.push("heard"),
+                MuxEvent::Ended(how) => self.ended = Some(how.map_err(|error| error.to_string())),
+                MuxEvent::Readable(_) => self.others.push("readable"),
+                MuxEvent::Writable(_) => self.others.push("writable"),
+                MuxEvent::Full(_) => self.others.push("full"),
+                MuxEvent::Stuck(_) => self.others.push("stuck"),
+                MuxEvent::GoAway => self.others.push("go away"),
+                MuxEvent::Suspect => self.others.push("suspect"),
+                MuxEvent::Heard => self.others.push("heard"),
             }
         }
         let streams: Vec<StreamId> = self.mux.streams.keys().copied().collect();
@@ -602,7 +602,7 @@ fn streams_out_of_order_end_the_connection() {
             hand_in(&mut mux, now, &Frame::SynStream(frame));
         }
         let error = std::iter::from_fn(|| mux.poll_event()).last();
-        let Some(Event::Ended(Err(error))) = error else {
+        let Some(MuxEvent::Ended(Err(error))) = error else {
             panic!("{error:?}");
         };
         assert!(error.to_string().contains("out of order"), "{error}");
@@ -643,7 +643,7 @@ fn a_peer_that_only_asks_is_cut_off() {
         Ping { id: 2 * id + 1 }.encode(&mut wire);
     }
     mux.handle_bytes(now, wire.freeze());
-    let Some(Event::Ended(Err(error))) = mux.poll_event() else {
+    let Some(MuxEvent::Ended(Err(error))) = mux.poll_event() else {
         panic!("it goes on");
     };
     assert!(matches!(

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Abort, Event, Mux, ping::Due};
+use super::{Abort, Mux, MuxEvent, ping::Due};
 use crate::{
     error::NetworkError,
     wire::spdy::{Ping, RstStatus},
@@ -35,7 +35,7 @@ impl Mux {
         while !self.ended {
             match self.pings.handle_timeout(now) {
                 Due::Nothing => break,
-                Due::Suspect => self.events.push_back(Event::Suspect),
+                Due::Suspect => self.events.push_back(MuxEvent::Suspect),
                 Due::Dead(silent) => {
                     return self.end(Err(NetworkError::Silent { silent }.into()));
                 }
@@ -68,7 +68,7 @@ impl Mux {
                 entry.stuck_at = Some(next);
                 self.stuck.insert((next, stream));
                 if !progress {
-                    self.events.push_back(Event::Stuck(stream));
+                    self.events.push_back(MuxEvent::Stuck(stream));
                 }
             }
         }

@@ -20,13 +20,16 @@ use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use super::{ConnectionId, Event, ForwardConfig, ForwardProtocol, OpenError};
+use super::{ConnectionId, ForwardConfig, ForwardEvent, ForwardProtocol, OpenError};
 use crate::{
     Role,
     error::CallerError,
     limits,
     session::{Keepalive, Opcode, Transmit, chunks::Chunks},
-    wire::port_channel::{Encoding, PortChannel, Preamble},
+    wire::{
+        channel::Encoding,
+        port_channel::{PortChannel, Preamble},
+    },
 };
 
 /// The connection of one port.
@@ -66,7 +69,7 @@ pub struct Channels {
     /// Connections whose writer was told that there is no room.
     blocked: Vec<ConnectionId>,
     received: usize,
-    events: VecDeque<Event>,
+    events: VecDeque<ForwardEvent>,
     close_sent: bool,
     ended: bool,
     now: Instant,
@@ -77,7 +80,7 @@ impl Channels {
     ///
     /// # Errors
     ///
-    /// [`CallerError::Request`] if there are no ports, or more than the encoding can number.
+    /// [`CallerError::Ports`] if there are no ports, or more than the encoding can number.
     pub fn new(
         role: Role,
         encoding: Encoding,
@@ -86,8 +89,8 @@ impl Channels {
         now: Instant,
     ) -> Result<Self, CallerError> {
         if ports.is_empty() || ports.len() > encoding.max_ports() {
-            let message = format!("{} ports on one WebSocket", ports.len());
-            return Err(CallerError::Request(message));
+            let count = ports.len();
+            return Err(CallerError::Ports { count });
         }
         let connection = |&port: &u16| Connection {
             port,
@@ -127,7 +130,9 @@ impl Channels {
                     session.send(channel, Bytes::copy_from_slice(&port.to_le_bytes()));
                 }
                 let id = ConnectionId(u32::from(index));
-                session.events.push_back(Event::Incoming { id, port });
+                session
+                    .events
+                    .push_back(ForwardEvent::Incoming { id, port });
             }
         }
         Ok(session)
@@ -169,10 +174,10 @@ impl Channels {
         let id = ConnectionId(index as u32);
         // What happened before anybody asked.
         if connection.data_preamble.is_done() {
-            self.events.push_back(Event::Accepted(id));
+            self.events.push_back(ForwardEvent::Accepted(id));
         }
         if !connection.receive.is_empty() {
-            self.events.push_back(Event::Readable(id));
+            self.events.push_back(ForwardEvent::Readable(id));
         }
         Ok(id)
     }
@@ -294,16 +299,6 @@ impl Channels {
         let bound = self.config.mux.receive_buffer;
         self.received >= self.config.mux.receive_total
             || self.connections.iter().any(|c| c.receive.len() >= bound)
-    }
-
-    /// Bytes that wait for [`poll_transmit`](crate::session::Session::poll_transmit).
-    pub fn queued(&self) -> usize {
-        self.queued
-    }
-
-    /// Whether [`Event::Ended`] has been made.
-    pub fn is_ended(&self) -> bool {
-        self.ended
     }
 
     fn send(&mut self, channel: PortChannel, payload: Bytes) {

@@ -1,7 +1,7 @@
 //! Port-forward: many connections over one WebSocket.
 //!
 //! In flow WebSocket messages, and commands for single connections; out come messages to send and
-//! [events](Event). Two protocols carry connections, with the same events:
+//! [events](ForwardEvent). Two protocols carry connections, with the same events:
 //!
 //! - [`Tunnel`], `SPDY/3.1+portforward.k8s.io`: any number of connections to any ports, opened and
 //!   half-closed at will, each with an error stream of its own;
@@ -14,7 +14,7 @@
 //!           at any time ---------------------------------> Closed(Err)
 //! ```
 //!
-//! A connection that fails fails alone: its [`Event::Closed`] has the server's text, and the others
+//! A connection that fails fails alone: its [`ForwardEvent::Closed`] has the server's text, and the others
 //! go on. What arrived before may be read after it. [`PortForward::release`] gives up a connection
 //! at any time; it must be called for each in the end.
 
@@ -76,7 +76,7 @@ pub struct ForwardConfig {
 /// What a port-forward tells its user.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Event {
+pub enum ForwardEvent {
     /// The client opened a connection (server): connect to the port, or
     /// [`fail`](PortForward::fail).
     Incoming {
@@ -108,7 +108,7 @@ pub enum Event {
     Suspect,
     /// The peer is not silent any more.
     Heard,
-    /// Nothing follows; each connection has had its [`Closed`](Event::Closed) before.
+    /// Nothing follows; each connection has had its [`Closed`](ForwardEvent::Closed) before.
     Ended(Result<(), Error>),
 }
 
@@ -261,16 +261,6 @@ impl PortForward {
         either!(self, inner => inner.wants_hold())
     }
 
-    /// Bytes that wait for [`poll_transmit`](Session::poll_transmit).
-    pub fn queued(&self) -> usize {
-        either!(self, inner => inner.queued())
-    }
-
-    /// Whether [`Event::Ended`] has been made.
-    pub fn is_ended(&self) -> bool {
-        either!(self, inner => inner.is_ended())
-    }
-
     /// Whether the peer is silent although it was asked for a sign of life.
     pub fn is_suspect(&self) -> bool {
         match self {
@@ -281,7 +271,7 @@ impl PortForward {
 }
 
 impl Session for PortForward {
-    type Event = Event;
+    type Event = ForwardEvent;
 
     fn handle_message(&mut self, now: Instant, message: Message) {
         either!(self, inner => inner.handle_message(now, message));
@@ -311,7 +301,15 @@ impl Session for PortForward {
         either!(self, inner => inner.poll_transmit())
     }
 
-    fn poll_event(&mut self) -> Option<Event> {
+    fn queued(&self) -> usize {
+        either!(self, inner => inner.queued())
+    }
+
+    fn is_ended(&self) -> bool {
+        either!(self, inner => inner.is_ended())
+    }
+
+    fn poll_event(&mut self) -> Option<ForwardEvent> {
         either!(self, inner => inner.poll_event())
     }
 

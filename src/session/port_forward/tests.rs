@@ -9,7 +9,7 @@ use crate::{
     Role, limits,
     session::{Close, Opcode},
     wire::{
-        port_channel::Encoding,
+        channel::Encoding,
         spdy::{
             Data, Frame, HeaderReader, HeaderWriter, Headers, RstStatus, RstStream, StreamId,
             SynReply, SynStream,
@@ -64,7 +64,7 @@ impl End {
                 "{event:?} after the end"
             );
             match event {
-                Event::Incoming { id, port } => {
+                ForwardEvent::Incoming { id, port } => {
                     let before = self.seen.insert(
                         id,
                         Seen {
@@ -74,25 +74,25 @@ impl End {
                     );
                     assert_eq!(before, None);
                 }
-                Event::Accepted(id) => self.see(id).accepted = true,
-                Event::Readable(id) => {
+                ForwardEvent::Accepted(id) => self.see(id).accepted = true,
+                ForwardEvent::Readable(id) => {
                     if !self.unread.contains(&id) {
                         self.read(id);
                     }
                 }
-                Event::Writable(_) => self.others.push("writable".into()),
-                Event::Finished(id) => {
+                ForwardEvent::Writable(_) => self.others.push("writable".into()),
+                ForwardEvent::Finished(id) => {
                     assert!(!std::mem::replace(&mut self.see(id).finished, true));
                 }
-                Event::Closed { id, result } => {
+                ForwardEvent::Closed { id, result } => {
                     let result = result.map_err(|error| error.to_string());
                     let before = self.see(id).closed.replace(result);
                     assert_eq!(before, None, "a connection is closed once");
                 }
-                Event::GoAway => self.others.push("go away".into()),
-                Event::Suspect => self.others.push("suspect".into()),
-                Event::Heard => self.others.push("heard".into()),
-                Event::Ended(how) => {
+                ForwardEvent::GoAway => self.others.push("go away".into()),
+                ForwardEvent::Suspect => self.others.push("suspect".into()),
+                ForwardEvent::Heard => self.others.push("heard".into()),
+                ForwardEvent::Ended(how) => {
                     let how = how.map_err(|error| error.to_string());
                     self.others.push(format!("ended: {how:?}"));
                 }

@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ConnectionId, Event, ForwardConfig, OpenError, WhenFull};
+use super::{ConnectionId, ForwardConfig, ForwardEvent, OpenError, WhenFull};
 use crate::{
     Role,
     error::{CallerError, Error},
@@ -98,7 +98,7 @@ pub struct Tunnel {
     lingering: BTreeSet<(Instant, ConnectionId)>,
     /// Connections opened so far, the number of the next (client).
     requests: u64,
-    events: VecDeque<Event>,
+    events: VecDeque<ForwardEvent>,
     pong: Option<Transmit>,
     close: Option<Transmit>,
     close_sent: bool,
@@ -283,17 +283,6 @@ impl Tunnel {
     /// Whether no message should be handed in until more has been read.
     pub fn wants_hold(&self) -> bool {
         self.mux.wants_hold()
-    }
-
-    /// Bytes that wait for [`poll_transmit`](crate::session::Session::poll_transmit).
-    pub fn queued(&self) -> usize {
-        let frames = [&self.pong, &self.close].into_iter().flatten();
-        self.mux.queued() + frames.map(|frame| 2 + frame.len()).sum::<usize>()
-    }
-
-    /// Whether [`Event::Ended`] has been made.
-    pub fn is_ended(&self) -> bool {
-        self.ended
     }
 
     /// Whether the peer is silent although it was asked for a sign of life.

@@ -12,9 +12,12 @@ use crate::{
     session::{
         Close, Message, Opcode, Session, Transmit,
         keepalive::Due,
-        port_forward::{ConnectionId, Event, WhenFull, cut, refused},
+        port_forward::{ConnectionId, ForwardEvent, WhenFull, cut, refused},
     },
-    wire::port_channel::{Encoding, PortChannel, PortChannelError},
+    wire::{
+        channel::Encoding,
+        port_channel::{PortChannel, PortChannelError},
+    },
 };
 
 impl Channels {
@@ -37,7 +40,7 @@ impl Channels {
         connection.verdict_by = None;
         connection.stuck_at = None;
         if connection.claimed {
-            self.events.push_back(Event::Closed { id, result });
+            self.events.push_back(ForwardEvent::Closed { id, result });
         }
         self.close_if_over();
     }
@@ -64,7 +67,7 @@ impl Channels {
                 // The server closes when all connections have ended well or with a text.
                 (Ok(()), Role::Client) => {
                     if connection.claimed {
-                        self.events.push_back(Event::Finished(id));
+                        self.events.push_back(ForwardEvent::Finished(id));
                     }
                     Ok(())
                 }
@@ -73,7 +76,7 @@ impl Channels {
             };
             self.over(id, result);
         }
-        self.events.push_back(Event::Ended(how));
+        self.events.push_back(ForwardEvent::Ended(how));
     }
 
     pub(super) fn handle_payload(&mut self, message: Bytes) -> Result<(), PortChannelError> {
@@ -97,7 +100,7 @@ impl Channels {
                     return Err(PortChannelError::Port { asked, announced });
                 }
                 if !channel.error && connection.claimed {
-                    self.events.push_back(Event::Accepted(id));
+                    self.events.push_back(ForwardEvent::Accepted(id));
                 }
             }
         } else if channel.error {
@@ -118,7 +121,7 @@ impl Channels {
             return Ok(());
         }
         if connection.receive.is_empty() && connection.claimed {
-            self.events.push_back(Event::Readable(id));
+            self.events.push_back(ForwardEvent::Readable(id));
         }
         self.received += payload.len();
         let bound = self.config.mux.receive_buffer;
@@ -166,7 +169,7 @@ impl Channels {
 }
 
 impl Session for Channels {
-    type Event = Event;
+    type Event = ForwardEvent;
 
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.handle_activity(now);
@@ -263,13 +266,21 @@ impl Session for Channels {
         let transmit = self.transmits.pop_front()?;
         self.queued -= transmit.len().max(1);
         if self.queued <= self.config.mux.send_buffer / 2 {
-            let events = self.blocked.drain(..).map(Event::Writable);
+            let events = self.blocked.drain(..).map(ForwardEvent::Writable);
             self.events.extend(events);
         }
         Some(transmit)
     }
 
-    fn poll_event(&mut self) -> Option<Event> {
+    fn queued(&self) -> usize {
+        self.queued
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn poll_event(&mut self) -> Option<ForwardEvent> {
         self.events.pop_front()
     }
 

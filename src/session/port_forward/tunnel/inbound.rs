@@ -7,8 +7,8 @@ use crate::{
     limits,
     session::{
         Close, Transmit,
-        mux::{self, Abort},
-        port_forward::{ConnectionId, Event, WhenFull, cut, refused},
+        mux::{Abort, MuxEvent},
+        port_forward::{ConnectionId, ForwardEvent, WhenFull, cut, refused},
     },
     wire::spdy::{Headers, RstStatus, SpdyError, StreamId},
 };
@@ -20,13 +20,18 @@ impl Tunnel {
             return;
         };
         if connection.detached.is_some() {
-            return self.mux.reset(stream, RstStatus::CANCEL);
+            self.mux.reset(stream, RstStatus::CANCEL);
+            // It says something of the tunnel.
+            if result.is_err() {
+                self.events.push_back(ForwardEvent::Closed { id, result });
+            }
+            return;
         }
         // It tells the peer only if one of the two has not finished.
         if result.is_err() {
             self.mux.cancel(stream, RstStatus::CANCEL);
         }
-        self.events.push_back(Event::Closed { id, result });
+        self.events.push_back(ForwardEvent::Closed { id, result });
     }
 
     /// Decides what the ends of the two streams mean, once both are known.
@@ -54,7 +59,7 @@ impl Tunnel {
             Data::Finished => {
                 let told = std::mem::replace(&mut connection.told, true);
                 if !told && connection.detached.is_none() {
-                    self.events.push_back(Event::Finished(id));
+                    self.events.push_back(ForwardEvent::Finished(id));
                 }
                 if connection.finished {
                     self.over(id, Ok(()));
@@ -71,24 +76,24 @@ impl Tunnel {
     pub(super) fn sort(&mut self) {
         while let Some(event) = self.mux.poll_event() {
             match event {
-                mux::Event::Opened { stream, headers } => self.handle_open(stream, &headers),
-                mux::Event::Accepted(stream) => {
-                    self.tell(stream, Event::Accepted);
+                MuxEvent::Opened { stream, headers } => self.handle_open(stream, &headers),
+                MuxEvent::Accepted(stream) => {
+                    self.tell(stream, ForwardEvent::Accepted);
                 }
-                mux::Event::Readable(stream) => match self.errors.get(&stream) {
+                MuxEvent::Readable(stream) => match self.errors.get(&stream) {
                     Some(&id) => self.take_text(stream, id),
                     // Nobody will read it.
                     None if self.is_detached(stream) => self.release(id_of(stream)),
-                    None => self.tell(stream, Event::Readable),
+                    None => self.tell(stream, ForwardEvent::Readable),
                 },
-                mux::Event::Writable(stream) => self.tell(stream, Event::Writable),
-                mux::Event::Finished(stream) => match self.errors.get(&stream) {
+                MuxEvent::Writable(stream) => self.tell(stream, ForwardEvent::Writable),
+                MuxEvent::Finished(stream) => match self.errors.get(&stream) {
                     // Clients finish theirs at once: it says nothing.
                     Some(_) if self.role == Role::Server => {}
                     Some(_) => self.end_error(stream),
                     None => self.end_data(stream, Data::Finished),
                 },
-                mux::Event::Reset { stream, why } => {
+                MuxEvent::Reset { stream, why } => {
                     if self.errors.contains_key(&stream) {
                         self.end_error(stream);
                     } else {
@@ -97,20 +102,20 @@ impl Tunnel {
                     }
                     self.halves.retain(|half| half.stream != stream);
                 }
-                mux::Event::Full(stream) => {
+                MuxEvent::Full(stream) => {
                     if self.when_full == WhenFull::Reset {
                         self.give_up(stream);
                     }
                 }
-                mux::Event::Stuck(stream) => {
+                MuxEvent::Stuck(stream) => {
                     if self.connections.len() > 1 || self.when_full == WhenFull::Reset {
                         self.give_up(stream);
                     }
                 }
-                mux::Event::GoAway => self.events.push_back(Event::GoAway),
-                mux::Event::Suspect => self.events.push_back(Event::Suspect),
-                mux::Event::Heard => self.events.push_back(Event::Heard),
-                mux::Event::Ended(how) => self.end(how),
+                MuxEvent::GoAway => self.events.push_back(ForwardEvent::GoAway),
+                MuxEvent::Suspect => self.events.push_back(ForwardEvent::Suspect),
+                MuxEvent::Heard => self.events.push_back(ForwardEvent::Heard),
+                MuxEvent::Ended(how) => self.end(how),
             }
         }
     }
@@ -120,7 +125,7 @@ impl Tunnel {
         connection.is_some_and(|connection| connection.detached.is_some())
     }
 
-    pub(super) fn tell(&mut self, stream: StreamId, event: fn(ConnectionId) -> Event) {
+    pub(super) fn tell(&mut self, stream: StreamId, event: fn(ConnectionId) -> ForwardEvent) {
         if self.connections.contains_key(&id_of(stream)) && !self.is_detached(stream) {
             self.events.push_back(event(id_of(stream)));
         }
@@ -218,11 +223,11 @@ impl Tunnel {
         let id = id_of(data);
         self.errors.insert(error, id);
         self.connections.insert(id, Connection::new(port, error));
-        self.events.push_back(Event::Incoming { id, port });
+        self.events.push_back(ForwardEvent::Incoming { id, port });
         // What came on the first stream before the second was there.
         self.take_text(error, id);
         if self.mux.readable(data) > 0 {
-            self.events.push_back(Event::Readable(id));
+            self.events.push_back(ForwardEvent::Readable(id));
         }
         if self.mux.is_finished(data) {
             self.end_data(data, Data::Finished);
@@ -247,7 +252,7 @@ impl Tunnel {
             _ => Close::NORMAL,
         };
         self.send_close(code);
-        self.events.push_back(Event::Ended(how));
+        self.events.push_back(ForwardEvent::Ended(how));
     }
 
     pub(super) fn send_close(&mut self, code: u16) {

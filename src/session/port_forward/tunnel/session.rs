@@ -5,12 +5,13 @@ use std::time::Instant;
 use super::Tunnel;
 use crate::{
     error::{Error, NetworkError, PeerError},
-    session::{Close, Message, Opcode, Session, Transmit, port_forward::Event},
+    limits,
+    session::{Close, Message, Opcode, Session, Transmit, port_forward::ForwardEvent},
     wire::spdy::{RstStatus, SpdyError},
 };
 
 impl Session for Tunnel {
-    type Event = Event;
+    type Event = ForwardEvent;
 
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.now = now;
@@ -81,6 +82,14 @@ impl Session for Tunnel {
         {
             self.lingering.pop_first();
             self.release(id);
+            let late = NetworkError::TimedOut {
+                operation: "ending a forwarded connection".into(),
+                after: limits::FORWARD_LINGER,
+            };
+            self.events.push_back(ForwardEvent::Closed {
+                id,
+                result: Err(late.into()),
+            });
         }
         while self.halves.front().is_some_and(|half| half.until <= now)
             && let Some(half) = self.halves.pop_front()
@@ -116,7 +125,16 @@ impl Session for Tunnel {
         }
     }
 
-    fn poll_event(&mut self) -> Option<Event> {
+    fn queued(&self) -> usize {
+        let frames = [&self.pong, &self.close].into_iter().flatten();
+        self.mux.queued() + frames.map(|frame| 2 + frame.len()).sum::<usize>()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn poll_event(&mut self) -> Option<ForwardEvent> {
         self.events.pop_front()
     }
 
