@@ -353,7 +353,7 @@ fn stream<B>(
     target: &Target,
     request: &mut Request<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    let pod = cluster.pod(&target)?;
+    let pod = cluster.pod(target)?;
     match target.subresource.as_deref() {
         Some("exec") => exec::serve(cluster, &pod, request),
         Some("attach") => attach::serve(cluster, &pod, request),
