@@ -37,6 +37,7 @@ pub use crate::wire::websocket::{Close, Message, Opcode};
 mod backoff;
 mod chunks;
 mod keepalive;
+pub(crate) mod later;
 pub mod messages;
 pub mod mux;
 pub mod port_forward;
@@ -47,7 +48,7 @@ pub mod subprotocol;
 pub use keepalive::{Due, Keepalive, KeepaliveConfig};
 pub use messages::Messages;
 pub use remote_command::RemoteCommand;
-pub use requests::{logs, watch};
+pub use requests::{Exchange, Head, logs, watch};
 pub use subprotocol::Subprotocol;
 
 /// One WebSocket message to send.

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     limits,
+    session::later::later,
     wire::spdy::{Data, Frame, GoAway, Headers, Ping, RstStatus, RstStream, SpdyError, StreamId},
 };
 
@@ -135,7 +136,7 @@ impl Mux {
         if let Some(entry) = self.streams.get_mut(&stream)
             && entry.stuck_at.is_none()
         {
-            let at = now + self.config.patience;
+            let at = later(now, self.config.patience);
             entry.stuck_at = Some(at);
             entry.progress = false;
             self.stuck.insert((at, stream));

@@ -49,6 +49,7 @@ use crate::{
     Role,
     error::CallerError,
     limits,
+    session::later::later,
     wire::spdy::{
         Data, Decoder, HeaderReader, HeaderWriter, Headers, RstStatus, RstStream, StreamId,
         SynReply, SynStream,
@@ -193,7 +194,7 @@ impl Mux {
             block,
         }
         .encode(&mut self.out);
-        let reply_by = now + self.config.reply;
+        let reply_by = later(now, self.config.reply);
         let mut entry = Stream::new(Local::Open, Remote::Open, false);
         entry.reply_by = Some(reply_by);
         self.replies.insert((reply_by, stream));

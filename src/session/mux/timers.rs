@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Abort, Mux, MuxEvent, ping::Due};
 use crate::{
     error::NetworkError,
+    session::later::later,
     wire::spdy::{Ping, RstStatus},
 };
 
@@ -64,7 +65,7 @@ impl Mux {
                 if !holds && entry.receive.len() < self.config.receive_buffer {
                     continue;
                 }
-                let next = now + self.config.patience;
+                let next = later(now, self.config.patience);
                 entry.stuck_at = Some(next);
                 self.stuck.insert((next, stream));
                 if !progress {

@@ -12,6 +12,7 @@ use crate::{
     session::{
         Close, Message, Opcode, Session, Transmit,
         keepalive::Due,
+        later::later,
         port_forward::{ConnectionId, ForwardEvent, WhenFull, cut, refused},
     },
     wire::{
@@ -132,7 +133,7 @@ impl Channels {
             if self.config.when_full == WhenFull::Reset {
                 self.give_up(id);
             } else {
-                connection.stuck_at = Some(now + patience);
+                connection.stuck_at = Some(later(now, patience));
                 connection.progress = false;
             }
         }
@@ -152,7 +153,7 @@ impl Channels {
 
     pub(super) fn handle_stuck(&mut self, index: usize) {
         let bound = self.config.mux.receive_buffer;
-        let next = self.now + self.config.mux.patience;
+        let next = later(self.now, self.config.mux.patience);
         let others = self.len() > 1;
         let connection = &mut self.connections[index];
         connection.stuck_at = None;
