@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Answers one request over HTTP.
 async fn greet(mut connection: DuplexStream) {
-    let mut head = Vec::new();
+    let mut head: Vec<u8> = Vec::new();
     let mut buffer = [0; 1024];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         match connection.read(&mut buffer).await {
