@@ -1,6 +1,8 @@
 //! An API server to point any client at: `cargo run --example apiserver -- --write-kubeconfig F`,
 //! and then `kubectl --kubeconfig F get all`. It serves until it is stopped.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 use std::{error::Error, path::PathBuf};
 
 use kubewire::{
