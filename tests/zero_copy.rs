@@ -20,7 +20,7 @@ use kubewire::{
     client::Over,
     session::{
         Session as _, Subprotocol,
-        port_forward::{ConnectionId, ForwardConfig, Tunnel},
+        port_forward::{ConnectionId, ForwardConfig, PortForward as _, Tunnel},
         remote_command::Streams,
     },
     transport::AnyWebSocket,

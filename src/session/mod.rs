@@ -22,7 +22,7 @@
 //! Backpressure towards the peer is not handing in messages; the driver says so with
 //! [`handle_hold`](Session::handle_hold), for no deadline runs while the peer is held back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -32,9 +32,11 @@ pub use crate::wire::websocket::{Close, Message, Opcode};
 mod backoff;
 mod chunks;
 mod keepalive;
+mod link;
 pub mod messages;
 pub mod mux;
 pub mod port_forward;
+mod reader;
 pub mod remote_command;
 mod requests;
 pub mod subprotocol;
@@ -44,6 +46,14 @@ pub use messages::Messages;
 pub use remote_command::RemoteCommand;
 pub use requests::{logs, watch};
 pub use subprotocol::Subprotocol;
+
+/// A century: what a caller that means never may get in its place.
+const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// `after` later than `at`. Callers say `Duration::MAX` for never, which no [`Instant`] reaches.
+fn later(at: Instant, after: Duration) -> Instant {
+    at.checked_add(after.min(FAR)).unwrap_or(at)
+}
 
 /// One WebSocket message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]

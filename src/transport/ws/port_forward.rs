@@ -57,7 +57,7 @@ struct Known {
 /// A session with the state of its connections.
 #[derive(Debug)]
 pub(crate) struct Forward {
-    session: PortForward,
+    session: Box<dyn PortForward>,
     known: BTreeMap<ConnectionId, Known>,
     free: Vec<Slot>,
     slots: Slot,
@@ -220,7 +220,7 @@ pub(crate) struct Connections {
 }
 
 impl Forward {
-    fn new(session: PortForward) -> Self {
+    fn new(session: Box<dyn PortForward>) -> Self {
         Self {
             session,
             known: BTreeMap::new(),
@@ -236,14 +236,14 @@ impl Forward {
 
 impl Connections {
     /// Starts a session over its socket, on the current tokio runtime.
-    pub(crate) fn spawn(session: PortForward, socket: Box<dyn WebSocket>) -> Self {
+    pub(crate) fn spawn(session: Box<dyn PortForward>, socket: Box<dyn WebSocket>) -> Self {
         Self::spawn_with(session, socket, false)
     }
 
     /// [`spawn`](Self::spawn), where `defer` says that this side finishes a connection only after
     /// the peer has.
     pub(crate) fn spawn_with(
-        session: PortForward,
+        session: Box<dyn PortForward>,
         socket: Box<dyn WebSocket>,
         defer: bool,
     ) -> Self {
@@ -253,7 +253,7 @@ impl Connections {
     /// [`spawn_with`](Self::spawn_with), and opens a connection before anything can arrive: a
     /// server that was told of it in the request may refuse it at once.
     pub(crate) fn spawn_opened(
-        session: PortForward,
+        session: Box<dyn PortForward>,
         socket: Box<dyn WebSocket>,
         defer: bool,
         port: u16,
