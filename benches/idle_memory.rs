@@ -18,7 +18,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use kubewire::{Client, Config, session::KeepaliveConfig};
+use kubewire::{Client, Config, KeepaliveConfig};
 use support::{Load, Tls, client_tls, serve};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
@@ -141,7 +141,7 @@ async fn kubewire(server: &Server, sessions: usize, busy: bool) -> usize {
         let exec = client
             .pod("default", "bench")
             .exec(["x"])
-            .stdin(kubewire::client::Stdio::piped());
+            .stdin(kubewire::exec::Stdio::piped());
         let mut child = exec.keepalive(pings).spawn().await.unwrap();
         if busy {
             let stdout = child.stdout.as_mut().unwrap();

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use kubewire::{
     Client, Resource, Result,
-    client::Deleted,
-    session::watch::{Mirror, ObjectKey, Update},
+    request::Deleted,
     testing::{ApiServer, BodyFault},
+    watch::{Mirror, ObjectKey, Update},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -9,10 +9,8 @@
 
 use kubewire::{
     Client, Resource,
-    session::{
-        logs::LogUpdate,
-        watch::{Change, Mirror, Update},
-    },
+    logs::LogUpdate,
+    watch::{Change, Mirror, Update},
     wire::watch::{Encoding, EventError},
 };
 
@@ -30,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-async fn follow(logs: kubewire::client::Logs) -> Result<(), Box<dyn std::error::Error>> {
+async fn follow(logs: kubewire::logs::Logs) -> Result<(), Box<dyn std::error::Error>> {
     let mut lines = logs.across_restarts().tail(10).stream().await?;
     while let Some(update) = lines.next_update().await {
         match update {

@@ -14,11 +14,10 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration}
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use kubewire::{
-    Client, Config,
-    client::{Exec, Pod, Stdio},
+    Client, Config, Pod,
     config::KubeconfigOptions,
+    exec::{Exec, Stdio, TerminalSize},
     testing::ApiServer,
-    wire::resize::TerminalSize,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -6,16 +6,13 @@ use std::{io, path::Path, sync::Arc, time::Instant};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::BytesMut;
 use kubewire::{
-    Error, Role,
+    Error, KeepaliveConfig, Role,
     error::{ApiError, Hint, NetworkError},
+    exec::{Streams, Subprotocol, TerminalSize},
     limits,
-    session::{
-        KeepaliveConfig, RemoteCommand, Session, Subprotocol,
-        remote_command::{RemoteCommandEvent, Streams},
-    },
+    session::{RemoteCommand, Session, remote_command::RemoteCommandEvent},
     wire::{
         channel::Channel,
-        resize::TerminalSize,
         status::Status,
         websocket::{Decoder, FrameHeader, Message},
     },

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use kubewire::{session::Subprotocol, testing::ApiServer};
+use kubewire::{exec::Subprotocol, testing::ApiServer};
 use pty_process::{Pty, Size};
 use rustix::termios::{LocalModes, tcgetattr};
 use tempfile::TempDir;

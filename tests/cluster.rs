@@ -36,15 +36,14 @@ use std::{
 };
 
 use kubewire::{
-    Client, Config, Error, Result,
-    client::{Attached, Child, Pod},
+    Client, Config, Error, Pod, Result,
+    attach::Attached,
     config::KubeconfigOptions,
     error::{Hint, NetworkError},
-    session::{
-        Subprotocol::{self, V1, V1Base64, V4, V4Base64, V5},
-        logs::LogEnd,
-        watch::Update,
-    },
+    exec::Child,
+    logs::LogEnd,
+    session::Subprotocol::{self, V1, V1Base64, V4, V4Base64, V5},
+    watch::Update,
     wire::watch::Encoding,
 };
 use scenarios::{Request, Target};

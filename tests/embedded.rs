@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use kubewire::{
     Client, Result,
-    client::{Attached, Child},
+    attach::Attached,
+    exec::Child,
     session::Subprotocol::{V1, V1Base64, V4, V4Base64, V5},
     testing::ApiServer,
 };

@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use kubewire::{
     Client, Error, Resource,
-    client::{Updates, Watch},
-    session::watch::{Change, Form, Mirror, Update},
+    session::watch::Form,
     testing::{ApiServer, ApiServerBuilder, BodyFault},
+    watch::{Change, Mirror, Update, Updates, Watch},
     wire::{
         status::Status,
         watch::{Encoding, Event, EventError, EventType, Object},

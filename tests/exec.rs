@@ -7,12 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use kubewire::{
-    Client, Error,
-    client::{Child, Pod, Stdio},
+    Client, Error, Pod,
     error::{CallerError, Hint, NetworkError},
-    session::Subprotocol,
+    exec::{Child, Stdio, Subprotocol, TerminalSize},
     testing::{ApiServer, Fault},
-    wire::resize::TerminalSize,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
@@ -330,9 +328,7 @@ async fn a_terminal_has_the_client_s_size_and_is_hung_up_with_it() -> Result {
     Ok(())
 }
 
-async fn first_line(
-    child: &mut Child,
-) -> Result<(String, BufReader<kubewire::client::ChildStdout>)> {
+async fn first_line(child: &mut Child) -> Result<(String, BufReader<kubewire::exec::ChildStdout>)> {
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
     let mut line = String::new();
     soon(stdout.read_line(&mut line)).await?;

@@ -16,11 +16,9 @@ use std::{
 
 use kubewire::{
     Client, Resource,
-    session::{
-        logs::{LogEnd, LogUpdate},
-        watch::{Change, Mirror, ObjectKey, Update},
-    },
+    logs::{LogEnd, LogUpdate},
     testing::{ApiServer, ApiServerBuilder, BodyFault, Fault},
+    watch::{Change, Mirror, ObjectKey, Update},
     wire::{
         line::LineEnd,
         status::Status,

@@ -9,11 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use kubewire::{
     Client, Resource,
-    session::{
-        logs::{LogEnd, LogUpdate},
-        watch::Update,
-    },
+    logs::{LogEnd, LogUpdate},
     testing::{ApiServer, ApiServerBuilder, RestartPolicy},
+    watch::Update,
     wire::{stamp::Stamp, status::Status},
 };
 use serde_json::Value;

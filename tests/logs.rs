@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use kubewire::{
     Client, Error, Resource,
-    client::LogLines,
-    session::logs::{LogEnd, LogStream},
+    logs::{LogEnd, LogLines, LogStream},
     testing::{ApiServer, BodyFault},
     wire::{line::LineEnd, status::Status},
 };
@@ -248,7 +247,7 @@ async fn merged_logs_bring_every_line_with_its_source() {
         .await
         .unwrap();
     let client = Client::new(&server.config()).unwrap();
-    let collect = async |logs: kubewire::client::MergedLogs, count: usize| {
+    let collect = async |logs: kubewire::logs::MergedLogs, count: usize| {
         let mut lines = logs.stream();
         let mut all = Vec::new();
         while all.len() < count {

@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use kubewire::{
-    Error, Role,
-    client::{Attached, Child, Over},
+    AnyWebSocket, Error, Over, Role,
+    attach::Attached,
     error::{CallerError, NetworkError, PeerError},
-    session::{Close, Message, Subprotocol, remote_command::Streams},
-    transport::AnyWebSocket,
+    exec::{Child, Streams, Subprotocol},
+    session::{Close, Message},
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_tungstenite::{

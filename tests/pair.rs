@@ -15,13 +15,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use kubewire::{
-    Error, Role,
+    Error, KeepaliveConfig, Role,
     error::{CallerError, NetworkError},
+    exec::{Streams, Subprotocol},
     limits,
-    session::{
-        KeepaliveConfig, Opcode, RemoteCommand, Session, Subprotocol, Transmit,
-        remote_command::{RemoteCommandEvent, Streams},
-    },
+    session::{Opcode, RemoteCommand, Session, Transmit, remote_command::RemoteCommandEvent},
     wire::{
         channel::Channel,
         status::Status,

@@ -11,12 +11,9 @@ use std::{
 
 use kubewire::{
     Client, Error,
-    client::{
-        PortForward, Tunnel,
-        port_forward::{HalfClose, ListenEvent},
-    },
     error::CallerError,
-    session::port_forward::{ForwardConfig, ForwardProtocol, WhenFull},
+    port_forward::{HalfClose, ListenEvent, PortForward, Tunnel, WhenFull},
+    session::port_forward::{ForwardConfig, ForwardProtocol},
     testing::{ApiServer, Fault},
     wire::status::Status,
 };

@@ -18,7 +18,7 @@ use std::{
 
 use kubewire::{
     Client,
-    client::{ForwardStream, Tunnel},
+    port_forward::{ForwardStream, Tunnel},
     session::port_forward::ForwardProtocol,
     testing::ApiServer,
 };

@@ -11,7 +11,7 @@
 
 use kubewire::{
     Client, Error,
-    client::{Deleted, List, Patch, Request, Resource},
+    request::{Deleted, List, Patch, Request, Resource},
 };
 use serde_json::{Value, json};
 

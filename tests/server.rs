@@ -10,15 +10,13 @@ use http::{Request, StatusCode};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use kubewire::{
-    Client, Error, Role,
-    client::{Child, Pod, Stdio},
+    AnyWebSocket, Client, Error, KeepaliveConfig, Pod, Role,
     error::{CallerError, NetworkError},
+    exec::{Child, Stdio, Streams, Subprotocol, TerminalSize},
     limits,
     server::{self, Process, RemoteCommandRequest},
-    session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
     testing::{ApiServer, Fault},
-    transport::AnyWebSocket,
-    wire::{resize::TerminalSize, status::Status},
+    wire::status::Status,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

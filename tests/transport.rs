@@ -6,12 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use kubewire::{
-    Role,
-    client::{Child, Over},
+    AnyWebSocket, Over, Role,
     error::{CallerError, Error, NetworkError},
+    exec::{Child, Streams, Subprotocol},
     limits,
-    session::{Subprotocol, remote_command::Streams},
-    transport::AnyWebSocket,
     wire::websocket::{FrameHeader, Opcode},
 };
 use tokio::{

@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use kubewire::{
     Client, Error, Resource,
-    session::watch::{Form, Mirror, Shard, ShardField, Update},
+    session::watch::Form,
     testing::{ApiServer, ApiServerBuilder, BodyFault, Fault},
+    watch::{Mirror, Shard, ShardField, Update},
     wire::{
         status::Status,
         watch::{EventError, EventType, Object},
@@ -57,8 +58,8 @@ fn mirrored(mirror: &Mirror<u64>) -> BTreeMap<String, u64> {
 }
 
 /// Follows until the mirror knows the object `done`.
-async fn until_done(updates: &mut kubewire::client::Updates, mirror: &mut Mirror<u64>) {
-    let done = kubewire::session::watch::ObjectKey::new("default", "done");
+async fn until_done(updates: &mut kubewire::watch::Updates, mirror: &mut Mirror<u64>) {
+    let done = kubewire::watch::ObjectKey::new("default", "done");
     let follow = async {
         while !(mirror.is_current() && mirror.get(&done).is_some()) {
             // Refusals are among the faults.
@@ -299,7 +300,7 @@ async fn selectors_shards_and_forms_reach_the_server() {
     for n in 0..10 {
         put(&server, &format!("t{n}"), n);
     }
-    let snapshot = async |watch: kubewire::client::Watch| {
+    let snapshot = async |watch: kubewire::watch::Watch| {
         let mut updates = watch.stream();
         let mut objects = Vec::new();
         loop {

@@ -12,11 +12,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use kubewire::{
     Error,
+    logs::{LogEnd, LogUpdate},
     session::{
         Message,
-        logs::{LogConfig, LogEnd, LogRequest, LogUpdate, Logs},
-        watch::{Head, Update, Watch, WatchConfig},
+        logs::{LogConfig, LogRequest, Logs},
+        watch::{Head, Watch, WatchConfig},
     },
+    watch::Update,
     wire::{
         line::{LineEnd, LineSplitter},
         stamp::Stamp,

@@ -16,7 +16,7 @@ use std::{
 
 use kubewire::{
     Client, Resource,
-    session::watch::{Mirror, Update},
+    watch::{Mirror, Update},
     wire::watch::ObjectMeta,
 };
 

@@ -5,7 +5,7 @@
 
 use kubewire::{
     Client, Error, Resource,
-    client::{Deleted, Patch, Request},
+    request::{Deleted, Patch, Request},
     testing::ApiServer,
     wire::status::Status,
 };

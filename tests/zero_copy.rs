@@ -16,14 +16,12 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use kubewire::{
-    Role,
-    client::Over,
+    AnyWebSocket, Over, Role,
+    exec::{Streams, Subprotocol},
     session::{
-        Session as _, Subprotocol,
+        Session as _,
         port_forward::{ConnectionId, ForwardConfig, PortForward as _, Tunnel},
-        remote_command::Streams,
     },
-    transport::AnyWebSocket,
     wire::{
         channel::{self, Encoding},
         spdy::{self, Data, Frame, StreamId},

@@ -8,11 +8,9 @@ use std::{hint::black_box, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use kubewire::{
-    Role,
-    session::{
-        KeepaliveConfig, Message, Session as _, Subprotocol,
-        remote_command::{RemoteCommand, Streams},
-    },
+    KeepaliveConfig, Role,
+    exec::{Streams, Subprotocol},
+    session::{Message, Session as _, remote_command::RemoteCommand},
     wire::{
         channel::{self, Encoding as ChannelEncoding},
         line::LineSplitter,

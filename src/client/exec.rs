@@ -15,7 +15,7 @@ use crate::{
 /// A command to run in a container, in the shape of [`tokio::process::Command`].
 ///
 /// ```no_run
-/// # use kubewire::{Client, client::Stdio};
+/// # use kubewire::{Client, exec::Stdio};
 /// # use tokio::io::AsyncWriteExt as _;
 /// # async fn run(client: Client) -> kubewire::Result<(), Box<dyn std::error::Error>> {
 /// let pod = client.pod("default", "web-0");

@@ -22,7 +22,7 @@ use crate::{
 /// A log to be read: which, and how much of it.
 ///
 /// ```no_run
-/// # async fn run(pod: kubewire::client::Pod) -> kubewire::Result<()> {
+/// # async fn run(pod: kubewire::Pod) -> kubewire::Result<()> {
 /// let mut lines = pod.logs().container("main").follow().stream().await?;
 /// while let Some(line) = lines.next().await {
 ///     println!("{}", String::from_utf8_lossy(&line?.bytes));

@@ -156,7 +156,7 @@ impl Client {
     ///
     /// ```no_run
     /// # async fn run() -> kubewire::Result<()> {
-    /// use kubewire::client::Resource;
+    /// use kubewire::request::Resource;
     /// use serde_json::{Value, json};
     ///
     /// let client = kubewire::Client::from_env().await?;
@@ -280,7 +280,7 @@ impl Client {
     /// ```no_run
     /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
     /// use k8s_openapi::api::core::v1::Pod;
-    /// use kubewire::session::watch::{Mirror, Update};
+    /// use kubewire::watch::{Mirror, Update};
     ///
     /// let mut watch = client.watch_typed::<Pod>().namespace("default").stream();
     /// let mut pods = Mirror::<Pod>::new();

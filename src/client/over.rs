@@ -13,7 +13,7 @@ use crate::{
 /// A session of exec or attach over a WebSocket that someone else connected.
 ///
 /// ```no_run
-/// use kubewire::{client::{Child, Over}, session::{Subprotocol, remote_command::Streams}};
+/// use kubewire::{Over, exec::{Child, Streams, Subprotocol}};
 /// # use tokio::io::{AsyncRead, AsyncWrite};
 /// # async fn run<S>(
 /// #     stream: tokio_tungstenite::WebSocketStream<S>,

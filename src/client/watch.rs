@@ -49,7 +49,7 @@ impl Lacking {
 ///
 /// ```no_run
 /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
-/// use kubewire::{Resource, session::watch::Update};
+/// use kubewire::{Resource, watch::Update};
 ///
 /// let mut watch = client.watch(Resource::namespaced("", "v1", "pods")).namespace("default").stream();
 /// while let Some(update) = watch.next().await {

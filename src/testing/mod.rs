@@ -44,11 +44,7 @@
 //! # #[cfg(feature = "client")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use kubewire::{
-//!     Client, Resource,
-//!     session::watch::{Change, Mirror},
-//!     testing::{ApiServer, BodyFault},
-//! };
+//! use kubewire::{Client, Resource, testing::{ApiServer, BodyFault}, watch::{Change, Mirror}};
 //! use serde_json::{Value, json};
 //!
 //! let server = ApiServer::builder().start().await?;
@@ -98,7 +94,7 @@
 //! # #[cfg(feature = "client")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use kubewire::{Client, session::logs::LogUpdate, testing::{ApiServer, RestartPolicy}};
+//! use kubewire::{Client, logs::LogUpdate, testing::{ApiServer, RestartPolicy}};
 //!
 //! let server = ApiServer::builder()
 //!     .pod("default", "web-0", |pod| {

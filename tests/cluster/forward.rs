@@ -10,7 +10,7 @@ use std::{
 
 use kubewire::{
     Client, Error,
-    client::{ForwardPort, Tunnel},
+    port_forward::{ForwardPort, Tunnel},
 };
 use serde_json::json;
 use tokio::{

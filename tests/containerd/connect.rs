@@ -9,9 +9,9 @@ use std::{
 use bytes::BytesMut;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use kubewire::{
-    Client, Result, Role,
-    session::{Close, Message, Subprotocol},
-    transport::AnyWebSocket,
+    AnyWebSocket, Client, Result, Role,
+    exec::Subprotocol,
+    session::{Close, Message},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

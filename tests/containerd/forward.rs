@@ -7,7 +7,7 @@ use std::{io, time::Duration};
 
 use kubewire::{
     Client, Error,
-    client::{PortForward, port_forward::ForwardStream},
+    port_forward::{ForwardStream, PortForward},
     session::port_forward::ForwardProtocol,
 };
 use tokio::{

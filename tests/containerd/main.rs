@@ -20,13 +20,11 @@ use std::{sync::OnceLock, time::Duration};
 use connect::{Via, open};
 use daemon::Daemon;
 use kubewire::{
-    Error, Result,
-    client::{Attached, Child, Over},
+    Error, Over, Result,
+    attach::Attached,
     error::NetworkError,
-    session::{
-        Subprotocol::{self, Unnamed, V1, V1Base64, V4, V4Base64},
-        remote_command::Streams,
-    },
+    exec::{Child, Streams},
+    session::Subprotocol::{self, Unnamed, V1, V1Base64, V4, V4Base64},
 };
 use scenarios::{Request, Target};
 

@@ -7,11 +7,10 @@
 use std::{future::Future, time::Duration};
 
 use kubewire::{
-    Error, Result,
-    client::{Attach, Attached, Child, Exec, Pod, Stdio},
+    Error, KeepaliveConfig, Pod, Result,
+    attach::{Attach, Attached},
     error::{CallerError, Hint, NetworkError},
-    session::{KeepaliveConfig, Subprotocol},
-    wire::resize::TerminalSize,
+    exec::{Child, Exec, Stdio, Subprotocol, TerminalSize},
 };
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -368,7 +367,7 @@ pub(crate) async fn attach_terminal(target: &impl Target, protocol: Subprotocol)
         .expect("it can be attached to");
     let mut stdin = attached.stdin.take().expect("asked for");
     let mut lines = BufReader::new(attached.stdout.take().expect("asked for")).lines();
-    let size = async |stdin: &mut kubewire::client::ChildStdin,
+    let size = async |stdin: &mut kubewire::exec::ChildStdin,
                       lines: &mut tokio::io::Lines<_>,
                       wanted: &str| {
         within(PATIENCE, async {

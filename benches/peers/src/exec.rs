@@ -258,7 +258,7 @@ async fn stdin(server: &Server<'_>, side: &str, total: usize) {
         }
         "kubewire" => {
             let pod = server.kubewire().pod("default", "bench");
-            let exec = pod.exec(["x"]).stdin(kubewire::client::Stdio::piped());
+            let exec = pod.exec(["x"]).stdin(kubewire::exec::Stdio::piped());
             let mut child = exec.spawn().await.expect("a child");
             let mut stdin = child.stdin.take().expect("a stream");
             for _ in 0..writes {
@@ -318,7 +318,7 @@ async fn echo(server: &Server<'_>, side: &str) -> Vec<Duration> {
         }
         "kubewire" => {
             let pod = server.kubewire().pod("default", "bench");
-            let exec = pod.exec(["x"]).stdin(kubewire::client::Stdio::piped());
+            let exec = pod.exec(["x"]).stdin(kubewire::exec::Stdio::piped());
             let mut child = exec.spawn().await.expect("a child");
             let stdin = child.stdin.take().expect("a stream");
             let stdout = child.stdout.take().expect("a stream");

@@ -39,7 +39,7 @@ pub(crate) async fn run(work: &Work, side: &str, addresses: &[&str]) -> f64 {
             let mut all = Vec::new();
             for _ in 0..sessions {
                 let pod = client.pod("default", "bench");
-                let exec = pod.exec(["x"]).stdin(kubewire::client::Stdio::piped());
+                let exec = pod.exec(["x"]).stdin(kubewire::exec::Stdio::piped());
                 all.push(exec.spawn().await.expect("a child"));
             }
             settled(before).await

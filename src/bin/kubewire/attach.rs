@@ -1,7 +1,7 @@
 //! `kubewire attach`: joins the process that a container runs.
 
 use clap::Args;
-use kubewire::{client::Attached, wire::resize::TerminalSize};
+use kubewire::{attach::Attached, exec::TerminalSize};
 
 use crate::{
     connection::Connection,

@@ -1,7 +1,7 @@
 //! `kubewire exec`: runs a command in a container.
 
 use clap::Args;
-use kubewire::{client::Child, wire::resize::TerminalSize};
+use kubewire::exec::{Child, TerminalSize};
 
 use crate::{
     connection::Connection,

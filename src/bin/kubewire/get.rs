@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use kubewire::client::{Body, Request};
+use kubewire::request::{Body, Request};
 use serde::Deserialize;
 use serde_json::Value;
 

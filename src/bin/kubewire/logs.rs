@@ -2,10 +2,11 @@
 
 use clap::Args;
 use kubewire::{
-    Client, Error, Resource,
-    client::{Container, ContainerKind, List, Pod},
+    Client, Error, Pod, Resource,
     error::Hint,
-    session::logs::{LogEnd, LogLine, LogUpdate},
+    exec::{Container, ContainerKind},
+    logs::{LogEnd, LogLine, LogUpdate},
+    request::List,
     wire::stamp::Stamp,
 };
 use serde::Deserialize;

@@ -12,11 +12,8 @@ use std::{
 use clap::{Args, ValueEnum};
 use kubewire::{
     Error,
-    client::{
-        ForwardPort, ForwardTarget,
-        port_forward::{HalfClose, ListenEvent, Listener, Tunnel},
-    },
     error::{CallerError, NetworkError},
+    port_forward::{ForwardPort, ForwardTarget, HalfClose, ListenEvent, Listener, Tunnel},
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -168,7 +165,10 @@ impl PortForward {
     }
 
     /// Connects, and waits for a pod that runs where one is chosen.
-    async fn connect(&self, forward: &kubewire::client::PortForward) -> Result<Tunnel, Failure> {
+    async fn connect(
+        &self,
+        forward: &kubewire::port_forward::PortForward,
+    ) -> Result<Tunnel, Failure> {
         let end = Instant::now() + self.pod_running_timeout;
         loop {
             match forward.connect().await {

@@ -23,7 +23,7 @@ use hyper_util::{
 };
 use kubewire::{
     Client,
-    client::{Body, Rest},
+    request::{Body, Rest},
 };
 use regex::RegexSet;
 use tokio::net::TcpListener;

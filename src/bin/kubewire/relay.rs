@@ -11,9 +11,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use kubewire::{
     Error,
-    client::{ChildStderr, ChildStdin, ChildStdout},
     error::CallerError,
-    wire::resize::TerminalSize,
+    exec::{ChildStderr, ChildStdin, ChildStdout, TerminalSize},
 };
 use tokio::io::AsyncWriteExt as _;
 

@@ -2,10 +2,9 @@
 
 use clap::Args;
 use kubewire::{
-    Error,
-    client::{Container, ContainerKind, Pod, Stdio},
+    Error, Pod,
     error::Hint,
-    wire::resize::TerminalSize,
+    exec::{Container, ContainerKind, Stdio, TerminalSize},
 };
 
 use crate::{

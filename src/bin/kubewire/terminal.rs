@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use kubewire::wire::resize::TerminalSize;
+use kubewire::exec::TerminalSize;
 
 /// The size of a terminal that cannot tell: that of a VT100.
 const DEFAULT: TerminalSize = TerminalSize::new(80, 24);

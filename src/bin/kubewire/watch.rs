@@ -3,8 +3,9 @@
 use clap::{Args, ValueEnum};
 use kubewire::{
     Error,
-    client::Known,
-    session::watch::{Change, Form, Mirror, Update},
+    request::Known,
+    session::watch::Form,
+    watch::{Change, Mirror, Update},
     wire::{
         line::LineEnd,
         watch::{Encoding, Event, EventError, Object},

@@ -1,7 +1,7 @@
 //! `auth whoami`: out comes who the server takes this user for.
 
 use clap::Args;
-use kubewire::client::Resource;
+use kubewire::request::Resource;
 use serde_json::{Value, json};
 
 use crate::{connection::Connection, failure::Failure, table};

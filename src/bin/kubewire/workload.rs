@@ -1,9 +1,6 @@
 //! From a workload to one of its pods: in flows `deploy/web`, out comes the name of a pod.
 
-use kubewire::{
-    Client, Resource,
-    client::{ForwardTarget, List},
-};
+use kubewire::{Client, Resource, port_forward::ForwardTarget, request::List};
 use serde_json::Value;
 
 use crate::failure::{Failure, note};

@@ -11,7 +11,7 @@ use crate::{client::Resource, error::CallerError};
 /// like, with any name of the resource that the API server has for these kinds.
 ///
 /// ```
-/// use kubewire::client::ForwardTarget;
+/// use kubewire::port_forward::ForwardTarget;
 ///
 /// let web: ForwardTarget = "svc/web".parse().unwrap();
 /// assert_eq!(web, ForwardTarget::Service("web".into()));

@@ -7,7 +7,7 @@ use crate::wire::stamp::Stamp;
 /// keeps of objects that are too many to keep whole.
 ///
 /// ```
-/// use kubewire::{session::watch::{Mirror, Update}, wire::watch::ObjectMeta};
+/// use kubewire::{watch::{Mirror, Update}, wire::watch::ObjectMeta};
 ///
 /// fn apply(mirror: &mut Mirror<ObjectMeta>, update: &Update) -> kubewire::Result<()> {
 ///     mirror.apply(update, ObjectMeta::of)?;

@@ -14,7 +14,7 @@ pub enum ShardField {
 /// A part of all objects.
 ///
 /// ```
-/// use kubewire::session::watch::{Shard, ShardField};
+/// use kubewire::watch::{Shard, ShardField};
 ///
 /// assert_eq!(
 ///     Shard::of(ShardField::Uid, 0, 2).unwrap().to_selector(),
