@@ -1,9 +1,256 @@
 //! Kubernetes' streaming protocols: exec, attach, port-forward, logs and watch.
+//!
+//! A [`Client`] finds the API server as kubectl does, verifies it, authenticates, and opens streams.
+//! exec and attach come in the shape of [`tokio::process`], forwarded connections and output as
+//! [`AsyncRead`](tokio::io::AsyncRead), logs and watches as streams that survive their connection.
+//! Output is handed out as slices of the buffer that the socket was read into, with no task between
+//! socket and reader. A connection that breaks is an error, never a success.
+//!
+//! The examples below run: where a `server` appears, it is the [embedded one](testing), which is
+//! there for the tests of your program too.
+//!
+//! # A client
+//!
+//! [`Client::from_env`] reads `KUBECONFIG`, `~/.kube/config` or, in a pod, its service account.
+//! [`Config`] has all that can be chosen. A client connects when it is first used; clones share
+//! connections and credentials.
+//!
+//! ```no_run
+//! # async fn run() -> kubewire::Result<()> {
+//! use kubewire::Client;
+//!
+//! let client = Client::from_env().await?;
+//! let pod = client.pod("default", "web-0");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # exec
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let server = kubewire::testing::ApiServer::builder()
+//! #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+//! #     .start()
+//! #     .await?;
+//! # let client = kubewire::Client::new(&server.config())?;
+//! use kubewire::exec::Stdio;
+//! use tokio::io::AsyncWriteExt as _;
+//!
+//! let pod = client.pod("default", "web-0");
+//! let output = pod.exec(["echo", "hello"]).output().await?;
+//! assert!(output.status.success());
+//! assert_eq!(output.stdout, b"hello\n");
+//!
+//! let mut child = pod.exec(["sh", "-c", "cat; exit 3"]).stdin(Stdio::piped()).spawn().await?;
+//! let mut stdin = child.stdin.take().expect("stdin is piped");
+//! stdin.write_all(b"a line\n").await?;
+//! stdin.shutdown().await?; // ends the remote's input; output goes on
+//! let output = child.wait_with_output().await?;
+//! assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"a line\n"[..]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With [`tty`](exec::Exec::tty) the process gets a terminal, whose size
+//! [`resize`](exec::Child::resize) changes. What success means, and what no client can see, says
+//! [`ExitStatus`](exec::ExitStatus).
+//!
+//! # attach
+//!
+//! To the process that the container runs. The server sends no exit code; that is in the pod's
+//! status.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let server = kubewire::testing::ApiServer::builder()
+//! #     .pod("default", "web-0", |pod| {
+//! #         pod.container("main", ["sh", "-c", "while :; do echo tick; sleep 0.1; done"])
+//! #     })
+//! #     .start()
+//! #     .await?;
+//! # let client = kubewire::Client::new(&server.config())?;
+//! use tokio::io::AsyncBufReadExt as _;
+//!
+//! let mut attached = client.pod("default", "web-0").attach().spawn().await?;
+//! let mut lines = attached.stdout.take().expect("stdout is piped").lines();
+//! assert_eq!(lines.next_line().await?.as_deref(), Some("tick"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # port-forward
+//!
+//! Many connections over one WebSocket, each of which fails alone. The target is a pod, or what a
+//! service or a workload selects (`svc/web`, `deploy/web`).
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use tokio::io::AsyncReadExt as _;
+//! # let server = kubewire::testing::ApiServer::builder()
+//! #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+//! #     .start()
+//! #     .await?;
+//! # let client = kubewire::Client::new(&server.config())?;
+//! # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let port = web.local_addr()?.port();
+//! # tokio::spawn(async move {
+//! #     while let Ok((mut socket, _)) = web.accept().await {
+//! #         let mut hello = [0; 5];
+//! #         socket.read_exact(&mut hello).await?;
+//! #         tokio::io::AsyncWriteExt::write_all(&mut socket, &hello).await?;
+//! #     }
+//! #     std::io::Result::Ok(())
+//! # });
+//! use tokio::io::AsyncWriteExt as _;
+//!
+//! let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
+//! let mut stream = tunnel.open(port).await?;
+//! stream.write_all(b"hello").await?;
+//! let mut answer = String::new();
+//! stream.read_to_string(&mut answer).await?;
+//! assert_eq!(answer, "hello");
+//!
+//! // Everything that connects here goes there, until the listener is dropped.
+//! let listener = tunnel.listen("127.0.0.1:0", port).await?;
+//! # let _ = listener;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # logs
+//!
+//! A followed log brings each line once, through rotation of connections and restarts of the
+//! server; it ends when the container has.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let server = kubewire::testing::ApiServer::builder()
+//! #     .pod("default", "web-0", |pod| {
+//! #         pod.container("main", ["sh", "-c", "echo ready; sleep 600"])
+//! #     })
+//! #     .start()
+//! #     .await?;
+//! # let client = kubewire::Client::new(&server.config())?;
+//! let mut lines = client.pod("default", "web-0").logs().follow().stream().await?;
+//! while let Some(line) = lines.next().await {
+//!     let line = line?;
+//!     if line.bytes == "ready" {
+//!         break;
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Client::logs`] merges the logs of many pods, those of new pods as they appear.
+//!
+//! # watch
+//!
+//! A watch begins with a snapshot and outlives cut connections and expired versions. Objects stay
+//! unparsed until somebody asks; a [`Mirror`](watch::Mirror) always has the server's state.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let server = kubewire::testing::ApiServer::builder()
+//! #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+//! #     .start()
+//! #     .await?;
+//! # let client = kubewire::Client::new(&server.config())?;
+//! use kubewire::watch::Update;
+//!
+//! let pods = client.find("pods").await?.resource;
+//! let mut updates = client.watch(pods).namespace("default").stream();
+//! while let Some(update) = updates.next().await {
+//!     if let Update::Event(event) = update? {
+//!         assert_eq!(event.object.metadata()?.name()?, "web-0");
+//!         break;
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Plain requests
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let server = kubewire::testing::ApiServer::builder().start().await?;
+//! # let client = kubewire::Client::new(&server.config())?;
+//! use kubewire::request::{List, Patch, Resource};
+//! use serde_json::{Value, json};
+//!
+//! let maps = Resource::namespaced("", "v1", "configmaps");
+//! let maps = client.request(maps).namespace("default");
+//! let _: Value = maps
+//!     .create(&json!({
+//!         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "site"},
+//!         "data": {"theme": "dark"},
+//!     }))
+//!     .await?;
+//! let _: Value = maps.patch("site", Patch::Merge(&json!({"data": {"theme": "light"}}))).await?;
+//! let all: List<Value> = maps.list().await?;
+//! assert_eq!(all.items[0]["data"]["theme"], "light");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Errors
+//!
+//! An [`Error`] says who is to blame, because that decides what to do: the peer, the API, the
+//! network, or the caller. It carries the Status that the server sent and, where the server's
+//! words say enough, a hint: the rule that a Role lacks, the containers that a pod has.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let server = kubewire::testing::ApiServer::builder().start().await?;
+//! # let client = kubewire::Client::new(&server.config())?;
+//! let error = client.pod("default", "nobody").exec(["true"]).output().await.unwrap_err();
+//! match error {
+//!     kubewire::Error::Api(api) => println!("{api}"), // pods "nobody" not found
+//!     other => return Err(other.into()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where things are
+//!
+//! | module | has |
+//! |---|---|
+//! | [`exec`], [`attach`], [`port_forward`], [`logs`], [`watch`], [`request`] | what each verb needs |
+//! | [`config`], [`net`] | where the server is and how it is reached |
+//! | [`error`], [`limits`] | what goes wrong, and how much of anything there can be |
+//! | [`server`] | the other side of each verb, for gateways and fake servers |
+//! | [`testing`] | an API server to embed in tests |
+//! | [`session`], [`wire`] | the protocols without I/O: state machines over frames, frames over bytes |
+//!
+//! # Features
+//!
+//! | feature | gives | default |
+//! |---|---|---|
+//! | none | [`wire`] and [`session`], without tokio | |
+//! | `client` | [`Client`], [`Config`] and the verbs; with `ring` or `aws-lc-rs` | yes |
+//! | `ring` | TLS with ring's cryptography | yes |
+//! | `aws-lc-rs` | TLS with AWS-LC's cryptography, also if `ring` is on | |
+//! | `server` | [`server`] | |
+//! | `testing` | [`testing`] (Unix); with `ring` or `aws-lc-rs` | |
+//! | `k8s-openapi` | the types of k8s-openapi say what they are resources of | |
+//! | `cli` | the command-line tool | |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "client")]
-mod auth;
+pub mod auth;
 #[cfg(feature = "client")]
-pub mod client;
+mod client;
 #[cfg(feature = "client")]
 pub mod config;
 pub mod error;
@@ -19,19 +266,87 @@ pub mod session;
 #[cfg(all(feature = "testing", unix))]
 pub mod testing;
 #[cfg(any(feature = "client", feature = "server"))]
-pub mod transport;
+mod transport;
 pub mod wire;
 
+/// Run a command in a container, as `tokio::process` runs one here.
 #[cfg(feature = "client")]
-pub use client::Client;
+pub mod exec {
+    pub use crate::{
+        client::{
+            Child, ChildStderr, ChildStdin, ChildStdout, Container, ContainerKind, Exec,
+            ExitStatus, Output, Stdio,
+        },
+        session::{Subprotocol, remote_command::Streams},
+        wire::resize::TerminalSize,
+    };
+}
+
+/// Attach to the process that a container runs.
+#[cfg(feature = "client")]
+pub mod attach {
+    pub use crate::client::{Attach, Attached, ChildStderr, ChildStdin, ChildStdout, Stdio};
+}
+
+/// Forward connections to ports of a pod.
+#[cfg(feature = "client")]
+pub mod port_forward {
+    pub use crate::{
+        client::port_forward::{
+            ForwardPort, ForwardStream, ForwardTarget, HalfClose, ListenEvent, Listener,
+            PortForward, ResolvedPort, Tunnel,
+        },
+        session::port_forward::{ForwardProtocol, WhenFull},
+    };
+}
+
+/// Read and follow the logs of containers.
+#[cfg(feature = "client")]
+pub mod logs {
+    pub use crate::{
+        client::{LogLines, LogSource, Logs, MergedLines, MergedLogs, SourcedLine},
+        session::logs::{Exit, LogEnd, LogLine, LogStream, LogUpdate},
+        wire::stamp::Stamp,
+    };
+}
+
+/// Watch objects.
+#[cfg(feature = "client")]
+pub mod watch {
+    pub use crate::{
+        client::{Events, Updates, Watch},
+        session::watch::{Change, Form, Mirror, ObjectKey, Shard, ShardField, Update},
+        wire::watch::{
+            Encoding, Event, EventType, Labels, Metadata, Object, ObjectMeta, TypedEvent,
+        },
+    };
+}
+
+/// Plain requests: get, list, create, replace, patch, delete, and what is served.
+#[cfg(feature = "client")]
+pub mod request {
+    #[cfg(feature = "k8s-openapi")]
+    pub use crate::resource::Scope;
+    pub use crate::{
+        client::{
+            Body, Deleted, Discovery, HttpProxy, Known, List, ListMeta, Pages, Patch, Request,
+            Rest, Upgraded,
+        },
+        resource::Resource,
+    };
+}
+
+#[cfg(feature = "client")]
+pub use client::{Client, Over, Pod};
 #[cfg(feature = "client")]
 pub use config::Config;
 pub use error::{Error, Result};
 #[cfg(any(feature = "client", feature = "server"))]
 pub use resource::Resource;
-#[cfg(all(feature = "k8s-openapi", any(feature = "client", feature = "server")))]
-pub use resource::Scope;
 pub use role::Role;
+pub use session::KeepaliveConfig;
+#[cfg(any(feature = "client", feature = "server"))]
+pub use transport::AnyWebSocket;
 
 /// The `User-Agent` of every request.
 #[cfg(feature = "client")]

@@ -784,7 +784,7 @@ async fn exchange(server: &ApiServer, head: &str) -> Result<String> {
 /// A GET over TLS or not.
 async fn get(server: &ApiServer, path: &str) -> Result<String> {
     use http_body_util::BodyExt as _;
-    let connector = kubewire::net::Connector::new(&server.config())?;
+    let connector = kubewire::auth::Connector::new(&server.config())?;
     let mut request = http::Request::get(path)
         .header("host", connector.host())
         .body(http_body_util::Empty::<Bytes>::new())?;

@@ -207,7 +207,9 @@ async fn a_frame_that_is_none_is_the_peer_s_fault() {
         let error = patiently(child.wait()).await.expect_err("it is broken");
         match holder {
             Holder::Nobody => assert!(matches!(error, Error::Peer(PeerError::WebSocket(_)))),
-            Holder::Tungstenite => assert!(matches!(error, Error::Peer(PeerError::Foreign(_)))),
+            Holder::Tungstenite => {
+                assert!(matches!(error, Error::Peer(PeerError::WebSocketLibrary(_))));
+            }
             // Whose fault it is only the library can tell.
             Holder::Unknown => assert!(matches!(error, Error::Network(_))),
         }

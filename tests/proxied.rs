@@ -1,5 +1,4 @@
-//! exec and port bytes through proxies, and the sidecar: the embedded API server behind an HTTP
-//! and a SOCKS5 proxy, and behind `kubewire proxy`.
+//! exec through proxies: the embedded API server behind an HTTP and a SOCKS5 proxy.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
@@ -8,10 +7,7 @@
 #[allow(dead_code, unreachable_pub)]
 mod servers;
 
-use std::process::Stdio;
-
-use kubewire::{Client, Config, testing::ApiServer};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use kubewire::{Client, testing::ApiServer};
 
 async fn server() -> ApiServer {
     ApiServer::builder()
@@ -44,68 +40,4 @@ async fn exec_goes_through_proxies() {
         assert_eq!(proxy.take(), [server.address().to_string()]);
     }
     server.shutdown().await;
-}
-
-#[tokio::test]
-async fn exec_goes_through_the_sidecar() {
-    let server = server().await;
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("config");
-    std::fs::write(&file, server.kubeconfig()).unwrap();
-    let sidecar = async |flags: &[&str]| {
-        let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubewire"))
-            .args(["proxy", "--port", "0", "--kubeconfig"])
-            .arg(&file)
-            .args(flags)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.next_line().await.unwrap().unwrap();
-        let address = line.strip_prefix("Starting to serve on ").unwrap();
-        (child, format!("http://{address}"))
-    };
-
-    let (_open, url) = sidecar(&["--reject-paths", "^/nothing", "--api-prefix", "/k8s"]).await;
-    session(&Client::from_url(&format!("{url}/k8s")).unwrap()).await;
-    let outside = Client::from_url(&url).unwrap();
-    assert_eq!(status(&outside, "/version").await, 404);
-
-    let (_filtered, url) = sidecar(&["--reject-methods", "^DELETE$,^POST$"]).await;
-    let client = Client::from_url(&url).unwrap();
-    let exec = client.pod("default", "web-0").exec(["id"]).output().await;
-    let error = exec.unwrap_err();
-    assert_eq!(
-        error.status().map(|status| status.code),
-        Some(403),
-        "{error}"
-    );
-    let delete = http::Request::delete("/x")
-        .body(bytes::Bytes::new())
-        .unwrap();
-    assert_eq!(client.send(delete).await.unwrap().status(), 403);
-    assert_ne!(
-        status(&client, "/api/v1/namespaces/default/pods/web-0").await,
-        403
-    );
-
-    // A page from elsewhere whose name leads here.
-    let port = url.rsplit(':').next().unwrap();
-    let config = Config::new(&format!("http://evil.test:{port}")).unwrap();
-    let there = servers::http_proxy(None, None).await;
-    let config = config
-        .with_proxy(format!("http://{}", there.address))
-        .unwrap();
-    assert_eq!(
-        status(&Client::new(&config).unwrap(), "/version").await,
-        403
-    );
-    server.shutdown().await;
-}
-
-async fn status(client: &Client, path: &str) -> u16 {
-    let request = http::Request::get(path).body(bytes::Bytes::new()).unwrap();
-    client.send(request).await.unwrap().status().as_u16()
 }

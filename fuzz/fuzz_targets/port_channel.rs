@@ -2,7 +2,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use kubewire::wire::port_channel::{Encoding, PortChannel, Preamble};
+use kubewire::wire::{channel::Encoding, port_channel::{PortChannel, Preamble}};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

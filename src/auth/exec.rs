@@ -1,13 +1,13 @@
 //! Credential plugins: programs that print a token or a client certificate.
 //!
-//! In flow the `exec` entry of a user; out come credentials. The exchange is that of
+//! In flow the [`Exec`] settings of a user; out come credentials. The exchange is that of
 //! `k8s.io/client-go/pkg/apis/clientauthentication` (`v1`, `v1beta1`), the rules those of
 //! `k8s.io/client-go/plugin/pkg/client/auth/exec/exec.go`.
 
 use std::{
     io::{self, IsTerminal},
-    path::PathBuf,
     process::Stdio,
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -19,53 +19,13 @@ use tokio::io::AsyncReadExt;
 use super::{bearer, renewal::Issued};
 use crate::{
     Result,
-    config::{Material, wrong},
+    config::{Config, Exec, ExecCluster, Interactive, Material, wrong},
     limits,
 };
 
-const V1: &str = "client.authentication.k8s.io/v1";
-const V1BETA1: &str = "client.authentication.k8s.io/v1beta1";
-
-/// `ExecConfig` of the kubeconfig's v1 API.
-#[derive(Deserialize, Clone, Default)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct ExecEntry {
-    command: Option<String>,
-    args: Option<Vec<String>>,
-    env: Option<Vec<Variable>>,
-    api_version: Option<String>,
-    install_hint: Option<String>,
-    provide_cluster_info: Option<bool>,
-    interactive_mode: Option<String>,
-}
-
-#[derive(Deserialize, Clone)]
-struct Variable {
-    name: String,
-    #[serde(default)]
-    value: String,
-}
-
-/// Whether the plugin may ask the user.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Interactive {
-    Never,
-    IfAvailable,
-    Always,
-}
-
 /// A plugin that can be run.
-#[derive(Clone)]
-pub(crate) struct Exec {
-    origin: String,
-    command: PathBuf,
-    args: Vec<String>,
-    variables: Vec<Variable>,
-    version: &'static str,
-    hint: Option<String>,
-    interactive: Interactive,
-    /// Set later, by [`Config::with_stdin_for_plugins`](crate::Config::with_stdin_for_plugins).
-    pub(crate) stdin: bool,
+pub(crate) struct Plugin {
+    settings: Arc<Exec>,
     cluster: Option<ClusterInfo>,
 }
 
@@ -73,22 +33,38 @@ pub(crate) struct Exec {
 /// `k8s.io/client-go/pkg/apis/clientauthentication/v1`).
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct ClusterInfo {
-    pub(crate) server: String,
+struct ClusterInfo {
+    server: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) tls_server_name: Option<String>,
+    tls_server_name: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) insecure_skip_tls_verify: bool,
+    insecure_skip_tls_verify: bool,
     #[serde(skip)]
-    pub(crate) ca: Option<Material>,
+    ca: Option<Material>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) certificate_authority_data: Option<String>,
+    certificate_authority_data: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) proxy_url: Option<String>,
+    proxy_url: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) disable_compression: bool,
-    /// The cluster's extension `client.authentication.k8s.io/exec`.
-    pub(crate) config: Option<serde_json::Value>,
+    disable_compression: bool,
+    config: Option<serde_json::Value>,
+}
+
+impl ClusterInfo {
+    /// `rest.ConfigToExecCluster` of `k8s.io/client-go/rest/exec.go`.
+    fn new(cluster: &ExecCluster, config: &Config) -> Self {
+        let proxy = config.proxies.of(&config.server).ok().flatten();
+        Self {
+            server: cluster.server.clone(),
+            tls_server_name: config.tls.server_name.clone(),
+            insecure_skip_tls_verify: config.tls.insecure,
+            ca: config.tls.ca.clone(),
+            certificate_authority_data: None,
+            proxy_url: proxy.map(|proxy| proxy.url().expose_secret().to_owned()),
+            disable_compression: cluster.disable_compression,
+            config: cluster.config.clone(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -123,73 +99,16 @@ struct AnswerStatus {
     client_key_data: Option<SecretString>,
 }
 
-impl Exec {
-    /// Checks an entry, as `validateAuthInfo` of `k8s.io/client-go/tools/clientcmd` does.
-    ///
-    /// `path` gives a command with a slash its place relative to the kubeconfig.
-    pub(crate) fn new(
-        entry: &ExecEntry,
-        origin: &str,
-        cluster: ClusterInfo,
-        path: impl Fn(&std::path::Path) -> PathBuf,
-    ) -> Result<Self> {
-        let origin = format!("exec of {origin}");
-        let bad = |problem: String| wrong(origin.as_str(), problem);
-        let text = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
-        let command = text(&entry.command).ok_or_else(|| bad("it names no command".to_owned()))?;
-        let version = match text(&entry.api_version).as_deref() {
-            Some(V1) => V1,
-            Some(V1BETA1) => V1BETA1,
-            None => return Err(bad("it names no apiVersion".to_owned())),
-            Some("client.authentication.k8s.io/v1alpha1") => {
-                return Err(bad(format!(
-                    "the apiVersion client.authentication.k8s.io/v1alpha1 was removed in \
-                     Kubernetes 1.24; have the plugin's installer write {V1} or {V1BETA1}"
-                )));
-            }
-            Some(other) => {
-                return Err(bad(format!(
-                    "the apiVersion {other:?} is not known; {V1} and {V1BETA1} are"
-                )));
-            }
-        };
-        let interactive = match text(&entry.interactive_mode).as_deref() {
-            Some("Never") => Interactive::Never,
-            Some("IfAvailable") => Interactive::IfAvailable,
-            Some("Always") => Interactive::Always,
-            // SetDefaults_ExecConfig of clientcmd/api/v1/defaults.go.
-            None if version == V1BETA1 => Interactive::IfAvailable,
-            None => {
-                return Err(bad(format!(
-                    "{V1} needs an interactiveMode: Never, IfAvailable or Always"
-                )));
-            }
-            Some(other) => {
-                return Err(bad(format!(
-                    "the interactiveMode {other:?} is not known; Never, IfAvailable and Always are"
-                )));
-            }
-        };
-        let variables = entry.env.clone().unwrap_or_default();
-        if variables.iter().any(|variable| variable.name.is_empty()) {
-            return Err(bad("a variable in env has no name".to_owned()));
+impl Plugin {
+    /// The plugin of a configuration, whose present settings it is told if it wants to know.
+    pub(crate) fn new(settings: &Arc<Exec>, config: &Config) -> Self {
+        Self {
+            cluster: settings
+                .cluster
+                .as_ref()
+                .map(|cluster| ClusterInfo::new(cluster, config)),
+            settings: Arc::clone(settings),
         }
-        let command = PathBuf::from(command);
-        Ok(Self {
-            // GetAuthInfoFileReferences: only a command that PATH has nothing to do with.
-            command: match command.components().count() > 1 {
-                true => path(&command).components().collect(),
-                false => command,
-            },
-            args: entry.args.clone().unwrap_or_default(),
-            variables,
-            version,
-            hint: text(&entry.install_hint),
-            interactive,
-            stdin: true,
-            cluster: (entry.provide_cluster_info == Some(true)).then_some(cluster),
-            origin,
-        })
     }
 
     /// Runs the plugin.
@@ -201,7 +120,7 @@ impl Exec {
         let interactive = self.may_ask(std::io::stdin().is_terminal())?;
         let request = serde_json::to_string(&Request {
             kind: "ExecCredential",
-            api_version: self.version,
+            api_version: self.settings.version,
             spec: Spec {
                 cluster: self.cluster_info()?,
                 interactive,
@@ -210,11 +129,11 @@ impl Exec {
         .map_err(|error| self.wrong(error.to_string()))?;
         // client-go's encoder ends it with a line end.
         let request = request + "\n";
-        tracing::debug!(command = %self.command.display(), interactive, "running the exec plugin");
-        let mut command = tokio::process::Command::new(&self.command);
+        tracing::debug!(command = %self.settings.command.display(), interactive, "running the exec plugin");
+        let mut command = tokio::process::Command::new(&self.settings.command);
         command
-            .args(&self.args)
-            .envs(self.variables.iter().map(|v| (&v.name, &v.value)))
+            .args(&self.settings.args)
+            .envs(self.settings.variables.iter().map(|v| (&v.name, &v.value)))
             .env("KUBERNETES_EXEC_INFO", request)
             .stdin(if interactive {
                 Stdio::inherit()
@@ -246,10 +165,10 @@ impl Exec {
     }
 
     fn may_ask(&self, terminal: bool) -> Result<bool> {
-        match self.interactive {
+        match self.settings.interactive {
             Interactive::Never => Ok(false),
-            Interactive::IfAvailable => Ok(self.stdin && terminal),
-            Interactive::Always if !self.stdin => {
+            Interactive::IfAvailable => Ok(self.settings.stdin && terminal),
+            Interactive::Always if !self.settings.stdin => {
                 Err(self.wrong("it must ask the user, and standard input is in use".to_owned()))
             }
             Interactive::Always if !terminal => {
@@ -298,11 +217,11 @@ impl Exec {
             return Err(bad("it printed JSON that is no ExecCredential"));
         }
         let version = answer.api_version.unwrap_or_default();
-        if version != self.version {
+        if version != self.settings.version {
             let version: String = version.chars().take(64).collect();
             return Err(bad(&format!(
                 "it is configured for {} and answered as {version:?}",
-                self.version
+                self.settings.version
             )));
         }
         let status = answer
@@ -321,7 +240,7 @@ impl Exec {
             }
             (None, None) => None,
             (Some(certificate), Some(key)) => {
-                let name = |field: &str| format!("{field} from {}", self.origin);
+                let name = |field: &str| format!("{field} from {}", self.settings.origin);
                 let key = key.expose_secret().as_bytes().to_vec();
                 Some((
                     Material::inline(name("clientCertificateData"), certificate.into_bytes()),
@@ -332,7 +251,7 @@ impl Exec {
         };
         Ok(Issued {
             header: token
-                .map(|token| bearer(&token, &format!("the token from {}", self.origin)))
+                .map(|token| bearer(&token, &format!("the token from {}", self.settings.origin)))
                 .transpose()?,
             identity,
             expires: status.expiration_timestamp.map(SystemTime::from),
@@ -348,28 +267,18 @@ impl Exec {
     }
 
     fn advice(&self) -> String {
-        match &self.hint {
+        match &self.settings.hint {
             None => String::new(),
             Some(hint) => format!("; {}", hint.trim()),
         }
     }
 
     fn wrong(&self, problem: String) -> crate::Error {
-        let command = self.command.display();
+        let command = self.settings.command.display();
         wrong(
-            self.origin.as_str(),
+            self.settings.origin.as_str(),
             format!("the plugin {command}: {problem}"),
         )
-    }
-}
-
-/// Arguments and variables may be secrets.
-impl std::fmt::Debug for Exec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Exec")
-            .field("command", &self.command)
-            .field("version", &self.version)
-            .finish_non_exhaustive()
     }
 }
 

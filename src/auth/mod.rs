@@ -1,7 +1,8 @@
-//! Credentials as request headers, renewed while they are in use.
+//! Credentials at work: as request headers and client certificates, renewed while they are in use.
 //!
-//! In flow the [`Auth`] of a configuration and what the server refuses; out come headers. One
-//! caller at a time renews; whoever still holds a good value does not wait for it.
+//! In flow the settings of a [`Config`] and what the server refuses; out come headers, and a
+//! [`Connector`], whose connections present the certificate that a plugin gives. One caller at a
+//! time renews; whoever still holds a good value does not wait for it.
 
 use std::{
     path::PathBuf,
@@ -14,14 +15,20 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-pub(crate) mod exec;
-pub(crate) mod oidc;
+mod connector;
+mod exec;
+mod oidc;
 mod renewal;
 
-use self::renewal::{Issuer, Renewal};
+pub use self::connector::Connector;
+use self::{
+    exec::Plugin,
+    oidc::Provider,
+    renewal::{Issuer, Renewal},
+};
 use crate::{
     Result,
-    config::{Auth, Config, Impersonate, Material, unreadable, wrong},
+    config::{Auth, Config, Identity, Impersonate, unreadable, wrong},
     limits,
 };
 
@@ -87,8 +94,10 @@ impl Credentials {
                 held: Mutex::new(None),
                 renewal: tokio::sync::Mutex::new(()),
             }),
-            Auth::Exec(exec) => Source::Issued(Renewal::new(Issuer::Exec(Arc::clone(exec)))),
-            Auth::Oidc(oidc) => Source::Issued(Renewal::new(Issuer::Oidc(Arc::clone(oidc)))),
+            Auth::Exec(exec) => {
+                Source::Issued(Renewal::new(Issuer::Exec(Plugin::new(exec, config))))
+            }
+            Auth::Oidc(oidc) => Source::Issued(Renewal::new(Issuer::Oidc(Provider::new(oidc)))),
         };
         let impersonate = config.impersonate.as_ref().map(impersonation).transpose()?;
         Ok(Self {
@@ -139,7 +148,7 @@ impl Credentials {
     }
 
     /// The certificate chain and key that a plugin gives, to be presented by new connections.
-    pub(crate) async fn identity(&self) -> Result<Option<(Material, Material)>> {
+    pub(crate) async fn identity(&self) -> Result<Option<Identity>> {
         match &self.source {
             Source::Issued(renewal) => Ok(renewal.get().await?.identity.clone()),
             _ => Ok(None),
@@ -283,3 +292,6 @@ impl std::fmt::Debug for Credentials {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

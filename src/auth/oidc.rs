@@ -1,15 +1,14 @@
 //! The auth provider `oidc`: an `id-token` that is used as it is, and renewed with a refresh token.
 //!
-//! In flow the `auth-provider` entry of a user; out come bearer tokens. The rules are those of
+//! In flow the [`Oidc`] settings of a user; out come bearer tokens. The rules are those of
 //! `k8s.io/client-go/plugin/pkg/client/auth/oidc/oidc.go`; the exchange is that of OpenID Connect
 //! Core 1.0, section 12.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     io::Write,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -31,9 +30,9 @@ use serde::Deserialize;
 use super::{bearer, renewal::Issued};
 use crate::{
     Result,
-    config::{Config, Material, Proxies, wrong},
+    config::{Config, Oidc, Tokens, wrong},
     limits,
-    net::Connector,
+    net::{Alpn, Dialer},
 };
 
 /// The unreserved characters of RFC 3986 stay.
@@ -43,24 +42,8 @@ const FORM: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// An OpenID Connect provider and what it has given this user.
-pub(crate) struct Oidc {
-    origin: String,
-    issuer: String,
-    client: String,
-    secret: Option<SecretString>,
-    ca: Option<Material>,
-    proxies: Proxies,
-    tokens: Mutex<Tokens>,
-    /// The kubeconfig, where renewed tokens are kept for other programs.
-    file: PathBuf,
-}
-
-#[derive(Clone)]
-struct Tokens {
-    id: Option<SecretString>,
-    refresh: Option<SecretString>,
-}
+/// An OpenID Connect provider that can be asked.
+pub(crate) struct Provider(Arc<Oidc>);
 
 #[derive(Deserialize)]
 struct Discovery {
@@ -85,38 +68,9 @@ struct Claims {
     exp: f64,
 }
 
-impl Oidc {
-    /// Checks an entry. `ca` is its `idp-certificate-authority`.
-    pub(crate) fn new(
-        settings: &BTreeMap<String, SecretString>,
-        origin: &str,
-        ca: Option<Material>,
-        proxies: Proxies,
-        file: PathBuf,
-    ) -> Result<Self> {
-        let origin = format!("auth-provider oidc of {origin}");
-        let secret = |name: &str| {
-            let text = settings.get(name)?;
-            (!text.expose_secret().is_empty()).then(|| text.clone())
-        };
-        let text = |name: &str| {
-            secret(name)
-                .map(|text| text.expose_secret().to_owned())
-                .ok_or_else(|| wrong(origin.as_str(), format!("it has no {name}")))
-        };
-        Ok(Self {
-            issuer: text("idp-issuer-url")?,
-            client: text("client-id")?,
-            secret: secret("client-secret"),
-            ca,
-            proxies,
-            tokens: Mutex::new(Tokens {
-                id: secret("id-token"),
-                refresh: secret("refresh-token"),
-            }),
-            file,
-            origin,
-        })
+impl Provider {
+    pub(crate) fn new(settings: &Arc<Oidc>) -> Self {
+        Self(Arc::clone(settings))
     }
 
     /// The id-token in hand while it is valid, or else one for the refresh token.
@@ -124,7 +78,7 @@ impl Oidc {
     /// What the provider gives is kept for the next issue, and put into the kubeconfig in place of
     /// what was there: a provider may accept a refresh token only once.
     pub(crate) async fn issue(&self) -> Result<Issued> {
-        let Tokens { id, refresh } = self.lock().clone();
+        let Tokens { id, refresh } = self.0.tokens().clone();
         if let Some(id) = &id {
             let expires = self.expiry(id)?;
             if SystemTime::now() < expires {
@@ -143,7 +97,10 @@ impl Oidc {
             .await
             .map_err(|_| {
                 let within = limits::OIDC_REQUEST.as_secs();
-                self.wrong(&format!("{} did not answer within {within} s", self.issuer))
+                self.wrong(&format!(
+                    "{} did not answer within {within} s",
+                    self.0.issuer
+                ))
             })??;
         let new = granted.id_token.ok_or_else(|| {
             self.wrong(
@@ -159,17 +116,17 @@ impl Oidc {
             changes.push((Some(refresh), again.clone()));
         }
         {
-            let mut tokens = self.lock();
+            let mut tokens = self.0.tokens();
             tokens.id = Some(new.clone());
             if let Some(again) = granted.refresh_token {
                 tokens.refresh = Some(again);
             }
         }
-        let file = self.file.clone();
+        let file = self.0.file.clone();
         let kept = tokio::task::spawn_blocking(move || keep(&file, &changes)).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!(
-                file = %self.file.display(),
+                file = %self.0.file.display(),
                 %error,
                 "the renewed tokens cannot be kept; another program may have to log in again"
             );
@@ -179,7 +136,7 @@ impl Oidc {
 
     fn issued(&self, token: &SecretString, expires: SystemTime) -> Result<Issued> {
         Ok(Issued {
-            header: Some(bearer(token, &self.origin)?),
+            header: Some(bearer(token, &self.0.origin)?),
             identity: None,
             expires: Some(expires),
             early: false,
@@ -200,7 +157,7 @@ impl Oidc {
     }
 
     async fn refresh(&self, refresh: &SecretString) -> Result<Granted> {
-        let issuer = self.issuer.trim_end_matches('/');
+        let issuer = self.0.issuer.trim_end_matches('/');
         let url = format!("{issuer}/.well-known/openid-configuration");
         let (status, body) = self.send(Method::GET, &url, None, String::new()).await?;
         if status != StatusCode::OK {
@@ -213,8 +170,8 @@ impl Oidc {
             "grant_type=refresh_token&refresh_token={}",
             escape(refresh.expose_secret())
         );
-        let client = escape(&self.client);
-        let secret = self.secret.as_ref().map(|s| escape(s.expose_secret()));
+        let client = escape(&self.0.client);
+        let secret = self.0.secret.as_ref().map(|s| escape(s.expose_secret()));
         // RFC 6749, section 2.3.1: the header is what every provider must take; some do not.
         if let Some(secret) = &secret {
             let pair = STANDARD.encode(format!("{client}:{secret}"));
@@ -275,18 +232,22 @@ impl Oidc {
         let scheme = if secure { "https" } else { "http" };
         let authority = place.authority().map_or("", |authority| authority.as_str());
         let mut config = Config::new(&format!("{scheme}://{authority}"))?;
-        config.tls.ca.clone_from(&self.ca);
-        config.proxies = self.proxies.clone();
-        let connector = Connector::new(&config)?;
+        config.tls.ca.clone_from(&self.0.ca);
+        config.proxies = self.0.proxies.clone();
+        let dialer = Dialer::new(&config)?;
         let failed = |error: hyper::Error| self.wrong(&format!("{url}: {error}"));
-        let stream = TokioIo::new(Box::pin(connector.connect()).await?);
+        let stream = TokioIo::new(dialer.dial(Alpn::Http1, None).await?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
             .await
             .map_err(failed)?;
         let mut request = Request::builder()
             .method(method)
-            .uri(connector.uri(place.path_and_query().map_or("/", |path| path.as_str()))?)
-            .header(HOST, connector.host())
+            .uri(
+                config
+                    .server
+                    .origin_form(place.path_and_query().map_or("/", |path| path.as_str()))?,
+            )
+            .header(HOST, &config.server.authority)
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         if let Some(authorization) = authorization {
@@ -312,19 +273,7 @@ impl Oidc {
     }
 
     fn wrong(&self, problem: &str) -> crate::Error {
-        wrong(self.origin.as_str(), problem)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Tokens> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl std::fmt::Debug for Oidc {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Oidc")
-            .field("issuer", &self.issuer)
-            .finish_non_exhaustive()
+        wrong(self.0.origin.as_str(), problem)
     }
 }
 

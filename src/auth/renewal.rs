@@ -23,13 +23,13 @@ use http::HeaderValue;
 use secrecy::ExposeSecret;
 use tokio::{sync::watch, time::Instant};
 
-use super::{exec::Exec, oidc::Oidc};
-use crate::{Result, config::Material, limits};
+use super::{exec::Plugin, oidc::Provider};
+use crate::{Result, config::Identity, limits};
 
 /// Where credentials come from.
 pub(super) enum Issuer {
-    Exec(Arc<Exec>),
-    Oidc(Arc<Oidc>),
+    Exec(Plugin),
+    Oidc(Provider),
 }
 
 /// A credential.
@@ -37,7 +37,7 @@ pub(crate) struct Issued {
     /// The `Authorization` header.
     pub(crate) header: Option<HeaderValue>,
     /// Certificate chain and private key, inline.
-    pub(crate) identity: Option<(Material, Material)>,
+    pub(crate) identity: Option<Identity>,
     /// When it ends, by this machine's clock.
     pub(crate) expires: Option<SystemTime>,
     /// Whether another may be issued while this one is in use. Not if that asks the user.
@@ -46,7 +46,7 @@ pub(crate) struct Issued {
 
 impl Issued {
     fn same_identity(&self, other: &Self) -> bool {
-        let pem = |identity: &Option<(Material, Material)>| {
+        let pem = |identity: &Option<Identity>| {
             let (certificate, key) = identity.as_ref()?;
             Some((certificate.read().ok()?, key.read().ok()?))
         };

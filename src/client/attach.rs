@@ -119,7 +119,7 @@ impl Attached {
     /// stream that is still in this struct is full.
     pub async fn wait(&mut self) -> Result<()> {
         let unread = unread(&self.stdout, &self.stderr);
-        let status = std::future::poll_fn(|cx| self.control.poll_status(cx, &unread)).await?;
+        let status = self.control.status(&unread).await?;
         if status.is_success() {
             return Ok(());
         }

@@ -7,9 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_core::Stream;
 use futures_sink::Sink;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 use super::{Over, attach::unread};
 use crate::{
@@ -18,7 +17,10 @@ use crate::{
     session::{Subprotocol, remote_command::Streams},
     transport::{
         AnyWebSocket,
-        ws::remote_command::{Control, Input, Output as Writer},
+        ws::{
+            remote_command::{Control, Input, Output as Writer},
+            slices::read_inner,
+        },
     },
     wire::{channel::Channel, resize::TerminalSize, status::Status},
 };
@@ -108,7 +110,7 @@ impl Child {
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         self.stdin = None;
         let unread = unread(&self.stdout, &self.stderr);
-        let status = std::future::poll_fn(|cx| self.control.poll_status(cx, &unread)).await?;
+        let status = self.control.status(&unread).await?;
         ExitStatus::of(status, &self.operation)
     }
 
@@ -143,13 +145,9 @@ impl Child {
     ///
     /// Those of [`wait`](Self::wait).
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        match self
-            .control
-            .poll_status(&mut cx, &unread(&self.stdout, &self.stderr))
-        {
-            Poll::Ready(status) => ExitStatus::of(status?, &self.operation).map(Some),
-            Poll::Pending => Ok(None),
+        match self.control.try_status(&unread(&self.stdout, &self.stderr)) {
+            Some(status) => ExitStatus::of(status?, &self.operation).map(Some),
+            None => Ok(None),
         }
     }
 
@@ -334,7 +332,8 @@ macro_rules! output_stream {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         ///
-        /// It is [`AsyncRead`], [`AsyncBufRead`], and a [`Stream`] of [`Bytes`] that are slices of
+        /// It is [`AsyncRead`](tokio::io::AsyncRead), [`AsyncBufRead`](tokio::io::AsyncBufRead), and
+        /// a [`Stream`](futures_core::Stream) of [`Bytes`] that are slices of
         /// the buffer which the socket was read into. All three can be mixed. The end of the
         /// stream is the end of the session; a session that ends without the server closing it in
         /// order is an error here, after all that had arrived.
@@ -349,39 +348,7 @@ macro_rules! output_stream {
             }
         }
 
-        impl AsyncRead for $name {
-            fn poll_read(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &mut ReadBuf<'_>,
-            ) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.0).poll_read(cx, buf)
-            }
-        }
-
-        impl AsyncBufRead for $name {
-            fn poll_fill_buf(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-            ) -> Poll<io::Result<&[u8]>> {
-                Pin::new(&mut self.get_mut().0).poll_fill_buf(cx)
-            }
-
-            fn consume(mut self: Pin<&mut Self>, amount: usize) {
-                Pin::new(&mut self.0).consume(amount);
-            }
-        }
-
-        impl Stream for $name {
-            type Item = io::Result<Bytes>;
-
-            fn poll_next(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-            ) -> Poll<Option<io::Result<Bytes>>> {
-                self.0.poll_next(cx)
-            }
-        }
+        read_inner!($name);
     };
 }
 

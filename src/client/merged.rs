@@ -9,7 +9,6 @@ use std::{
 };
 
 use futures_core::Stream;
-use serde::Deserialize;
 
 use super::{Client, LogLines, Logs, Updates};
 use crate::{
@@ -20,7 +19,10 @@ use crate::{
         logs::{LogEnd, LogLine, LogUpdate},
         watch::{ObjectKey, Update},
     },
-    wire::watch::{EventType, Object},
+    wire::{
+        pod::Pod,
+        watch::{EventType, Object},
+    },
 };
 
 /// Where a line comes from.
@@ -205,25 +207,6 @@ pub struct MergedLines {
     next: usize,
 }
 
-#[derive(Deserialize)]
-struct PodObject {
-    spec: PodSpec,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PodSpec {
-    #[serde(default)]
-    init_containers: Vec<Named>,
-    #[serde(default)]
-    containers: Vec<Named>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-}
-
 impl MergedLines {
     /// The next line; `None` when all logs have ended, which they never have where they are
     /// followed.
@@ -319,28 +302,21 @@ impl MergedLines {
         if self.known.get(&key).is_some_and(|known| *known == uid) {
             return Ok(());
         }
-        let spec = object.decode::<PodObject>().map_err(PeerError::from)?.spec;
-        let names = spec.init_containers.iter().chain(&spec.containers);
-        let names: Vec<_> = match &choices.container {
-            Some(wanted) => names.filter(|c| c.name == *wanted).collect(),
-            None if choices.all_containers => names.collect(),
-            None => {
-                let annotations = metadata.annotations().map_err(PeerError::from)?;
-                let default = annotations
-                    .get("kubectl.kubernetes.io/default-container")
-                    .map_err(PeerError::from)?;
-                let named = spec
-                    .containers
-                    .iter()
-                    .find(|c| Some(&*c.name) == default.as_deref());
-                named.or(spec.containers.first()).into_iter().collect()
-            }
-        };
-        for container in names {
+        let mut all = object
+            .decode::<Pod>()
+            .map_err(PeerError::from)?
+            .containers();
+        // As they start.
+        all.sort_by_key(|one| !one.kind.is_init());
+        all.retain(|one| match &choices.container {
+            Some(wanted) => one.name == *wanted,
+            None => choices.all_containers || one.default,
+        });
+        for container in all {
             let source = LogSource {
                 namespace: namespace.clone().into_owned(),
                 pod: name.clone().into_owned(),
-                container: container.name.clone(),
+                container: container.name,
             };
             self.waiting.push_back((source, !self.begun));
         }

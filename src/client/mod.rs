@@ -3,7 +3,6 @@
 
 mod attach;
 mod child;
-mod container;
 mod discovery;
 mod events;
 mod exec;
@@ -12,7 +11,7 @@ mod merged;
 mod over;
 mod pages;
 mod pod;
-pub mod port_forward;
+pub(crate) mod port_forward;
 mod proxy;
 mod remote_command;
 mod request;
@@ -20,7 +19,6 @@ pub(crate) mod watch;
 
 pub use attach::{Attach, Attached};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
-pub use container::{Container, ContainerKind};
 pub use discovery::{Discovery, Known};
 pub use events::Events;
 pub use exec::Exec;
@@ -29,7 +27,7 @@ pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine};
 pub use over::Over;
 pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
-pub use port_forward::{ForwardPort, ForwardStream, ForwardTarget, PortForward, Tunnel};
+use port_forward::{ForwardTarget, PortForward};
 pub use proxy::HttpProxy;
 pub use remote_command::Stdio;
 pub use request::{Deleted, Patch, Request};
@@ -41,22 +39,24 @@ use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 
 pub use crate::{
-    resource::Resource,
     transport::http::body::{Body, Rest, Upgraded},
+    wire::pod::{Container, ContainerKind},
 };
 
 #[cfg(feature = "k8s-openapi")]
 use crate::wire::watch::TypedEvent;
 use crate::{
     Config, Result, Role,
+    auth::Connector,
     error::{CallerError, PeerError},
-    net::Connector,
+    resource::Resource,
     session::Subprotocol,
     transport::{
         AnyWebSocket,
         http::{
             Http, Outgoing,
             body::lost,
+            streamed,
             upgrade::{self, Upgrade},
         },
     },
@@ -184,6 +184,26 @@ impl Client {
     /// [`CallerError`] for a path or credentials that cannot be used.
     pub async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>> {
         self.http.send(outgoing(request)).await
+    }
+
+    /// Sends a request whose body is sent as it comes, over a connection of its own, and gives the
+    /// answer, whatever its code.
+    ///
+    /// Nothing is tried again, since the body is gone. There is no deadline. Dropping the future
+    /// gives the request up.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send), and
+    /// [`NetworkError::Lost`](crate::error::NetworkError::Lost) if the body fails.
+    pub async fn send_streamed<B>(&self, request: http::Request<B>) -> Result<http::Response<Body>>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let path = request.uri().path_and_query();
+        let path = path.map_or_else(|| "/".to_owned(), ToString::to_string);
+        streamed::send(self.http.connector(), &path, request).await
     }
 
     /// Sends a request whose headers ask for another protocol (`Connection: Upgrade`), over a

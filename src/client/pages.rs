@@ -14,7 +14,7 @@ pub struct List<T> {
     #[serde(default)]
     pub metadata: ListMeta,
     /// The objects. Servers leave out their `apiVersion` and `kind`.
-    #[serde(default = "Vec::new", deserialize_with = "null_is_empty")]
+    #[serde(deserialize_with = "null_is_empty")]
     pub items: Vec<T>,
 }
 

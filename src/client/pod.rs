@@ -4,13 +4,12 @@ use std::fmt::Write as _;
 
 use percent_encoding::utf8_percent_encode;
 
-use super::{
-    Attach, Client, Container, Exec, ForwardTarget, Logs, PortForward, Resource, container,
-};
+use super::{Attach, Client, Container, Exec, ForwardTarget, Logs, PortForward, Resource};
 use crate::{
     Result,
     error::{CallerError, Error, Hint},
     resource::ESCAPED,
+    wire,
 };
 
 /// A pod of a [`Client`]'s cluster.
@@ -131,6 +130,6 @@ impl Pod {
     pub async fn containers(&self) -> Result<Vec<Container>> {
         let pods = Resource::namespaced("", "v1", "pods");
         let pods = self.client.request(pods).namespace(self.namespace.as_str());
-        Ok(container::of_pod(pods.get(&self.name).await?))
+        Ok(pods.get::<wire::pod::Pod>(&self.name).await?.containers())
     }
 }

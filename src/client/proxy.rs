@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
+use percent_encoding::percent_decode_str;
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
 use super::{Body, Client, Pod, Resource};
@@ -142,9 +143,12 @@ impl HttpProxy {
             );
             return Err(CallerError::Request(problem).into());
         }
-        if path
-            .split(['/', '?'])
-            .any(|segment| matches!(segment, "." | ".."))
+        // The API server decodes a path before it looks where it leads (RFC 3986, section 6.2.2.3).
+        let segments = path.split('?').next().unwrap_or_default();
+        if percent_decode_str(segments)
+            .collect::<Vec<u8>>()
+            .split(|byte| *byte == b'/')
+            .any(|segment| matches!(segment, b"." | b".."))
         {
             let problem = format!("the path {path:?} has dots that would lead elsewhere");
             return Err(CallerError::Request(problem).into());
@@ -172,6 +176,35 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn dots_lead_elsewhere_in_a_path_and_nowhere_in_a_query() {
+        let client = Client::from_url("http://127.0.0.1:1").unwrap();
+        let proxy = client.pod("ns", "web-0").proxy(80);
+        for path in [
+            "/..",
+            "/a/./b",
+            "/%2e%2e/secrets",
+            "/a/%2E./b",
+            "/a%2f..%2fb",
+            "/.%2e?x",
+        ] {
+            let error = proxy.path(path).unwrap_err().to_string();
+            assert!(error.contains("lead elsewhere"), "{path}: {error}");
+        }
+        for path in [
+            "/",
+            "/a//b",
+            "/...",
+            "/a?..",
+            "/a?up=/../x&y=%2e%2e",
+            "/%252e%252e",
+            "/?/./",
+        ] {
+            let front = "/api/v1/namespaces/ns/pods/web-0%3A80/proxy";
+            assert_eq!(proxy.path(path).unwrap(), format!("{front}{path}"));
+        }
+    }
 
     #[tokio::test]
     #[allow(clippy::result_large_err)]

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Body, Client, List, Pages, Resource};
 use crate::{
     Error, Result,
-    error::{CallerError, NetworkError, PeerError},
+    error::{ApiError, CallerError, NetworkError, PeerError},
     limits,
     resource::with_query,
     transport::http::{Outgoing, upgrade},
@@ -422,7 +422,18 @@ fn header(text: &str) -> Result<HeaderValue> {
         .map_err(|_| CallerError::Request(format!("{text:?} fits no HTTP header")))?)
 }
 
+/// Reads an answer. A Status of failure is one whatever the code of HTTP before it.
 pub(super) fn read<'a, T: serde::Deserialize<'a>>(operation: &str, body: &'a [u8]) -> Result<T> {
+    // A Status is short, a list may be long: it is not read twice.
+    let is_status = body.len() <= limits::REFUSAL
+        && serde_json::from_slice::<Typed<'_>>(body)
+            .is_ok_and(|typed| typed.kind.as_deref() == Some("Status"));
+    if is_status
+        && let Ok(status) = Status::from_json(body)
+        && !status.is_success()
+    {
+        return Err(Box::new(ApiError::new(operation, status)).into());
+    }
     serde_json::from_slice(body).map_err(|error| {
         PeerError::Answer {
             operation: operation.to_owned(),

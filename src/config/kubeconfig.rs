@@ -13,8 +13,8 @@ use std::{
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{material::unreadable, wrong};
-use crate::{Result, auth::exec::ExecEntry};
+use super::{exec::ExecEntry, material::unreadable, wrong};
+use crate::Result;
 
 /// Which kubeconfig to read, and what to take instead of what it says.
 #[derive(Debug, Clone, Default)]

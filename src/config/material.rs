@@ -25,6 +25,9 @@ enum Place {
     Inline(Arc<SecretSlice<u8>>),
 }
 
+/// A certificate chain and its private key.
+pub(crate) type Identity = (Material, Material);
+
 impl Material {
     pub(crate) fn file(origin: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self {

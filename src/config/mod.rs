@@ -6,8 +6,10 @@
 //! that rotation is seen.
 
 mod environment;
+mod exec;
 mod kubeconfig;
 mod material;
+mod oidc;
 mod proxy;
 mod resolve;
 mod server;
@@ -16,8 +18,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::{SecretSlice, SecretString};
 
+pub(crate) use exec::{Exec, ExecCluster, Interactive};
 pub use kubeconfig::KubeconfigOptions;
-pub(crate) use material::{Material, unreadable};
+pub(crate) use material::{Identity, Material, unreadable};
+pub(crate) use oidc::{Oidc, Tokens};
 pub(crate) use proxy::{Proxies, Proxy, ProxyKind, is_loopback};
 pub(crate) use server::Server;
 
@@ -51,8 +55,7 @@ pub struct Config {
 pub(crate) struct TlsSettings {
     /// Without one, the platform's certificate authorities.
     pub(crate) ca: Option<Material>,
-    /// Certificate chain and private key.
-    pub(crate) identity: Option<(Material, Material)>,
+    pub(crate) identity: Option<Identity>,
     /// The name to expect in the certificate instead of the URL's host.
     pub(crate) server_name: Option<String>,
     /// Accept any certificate.
@@ -73,9 +76,9 @@ pub(crate) enum Auth {
     /// HTTP basic authentication (RFC 7617).
     Basic(String, SecretString),
     /// By what a plugin gives: a token, a certificate or both.
-    Exec(Arc<crate::auth::exec::Exec>),
+    Exec(Arc<Exec>),
     /// By the token of an OpenID Connect provider.
-    Oidc(Arc<crate::auth::oidc::Oidc>),
+    Oidc(Arc<Oidc>),
 }
 
 /// As whom to act (`k8s.io/api/authentication/v1`, the `Impersonate-*` headers).

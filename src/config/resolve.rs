@@ -5,18 +5,13 @@ use std::{path::PathBuf, sync::Arc};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Auth, Config, Impersonate, KubeconfigOptions, Material, Proxies, Proxy, Server,
+    Auth, Config, Exec, ExecCluster, Identity, Impersonate, KubeconfigOptions, Material, Oidc,
+    Proxies, Proxy, Server,
     kubeconfig::{Cluster, Entry, Merged, Selected, User, given},
     material::from_base64,
     wrong,
 };
-use crate::{
-    Result,
-    auth::{
-        exec::{ClusterInfo, Exec},
-        oidc::Oidc,
-    },
-};
+use crate::Result;
 
 impl Config {
     /// The configuration that the merged files give with these overrides.
@@ -75,8 +70,8 @@ impl Config {
             config.impersonate = impersonate(&user.entry, origin)?;
             // clientcmd's ClientConfig sends credentials over TLS only.
             if config.server.https {
-                let info = cluster_info(entry, &url, &ca, &config);
-                config.auth = auth(user, origin, &config.proxies, info)?;
+                let cluster = exec_cluster(entry, &url);
+                config.auth = auth(user, origin, &config.proxies, cluster)?;
                 // UpdateTransportConfig: a certificate of the user's own leaves the plugin out.
                 if identity.is_some() && matches!(config.auth, Auth::Exec(_)) {
                     config.auth = Auth::None;
@@ -111,7 +106,7 @@ fn material(
         .map(|path| Material::file(format!("{file_field} of {origin}"), resolve(path))))
 }
 
-fn identity(user: &Entry<User>, origin: &str) -> Result<Option<(Material, Material)>> {
+fn identity(user: &Entry<User>, origin: &str) -> Result<Option<Identity>> {
     let entry = &user.entry;
     let certificate = material(
         ("client-certificate", &entry.client_certificate),
@@ -142,30 +137,18 @@ fn identity(user: &Entry<User>, origin: &str) -> Result<Option<(Material, Materi
     }
 }
 
-/// `rest.ConfigToExecCluster` of `k8s.io/client-go/rest/exec.go`.
-fn cluster_info(entry: &Cluster, url: &str, ca: &Option<Material>, config: &Config) -> ClusterInfo {
-    let extensions = entry.extensions.iter().flatten();
-    ClusterInfo {
+fn exec_cluster(entry: &Cluster, url: &str) -> ExecCluster {
+    let mut extensions = entry.extensions.iter().flatten();
+    ExecCluster {
         server: url.to_owned(),
-        tls_server_name: given(&entry.tls_server_name),
-        insecure_skip_tls_verify: entry.insecure_skip_tls_verify == Some(true),
-        ca: ca.clone(),
-        certificate_authority_data: None,
-        proxy_url: config
-            .proxies
-            .of(&config.server)
-            .ok()
-            .flatten()
-            .map(|proxy| proxy.url().expose_secret().to_owned()),
         disable_compression: entry.disable_compression == Some(true),
         config: extensions
-            .filter(|extension| extension.name == "client.authentication.k8s.io/exec")
-            .map(|extension| extension.extension.clone())
-            .next(),
+            .find(|extension| extension.name == "client.authentication.k8s.io/exec")
+            .map(|extension| extension.extension.clone()),
     }
 }
 
-fn auth(user: &Entry<User>, origin: &str, proxies: &Proxies, cluster: ClusterInfo) -> Result<Auth> {
+fn auth(user: &Entry<User>, origin: &str, proxies: &Proxies, cluster: ExecCluster) -> Result<Auth> {
     let entry = &user.entry;
     let token = entry
         .token

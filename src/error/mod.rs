@@ -109,7 +109,7 @@ pub enum PeerError {
     /// The same, in the words of the library whose WebSocket this is
     /// (`transport::AnyWebSocket`).
     #[error("the peer broke the WebSocket protocol: {0}")]
-    Foreign(String),
+    WebSocketLibrary(String),
     /// A message is none of exec or attach.
     #[error("the peer broke the remotecommand protocol: {0}")]
     Channel(#[from] ChannelError),

@@ -4,9 +4,9 @@
 //! WebSocket is spoken.
 
 #[cfg(feature = "client")]
-mod connect;
-#[cfg(feature = "client")]
 mod connection;
+#[cfg(feature = "client")]
+mod dialer;
 pub(crate) mod provider;
 #[cfg(feature = "client")]
 mod proxy;
@@ -14,9 +14,10 @@ mod proxy;
 mod rotation;
 #[cfg(feature = "client")]
 mod tls;
+#[cfg(all(test, feature = "client"))]
+pub(crate) mod tls_server;
 
 #[cfg(feature = "client")]
-pub use self::{
-    connect::{Alpn, Connector},
-    connection::Connection,
-};
+pub(crate) use self::dialer::Dialer;
+#[cfg(feature = "client")]
+pub use self::{connection::Connection, dialer::Alpn};

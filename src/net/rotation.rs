@@ -13,12 +13,9 @@ use tokio_rustls::TlsConnector;
 use super::tls;
 use crate::{
     Result,
-    config::{Material, TlsSettings},
+    config::{Identity, Material, TlsSettings},
     error::NetworkError,
 };
-
-/// A certificate chain and its private key.
-type Identity = (Material, Material);
 
 /// The TLS configuration of one server.
 pub(super) struct Rotating {

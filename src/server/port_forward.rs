@@ -1,7 +1,7 @@
 //! port-forward as a server: in flows a request for a WebSocket, out come the ports it names and,
 //! once it is accepted, the connections that the client opens.
 
-use std::{future::Future, future::poll_fn, io};
+use std::{future::Future, io};
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
@@ -141,7 +141,7 @@ impl Forwarding {
     ///
     /// Cancel safety: nothing is lost; call it again.
     pub async fn accept(&self) -> Option<IncomingForward> {
-        let (stream, port) = poll_fn(|cx| self.connections.poll_accept(cx)).await?;
+        let (stream, port) = self.connections.accept().await?;
         Some(IncomingForward { stream, port })
     }
 

@@ -9,13 +9,12 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_core::Stream;
 use futures_sink::Sink;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 use super::{
     Refusal,
@@ -30,6 +29,7 @@ use crate::{
         AnyWebSocket, now,
         ws::{
             remote_command::{self, Control, Input, Output as Writer},
+            slices::read_inner,
             websocket::{Socket, WebSocket},
         },
     },
@@ -237,18 +237,14 @@ impl Process {
     /// Waits for the next size of the client's terminal, the newest if there were several;
     /// `None` once the session has ended.
     ///
-    /// One caller at a time: a second takes the first one's place.
-    ///
     /// Cancel safety: nothing is lost; call it again.
     pub async fn resized(&self) -> Option<TerminalSize> {
-        std::future::poll_fn(|cx| self.control.poll_resize(cx)).await
+        self.control.resized().await
     }
 
     /// Waits until the session is over, which before [`exit`](Self::exit) means that the client
     /// has left. A client that leaves does not end the process of a real container, unless that
     /// has a terminal (kubernetes/kubernetes#89031).
-    ///
-    /// One caller at a time: a second takes the first one's place.
     ///
     /// Cancel safety: nothing is lost; call it again.
     ///
@@ -257,7 +253,7 @@ impl Process {
     /// If the client did not close the WebSocket in order: it broke the protocol, the connection
     /// was lost, or it was silent for too long.
     pub async fn closed(&self) -> Result<()> {
-        std::future::poll_fn(|cx| self.control.poll_ended(cx)).await
+        self.control.ended().await
     }
 
     /// Says how the work ended, after all output that has been written, and closes; then waits
@@ -281,12 +277,13 @@ impl Process {
         drop(stdin);
         control.discard(Channel::Stdin);
         control.exit(&status)?;
-        std::future::poll_fn(|cx| control.poll_ended(cx)).await
+        control.ended().await
     }
 }
 
-/// The input of a client: [`AsyncRead`], [`AsyncBufRead`], and a [`Stream`] of [`Bytes`] that are
-/// slices of the buffer which the socket was read into.
+/// The input of a client: [`AsyncRead`](tokio::io::AsyncRead),
+/// [`AsyncBufRead`](tokio::io::AsyncBufRead), and a [`Stream`](futures_core::Stream) of [`Bytes`]
+/// that are slices of the buffer which the socket was read into.
 ///
 /// It ends when the client closes it (`v5.channel.k8s.io`) or the WebSocket; a connection that is
 /// lost is an error. While [`RemoteCommandRequest::buffer`] bytes wait here the client is held
@@ -296,36 +293,7 @@ impl Process {
 #[derive(Debug)]
 pub struct Stdin(Input);
 
-impl AsyncRead for Stdin {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncBufRead for Stdin {
-    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        Pin::new(&mut self.get_mut().0).poll_fill_buf(cx)
-    }
-
-    fn consume(mut self: Pin<&mut Self>, amount: usize) {
-        Pin::new(&mut self.0).consume(amount);
-    }
-}
-
-impl Stream for Stdin {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Bytes>>> {
-        self.0.poll_next(cx)
-    }
-}
+read_inner!(Stdin);
 
 /// One of the client's output streams: [`AsyncWrite`], and a [`Sink`] of [`Bytes`] that are sent
 /// without being copied.

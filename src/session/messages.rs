@@ -63,16 +63,6 @@ impl Messages {
         self.link.close(now);
     }
 
-    /// Bytes that wait to be sent.
-    pub fn queued(&self) -> usize {
-        self.link.queued()
-    }
-
-    /// Whether no event will follow.
-    pub fn is_ended(&self) -> bool {
-        self.link.is_ended()
-    }
-
     fn end(&mut self, how: Result<(), Error>) {
         self.link.end();
         self.events.push_back(MessagesEvent::Ended(how));
@@ -137,6 +127,14 @@ impl Session for Messages {
 
     fn poll_transmit(&mut self) -> Option<Transmit> {
         self.link.poll_transmit()
+    }
+
+    fn queued(&self) -> usize {
+        self.link.queued()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.link.is_ended()
     }
 
     fn poll_event(&mut self) -> Option<MessagesEvent> {

@@ -12,11 +12,16 @@
 //! 1. hands it what arrives: [`handle_message`](Session::handle_message), in order; then
 //!    [`handle_end`](Session::handle_end) once when nothing more can;
 //! 2. takes all of its events with [`poll_event`](Session::poll_event) after each of these calls
-//!    and after each command;
+//!    and after each command. [`receive`](Session::receive) does both for a message, and what
+//!    flows through it is not queued in between;
 //! 3. sends all that [`poll_transmit`](Session::poll_transmit) gives, in order, as far as the
 //!    socket takes it: a blocked socket stops transmissions and not events;
 //! 4. calls [`handle_timeout`](Session::handle_timeout) when the time of
 //!    [`poll_timeout`](Session::poll_timeout) has come, which any of the calls above may change.
+//!
+//! A command queues what it sends. Where a command and the socket would both copy a payload, the
+//! command may leave the message to the driver, which then sends it before anything else:
+//! [`RemoteCommand::write_through`].
 //!
 //! A session never fails a call for what its peer did: that is an event, and the last one.
 //! Backpressure towards the peer is not handing in messages; the driver says so with
@@ -128,6 +133,14 @@ pub trait Session {
     /// Takes the next message that arrived.
     fn handle_message(&mut self, now: Instant, message: Message);
 
+    /// Takes the next message that arrived, and gives the next event, if there is one:
+    /// [`handle_message`](Self::handle_message), then [`poll_event`](Self::poll_event), which has
+    /// those that follow. `None` says that there is none.
+    fn receive(&mut self, now: Instant, message: Message) -> Option<Self::Event> {
+        self.handle_message(now, message);
+        self.poll_event()
+    }
+
     /// Takes note that bytes arrived, even if they are no whole message yet.
     fn handle_activity(&mut self, now: Instant);
 
@@ -147,8 +160,15 @@ pub trait Session {
     /// The next message to send.
     fn poll_transmit(&mut self) -> Option<Transmit>;
 
+    /// Bytes that wait for [`poll_transmit`](Self::poll_transmit), about.
+    fn queued(&self) -> usize;
+
     /// The next event.
     fn poll_event(&mut self) -> Option<Self::Event>;
+
+    /// Whether no event will come to be any more; some may wait for
+    /// [`poll_event`](Self::poll_event).
+    fn is_ended(&self) -> bool;
 
     /// Ends the session from this side: a close frame is sent, and events stop.
     fn close(&mut self);

@@ -166,16 +166,6 @@ impl RemoteCommand {
         self.streams
     }
 
-    /// Bytes that wait for [`poll_transmit`](Session::poll_transmit).
-    pub fn queued(&self) -> usize {
-        self.link.queued()
-    }
-
-    /// Whether [`RemoteCommandEvent::Ended`] has been made.
-    pub fn is_ended(&self) -> bool {
-        self.link.is_ended()
-    }
-
     /// What had become of the input when the Status came, as far as this session has sent it
     /// (client); `None` before that.
     pub fn input_at_exit(&self) -> Option<InputAtExit> {
@@ -338,11 +328,10 @@ impl RemoteCommand {
         self.end(Err(error.into()));
     }
 
-    /// [`handle_message`](Session::handle_message), which gives an event of the streams at once
-    /// instead of queueing it: what flows is moved once less. Earlier events must have been taken,
-    /// and others may be queued.
+    /// Takes a message, and gives the event of a stream at once instead of queueing it. Others may
+    /// be queued.
     #[inline]
-    pub(crate) fn receive(&mut self, now: Instant, message: Message) -> Option<RemoteCommandEvent> {
+    fn take(&mut self, now: Instant, message: Message) -> Option<RemoteCommandEvent> {
         self.link.handle_activity(now);
         if self.link.is_ended() {
             return None;
@@ -555,8 +544,18 @@ impl Session for RemoteCommand {
     type Event = RemoteCommandEvent;
 
     fn handle_message(&mut self, now: Instant, message: Message) {
-        let event = self.receive(now, message);
+        let event = self.take(now, message);
         self.events.extend(event);
+    }
+
+    #[inline]
+    fn receive(&mut self, now: Instant, message: Message) -> Option<RemoteCommandEvent> {
+        let event = self.take(now, message);
+        if self.events.is_empty() {
+            return event;
+        }
+        self.events.extend(event);
+        self.events.pop_front()
     }
 
     fn handle_activity(&mut self, now: Instant) {
@@ -608,6 +607,14 @@ impl Session for RemoteCommand {
         self.link.poll_transmit()
     }
 
+    fn queued(&self) -> usize {
+        self.link.queued()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.link.is_ended()
+    }
+
     fn poll_event(&mut self) -> Option<RemoteCommandEvent> {
         self.events.pop_front()
     }
@@ -622,6 +629,71 @@ impl Session for RemoteCommand {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_flood_of_sizes_the_last_two_are_told() {
+        let now = Instant::now();
+        let streams = Streams {
+            stdin: true,
+            tty: true,
+            ..Streams::default()
+        };
+        let keepalive = KeepaliveConfig::default();
+        let mut session =
+            RemoteCommand::new(Role::Server, Subprotocol::V5, streams, keepalive, now);
+        let mut message = vec![4];
+        for _ in 0..500_000 {
+            message.extend_from_slice(b"{}");
+        }
+        message.extend_from_slice(br#"{"Width":80}{"Width":81}"#);
+        session.handle_message(now, Message::Binary(message.into()));
+        let widths: Vec<u16> = std::iter::from_fn(|| session.poll_event())
+            .map(|event| match event {
+                RemoteCommandEvent::Resize(size) => size.width,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(widths, [80, 81]);
+    }
+
+    #[test]
+    fn input_that_was_not_sent_when_the_status_came_is_told() {
+        let streams = Streams {
+            stdin: true,
+            ..Streams::default()
+        };
+        for (protocol, message) in [
+            (Subprotocol::V5, "\x03{\"status\":\"Success\"}"),
+            (Subprotocol::V4, "\x03{\"status\":\"Success\"}"),
+            (Subprotocol::V4Base64, "3eyJzdGF0dXMiOiJTdWNjZXNzIn0="),
+        ] {
+            let now = Instant::now();
+            let keepalive = KeepaliveConfig::default();
+            let exit = |sent: usize, finish: bool| {
+                let mut session =
+                    RemoteCommand::new(Role::Client, protocol, streams, keepalive, now);
+                for _ in 0..3 {
+                    let payload = vec![7; 1000].into();
+                    session.write(now, Channel::Stdin, payload).unwrap();
+                }
+                if finish {
+                    let _ = session.finish(now);
+                }
+                for _ in 0..sent {
+                    session.poll_transmit();
+                }
+                session.handle_message(now, Message::Binary(message.into()));
+                assert_eq!(session.queued(), 0);
+                session.input_at_exit().unwrap()
+            };
+            let whole = exit(4, true);
+            assert!(whole.is_whole(), "{protocol}: {whole:?}");
+            let cut = exit(1, true);
+            assert_eq!((cut.unsent, cut.is_whole()), (2000, false), "{protocol}");
+            let open = exit(3, false);
+            assert_eq!((open.unsent, open.closed), (0, false), "{protocol}");
+        }
+    }
 
     #[test]
     fn only_clients_signal_the_end_of_a_stream() {

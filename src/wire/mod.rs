@@ -6,6 +6,7 @@
 
 pub mod channel;
 pub mod line;
+pub(crate) mod pod;
 pub mod port_channel;
 pub mod resize;
 pub mod spdy;

@@ -14,21 +14,14 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::channel::Encoding;
+
 /// Ports that one WebSocket can carry: a channel is a byte, and a port has two.
 pub const MAX_PORTS: usize = 127;
 
 /// Ports that one WebSocket can carry in base64: the channel's character must be ASCII, since text
 /// messages are UTF-8.
 pub const MAX_PORTS_BASE64: usize = 39;
-
-/// How a message is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Encoding {
-    /// `v4.channel.k8s.io`.
-    Binary,
-    /// `v4.base64.channel.k8s.io`.
-    Base64,
-}
 
 impl Encoding {
     /// Ports that one WebSocket can carry.

@@ -358,7 +358,10 @@ async fn a_user_is_asked_only_where_it_is_possible_and_allowed() {
         let fields =
             format!("{NEVER}, interactiveMode: {mode}").replace(", interactiveMode: Never,", ",");
         match plugin("", &fields).1.unwrap().auth {
-            crate::config::Auth::Exec(exec) => exec,
+            crate::config::Auth::Exec(exec) => Plugin {
+                settings: exec,
+                cluster: None,
+            },
             other => panic!("{other:?}"),
         }
     };
@@ -370,9 +373,10 @@ async fn a_user_is_asked_only_where_it_is_possible_and_allowed() {
     assert!(error.contains("not a terminal"), "{error}");
     let (_dir, config) = plugin("", &NEVER.replace("Never", "Always"));
     let config = config.unwrap().with_stdin_for_plugins(false);
-    let crate::config::Auth::Exec(exec) = config.auth else {
+    let crate::config::Auth::Exec(exec) = &config.auth else {
         panic!("no plugin");
     };
+    let exec = Plugin::new(exec, &config);
     let error = exec.may_ask(true).unwrap_err().to_string();
     assert!(error.contains("standard input is in use"), "{error}");
 }

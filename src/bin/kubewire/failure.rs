@@ -5,6 +5,8 @@ use std::{fmt, io::Write as _};
 
 use clap::error::ErrorKind;
 
+use crate::printable::Printable;
+
 /// The exit code of a process that a broken pipe ended, as a shell sees it: 128 + SIGPIPE.
 const BROKEN_PIPE: u8 = 141;
 
@@ -81,8 +83,7 @@ pub(crate) fn note(line: &str) {
         "\n"
     };
     // A server's message may have several lines; an error is one.
-    let line = line.split(['\r', '\n']).filter(|part| !part.is_empty());
-    let line = line.collect::<Vec<_>>().join(" ");
+    let line = Printable::line(line);
     // If stderr is closed there is nobody to tell.
     let _ = std::io::stderr().write_all(format!("{line}{end}").as_bytes());
 }

@@ -6,22 +6,22 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use kubewire::request::{Body, Request};
-use serde::Deserialize;
-use serde_json::Value;
 
 use crate::{
+    answer,
     connection::Connection,
     failure::Failure,
+    printable::Printable,
     table::{self, Table},
 };
 
 /// What a body may hold at most: 1 GiB.
-const MOST: usize = 1 << 30;
+const MAX_BODY: usize = 1 << 30;
 
 /// Print objects, as the server formats them
 ///
 /// JSON and YAML are the server's answer as it is: a list's items have no kind of their own, and
-/// managed fields are shown.
+/// managed fields are shown. A server without tables is asked for names and ages.
 #[derive(Args)]
 pub(crate) struct Get {
     /// A kind, plural, singular or short name, or TYPE/NAME
@@ -40,14 +40,14 @@ pub(crate) struct Get {
     field_selector: Option<String>,
     /// How to print
     #[arg(short, long, value_enum)]
-    output: Option<Form>,
+    output: Option<Format>,
     /// Print what the server answers at this path
     #[arg(long, conflicts_with_all = ["resource", "output"], value_name = "PATH")]
     raw: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Form {
+enum Format {
     Wide,
     Name,
     Json,
@@ -63,7 +63,7 @@ impl Get {
             let response = client.send(request).await?;
             let status = response.status();
             if !status.is_success() {
-                let text = response.into_body().bytes(MOST).await?;
+                let text = response.into_body().bytes(MAX_BODY).await?;
                 let text = String::from_utf8_lossy(&text);
                 let text = format!("the server answered {status}: {}", text.trim());
                 return Err(Failure::Message(text));
@@ -99,23 +99,23 @@ impl Get {
             request = request.fields(fields);
         }
         let accept = match self.output {
-            Some(Form::Json) => "application/json",
-            Some(Form::Yaml) => "application/yaml",
-            Some(Form::Wide | Form::Name) | None => {
+            Some(Format::Json) => "application/json",
+            Some(Format::Yaml) => "application/yaml",
+            Some(Format::Wide | Format::Name) | None => {
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
             }
         };
-        let body = read(&request, name, accept).await?;
+        let body = read(&request, name, accept).await?.bytes(MAX_BODY).await?;
         match self.output {
-            Some(Form::Json) => {
-                let value: Value = json(&body.bytes(MOST).await?)?;
-                writeln!(io::stdout(), "{value:#}")?;
+            Some(Format::Json) => {
+                let value = answer::value(&body)?;
+                writeln!(io::stdout(), "{}", Printable::json(&format!("{value:#}")))?;
             }
-            Some(Form::Yaml) => print(body).await?,
+            Some(Format::Yaml) => write!(io::stdout(), "{}", answer::yaml(&body)?)?,
             _ => {
-                let table: Table = json(&body.bytes(MOST).await?)?;
+                let table = answer::table(&body)?;
                 let with_namespace = namespaced && self.all_namespaces;
-                self.print(table, &title, with_namespace, namespace.as_deref())?;
+                self.print(&table, &title, with_namespace, namespace.as_deref())?;
             }
         }
         Ok(0)
@@ -123,15 +123,16 @@ impl Get {
 
     fn print(
         &self,
-        table: Table,
+        table: &Table,
         title: &str,
         with_namespace: bool,
         namespace: Option<&str>,
     ) -> io::Result<()> {
-        let rows = table.rows.unwrap_or_default();
-        if self.output == Some(Form::Name) {
+        let rows = table.rows.as_deref().unwrap_or_default();
+        if self.output == Some(Format::Name) {
             let mut out = io::stdout().lock();
-            for row in &rows {
+            let title = Printable::line(title);
+            for row in rows {
                 writeln!(out, "{title}/{}", row.metadata("name"))?;
             }
             return Ok(());
@@ -141,14 +142,14 @@ impl Get {
             crate::failure::note(&format!("No resources found{place}."));
             return Ok(());
         }
-        let wide = self.output == Some(Form::Wide);
-        let columns = table.column_definitions.unwrap_or_default();
-        let lead = |text: String| with_namespace.then_some(text);
-        let first = lead("NAMESPACE".to_owned()).into_iter();
-        let mut lines = vec![first.chain(table::headings(&columns, wide)).collect()];
-        for row in &rows {
+        let wide = self.output == Some(Format::Wide);
+        let columns = table.column_definitions.as_deref().unwrap_or_default();
+        let lead = |text: Printable| with_namespace.then_some(text);
+        let first = lead(Printable::cell("NAMESPACE")).into_iter();
+        let mut lines = vec![first.chain(table::headings(columns, wide)).collect()];
+        for row in rows {
             let first = lead(row.metadata("namespace")).into_iter();
-            lines.push(first.chain(row.cells(&columns, wide)).collect::<Vec<_>>());
+            lines.push(first.chain(row.cells(columns, wide)).collect::<Vec<_>>());
         }
         table::print(&lines)
     }
@@ -159,10 +160,6 @@ async fn read(request: &Request, name: Option<&str>, accept: &str) -> kubewire::
         Some(name) => request.get_raw(name, accept).await,
         None => request.list_raw(accept).await,
     }
-}
-
-fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| Failure::local("the server's answer", &error))
 }
 
 async fn print(mut body: Body) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use clap::Args;
 use kubewire::{
     Client, Error, Pod, Resource,
     error::Hint,
-    exec::{Container, ContainerKind},
+    exec::Container,
     logs::{LogEnd, LogLine, LogUpdate},
     request::List,
     wire::stamp::Stamp,
@@ -13,9 +13,10 @@ use serde::Deserialize;
 
 use crate::{
     connection::Connection,
+    duration,
     failure::{Failure, note},
-    flags,
     lines::Lines,
+    printable::Printable,
     target, workload,
 };
 
@@ -62,7 +63,7 @@ pub(crate) struct Logs {
           value_parser = clap::value_parser!(i64).range(-1..))]
     tail: Option<i64>,
     /// Only lines newer than this: 30s, 5m, 2h
-    #[arg(long, value_name = "DURATION", value_parser = flags::duration,
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse,
           conflicts_with = "since_time")]
     since: Option<std::time::Duration>,
     /// Only lines from this time on, in RFC 3339
@@ -198,7 +199,7 @@ impl Logs {
             match lines.next_update().await {
                 Some(LogUpdate::Line(line)) => {
                     let container = name.as_deref().or(lines.container()).unwrap_or("");
-                    let prefix = || format!("[pod/{}/{container}] ", pod.name());
+                    let prefix = || format!("pod/{}/{container}", pod.name());
                     self.print(&line, prefix, out).await?;
                 }
                 // Otherwise it is the error that follows.
@@ -315,7 +316,7 @@ impl Logs {
                 None => return Ok(code),
                 Some(Ok(line)) => {
                     let source = line.source;
-                    let prefix = || format!("[pod/{}/{}] ", source.pod, source.container);
+                    let prefix = || format!("pod/{}/{}", source.pod, source.container);
                     self.print(&line.line, prefix, out).await?;
                 }
                 Some(Err(error)) => {
@@ -335,7 +336,7 @@ impl Logs {
         // Further pieces of a long line follow the first without a prefix of their own.
         if out.begin() {
             if self.prefix {
-                out.write(prefix().as_bytes());
+                out.write(format!("[{}] ", Printable::line(&prefix())).as_bytes());
             }
             if let (true, Some(stamp)) = (self.timestamps, line.stamp) {
                 out.write(format!("{stamp} ").as_bytes());
@@ -354,10 +355,6 @@ fn default_container(all: &[Container]) -> Option<String> {
 /// All containers in the order in which they run, as kubectl has them.
 fn in_order(all: &[Container]) -> Vec<Option<String>> {
     let mut all: Vec<_> = all.iter().collect();
-    all.sort_by_key(|container| match container.kind {
-        ContainerKind::Init => 0,
-        ContainerKind::Regular => 1,
-        _ => 2,
-    });
+    all.sort_by_key(|container| !container.kind.is_init());
     all.into_iter().map(|one| Some(one.name.clone())).collect()
 }

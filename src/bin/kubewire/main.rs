@@ -8,8 +8,10 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+mod answer;
 mod attach;
 mod connection;
+mod duration;
 mod exec;
 mod failure;
 mod flags;
@@ -17,6 +19,7 @@ mod get;
 mod lines;
 mod logs;
 mod port_forward;
+mod printable;
 mod proxy;
 mod relay;
 mod signals;
@@ -78,7 +81,7 @@ enum Auth {
 }
 
 fn main() -> ExitCode {
-    let command = flags::with_values(Cli::command(), &["logs", "watch"]);
+    let command = flags::with_values(Cli::command());
     let matches = command.try_get_matches();
     let code = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => match start(cli) {

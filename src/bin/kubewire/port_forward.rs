@@ -19,6 +19,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     connection::Connection,
+    duration,
     failure::{Failure, note},
     signals::{Received, Signals},
 };
@@ -51,40 +52,19 @@ pub(crate) struct PortForward {
     )]
     address: Vec<String>,
     /// When to tell the pod that a local program has finished sending
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Propagate)]
-    half_close: When,
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = HalfCloseWhen::Propagate)]
+    half_close: HalfCloseWhen,
     /// The WebSockets to spread connections over, at most: with as many as there are connections,
     /// one that is read slowly holds up no other
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     tunnels: usize,
-    /// How many seconds to wait for a pod that runs
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    /// How long to wait for a pod that runs: 1m30s, or a number of seconds
+    #[arg(long, value_name = "DURATION", default_value = "1m0s", value_parser = duration::or_seconds)]
     pod_running_timeout: Duration,
 }
 
-/// Seconds, or minutes or hours with a unit.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let unit = match &text[end..] {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => 0,
-    };
-    match text[..end]
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(unit))
-    {
-        Some(seconds) if unit > 0 => Ok(Duration::from_secs(seconds)),
-        _ => Err(format!("{text:?} is not a time such as 90 or 5m")),
-    }
-}
-
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum When {
+enum HalfCloseWhen {
     /// At once, as TCP would
     Propagate,
     /// When the pod has finished, too: for answers that take longer than a second
@@ -131,8 +111,8 @@ impl PortForward {
             .port_forward(namespace, self.target.clone())
             .tunnels(self.tunnels)
             .half_close(match self.half_close {
-                When::Propagate => HalfClose::Propagate,
-                When::Defer => HalfClose::Defer,
+                HalfCloseWhen::Propagate => HalfClose::Propagate,
+                HalfCloseWhen::Defer => HalfClose::Defer,
             });
         let tunnel = tokio::select! {
             tunnel = self.connect(&forward) => tunnel?,
@@ -144,7 +124,7 @@ impl PortForward {
         for ports in &self.ports {
             let resolved = tunnel.resolve(ports.remote.clone()).await?;
             let local = ports.local.unwrap_or(resolved.target);
-            for address in places(&self.address) {
+            for address in listen_addresses(&self.address) {
                 let listener = listen(&tunnel, &address, local, &ports.remote).await?;
                 for local in listener.local_addrs() {
                     out(&format!("Forwarding from {local} -> {}", resolved.pod))?;
@@ -169,10 +149,12 @@ impl PortForward {
         &self,
         forward: &kubewire::port_forward::PortForward,
     ) -> Result<Tunnel, Failure> {
-        let end = Instant::now() + self.pod_running_timeout;
+        let end = Instant::now().checked_add(self.pod_running_timeout);
         loop {
             match forward.connect().await {
-                Err(Error::Network(NetworkError::NoPod { .. })) if Instant::now() < end => {
+                Err(Error::Network(NetworkError::NoPod { .. }))
+                    if end.is_none_or(|end| Instant::now() < end) =>
+                {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 outcome => return Ok(outcome?),
@@ -192,7 +174,7 @@ async fn ended(signals: &mut Signals) -> u8 {
 
 /// Where to listen.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum ListenAddress {
     /// On all that can be had, at least one.
     Addresses(Vec<IpAddr>),
     /// Where the system says.
@@ -202,16 +184,16 @@ enum Place {
 /// What the flags mean, each address once. `localhost` is both families, whatever the system makes
 /// of the name, and one is enough (`k8s.io/client-go/tools/portforward/portforward.go`,
 /// `parseAddresses` and `listenOnPort`).
-fn places(flags: &[String]) -> Vec<Place> {
+fn listen_addresses(flags: &[String]) -> Vec<ListenAddress> {
     let mut seen = Vec::new();
-    let mut places = Vec::new();
+    let mut chosen = Vec::new();
     for flag in flags {
         let mut addresses: Vec<IpAddr> = match flag.as_str() {
             "localhost" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
             text => match text.parse() {
                 Ok(address) => vec![address],
                 Err(_) => {
-                    places.push(Place::Name(text.to_owned()));
+                    chosen.push(ListenAddress::Name(text.to_owned()));
                     continue;
                 }
             },
@@ -219,21 +201,21 @@ fn places(flags: &[String]) -> Vec<Place> {
         addresses.retain(|address| !seen.contains(address));
         seen.extend_from_slice(&addresses);
         if !addresses.is_empty() {
-            places.push(Place::Addresses(addresses));
+            chosen.push(ListenAddress::Addresses(addresses));
         }
     }
-    places
+    chosen
 }
 
 async fn listen(
     tunnel: &Tunnel,
-    place: &Place,
+    address: &ListenAddress,
     port: u16,
     remote: &ForwardPort,
 ) -> Result<Listener, Failure> {
     let remote = remote.clone();
-    let (listener, name) = match place {
-        Place::Addresses(addresses) => {
+    let (listener, name) = match address {
+        ListenAddress::Addresses(addresses) => {
             let sockets: Vec<_> = addresses
                 .iter()
                 .map(|address| SocketAddr::new(*address, port))
@@ -241,7 +223,7 @@ async fn listen(
             let names: Vec<_> = addresses.iter().map(IpAddr::to_string).collect();
             (tunnel.listen(&sockets[..], remote).await, names.join(", "))
         }
-        Place::Name(name) => (tunnel.listen((&**name, port), remote).await, name.clone()),
+        ListenAddress::Name(name) => (tunnel.listen((&**name, port), remote).await, name.clone()),
     };
     listener.map_err(|error| {
         Failure::Message(format!(
@@ -291,7 +273,7 @@ mod tests {
     #[test]
     fn localhost_is_both_families_and_no_address_is_taken_twice() {
         let of = |flags: &[&str]| {
-            places(
+            listen_addresses(
                 &flags
                     .iter()
                     .map(|flag| (*flag).to_owned())
@@ -299,7 +281,7 @@ mod tests {
             )
         };
         let addresses = |texts: &[&str]| {
-            Place::Addresses(texts.iter().map(|text| text.parse().unwrap()).collect())
+            ListenAddress::Addresses(texts.iter().map(|text| text.parse().unwrap()).collect())
         };
         assert_eq!(of(&["localhost"]), [addresses(&["127.0.0.1", "::1"])]);
         assert_eq!(
@@ -310,7 +292,7 @@ mod tests {
                 addresses(&["10.0.0.1"])
             ]
         );
-        assert_eq!(of(&["web"]), [Place::Name("web".into())]);
+        assert_eq!(of(&["web"]), [ListenAddress::Name("web".into())]);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::io::{self, Write as _};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::printable::Printable;
+
 /// `metav1.Table`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,6 +28,13 @@ pub(crate) struct Column {
 }
 
 impl Column {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            priority: 0,
+        }
+    }
+
     /// Whether it is among those that are shown.
     fn is_shown(&self, wide: bool) -> bool {
         wide || self.priority == 0
@@ -35,7 +44,8 @@ impl Column {
 /// A row of a [`Table`].
 #[derive(Deserialize)]
 pub(crate) struct Row {
-    cells: Vec<Value>,
+    #[serde(default)]
+    pub(crate) cells: Vec<Value>,
     /// The `PartialObjectMetadata` of the row's object.
     #[serde(default)]
     pub(crate) object: Value,
@@ -43,9 +53,8 @@ pub(crate) struct Row {
 
 impl Row {
     /// A text of its object's metadata; empty if there is none.
-    pub(crate) fn metadata(&self, field: &str) -> String {
-        let field = self.object["metadata"][field].as_str();
-        field.unwrap_or_default().to_owned()
+    pub(crate) fn metadata(&self, field: &str) -> Printable {
+        metadata(&self.object, field)
     }
 
     /// The cells that are shown.
@@ -53,21 +62,26 @@ impl Row {
         &'a self,
         columns: &'a [Column],
         wide: bool,
-    ) -> impl Iterator<Item = String> + 'a {
+    ) -> impl Iterator<Item = Printable> + 'a {
         let cells = self.cells.iter().zip(columns);
         let shown = cells.filter(move |(_, column)| column.is_shown(wide));
         shown.map(|(cell, _)| match cell {
-            Value::String(text) => text.clone(),
-            Value::Null => "<none>".to_owned(),
-            other => other.to_string(),
+            Value::String(text) => Printable::cell(text),
+            Value::Null => Printable::cell("<none>"),
+            other => Printable::cell(&other.to_string()),
         })
     }
 }
 
+/// A text of an object's metadata; empty if there is none.
+pub(crate) fn metadata(object: &Value, field: &str) -> Printable {
+    Printable::cell(object["metadata"][field].as_str().unwrap_or_default())
+}
+
 /// The headings of the columns that are shown.
-pub(crate) fn headings(columns: &[Column], wide: bool) -> impl Iterator<Item = String> {
+pub(crate) fn headings(columns: &[Column], wide: bool) -> impl Iterator<Item = Printable> {
     let shown = columns.iter().filter(move |column| column.is_shown(wide));
-    shown.map(|column| column.name.to_uppercase())
+    shown.map(|column| Printable::cell(&column.name.to_uppercase()))
 }
 
 /// How wide columns are: as wide as the widest cell so far.
@@ -76,22 +90,22 @@ pub(crate) struct Layout(Vec<usize>);
 
 impl Layout {
     /// With room for this row.
-    pub(crate) fn with(row: &[String]) -> Self {
+    pub(crate) fn with(row: &[Printable]) -> Self {
         let mut layout = Self::default();
         layout.fit(row);
         layout
     }
 
     /// Makes room for a row.
-    pub(crate) fn fit(&mut self, row: &[String]) {
+    pub(crate) fn fit(&mut self, row: &[Printable]) {
         self.0.resize(self.0.len().max(row.len()), 0);
         for (width, cell) in self.0.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(cell.width());
         }
     }
 
     /// A row with three spaces between columns.
-    pub(crate) fn line(&self, row: &[String]) -> String {
+    pub(crate) fn line(&self, row: &[Printable]) -> String {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&self.0) {
             line.push_str(&format!("{cell:<width$}   "));
@@ -102,7 +116,7 @@ impl Layout {
 }
 
 /// Prints rows to stdout.
-pub(crate) fn print(rows: &[Vec<String>]) -> io::Result<()> {
+pub(crate) fn print(rows: &[Vec<Printable>]) -> io::Result<()> {
     let mut layout = Layout::default();
     rows.iter().for_each(|row| layout.fit(row));
     let mut out = io::stdout().lock();

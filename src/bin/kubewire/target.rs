@@ -128,7 +128,7 @@ pub(crate) fn default_container(all: &[Container], quiet: bool) -> Option<&Conta
 fn label(container: &Container) -> String {
     let name = &container.name;
     match container.kind {
-        ContainerKind::Init => format!("{name} (init)"),
+        kind if kind.is_init() => format!("{name} (init)"),
         ContainerKind::Ephemeral => format!("{name} (ephem)"),
         _ => name.clone(),
     }

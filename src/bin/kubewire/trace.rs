@@ -9,7 +9,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::terminal;
+use crate::failure::note;
 
 /// Shows the library's events from now on. Those of other crates are left out: they may hold
 /// request headers.
@@ -30,7 +30,7 @@ pub(crate) fn start(verbosity: u8) {
         .init();
 }
 
-/// stderr, in lines that begin at the left edge in raw mode too.
+/// stderr, line by line.
 struct Stderr;
 
 impl<'a> MakeWriter<'a> for Stderr {
@@ -43,10 +43,9 @@ impl<'a> MakeWriter<'a> for Stderr {
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match (line.split_last(), terminal::is_raw()) {
-            (Some((b'\n', start)), true) => io::stderr().write_all(&[start, b"\r\n"].concat())?,
-            _ => io::stderr().write_all(line)?,
-        }
+        // What is traced holds texts of servers. It comes as one line.
+        let text = String::from_utf8_lossy(line);
+        note(text.strip_suffix('\n').unwrap_or(&text));
         Ok(line.len())
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::Value;
 
-use crate::{connection::Connection, failure::Failure};
+use crate::{connection::Connection, failure::Failure, printable::Printable};
 
 /// Print the versions of this program and of the server
 #[derive(Args)]
@@ -33,7 +33,7 @@ impl Version {
             .as_str()
             .filter(|_| status.is_success())
         {
-            Some(version) => writeln!(out, "Server Version: {version}")?,
+            Some(version) => writeln!(out, "Server Version: {}", Printable::line(version))?,
             None => {
                 let said = answer["message"].as_str().unwrap_or_default();
                 let text = format!("the server answered {status} {said}");

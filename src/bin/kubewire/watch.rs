@@ -16,6 +16,7 @@ use crate::{
     connection::Connection,
     failure::{Failure, note},
     lines::Lines,
+    printable::Printable,
     table::{self, Column, Layout, Row, Table},
 };
 
@@ -64,9 +65,9 @@ enum Format {
 }
 
 /// What is kept of an object, to be printed when it changes or is gone.
-enum Shown {
-    Text(String),
-    Cells(Vec<String>),
+enum Rendered {
+    Text(Printable),
+    Cells(Vec<Printable>),
 }
 
 /// Prints changes.
@@ -77,7 +78,7 @@ struct Printer {
     /// Whether rows begin with the namespace.
     namespaces: bool,
     headers: bool,
-    mirror: Mirror<Shown>,
+    mirror: Mirror<Rendered>,
     columns: Vec<Column>,
     layout: Layout,
     out: Lines,
@@ -102,7 +103,7 @@ impl Watch {
             headers: !self.no_headers,
             mirror: Mirror::new(),
             columns: Vec::new(),
-            layout: Layout::with(&["MODIFIED".to_owned()]),
+            layout: Layout::with(&[Printable::cell("MODIFIED")]),
             out: Lines::start()?,
         };
         let namespaced = known.resource.namespaced;
@@ -160,12 +161,12 @@ impl Printer {
                 let columns = table.column_definitions.filter(|c| *c != self.columns);
                 if let Some(columns) = columns {
                     self.columns = columns;
-                    let event = "EVENT".to_owned();
-                    let namespace = self.namespaces.then(|| "NAMESPACE".to_owned());
+                    let event = Printable::cell("EVENT");
+                    let namespace = self.namespaces.then(|| Printable::cell("NAMESPACE"));
                     let headings = table::headings(&self.columns, self.is_wide());
                     let headings = std::iter::once(event).chain(namespace).chain(headings);
                     if self.headers {
-                        changes.push(Shown::Cells(headings.collect()));
+                        changes.push(Rendered::Cells(headings.collect()));
                     }
                 }
                 for row in table.rows.unwrap_or_default() {
@@ -174,26 +175,26 @@ impl Printer {
                         event_type: event.event_type.clone(),
                         object: Object::new(Encoding::Json, object),
                     });
-                    let shown = Shown::Cells(self.cells(&row));
-                    let keep = |_: &Object| Ok(shown);
+                    let rendered = Rendered::Cells(self.cells(&row));
+                    let keep = |_: &Object| Ok(rendered);
                     changes.extend(self.apply(&update, keep).map_err(unreadable)?);
                 }
             }
             update => {
                 let (output, title) = (self.output, self.title.clone());
-                let keep = |object: &Object| show(output, &title, object);
+                let keep = |object: &Object| render(output, &title, object);
                 changes = self.apply(&update, keep).map_err(unreadable)?;
             }
         }
         for change in &changes {
-            if let Shown::Cells(cells) = change {
+            if let Rendered::Cells(cells) = change {
                 self.layout.fit(cells);
             }
         }
         for change in changes {
             let line = match change {
-                Shown::Cells(cells) => self.layout.line(&cells),
-                Shown::Text(text) => text,
+                Rendered::Cells(cells) => self.layout.line(&cells),
+                Rendered::Text(text) => text.to_string(),
             };
             self.out.begin();
             self.out.write(line.as_bytes());
@@ -207,7 +208,7 @@ impl Printer {
     }
 
     /// A row as it is printed, behind its event.
-    fn cells(&self, row: &Row) -> Vec<String> {
+    fn cells(&self, row: &Row) -> Vec<Printable> {
         let namespace = self.namespaces.then(|| row.metadata("namespace"));
         let cells = row.cells(&self.columns, self.is_wide());
         namespace.into_iter().chain(cells).collect()
@@ -217,25 +218,26 @@ impl Printer {
     fn apply(
         &mut self,
         update: &Update,
-        keep: impl FnOnce(&Object) -> Result<Shown, EventError>,
-    ) -> Result<Vec<Shown>, EventError> {
+        keep: impl FnOnce(&Object) -> Result<Rendered, EventError>,
+    ) -> Result<Vec<Rendered>, EventError> {
         let changes = self.mirror.apply(update, keep)?;
         let output = self.output;
         let changes = changes.into_iter().filter_map(|change| {
-            let (event, shown) = match &change {
+            let (event, rendered) = match &change {
                 Change::Added(key) => ("ADDED", self.mirror.get(key)?),
                 Change::Modified(key) => ("MODIFIED", self.mirror.get(key)?),
-                Change::Deleted(_, shown) => ("DELETED", shown),
+                Change::Deleted(_, rendered) => ("DELETED", rendered),
             };
-            Some(match shown {
-                Shown::Cells(cells) => {
-                    let event = std::iter::once(event.to_owned());
-                    Shown::Cells(event.chain(cells.iter().cloned()).collect())
+            Some(match rendered {
+                Rendered::Cells(cells) => {
+                    let event = std::iter::once(Printable::cell(event));
+                    Rendered::Cells(event.chain(cells.iter().cloned()).collect())
                 }
-                Shown::Text(object) if output == Some(Format::Json) => {
-                    Shown::Text(format!("{{\"type\":{event:?},\"object\":{object}}}"))
+                Rendered::Text(object) if output == Some(Format::Json) => {
+                    let line = format!("{{\"type\":{event:?},\"object\":{object}}}");
+                    Rendered::Text(Printable::json(&line))
                 }
-                Shown::Text(name) => Shown::Text(name.clone()),
+                Rendered::Text(name) => Rendered::Text(name.clone()),
             })
         });
         Ok(changes.collect())
@@ -248,16 +250,20 @@ fn is_table(object: &Object) -> bool {
 }
 
 /// What is kept of an object that is no row of a table.
-fn show(output: Option<Format>, title: &str, object: &Object) -> Result<Shown, EventError> {
+fn render(output: Option<Format>, title: &str, object: &Object) -> Result<Rendered, EventError> {
     let metadata = object.metadata()?;
     let name = metadata.name()?;
     Ok(match output {
-        Some(Format::Json) => Shown::Text(String::from_utf8_lossy(&object.bytes()?).into_owned()),
-        Some(Format::Name) => Shown::Text(format!("{title}/{name}")),
+        Some(Format::Json) => {
+            // Line ends of the server's own are no part of a value.
+            let object = String::from_utf8_lossy(&object.bytes()?).replace(['\r', '\n'], " ");
+            Rendered::Text(Printable::json(&object))
+        }
+        Some(Format::Name) => Rendered::Text(Printable::line(&format!("{title}/{name}"))),
         // The server knows no tables.
         Some(Format::Wide) | None => {
             let namespace = metadata.namespace()?;
-            Shown::Cells(vec![namespace.into_owned(), name.into_owned()])
+            Rendered::Cells(vec![Printable::cell(&namespace), Printable::cell(&name)])
         }
     })
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use kubewire::request::Resource;
 use serde_json::{Value, json};
 
-use crate::{connection::Connection, failure::Failure, table};
+use crate::{connection::Connection, failure::Failure, printable::Printable, table};
 
 /// Print who the server takes this user for
 #[derive(Args)]
@@ -23,10 +23,10 @@ impl Whoami {
             .create(&review)
             .await?;
         let user = &review["status"]["userInfo"];
-        let mut rows = vec![["ATTRIBUTE", "VALUE"].map(str::to_owned).to_vec()];
+        let mut rows = vec![["ATTRIBUTE", "VALUE"].map(Printable::cell).to_vec()];
         let mut add = |name: &str, value: String| {
             if !value.is_empty() {
-                rows.push(vec![name.to_owned(), value]);
+                rows.push(vec![Printable::cell(name), Printable::cell(&value)]);
             }
         };
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -42,6 +42,10 @@ impl Whoami {
         add("Groups", list(&user["groups"]));
         for (key, values) in user["extra"].as_object().into_iter().flatten() {
             add(&format!("Extra: {key}"), list(values));
+        }
+        if rows.len() == 1 {
+            let problem = "the server's answer does not say who the user is";
+            return Err(Failure::Message(problem.to_owned()));
         }
         table::print(&rows)?;
         Ok(0)

@@ -15,6 +15,7 @@ use crate::{
     client::{Client, Pod, Request, Resource},
     error::{CallerError, NetworkError},
     limits,
+    wire::pod::{self, Protocol},
 };
 
 /// A pod that was found, and what is known about it.
@@ -22,71 +23,8 @@ use crate::{
 pub(super) struct Destination {
     pub(super) pod: Pod,
     /// Its object. Unknown for a pod that was named, until a port is.
-    object: Option<PodObject>,
+    object: Option<pod::Pod>,
     service: Option<ServiceObject>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct PodObject {
-    metadata: PodMetadata,
-    spec: PodSpec,
-    status: PodStatus,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PodMetadata {
-    name: String,
-    uid: String,
-    deletion_timestamp: Option<String>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PodSpec {
-    containers: Vec<PodContainer>,
-    init_containers: Vec<PodContainer>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PodContainer {
-    ports: Vec<ContainerPort>,
-    restart_policy: Option<String>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ContainerPort {
-    name: String,
-    container_port: u16,
-    protocol: Protocol,
-}
-
-/// Unless the object says otherwise it is TCP, and nothing else can be forwarded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-enum Protocol {
-    #[default]
-    #[serde(rename = "TCP")]
-    Tcp,
-    #[serde(other)]
-    Other,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct PodStatus {
-    phase: String,
-    conditions: Vec<Condition>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Condition {
-    r#type: String,
-    status: String,
-    last_transition_time: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -179,13 +117,13 @@ pub(super) async fn find(
         return Err(CallerError::Request(problem).into());
     }
     let list = pods(client, namespace).labels(selector).list().await?;
-    let uid = keep.and_then(|known| Some(known.object.as_ref()?.metadata.uid.as_str()));
+    let uid = keep.and_then(|known| Some(known.object.as_ref()?.uid()));
     let object = choose(list.items, uid).ok_or_else(|| NetworkError::NoPod {
         target: target.to_string(),
         namespace: namespace.to_owned(),
     })?;
     Ok(Destination {
-        pod: client.pod(namespace, &object.metadata.name),
+        pod: client.pod(namespace, object.name()),
         object: Some(object),
         service,
     })
@@ -203,8 +141,8 @@ impl Destination {
             return false;
         };
         let pods = pods(client, self.pod.namespace());
-        match pods.get::<PodObject>(self.pod.name()).await {
-            Ok(now) => now.metadata.uid != known.metadata.uid || !now.is_running(),
+        match pods.get::<pod::Pod>(self.pod.name()).await {
+            Ok(now) => now.uid() != known.uid() || !now.is_running(),
             Err(Error::Api(refusal)) => refusal.status.code == 404,
             Err(_) => false,
         }
@@ -212,7 +150,7 @@ impl Destination {
 
     /// Whether the other is the same pod, as far as is known.
     pub(super) fn is_pod_of(&self, other: &Self) -> bool {
-        let uid = |of: &Self| of.object.as_ref().map(|object| object.metadata.uid.clone());
+        let uid = |of: &Self| of.object.as_ref().map(|object| object.uid().to_owned());
         self.pod.name() == other.pod.name() && uid(self) == uid(other)
     }
 
@@ -227,7 +165,7 @@ impl Destination {
             self.object = Some(pods.get(self.pod.name()).await?);
         }
         let object = self.object.as_ref();
-        lookup(port, self.service.as_ref(), |name| object?.named(name)).ok_or_else(|| {
+        lookup(port, self.service.as_ref(), |name| object?.port(name)).ok_or_else(|| {
             let (of, name) = match self.service {
                 Some(_) => ("the service or its pod", self.pod.name()),
                 None => ("the pod", self.pod.name()),
@@ -273,51 +211,18 @@ fn lookup<'a>(
     })
 }
 
-impl PodObject {
-    fn is_running(&self) -> bool {
-        self.metadata.deletion_timestamp.is_none() && self.status.phase == "Running"
-    }
-
-    /// Since when it has been ready.
-    fn ready(&self) -> Option<&str> {
-        let ready = |one: &&Condition| one.r#type == "Ready" && one.status == "True";
-        let condition = self.status.conditions.iter().find(ready)?;
-        Some(
-            condition
-                .last_transition_time
-                .as_deref()
-                .unwrap_or_default(),
-        )
-    }
-
-    /// The port of this name, in its containers and those init containers that go on running.
-    fn named(&self, name: &str) -> Option<u16> {
-        let sidecars = self.spec.init_containers.iter();
-        let sidecars = sidecars.filter(|one| one.restart_policy.as_deref() == Some("Always"));
-        let mut ports = self
-            .spec
-            .containers
-            .iter()
-            .chain(sidecars)
-            .flat_map(|one| &one.ports);
-        ports
-            .find(|port| port.name == name && port.protocol == Protocol::Tcp)
-            .map(|port| port.container_port)
-    }
-}
-
 /// Of the pods that run, the one that is to stay, or that has been ready for longest, or any.
-fn choose(pods: Vec<PodObject>, keep: Option<&str>) -> Option<PodObject> {
-    let running = pods.into_iter().filter(PodObject::is_running);
+fn choose(pods: Vec<pod::Pod>, keep: Option<&str>) -> Option<pod::Pod> {
+    let running = pods.into_iter().filter(pod::Pod::is_running);
     running.min_by_key(|pod| {
-        let ready = pod.ready().map(str::to_owned);
-        let kept = keep == Some(pod.metadata.uid.as_str());
+        let ready = pod.ready_since().map(str::to_owned);
+        let kept = keep == Some(pod.uid());
         // RFC 3339 in UTC: earlier times sort first.
         (
             Reverse(ready.is_some()),
             Reverse(kept),
             ready,
-            pod.metadata.name.clone(),
+            pod.name().to_owned(),
         )
     })
 }
@@ -368,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(name: &str, change: Value) -> PodObject {
+    fn pod(name: &str, change: Value) -> pod::Pod {
         let mut object = json!({
             "metadata": {"name": name, "uid": format!("uid of {name}")},
             "spec": {"containers": []},
@@ -389,8 +294,8 @@ mod tests {
         ]})
     }
 
-    fn chosen(pods: &[PodObject], keep: Option<&str>) -> Option<String> {
-        choose(pods.to_vec(), keep).map(|pod| pod.metadata.name)
+    fn chosen(pods: &[pod::Pod], keep: Option<&str>) -> Option<String> {
+        choose(pods.to_vec(), keep).map(|pod| pod.name().to_owned())
     }
 
     #[test]
@@ -407,9 +312,13 @@ mod tests {
             json!({"status": ready("2026-02-02T00:00:00Z")}),
         ));
         pods.push(pod("old", json!({"status": ready("2026-01-02T00:00:00Z")})));
-        let mut leaving = pod("leaving", json!({"status": ready("2025-01-01T00:00:00Z")}));
-        leaving.metadata.deletion_timestamp = Some("2026-03-01T00:00:00Z".into());
-        pods.push(leaving);
+        pods.push(pod(
+            "leaving",
+            json!({
+                "metadata": {"deletionTimestamp": "2026-03-01T00:00:00Z"},
+                "status": ready("2025-01-01T00:00:00Z"),
+            }),
+        ));
         assert_eq!(chosen(&pods, None).unwrap(), "old");
         assert_eq!(chosen(&pods, Some("uid of young")).unwrap(), "young");
         assert_eq!(chosen(&pods, Some("uid of leaving")).unwrap(), "old");
@@ -422,12 +331,12 @@ mod tests {
             "web-0",
             json!({"spec": {
                 "containers": [
-                    {"ports": [{"name": "dns", "containerPort": 53, "protocol": "UDP"}]},
-                    {"ports": [{"name": "web", "containerPort": 8000, "protocol": "TCP"}]},
+                    {"name": "a", "ports": [{"name": "dns", "containerPort": 53, "protocol": "UDP"}]},
+                    {"name": "b", "ports": [{"name": "web", "containerPort": 8000, "protocol": "TCP"}]},
                 ],
                 "initContainers": [
-                    {"ports": [{"name": "setup", "containerPort": 1}]},
-                    {"restartPolicy": "Always", "ports": [{"name": "mesh", "containerPort": 15000}]},
+                    {"name": "c", "ports": [{"name": "setup", "containerPort": 1}]},
+                    {"name": "d", "restartPolicy": "Always", "ports": [{"name": "mesh", "containerPort": 15000}]},
                 ],
             }}),
         );
@@ -443,7 +352,7 @@ mod tests {
         }}))
         .unwrap();
         let of = |port: ForwardPort, service: Option<&ServiceObject>| {
-            let found = lookup(&port, service, |name| pod.named(name));
+            let found = lookup(&port, service, |name| pod.port(name));
             found.map(|found| (found.target, found.pod))
         };
         assert_eq!(of(80.into(), Some(&service)), Some((80, 8000)));

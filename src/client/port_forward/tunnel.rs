@@ -21,7 +21,7 @@ use crate::{
     error::{CallerError, Error, NetworkError},
     limits,
     session::port_forward::{ForwardProtocol, OpenError},
-    transport::ws::port_forward::{Connections, News},
+    transport::ws::port_forward::Connections,
 };
 
 /// How connections are opened.
@@ -308,10 +308,7 @@ impl Tunnel {
         let Some(connections) = first else {
             return Ok(());
         };
-        match std::future::poll_fn(|cx| connections.poll_news(cx)).await {
-            News::Ended(how) => how,
-            News::Leave => Ok(()),
-        }
+        connections.closed().await
     }
 
     /// Closes the tunnel and all its connections. The next [`open`](Self::open) dials again.

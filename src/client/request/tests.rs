@@ -67,7 +67,7 @@ async fn each_verb_sends_what_the_api_expects() {
 
 #[tokio::test]
 async fn without_a_namespace_lists_are_of_all_and_the_rest_is_in_the_clients() {
-    let (address, got) = serve(|_, _| answer(200, "{}")).await;
+    let (address, got) = serve(|_, _| answer(200, r#"{"items":null}"#)).await;
     let client = client(address);
     let _: Value = maps(&client).get("x").await.unwrap();
     let _: List<Value> = maps(&client)
@@ -283,4 +283,28 @@ async fn a_proxied_request_reaches_the_pod_under_its_own_path() {
             "GET /base/api/v1/namespaces/n/services/s/proxy/x",
         ]
     );
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_list_is_none_without_objects() {
+    let (address, _) = serve(|_, _| answer(200, r#"{"kind":"ConfigMapList"}"#)).await;
+    let list = maps(&client(address)).list::<Value>().await;
+    assert!(matches!(list, Err(Error::Peer(_))), "{list:?}");
+}
+
+#[tokio::test]
+async fn a_status_of_failure_is_one_whatever_the_code_before_it() {
+    let status = r#"{"kind":"Status","status":"Failure","message":"full","code":500}"#;
+    let (address, _) = serve(move |_, _| answer(200, status)).await;
+    let client = client(address);
+    let list = maps(&client).list::<Value>().await.map(drop);
+    let get = maps(&client).get::<Value>("x").await.map(drop);
+    for result in [list, get] {
+        let error = result.unwrap_err();
+        assert_eq!(
+            error.status().map(|status| status.code),
+            Some(500),
+            "{error}"
+        );
+    }
 }

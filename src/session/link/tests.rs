@@ -72,7 +72,7 @@ fn channels(role: Role, keepalive: KeepaliveConfig, now: Instant) -> Channels {
         keepalive,
         ..ForwardConfig::default()
     };
-    let encoding = crate::wire::port_channel::Encoding::Binary;
+    let encoding = crate::wire::channel::Encoding::Binary;
     let mut channels = Channels::new(role, encoding, &[80], config, now).unwrap();
     if role == Role::Client {
         channels.open(now, 80).unwrap();

@@ -73,9 +73,9 @@ impl Mux {
             }
             Frame::Ping(ping) => self.handle_ping(ping),
             Frame::GoAway(frame) => self.handle_go_away(frame),
-            // Nobody in Kubernetes sends these, and this end sends without asking for room, as
+            // SETTINGS and WINDOW_UPDATE too: this end sends without asking for room, as
             // `moby/spdystream` does (`connection.go`, `frameHandler`).
-            Frame::Settings(_) | Frame::WindowUpdate(_) | Frame::Unknown(_) => {}
+            Frame::Unknown(_) => {}
         }
         match self.owed > limits::SPDY_OWED {
             true => Err(SpdyError::Flood(self.owed)),

@@ -28,7 +28,10 @@ use crate::{
     error::{CallerError, Error},
     limits,
     session::{Opcode, Transmit, chunks::Chunks, link::Link, reader::Watch},
-    wire::port_channel::{Encoding, PortChannel, Preamble},
+    wire::{
+        channel::Encoding,
+        port_channel::{PortChannel, Preamble},
+    },
 };
 
 /// How far a connection is.
@@ -318,14 +321,6 @@ impl PortForward for Channels {
         let bound = self.config.mux.receive_buffer;
         self.received >= self.config.mux.receive_total
             || self.connections.iter().any(|c| c.receive.len() >= bound)
-    }
-
-    fn queued(&self) -> usize {
-        self.link.queued()
-    }
-
-    fn is_ended(&self) -> bool {
-        self.link.is_ended()
     }
 
     fn is_suspect(&self) -> bool {

@@ -200,12 +200,6 @@ pub trait PortForward: Session<Event = ForwardEvent> + fmt::Debug + Send {
     /// Whether no message should be handed in until more has been read.
     fn wants_hold(&self) -> bool;
 
-    /// Bytes that wait for [`poll_transmit`](Session::poll_transmit).
-    fn queued(&self) -> usize;
-
-    /// Whether [`ForwardEvent::Ended`] has been made.
-    fn is_ended(&self) -> bool;
-
     /// Whether the peer is silent although it was asked for a sign of life.
     fn is_suspect(&self) -> bool;
 }

@@ -1,6 +1,6 @@
 //! The subprotocols of port-forward.
 
-use crate::{session::subprotocol, wire::port_channel::Encoding};
+use crate::{session::subprotocol, wire::channel::Encoding};
 
 /// A subprotocol of port-forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

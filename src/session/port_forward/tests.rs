@@ -13,7 +13,7 @@ use crate::{
     Role, limits,
     session::{Close, Message, Opcode, Transmit},
     wire::{
-        port_channel::Encoding,
+        channel::Encoding,
         spdy::{
             Data, Frame, HeaderReader, HeaderWriter, Headers, RstStatus, RstStream, StreamId,
             SynReply, SynStream,
@@ -770,6 +770,33 @@ fn streams_that_say_nothing_sensible_are_refused_alone() {
         .filter(|frame| matches!(frame, Frame::RstStream(_)))
         .count();
     assert_eq!((refused, frames.len()), (5, 7));
+}
+
+#[test]
+fn a_server_keeps_no_long_numbers_of_pairs() {
+    let long = |kind| headers(kind, "80", None).with("requestid", "x".repeat(60_000));
+    let (server, frames) = serve(&[long("error"), long("data"), long("error")]);
+    assert_eq!(server.seen.len(), 0);
+    assert!(frames.iter().all(|frame| matches!(
+        frame,
+        Frame::RstStream(RstStream { status, .. }) if *status == RstStatus::REFUSED_STREAM
+    )));
+    assert_eq!((frames.len(), server.session.streams()), (3, 0));
+}
+
+#[test]
+fn an_upload_to_an_application_that_does_not_read_goes_on() {
+    let mut pair = Pair::channels(Encoding::Binary, &[80]);
+    let id = pair.open(80);
+    pair.run();
+    pair.client.write(pair.now, id, b"nobody reads this");
+    // The server reads nothing more, pings neither.
+    for _ in 0..360 {
+        pair.pass(10 * SECOND);
+        while pair.client.session.poll_transmit().is_some() {}
+    }
+    assert_eq!(pair.client.seen[&id].closed, None);
+    assert!(!pair.client.session.is_ended());
 }
 
 #[test]

@@ -313,14 +313,6 @@ impl PortForward for Tunnel {
         self.mux.wants_hold()
     }
 
-    fn queued(&self) -> usize {
-        self.mux.queued() + self.link.queued()
-    }
-
-    fn is_ended(&self) -> bool {
-        self.link.is_ended()
-    }
-
     fn is_suspect(&self) -> bool {
         self.mux.is_suspect()
     }

@@ -34,11 +34,11 @@ use crate::{
 mod answers;
 mod lines;
 mod machine;
-mod pod;
 mod replay;
 
-pub use self::{machine::Logs, pod::Exit};
+pub use self::machine::Logs;
 pub use super::watch::Head;
+pub use crate::wire::pod::Exit;
 
 /// Which of a container's output streams to read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

@@ -23,13 +23,14 @@ mod about;
 pub(crate) mod body;
 pub(crate) mod exchange;
 mod pool;
+pub(crate) mod streamed;
 pub(crate) mod upgrade;
 
 use self::{
     body::{Body, lost},
     pool::Pool,
 };
-use crate::{AGENT, Error, Result, error::NetworkError, limits, net::Connector};
+use crate::{AGENT, Error, Result, auth::Connector, error::NetworkError, limits};
 
 /// Sends requests to one API server. Clones share the connections.
 #[derive(Clone)]

@@ -21,12 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::body::{Body, lost};
-use crate::{
-    Error, Result,
-    error::PeerError,
-    limits,
-    net::{Alpn, Connector},
-};
+use crate::{Error, Result, auth::Connector, error::PeerError, limits, net::Alpn};
 
 type Content = Full<Bytes>;
 

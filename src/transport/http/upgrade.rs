@@ -19,9 +19,10 @@ use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_acc
 
 use crate::{
     AGENT, Result,
+    auth::Connector,
     error::{ApiError, CallerError, Error, NetworkError, PeerError},
     limits,
-    net::{Connection, Connector},
+    net::Connection,
     wire::{
         status::Status,
         watch::{Encoding, Object},

@@ -12,7 +12,7 @@ use tokio_tungstenite::{
     tungstenite::{self, Utf8Bytes, protocol::CloseFrame},
 };
 
-use super::websocket::{Foreign, Socket, WebSocket, lost};
+use super::websocket::{MessageSocket, Socket, WebSocket, lost};
 use crate::{
     Role,
     error::{Error, NetworkError, PeerError},
@@ -61,7 +61,9 @@ impl AnyWebSocket {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         let failure = |error: E| NetworkError::Lost(Arc::new(io::Error::other(error))).into();
-        Self(Box::new(Foreign::new(inner, incoming, outgoing, failure)))
+        Self(Box::new(MessageSocket::new(
+            inner, incoming, outgoing, failure,
+        )))
     }
 
     pub(crate) fn into_inner(self) -> Box<dyn WebSocket> {
@@ -81,7 +83,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     fn from(stream: WebSocketStream<S>) -> Self {
-        Self(Box::new(Foreign::new(
+        Self(Box::new(MessageSocket::new(
             stream,
             from_tungstenite,
             to_tungstenite,
@@ -130,7 +132,7 @@ fn failure(error: tungstenite::Error) -> Error {
             lost(io::ErrorKind::ConnectionReset.into())
         }
         Theirs::Protocol(_) | Theirs::Capacity(_) | Theirs::Utf8(_) => {
-            PeerError::Foreign(error.to_string()).into()
+            PeerError::WebSocketLibrary(error.to_string()).into()
         }
         error => lost(io::Error::other(error)),
     }

@@ -3,16 +3,12 @@
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
-use bytes::Bytes;
-
 use super::{
-    shared::{Endpoint, Shared, Waiting},
+    shared::{Endpoint, Shared, Slot, Waiters},
     websocket::WebSocket,
 };
 use crate::{
@@ -20,7 +16,7 @@ use crate::{
     error::Error,
     limits,
     session::{
-        KeepaliveConfig, Message, Opcode, Session, Transmit,
+        KeepaliveConfig, Message,
         messages::{Messages as Stream, MessagesEvent},
     },
     transport::now,
@@ -28,6 +24,9 @@ use crate::{
 
 /// What a queued message costs beside its bytes.
 const SLICE: usize = 64;
+
+/// The slot of the one handle.
+const SLOT: Slot = 0;
 
 /// A session with the queue of what has arrived.
 struct Queue {
@@ -45,61 +44,28 @@ fn cost(message: &Message) -> usize {
         }
 }
 
-impl Session for Queue {
-    type Event = ();
-
-    fn handle_message(&mut self, now: Instant, message: Message) {
-        self.session.handle_message(now, message);
-    }
-
-    fn handle_activity(&mut self, now: Instant) {
-        self.session.handle_activity(now);
-    }
-
-    fn handle_end(&mut self, lost: Option<Error>) {
-        self.session.handle_end(lost);
-    }
-
-    fn handle_hold(&mut self, now: Instant, held: bool) {
-        self.session.handle_hold(now, held);
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        self.session.handle_timeout(now);
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.session.poll_timeout()
-    }
-
-    fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.session.poll_transmit()
-    }
-
-    fn poll_event(&mut self) -> Option<()> {
-        None
-    }
-
-    fn close(&mut self) {
-        self.session.close();
-        self.ended.get_or_insert(Ok(()));
-    }
-}
-
 impl Endpoint for Queue {
-    fn sort_events(&mut self, waiting: &mut Waiting, writing: &mut Waiting) {
-        while let Some(event) = self.session.poll_event() {
-            match event {
-                MessagesEvent::Message(message) => {
-                    self.cost += cost(&message);
-                    self.messages.push_back(message);
-                }
-                MessagesEvent::Ended(how) => {
-                    self.ended = Some(how);
-                    writing.wake_all();
-                }
+    type Session = Stream;
+
+    fn session(&self) -> &Stream {
+        &self.session
+    }
+
+    fn session_mut(&mut self) -> &mut Stream {
+        &mut self.session
+    }
+
+    fn sort(&mut self, event: MessagesEvent, waiters: &mut Waiters) {
+        match event {
+            MessagesEvent::Message(message) => {
+                self.cost += cost(&message);
+                self.messages.push_back(message);
+                waiters.wake_reader(SLOT);
             }
-            waiting.wake_all();
+            MessagesEvent::Ended(how) => {
+                self.ended = Some(how);
+                waiters.wake_all();
+            }
         }
     }
 
@@ -107,16 +73,8 @@ impl Endpoint for Queue {
         self.cost < limits::STREAM_BUFFER
     }
 
-    fn queued(&self) -> usize {
-        self.session.queued()
-    }
-
-    fn is_ended(&self) -> bool {
-        self.session.is_ended()
-    }
-
-    fn is_complete(&self) -> bool {
-        false
+    fn closed(&mut self) {
+        self.ended.get_or_insert(Ok(()));
     }
 }
 
@@ -133,13 +91,15 @@ impl Messages {
             cost: 0,
             ended: None,
         };
-        Self(Shared::spawn(queue, socket))
+        let mut waiters = Waiters::default();
+        waiters.claim();
+        Self(Shared::spawn(queue, waiters, socket))
     }
 
     /// The next message with data; `None` after the server closed in order. Cancel safe.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         self.0
-            .poll_take(cx, 0, |queue| match queue.messages.pop_front() {
+            .poll_take(cx, SLOT, |queue| match queue.messages.pop_front() {
                 Some(message) => {
                     queue.cost -= cost(&message);
                     Some(Some(Ok(message)))
@@ -152,11 +112,13 @@ impl Messages {
     }
 
     /// Sends a message, as soon as there is room for it (server). `false` if the client has gone.
-    pub(crate) async fn send(&self, opcode: Opcode, payload: Bytes) -> bool {
+    #[cfg(feature = "testing")]
+    pub(crate) async fn send(&self, opcode: crate::session::Opcode, payload: bytes::Bytes) -> bool {
         let mut payload = Some(payload);
-        poll_fn(|cx| {
-            self.0.poll_room(cx, 0).map(|mut state| {
-                let open = !state.is_deaf() && !state.endpoint.is_ended();
+        std::future::poll_fn(|cx| {
+            self.0.poll_room(cx, SLOT).map(|mut state| {
+                let open = !state.is_write_closed()
+                    && !crate::session::Session::is_ended(&state.endpoint.session);
                 if let Some(payload) = payload.take().filter(|_| open) {
                     state.endpoint.session.send(now(), opcode, payload);
                     self.0.push(&mut state);
@@ -168,11 +130,13 @@ impl Messages {
     }
 
     /// Waits until all that was sent has been handed to the operating system (server).
+    #[cfg(feature = "testing")]
     pub(crate) async fn flushed(&self) {
-        poll_fn(|cx| self.0.poll_flushed(cx, 0)).await;
+        std::future::poll_fn(|cx| self.0.poll_flushed(cx, SLOT)).await;
     }
 
     /// Ends the stream in order and waits until the client has gone (server).
+    #[cfg(feature = "testing")]
     pub(crate) async fn finish(self) {
         {
             let mut state = self.0.lock();
@@ -183,8 +147,9 @@ impl Messages {
     }
 
     /// Waits until the client has gone (server).
+    #[cfg(feature = "testing")]
     pub(crate) async fn closed(&self) {
-        while poll_fn(|cx| self.poll_next(cx))
+        while std::future::poll_fn(|cx| self.poll_next(cx))
             .await
             .is_some_and(|next| next.is_ok())
         {}

@@ -117,7 +117,7 @@ mod tests {
         Role,
         session::port_forward::{Channels, ForwardConfig},
         transport::ws::{port_forward::Connections, websocket::Socket},
-        wire::port_channel::Encoding,
+        wire::channel::Encoding,
     };
 
     /// A relay over channels: its local end, the server's end, and how it goes.
@@ -132,7 +132,7 @@ mod tests {
         let server = Connections::spawn(session(Role::Server).unwrap(), far);
         let client = session(Role::Client).unwrap();
         let client = Connections::spawn_opened(client, near, false, 80).unwrap();
-        let (incoming, _) = poll_fn(|cx| server.poll_accept(cx)).await.unwrap();
+        let (incoming, _) = server.accept().await.unwrap();
         let (local, socket) = duplex(4096);
         let relaying = tokio::spawn(relay(client, socket));
         (local, incoming, relaying)

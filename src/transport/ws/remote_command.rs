@@ -11,14 +11,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use super::{
-    shared::{Endpoint, Shared, Slot, Waiting},
+    shared::{Endpoint, Shared, Slot, Waiters},
     slices::read_slices,
     websocket::WebSocket,
 };
@@ -26,7 +25,7 @@ use crate::{
     error::{CallerError, Error},
     limits,
     session::{
-        Message, RemoteCommand, Session, Subprotocol, Transmit,
+        RemoteCommand, Subprotocol,
         remote_command::{RemoteCommandEvent, Streams},
     },
     transport::now,
@@ -44,8 +43,13 @@ const BATCH: usize = 256 << 10;
 /// (`k8s.io/kubectl/pkg/cmd/attach/attach.go` sends two for this).
 const SIZES: usize = 2;
 
-const STATUS_SLOT: Slot = 3;
-const RESIZE_SLOT: Slot = 4;
+/// Streams that have a reader or a writer: the first three channels.
+const STREAMS: usize = 3;
+
+/// The slot of a stream's handle.
+fn slot(channel: Channel) -> Slot {
+    usize::from(channel.number()) % STREAMS
+}
 
 /// What has arrived of one stream and waits for its reader.
 #[derive(Debug, Default)]
@@ -76,54 +80,36 @@ impl Inbox {
 #[derive(Debug)]
 pub(crate) struct Remote {
     session: RemoteCommand,
-    inboxes: [Inbox; 3],
+    inboxes: [Inbox; STREAMS],
     /// The bound of each inbox.
     bound: usize,
     status: Option<Status>,
     sizes: VecDeque<TerminalSize>,
     ended: Option<Result<(), Error>>,
     warned: bool,
-    /// The slots of handles for which something has come, a bit each.
-    woken: u8,
 }
 
-/// All handles.
-const ALL_SLOTS: u8 = u8::MAX;
-
 impl Remote {
-    /// Puts an event where its handle finds it.
-    #[inline]
-    fn sort(&mut self, event: RemoteCommandEvent) {
-        match event {
-            RemoteCommandEvent::Data(channel, bytes) => {
-                self.inbox(channel).push(bytes);
-                self.woken |= 1 << channel.number();
-            }
-            RemoteCommandEvent::Finished(channel) => {
-                self.inbox(channel).finished = true;
-                self.woken |= 1 << channel.number();
-            }
-            RemoteCommandEvent::Resize(size) => {
-                if self.sizes.len() == SIZES {
-                    self.sizes.pop_front();
-                }
-                self.sizes.push_back(size);
-                self.woken |= 1 << RESIZE_SLOT;
-            }
-            RemoteCommandEvent::Status(status) => {
-                self.status = Some(*status);
-                self.woken |= 1 << STATUS_SLOT;
-            }
-            RemoteCommandEvent::Ended(how) => {
-                self.ended = Some(how);
-                self.woken = ALL_SLOTS;
-            }
-        }
+    fn inbox(&mut self, channel: Channel) -> &mut Inbox {
+        &mut self.inboxes[slot(channel)]
     }
 
-    fn inbox(&mut self, channel: Channel) -> &mut Inbox {
-        // Readers exist for the first three channels only.
-        &mut self.inboxes[usize::from(channel.number()) % 3]
+    /// What became of the work, if that is known.
+    #[cfg(feature = "client")]
+    fn status(&self, unread: &[Channel]) -> Option<Result<Status, Error>> {
+        if let Some(status) = &self.status {
+            return Some(Ok(status.clone()));
+        }
+        if let Some(how) = &self.ended {
+            // A session never ends well before its Status.
+            return Some(Err(how.clone().err().unwrap_or(CallerError::Ended.into())));
+        }
+        let stream = self
+            .full()
+            .filter(|channel| unread.contains(channel))?
+            .name();
+        let bytes = self.bound;
+        Some(Err(CallerError::Unread { stream, bytes }.into()))
     }
 
     /// The stream whose reader holds everything else back.
@@ -136,26 +122,60 @@ impl Remote {
     }
 }
 
-impl Session for Remote {
-    type Event = ();
+impl Endpoint for Remote {
+    type Session = RemoteCommand;
 
-    fn handle_message(&mut self, now: Instant, message: Message) {
-        if let Some(event) = self.session.receive(now, message) {
-            self.sort(event);
+    fn session(&self) -> &RemoteCommand {
+        &self.session
+    }
+
+    fn session_mut(&mut self) -> &mut RemoteCommand {
+        &mut self.session
+    }
+
+    #[inline]
+    fn sort(&mut self, event: RemoteCommandEvent, waiters: &mut Waiters) {
+        match event {
+            RemoteCommandEvent::Data(channel, bytes) => {
+                self.inbox(channel).push(bytes);
+                waiters.wake_reader(slot(channel));
+            }
+            RemoteCommandEvent::Finished(channel) => {
+                self.inbox(channel).finished = true;
+                waiters.wake_reader(slot(channel));
+            }
+            RemoteCommandEvent::Resize(size) => {
+                if self.sizes.len() == SIZES {
+                    self.sizes.pop_front();
+                }
+                self.sizes.push_back(size);
+                waiters.wake_session();
+            }
+            RemoteCommandEvent::Status(status) => {
+                self.status = Some(*status);
+                waiters.wake_session();
+            }
+            RemoteCommandEvent::Ended(how) => {
+                self.ended = Some(how);
+                waiters.wake_all();
+            }
         }
     }
 
-    fn handle_activity(&mut self, now: Instant) {
-        self.session.handle_activity(now);
+    fn has_room(&self) -> bool {
+        self.full().is_none()
     }
 
-    fn handle_end(&mut self, lost: Option<Error>) {
-        self.session.handle_end(lost);
+    fn is_complete(&self) -> bool {
+        self.status.is_some()
     }
 
-    fn handle_hold(&mut self, now: Instant, held: bool) {
-        self.session.handle_hold(now, held);
-        if let (Some(channel), true, false) = (self.full(), held, self.warned) {
+    fn closed(&mut self) {
+        self.ended.get_or_insert(Err(CallerError::Killed.into()));
+    }
+
+    fn held_back(&mut self) {
+        if let (Some(channel), false) = (self.full(), self.warned) {
             self.warned = true;
             tracing::debug!(
                 stream = channel.name(),
@@ -165,68 +185,21 @@ impl Session for Remote {
         }
     }
 
-    fn handle_timeout(&mut self, now: Instant) {
-        self.session.handle_timeout(now);
+    fn shrink(&mut self) {
         // What many small slices have needed, an idle session does not.
         for inbox in self.inboxes.iter_mut().filter(|inbox| inbox.cost == 0) {
             inbox.slices = VecDeque::new();
         }
     }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.session.poll_timeout()
-    }
-
-    fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.session.poll_transmit()
-    }
-
-    fn poll_event(&mut self) -> Option<()> {
-        None
-    }
-
-    fn close(&mut self) {
-        self.session.close();
-        self.ended.get_or_insert(Err(CallerError::Killed.into()));
-    }
-}
-
-impl Endpoint for Remote {
-    fn sort_events(&mut self, waiting: &mut Waiting, _writing: &mut Waiting) {
-        while let Some(event) = self.session.poll_event() {
-            self.sort(event);
-        }
-        let mut woken = std::mem::take(&mut self.woken);
-        while woken != 0 {
-            waiting.wake(woken.trailing_zeros() as usize);
-            woken &= woken - 1;
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.full().is_none()
-    }
-
-    fn queued(&self) -> usize {
-        self.session.queued()
-    }
-
-    fn is_ended(&self) -> bool {
-        self.session.is_ended()
-    }
-
-    fn is_complete(&self) -> bool {
-        self.status.is_some()
-    }
 }
 
 type SharedRemote = Arc<Shared<Remote>>;
 
-/// All handles of a session. The connection is closed when the last of them is dropped.
+/// What all handles of a session hold. The connection is closed when the last of them is dropped.
 #[derive(Debug)]
-struct Lease(SharedRemote);
+struct SessionRef(SharedRemote);
 
-impl Drop for Lease {
+impl Drop for SessionRef {
     fn drop(&mut self) {
         self.0.close();
     }
@@ -239,9 +212,9 @@ pub(crate) fn spawn(
     bound: usize,
     reads: &[Channel],
 ) -> Control {
-    let mut inboxes = <[Inbox; 3]>::default();
+    let mut inboxes = <[Inbox; STREAMS]>::default();
     for channel in reads {
-        inboxes[usize::from(channel.number()) % 3].read = true;
+        inboxes[slot(*channel)].read = true;
     }
     let remote = Remote {
         session,
@@ -251,22 +224,25 @@ pub(crate) fn spawn(
         sizes: VecDeque::new(),
         ended: None,
         warned: false,
-        woken: 0,
     };
+    let mut waiters = Waiters::default();
+    for _ in 0..STREAMS {
+        waiters.claim();
+    }
     Control {
-        lease: Arc::new(Lease(Shared::spawn(remote, socket))),
+        session: Arc::new(SessionRef(Shared::spawn(remote, waiters, socket))),
     }
 }
 
 /// The handle of the session itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Control {
-    lease: Arc<Lease>,
+    session: Arc<SessionRef>,
 }
 
 impl Control {
     fn shared(&self) -> &SharedRemote {
-        &self.lease.0
+        &self.session.0
     }
 
     /// The reader of a stream; there must be at most one.
@@ -292,65 +268,60 @@ impl Control {
         self.shared().lock().endpoint.session.protocol()
     }
 
+    #[cfg(feature = "server")]
     pub(crate) fn streams(&self) -> Streams {
         self.shared().lock().endpoint.session.streams()
     }
 
     /// Waits for the Status, or for an end without one. `unread` says which streams nobody can
     /// be reading meanwhile: that one of them is full is an error.
-    pub(crate) fn poll_status(
-        &self,
-        cx: &mut Context<'_>,
-        unread: &[Channel],
-    ) -> Poll<Result<Status, Error>> {
-        let polled = self.shared().poll_take(cx, STATUS_SLOT, |remote| {
-            if let Some(status) = &remote.status {
-                return Some(Ok(status.clone()));
-            }
-            if let Some(how) = &remote.ended {
-                // A session never ends well before its Status.
-                return Some(Err(how.clone().err().unwrap_or(CallerError::Ended.into())));
-            }
-            let stream = remote
-                .full()
-                .filter(|channel| unread.contains(channel))?
-                .name();
-            Some(Err(CallerError::Unread {
-                stream,
-                bytes: remote.bound,
-            }
-            .into()))
-        });
-        if matches!(polled, Poll::Ready(Ok(_))) {
+    #[cfg(feature = "client")]
+    pub(crate) async fn status(&self, unread: &[Channel]) -> Result<Status, Error> {
+        let status = self.shared().take(|remote| remote.status(unread)).await;
+        if status.is_ok() {
             self.shared().see_off();
         }
-        polled
+        status
+    }
+
+    /// [`status`](Self::status), if it is known.
+    #[cfg(feature = "client")]
+    pub(crate) fn try_status(&self, unread: &[Channel]) -> Option<Result<Status, Error>> {
+        let status = self.shared().try_take(|remote| remote.status(unread));
+        if matches!(status, Some(Ok(_))) {
+            self.shared().see_off();
+        }
+        status
     }
 
     /// Waits for the end of the session.
-    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.shared()
-            .poll_take(cx, STATUS_SLOT, |remote| remote.ended.clone())
+    #[cfg(feature = "server")]
+    pub(crate) async fn ended(&self) -> Result<(), Error> {
+        self.shared().take(|remote| remote.ended.clone()).await
     }
 
     /// Waits for the next size of the client's terminal; `None` when there can be none.
-    pub(crate) fn poll_resize(&self, cx: &mut Context<'_>) -> Poll<Option<TerminalSize>> {
-        self.shared()
-            .poll_take(cx, RESIZE_SLOT, |remote| match remote.sizes.pop_front() {
-                Some(size) => Some(Some(size)),
-                None => remote.ended.as_ref().map(|_| None),
-            })
+    #[cfg(feature = "server")]
+    pub(crate) async fn resized(&self) -> Option<TerminalSize> {
+        let next = |remote: &mut Remote| match remote.sizes.pop_front() {
+            Some(size) => Some(Some(size)),
+            None => remote.ended.as_ref().map(|_| None),
+        };
+        self.shared().take(next).await
     }
 
+    #[cfg(feature = "client")]
     pub(crate) fn has_status(&self) -> bool {
         self.shared().lock().endpoint.status.is_some()
     }
 
     /// The stream whose reader holds everything else back, if one does.
+    #[cfg(feature = "client")]
     pub(crate) fn full(&self) -> Option<Channel> {
         self.shared().lock().endpoint.full()
     }
 
+    #[cfg(feature = "client")]
     pub(crate) fn resize(&self, size: TerminalSize) -> Result<(), Error> {
         let mut state = self.shared().lock();
         state.endpoint.session.resize(now(), size)?;
@@ -358,6 +329,7 @@ impl Control {
         Ok(())
     }
 
+    #[cfg(feature = "server")]
     pub(crate) fn exit(&self, status: &Status) -> Result<(), Error> {
         let mut state = self.shared().lock();
         state.endpoint.session.exit(now(), status)?;
@@ -366,6 +338,7 @@ impl Control {
     }
 
     /// Ends the session from this side.
+    #[cfg(feature = "client")]
     pub(crate) fn close(&self) {
         self.shared().close();
     }
@@ -378,8 +351,7 @@ impl Control {
             finished: inbox.finished,
             ..Inbox::default()
         };
-        drop(state);
-        self.shared().leave(channel.number().into());
+        self.shared().lose_interest(&mut state, slot(channel));
     }
 }
 
@@ -422,10 +394,9 @@ impl Input {
             more,
             ..
         } = self;
-        let slot = channel.number().into();
-        control.shared().poll_take(cx, slot, |remote| {
+        control.shared().poll_take(cx, slot(*channel), |remote| {
             let Remote { inboxes, ended, .. } = remote;
-            let inbox = &mut inboxes[usize::from(channel.number()) % 3];
+            let inbox = &mut inboxes[slot(*channel)];
             if inbox.cost <= BATCH {
                 inbox.cost = 0;
                 std::mem::swap(&mut inbox.slices, more);
@@ -469,7 +440,7 @@ pub(crate) struct Output {
 
 impl Output {
     fn slot(&self) -> Slot {
-        self.channel.number().into()
+        slot(self.channel)
     }
 
     /// Waits until the stream takes more.
@@ -482,7 +453,7 @@ impl Output {
     pub(crate) fn send(&self, mut bytes: Bytes) -> Result<(), Error> {
         let shared = self.control.shared();
         let mut state = shared.lock();
-        if state.is_deaf() {
+        if state.is_write_closed() {
             return Err(CallerError::Ended.into());
         }
         let now = now();
@@ -534,6 +505,7 @@ impl Output {
         Ok(())
     }
 
+    #[cfg(feature = "client")]
     pub(crate) fn control(&self) -> &Control {
         &self.control
     }

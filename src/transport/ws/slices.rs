@@ -1,5 +1,5 @@
 //! Reading what arrives as slices: in flow a type's slices, out come `AsyncRead` and
-//! `AsyncBufRead` of it.
+//! `AsyncBufRead` of it, and those of the public types around it.
 
 /// Implements both for a type with `poll_slice`, and a field `current` for the slice that is being
 /// read.
@@ -42,4 +42,44 @@ macro_rules! read_slices {
     };
 }
 
+/// Implements both, and `Stream`, for a type around one with [`read_slices`] and `poll_next`.
+macro_rules! read_inner {
+    ($name:ty) => {
+        impl tokio::io::AsyncRead for $name {
+            fn poll_read(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &mut tokio::io::ReadBuf<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::pin::Pin::new(&mut self.0).poll_read(cx, buf)
+            }
+        }
+
+        impl tokio::io::AsyncBufRead for $name {
+            fn poll_fill_buf(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<&[u8]>> {
+                std::pin::Pin::new(&mut self.get_mut().0).poll_fill_buf(cx)
+            }
+
+            fn consume(mut self: std::pin::Pin<&mut Self>, amount: usize) {
+                std::pin::Pin::new(&mut self.0).consume(amount);
+            }
+        }
+
+        impl futures_core::Stream for $name {
+            type Item = std::io::Result<bytes::Bytes>;
+
+            fn poll_next(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Option<std::io::Result<bytes::Bytes>>> {
+                self.0.poll_next(cx)
+            }
+        }
+    };
+}
+
+pub(crate) use read_inner;
 pub(super) use read_slices;

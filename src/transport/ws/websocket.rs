@@ -2,7 +2,7 @@
 //! whole messages whose payloads are slices of the read buffer.
 //!
 //! [`Socket`] is the hot path: its read buffer grows while data flows and shrinks when it stops,
-//! and what it sends is masked in place where nobody else holds the bytes. [`Foreign`] is a
+//! and what it sends is masked in place where nobody else holds the bytes. [`MessageSocket`] is a
 //! WebSocket that someone else connected, message by message.
 
 use std::{
@@ -290,7 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket for Socket<S> {
 /// `T` is its stream and sink. The functions translate; what the other side has no word for is
 /// skipped (`None`). The answer to a close frame is the library's: all of them either give it
 /// themselves, and take ours for an error, or give it when they are closed.
-pub(crate) struct Foreign<T, M, E> {
+pub(crate) struct MessageSocket<T, M, E> {
     inner: T,
     incoming: fn(M) -> Option<Message>,
     outgoing: fn(Message) -> Option<M>,
@@ -303,7 +303,7 @@ pub(crate) struct Foreign<T, M, E> {
     closed: bool,
 }
 
-impl<T, M, E> Foreign<T, M, E> {
+impl<T, M, E> MessageSocket<T, M, E> {
     pub(crate) fn new(
         inner: T,
         incoming: fn(M) -> Option<Message>,
@@ -324,7 +324,7 @@ impl<T, M, E> Foreign<T, M, E> {
     }
 }
 
-impl<T, M, E> WebSocket for Foreign<T, M, E>
+impl<T, M, E> WebSocket for MessageSocket<T, M, E>
 where
     T: futures_core::Stream<Item = Result<M, E>> + futures_sink::Sink<M, Error = E> + Send + Unpin,
     M: Send,

@@ -27,10 +27,8 @@ mod header_block;
 mod headers;
 mod ping;
 mod rst_stream;
-mod settings;
 mod stream_id;
 mod syn_stream;
-mod window_update;
 
 use bytes::Bytes;
 
@@ -42,10 +40,8 @@ pub use self::header_block::{HeaderReader, HeaderWriter, Headers};
 pub use self::headers::{HeadersFrame, SynReply};
 pub use self::ping::Ping;
 pub use self::rst_stream::{RstStatus, RstStream};
-pub use self::settings::{Setting, Settings};
 pub use self::stream_id::StreamId;
 pub use self::syn_stream::SynStream;
-pub use self::window_update::WindowUpdate;
 
 use self::head::Head;
 
@@ -67,18 +63,14 @@ pub enum Frame {
     SynReply(SynReply),
     /// The abrupt end of a stream.
     RstStream(RstStream),
-    /// Parameters of the connection.
-    Settings(Settings),
     /// A sign of life, or the answer to one.
     Ping(Ping),
     /// The sender accepts no further streams.
     GoAway(GoAway),
     /// More headers of a stream.
     Headers(HeadersFrame),
-    /// More room at a receiver.
-    WindowUpdate(WindowUpdate),
     /// A control frame of another type, whose body was skipped: endpoints ignore what they do
-    /// not recognize (section 2.2.1).
+    /// not recognize (section 2.2.1). SETTINGS and WINDOW_UPDATE are among them.
     Unknown(u16),
 }
 
@@ -116,11 +108,9 @@ impl Frame {
                 SynStream::KIND => Self::SynStream(SynStream::parse(flags, body)?),
                 SynReply::KIND => Self::SynReply(SynReply::parse(flags, body)?),
                 RstStream::KIND => Self::RstStream(RstStream::parse(&body)?),
-                Settings::KIND => Self::Settings(Settings::parse(flags, &body)?),
                 Ping::KIND => Self::Ping(Ping::parse(&body)?),
                 GoAway::KIND => Self::GoAway(GoAway::parse(&body)?),
                 HeadersFrame::KIND => Self::Headers(HeadersFrame::parse(flags, body)?),
-                WindowUpdate::KIND => Self::WindowUpdate(WindowUpdate::parse(&body)?),
                 other => Self::Unknown(other),
             },
         })
@@ -137,11 +127,9 @@ impl Frame {
             Self::SynStream(frame) => frame.encode(out),
             Self::SynReply(frame) => frame.encode(out),
             Self::RstStream(frame) => frame.encode(out),
-            Self::Settings(frame) => frame.encode(out),
             Self::Ping(frame) => frame.encode(out),
             Self::GoAway(frame) => frame.encode(out),
             Self::Headers(frame) => frame.encode(out),
-            Self::WindowUpdate(frame) => frame.encode(out),
             Self::Unknown(kind) => Head::encode_control(*kind, 0, 0, out),
         }
     }

@@ -1,5 +1,7 @@
 //! CBOR as Kubernetes writes it (KEP-4222): definite lengths, strings as byte strings.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut as _, BytesMut};
 
 use super::{Encoding, EventError};
@@ -180,12 +182,14 @@ pub(super) fn head(data: &[u8]) -> Result<Head, EventError> {
 }
 
 /// A key and the data from the start of its value on.
-type Entry<'a> = (&'a [u8], &'a [u8]);
+type Entry<'a> = (Cow<'a, [u8]>, &'a [u8]);
 
 /// The entries of a map, one at a time; a value is skipped only on the way to the next.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entries<'a> {
     data: &'a [u8],
+    /// The entry at hand, from its key on.
+    entry: &'a [u8],
     left: u64,
     at_value: bool,
 }
@@ -202,6 +206,7 @@ impl<'a> Entries<'a> {
         };
         Ok(Self {
             data: &data[head.len..],
+            entry: &[],
             left,
             at_value: false,
         })
@@ -221,10 +226,17 @@ impl<'a> Entries<'a> {
             self.data = &self.data[skip(self.data)?..];
         }
         self.left -= 1;
+        self.entry = self.data;
         let (key, rest) = string(self.data)?;
         self.data = rest;
         self.at_value = true;
-        Ok(Some((key, rest)))
+        Ok(Some((Cow::Borrowed(key), rest)))
+    }
+
+    /// The entry at hand.
+    pub(super) fn span(&self) -> Result<&'a [u8], EventError> {
+        let behind = self.data.len() - skip(self.data)?;
+        Ok(&self.entry[..self.entry.len() - behind])
     }
 }
 

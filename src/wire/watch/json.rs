@@ -211,9 +211,16 @@ impl<'a> Members<'a> {
         Ok(Some((name, &data[self.at..])))
     }
 
-    /// Where the member at hand begins, with the comma before it if there is one.
-    pub(super) fn start(&self) -> usize {
-        self.start
+    /// The member at hand and one comma: the one before it, or for the first the one behind.
+    pub(super) fn span(&self) -> Result<&'a [u8], EventError> {
+        let mut end = self.skip_value()?;
+        if self.data[self.start] != b',' {
+            let behind = skip_space(self.data, end);
+            if self.data.get(behind) == Some(&b',') {
+                end = behind + 1;
+            }
+        }
+        Ok(&self.data[self.start..end])
     }
 
     /// Where the value at hand ends.

@@ -7,7 +7,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Encoding, EventError, Object, TypeMeta, cbor, json, protobuf};
+use super::{
+    Encoding, EventError, Object, TypeMeta, cbor,
+    cursor::{API_VERSION, Field, KIND, METADATA, Members},
+    json, protobuf,
+};
+
+/// `items`, of every list.
+const ITEMS: Field = Field("items", 2);
+// `ListMeta` and `ShardInfo` in `k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto`.
+const RESOURCE_VERSION: Field = Field("resourceVersion", 2);
+const CONTINUE: Field = Field("continue", 3);
+const SHARD_INFO: Field = Field("shardInfo", 5);
+const SELECTOR: Field = Field("selector", 1);
 
 /// A list, or one page of it.
 #[derive(Debug, Clone)]
@@ -45,54 +57,16 @@ impl List {
             shard_selector: String::new(),
         };
         let mut meta = TypeMeta::default();
-        match encoding {
-            Encoding::Json => {
-                let mut members = json::Members::new(&body)?;
-                while let Some((name, value)) = members.next()? {
-                    match &*name {
-                        b"apiVersion" => meta.api_version = json::text(value)?.into_owned(),
-                        b"kind" => meta.kind = json::text(value)?.into_owned(),
-                        b"metadata" => list.json_metadata(value)?,
-                        b"items" => list.items = Some(body.slice_ref(value)),
-                        _ => {}
-                    }
-                }
-            }
-            Encoding::Cbor => {
-                let mut entries = cbor::Entries::new(&body)?;
-                while let Some((key, value)) = entries.next()? {
-                    match key {
-                        b"apiVersion" => meta.api_version = cbor::text(value)?.into(),
-                        b"kind" => meta.kind = cbor::text(value)?.into(),
-                        b"metadata" => list.cbor_metadata(value)?,
-                        b"items" => list.items = Some(body.slice_ref(value)),
-                        _ => {}
-                    }
-                }
-            }
-            Encoding::Protobuf => {
-                let envelope = protobuf::Envelope::open(&body)?;
-                meta.api_version = envelope.api_version.into();
-                meta.kind = envelope.kind.into();
-                // Every list: metadata = 1, items = 2; ListMeta: resourceVersion = 2,
-                // continue = 3.
-                let mut fields = protobuf::Fields::new(envelope.message);
-                while let Some((number, value)) = fields.next()? {
-                    if number != 1 {
-                        continue;
-                    }
-                    let mut fields = protobuf::Fields::new(value.bytes()?);
-                    while let Some((number, value)) = fields.next()? {
-                        match number {
-                            2 => list.resource_version = value.text()?.into(),
-                            3 => list.continue_token = value.text()?.into(),
-                            _ => {}
-                        }
-                    }
-                }
-                if !envelope.message.is_empty() {
-                    list.items = Some(body.slice_ref(envelope.message));
-                }
+        let mut members = Members::of_object(encoding, &body)?;
+        while let Some((key, value)) = members.next()? {
+            if key.is(API_VERSION) {
+                meta.api_version = value.text()?.into_owned();
+            } else if key.is(KIND) {
+                meta.kind = value.text()?.into_owned();
+            } else if key.is(METADATA) {
+                list.metadata(value.members()?)?;
+            } else if key.is(ITEMS) && list.items.is_none() {
+                list.items = Some(body.slice_ref(value.data()));
             }
         }
         list.is_table = meta.kind == "Table";
@@ -108,41 +82,19 @@ impl List {
         Ok(list)
     }
 
-    fn json_metadata(&mut self, metadata: &[u8]) -> Result<(), EventError> {
-        let mut members = json::Members::new(metadata)?;
-        while let Some((name, value)) = members.next()? {
-            match &*name {
-                b"resourceVersion" => self.resource_version = json::text(value)?.into_owned(),
-                b"continue" => self.continue_token = json::text(value)?.into_owned(),
-                b"shardInfo" => {
-                    let mut members = json::Members::new(value)?;
-                    while let Some((name, value)) = members.next()? {
-                        if &*name == b"selector" {
-                            self.shard_selector = json::text(value)?.into_owned();
-                        }
+    fn metadata(&mut self, mut members: Members<'_>) -> Result<(), EventError> {
+        while let Some((key, value)) = members.next()? {
+            if key.is(RESOURCE_VERSION) {
+                self.resource_version = value.text()?.into_owned();
+            } else if key.is(CONTINUE) {
+                self.continue_token = value.text()?.into_owned();
+            } else if key.is(SHARD_INFO) {
+                let mut members = value.members()?;
+                while let Some((key, value)) = members.next()? {
+                    if key.is(SELECTOR) {
+                        self.shard_selector = value.text()?.into_owned();
                     }
                 }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn cbor_metadata(&mut self, metadata: &[u8]) -> Result<(), EventError> {
-        let mut entries = cbor::Entries::new(metadata)?;
-        while let Some((key, value)) = entries.next()? {
-            match key {
-                b"resourceVersion" => self.resource_version = cbor::text(value)?.into(),
-                b"continue" => self.continue_token = cbor::text(value)?.into(),
-                b"shardInfo" => {
-                    let mut entries = cbor::Entries::new(value)?;
-                    while let Some((key, value)) = entries.next()? {
-                        if key == b"selector" {
-                            self.shard_selector = cbor::text(value)?.into();
-                        }
-                    }
-                }
-                _ => {}
             }
         }
         Ok(())

@@ -3,12 +3,14 @@
 
 use bytes::{BufMut as _, BytesMut};
 
-use super::{Encoding, EventError, Object, cbor, json, protobuf};
+use super::{
+    Encoding, EventError, Object, cbor,
+    cursor::{Field, METADATA, Members, Value},
+    protobuf,
+};
 
-/// The name of the field.
-const NAME: &[u8] = b"managedFields";
-/// Its number in `ObjectMeta` (`k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto`).
-const NUMBER: u64 = 17;
+/// Numbered as in `k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto`.
+const MANAGED_FIELDS: Field = Field("managedFields", 17);
 
 impl Object {
     /// The object without its `metadata.managedFields`, in a buffer of its own; the object itself
@@ -24,16 +26,66 @@ impl Object {
     ///
     /// If the object is malformed on the way to the end of its metadata.
     pub fn without_managed_fields(&self) -> Result<Self, EventError> {
-        let data = &*self.bytes;
-        let mut kept = BytesMut::with_capacity(data.len());
-        let found = match self.encoding {
-            Encoding::Json => json_without(data, &mut kept)?,
-            Encoding::Cbor => cbor_without(data, &mut kept)?,
-            Encoding::Protobuf => protobuf_without(data, &mut kept)?,
-        };
-        if !found {
+        let mut members = Members::of_object(self.encoding, &self.bytes)?;
+        while let Some((key, value)) = members.next()? {
+            if key.is(METADATA) {
+                return self.without(value);
+            }
+        }
+        Ok(self.clone())
+    }
+
+    fn without(&self, metadata: Value<'_>) -> Result<Self, EventError> {
+        let mut edits = Vec::new();
+        let mut members = metadata.members()?;
+        while let Some((key, value)) = members.next()? {
+            if key.is(MANAGED_FIELDS) {
+                edits.push((members.span(value)?, BytesMut::new()));
+                // In protobuf a list is its field again and again.
+                if self.encoding != Encoding::Protobuf {
+                    break;
+                }
+            }
+        }
+        if edits.is_empty() {
             return Ok(self.clone());
         }
+        match self.encoding {
+            Encoding::Json => {}
+            Encoding::Cbor => {
+                let map = cbor::untag(metadata.data())?;
+                let head = cbor::head(map)?;
+                let mut fewer = BytesMut::new();
+                cbor::put_head(5, head.argument - 1, &mut fewer);
+                edits.insert(0, (&map[..head.len], fewer));
+            }
+            Encoding::Protobuf => {
+                let mut less: usize = edits.iter().map(|(cut, _)| cut.len()).sum();
+                let raw = protobuf::Envelope::open(&self.bytes)?.raw;
+                for (number, field) in [(METADATA.1, metadata.data()), (2, raw)] {
+                    if let Some((_, message)) = protobuf::Fields::new(field).next()? {
+                        let message = message.bytes()?;
+                        let before = &field[..offset(field, message)];
+                        let mut head = BytesMut::new();
+                        // Wire type 2: a length, then so many bytes.
+                        protobuf::put_varint(number << 3 | 2, &mut head);
+                        protobuf::put_varint((message.len() - less) as u64, &mut head);
+                        // A head may be longer than it need be, never shorter.
+                        less += before.len() - head.len();
+                        edits.insert(0, (before, head));
+                    }
+                }
+            }
+        }
+        let mut kept = BytesMut::with_capacity(self.bytes.len());
+        let mut at = 0;
+        for (cut, instead) in edits {
+            let start = offset(&self.bytes, cut);
+            kept.put_slice(&self.bytes[at..start]);
+            kept.put_slice(&instead);
+            at = start + cut.len();
+        }
+        kept.put_slice(&self.bytes[at..]);
         Ok(Self {
             encoding: self.encoding,
             bytes: kept.freeze(),
@@ -42,124 +94,9 @@ impl Object {
     }
 }
 
-fn json_without(data: &[u8], kept: &mut BytesMut) -> Result<bool, EventError> {
-    let mut members = json::Members::new(data)?;
-    while let Some((name, value)) = members.next()? {
-        if &*name != b"metadata" {
-            continue;
-        }
-        let metadata = data.len() - value.len();
-        let mut members = json::Members::new(value)?;
-        while let Some((name, field)) = members.next()? {
-            if &*name != NAME {
-                continue;
-            }
-            let start = metadata + members.start();
-            let mut end = data.len() - field.len() + json::skip_value(field)?;
-            // One comma goes with it: the one before, or for the first member the one behind.
-            if data[start] != b',' {
-                let behind = json::skip_space(data, end);
-                if data.get(behind) == Some(&b',') {
-                    end = behind + 1;
-                }
-            }
-            kept.put_slice(&data[..start]);
-            kept.put_slice(&data[end..]);
-            return Ok(true);
-        }
-        return Ok(false);
-    }
-    Ok(false)
-}
-
-fn cbor_without(data: &[u8], kept: &mut BytesMut) -> Result<bool, EventError> {
-    let mut entries = cbor::Entries::new(data)?;
-    while let Some((key, value)) = entries.next()? {
-        if key != b"metadata" {
-            continue;
-        }
-        let map = cbor::untag(value)?;
-        let head = cbor::head(map)?;
-        let first = data.len() - map.len() + head.len;
-        let mut at = first;
-        let mut entries = cbor::Entries::new(map)?;
-        while let Some((key, value)) = entries.next()? {
-            let end = data.len() - value.len() + cbor::skip(value)?;
-            if key == NAME {
-                kept.put_slice(&data[..first - head.len]);
-                cbor::put_head(5, head.argument - 1, kept);
-                kept.put_slice(&data[first..at]);
-                kept.put_slice(&data[end..]);
-                return Ok(true);
-            }
-            at = end;
-        }
-        return Ok(false);
-    }
-    Ok(false)
-}
-
-fn protobuf_without(data: &[u8], kept: &mut BytesMut) -> Result<bool, EventError> {
-    let mut found = false;
-    let mut metadata = |metadata: &[u8], kept: &mut BytesMut| {
-        rewrite(metadata, NUMBER, kept, |_, _, _| {
-            found = true;
-            Ok(())
-        })
-    };
-    // Field 1 is the metadata in every object.
-    let mut message = |message: &[u8], kept: &mut BytesMut| {
-        rewrite(message, 1, kept, |number, field, kept| {
-            nested(number, field, kept, &mut metadata)
-        })
-    };
-    match data.strip_prefix(protobuf::MAGIC) {
-        // runtime.Unknown: raw = 2.
-        Some(unknown) => {
-            kept.put_slice(protobuf::MAGIC);
-            rewrite(unknown, 2, kept, |number, field, kept| {
-                nested(number, field, kept, &mut message)
-            })?;
-        }
-        None => message(data, kept)?,
-    }
-    Ok(found)
-}
-
-/// Copies the fields of a message, and leaves those of one number to `each`.
-fn rewrite(
-    message: &[u8],
-    number: u64,
-    kept: &mut BytesMut,
-    mut each: impl FnMut(u64, &[u8], &mut BytesMut) -> Result<(), EventError>,
-) -> Result<(), EventError> {
-    let mut fields = protobuf::Fields::new(message);
-    loop {
-        let before = fields.rest();
-        let Some((found, value)) = fields.next()? else {
-            return Ok(());
-        };
-        match found == number {
-            true => each(number, value.bytes()?, kept)?,
-            false => kept.put_slice(&before[..before.len() - fields.rest().len()]),
-        }
-    }
-}
-
-/// Writes a field that is a message, as `inner` makes it.
-fn nested(
-    number: u64,
-    field: &[u8],
-    kept: &mut BytesMut,
-    inner: &mut impl FnMut(&[u8], &mut BytesMut) -> Result<(), EventError>,
-) -> Result<(), EventError> {
-    let mut rewritten = BytesMut::with_capacity(field.len());
-    inner(field, &mut rewritten)?;
-    // Wire type 2: a length, then so many bytes.
-    protobuf::put_varint(number << 3 | 2, kept);
-    protobuf::put_varint(rewritten.len() as u64, kept);
-    kept.put_slice(&rewritten);
-    Ok(())
+/// Where in `whole` its part begins.
+fn offset(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr() - whole.as_ptr().addr()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 mod cbor;
 mod cbor_de;
+mod cursor;
 mod decoder;
 mod json;
 mod list;
@@ -19,9 +20,10 @@ mod typed;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+use self::cursor::{Field, Members, Value};
 #[cfg(all(feature = "testing", unix))]
 pub(crate) use self::protobuf::{Fields, MAGIC};
 pub use self::{
@@ -141,89 +143,55 @@ impl Event {
     ///
     /// If the message is no event.
     pub fn from_message(encoding: Encoding, message: Bytes) -> Result<Self, EventError> {
-        match encoding {
-            Encoding::Json => Self::from_json(message),
-            Encoding::Protobuf => Self::from_protobuf(message),
-            Encoding::Cbor => Self::from_cbor(message),
-        }
-    }
-
-    fn from_json(mut message: Bytes) -> Result<Self, EventError> {
-        let malformed = |what| EventError::Malformed {
-            encoding: Encoding::Json,
-            what,
-        };
         let (mut event_type, mut object) = (None, None);
-        let mut members = json::Members::new(&message)?;
-        while let Some((name, value)) = members.next()? {
-            match &*name {
-                b"type" => event_type = Some(EventType::new(&json::text(value)?)),
-                b"object" => {
-                    let start = message.len() - value.len();
-                    // The rest is the object and the brace that closes the event, and is left
-                    // unread. Where members follow the object, `Object` finds its end itself.
-                    let end = match event_type {
-                        Some(_) => message
-                            .trim_ascii_end()
-                            .strip_suffix(b"}")
-                            .map_or(start, |rest| rest.trim_ascii_end().len()),
-                        None => start + json::skip_value(value)?,
-                    };
-                    object = Some((start, end.max(start)));
-                }
-                _ => {}
+        let mut members = Members::new(encoding, &message)?;
+        while let Some((key, value)) = members.next()? {
+            if key.is(TYPE) {
+                event_type = Some(EventType::new(&value.text()?));
+            } else if key.is(OBJECT) {
+                object = Some(match &event_type {
+                    _ if encoding == Encoding::Protobuf => raw_extension(value)?,
+                    // By custom nothing follows the object, and its end is left unread.
+                    Some(_) => members.last(value)?,
+                    None => value.bytes()?,
+                });
             }
             if event_type.is_some() && object.is_some() {
                 break;
             }
         }
-        let event_type = event_type.ok_or(malformed("an event has no type"))?;
-        let (start, end) = object.ok_or(malformed("an event has no object"))?;
-        message.truncate(end);
-        message.advance(start);
-        let object = Object::new(Encoding::Json, message);
-        Ok(Self { event_type, object })
-    }
-
-    fn from_protobuf(message: Bytes) -> Result<Self, EventError> {
-        let (mut event_type, mut object) = (None, Bytes::new());
-        let mut fields = protobuf::Fields::new(&message);
-        while let Some((number, value)) = fields.next()? {
-            match number {
-                // metav1.WatchEvent: type = 1, object = 2; runtime.RawExtension: raw = 1.
-                1 => event_type = Some(EventType::new(value.text()?)),
-                2 => {
-                    if let Some(raw) = protobuf::Fields::new(value.bytes()?).find(1)? {
-                        object = message.slice_ref(raw.bytes()?);
-                    }
-                }
-                _ => {}
-            }
-        }
-        let object = Object::new(Encoding::Protobuf, object);
-        // In protobuf an empty text is not written.
-        let event_type = event_type.unwrap_or_else(|| EventType::new(""));
-        Ok(Self { event_type, object })
-    }
-
-    fn from_cbor(message: Bytes) -> Result<Self, EventError> {
-        let (mut event_type, mut object) = (None, None);
-        let mut entries = cbor::Entries::new(&message)?;
-        while let Some((key, value)) = entries.next()? {
-            match key {
-                b"type" => event_type = Some(EventType::new(cbor::text(value)?)),
-                // The last entry ends with the message: no need to go through it.
-                b"object" if entries.is_last() => object = Some(message.slice_ref(value)),
-                b"object" => object = Some(message.slice_ref(&value[..cbor::skip(value)?])),
-                _ => {}
-            }
-        }
-        let event_type = event_type.ok_or(cbor::malformed("an event has no type"))?;
-        let object = object.ok_or(cbor::malformed("an event has no object"))?;
-        let object = Object::new(Encoding::Cbor, object);
+        let malformed = |what| EventError::Malformed { encoding, what };
+        // In protobuf an empty text or message is not written.
+        let (event_type, object) = match encoding {
+            Encoding::Protobuf => (
+                event_type.unwrap_or_else(|| EventType::new("")),
+                object.unwrap_or_default(),
+            ),
+            _ => (
+                event_type.ok_or(malformed("an event has no type"))?,
+                object.ok_or(malformed("an event has no object"))?,
+            ),
+        };
+        let object = Object::new(encoding, message.slice_ref(object));
         Ok(Self { event_type, object })
     }
 }
+
+/// The object in a `runtime.RawExtension`.
+fn raw_extension(value: Value<'_>) -> Result<&[u8], EventError> {
+    let mut members = value.members()?;
+    while let Some((key, value)) = members.next()? {
+        if key.is(RAW) {
+            return value.bytes();
+        }
+    }
+    Ok(&[])
+}
+
+// `metav1.WatchEvent` and `runtime.RawExtension`.
+const TYPE: Field = Field("type", 1);
+const OBJECT: Field = Field("object", 2);
+const RAW: Field = Field("raw", 1);
 
 /// One object, as it arrived and unparsed.
 ///
@@ -324,9 +292,6 @@ impl Object {
             return Ok(None);
         }
         let envelope = protobuf::Envelope::open(&self.bytes)?;
-        if envelope.message.is_empty() {
-            return Ok(Some(Bytes::new()));
-        }
         Ok(Some(self.bytes.slice_ref(envelope.message)))
     }
 

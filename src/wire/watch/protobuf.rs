@@ -52,11 +52,14 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn new(message: &'a [u8]) -> Self {
+    pub(super) const NONE: Self = Self { rest: &[] };
+
+    pub(crate) const fn new(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
 
     /// The next field and its number. Groups, which Kubernetes does not write, are refused.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, EventError> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -77,16 +80,6 @@ impl<'a> Fields<'a> {
         Ok(Some((tag >> 3, value)))
     }
 
-    /// The first field of this number, from here on.
-    pub(super) fn find(mut self, number: u64) -> Result<Option<Value<'a>>, EventError> {
-        while let Some((found, value)) = self.next()? {
-            if found == number {
-                return Ok(Some(value));
-            }
-        }
-        Ok(None)
-    }
-
     /// What follows the field read last.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
@@ -101,7 +94,19 @@ impl<'a> Fields<'a> {
         Ok(taken)
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, EventError> {
+        // Nearly every number is a short one.
+        match *self.rest {
+            [byte @ ..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, EventError> {
         let mut value = 0_u64;
         for (index, byte) in self.rest.iter().enumerate().take(10) {
             value |= u64::from(byte & 0x7f) << (7 * index);
@@ -122,13 +127,15 @@ pub(super) fn put_varint(mut value: u64, out: &mut BytesMut) {
     out.put_u8(value as u8);
 }
 
-/// What `runtime.Unknown` says about the object in it.
+/// What stands in the `runtime.Unknown` around an object.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Envelope<'a> {
-    pub(super) api_version: &'a str,
-    pub(super) kind: &'a str,
+    /// The `runtime.TypeMeta`.
+    pub(super) type_meta: &'a [u8],
     /// The message of the object itself.
     pub(super) message: &'a [u8],
+    /// The envelope from the field on that the message is; empty without envelope.
+    pub(super) raw: &'a [u8],
 }
 
 impl<'a> Envelope<'a> {
@@ -141,24 +148,17 @@ impl<'a> Envelope<'a> {
             return Ok(envelope);
         };
         let mut fields = Fields::new(unknown);
-        while let Some((number, value)) = fields.next()? {
-            match number {
+        loop {
+            let from_here = fields.rest();
+            match fields.next()? {
                 // runtime.Unknown: typeMeta = 1, raw = 2.
-                1 => {
-                    let mut type_meta = Fields::new(value.bytes()?);
-                    while let Some((number, value)) = type_meta.next()? {
-                        match number {
-                            // runtime.TypeMeta: apiVersion = 1, kind = 2.
-                            1 => envelope.api_version = value.text()?,
-                            2 => envelope.kind = value.text()?,
-                            _ => {}
-                        }
-                    }
+                Some((1, value)) => envelope.type_meta = value.bytes()?,
+                Some((2, value)) => {
+                    (envelope.message, envelope.raw) = (value.bytes()?, from_here);
                 }
-                2 => envelope.message = value.bytes()?,
-                _ => {}
+                Some(_) => {}
+                None => return Ok(envelope),
             }
         }
-        Ok(envelope)
     }
 }

@@ -15,7 +15,10 @@ use crate::{
         port_forward::{ConnectionId, ForwardEvent, PortForward, WhenFull, cut, refused},
         reader::Watch,
     },
-    wire::port_channel::{Encoding, PortChannel, PortChannelError},
+    wire::{
+        channel::Encoding,
+        port_channel::{PortChannel, PortChannelError},
+    },
 };
 
 impl Channels {
@@ -272,6 +275,14 @@ impl Session for Channels {
             self.events.extend(events);
         }
         Some(transmit)
+    }
+
+    fn queued(&self) -> usize {
+        self.link.queued()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.link.is_ended()
     }
 
     fn poll_event(&mut self) -> Option<ForwardEvent> {

@@ -107,6 +107,14 @@ impl Session for Tunnel {
         }
     }
 
+    fn queued(&self) -> usize {
+        self.mux.queued() + self.link.queued()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.link.is_ended()
+    }
+
     fn poll_event(&mut self) -> Option<ForwardEvent> {
         self.events.pop_front()
     }

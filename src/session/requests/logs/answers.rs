@@ -5,13 +5,16 @@ use std::time::Duration;
 use super::{
     Exit, LogEnd, LogUpdate,
     machine::{Answer, Logs, Step},
-    pod::{Container, Pod},
 };
 use crate::{
     error::{ApiError, CallerError, Error, NetworkError, PeerError},
     limits,
     session::requests::{Phase, cut_off},
-    wire::{status::Status, watch::EventError},
+    wire::{
+        pod::{ContainerState, Pod},
+        status::Status,
+        watch::EventError,
+    },
 };
 
 impl Logs {
@@ -166,18 +169,19 @@ impl Logs {
         } else if self.uid != pod.uid() {
             return self.finish(LogEnd::PodReplaced);
         }
-        let name = self.container.take().or_else(|| pod.default_container());
+        let name = self.container.take();
+        let name = name.or_else(|| pod.default_container().map(str::to_owned));
         let name = name.unwrap_or_default();
-        let container = pod.container(&name);
-        let Some(container) = container else {
-            let names = pod.container_names().join(", ");
+        let Some(state) = pod.state(&name) else {
+            let names: Vec<_> = pod.containers().into_iter().map(|one| one.name).collect();
+            let names = names.join(", ");
             let what = &self.config.what;
             let text = format!("{what} has no container {name:?}; it has {names}");
             return self.finish(LogEnd::Failed(CallerError::Request(text).into()));
         };
         self.container = Some(name);
-        match container {
-            Container::Waiting { reason, message } => {
+        match state {
+            ContainerState::Waiting { reason, message } => {
                 self.requests.wait_for(limits::POD_POLL);
                 if self.waiting != reason {
                     self.waiting.clone_from(&reason);
@@ -185,8 +189,8 @@ impl Logs {
                         .push_back(LogUpdate::Waiting { reason, message });
                 }
             }
-            Container::Over(exit) => self.finish(LogEnd::Exited(exit)),
-            Container::Running {
+            ContainerState::Over(exit) => self.finish(LogEnd::Exited(exit)),
+            ContainerState::Running {
                 id,
                 restarts,
                 before,
@@ -196,7 +200,7 @@ impl Logs {
                     self.follow();
                 }
             }
-            Container::Ended {
+            ContainerState::Ended {
                 id,
                 exit,
                 before,

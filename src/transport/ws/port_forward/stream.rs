@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
-use super::{Connections, Forward, Known};
+use super::{Connection, Connections, Forward};
 use crate::{
     error::{CallerError, Error},
     limits,
@@ -20,8 +20,11 @@ use crate::{
     },
 };
 
-fn known_deferred(forward: &Forward, id: ConnectionId) -> bool {
-    forward.known.get(&id).is_some_and(|known| known.deferred)
+fn is_deferred(forward: &Forward, id: ConnectionId) -> bool {
+    forward
+        .connections
+        .get(&id)
+        .is_some_and(|connection| connection.deferred)
 }
 
 /// One forwarded connection: reads what the other end sends, writes what it is to read.
@@ -75,10 +78,10 @@ impl ForwardStream {
             if let Some(payload) = forward.session.read(id) {
                 return Some(Some(Ok(payload)));
             }
-            match forward.known.get(&id) {
-                Some(known) if known.finished => Some(None),
-                Some(Known { closed: None, .. }) => None,
-                Some(Known {
+            match forward.connections.get(&id) {
+                Some(connection) if connection.finished => Some(None),
+                Some(Connection { closed: None, .. }) => None,
+                Some(Connection {
                     closed: Some(Err(error)),
                     ..
                 }) => Some(Some(Err(error.clone().into()))),
@@ -109,21 +112,24 @@ impl ForwardStream {
     ) -> Poll<Result<usize, Error>> {
         let id = self.id;
         let ready = |forward: &mut Forward| {
-            let closed = forward.known.get(&id).is_none_or(|k| k.closed.is_some());
+            let closed = forward
+                .connections
+                .get(&id)
+                .is_none_or(|c| c.closed.is_some());
             closed
-                || known_deferred(forward, id)
+                || is_deferred(forward, id)
                 || forward.session.room(id) > 0
                 || !forward.session.can_write(id)
         };
         let mut state = ready!(self.shared().poll_room_of(cx, self.slot, ready));
         let endpoint = &mut state.endpoint;
-        if let Some(known) = endpoint.known.get(&id)
-            && let Some(closed) = &known.closed
+        if let Some(connection) = endpoint.connections.get(&id)
+            && let Some(closed) = &connection.closed
         {
             let error = closed.clone().err();
             return Poll::Ready(Err(error.unwrap_or(CallerError::Ended.into())));
         }
-        if known_deferred(endpoint, id) {
+        if is_deferred(endpoint, id) {
             return Poll::Ready(Err(CallerError::Ended.into()));
         }
         let room = endpoint.session.room(id);
@@ -137,13 +143,13 @@ impl ForwardStream {
     pub(crate) fn finish(&self) -> Result<(), Error> {
         let mut state = self.shared().lock();
         let forward = &mut state.endpoint;
-        let known = forward.known.get_mut(&self.id);
-        if let Some(known) = known
-            && !known.finished
-            && known.closed.is_none()
+        let connection = forward.connections.get_mut(&self.id);
+        if let Some(connection) = connection
+            && !connection.finished
+            && connection.closed.is_none()
             && (self.connections.defer || !forward.session.has_half_close())
         {
-            known.deferred = true;
+            connection.deferred = true;
             return Ok(());
         }
         forward.session.finish(crate::transport::now(), self.id)?;
@@ -175,6 +181,7 @@ impl ForwardStream {
     }
 
     /// Says why the connection could not be made, or broke (server).
+    #[cfg(feature = "server")]
     pub(crate) fn fail(self, text: &str) {
         let mut state = self.shared().lock();
         state.endpoint.session.fail(self.id, text);
@@ -190,11 +197,9 @@ impl Drop for ForwardStream {
             true => forward.session.detach(crate::transport::now(), self.id),
             false => forward.session.release(self.id),
         }
-        if let Some(known) = forward.known.remove(&self.id) {
-            forward.free.push(known.slot);
-        }
+        forward.connections.remove(&self.id);
         self.shared().push(&mut state);
-        self.shared().leave_slot(&mut state, self.slot);
+        self.shared().leave(&mut state, self.slot);
     }
 }
 

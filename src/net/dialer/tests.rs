@@ -1,131 +1,21 @@
-use std::{io::IoSlice, net::SocketAddr};
+use std::io::IoSlice;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer},
-    server::WebPkiClientVerifier,
-};
+use rcgen::{BasicConstraints, IsCa};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
 
 use super::*;
-use crate::{Error, error::CertificateProblem};
-
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: rcgen::Certificate,
-}
-
-/// Both authorities of a test have the same name, as clusters' do.
-fn authority() -> Authority {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().unwrap();
-    Authority {
-        certificate: params.self_signed(&key).unwrap(),
-        issuer: Issuer::new(params, key),
-    }
-}
-
-struct Leaf {
-    certificate: rcgen::Certificate,
-    key: KeyPair,
-}
-
-impl Authority {
-    fn pem(&self) -> String {
-        self.certificate.pem()
-    }
-
-    fn sign(&self, params: CertificateParams) -> Leaf {
-        let key = KeyPair::generate().unwrap();
-        Leaf {
-            certificate: params.signed_by(&key, &self.issuer).unwrap(),
-            key,
-        }
-    }
-}
-
-fn params(names: &[&str]) -> CertificateParams {
-    let mut params = CertificateParams::new(
-        names
-            .iter()
-            .map(|&name| name.to_owned())
-            .collect::<Vec<_>>(),
-    )
-    .unwrap();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-}
-
-fn local() -> CertificateParams {
-    params(&["127.0.0.1", "kubernetes"])
-}
-
-fn self_signed(params: CertificateParams) -> Leaf {
-    let key = KeyPair::generate().unwrap();
-    Leaf {
-        certificate: params.self_signed(&key).unwrap(),
-        key,
-    }
-}
-
-/// A TLS server that answers each connection with its client's certificate count and ALPN, then
-/// echoes.
-async fn serve(leaf: &Leaf, client_ca: Option<&Authority>) -> SocketAddr {
-    let provider = crate::net::provider::provider();
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap();
-    let builder = match client_ca {
-        None => builder.with_no_client_auth(),
-        Some(ca) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(ca.certificate.der().clone()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            builder.with_client_cert_verifier(verifier.build().unwrap())
-        }
-    };
-    let chain: Vec<CertificateDer<'static>> = vec![leaf.certificate.der().clone()];
-    let key = PrivateKeyDer::try_from(leaf.key.serialize_der()).unwrap();
-    let mut config = builder.with_single_cert(chain, key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(mut tls) = acceptor.accept(tcp).await else {
-                    return;
-                };
-                let session = tls.get_ref().1;
-                let greeting = format!(
-                    "{} {};",
-                    session.peer_certificates().map_or(0, <[_]>::len),
-                    String::from_utf8_lossy(session.alpn_protocol().unwrap_or_default())
-                );
-                let _ = tls.write_all(greeting.as_bytes()).await;
-                let (mut read, mut write) = tokio::io::split(tls);
-                let _ = tokio::io::copy(&mut read, &mut write).await;
-                let _ = write.shutdown().await;
-            });
-        }
-    });
-    address
-}
-
-fn to(address: SocketAddr) -> Config {
-    Config::new(&format!("https://{address}")).unwrap()
-}
+use crate::{
+    Error,
+    error::CertificateProblem,
+    net::tls_server::{Leaf, authority, local, params, self_signed, serve, to},
+};
 
 /// What the server greets with, after an echo has gone there and back.
 async fn greeting(config: &Config, alpn: Alpn) -> Result<String> {
-    let mut connection = Connector::new(config)?.connect_as(alpn).await?;
+    let mut connection = Dialer::new(config)?.dial(alpn, None).await?;
     let bufs = [IoSlice::new(b"pi"), IoSlice::new(b"ng")];
     assert_eq!(connection.write_vectored(&bufs).await.unwrap(), 4);
     connection.shutdown().await.unwrap();
@@ -157,9 +47,9 @@ async fn a_certificate_of_the_configured_authority_is_trusted() {
     let bundle = format!("{}{}", authority().pem(), ca.pem());
     let config = to(address).with_ca_pem(bundle);
     assert_eq!(greeting(&config, Alpn::Http1).await.unwrap(), "0 http/1.1;");
-    let connection = Connector::new(&config)
+    let connection = Dialer::new(&config)
         .unwrap()
-        .connect_as(Alpn::Http2)
+        .dial(Alpn::Http2, None)
         .await
         .unwrap();
     assert!(connection.is_http2());
@@ -185,9 +75,13 @@ async fn a_wrong_authority_is_refused_as_such() {
 #[tokio::test]
 async fn without_an_authority_those_of_the_machine_are_trusted() {
     let address = serve(&authority().sign(local()), None).await;
-    match Connector::new(&to(address)) {
-        Ok(connector) => {
-            let error = connector.connect().await.unwrap_err().to_string();
+    match Dialer::new(&to(address)) {
+        Ok(dialer) => {
+            let error = dialer
+                .dial(Alpn::Http1, None)
+                .await
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("those of this machine"), "{error}");
         }
         // A machine without any.
@@ -289,7 +183,7 @@ async fn certificates_and_keys_are_checked_before_there_is_a_connection() {
     let ca = authority();
     let (one, two) = (ca.sign(local()), ca.sign(local()));
     let config = Config::new("https://h").unwrap().with_ca_pem(ca.pem());
-    let problem = |config: Config| Connector::new(&config).unwrap_err().to_string();
+    let problem = |config: Config| Dialer::new(&config).unwrap_err().to_string();
     let identity = |certificate: &str, key: &str| {
         problem(
             config
@@ -315,8 +209,8 @@ async fn a_server_without_tls_is_named_as_such() {
         let _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         let _ = tcp.read(&mut [0; 1024]).await;
     });
-    let error = Connector::new(&to(address).with_ca_pem(authority().pem())).unwrap();
-    let error = error.connect().await.unwrap_err().to_string();
+    let error = Dialer::new(&to(address).with_ca_pem(authority().pem())).unwrap();
+    let error = error.dial(Alpn::Http1, None).await.unwrap_err().to_string();
     assert!(error.contains("is its URL http and not https?"), "{error}");
 }
 
@@ -324,8 +218,8 @@ async fn a_server_without_tls_is_named_as_such() {
 async fn a_silent_server_is_given_up_after_the_handshake_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = to(listener.local_addr().unwrap()).with_ca_pem(authority().pem());
-    let connector = Connector::new(&config).unwrap();
-    let attempt = tokio::spawn(async move { connector.connect().await });
+    let dialer = Dialer::new(&config).unwrap();
+    let attempt = tokio::spawn(async move { dialer.dial(Alpn::Http1, None).await });
     let _held = listener.accept().await.unwrap();
     tokio::time::pause();
     let error = attempt.await.unwrap().unwrap_err();
@@ -339,8 +233,8 @@ async fn a_silent_server_is_given_up_after_the_handshake_limit() {
 async fn plain_connections_need_no_certificates() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let connector = Connector::new(&Config::new(&format!("http://{address}")).unwrap()).unwrap();
-    let mut connection = connector.connect().await.unwrap();
+    let dialer = Dialer::new(&Config::new(&format!("http://{address}")).unwrap()).unwrap();
+    let mut connection = dialer.dial(Alpn::Http1, None).await.unwrap();
     let (mut accepted, peer) = listener.accept().await.unwrap();
     assert_eq!(format!("{connection:?}"), format!("Plain({address})"));
     assert_eq!(connection.tcp().local_addr().unwrap(), peer);
@@ -356,8 +250,8 @@ async fn a_refused_connection_says_where_and_why() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let connector = Connector::new(&Config::new(&format!("http://{address}")).unwrap()).unwrap();
-    let error = connector.connect().await.unwrap_err();
+    let dialer = Dialer::new(&Config::new(&format!("http://{address}")).unwrap()).unwrap();
+    let error = dialer.dial(Alpn::Http1, None).await.unwrap_err();
     let text = error.to_string();
     assert!(
         text.starts_with(&format!("cannot connect to {address}: Connection refused")),
@@ -379,8 +273,8 @@ async fn all_addresses_of_a_name_are_tried() {
         };
         let bound = listener.local_addr().unwrap();
         let url = format!("http://localhost:{}", bound.port());
-        let connector = Connector::new(&Config::new(&url).unwrap()).unwrap();
-        let connection = connector.connect().await.unwrap();
+        let dialer = Dialer::new(&Config::new(&url).unwrap()).unwrap();
+        let connection = dialer.dial(Alpn::Http1, None).await.unwrap();
         assert_eq!(connection.tcp().peer_addr().unwrap(), bound);
     }
 }
@@ -396,13 +290,13 @@ async fn an_insecure_configuration_accepts_any_certificate() {
 #[test]
 fn requests_carry_the_base_path_and_the_host() {
     let config = Config::new("https://rancher.example.com/k8s/clusters/c").unwrap();
-    let connector = Connector::new(&config.with_ca_pem(authority().pem())).unwrap();
+    let dialer = Dialer::new(&config.with_ca_pem(authority().pem())).unwrap();
     assert_eq!(
-        connector.uri("/version?a=b").unwrap(),
+        dialer.server().origin_form("/version?a=b").unwrap(),
         "/k8s/clusters/c/version?a=b"
     );
-    assert_eq!(connector.host(), "rancher.example.com");
-    assert!(connector.is_tls());
+    assert_eq!(dialer.server().authority, "rancher.example.com");
+    assert!(dialer.is_tls());
 }
 
 /// The contents of a directory, replaced as by a rotation.
@@ -425,20 +319,19 @@ async fn rotated_files_are_used_by_new_connections_and_old_ones_live_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = write_identity(dir.path(), &old.pem(), &old.sign(params(&[])));
     config.server = to(at_old).server;
-    let mut connector = Connector::new(&config).unwrap();
-    let mut running = connector.connect().await.unwrap();
+    let mut dialer = Dialer::new(&config).unwrap();
+    let mut running = dialer.dial(Alpn::Http1, None).await.unwrap();
 
     // Half of a rotation: the key does not fit.
     let next = new.sign(params(&[]));
     std::fs::write(dir.path().join("key"), next.key.serialize_pem()).unwrap();
-    let headers = HeaderMap::new();
-    assert!(connector.refused(&headers), "the files differ");
-    connector.connect().await.unwrap();
+    assert!(dialer.certificates_changed(), "the files differ");
+    dialer.dial(Alpn::Http1, None).await.unwrap();
 
     write_identity(dir.path(), &new.pem(), &next);
-    Arc::get_mut(&mut connector.inner).unwrap().server = to(at_new).server;
-    let mut connection = connector.connect().await.unwrap();
-    assert!(!connector.refused(&headers), "nothing is new any more");
+    dialer.server = to(at_new).server;
+    let mut connection = dialer.dial(Alpn::Http1, None).await.unwrap();
+    assert!(!dialer.certificates_changed(), "nothing is new any more");
     for (connection, expected) in [
         (&mut running, "1 http/1.1;"),
         (&mut connection, "1 http/1.1;"),
@@ -448,70 +341,5 @@ async fn rotated_files_are_used_by_new_connections_and_old_ones_live_on() {
         assert_eq!(greeting, expected.as_bytes());
     }
     std::fs::remove_file(dir.path().join("crt")).unwrap();
-    connector.connect().await.unwrap();
-}
-
-#[cfg(unix)]
-#[tokio::test]
-async fn a_plugin_gives_the_certificate_and_a_refusal_another() {
-    use std::os::unix::fs::PermissionsExt;
-    let (ca, clients) = (authority(), authority());
-    let address = serve(&ca.sign(local()), Some(&clients)).await;
-    let dir = tempfile::tempdir().unwrap();
-    for (name, leaf) in [
-        ("1", clients.sign(params(&[]))),
-        ("2", clients.sign(params(&[]))),
-    ] {
-        let text = format!(
-            r#"{{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{{"clientCertificateData":{:?},"clientKeyData":{:?}}}}}"#,
-            leaf.certificate.pem(),
-            leaf.key.serialize_pem()
-        );
-        std::fs::write(dir.path().join(name), text).unwrap();
-    }
-    let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho x >> runs\ncat $(wc -l < runs)\n";
-    let path = dir.path().join("plugin");
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let text = format!(
-        "{{current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}], \
-         clusters: [{{name: k, cluster: {{server: 'https://{address}'}}}}], users: [{{name: u, \
-         user: {{exec: {{command: ./plugin, apiVersion: client.authentication.k8s.io/v1, \
-         interactiveMode: Never}}}}}}]}}"
-    );
-    std::fs::write(dir.path().join("config"), text).unwrap();
-    let options = crate::config::KubeconfigOptions {
-        paths: vec![dir.path().join("config")],
-        ..Default::default()
-    };
-    let config = Config::from_kubeconfig(&options)
-        .unwrap()
-        .with_ca_pem(ca.pem());
-    let connector = Connector::new(&config).unwrap();
-    let runs = || {
-        std::fs::read_to_string(dir.path().join("runs"))
-            .unwrap()
-            .lines()
-            .count()
-    };
-    let mut running = connector.connect().await.unwrap();
-    let mut second = connector.connect().await.unwrap();
-    for connection in [&mut running, &mut second] {
-        assert_eq!(
-            connection.read_u8().await.unwrap(),
-            b'1',
-            "one certificate is presented"
-        );
-    }
-    assert_eq!(runs(), 1);
-    tokio::time::pause();
-    tokio::time::advance(limits::RENEW_AGAIN).await;
-    tokio::time::resume();
-    assert!(connector.refused(&HeaderMap::new()));
-    connector.connect().await.unwrap();
-    assert_eq!(runs(), 2);
-    running.write_all(b"!").await.unwrap();
-    let mut rest = [0; 11];
-    running.read_exact(&mut rest).await.unwrap();
-    assert_eq!(&rest, b" http/1.1;!", "the running stream goes on");
+    dialer.dial(Alpn::Http1, None).await.unwrap();
 }

@@ -1,0 +1,227 @@
+//! What a server answers to `get`: in flows a body, out comes a table, or a value to print.
+//!
+//! A server need not know tables: then the table is made here, of names and ages. What is neither
+//! is an error, for it must not be taken for a list without objects.
+
+use jiff::{Timestamp, Unit};
+use kubewire::wire::status::Status;
+use serde_json::{Value, json};
+
+use crate::{
+    failure::Failure,
+    printable::Printable,
+    table::{Column, Row, Table},
+};
+
+/// Characters of an answer that are shown where it is not understood.
+const EXCERPT: usize = 80;
+
+/// JSON that is no Status of failure.
+pub(crate) fn value(body: &[u8]) -> Result<Value, Failure> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| {
+        let start: String = String::from_utf8_lossy(body)
+            .chars()
+            .take(EXCERPT)
+            .collect();
+        let problem = format!("the server's answer is not JSON: {error}: {start:?}");
+        Failure::Message(problem)
+    })?;
+    if value["kind"] == "Status" {
+        return Err(status(body));
+    }
+    if !value.is_object() {
+        return Err(Failure::Message(
+            "the server's answer is no object".to_owned(),
+        ));
+    }
+    Ok(value)
+}
+
+/// YAML that is no Status of failure.
+pub(crate) fn yaml(body: &[u8]) -> Result<Printable, Failure> {
+    let text = String::from_utf8_lossy(body);
+    if text.trim().is_empty() {
+        return Err(Failure::Message("the server's answer is empty".to_owned()));
+    }
+    // Servers that know no YAML may answer in JSON, which is YAML too.
+    if text.trim_start().starts_with('{') {
+        let value = value(body)?;
+        return Ok(Printable::json(&format!("{value:#}\n")));
+    }
+    if text.lines().any(|line| line.trim_end() == "kind: Status") {
+        let value: Value = serde_saphyr::from_str(&text)
+            .map_err(|error| Failure::local("the server's answer", &error))?;
+        if value["kind"] == "Status" {
+            return Err(status(value.to_string().as_bytes()));
+        }
+    }
+    Ok(Printable::lines(&text))
+}
+
+/// The table that the server made, or one of the objects that it sent instead.
+pub(crate) fn table(body: &[u8]) -> Result<Table, Failure> {
+    let mut value = value(body)?;
+    let kind = value["kind"].as_str().unwrap_or_default().to_owned();
+    let unreadable = |problem: &str| {
+        let kind = if kind.is_empty() { "object" } else { &kind };
+        Failure::Message(format!("the server's answer, a {kind}, {problem}"))
+    };
+    if kind == "Table" {
+        let table: Table = serde_json::from_value(value)
+            .map_err(|error| Failure::local("the server's table", &error))?;
+        let columns = table.column_definitions.as_ref().map_or(0, Vec::len);
+        let rows = table.rows.as_deref().unwrap_or_default();
+        if columns == 0 || rows.iter().any(|row| row.cells.len() < columns) {
+            return Err(unreadable("has rows or columns that are not told"));
+        }
+        return Ok(table);
+    }
+    let objects = match value.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => items,
+        // Go writes an empty slice as `null`.
+        Some(Value::Null) if kind.ends_with("List") => Vec::new(),
+        None if !kind.ends_with("List") => vec![value],
+        _ => return Err(unreadable("is a list without items")),
+    };
+    if objects
+        .iter()
+        .any(|object| !object["metadata"]["name"].is_string())
+    {
+        return Err(unreadable("is neither a table nor objects with names"));
+    }
+    let now = Timestamp::now();
+    let row = |object: Value| {
+        let created = object["metadata"]["creationTimestamp"].as_str();
+        let age = created.and_then(|created| age(created, now));
+        let age = age.unwrap_or_else(|| "<unknown>".to_owned());
+        Row {
+            cells: vec![object["metadata"]["name"].clone(), json!(age)],
+            object,
+        }
+    };
+    Ok(Table {
+        column_definitions: Some(vec![Column::new("Name"), Column::new("Age")]),
+        rows: Some(objects.into_iter().map(row).collect()),
+    })
+}
+
+/// What a Status says where something else was asked for.
+fn status(body: &[u8]) -> Failure {
+    let said = match Status::from_json(body) {
+        Ok(status) if !status.is_success() && !status.message.is_empty() => status.message,
+        Ok(status) if !status.is_success() => format!("{} ({})", status.reason, status.code),
+        _ => "the server's answer is a Status, which is not what was asked for".to_owned(),
+    };
+    Failure::Message(said)
+}
+
+/// How long ago a time was, as kubectl writes it
+/// (`k8s.io/apimachinery/pkg/util/duration/duration.go`, `HumanDuration`).
+fn age(created: &str, now: Timestamp) -> Option<String> {
+    let created: Timestamp = created.parse().ok()?;
+    let seconds = now.since((Unit::Second, created)).ok()?.get_seconds();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let pair = |whole: i64, unit: &str, rest: i64, part: &str| match rest {
+        0 => format!("{whole}{unit}"),
+        rest => format!("{whole}{unit}{rest}{part}"),
+    };
+    Some(match seconds {
+        ..-1 => "<invalid>".to_owned(),
+        -1..=0 => "0s".to_owned(),
+        1..120 => format!("{seconds}s"),
+        120..600 => pair(minutes, "m", seconds % 60, "s"),
+        600..10_800 => format!("{minutes}m"),
+        10_800..28_800 => pair(hours, "h", minutes % 60, "m"),
+        28_800..172_800 => format!("{hours}h"),
+        172_800..691_200 => pair(days, "d", hours % 24, "h"),
+        691_200..63_072_000 => format!("{days}d"),
+        63_072_000..252_288_000 => pair(days / 365, "y", days % 365, "d"),
+        _ => format!("{}y", days / 365),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said<T>(result: Result<T, Failure>) -> String {
+        match result {
+            Err(Failure::Message(message)) => message,
+            _ => panic!("no error"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_never_an_empty_table() {
+        let failure =
+            br#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no","code":500}"#;
+        assert_eq!(said(table(failure)), "no");
+        assert_eq!(said(value(failure)), "no");
+        assert_eq!(said(yaml(failure)), "no");
+        let failure = b"apiVersion: v1\ncode: 500\nkind: Status\nmessage: the disk is full\nmetadata: {}\nstatus: Failure\n";
+        assert_eq!(said(yaml(failure)), "the disk is full");
+        let success = br#"{"kind":"Status","apiVersion":"v1","status":"Success"}"#;
+        assert!(said(table(success)).contains("not what was asked for"));
+        for body in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            "\"x\"",
+            "<html>login</html>",
+            r#"{"kind":"Pod"}"#,
+            r#"{"kind":"PodList"}"#,
+            r#"{"kind":"PodList","items":{}}"#,
+            r#"{"kind":"Table"}"#,
+            r#"{"kind":"PodList","items":[{"metadata":{}}]}"#,
+            r#"{"items":null}"#,
+            r#"{"kind":"Table","columnDefinitions":[{"name":"A"}],"rows":[{}]}"#,
+            r#"{"kind":"Table","columnDefinitions":[],"rows":[{"cells":["a"]}]}"#,
+        ] {
+            assert!(!said(table(body.as_bytes())).is_empty(), "{body}");
+        }
+        assert!(!said(yaml(b" \n")).is_empty());
+    }
+
+    #[test]
+    fn an_empty_list_is_an_empty_table() {
+        for body in [
+            r#"{"kind":"PodList","items":[]}"#,
+            r#"{"kind":"PodList","items":null}"#,
+            r#"{"kind":"Table","columnDefinitions":[{"name":"Name"}],"rows":null}"#,
+            r#"{"kind":"Table","columnDefinitions":[{"name":"Name"}],"rows":[]}"#,
+        ] {
+            let table = table(body.as_bytes()).unwrap();
+            assert!(table.rows.unwrap_or_default().is_empty(), "{body}");
+        }
+        let text = "kind: PodList\nitems: []\n";
+        assert_eq!(yaml(text.as_bytes()).unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn ages_are_those_of_kubectl() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        for (seconds, expected) in [
+            (-5, "<invalid>"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (599, "9m59s"),
+            (600, "10m"),
+            (10_799, "179m"),
+            (10_800, "3h"),
+            (28_799, "7h59m"),
+            (28_800, "8h"),
+            (172_799, "47h"),
+            (176_400, "2d1h"),
+            (691_200, "8d"),
+            (63_072_000, "2y"),
+            (63_158_400, "2y1d"),
+            (252_288_000, "8y"),
+        ] {
+            let created = now - jiff::SignedDuration::from_secs(seconds);
+            assert_eq!(age(&created.to_string(), now).as_deref(), Some(expected));
+        }
+        assert_eq!(age("yesterday", now), None);
+    }
+}

@@ -1,0 +1,270 @@
+//! Connections to the API server: TCP, the proxy's handshake, TLS.
+//!
+//! In flow the settings of a [`Config`] and the client certificate to present; out come
+//! [`Connection`]s, to which HTTP or WebSocket is spoken.
+
+use std::{io, sync::Arc, time::Duration};
+
+use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tower_service::Service;
+
+use super::{
+    connection::{Connection, Link},
+    proxy,
+    rotation::Rotating,
+    tls,
+};
+use crate::{
+    Result,
+    config::{Config, Identity, Proxy, ProxyKind, Server, TlsSettings},
+    error::NetworkError,
+    limits,
+};
+
+/// Makes connections to one server.
+pub(crate) struct Dialer {
+    server: Server,
+    tls: Option<Tls>,
+    through: Option<Through>,
+    tcp: HttpConnector,
+    connect_timeout: Duration,
+}
+
+struct Tls {
+    rotating: Arc<Rotating>,
+    name: ServerName<'static>,
+    trusted: String,
+}
+
+/// A proxy, and for one that speaks TLS whom to trust: never the cluster's authorities.
+struct Through {
+    proxy: Proxy,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+/// What is spoken over a connection, to be settled in the TLS handshake (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Alpn {
+    /// HTTP/1.1 only, as an upgrade needs.
+    Http1,
+    /// HTTP/2 if the server can; [`Connection::is_http2`] tells. Without TLS, HTTP/1.1.
+    Http2,
+}
+
+impl Dialer {
+    /// Prepares connections: reads certificates and keys, and checks what can be checked before
+    /// there is a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Config`](crate::error::CallerError::Config) for a file that cannot be read,
+    /// PEM that holds nothing, or a key that does not fit its certificate.
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        let tls = match config.server.https {
+            false => None,
+            true => Some(Tls {
+                rotating: Arc::new(Rotating::new(config.tls.clone())?),
+                name: tls::server_name(&config.tls, &config.server.host)?,
+                trusted: tls::trusted(&config.tls),
+            }),
+        };
+        let through = config.proxies.of(&config.server)?;
+        let through = through.map(Through::new).transpose()?;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(limits::TCP_KEEPALIVE));
+        tcp.set_connect_timeout(Some(config.connect_timeout));
+        Ok(Self {
+            server: config.server.clone(),
+            tls,
+            through,
+            tcp,
+            connect_timeout: config.connect_timeout,
+        })
+    }
+
+    /// A connection over which `alpn` is spoken. `identity` is presented in place of the
+    /// configuration's certificate.
+    ///
+    /// Dropping the future gives the connection up.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::Connect`], [`NetworkError::Proxy`], [`NetworkError::Certificate`],
+    /// [`NetworkError::Tls`] or, after the configured time for TCP and the proxy's answer or
+    /// [`limits::TLS_HANDSHAKE`], [`NetworkError::TimedOut`].
+    /// [`CallerError::Config`](crate::error::CallerError::Config) if the identity cannot be used.
+    pub(crate) async fn dial(&self, alpn: Alpn, identity: Option<Identity>) -> Result<Connection> {
+        let address = self.server.address();
+        let current = match &self.tls {
+            None => None,
+            Some(tls) => Some((tls, tls.rotating.get(identity).await?)),
+        };
+        let link = self.reach(&address).await?;
+        let Some((tls, current)) = current else {
+            return Ok(Connection::plain(link));
+        };
+        let connector = match alpn {
+            Alpn::Http1 => &current.http1,
+            Alpn::Http2 => &current.http2,
+        };
+        let stream = handshake(connector, &tls.name, link, &address, &tls.trusted).await?;
+        Ok(Connection::tls(stream))
+    }
+
+    /// Whether the files of certificates and keys differ from what the last connection was made
+    /// with. Reads them.
+    pub(crate) fn certificates_changed(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.rotating.has_changed())
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Dials, and has the proxy connect if there is one.
+    async fn reach(&self, address: &str) -> Result<Link> {
+        let Some(Through { proxy, tls }) = &self.through else {
+            return Ok(Link::Tcp(self.tcp(address).await?));
+        };
+        let place = proxy.address();
+        let tcp = self.tcp(&place).await?;
+        let mut link = match tls {
+            None => Link::Tcp(tcp),
+            Some((connector, name)) => {
+                let trusted = tls::trusted(&TlsSettings::default());
+                let stream = handshake(connector, name, tcp, &place, &trusted).await?;
+                Link::Tls(Box::new(stream))
+            }
+        };
+        let to = (self.server.host.as_str(), self.server.port);
+        let login = proxy.login.as_ref();
+        let asked = async {
+            match proxy.kind {
+                ProxyKind::Http | ProxyKind::Https => proxy::connect(&mut link, to, login).await,
+                ProxyKind::Socks5 => proxy::socks5(&mut link, to, login).await,
+            }
+        };
+        match tokio::time::timeout(self.connect_timeout, asked).await {
+            Ok(Ok(())) => Ok(link),
+            Ok(Err(error)) => Err(NetworkError::Proxy {
+                proxy: place,
+                address: address.to_owned(),
+                source: Arc::new(error),
+            }
+            .into()),
+            Err(_) => Err(NetworkError::TimedOut {
+                operation: format!("the connection to {address} through the proxy {place}"),
+                after: self.connect_timeout,
+            }
+            .into()),
+        }
+    }
+
+    /// Resolves and dials: both address families, the second 300 ms after the first (RFC 8305).
+    async fn tcp(&self, address: &str) -> Result<TcpStream> {
+        let failed = |source: io::Error| NetworkError::Connect {
+            address: address.to_owned(),
+            source: Arc::new(source),
+        };
+        // The scheme plays no part: the address names the port.
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(address)
+            .path_and_query("/")
+            .build()
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let dialled = self.tcp.clone().call(uri);
+        match tokio::time::timeout(self.connect_timeout, dialled).await {
+            Ok(Ok(stream)) => Ok(stream.into_inner()),
+            Ok(Err(error)) => Err(failed(innermost(&error)).into()),
+            Err(_) => Err(NetworkError::TimedOut {
+                operation: format!("the connection to {address}"),
+                after: self.connect_timeout,
+            }
+            .into()),
+        }
+    }
+}
+
+/// TLS over a stream.
+async fn handshake<S>(
+    connector: &TlsConnector,
+    name: &ServerName<'static>,
+    stream: S,
+    address: &str,
+    trusted: &str,
+) -> Result<TlsStream<S>, NetworkError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = connector.connect(name.clone(), stream);
+    match tokio::time::timeout(limits::TLS_HANDSHAKE, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(tls::handshake_error(address, trusted, error)),
+        Err(_) => Err(NetworkError::TimedOut {
+            operation: format!("the TLS handshake with {address}"),
+            after: limits::TLS_HANDSHAKE,
+        }),
+    }
+}
+
+impl Through {
+    fn new(proxy: &Proxy) -> Result<Self> {
+        let tls = match proxy.kind {
+            ProxyKind::Http | ProxyKind::Socks5 => None,
+            ProxyKind::Https => {
+                let settings = TlsSettings::default();
+                let mut config = tls::client_config(&settings)?;
+                config.alpn_protocols = vec![b"http/1.1".to_vec()];
+                let name = tls::server_name(&settings, &proxy.host)?;
+                Some((Arc::new(config).into(), name))
+            }
+        };
+        Ok(Self {
+            proxy: proxy.clone(),
+            tls,
+        })
+    }
+}
+
+/// What the operating system or the resolver said: hyper-util wraps it.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> io::Error {
+    let mut kind = io::ErrorKind::Other;
+    let mut text = error.to_string();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            if let Some(code) = error.raw_os_error() {
+                return io::Error::from_raw_os_error(code);
+            }
+            kind = error.kind();
+            text = error.to_string();
+        }
+        next = error.source();
+    }
+    io::Error::new(kind, text)
+}
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Dialer").field(&self.server).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

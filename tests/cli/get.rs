@@ -1,0 +1,190 @@
+//! `get` and what else prints what a server says: answers that are not what was asked for, and
+//! texts that a terminal must not obey.
+
+use kubewire::{Resource, testing::ApiServer};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpListener,
+};
+
+use crate::tool::{Cluster, Ran};
+
+/// A server that knows the resource `things`, and answers to a request for them in these words.
+async fn answering(body: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let things = body.to_owned();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            let (mut request, mut line) = (String::new(), String::new());
+            while stream.read_line(&mut line).await.unwrap() > 2 {
+                if request.is_empty() {
+                    request.clone_from(&line);
+                }
+                line.clear();
+            }
+            let path = request.split([' ', '?']).nth(1).unwrap_or_default();
+            let body = match path {
+                "/api" => json!({"kind": "APIVersions", "versions": ["v1"]}).to_string(),
+                "/apis" => json!({"kind": "APIGroupList", "groups": []}).to_string(),
+                "/api/v1" => json!({
+                    "kind": "APIResourceList",
+                    "groupVersion": "v1",
+                    "resources": [{
+                        "name": "things", "singularName": "thing", "namespaced": true,
+                        "kind": "Thing", "verbs": ["get", "list"],
+                    }],
+                })
+                .to_string(),
+                _ => things.clone(),
+            };
+            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json";
+            let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    format!("http://{address}")
+}
+
+async fn get(cluster: &Cluster, answer: &str, arguments: &[&str]) -> Ran {
+    let url = answering(answer).await;
+    let arguments = [&["-s", &url, "get", "things"], arguments].concat();
+    cluster.run(&arguments).await
+}
+
+#[tokio::test]
+async fn a_server_without_tables_is_asked_for_names_and_ages() {
+    let cluster = Cluster::start().await;
+    let object = |name: &str, namespace: &str| {
+        let created = "2020-01-01T00:00:00Z";
+        json!({"metadata": {"name": name, "namespace": namespace, "creationTimestamp": created}})
+    };
+    let list = json!({
+        "kind": "ThingList", "apiVersion": "v1", "metadata": {},
+        "items": [object("a", "ns"), object("longer", "ns")],
+    })
+    .to_string();
+    let ran = get(&cluster, &list, &[]).await;
+    let years = |text: &str| text.contains('y');
+    let (code, stdout, stderr) = ran.into_text();
+    assert_eq!((code, &*stderr), (Some(0), ""));
+    let rows: Vec<Vec<_>> = stdout
+        .lines()
+        .map(|row| row.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        (rows.len(), &rows[0][..]),
+        (3, &["NAME", "AGE"][..]),
+        "{stdout}"
+    );
+    assert!(rows[1][0] == "a" && years(rows[1][1]), "{stdout}");
+    let all = get(&cluster, &list, &["-A"]).await.into_text().1;
+    assert!(
+        all.starts_with("NAMESPACE   NAME     AGE\nns          a "),
+        "{all}"
+    );
+    let names = get(&cluster, &list, &["-o", "name"]).await;
+    names.is(0, "thing/a\nthing/longer\n", "");
+    let one = get(&cluster, &object("a", "ns").to_string(), &["a"]).await;
+    assert!(one.into_text().1.starts_with("NAME   AGE\na "));
+    let empty = json!({"kind": "ThingList", "items": []}).to_string();
+    let none = "No resources found in default namespace.\n";
+    get(&cluster, &empty, &[]).await.is(0, "", none);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_understood_is_an_error_in_every_form() {
+    let cluster = Cluster::start().await;
+    let failure = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "the disk is full", "reason": "InternalError", "code": 500,
+    })
+    .to_string();
+    for form in [
+        &[][..],
+        &["-o", "name"],
+        &["-o", "wide"],
+        &["-o", "json"],
+        &["-o", "yaml"],
+        &["a"],
+    ] {
+        get(&cluster, &failure, form)
+            .await
+            .is_error("the disk is full");
+    }
+    for (answer, what) in [
+        ("{}", "neither a table nor objects"),
+        ("", "not JSON"),
+        ("<html>log in</html>", "<html>log in"),
+        (r#"{"kind":"ThingList"}"#, "a list without items"),
+        (r#"{"kind":"Table"}"#, "a Table"),
+    ] {
+        get(&cluster, answer, &[]).await.is_error(what);
+    }
+    // The same of what selects pods by a list.
+    let url = answering(&failure).await;
+    let logs = ["-s", &url, "logs", "-l", "app=web"];
+    cluster.run(&logs).await.is_error("the disk is full");
+    let whoami = ["-s", &url, "auth", "whoami"];
+    cluster.run(&whoami).await.is_error("the disk is full");
+    let url = answering("{}").await;
+    let logs = ["-s", &url, "logs", "-l", "app=web"];
+    cluster.run(&logs).await.is_error("missing field `items`");
+    let whoami = ["-s", &url, "auth", "whoami"];
+    cluster
+        .run(&whoami)
+        .await
+        .is_error("does not say who the user is");
+}
+
+/// What a terminal would obey, or another line.
+fn is_harmless(text: &str) -> bool {
+    let controls = |c: char| c.is_control() && c != '\n';
+    !text.contains(controls) && !text.contains('\u{202e}')
+}
+
+#[tokio::test]
+async fn names_and_messages_do_nothing_to_a_terminal() {
+    let hostile = "a\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\nNAME x";
+    let server = ApiServer::builder().start().await.unwrap();
+    let things = Resource::namespaced("example.com", "v1", "things");
+    let metadata = json!({"name": hostile, "namespace": "default"});
+    let object = json!({"kind": "Thing", "metadata": metadata});
+    server.put(&things, object.clone());
+    let cluster = Cluster::around(server);
+    for form in [&[][..], &["-A"], &["-o", "name"], &["-o", "json"]] {
+        let arguments = [&["get", "things"], form].concat();
+        let (code, stdout, stderr) = cluster.run(&arguments).await.into_text();
+        assert_eq!((code, &*stderr), (Some(0), ""), "{form:?}");
+        assert!(is_harmless(&stdout), "{form:?}: {stdout:?}");
+        if form != ["-o", "json"] {
+            assert!(stdout.contains("a^[]0;owned^G"), "{form:?}: {stdout:?}");
+        }
+    }
+    let json = cluster.run(&["get", "things", "-o", "json"]).await;
+    let list: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(list["items"][0]["metadata"]["name"], hostile);
+
+    for form in [&[][..], &["-A"], &["-o", "name"], &["-o", "json"]] {
+        let arguments = [&["watch", "things", "--no-headers"], form].concat();
+        let mut tool = cluster.start_tool(&arguments);
+        let line = tool.line().await;
+        assert!(is_harmless(&line), "{form:?}: {line:?}");
+        if form == ["-o", "json"] {
+            let event: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(event["object"]["metadata"]["name"], hostile);
+        }
+    }
+
+    let missing = cluster
+        .run(&["get", "things", "x\u{1b}[2J\u{9b}31m\ny"])
+        .await;
+    missing.is_error("^[[2J");
+    assert!(is_harmless(&missing.stderr), "{:?}", missing.stderr);
+    let verbose = cluster
+        .run(&["-v=9", "get", "things", "x\u{1b}[2J\u{9b}31m\ny"])
+        .await;
+    assert!(is_harmless(&verbose.stderr), "{:?}", verbose.stderr);
+}

@@ -1,0 +1,306 @@
+//! `logs`: which it prints, and kubectl beside it.
+
+use std::time::Duration;
+
+use kubewire::{
+    Client, Resource,
+    testing::{ApiServer, RestartPolicy},
+};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::{
+    kubectl,
+    tool::{Cluster, PATIENCE, finish},
+};
+
+/// A container that writes so many lines and goes on.
+fn writes(name: &str, lines: u32) -> [String; 3] {
+    let script =
+        format!("i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo {name} $i; done; sleep 600");
+    ["sh".into(), "-c".into(), script]
+}
+
+/// The pods `one` with a container, `two` with two, `three` with a default container, and
+/// `ends`, whose container has ended; the first three are those of `app=web`.
+pub(crate) async fn cluster() -> Cluster {
+    let server = ApiServer::builder()
+        .pod("default", "one", |pod| {
+            pod.label("app", "web").container("main", writes("one", 15))
+        })
+        .pod("default", "two", |pod| {
+            let pod = pod.label("app", "web").container("a", writes("a", 15));
+            pod.container("b", writes("b", 3))
+        })
+        .pod("default", "three", |pod| {
+            pod.label("app", "web")
+                .annotation("kubectl.kubernetes.io/default-container", "y")
+                .container("x", writes("x", 2))
+                .container("y", writes("y", 2))
+        })
+        .pod("default", "ends", |pod| {
+            pod.container("main", ["sh", "-c", "echo first; printf last; exit 3"])
+        })
+        .start()
+        .await
+        .unwrap();
+    let cluster = Cluster::around(server);
+    let client = Client::new(&cluster.server.config()).unwrap();
+    for (pod, container, lines) in [
+        ("one", "main", 15),
+        ("two", "a", 15),
+        ("two", "b", 3),
+        ("three", "x", 2),
+        ("three", "y", 2),
+        ("ends", "main", 2),
+    ] {
+        let logs = client.pod("default", pod).logs().container(container);
+        let all = async {
+            loop {
+                let mut stream = logs.clone().stream().await.unwrap();
+                let mut count = 0;
+                while let Some(Ok(_)) = stream.next().await {
+                    count += 1;
+                }
+                if count == lines {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, all).await.expect("it writes");
+    }
+    cluster
+}
+
+fn lines(name: &str, from: u32, to: u32) -> String {
+    (from..=to).map(|n| format!("{name} {n}\n")).collect()
+}
+
+#[tokio::test]
+async fn logs_are_chosen_as_kubectl_chooses() {
+    let cluster = cluster().await;
+    let all = |name: &str, to| lines(name, 1, to);
+    let defaulted = "Defaulted container \"a\" out of: a, b\n";
+    let none = "No resources found in default namespace.\n";
+    let by_selector = format!(
+        "{}{}{}",
+        lines("one", 6, 15),
+        all("y", 2),
+        lines("a", 6, 15)
+    );
+    let in_order = format!("{}{}", all("a", 15), all("b", 3));
+    let prefixed = "[pod/two/a] a 15\n[pod/two/b] b 3\n";
+    for (arguments, stdout, stderr) in [
+        (&["one"][..], all("one", 15), ""),
+        (&["pod/one", "--tail=2"], lines("one", 14, 15), ""),
+        (&["one", "--tail", "-1"], all("one", 15), ""),
+        (&["one", "--tail=0"], String::new(), ""),
+        (
+            &["one", "--since=1.5h", "--tail=1"],
+            lines("one", 15, 15),
+            "",
+        ),
+        (&["one", "--since=0s", "--tail=1"], lines("one", 15, 15), ""),
+        (&["one", "--limit-bytes=7"], "one 1\no".into(), ""),
+        (
+            &["one", "--limit-bytes=0", "--tail=1"],
+            lines("one", 15, 15),
+            "",
+        ),
+        (
+            &["one", "--follow=false", "--tail=1"],
+            lines("one", 15, 15),
+            "",
+        ),
+        (
+            &["one", "--prefix", "--tail=1"],
+            "[pod/one/main] one 15\n".into(),
+            "",
+        ),
+        (&["two"], all("a", 15), defaulted),
+        (&["two", "b"], all("b", 3), ""),
+        (&["two", "-c", "b"], all("b", 3), ""),
+        (&["three"], all("y", 2), ""),
+        (&["two", "--all-containers"], in_order.clone(), ""),
+        (
+            &["two", "--all-containers=true", "--timestamps=false"],
+            in_order,
+            "",
+        ),
+        (
+            &["two", "--all-containers", "--prefix", "--tail=1"],
+            prefixed.into(),
+            "",
+        ),
+        (&["-l", "app=web"], by_selector, defaulted),
+        (&["-l", "app=web", "--tail=0"], String::new(), defaulted),
+        (&["-l", "app=none"], String::new(), none),
+        (&["ends"], "first\nlast".into(), ""),
+        (&["-f", "ends", "--tail=1"], "last".into(), ""),
+    ] {
+        let arguments = [&["logs"], arguments].concat();
+        let ran = cluster.run(&arguments).await.into_text();
+        assert_eq!(ran, (Some(0), stdout, stderr.to_owned()), "{arguments:?}");
+    }
+    for (arguments, error) in [
+        (&["nopod"][..], "pods \"nopod\" not found"),
+        (&["two", "-c", "x"], "container x is not valid for pod two"),
+        (
+            &["one", "-p"],
+            "previous terminated container \"main\" in pod \"one\" not found",
+        ),
+        (&["two", "a", "--all-containers"], "exclude each other"),
+        (&["one", "--tail=-2"], "--tail"),
+        (&["one", "--since=1d"], "is not a duration"),
+        (&["one", "--since-time=noon"], "RFC 3339"),
+        (&["one", "-l", "app=web"], "cannot be used with"),
+        (&["node/x"], "neither a pod nor anything that selects pods"),
+        (&["deploy/x"], "deployments.apps \"x\" not found"),
+        (&[], "required"),
+    ] {
+        let arguments = [&["logs"], arguments].concat();
+        let (code, stdout, stderr) = cluster.run(&arguments).await.into_text();
+        assert_eq!((code, &*stdout), (Some(1), ""), "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with("error: "), "{stderr}");
+        assert!(stderr.contains(error), "{error:?} is not in {stderr}");
+        assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
+    }
+    let (code, stdout, stderr) = cluster
+        .run(&["logs", "-l", "app=web", "-c", "b"])
+        .await
+        .into_text();
+    assert_eq!((code, stdout), (Some(1), all("b", 3)));
+    assert_eq!(stderr.matches("error: ").count(), 2, "{stderr}");
+    let ignoring = ["logs", "-l", "app=web", "-c", "b", "--ignore-errors"];
+    assert_eq!(cluster.run(&ignoring).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_workload_or_a_service_stands_for_one_of_its_pods() {
+    let cluster = cluster().await;
+    let web = json!({"app": "web"});
+    let services = Resource::namespaced("", "v1", "services");
+    cluster.server.put(
+        &services,
+        json!({
+            "kind": "Service",
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"selector": web},
+        }),
+    );
+    cluster.server.put(
+        &Resource::namespaced("apps", "v1", "deployments"),
+        json!({
+            "kind": "Deployment",
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"selector": {"matchLabels": web}},
+        }),
+    );
+    for target in ["deploy/web", "svc/web", "deployments.apps/web"] {
+        let (code, stdout, stderr) = cluster.run(&["logs", target, "--tail=1"]).await.into_text();
+        assert_eq!((code, &*stdout), (Some(0), "one 15\n"), "{stderr}");
+        assert_eq!(stderr, "Found 3 pods, using pod/one\n");
+    }
+}
+
+#[tokio::test]
+async fn the_log_of_a_crashed_container_is_the_previous_one() {
+    let server = ApiServer::builder()
+        .pod("default", "web-0", |pod| {
+            pod.restart_policy(RestartPolicy::Always)
+                .container("main", ["sh", "-c", "echo up $$; exec sleep 600"])
+        })
+        .start()
+        .await
+        .unwrap();
+    let cluster = Cluster::around(server);
+    let follow = ["logs", "-f", "web-0", "--across-restarts"];
+    let mut tool = cluster.start_tool(&follow);
+    let first = tool.line().await;
+    assert!(cluster.server.kill_container("default", "web-0", "main"));
+    let second = tool.line().await;
+    assert_ne!(first, second);
+    for flags in [&["-p"][..], &["--previous=true"], &["-f", "-p"]] {
+        let arguments = [&["logs", "web-0"], flags].concat();
+        let ran = cluster.run(&arguments).await.into_text();
+        assert_eq!(ran, (Some(0), format!("{first}\n"), String::new()));
+    }
+    tool.interrupt().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_has_enough_and_an_interrupt_end_it_quietly() {
+    let server = ApiServer::builder()
+        .pod("default", "web-0", |pod| {
+            let script = "while echo y; do sleep 0.01; done";
+            pod.container("main", ["sh", "-c", script])
+        })
+        .start()
+        .await
+        .unwrap();
+    let cluster = Cluster::around(server);
+    let mut tool = cluster.start_tool(&["logs", "-f", "web-0"]);
+    assert_eq!(tool.line().await, "y");
+    drop(tool.lines);
+    let (code, _, stderr) = finish(tool.child).await.into_text();
+    assert_eq!((code, &*stderr), (Some(141), ""));
+
+    for arguments in [&["logs", "-f", "web-0"][..], &["watch", "pods"]] {
+        let mut tool = cluster.start_tool(arguments);
+        tool.line().await;
+        let status = tool.interrupt().await;
+        let number = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert!(status.code() == Some(130) || number == Some(2), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn kubectl_prints_the_same_logs() {
+    let Some(kubectl) = kubectl::kubectl() else {
+        return;
+    };
+    let cluster = cluster().await;
+    for arguments in [
+        &["one"][..],
+        &["pod/one", "--tail=2"],
+        &["one", "--tail=-1"],
+        &["one", "--since=1.5h", "--tail=1"],
+        &["one", "--limit-bytes=7"],
+        &["one", "--prefix=true", "--tail=1"],
+        &["one", "--timestamps", "--tail=3"],
+        &["two"],
+        &["two", "b"],
+        &["three"],
+        &["two", "--all-containers=true"],
+        &["two", "--all-containers", "--prefix", "--tail=1"],
+        &["-l", "app=web"],
+        &["-l", "app=web", "--prefix", "--all-containers", "--tail=2"],
+        &["-l", "app=none"],
+        &["-f", "ends"],
+    ] {
+        let arguments = [&["logs"], arguments].concat();
+        let ours = cluster.run(&arguments).await.into_text();
+        let theirs = cluster.run_program(&kubectl, &arguments).await.into_text();
+        // kubectl walks the containers in the order of a Go map.
+        let sorted = |(code, stdout, stderr): (Option<i32>, String, String)| {
+            let mut lines: Vec<_> = stdout.lines().map(str::to_owned).collect();
+            lines.sort();
+            (code, lines, stderr)
+        };
+        assert_eq!(sorted(ours), sorted(theirs), "{arguments:?}");
+    }
+    for arguments in [
+        &["logs", "nopod"][..],
+        &["logs", "two", "-c", "x"],
+        &["logs", "one", "-p"],
+        &["logs", "one", "--tail=-2"],
+        &["logs", "one", "--since=1d"],
+        &["logs", "two", "a", "--all-containers"],
+    ] {
+        let (code, stdout, stderr) = cluster.run(arguments).await.into_text();
+        let theirs = cluster.run_program(&kubectl, arguments).await.into_text();
+        assert_eq!((code, &stdout), (theirs.0, &theirs.1), "{arguments:?}");
+        assert!(!stderr.is_empty() && !theirs.2.is_empty());
+    }
+}

@@ -1,0 +1,22 @@
+//! The built tool against the embedded API server: what it writes where, its exit codes, the
+//! terminal, and kubectl beside it.
+
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests"
+)]
+
+#[path = "../common/kubectl.rs"]
+mod kubectl;
+#[path = "../common/tool.rs"]
+mod tool;
+
+mod exec;
+mod get;
+mod logs;
+mod port_forward;
+mod proxy;
+mod terminal;
+mod watch;
