@@ -40,8 +40,10 @@ async fn tour(options: Options) -> Result {
     let Some(pod) = &options.pod else {
         return embedded().await;
     };
-    let mut kubeconfig = KubeconfigOptions::default();
-    kubeconfig.paths = options.kubeconfig.into_iter().collect();
+    let mut kubeconfig = KubeconfigOptions::new();
+    if let Some(file) = options.kubeconfig {
+        kubeconfig = kubeconfig.file(file);
+    }
     let config = Config::from_kubeconfig(&kubeconfig)?;
     let client = Client::new(&config)?;
     let namespace = options

@@ -91,6 +91,15 @@ pub const FORWARD_VERDICT: Duration = Duration::from_millis(100);
 /// `sandbox_portforward_linux.go`); after this it is reset.
 pub const FORWARD_LINGER: Duration = Duration::from_secs(60);
 
+/// The time after which an application that has not read, or answered, what was sent to it is
+/// taken for one that has stopped reading: 2 s. New connections then take another tunnel, for the
+/// server may be waiting for it.
+pub const FORWARD_STALL: Duration = Duration::from_secs(2);
+
+/// The bytes that must have been sent to it for that: 64 KiB. Fewer are taken by the operating
+/// system, whether they are read or not.
+pub const FORWARD_UNREAD: usize = 64 << 10;
+
 /// The time for which a local connection waits while the way to the pod is down: 30 s.
 pub const FORWARD_RETRY: Duration = Duration::from_secs(30);
 
@@ -149,6 +158,9 @@ pub const INPUT_MESSAGE: usize = 64 << 10;
 /// Bytes of output that `output` and `wait_with_output` collect: 1 GiB. `Exec::max_output` changes
 /// it.
 pub const OUTPUT: usize = 1 << 30;
+
+/// Characters of another's words, such as a refusal's message, that an error shows: 8,192.
+pub const ERROR_TEXT: usize = 8 << 10;
 
 /// Bytes of an HTTP answer that refuses a request: 64 KiB, like [`STATUS`].
 pub const REFUSAL: usize = 64 << 10;
@@ -337,6 +349,14 @@ pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// How long a connection without requests is kept: 90 s, as in Go's `http.DefaultTransport`.
 pub const IDLE_CONNECTION: Duration = Duration::from_secs(90);
 
+/// Answers of code 1xx before the one that counts: 5, as in Go (`net/http/transport.go`,
+/// `max1xxResponses`).
+pub const INFORMATIONAL: usize = 5;
+
+/// How long a new HTTP/2 connection keeps other requests waiting until its server says how many
+/// may share it: 1 s. After that it is taken to be [`STREAMS`].
+pub const HTTP2_SETTINGS: Duration = Duration::from_secs(1);
+
 /// Bytes that may wait to be read of one HTTP/2 response: 1 MiB.
 pub const HTTP2_STREAM: u32 = 1 << 20;
 
@@ -373,6 +393,13 @@ pub const UPDATE_PAUSE: Duration = Duration::from_millis(10);
 ///
 /// A name that is not found is looked up anew at once.
 pub const DISCOVERY: Duration = Duration::from_secs(600);
+
+/// How many groups of resources a server without aggregated discovery is asked about at once: 32.
+pub const DISCOVERY_REQUESTS: usize = 32;
+
+/// How long such a group may take to answer before it is left out: 10 s. Its own server may be
+/// down, and the API server waits for it.
+pub const DISCOVERY_GROUP: Duration = Duration::from_secs(10);
 
 /// How many requests share one HTTP/2 connection: 100; more open another.
 ///

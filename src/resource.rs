@@ -97,32 +97,36 @@ impl Resource {
             Some(_) => &plural[..],
             None => &plural[1..],
         };
-        let group = (!self.group.is_empty()).then_some(("API group", self.group.as_ref()));
+        let group = (!self.group.is_empty()).then_some(("an API group", self.group.as_ref()));
         for (what, segment) in group
             .into_iter()
-            .chain([("version", self.version.as_ref())])
+            .chain([("a version", self.version.as_ref())])
         {
             push(&mut path, what, segment)?;
         }
         for (collection, name) in plural {
-            push(&mut path, "resource", collection)?;
+            push(&mut path, "a resource", collection)?;
             if let Some(name) = name {
-                push(&mut path, "name", name)?;
+                push(&mut path, "a name", name)?;
             }
         }
         // A subresource may have several segments: `proxy/metrics`.
         for segment in subresource.iter().flat_map(|path| path.split('/')) {
-            push(&mut path, "subresource", segment)?;
+            push(&mut path, "a subresource", segment)?;
         }
         Ok(path)
     }
 }
 
 #[cfg_attr(not(feature = "client"), allow(dead_code))]
-fn push(path: &mut String, what: &str, segment: &str) -> Result<()> {
+fn push(path: &mut String, what: &'static str, segment: &str) -> Result<()> {
     // A segment of dots would be another path (RFC 3986, section 3.3).
     if matches!(segment, "" | "." | "..") {
-        return Err(CallerError::Request(format!("{segment:?} is not a {what}")).into());
+        return Err(CallerError::Name {
+            what: what.into(),
+            name: segment.to_owned(),
+        }
+        .into());
     }
     // Writing to a String does not fail.
     let _ = write!(path, "/{}", utf8_percent_encode(segment, ESCAPED));

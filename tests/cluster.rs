@@ -331,8 +331,7 @@ async fn a_user_without_rights_learns_which_are_missing() {
         println!("skipped: KUBEWIRE_TEST_NOBODY is not set");
         return;
     };
-    let mut options = KubeconfigOptions::default();
-    options.paths.push(path.into());
+    let options = KubeconfigOptions::new().file(path);
     let config = Config::from_kubeconfig(&options).expect("a kubeconfig");
     let pod = Client::new(&config)
         .expect("a client")

@@ -883,8 +883,7 @@ async fn the_kubeconfig_and_the_objects_can_be_read() -> Result {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("config");
     std::fs::write(&path, fixture.server.kubeconfig())?;
-    let mut options = kubewire::config::KubeconfigOptions::default();
-    options.paths = vec![path];
+    let options = kubewire::config::KubeconfigOptions::new().file(path);
     let config = kubewire::Config::from_kubeconfig(&options)?;
     assert_eq!(config.server_url(), fixture.server.url());
     let client = Client::new(&config)?;

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use kubewire::{Client, Error, error::NetworkError, limits, testing::ApiServer};
+use kubewire::{Client, Error, error::CallerError, limits, testing::ApiServer};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -186,7 +186,7 @@ async fn a_service_leads_to_its_pod_and_to_another_when_that_has_gone() -> Resul
     tokio::time::sleep(limits::FORWARD_FRESH).await;
     let error = tunnel.open("http").await.unwrap_err();
     assert!(
-        matches!(error, Error::Network(NetworkError::NoPod { .. })),
+        matches!(error, Error::Caller(CallerError::NoPod { .. })),
         "{error:?}"
     );
     Ok(())

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 
 use super::Credentials;
 use crate::{
-    Result,
+    Error, Result,
     config::Config,
+    error::{Hint, NetworkError},
     net::{Alpn, Connection, Dialer},
 };
 
@@ -84,8 +85,8 @@ impl Connector {
         dialer.dial(alpn, identity).await
     }
 
-    /// Sets the `Authorization` and `Impersonate-*` headers from the current credentials, in
-    /// place of any that are there.
+    /// Sets the `Authorization` and `Impersonate-*` headers from the current credentials, and the
+    /// headers of the configuration, in place of any that are there.
     ///
     /// A token file is read at the first call, and again every
     /// [`TOKEN_FILE_PERIOD`](crate::limits::TOKEN_FILE_PERIOD) or after
@@ -119,6 +120,29 @@ impl Connector {
         self.inner.dialer.certificates_changed()
     }
 
+    /// The error of a request that was sent over a connection of this: the server may have cut it
+    /// for our certificate.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        match (error, self.inner.dialer.refusal()) {
+            (Error::Network(NetworkError::Lost(_)), Some(refusal)) => refusal.into(),
+            (error, _) => error,
+        }
+    }
+
+    /// Adds to a 401 what may be its reason, which the server does not tell.
+    pub(crate) fn annotate<B>(&self, response: &mut Response<B>) {
+        let certificate = self.inner.dialer.certificate();
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(certificate) = certificate
+            && let Some(problem) = certificate.out_of_date()
+        {
+            response.extensions_mut().insert(Hint::ClientCertificate {
+                certificate: certificate.to_string(),
+                problem,
+            });
+        }
+    }
+
     /// A number that changes with the client certificate that a plugin gives.
     pub(crate) fn generation(&self) -> u64 {
         self.inner.credentials.generation()
@@ -129,7 +153,7 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// [`CallerError::Request`](crate::error::CallerError::Request) if it does not begin with a
+    /// [`CallerError::Path`](crate::error::CallerError::Path) if it does not begin with a
     /// slash or holds what must be percent-encoded.
     pub fn uri(&self, path_and_query: &str) -> Result<Uri> {
         self.inner.dialer.server().origin_form(path_and_query)
@@ -142,6 +166,16 @@ impl Connector {
     /// Those of [`uri`](Self::uri).
     pub fn absolute_uri(&self, path_and_query: &str) -> Result<Uri> {
         self.inner.dialer.server().absolute_form(path_and_query)
+    }
+
+    /// The request target in origin form, however long it is: [`Uri`] holds 64 KiB.
+    pub(crate) fn target(&self, path_and_query: &str) -> Result<String> {
+        self.inner.dialer.server().target(path_and_query)
+    }
+
+    /// The whole URL, for people.
+    pub(crate) fn url(&self, path_and_query: &str) -> String {
+        format!("{}{path_and_query}", self.inner.dialer.server().url())
     }
 
     /// The value of the `Host` header.

@@ -8,7 +8,7 @@ use std::{
     io::{self, IsTerminal},
     process::Stdio,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -254,7 +254,7 @@ impl Plugin {
                 .map(|token| bearer(&token, &format!("the token from {}", self.settings.origin)))
                 .transpose()?,
             identity,
-            expires: status.expiration_timestamp.map(SystemTime::from),
+            expires: status.expiration_timestamp.and_then(moment),
             early: true,
         })
     }
@@ -279,6 +279,14 @@ impl Plugin {
             self.settings.origin.as_str(),
             format!("the plugin {command}: {problem}"),
         )
+    }
+}
+
+/// A time by the system's clock: the earliest that all systems have, or none if they cannot have it.
+fn moment(time: jiff::Timestamp) -> Option<SystemTime> {
+    match Duration::try_from(time.as_duration()) {
+        Ok(after) => SystemTime::UNIX_EPOCH.checked_add(after),
+        Err(_) => Some(SystemTime::UNIX_EPOCH),
     }
 }
 

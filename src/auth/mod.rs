@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     Result,
-    config::{Auth, Config, Identity, Impersonate, unreadable, wrong},
+    config::{Auth, Config, Identity, Impersonation, is_loopback, unreadable, wrong},
     limits,
 };
 
@@ -53,7 +53,8 @@ const EXTRA_KEY: &AsciiSet = &NON_ALPHANUMERIC
 /// The live credentials of a client.
 pub(crate) struct Credentials {
     source: Source,
-    impersonate: Vec<(HeaderName, Vec<HeaderValue>)>,
+    /// Those of the configuration and of impersonation.
+    headers: Vec<(HeaderName, Vec<HeaderValue>)>,
 }
 
 enum Source {
@@ -81,6 +82,7 @@ struct Held {
 
 impl Credentials {
     pub(crate) fn new(config: &Config) -> Result<Self> {
+        over_tls_only(config)?;
         let source = match &config.auth {
             Auth::None => Source::None,
             Auth::Token(token) => Source::Fixed(bearer(token, "the token")?),
@@ -100,13 +102,13 @@ impl Credentials {
             Auth::Oidc(oidc) => Source::Issued(Renewal::new(Issuer::Oidc(Provider::new(oidc)))),
         };
         let impersonate = config.impersonate.as_ref().map(impersonation).transpose()?;
-        Ok(Self {
-            source,
-            impersonate: impersonate.unwrap_or_default(),
-        })
+        let mut headers = extra_headers(&config.headers)?;
+        headers.extend(impersonate.unwrap_or_default());
+        Ok(Self { source, headers })
     }
 
-    /// Sets the `Authorization` and `Impersonate-*` headers, in place of any that are there.
+    /// Sets the `Authorization` and `Impersonate-*` headers and those of the configuration, in place
+    /// of any that are there.
     pub(crate) async fn authorize(&self, headers: &mut HeaderMap) -> Result<()> {
         let authorization = match &self.source {
             Source::None => None,
@@ -117,7 +119,7 @@ impl Credentials {
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, value);
         }
-        for (name, values) in &self.impersonate {
+        for (name, values) in &self.headers {
             headers.remove(name);
             for value in values {
                 headers.append(name, value.clone());
@@ -250,7 +252,42 @@ fn header(value: &str, origin: &str) -> Result<HeaderValue> {
     })
 }
 
-fn impersonation(who: &Impersonate) -> Result<Vec<(HeaderName, Vec<HeaderValue>)>> {
+/// Secrets do not go over a network where all can read them. That a kubeconfig's are left out is
+/// clientcmd's way; what the program or its user gives is not dropped without a word.
+fn over_tls_only(config: &Config) -> Result<()> {
+    let secret = match config.auth {
+        Auth::None | Auth::Exec(_) | Auth::Oidc(_) => return Ok(()),
+        Auth::Token(_) => "the token",
+        Auth::TokenFile(..) => "the token file",
+        Auth::Basic(..) => "the user name and password",
+    };
+    if config.server.https || config.dial.is_some() || is_loopback(&config.server.host) {
+        return Ok(());
+    }
+    let problem = format!(
+        "the URL {} is not https: whoever sees the connection could read it",
+        config.server.url()
+    );
+    Err(wrong(secret, problem))
+}
+
+fn extra_headers(
+    headers: &[(String, SecretString)],
+) -> Result<Vec<(HeaderName, Vec<HeaderValue>)>> {
+    let mut all: Vec<(HeaderName, Vec<HeaderValue>)> = Vec::new();
+    for (name, value) in headers {
+        let key = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| wrong("a header", format!("{name:?} is not the name of one")))?;
+        let value = sensitive(value.expose_secret(), &format!("the header {key}"))?;
+        match all.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, values)) => values.push(value),
+            None => all.push((key, vec![value])),
+        }
+    }
+    Ok(all)
+}
+
+fn impersonation(who: &Impersonation) -> Result<Vec<(HeaderName, Vec<HeaderValue>)>> {
     let values = |field: &str, values: &[String]| -> Result<Vec<HeaderValue>> {
         values.iter().map(|value| header(value, field)).collect()
     };

@@ -30,7 +30,7 @@ use serde::Deserialize;
 use super::{bearer, renewal::Issued};
 use crate::{
     Result,
-    config::{Config, Oidc, Tokens, wrong},
+    config::{Config, Oidc, Tokens, without_login, wrong},
     limits,
     net::{Alpn, Dialer},
 };
@@ -81,7 +81,7 @@ impl Provider {
         let Tokens { id, refresh } = self.0.tokens().clone();
         if let Some(id) = &id {
             let expires = self.expiry(id)?;
-            if SystemTime::now() < expires {
+            if expires.is_none_or(|expires| SystemTime::now() < expires) {
                 // Others renew it when it has ended, so that this process does not take the
                 // refresh token from a kubectl that is about to use it.
                 return self.issued(id, expires);
@@ -122,38 +122,41 @@ impl Provider {
                 tokens.refresh = Some(again);
             }
         }
-        let file = self.0.file.clone();
-        let kept = tokio::task::spawn_blocking(move || keep(&file, &changes)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!(
-                file = %self.0.file.display(),
-                %error,
-                "the renewed tokens cannot be kept; another program may have to log in again"
-            );
+        if let Some(file) = self.0.file.clone() {
+            let kept = tokio::task::spawn_blocking(move || keep(&file, &changes)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::warn!(
+                    file = %self.0.file.as_deref().unwrap_or(Path::new("")).display(),
+                    %error,
+                    "the renewed tokens cannot be kept; another program may have to log in again"
+                );
+            }
         }
         self.issued(&new, expires)
     }
 
-    fn issued(&self, token: &SecretString, expires: SystemTime) -> Result<Issued> {
+    fn issued(&self, token: &SecretString, expires: Option<SystemTime>) -> Result<Issued> {
         Ok(Issued {
             header: Some(bearer(token, &self.0.origin)?),
             identity: None,
-            expires: Some(expires),
+            expires,
             early: false,
         })
     }
 
-    /// The claim `exp` less a margin. The signature is the server's to verify.
-    fn expiry(&self, token: &SecretString) -> Result<SystemTime> {
+    /// The claim `exp` less a margin, or nothing if no clock reaches it. The signature is the
+    /// server's to verify.
+    fn expiry(&self, token: &SecretString) -> Result<Option<SystemTime>> {
         let exp = token
             .expose_secret()
             .split('.')
             .nth(1)
             .and_then(|claims| URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok())
             .and_then(|claims| serde_json::from_slice::<Claims>(&claims).ok())
-            .and_then(|claims| Duration::try_from_secs_f64(claims.exp).ok())
+            .filter(|claims| claims.exp >= 0.0)
             .ok_or_else(|| self.wrong("the id-token is not a JSON Web Token with an exp"))?;
-        Ok(SystemTime::UNIX_EPOCH + exp.saturating_sub(limits::OIDC_EARLY))
+        let exp = Duration::try_from_secs_f64(exp.exp).unwrap_or(Duration::MAX);
+        Ok(SystemTime::UNIX_EPOCH.checked_add(exp.saturating_sub(limits::OIDC_EARLY)))
     }
 
     async fn refresh(&self, refresh: &SecretString) -> Result<Granted> {
@@ -223,11 +226,11 @@ impl Provider {
             .parse::<Uri>()
             .ok()
             .filter(|uri| uri.host().is_some())
-            .ok_or_else(|| self.wrong(&format!("{url:?} is not a URL")))?;
+            .ok_or_else(|| self.wrong(&format!("{:?} is not a URL", without_login(url))))?;
         let secure = place.scheme_str() == Some("https");
         // OpenID Connect Core 1.0, section 3.1.3: communication must use TLS.
         if !secure && !place.host().is_some_and(crate::config::is_loopback) {
-            return Err(self.wrong(&format!("{url:?} is not an https URL")));
+            return Err(self.wrong(&format!("{:?} is not an https URL", without_login(url))));
         }
         let scheme = if secure { "https" } else { "http" };
         let authority = place.authority().map_or("", |authority| authority.as_str());
@@ -291,6 +294,15 @@ fn keep(file: &Path, changes: &[(Option<SecretString>, SecretString)]) -> io::Re
     replaced
 }
 
+/// Nobody else may read it at any moment.
+fn create_private(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
 fn replace(file: &Path, changes: &[(Option<SecretString>, SecretString)]) -> io::Result<()> {
     let mut text = SecretString::from(fs::read_to_string(file)?);
     for (old, new) in changes {
@@ -312,7 +324,7 @@ fn replace(file: &Path, changes: &[(Option<SecretString>, SecretString)]) -> io:
     name.push(".new");
     let new = PathBuf::from(name);
     let written = (|| {
-        let mut to = fs::File::create_new(&new)?;
+        let mut to = create_private(&new)?;
         to.set_permissions(fs::metadata(file)?.permissions())?;
         to.write_all(text.expose_secret().as_bytes())?;
         to.sync_all()?;

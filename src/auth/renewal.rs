@@ -24,12 +24,32 @@ use secrecy::ExposeSecret;
 use tokio::{sync::watch, time::Instant};
 
 use super::{exec::Plugin, oidc::Provider};
-use crate::{Result, config::Identity, limits};
+use crate::{
+    Result,
+    config::{Identity, wrong},
+    limits,
+};
 
 /// Where credentials come from.
 pub(super) enum Issuer {
     Exec(Plugin),
     Oidc(Provider),
+    #[cfg(test)]
+    Panics(Arc<AtomicU64>),
+}
+
+impl Issuer {
+    async fn issue(&self) -> Result<Issued> {
+        match self {
+            Self::Exec(exec) => exec.issue().await,
+            Self::Oidc(oidc) => oidc.issue().await,
+            #[cfg(test)]
+            Self::Panics(calls) => {
+                calls.fetch_add(1, Ordering::Relaxed);
+                panic!("an issuer that panics")
+            }
+        }
+    }
 }
 
 /// A credential.
@@ -194,12 +214,18 @@ impl Renewal {
         let (report, flight) = watch::channel(None);
         state.flight = Some(flight.clone());
         let renewal = Arc::clone(self);
+        let issue = Arc::clone(self);
+        let issue = tokio::spawn(async move { issue.issuer.issue().await });
         tokio::spawn(async move {
-            let outcome = match &renewal.issuer {
-                Issuer::Exec(exec) => exec.issue().await,
-                Issuer::Oidc(oidc) => oidc.issue().await,
+            let outcome = match issue.await {
+                Ok(outcome) => outcome.map(Arc::new),
+                Err(error) if error.is_panic() => Err(wrong(
+                    "the credentials",
+                    "their renewal panicked, which is a bug of kubewire",
+                )),
+                // The runtime ends: whoever waits starts another on its own.
+                Err(_) => return,
             };
-            let outcome = outcome.map(Arc::new);
             renewal.land(&outcome);
             report.send_replace(Some(outcome));
         });
@@ -234,5 +260,21 @@ impl Renewal {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_once() {
+        let calls = Arc::<AtomicU64>::default();
+        let renewal = Renewal::new(Issuer::Panics(Arc::clone(&calls)));
+        for asked in 1..=2 {
+            let error = renewal.get().await.err().expect("an error");
+            assert!(error.to_string().contains("panicked"), "{error}");
+            assert_eq!(calls.load(Ordering::Relaxed), asked);
+        }
     }
 }

@@ -90,3 +90,72 @@ fn only_credentials_that_can_change_are_worth_a_second_try() {
             .refused(&HeaderMap::new())
     );
 }
+
+fn config(url: &str) -> Config {
+    Config::new(url).unwrap()
+}
+
+#[test]
+fn secrets_go_over_tls_or_to_this_machine_only() {
+    let refused = |config: Config| Credentials::new(&config).unwrap_err().to_string();
+    let problem = "the URL http://h is not https: whoever sees the connection could read it";
+    assert_eq!(
+        refused(config("http://h").with_token("t")),
+        format!("the token: {problem}")
+    );
+    assert_eq!(
+        refused(config("http://h").with_basic_auth("u", "p")),
+        format!("the user name and password: {problem}")
+    );
+    assert_eq!(
+        refused(config("http://h").with_token_file("f")),
+        format!("the token file: {problem}")
+    );
+    for url in [
+        "https://h",
+        "http://127.0.0.1:8001",
+        "http://localhost",
+        "http://[::1]",
+    ] {
+        Credentials::new(&config(url).with_token("t")).unwrap();
+    }
+    let private = config("http://h")
+        .with_token("t")
+        .with_dialer(|_, _| async { Ok(tokio::io::duplex(1).0) });
+    Credentials::new(&private).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_program_sets_goes_with_every_request() {
+    let jane = crate::config::Impersonation::new("jane")
+        .uid("7")
+        .group("a")
+        .group("b")
+        .extra("scopes", "view")
+        .extra("scopes", "edit");
+    let config = config("https://h")
+        .with_basic_auth("Aladdin", "open sesame")
+        .with_impersonation(jane)
+        .with_header("X-Tenant", "one")
+        .with_header("x-tenant", "two");
+    let mut headers = HeaderMap::new();
+    headers.insert("x-tenant", HeaderValue::from_static("zero"));
+    let credentials = Credentials::new(&config).unwrap();
+    credentials.authorize(&mut headers).await.unwrap();
+    let all = |name: &str| -> Vec<&str> {
+        let values = headers.get_all(name).iter();
+        values.map(|value| value.to_str().unwrap()).collect()
+    };
+    assert_eq!(all("authorization"), ["Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="]);
+    assert_eq!(all("impersonate-user"), ["jane"]);
+    assert_eq!(all("impersonate-uid"), ["7"]);
+    assert_eq!(all("impersonate-group"), ["a", "b"]);
+    assert_eq!(all("impersonate-extra-scopes"), ["view", "edit"]);
+    assert_eq!(all("x-tenant"), ["one", "two"]);
+    assert!(headers["x-tenant"].is_sensitive());
+    let error = Credentials::new(&config.with_header("a b", "c")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a header: \"a b\" is not the name of one"
+    );
+}

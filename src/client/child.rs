@@ -192,7 +192,7 @@ async fn collect(stream: Option<Input>, limit: usize) -> Result<Vec<u8>> {
     while let Some(slice) = std::future::poll_fn(|cx| stream.poll_slice(cx)).await {
         let slice = slice.map_err(|error| match Error::of_io(&error) {
             Some(error) => error.clone(),
-            None => CallerError::Request(error.to_string()).into(),
+            None => CallerError::Stream(std::sync::Arc::new(error)).into(),
         })?;
         if output.len() + slice.len() > limit {
             return Err(CallerError::TooMuchOutput { limit }.into());

@@ -82,7 +82,7 @@ impl Exec {
     /// connection; [`Error::Peer`](crate::Error::Peer) if the answer is no WebSocket handshake.
     pub async fn spawn(&self) -> Result<Child> {
         if self.command.is_empty() {
-            return Err(CallerError::Request("exec needs a command".into()).into());
+            return Err(CallerError::NoCommand.into());
         }
         let (control, streams) = self.options.open(&self.pod, "exec", &self.command).await?;
         Ok(Child::new(

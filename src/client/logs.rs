@@ -173,6 +173,7 @@ impl Logs {
                 websocket,
                 path_and_query: with_query(pod.path(subresource, &[])?, &query),
                 operation: pod.operation("log of"),
+                about: pod.about("get", subresource),
                 accept: accept.into(),
             })
         };

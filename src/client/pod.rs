@@ -9,6 +9,7 @@ use crate::{
     Result,
     error::{CallerError, Error, Hint},
     resource::ESCAPED,
+    transport::http::About,
     wire,
 };
 
@@ -73,9 +74,11 @@ impl Pod {
         for (what, name) in [("namespace", &self.namespace), ("pod", &self.name)] {
             // A segment of dots would be another path (RFC 3986, section 3.3).
             if matches!(name.as_str(), "" | "." | "..") {
-                return Err(
-                    CallerError::Request(format!("{name:?} is not a {what}'s name")).into(),
-                );
+                return Err(CallerError::Name {
+                    what: format!("a {what}'s name").into(),
+                    name: name.clone(),
+                }
+                .into());
             }
         }
         let escape = |text| utf8_percent_encode(text, ESCAPED);
@@ -91,6 +94,17 @@ impl Pod {
             let _ = write!(path, "{separator}{key}={}", escape(value));
         }
         Ok(path)
+    }
+
+    /// What is asked of this pod, for traces.
+    pub(crate) fn about(&self, verb: &'static str, subresource: &str) -> About {
+        let slash = if subresource.is_empty() { "" } else { "/" };
+        About {
+            verb: verb.into(),
+            resource: format!("pods{slash}{subresource}"),
+            namespace: Some(self.namespace.clone()),
+            name: Some(self.name.clone()),
+        }
     }
 
     /// What is asked of this pod, for errors.

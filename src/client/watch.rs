@@ -23,8 +23,9 @@ use crate::{
     resource::with_query,
     session::watch::{Form, Shard, Source, Update, Watch as Session, WatchConfig},
     transport::http::{
+        About,
         exchange::{Answer, Driver, Get},
-        upgrade::refusal,
+        refusal,
     },
     wire::watch::{Encoding, Event, TypedEvent},
 };
@@ -202,6 +203,12 @@ impl<E: From<Event> + 'static> Watch<E> {
         Ok(Get {
             path_and_query: with_query(path, &request.query),
             operation: format!("watch {}", self.config().what),
+            about: About {
+                verb: if request.is_watch { "watch" } else { "list" }.into(),
+                resource: self.resource.to_string(),
+                namespace: self.namespace.clone(),
+                name: None,
+            },
             accept: request.accept,
             websocket,
         })

@@ -61,7 +61,7 @@ impl Environment {
     }
 
     fn kubeconfig_paths(&self, options: &KubeconfigOptions) -> Vec<PathBuf> {
-        match (&options.paths[..], self.variable("KUBECONFIG"), &self.home) {
+        match (&options.files[..], self.variable("KUBECONFIG"), &self.home) {
             ([], Some(list), _) => std::env::split_paths(list).collect(),
             ([], None, Some(home)) => vec![home.join(".kube").join("config")],
             ([], None, None) => Vec::new(),

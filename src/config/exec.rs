@@ -18,19 +18,26 @@ const V1BETA1: &str = "client.authentication.k8s.io/v1beta1";
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct ExecEntry {
     command: Option<String>,
-    args: Option<Vec<String>>,
-    env: Option<Vec<Variable>>,
+    args: Option<Vec<Option<String>>>,
+    env: Option<Vec<Option<VariableEntry>>>,
     api_version: Option<String>,
     install_hint: Option<String>,
     provide_cluster_info: Option<bool>,
     interactive_mode: Option<String>,
 }
 
+/// `ExecEnvVar` of the kubeconfig's v1 API.
+#[derive(Deserialize, Clone, Default)]
+#[serde(default)]
+struct VariableEntry {
+    name: Option<String>,
+    value: Option<String>,
+}
+
 /// A variable of the plugin's environment.
-#[derive(Deserialize, Clone)]
+#[derive(Clone)]
 pub(crate) struct Variable {
     pub(crate) name: String,
-    #[serde(default)]
     pub(crate) value: String,
 }
 
@@ -116,7 +123,16 @@ impl Exec {
                 )));
             }
         };
-        let variables = entry.env.clone().unwrap_or_default();
+        // What is null is empty, as in Go.
+        let variables = entry.env.iter().flatten().map(|variable| {
+            let VariableEntry { name, value } = variable.clone().unwrap_or_default();
+            Variable {
+                name: name.unwrap_or_default(),
+                value: value.unwrap_or_default(),
+            }
+        });
+        let variables: Vec<_> = variables.collect();
+        let args = entry.args.iter().flatten();
         if variables.iter().any(|variable| variable.name.is_empty()) {
             return Err(bad("a variable in env has no name".to_owned()));
         }
@@ -127,7 +143,7 @@ impl Exec {
                 true => path(&command).components().collect(),
                 false => command,
             },
-            args: entry.args.clone().unwrap_or_default(),
+            args: args.map(|arg| arg.clone().unwrap_or_default()).collect(),
             variables,
             version,
             hint: text(&entry.install_hint),

@@ -1,8 +1,7 @@
-//! Kubeconfig files: their form, how several merge, and what a context selects.
+//! Kubeconfig files: how several merge, and what a context selects.
 //!
-//! In flow the paths and the overrides of [`KubeconfigOptions`]; out comes a
-//! [`Config`](super::Config). The form is that of `k8s.io/client-go/tools/clientcmd/api/v1/types.go`;
-//! fields that are not read here are ignored, as are unknown ones.
+//! In flow the paths and the overrides of [`KubeconfigOptions`]; out comes what they select, for a
+//! [`Config`](super::Config).
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,150 +9,112 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use secrecy::SecretString;
-use serde::Deserialize;
-
-use super::{exec::ExecEntry, material::unreadable, wrong};
+use super::{
+    file::{Cluster, Context, File, Named, User},
+    material::unreadable,
+    wrong,
+};
 use crate::Result;
 
 /// Which kubeconfig to read, and what to take instead of what it says.
+///
+/// ```
+/// use kubewire::{Config, config::KubeconfigOptions};
+///
+/// # fn main() -> kubewire::Result<()> {
+/// let text = "
+/// clusters: [{name: one, cluster: {server: 'https://one.example.com'}}]
+/// contexts:
+/// - {name: prod, context: {cluster: one, namespace: prod}}
+/// - {name: dev, context: {cluster: one, namespace: dev}}
+/// current-context: prod";
+/// let options = KubeconfigOptions::new().context("dev");
+/// let config = Config::from_kubeconfig_str(text, &options)?;
+/// assert_eq!(config.namespace(), "dev");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
 pub struct KubeconfigOptions {
-    /// The files. Empty: those that `KUBECONFIG` lists, or else `~/.kube/config`.
+    pub(super) files: Vec<PathBuf>,
+    pub(super) context: Option<String>,
+    pub(super) cluster: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) server: Option<String>,
+}
+
+impl KubeconfigOptions {
+    /// The files that `KUBECONFIG` lists, or else `~/.kube/config`, as they are.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads this file instead of those of the environment.
     ///
     /// A single file must exist. Of several, those that do not exist are passed over; the others
     /// are merged, and the first that says something wins.
-    pub paths: Vec<PathBuf>,
-    /// The context to use instead of `current-context`.
-    pub context: Option<String>,
-    /// The cluster to use instead of the context's.
-    pub cluster: Option<String>,
-    /// The user to use instead of the context's.
-    pub user: Option<String>,
-    /// The server's URL to use instead of the cluster's. With it the kubeconfig may be missing, or
-    /// name no cluster. The cluster's other fields stay, except for `tls-server-name`, which is
-    /// about another server.
-    pub server: Option<String>,
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.files.push(path.into());
+        self
+    }
+
+    /// Uses this context instead of `current-context`.
+    pub fn context(mut self, name: impl Into<String>) -> Self {
+        self.context = Some(name.into());
+        self
+    }
+
+    /// Uses this cluster instead of the context's.
+    pub fn cluster(mut self, name: impl Into<String>) -> Self {
+        self.cluster = Some(name.into());
+        self
+    }
+
+    /// Uses this user instead of the context's.
+    pub fn user(mut self, name: impl Into<String>) -> Self {
+        self.user = Some(name.into());
+        self
+    }
+
+    /// Uses this URL instead of the cluster's. With it the kubeconfig may be missing, or name no
+    /// cluster. The cluster's other fields stay, except for `tls-server-name`, which is about
+    /// another server.
+    pub fn server(mut self, url: impl Into<String>) -> Self {
+        self.server = Some(url.into());
+        self
+    }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "kebab-case")]
-struct File {
-    current_context: Option<String>,
-    clusters: Option<Vec<NamedCluster>>,
-    contexts: Option<Vec<NamedContext>>,
-    users: Option<Vec<NamedUser>>,
-}
-
-#[derive(Deserialize)]
-struct NamedCluster {
-    name: String,
-    cluster: Option<Cluster>,
-}
-
-#[derive(Deserialize)]
-struct NamedContext {
-    name: String,
-    context: Option<Context>,
-}
-
-#[derive(Deserialize)]
-struct NamedUser {
-    name: String,
-    user: Option<User>,
-}
-
-/// `Cluster` of the v1 API.
-#[derive(Deserialize, Clone, Default)]
-#[serde(default, rename_all = "kebab-case")]
-pub(super) struct Cluster {
-    pub(super) server: Option<String>,
-    pub(super) tls_server_name: Option<String>,
-    pub(super) insecure_skip_tls_verify: Option<bool>,
-    pub(super) certificate_authority: Option<PathBuf>,
-    pub(super) certificate_authority_data: Option<String>,
-    pub(super) proxy_url: Option<SecretString>,
-    pub(super) disable_compression: Option<bool>,
-    pub(super) extensions: Option<Vec<NamedExtension>>,
-}
-
-/// `NamedExtension` of the v1 API.
-#[derive(Deserialize, Clone)]
-pub(super) struct NamedExtension {
-    pub(super) name: String,
-    #[serde(default)]
-    pub(super) extension: serde_json::Value,
-}
-
-/// `Context` of the v1 API.
-#[derive(Deserialize, Clone, Default)]
-#[serde(default)]
-pub(super) struct Context {
-    pub(super) cluster: Option<String>,
-    pub(super) user: Option<String>,
-    pub(super) namespace: Option<String>,
-}
-
-/// `AuthInfo` of the v1 API.
-#[derive(Deserialize, Clone, Default)]
-#[serde(default, rename_all = "kebab-case")]
-pub(super) struct User {
-    pub(super) client_certificate: Option<PathBuf>,
-    pub(super) client_certificate_data: Option<String>,
-    pub(super) client_key: Option<PathBuf>,
-    pub(super) client_key_data: Option<SecretString>,
-    pub(super) token: Option<SecretString>,
-    #[serde(rename = "tokenFile")]
-    pub(super) token_file: Option<PathBuf>,
-    #[serde(rename = "as")]
-    pub(super) impersonate: Option<String>,
-    pub(super) as_uid: Option<String>,
-    pub(super) as_groups: Option<Vec<String>>,
-    pub(super) as_user_extra: Option<BTreeMap<String, Vec<String>>>,
-    pub(super) username: Option<String>,
-    pub(super) password: Option<SecretString>,
-    pub(super) auth_provider: Option<AuthProvider>,
-    pub(super) exec: Option<ExecEntry>,
-}
-
-/// `AuthProviderConfig` of the v1 API.
-#[derive(Deserialize, Clone, Default)]
-#[serde(default)]
-pub(super) struct AuthProvider {
-    pub(super) name: Option<String>,
-    pub(super) config: Option<BTreeMap<String, SecretString>>,
-}
-
-/// An entry and the file that it comes from.
+/// An entry and the file that it comes from, if it comes from one.
 #[derive(Clone, Default)]
 pub(super) struct Entry<T> {
     pub(super) entry: T,
-    pub(super) file: PathBuf,
+    pub(super) file: Option<PathBuf>,
 }
 
 impl<T> Entry<T> {
     /// What error texts call a field of this entry.
     pub(super) fn origin(&self, kind: &str, name: &str) -> String {
-        format!("{kind} {name:?} in {}", self.file.display())
+        format!("{kind} {name:?} in {}", display(self.file.as_deref()))
     }
 
     /// Paths in a kubeconfig are relative to its directory (`clientcmd.ResolveLocalPaths`).
     pub(super) fn path(&self, path: &Path) -> PathBuf {
-        self.file.parent().unwrap_or(Path::new("")).join(path)
+        let parent = self.file.as_deref().and_then(Path::parent);
+        parent.unwrap_or(Path::new("")).join(path)
     }
 }
 
 /// Several kubeconfig files as one.
 #[derive(Default)]
 pub(super) struct Merged {
-    files: Vec<PathBuf>,
+    files: Vec<Option<PathBuf>>,
     /// Files that were looked for and do not exist.
     pub(super) missing: Vec<PathBuf>,
     current_context: Option<String>,
-    clusters: BTreeMap<String, Entry<Cluster>>,
-    contexts: BTreeMap<String, Entry<Context>>,
-    users: BTreeMap<String, Entry<User>>,
+    clusters: BTreeMap<String, Entry<Result<Cluster, String>>>,
+    contexts: BTreeMap<String, Entry<Result<Context, String>>>,
+    users: BTreeMap<String, Entry<Result<User, String>>>,
 }
 
 /// What a context selects.
@@ -177,7 +138,7 @@ impl Merged {
                 continue;
             }
             match fs::read_to_string(path) {
-                Ok(text) => merged.add(path, &text)?,
+                Ok(text) => merged.add(Some(path), &text)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     merged.missing.push(path.clone());
                 }
@@ -189,53 +150,38 @@ impl Merged {
         Ok(merged)
     }
 
-    fn add(&mut self, path: &Path, text: &str) -> Result<()> {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let file = parse(&path, text)?;
-        let origin = path.display().to_string();
-        self.files.push(path.clone());
+    /// Takes a text in place of files. Relative paths in it are relative to the current directory.
+    pub(super) fn of_text(text: &str) -> Result<Self> {
+        let mut merged = Self::default();
+        merged.add(None, text)?;
+        Ok(merged)
+    }
+
+    fn add(&mut self, path: Option<&Path>, text: &str) -> Result<()> {
+        let path = path.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        let bad = |problem| wrong(display(path.as_deref()), problem);
+        let file = File::parse(text).map_err(bad)?;
         if self.current_context.is_none() {
             self.current_context = given(&file.current_context);
         }
-        let clusters = file.clusters.into_iter().flatten();
-        let contexts = file.contexts.into_iter().flatten();
-        let users = file.users.into_iter().flatten();
-        merge(
-            &mut self.clusters,
-            &path,
-            "cluster",
-            clusters.map(|n| (n.name, n.cluster)),
-        )
-        .and_then(|()| {
-            let contexts = contexts.map(|n| (n.name, n.context));
-            merge(&mut self.contexts, &path, "context", contexts)
-        })
-        .and_then(|()| {
-            merge(
-                &mut self.users,
-                &path,
-                "user",
-                users.map(|n| (n.name, n.user)),
-            )
-        })
-        .map_err(|problem| wrong(origin, problem))
+        merge(&mut self.clusters, &path, "cluster", file.clusters).map_err(bad)?;
+        merge(&mut self.contexts, &path, "context", file.contexts).map_err(bad)?;
+        merge(&mut self.users, &path, "user", file.users).map_err(bad)?;
+        self.files.push(path);
+        Ok(())
     }
 
     /// What error texts call the whole.
     fn origin(&self) -> String {
-        let files: Vec<_> = self
-            .files
-            .iter()
-            .map(|file| file.display().to_string())
-            .collect();
-        files.join(", ")
+        let files = self.files.iter().map(|file| display(file.as_deref()));
+        files.collect::<Vec<_>>().join(", ")
     }
 
     /// Whether the files exist and select a cluster, or would with these overrides. If not, what
     /// is missing.
     pub(super) fn selects(&self, options: &KubeconfigOptions) -> Result<(), String> {
         let server = given(&options.server).is_some();
-        if self.files.is_empty() && !(server && options.paths.is_empty()) {
+        if self.files.is_empty() && !(server && options.files.is_empty()) {
             let missing = self.missing.iter().map(|file| file.display().to_string());
             let missing: Vec<_> = missing.collect();
             return Err(match missing.len() {
@@ -263,7 +209,8 @@ impl Merged {
     ///
     /// # Errors
     ///
-    /// If one that is named does not exist (`clientcmd.ConfirmUsable`).
+    /// If one that is named does not exist or cannot be read. A user that only the context names
+    /// may be missing (`clientcmd/client_config.go`, `getAuthInfo`).
     pub(super) fn select(&self, options: &KubeconfigOptions) -> Result<Selected> {
         let find = |problem| wrong(self.origin(), problem);
         self.selects(options)
@@ -290,9 +237,17 @@ impl Merged {
             cluster.entry.server = server;
             cluster.entry.tls_server_name = None;
         }
-        let user = match given(&options.user).or_else(|| given(&context.user)) {
-            None => None,
-            Some(name) => {
+        let user = match (given(&options.user), given(&context.user)) {
+            (None, None) => None,
+            (None, Some(name)) if !self.users.contains_key(&name) => {
+                tracing::warn!(
+                    user = name,
+                    kubeconfig = self.origin(),
+                    "the user of the context does not exist; no credentials are sent"
+                );
+                None
+            }
+            (Some(name), _) | (None, Some(name)) => {
                 let user = lookup(&self.users, "user", &name).map_err(find)?;
                 Some((name, user))
             }
@@ -312,20 +267,26 @@ pub(super) fn given(text: &Option<String>) -> Option<String> {
 }
 
 fn lookup<T: Clone>(
-    entries: &BTreeMap<String, Entry<T>>,
+    entries: &BTreeMap<String, Entry<Result<T, String>>>,
     kind: &str,
     name: &str,
 ) -> Result<Entry<T>, String> {
-    entries
-        .get(name)
-        .cloned()
-        .ok_or_else(|| match entries.is_empty() {
+    let Some(Entry { entry, file }) = entries.get(name) else {
+        return Err(match entries.is_empty() {
             true => format!("the {kind} {name:?} does not exist; there is none"),
             false => format!(
                 "the {kind} {name:?} does not exist; there are {}",
                 names(entries)
             ),
-        })
+        });
+    };
+    match entry {
+        Ok(entry) => Ok(Entry {
+            entry: entry.clone(),
+            file: file.clone(),
+        }),
+        Err(problem) => Err(format!("the {kind} {name:?} cannot be read: {problem}")),
+    }
 }
 
 fn names<T>(entries: &BTreeMap<String, T>) -> String {
@@ -334,42 +295,28 @@ fn names<T>(entries: &BTreeMap<String, T>) -> String {
 }
 
 /// `clientcmd/api/v1/conversion.go`: a name twice in one list is an error.
-fn merge<T: Default>(
-    into: &mut BTreeMap<String, Entry<T>>,
-    file: &Path,
+fn merge<T>(
+    into: &mut BTreeMap<String, Entry<Result<T, String>>>,
+    file: &Option<PathBuf>,
     kind: &str,
-    entries: impl Iterator<Item = (String, Option<T>)>,
+    entries: Vec<Named<T>>,
 ) -> Result<(), String> {
     let mut here = HashSet::new();
-    for (name, entry) in entries {
+    for Named { name, entry } in entries {
         if !here.insert(name.clone()) {
             return Err(format!("the {kind} {name:?} is in the list twice"));
         }
         into.entry(name).or_insert_with(|| Entry {
-            entry: entry.unwrap_or_default(),
-            file: file.to_owned(),
+            entry,
+            file: file.clone(),
         });
     }
     Ok(())
 }
 
-/// Parses one file. The error gives a place and no text: any line may hold a secret.
-fn parse(path: &Path, text: &str) -> Result<File> {
-    let mut options = serde_saphyr::Options::default();
-    options.with_snippet = false;
-    if text
-        .lines()
-        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
-    {
-        return Ok(File::default());
-    }
-    let file: Option<File> =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-            let place = error.location().map_or_else(String::new, |at| {
-                format!(", at line {} column {}", at.line(), at.column())
-            });
-            let problem = format!("is not a kubeconfig in YAML or JSON{place}");
-            wrong(path.display().to_string(), problem)
-        })?;
-    Ok(file.unwrap_or_default())
+fn display(file: Option<&Path>) -> String {
+    file.map_or_else(
+        || "the given kubeconfig".to_owned(),
+        |file| file.display().to_string(),
+    )
 }

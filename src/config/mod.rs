@@ -5,8 +5,10 @@
 //! certificates and credentials are. They are read when a connection or a request needs them, so
 //! that rotation is seen.
 
+mod dial;
 mod environment;
 mod exec;
+mod file;
 mod kubeconfig;
 mod material;
 mod oidc;
@@ -14,19 +16,22 @@ mod proxy;
 mod resolve;
 mod server;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::{SecretSlice, SecretString};
 
+pub use dial::ByteStream;
+pub(crate) use dial::{BoxedStream, Dial};
 pub(crate) use exec::{Exec, ExecCluster, Interactive};
 pub use kubeconfig::KubeconfigOptions;
 pub(crate) use material::{Identity, Material, unreadable};
 pub(crate) use oidc::{Oidc, Tokens};
 pub(crate) use proxy::{Proxies, Proxy, ProxyKind, is_loopback};
-pub(crate) use server::Server;
+pub(crate) use server::{Server, without_login};
 
 use crate::{Result, error::CallerError, limits};
 use environment::Environment;
+use kubeconfig::Merged;
 
 /// Where an API server is, how to trust it, and as whom to speak to it.
 ///
@@ -45,7 +50,9 @@ pub struct Config {
     pub(crate) namespace: Option<String>,
     pub(crate) tls: TlsSettings,
     pub(crate) auth: Auth,
-    pub(crate) impersonate: Option<Impersonate>,
+    pub(crate) impersonate: Option<Impersonation>,
+    pub(crate) headers: Vec<(String, SecretString)>,
+    pub(crate) dial: Option<Dial>,
     pub(crate) connect_timeout: Duration,
     pub(crate) proxies: Proxies,
 }
@@ -81,13 +88,60 @@ pub(crate) enum Auth {
     Oidc(Arc<Oidc>),
 }
 
-/// As whom to act (`k8s.io/api/authentication/v1`, the `Impersonate-*` headers).
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Impersonate {
+/// As whom to act, if that is another user than the one that the credentials are of: the
+/// `Impersonate-*` headers (`k8s.io/api/authentication/v1`). The server asks for the right to
+/// `impersonate` each part.
+///
+/// ```
+/// use kubewire::{Config, config::Impersonation};
+///
+/// # fn main() -> kubewire::Result<()> {
+/// let jane = Impersonation::new("jane").group("developers").extra("scopes", "view");
+/// let config = Config::new("https://api.example.com")?.with_impersonation(jane);
+/// # let _ = config;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Impersonation {
     pub(crate) user: String,
     pub(crate) uid: Option<String>,
     pub(crate) groups: Vec<String>,
     pub(crate) extra: Vec<(String, Vec<String>)>,
+}
+
+impl Impersonation {
+    /// A user, such as `jane` or `system:serviceaccount:default:robot`.
+    pub fn new(user: impl Into<String>) -> Self {
+        Self {
+            user: user.into(),
+            uid: None,
+            groups: Vec::new(),
+            extra: Vec::new(),
+        }
+    }
+
+    /// With this uid.
+    pub fn uid(mut self, uid: impl Into<String>) -> Self {
+        self.uid = Some(uid.into());
+        self
+    }
+
+    /// In this group, and in those given before.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.groups.push(group.into());
+        self
+    }
+
+    /// With this value under a key, and with those given before.
+    pub fn extra(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let (key, value) = (key.into(), value.into());
+        match self.extra.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, values)) => values.push(value),
+            None => self.extra.push((key, vec![value])),
+        }
+        self
+    }
 }
 
 impl Config {
@@ -111,6 +165,18 @@ impl Config {
     /// parsed, or if what it selects does not exist or cannot be used.
     pub fn from_kubeconfig(options: &KubeconfigOptions) -> Result<Self> {
         Self::from_kubeconfig_in(&Environment::process(), options)
+    }
+
+    /// The configuration of a kubeconfig that is at hand as YAML or JSON. The options' files are not
+    /// read. Relative paths in the text are relative to the current directory.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::Config`] if it cannot be parsed, or if what it selects does not exist or
+    /// cannot be used.
+    pub fn from_kubeconfig_str(text: &str, options: &KubeconfigOptions) -> Result<Self> {
+        let merged = Merged::of_text(text)?;
+        Self::select(&merged, options, Environment::process().proxies())
     }
 
     /// The configuration of the pod that this process runs in: its service account's token,
@@ -149,18 +215,24 @@ impl Config {
             tls: TlsSettings::default(),
             auth: Auth::None,
             impersonate: None,
+            headers: Vec::new(),
+            dial: None,
             connect_timeout: limits::CONNECT,
         }
     }
 
-    /// Trusts these certificate authorities, in PEM, and no others.
+    /// Trusts these certificate authorities, in PEM, and no others, whatever
+    /// `insecure-skip-tls-verify` says.
     pub fn with_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.insecure = false;
         self.tls.ca = Some(Material::inline("the CA's PEM", pem.into()));
         self
     }
 
-    /// Trusts the certificate authorities in this PEM file, and no others.
+    /// Trusts the certificate authorities in this PEM file, and no others, whatever
+    /// `insecure-skip-tls-verify` says.
     pub fn with_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tls.insecure = false;
         self.tls.ca = Some(Material::file("the CA's file", path));
         self
     }
@@ -171,7 +243,70 @@ impl Config {
         self
     }
 
-    /// Identifies by this bearer token, which stays the same.
+    /// Accepts any certificate of the server: whoever answers can pass for it, read what is sent
+    /// and take the credentials. For tests on one machine, and nothing else.
+    pub fn with_insecure_skip_tls_verify(mut self) -> Self {
+        self.tls.ca = None;
+        self.tls.insecure = true;
+        self
+    }
+
+    /// Identifies by a user name and a password (RFC 7617). Kubernetes itself has not taken them
+    /// since 1.19; a proxy before it may.
+    pub fn with_basic_auth(
+        mut self,
+        user: impl Into<String>,
+        password: impl Into<SecretString>,
+    ) -> Self {
+        self.auth = Auth::Basic(user.into(), password.into());
+        self
+    }
+
+    /// Acts as another user.
+    pub fn with_impersonation(mut self, who: Impersonation) -> Self {
+        self.impersonate = Some(who);
+        self
+    }
+
+    /// Sends this header with every request to the server, in place of those of the request of that
+    /// name. A name that is given twice is sent twice. [`Client::new`](crate::Client::new) refuses
+    /// names and values that no header can have.
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Has this function make the byte streams that connections run over: a Unix socket, a pair in
+    /// memory, a dialler of the program's own. It is given the host and the port of the server, or
+    /// of the proxy if there is one. Over an https URL's stream goes TLS; the stream of an http
+    /// URL is taken for private, and credentials go over it.
+    ///
+    /// ```no_run
+    /// # #[cfg(unix)]
+    /// # fn main() -> kubewire::Result<()> {
+    /// use kubewire::Config;
+    /// use tokio::net::UnixStream;
+    ///
+    /// let config = Config::new("http://localhost")?
+    ///     .with_dialer(|_host, _port| UnixStream::connect("/run/kubernetes.sock"));
+    /// # let _ = config;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(unix))]
+    /// # fn main() {}
+    /// ```
+    pub fn with_dialer<F, R, S>(mut self, dial: F) -> Self
+    where
+        F: Fn(String, u16) -> R + Send + Sync + 'static,
+        R: Future<Output = io::Result<S>> + Send + 'static,
+        S: ByteStream,
+    {
+        self.dial = Some(Dial::new(dial));
+        self
+    }
+
+    /// Identifies by this bearer token, which stays the same. Without TLS it is sent to this
+    /// machine alone.
     pub fn with_token(mut self, token: impl Into<SecretString>) -> Self {
         self.auth = Auth::Token(token.into());
         self
@@ -217,7 +352,7 @@ impl Config {
     }
 
     /// Gives up on a TCP connection after this time, name resolution included; by default
-    /// [`limits::CONNECT`].
+    /// [`limits::CONNECT`]. [`Duration::MAX`] is never.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self

@@ -23,8 +23,8 @@ pub(crate) struct Oidc {
     pub(crate) secret: Option<SecretString>,
     pub(crate) ca: Option<Material>,
     pub(crate) proxies: Proxies,
-    /// The kubeconfig, where renewed tokens are kept for other programs.
-    pub(crate) file: PathBuf,
+    /// The kubeconfig file, where renewed tokens are kept for other programs.
+    pub(crate) file: Option<PathBuf>,
     /// All clients of one configuration share them: a provider may accept a refresh token only
     /// once.
     tokens: Mutex<Tokens>,
@@ -44,7 +44,7 @@ impl Oidc {
         origin: &str,
         ca: Option<Material>,
         proxies: Proxies,
-        file: PathBuf,
+        file: Option<PathBuf>,
     ) -> Result<Self> {
         let origin = format!("auth-provider oidc of {origin}");
         let secret = |name: &str| {

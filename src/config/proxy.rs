@@ -9,7 +9,7 @@ use std::{net::IpAddr, sync::Arc};
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Server, wrong};
+use super::{Server, server::scheme_of, wrong};
 use crate::Result;
 
 /// How to find a proxy for a server.
@@ -226,10 +226,10 @@ impl Proxy {
             "https" => (ProxyKind::Https, 443),
             "socks5" | "socks5h" => (ProxyKind::Socks5, 1080),
             other => {
-                let other: String = other.chars().take(16).collect();
+                let scheme = scheme_of(other);
                 return Err(wrong(
                     origin,
-                    format!("the scheme {other:?} is none of http, https and socks5"),
+                    format!("{scheme} is none of http, https and socks5"),
                 ));
             }
         };

@@ -1,13 +1,14 @@
 //! From what a context selects to a [`Config`].
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Auth, Config, Exec, ExecCluster, Identity, Impersonate, KubeconfigOptions, Material, Oidc,
+    Auth, Config, Exec, ExecCluster, Identity, Impersonation, KubeconfigOptions, Material, Oidc,
     Proxies, Proxy, Server,
-    kubeconfig::{Cluster, Entry, Merged, Selected, User, given},
+    file::{Cluster, User},
+    kubeconfig::{Entry, Merged, Selected, given},
     material::from_base64,
     wrong,
 };
@@ -138,12 +139,12 @@ fn identity(user: &Entry<User>, origin: &str) -> Result<Option<Identity>> {
 }
 
 fn exec_cluster(entry: &Cluster, url: &str) -> ExecCluster {
-    let mut extensions = entry.extensions.iter().flatten();
+    let mut extensions = entry.extensions.iter().flatten().flatten();
     ExecCluster {
         server: url.to_owned(),
         disable_compression: entry.disable_compression == Some(true),
         config: extensions
-            .find(|extension| extension.name == "client.authentication.k8s.io/exec")
+            .find(|e| e.name.as_deref() == Some("client.authentication.k8s.io/exec"))
             .map(|extension| extension.extension.clone()),
     }
 }
@@ -206,7 +207,9 @@ fn auth(user: &Entry<User>, origin: &str, proxies: &Proxies, cluster: ExecCluste
 fn oidc(user: &Entry<User>, origin: &str, proxies: &Proxies) -> Result<Oidc> {
     let provider = user.entry.auth_provider.as_ref();
     let settings = provider.and_then(|provider| provider.config.clone());
-    let settings = settings.unwrap_or_default();
+    let settings = settings.into_iter().flatten();
+    let settings = settings.filter_map(|(name, value)| Some((name, value?)));
+    let settings: BTreeMap<_, _> = settings.collect();
     let file = settings
         .get("idp-certificate-authority")
         .map(|path| PathBuf::from(path.expose_secret()));
@@ -223,17 +226,20 @@ fn oidc(user: &Entry<User>, origin: &str, proxies: &Proxies) -> Result<Oidc> {
     Oidc::new(&settings, origin, ca, proxies.clone(), file)
 }
 
-fn impersonate(user: &User, origin: &str) -> Result<Option<Impersonate>> {
-    let groups = user.as_groups.clone().unwrap_or_default();
-    let extra: Vec<_> = user
-        .as_user_extra
-        .clone()
-        .unwrap_or_default()
-        .into_iter()
+fn impersonate(user: &User, origin: &str) -> Result<Option<Impersonation>> {
+    // What is null is empty, as in Go.
+    let texts = |list: &Option<Vec<Option<String>>>| -> Vec<String> {
+        let list = list.iter().flatten();
+        list.map(|text| text.clone().unwrap_or_default()).collect()
+    };
+    let groups = texts(&user.as_groups);
+    let extra = user.as_user_extra.iter().flatten();
+    let extra: Vec<_> = extra
+        .map(|(key, values)| (key.clone(), texts(values)))
         .collect();
     let uid = given(&user.as_uid);
     match given(&user.impersonate) {
-        Some(user) => Ok(Some(Impersonate {
+        Some(user) => Ok(Some(Impersonation {
             user,
             uid,
             groups,

@@ -38,23 +38,25 @@ impl Server {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
             Some((scheme, _)) => {
-                let scheme = scheme.chars().take(16).collect::<String>();
+                let scheme = scheme_of(scheme);
                 return Err(wrong(format!(
-                    "the server's URL has the scheme {scheme:?}; http and https are possible"
+                    "the server's URL has {scheme}; http and https are possible"
                 ))
                 .into());
             }
             None => (bare_https, url),
         };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
-        if authority.contains('@') {
+        // Also where a password holds a slash.
+        if rest.contains('@') {
             return Err(wrong(
-                "the server's URL holds a user name or password; set credentials apart from it"
+                "the server's URL holds a user name or password; set credentials apart from it, \
+                 and write an @ in a path as %40"
                     .to_owned(),
             )
             .into());
         }
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
         let path = rest.split(['?', '#']).next().unwrap_or_default();
         let bad_host = || {
             wrong(format!(
@@ -123,18 +125,60 @@ impl Server {
         request_uri(&format!("{}{path_and_query}", self.prefix), path_and_query)
     }
 
+    /// The same as text, which may be longer than a [`Uri`].
+    pub(crate) fn target(&self, path_and_query: &str) -> Result<String> {
+        check(path_and_query)?;
+        Ok(format!("{}{path_and_query}", self.prefix))
+    }
+
     /// The request target in absolute form (RFC 9112, section 3.2.2).
     pub(crate) fn absolute_form(&self, path_and_query: &str) -> Result<Uri> {
         request_uri(&format!("{}{path_and_query}", self.url()), path_and_query)
     }
 }
 
-fn request_uri(uri: &str, asked: &str) -> Result<Uri> {
-    let wrong = |problem: &str| CallerError::Request(format!("the path {asked:?} {problem}"));
-    if !asked.starts_with('/') {
-        return Err(wrong("does not begin with a slash").into());
+/// A scheme in an error text: not what is none, which may be a password (RFC 3986, section 3.1).
+pub(super) fn scheme_of(text: &str) -> String {
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    match text.len() <= 16 && text.chars().all(is_scheme) {
+        true => format!("the scheme {text:?}"),
+        false => "a scheme that is none".to_owned(),
     }
-    Ok(uri.parse().map_err(|_| wrong("is not a URL path"))?)
+}
+
+/// A URL in an error text, without user name and password.
+pub(crate) fn without_login(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    match rest.rsplit_once('@') {
+        None => url.to_owned(),
+        Some((_, place)) if scheme.is_empty() => format!("<login>@{place}"),
+        Some((_, place)) => format!("{scheme}://<login>@{place}"),
+    }
+}
+
+fn request_uri(uri: &str, asked: &str) -> Result<Uri> {
+    check(asked)?;
+    Ok(uri.parse().map_err(|_| wrong(asked, "is not a URL path"))?)
+}
+
+fn check(asked: &str) -> Result<()> {
+    if !asked.starts_with('/') {
+        return Err(wrong(asked, "does not begin with a slash").into());
+    }
+    // RFC 3986, section 2: what else there is must be percent-encoded.
+    match asked
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'#')
+    {
+        true => Ok(()),
+        false => Err(wrong(asked, "is not a URL path").into()),
+    }
+}
+
+fn wrong(asked: &str, problem: &'static str) -> CallerError {
+    // The query may hold the arguments of a command.
+    let path = asked.split('?').next().unwrap_or_default().to_owned();
+    CallerError::Path { path, problem }
 }
 
 impl std::fmt::Debug for Server {
@@ -211,7 +255,19 @@ mod tests {
 
     #[test]
     fn a_password_in_the_url_is_refused_and_not_repeated() {
-        let problem = problem("https://me:hunter2@h:6443");
-        assert!(problem.contains("user name or password") && !problem.contains("hunter2"));
+        for url in [
+            "https://me:hunter2@h:6443",
+            "https://me:hunter2/x@h:6443",
+            "https://me:8/hunter2@h",
+            "me:hunter2@h",
+            "https://me:hunter2?@h",
+        ] {
+            let problem = problem(url);
+            assert!(problem.contains("user name or password"), "{problem}");
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        assert!(!problem("me:hunter2@h://x").contains("hunter2"));
+        assert_eq!(without_login("https://h/a"), "https://h/a");
+        assert_eq!(without_login("https://a:b/c@h/d"), "https://<login>@h/d");
     }
 }

@@ -113,10 +113,7 @@ async fn the_current_context_selects_cluster_user_and_namespace() {
 #[test]
 fn overrides_replace_context_cluster_and_user() {
     let (dir, environment) = home(&[(".kube/config", FULL), (".kube/pki/ca.crt", "the file")]);
-    let mut options = KubeconfigOptions {
-        context: Some("dev".to_owned()),
-        ..KubeconfigOptions::default()
-    };
+    let mut options = KubeconfigOptions::new().context("dev");
     let config = Config::from_kubeconfig_in(&environment, &options).unwrap();
     assert_eq!(config.server_url(), "https://[fd00::7]");
     assert_eq!(config.namespace(), "default");
@@ -144,10 +141,7 @@ fn overrides_replace_context_cluster_and_user() {
 
 #[test]
 fn a_server_replaces_the_cluster_s_and_needs_no_kubeconfig() {
-    let options = KubeconfigOptions {
-        server: Some("https://other.example.com".into()),
-        ..KubeconfigOptions::default()
-    };
+    let options = KubeconfigOptions::new().server("https://other.example.com");
     let (_dir, environment) = home(&[(".kube/config", FULL)]);
     let config = Config::from_kubeconfig_in(&environment, &options).unwrap();
     assert_eq!(config.server_url(), "https://other.example.com");
@@ -158,16 +152,10 @@ fn a_server_replaces_the_cluster_s_and_needs_no_kubeconfig() {
     let (dir, environment) = home(&[]);
     let config = Config::from_kubeconfig_in(&environment, &options).unwrap();
     assert_eq!(config.server_url(), "https://other.example.com");
-    let missing = KubeconfigOptions {
-        paths: vec![dir.path().join("missing")],
-        ..options.clone()
-    };
+    let missing = options.clone().file(dir.path().join("missing"));
     let error = problem(Config::from_kubeconfig_in(&environment, &missing));
     assert!(error.contains("does not exist"), "{error}");
-    let wrong = KubeconfigOptions {
-        server: Some("ftp://other".into()),
-        ..options
-    };
+    let wrong = options.server("ftp://other");
     let error = problem(Config::from_kubeconfig_in(&environment, &wrong));
     assert!(error.starts_with("the server that replaces"), "{error}");
 }
@@ -202,10 +190,7 @@ fn of_two_files_the_first_that_names_an_entry_wins_whole() {
 fn an_explicit_file_must_exist() {
     let (dir, environment) = home(&[(".kube/config", FULL)]);
     let path = dir.path().join("nope");
-    let options = KubeconfigOptions {
-        paths: vec![path.clone()],
-        ..KubeconfigOptions::default()
-    };
+    let options = KubeconfigOptions::new().file(&path);
     let problem = problem(Config::from_kubeconfig_in(&environment, &options));
     assert_eq!(
         problem,
@@ -441,4 +426,137 @@ fn the_proxy_of_the_kubeconfig_wins_over_that_of_the_environment() {
     assert_eq!(proxy(&environment).unwrap(), "Socks5 proxy p:1080");
     let config = Config::from_environment(&environment).unwrap();
     assert!(matches!(config.without_proxy().proxies, Proxies::None));
+}
+
+/// One entry of each list is odd, and none of them is selected.
+const ODD: &str = "
+current-context: c
+contexts:
+- null
+- {context: {cluster: k}}
+- {name: c, context: {cluster: k, user: u}}
+- {name: other, context: 7}
+clusters:
+- ~
+- {cluster: {server: 'https://nameless'}}
+- {name: k, cluster: {server: 'https://h'}}
+- {name: bad, cluster: {server: 'https://b', insecure-skip-tls-verify: s3cr3t}}
+users:
+-
+- {user: {token: s3cr3t}}
+- name: u
+  user:
+    token: t
+    as-groups:
+- {name: bad, user: {token: [s3cr3t]}}
+- {name: exec, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: x,
+   interactiveMode: Never, args: [null], env: [{name: A, value: null}, {name: B}]}}}
+preferences: {}
+---
+";
+
+#[tokio::test]
+async fn odd_entries_count_only_where_they_are_selected() {
+    let (dir, environment) = home(&[(".kube/config", ODD)]);
+    let file = dir.path().join(".kube/config");
+    let select = |options: KubeconfigOptions| Config::from_kubeconfig_in(&environment, &options);
+    let new = KubeconfigOptions::new;
+    let config = select(new()).unwrap();
+    assert_eq!(config.server_url(), "https://h");
+    assert_eq!(headers(&config).await["authorization"], "Bearer t");
+    let config = select(new().user("exec")).unwrap();
+    let Auth::Exec(exec) = &config.auth else {
+        panic!("{:?}", config.auth);
+    };
+    assert_eq!(exec.args, [""]);
+    assert!(
+        exec.variables
+            .iter()
+            .all(|variable| variable.value.is_empty())
+    );
+    for (options, expected) in [
+        (
+            new().user("bad"),
+            "the user \"bad\" cannot be read: the value of token is not what it should be",
+        ),
+        (
+            new().cluster("bad"),
+            "the cluster \"bad\" cannot be read: the value of insecure-skip-tls-verify is not \
+             what it should be",
+        ),
+        (
+            new().context("other"),
+            "the context \"other\" cannot be read: it is not what it should be",
+        ),
+    ] {
+        let text = problem(select(options));
+        assert_eq!(text, format!("{}: {expected}", file.display()));
+    }
+}
+
+#[test]
+fn only_the_first_document_counts() {
+    let text = one("server: 'https://h'", "");
+    for end in [
+        "---\n",
+        "---",
+        "\n---\n---\n",
+        "---\nclusters: 7\n",
+        "...\n",
+    ] {
+        let config = kubeconfig(&format!("---\n{text}{end}")).unwrap();
+        assert_eq!(config.server_url(), "https://h", "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_only_the_context_names_may_be_missing() {
+    let text = one("server: 'https://h'", "token: t").replace("name: u,", "name: v,");
+    let config = kubeconfig(&text).unwrap();
+    assert!(matches!(config.auth, Auth::None));
+    let (_dir, environment) = home(&[(".kube/config", &text)]);
+    let options = KubeconfigOptions::new().user("u");
+    let text = problem(Config::from_kubeconfig_in(&environment, &options));
+    assert!(
+        text.ends_with("the user \"u\" does not exist; there are \"v\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_kubeconfig_may_be_at_hand_as_text() {
+    let text = one(
+        "server: 'https://h', certificate-authority: ca.crt",
+        "token: t",
+    );
+    let config = Config::from_kubeconfig_str(&text, &KubeconfigOptions::new()).unwrap();
+    assert_eq!(config.server_url(), "https://h");
+    let origin = &config.tls.ca.as_ref().unwrap().origin;
+    assert_eq!(
+        origin,
+        "certificate-authority of cluster \"k\" in the given kubeconfig"
+    );
+    let options = KubeconfigOptions::new().context("x");
+    let text = problem(Config::from_kubeconfig_str(&text, &options));
+    assert_eq!(
+        text,
+        "the given kubeconfig: the context \"x\" does not exist; there are \"c\""
+    );
+    let text = problem(Config::from_kubeconfig_str(
+        "a: [",
+        &KubeconfigOptions::new(),
+    ));
+    assert!(
+        text.starts_with("the given kubeconfig: is not a kubeconfig"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_explicit_authority_wins_over_insecure_skip_tls_verify() {
+    let text = one("server: 'https://h', insecure-skip-tls-verify: true", "");
+    let config = kubeconfig(&text).unwrap();
+    assert!(config.tls.insecure);
+    assert!(!config.clone().with_ca_pem("x").tls.insecure);
+    assert!(!config.with_ca_file("x").tls.insecure);
 }

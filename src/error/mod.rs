@@ -1,9 +1,18 @@
 //! Errors by who is to blame: the peer, the API, the network, the caller.
 
-use std::{io, sync::Arc};
+use std::io;
 
+mod caller;
 mod hint;
+mod network;
+mod text;
 
+pub use self::{
+    caller::CallerError,
+    network::{CertificateProblem, NetworkError},
+};
+
+pub(crate) use self::text::Printable;
 use crate::wire::{
     channel::ChannelError,
     port_channel::PortChannelError,
@@ -22,7 +31,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// An `Error` clones cheaply: every handle of a session that fails gets the same one. Handles
 /// that implement `AsyncRead` or `AsyncWrite` wrap it in an [`io::Error`]; [`Error::of_io`] finds
 /// it there.
-#[derive(Debug, Clone, thiserror::Error)]
+///
+/// `Debug` is for a person who reads it: what `Display` says, then the causes that it leaves out.
+/// So a `main` that returns an `Error` ends in words. `{:#?}` shows the values.
+///
+/// ```
+/// use kubewire::error::{CallerError, Error};
+///
+/// let error = Error::from(CallerError::Ended);
+/// assert_eq!(format!("{error:?}"), "the session has ended");
+/// assert!(!error.is_retryable() && !error.is_not_found());
+/// ```
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The other end broke the protocol. Repeating the request will not help; a report to its
@@ -58,6 +78,44 @@ impl Error {
         }
     }
 
+    /// Whether the object, or what it was asked for, does not exist (404).
+    pub fn is_not_found(&self) -> bool {
+        self.code() == Some(404)
+    }
+
+    /// Whether the object has changed since it was read (409 `Conflict`). That it exists already
+    /// is no conflict.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+
+    /// Whether the user lacks the right (403).
+    pub fn is_forbidden(&self) -> bool {
+        self.code() == Some(403)
+    }
+
+    /// Whether the server no longer has the `resourceVersion`, or the page, that was asked for
+    /// (410): list anew.
+    pub fn is_gone(&self) -> bool {
+        self.code() == Some(410)
+    }
+
+    /// Whether the same request may succeed later, without a change on this side: the connection
+    /// failed, or the server is overloaded or not ready (429, 500, 502, 503, 504), or no pod was
+    /// running. Whether it has been carried out already, this does not say.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Network(NetworkError::Certificate { .. }) | Self::Peer(_) => false,
+            Self::Network(_) | Self::Caller(CallerError::NoPod { .. }) => true,
+            Self::Api(error) => matches!(error.status.code, 429 | 500 | 502..=504),
+            Self::Conflict(_) | Self::Caller(_) => false,
+        }
+    }
+
+    fn code(&self) -> Option<u16> {
+        self.status().map(|status| status.code)
+    }
+
     pub(crate) fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Conflict(_) => io::ErrorKind::Other,
@@ -69,10 +127,40 @@ impl Error {
             },
             Self::Network(error) => error.kind(),
             Self::Caller(CallerError::HalfClose { .. }) => io::ErrorKind::Unsupported,
+            Self::Caller(CallerError::NoPod { .. }) => io::ErrorKind::NotConnected,
             Self::Caller(CallerError::Ended) => io::ErrorKind::BrokenPipe,
             Self::Caller(CallerError::Killed) => io::ErrorKind::ConnectionAborted,
             Self::Caller(_) => io::ErrorKind::InvalidInput,
         }
+    }
+}
+
+/// As anyhow prints it, without the causes whose words have been said.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if f.alternate() {
+            return match self {
+                Self::Peer(error) => f.debug_tuple("Peer").field(error).finish(),
+                Self::Api(error) => f.debug_tuple("Api").field(error).finish(),
+                Self::Conflict(error) => f.debug_tuple("Conflict").field(error).finish(),
+                Self::Network(error) => f.debug_tuple("Network").field(error).finish(),
+                Self::Caller(error) => f.debug_tuple("Caller").field(error).finish(),
+            };
+        }
+        let mut said = self.to_string();
+        f.write_str(&said)?;
+        let mut heading = "\n\nCaused by:";
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !said.contains(&text) {
+                write!(f, "{heading}\n    {}", text.replace('\n', "\n    "))?;
+                heading = "";
+                said = text;
+            }
+            next = cause.source();
+        }
+        Ok(())
     }
 }
 
@@ -134,10 +222,10 @@ pub enum PeerError {
         answer: String,
     },
     /// The bytes are not HTTP.
-    #[error("the peer broke HTTP: {0}")]
+    #[error("the peer broke HTTP: {}", Printable(.0))]
     Http(String),
     /// An answer of success that is not what was asked for.
-    #[error("{operation}: the server's answer cannot be read: {problem}")]
+    #[error("{operation}: the server's answer cannot be read: {}", Printable(.problem))]
     Answer {
         /// What was asked.
         operation: String,
@@ -145,7 +233,7 @@ pub enum PeerError {
         problem: String,
     },
     /// The answer to the WebSocket handshake is not one.
-    #[error("the server's WebSocket handshake is wrong: {0}")]
+    #[error("the server's WebSocket handshake is wrong: {}", Printable(.0))]
     Handshake(String),
     /// What should have been a watch event, a list or an object is none.
     #[error("the server sent an unreadable object: {0}")]
@@ -168,7 +256,7 @@ pub enum PeerError {
 /// `v5.channel.k8s.io` answer before they ask the kubelet
 /// (`k8s.io/apiserver/pkg/util/proxy/streamtranslator.go`).
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{operation}: {status}{}", Advice(.hint.as_ref()))]
+#[error("{operation}: {}{}", Printable(.status), Advice(.hint.as_ref()))]
 #[non_exhaustive]
 pub struct ApiError {
     /// What was asked, such as `exec in pod default/web-0`.
@@ -196,6 +284,16 @@ pub enum Hint {
     Containers(Vec<String>),
     /// The container has no such program, or it cannot be executed.
     Program(String),
+    /// The request to upgrade arrived as a plain one: something on the way strips the headers
+    /// `Connection` and `Upgrade`, as a load balancer without WebSockets does.
+    Upgrade,
+    /// The client certificate is out of date, which may be why the server does not know the user.
+    ClientCertificate {
+        /// Which one it is.
+        certificate: String,
+        /// Since when, or until when.
+        problem: String,
+    },
 }
 
 impl ApiError {
@@ -232,224 +330,20 @@ impl std::fmt::Display for Hint {
                 "a Role needs the rule {{apiGroups: [{group:?}], resources: [{resource:?}], \
                  verbs: {verbs:?}}}"
             ),
-            Self::Containers(names) => write!(f, "the containers are {}", names.join(", ")),
+            Self::Containers(names) => {
+                write!(f, "the containers are {}", Printable(names.join(", ")))
+            }
+            Self::ClientCertificate {
+                certificate,
+                problem,
+            } => write!(f, "the client certificate ({certificate}): {problem}"),
             Self::Program(name) => write!(f, "the container cannot execute {name:?}"),
+            Self::Upgrade => f.write_str(
+                "a proxy or load balancer on the way strips the headers that ask for a WebSocket",
+            ),
         }
     }
 }
 
-/// How the connection could not be made, or was lost.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum NetworkError {
-    /// No connection to the server.
-    #[error("cannot connect to {address}: {source}")]
-    Connect {
-        /// Host and port, or the proxy's.
-        address: String,
-        /// What the operating system or the resolver said.
-        source: Arc<io::Error>,
-    },
-    /// The proxy was reached and does not let the connection through.
-    #[error("the proxy {proxy} does not connect to {address}: {source}")]
-    Proxy {
-        /// Host and port of the proxy.
-        proxy: String,
-        /// Host and port of the server.
-        address: String,
-        /// What the proxy said.
-        source: Arc<io::Error>,
-    },
-    /// The server's certificate cannot be trusted.
-    #[error("the certificate of {address} is refused: {problem}")]
-    Certificate {
-        /// Host and port.
-        address: String,
-        /// The name, the dates, the issuer?
-        problem: CertificateProblem,
-        /// What TLS said.
-        source: Arc<io::Error>,
-    },
-    /// The TLS handshake failed for another reason than the server's certificate.
-    #[error("TLS handshake with {address} failed: {source}")]
-    Tls {
-        /// Host and port.
-        address: String,
-        /// What TLS said.
-        source: Arc<io::Error>,
-    },
-    /// An established connection broke.
-    #[error("the connection was lost: {0}")]
-    Lost(#[source] Arc<io::Error>),
-    /// The connection ended, in whatever way, before the server said how the work ended. This is
-    /// never a success: the process may still be running, or may have failed.
-    #[error("the connection ended without a status{}", Ending(*.code, .reason, .source.as_deref()))]
-    ClosedWithoutStatus {
-        /// The code of the WebSocket close frame, if there was one (RFC 6455, section 7.4).
-        code: Option<u16>,
-        /// The text of the close frame.
-        reason: String,
-        /// How the connection broke, if it did.
-        source: Option<Arc<io::Error>>,
-    },
-    /// The other end reset this connection, and said no more about it.
-    #[error("the connection was reset by the other end ({status})")]
-    Reset {
-        /// The name of the status that it gave.
-        status: String,
-    },
-    /// None of the pods that a service or a workload selects is running.
-    #[error("no pod of {target} in namespace {namespace} is running")]
-    NoPod {
-        /// What selects them, such as `service/web`.
-        target: String,
-        /// Its namespace.
-        namespace: String,
-    },
-    /// Nothing arrived for too long although the peer was asked for a sign of life.
-    #[error("the peer has been silent for {} s", .silent.as_secs())]
-    Silent {
-        /// How long nothing arrived.
-        silent: std::time::Duration,
-    },
-    /// An operation did not finish before its deadline.
-    #[error("{operation} did not finish within {} s", .after.as_secs_f32())]
-    TimedOut {
-        /// What was under way.
-        operation: String,
-        /// The deadline.
-        after: std::time::Duration,
-    },
-}
-
-/// Why a server's certificate is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CertificateProblem {
-    /// It is for other names than the one that was dialled.
-    #[error("it is not for the name {expected:?} but for {presented:?}")]
-    Name {
-        /// The host of the server's URL, or the `tls-server-name` given instead.
-        expected: String,
-        /// The names in the certificate.
-        presented: Vec<String>,
-    },
-    /// Its time is over, by this machine's clock.
-    #[error("it expired{}", Ago(.for_how_long))]
-    Expired {
-        /// How long it has been expired, where TLS says so.
-        for_how_long: Option<std::time::Duration>,
-    },
-    /// Its time has not begun, by this machine's clock.
-    #[error("it is not valid yet; is this machine's clock right?")]
-    NotYetValid,
-    /// None of the certificate authorities that this client trusts signed it.
-    #[error("its issuer is not among the trusted certificate authorities ({trusted})")]
-    Issuer {
-        /// Where the trusted certificate authorities come from.
-        trusted: String,
-    },
-    /// Its issuer has withdrawn it.
-    #[error("it is revoked")]
-    Revoked,
-    /// Something else, in the words of the TLS library.
-    #[error("{0}")]
-    Other(String),
-}
-
-struct Ago<'a>(&'a Option<std::time::Duration>);
-
-impl std::fmt::Display for Ago<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.map(|age| age.as_secs()) {
-            None => Ok(()),
-            Some(age @ 0..60) => write!(f, " {age} s ago"),
-            Some(age @ 60..7200) => write!(f, " {} min ago", age / 60),
-            Some(age @ 7200..172_800) => write!(f, " {} h ago", age / 3600),
-            Some(age) => write!(f, " {} days ago", age / 86_400),
-        }
-    }
-}
-
-struct Ending<'a>(Option<u16>, &'a str, Option<&'a io::Error>);
-
-impl std::fmt::Display for Ending<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self(Some(code), "", _) => write!(f, " (close code {code})"),
-            Self(Some(code), reason, _) => write!(f, " (close code {code}: {reason})"),
-            Self(None, _, Some(source)) => write!(f, " ({source})"),
-            Self(None, _, None) => Ok(()),
-        }
-    }
-}
-
-impl NetworkError {
-    fn kind(&self) -> io::ErrorKind {
-        match self {
-            Self::Connect { source, .. }
-            | Self::Proxy { source, .. }
-            | Self::Certificate { source, .. }
-            | Self::Tls { source, .. }
-            | Self::Lost(source) => source.kind(),
-            Self::ClosedWithoutStatus { .. } => io::ErrorKind::UnexpectedEof,
-            Self::Reset { .. } => io::ErrorKind::ConnectionReset,
-            Self::NoPod { .. } => io::ErrorKind::NotConnected,
-            Self::Silent { .. } | Self::TimedOut { .. } => io::ErrorKind::TimedOut,
-        }
-    }
-}
-
-/// What is wrong on this side.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallerError {
-    /// A configuration that cannot be used: which file or variable, and why.
-    #[error("{origin}: {problem}")]
-    Config {
-        /// The file, the environment variable or the field.
-        origin: String,
-        /// What is wrong with it, and what would be right.
-        problem: String,
-    },
-    /// The server speaks a subprotocol that cannot end stdin alone, so that the remote command
-    /// would wait for input for ever.
-    #[error("stdin cannot be closed by itself over {protocol}: the server lacks v5.channel.k8s.io")]
-    HalfClose {
-        /// The subprotocol in use.
-        protocol: &'static str,
-    },
-    /// A terminal size for a session without a terminal. Servers read it and never deliver it:
-    /// after a few the whole session hangs.
-    #[error("resize needs a session with a TTY")]
-    ResizeWithoutTty,
-    /// A write after the remote command, or the session, has ended.
-    #[error("the session has ended")]
-    Ended,
-    /// The session's owner was dropped or killed it; what had arrived was still delivered.
-    #[error("the session was killed on this side")]
-    Killed,
-    /// A stream that nobody reads is full, so that nothing else can arrive.
-    #[error(
-        "{bytes} bytes of {stream} wait to be read and hold everything else back: read it, drop \
-         it, or allow it a larger buffer"
-    )]
-    Unread {
-        /// The stream.
-        stream: &'static str,
-        /// The bound that it reached, in bytes.
-        bytes: usize,
-    },
-    /// More output than the caller allows to be collected.
-    #[error("more than {limit} bytes of output")]
-    TooMuchOutput {
-        /// The bound, in bytes.
-        limit: usize,
-    },
-    /// No local address to listen on.
-    #[error("cannot listen: {0}")]
-    Listen(#[source] Arc<io::Error>),
-    /// A request that cannot be sent.
-    #[error("{0}")]
-    Request(String),
-}
+#[cfg(test)]
+mod tests;

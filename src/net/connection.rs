@@ -3,7 +3,8 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
@@ -12,18 +13,37 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
+use super::{certificate::Presented, tls};
+use crate::{Error, config::BoxedStream};
+
 /// A connection to the API server, ready for HTTP.
 pub struct Connection(Layer);
 
 enum Layer {
     Plain(Link),
-    Tls(Box<TlsStream<Link>>),
+    Tls(Box<Secured<Link>>),
 }
 
-/// What leads to the server: TCP, or TLS to a proxy.
+/// TLS, and what it takes to say why it broke.
+pub(super) struct Secured<S> {
+    stream: TlsStream<S>,
+    presented: Arc<Presented>,
+    /// Whether the server has said anything: it judges our certificate before (RFC 8446, section
+    /// 4.4.2.4), when the handshake is over for us.
+    heard: bool,
+}
+
+/// What leads to the server: a stream to it, or TLS to a proxy.
 pub(super) enum Link {
+    Plain(Base),
+    Tls(Box<Secured<Base>>),
+}
+
+/// What the rest runs over.
+pub(super) enum Base {
     Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    /// Of the program's own dialler.
+    Other(BoxedStream),
 }
 
 impl Connection {
@@ -31,26 +51,30 @@ impl Connection {
         Self(Layer::Plain(link))
     }
 
-    pub(super) fn tls(stream: TlsStream<Link>) -> Self {
-        Self(Layer::Tls(Box::new(stream)))
+    pub(super) fn tls(stream: TlsStream<Link>, presented: Arc<Presented>) -> Self {
+        Self(Layer::Tls(Box::new(Secured::new(stream, presented))))
     }
 
     /// Whether the server chose HTTP/2 in the TLS handshake.
     pub fn is_http2(&self) -> bool {
         match &self.0 {
             Layer::Plain(_) => false,
-            Layer::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Layer::Tls(tls) => tls.stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
 
-    pub(super) fn tcp(&self) -> &TcpStream {
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
         let link = match &self.0 {
             Layer::Plain(link) => link,
-            Layer::Tls(stream) => stream.get_ref().0,
+            Layer::Tls(tls) => tls.stream.get_ref().0,
         };
-        match link {
-            Link::Tcp(stream) => stream,
-            Link::Tls(stream) => stream.get_ref().0,
+        let base = match link {
+            Link::Plain(base) => base,
+            Link::Tls(tls) => tls.stream.get_ref().0,
+        };
+        match base {
+            Base::Tcp(stream) => Some(stream),
+            Base::Other(_) => None,
         }
     }
 }
@@ -63,10 +87,102 @@ impl std::fmt::Debug for Connection {
             Layer::Tls(_) => "Tls",
         };
         let mut tuple = f.debug_tuple(name);
-        if let Ok(peer) = self.tcp().peer_addr() {
+        if let Some(peer) = self.tcp().and_then(|tcp| tcp.peer_addr().ok()) {
             tuple.field(&peer);
         }
         tuple.finish()
+    }
+}
+
+impl<S> Secured<S> {
+    pub(super) fn new(stream: TlsStream<S>, presented: Arc<Presented>) -> Self {
+        Self {
+            stream,
+            presented,
+            heard: false,
+        }
+    }
+
+    /// The same error in words of this crate, and ours if it is about our certificate.
+    fn explain(&self, error: io::Error) -> io::Error {
+        if let Some(problem) = tls::certificate_alert(&error, &self.presented) {
+            return Error::from(self.presented.refused(problem, &error)).into();
+        }
+        let cut = matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+        );
+        let certificate = self.presented.certificate.as_ref();
+        if cut && !self.heard && certificate.is_some_and(|c| c.out_of_date().is_some()) {
+            return Error::from(self.presented.refused("it is out of date", &error)).into();
+        }
+        plain(error)
+    }
+}
+
+/// rustls refers to its manual.
+fn plain(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof if error.get_ref().is_some() => io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "it was cut: the server, or something before it, closed it without an end of TLS",
+        ),
+        _ => error,
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Secured<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
+        if read.is_ok() && !this.heard {
+            this.heard = true;
+            this.presented.accepted();
+        }
+        Poll::Ready(read.map_err(|error| this.explain(error)))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Secured<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, buf));
+        Poll::Ready(written.map_err(|error| this.explain(error)))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs));
+        Poll::Ready(written.map_err(|error| this.explain(error)))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = ready!(Pin::new(&mut this.stream).poll_flush(cx));
+        Poll::Ready(flushed.map_err(|error| this.explain(error)))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
 
@@ -133,5 +249,6 @@ macro_rules! streams {
     };
 }
 
-streams!(Link, Link::Tcp, Link::Tls);
+streams!(Base, Base::Tcp, Base::Other);
+streams!(Link, Link::Plain, Link::Tls);
 streams!(Connection, .0, Layer::Plain, Layer::Tls);

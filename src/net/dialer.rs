@@ -16,15 +16,16 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_service::Service;
 
 use super::{
-    connection::{Connection, Link},
+    certificate::{ClientCertificate, Presented},
+    connection::{Base, Connection, Link, Secured},
     proxy,
     rotation::Rotating,
     tls,
 };
 use crate::{
-    Result,
-    config::{Config, Identity, Proxy, ProxyKind, Server, TlsSettings},
-    error::NetworkError,
+    Error, Result,
+    config::{Config, Dial, Identity, Proxy, ProxyKind, Server, TlsSettings},
+    error::{CallerError, NetworkError},
     limits,
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct Dialer {
     tls: Option<Tls>,
     through: Option<Through>,
     tcp: HttpConnector,
+    dial: Option<Dial>,
     connect_timeout: Duration,
 }
 
@@ -88,6 +90,7 @@ impl Dialer {
             tls,
             through,
             tcp,
+            dial: config.dial.clone(),
             connect_timeout: config.connect_timeout,
         })
     }
@@ -117,8 +120,11 @@ impl Dialer {
             Alpn::Http1 => &current.http1,
             Alpn::Http2 => &current.http2,
         };
-        let stream = handshake(connector, &tls.name, link, &address, &tls.trusted).await?;
-        Ok(Connection::tls(stream))
+        let presented = Arc::clone(&current.presented);
+        let stream = handshake(connector, &tls.name, link)
+            .await
+            .map_err(|error| error.explain(&address, &tls.trusted, &presented))?;
+        Ok(Connection::tls(stream, presented))
     }
 
     /// Whether the files of certificates and keys differ from what the last connection was made
@@ -126,6 +132,18 @@ impl Dialer {
     pub(crate) fn certificates_changed(&self) -> bool {
         let tls = self.tls.as_ref();
         tls.is_some_and(|tls| tls.rotating.has_changed())
+    }
+
+    /// The client certificate that the last connection presented.
+    pub(crate) fn certificate(&self) -> Option<ClientCertificate> {
+        let tls = self.tls.as_ref()?;
+        tls.rotating.current().presented.certificate.clone()
+    }
+
+    /// What the server said of that certificate, if it refused it.
+    pub(crate) fn refusal(&self) -> Option<CallerError> {
+        let tls = self.tls.as_ref()?;
+        tls.rotating.current().presented.refusal()
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -139,16 +157,20 @@ impl Dialer {
     /// Dials, and has the proxy connect if there is one.
     async fn reach(&self, address: &str) -> Result<Link> {
         let Some(Through { proxy, tls }) = &self.through else {
-            return Ok(Link::Tcp(self.tcp(address).await?));
+            let (host, port) = (self.server.host.as_str(), self.server.port);
+            return Ok(Link::Plain(self.base(host, port, address).await?));
         };
         let place = proxy.address();
-        let tcp = self.tcp(&place).await?;
+        let base = self.base(&proxy.host, proxy.port, &place).await?;
         let mut link = match tls {
-            None => Link::Tcp(tcp),
+            None => Link::Plain(base),
             Some((connector, name)) => {
                 let trusted = tls::trusted(&TlsSettings::default());
-                let stream = handshake(connector, name, tcp, &place, &trusted).await?;
-                Link::Tls(Box::new(stream))
+                let presented = Arc::<Presented>::default();
+                let stream = handshake(connector, name, base)
+                    .await
+                    .map_err(|error| error.explain(&place, &trusted, &presented))?;
+                Link::Tls(Box::new(Secured::new(stream, presented)))
             }
         };
         let to = (self.server.host.as_str(), self.server.port);
@@ -175,6 +197,30 @@ impl Dialer {
         }
     }
 
+    /// A stream to a host and port; `address` is both, for the error texts.
+    async fn base(&self, host: &str, port: u16, address: &str) -> Result<Base> {
+        let Some(dial) = &self.dial else {
+            return Ok(Base::Tcp(self.tcp(address).await?));
+        };
+        match tokio::time::timeout(self.connect_timeout, dial.dial(host, port)).await {
+            Ok(Ok(stream)) => Ok(Base::Other(stream)),
+            Ok(Err(source)) => Err(NetworkError::Connect {
+                address: address.to_owned(),
+                source: Arc::new(source),
+            }
+            .into()),
+            Err(_) => Err(self.late(address)),
+        }
+    }
+
+    fn late(&self, address: &str) -> Error {
+        NetworkError::TimedOut {
+            operation: format!("the connection to {address}"),
+            after: self.connect_timeout,
+        }
+        .into()
+    }
+
     /// Resolves and dials: both address families, the second 300 ms after the first (RFC 8305).
     async fn tcp(&self, address: &str) -> Result<TcpStream> {
         let failed = |source: io::Error| NetworkError::Connect {
@@ -192,11 +238,7 @@ impl Dialer {
         match tokio::time::timeout(self.connect_timeout, dialled).await {
             Ok(Ok(stream)) => Ok(stream.into_inner()),
             Ok(Err(error)) => Err(failed(innermost(&error)).into()),
-            Err(_) => Err(NetworkError::TimedOut {
-                operation: format!("the connection to {address}"),
-                after: self.connect_timeout,
-            }
-            .into()),
+            Err(_) => Err(self.late(address)),
         }
     }
 }
@@ -206,20 +248,33 @@ async fn handshake<S>(
     connector: &TlsConnector,
     name: &ServerName<'static>,
     stream: S,
-    address: &str,
-    trusted: &str,
-) -> Result<TlsStream<S>, NetworkError>
+) -> Result<TlsStream<S>, HandshakeFailure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let handshake = connector.connect(name.clone(), stream);
     match tokio::time::timeout(limits::TLS_HANDSHAKE, handshake).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(tls::handshake_error(address, trusted, error)),
-        Err(_) => Err(NetworkError::TimedOut {
-            operation: format!("the TLS handshake with {address}"),
-            after: limits::TLS_HANDSHAKE,
-        }),
+        Ok(Err(error)) => Err(HandshakeFailure::Failed(error)),
+        Err(_) => Err(HandshakeFailure::TimedOut),
+    }
+}
+
+enum HandshakeFailure {
+    Failed(io::Error),
+    TimedOut,
+}
+
+impl HandshakeFailure {
+    fn explain(self, address: &str, trusted: &str, presented: &Presented) -> Error {
+        match self {
+            Self::Failed(error) => tls::handshake_error(address, trusted, presented, error),
+            Self::TimedOut => NetworkError::TimedOut {
+                operation: format!("the TLS handshake with {address}"),
+                after: limits::TLS_HANDSHAKE,
+            }
+            .into(),
+        }
     }
 }
 
@@ -229,7 +284,7 @@ impl Through {
             ProxyKind::Http | ProxyKind::Socks5 => None,
             ProxyKind::Https => {
                 let settings = TlsSettings::default();
-                let mut config = tls::client_config(&settings)?;
+                let (mut config, _) = tls::client_config(&settings)?;
                 config.alpn_protocols = vec![b"http/1.1".to_vec()];
                 let name = tls::server_name(&settings, &proxy.host)?;
                 Some((Arc::new(config).into(), name))

@@ -4,6 +4,8 @@
 //! WebSocket is spoken.
 
 #[cfg(feature = "client")]
+mod certificate;
+#[cfg(feature = "client")]
 mod connection;
 #[cfg(feature = "client")]
 mod dialer;

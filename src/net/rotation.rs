@@ -10,7 +10,7 @@ use rustls::client::Resumption;
 use secrecy::{ExposeSecret, SecretSlice};
 use tokio_rustls::TlsConnector;
 
-use super::tls;
+use super::{certificate::Presented, tls};
 use crate::{
     Result,
     config::{Identity, Material, TlsSettings},
@@ -26,6 +26,9 @@ pub(super) struct Rotating {
 /// What a TLS handshake needs.
 pub(super) struct Current {
     seen: Vec<Arc<SecretSlice<u8>>>,
+    /// What a plugin gave, in place of what the settings name.
+    given: Option<Identity>,
+    pub(super) presented: Arc<Presented>,
     pub(super) http1: TlsConnector,
     pub(super) http2: TlsConnector,
 }
@@ -33,7 +36,7 @@ pub(super) struct Current {
 impl Rotating {
     /// Reads what the settings name.
     pub(super) fn new(settings: TlsSettings) -> Result<Self> {
-        let current = Arc::new(Current::new(&frozen(&settings, None)?)?);
+        let current = Arc::new(Current::new(&frozen(&settings, None)?, None)?);
         Ok(Self {
             settings,
             current: Mutex::new(current),
@@ -58,19 +61,20 @@ impl Rotating {
 
     /// Whether the files differ from what the last connection was made with.
     pub(super) fn has_changed(&self) -> bool {
+        let current = self.current();
         self.materials().any(Material::is_file)
-            && frozen(&self.settings, None)
+            && frozen(&self.settings, current.given.clone())
                 .and_then(|now| contents(&now))
-                .is_ok_and(|now| !same(&now, &self.current().seen))
+                .is_ok_and(|now| !same(&now, &current.seen))
     }
 
     fn read(&self, identity: Option<Identity>) -> Result<Arc<Current>> {
         let given = identity.is_some();
         let old = self.current();
-        let new = frozen(&self.settings, identity).and_then(|settings| {
+        let new = frozen(&self.settings, identity.clone()).and_then(|settings| {
             match same(&contents(&settings)?, &old.seen) {
                 true => Ok(Arc::clone(&old)),
-                false => Ok(Arc::new(Current::new(&settings)?)),
+                false => Ok(Arc::new(Current::new(&settings, identity)?)),
             }
         });
         match new {
@@ -86,7 +90,7 @@ impl Rotating {
         }
     }
 
-    fn current(&self) -> Arc<Current> {
+    pub(super) fn current(&self) -> Arc<Current> {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -96,8 +100,8 @@ impl Rotating {
 }
 
 impl Current {
-    fn new(settings: &TlsSettings) -> Result<Self> {
-        let mut http1 = tls::client_config(settings)?;
+    fn new(settings: &TlsSettings, given: Option<Identity>) -> Result<Self> {
+        let (mut http1, certificate) = tls::client_config(settings)?;
         // A resumed session would speak for the certificate of the first.
         http1.resumption = Resumption::in_memory_sessions(64);
         let mut http2 = http1.clone();
@@ -105,6 +109,8 @@ impl Current {
         http2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self {
             seen: contents(settings)?,
+            given,
+            presented: Arc::new(Presented::new(certificate)),
             http1: Arc::new(http1).into(),
             http2: Arc::new(http2).into(),
         })

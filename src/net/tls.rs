@@ -16,23 +16,29 @@ use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::ParsedCertificate,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use secrecy::ExposeSecret;
 
-use super::provider::provider;
+use super::{
+    certificate::{self, ClientCertificate, Presented},
+    provider::provider,
+};
 use crate::{
     Error, Result,
     config::{Material, TlsSettings},
     error::{CallerError, CertificateProblem, NetworkError},
 };
 
-/// A rustls configuration without ALPN protocols.
+/// A rustls configuration without ALPN protocols, and the client certificate in it.
 ///
 /// # Errors
 ///
 /// [`CallerError::Config`] if a file cannot be read, or holds no certificate or key, or if the key
 /// does not fit the certificate.
-pub(super) fn client_config(settings: &TlsSettings) -> Result<ClientConfig> {
+pub(super) fn client_config(
+    settings: &TlsSettings,
+) -> Result<(ClientConfig, Option<ClientCertificate>)> {
     let provider = provider();
     let verifier: Arc<dyn ServerCertVerifier> = match &settings.ca {
         _ if settings.insecure => {
@@ -48,17 +54,57 @@ pub(super) fn client_config(settings: &TlsSettings) -> Result<ClientConfig> {
                 .map_err(|error| setup("the platform's certificate authorities", &error))?,
         ),
     };
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| setup("TLS", &error))?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     match &settings.identity {
-        None => Ok(builder.with_no_client_auth()),
-        Some((certificate, key)) => builder
-            .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
-            .map_err(|error| key.wrong(format!("does not fit the client certificate: {error}"))),
+        None => Ok((builder.with_no_client_auth(), None)),
+        Some((certificate, key)) => {
+            let chain = certificates(certificate)?;
+            let seen = ClientCertificate::new(&certificate.origin, &chain[0]);
+            let certified = certified(chain, key, &provider)?;
+            let resolver = Arc::new(SingleCertAndKey::from(certified));
+            Ok((builder.with_client_cert_resolver(resolver), Some(seen)))
+        }
     }
+}
+
+/// A certificate chain and its key. rustls's own way refuses certificates that it would not accept
+/// from a server, such as those of X.509 version 1.
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    pem: &Material,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey> {
+    let key = private_key(pem)?;
+    let curve = unsupported_curve(key.secret_der());
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|error| match curve {
+            Some(curve) => pem.wrong(format!(
+                "is a key of the curve {curve}, which ring does not have; build kubewire with the \
+                 feature `aws-lc-rs`"
+            )),
+            None => pem.wrong(format!("cannot be used: {error}")),
+        })?;
+    let own = key.public_key();
+    let theirs = certificate::public_key(&chain[0]);
+    if let (Some(own), Some(theirs)) = (own, theirs)
+        && own.as_ref() != theirs
+    {
+        return Err(pem.wrong("does not fit the client certificate"));
+    }
+    Ok(CertifiedKey::new(chain, key))
+}
+
+/// The curve of a key that aws-lc-rs can use and ring cannot.
+fn unsupported_curve(key: &[u8]) -> Option<&'static str> {
+    // 1.3.132.0.35 (RFC 5480, section 2.1.1.1), in whatever form the key has.
+    const SECP521R1: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
+    memchr::memmem::find(key, SECP521R1).map(|_| "P-521")
 }
 
 /// The name that the server's certificate must have.
@@ -84,8 +130,41 @@ pub(super) fn trusted(settings: &TlsSettings) -> String {
     }
 }
 
+/// What the server says of our certificate, if this error is about that.
+pub(super) fn certificate_alert(error: &io::Error, presented: &Presented) -> Option<&'static str> {
+    use rustls::AlertDescription as Alert;
+    let rustls::Error::AlertReceived(alert) = error.get_ref()?.downcast_ref()? else {
+        return None;
+    };
+    // RFC 8446, section 6.2.
+    Some(match alert {
+        Alert::CertificateRequired => "it wants one",
+        Alert::CertificateExpired => "it is out of date",
+        Alert::CertificateRevoked => "it is revoked",
+        Alert::UnknownCA => "none of the authorities that it trusts for clients signed it",
+        Alert::UnsupportedCertificate => "it does not know its kind",
+        Alert::BadCertificate | Alert::CertificateUnknown => "it cannot be verified",
+        Alert::DecryptError if presented.certificate.is_some() => {
+            "a signature does not fit: is it of an authority of the same name with another key?"
+        }
+        _ => return None,
+    })
+}
+
 /// Why a handshake failed.
-pub(super) fn handshake_error(address: &str, trusted: &str, error: io::Error) -> NetworkError {
+pub(super) fn handshake_error(
+    address: &str,
+    trusted: &str,
+    presented: &Presented,
+    error: io::Error,
+) -> Error {
+    match certificate_alert(&error, presented) {
+        Some(problem) => presented.refused(problem, &error).into(),
+        None => server_error(address, trusted, error).into(),
+    }
+}
+
+fn server_error(address: &str, trusted: &str, error: io::Error) -> NetworkError {
     let address = address.to_owned();
     let problem = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(problem)) => certificate_problem(problem, trusted),
@@ -97,6 +176,12 @@ pub(super) fn handshake_error(address: &str, trusted: &str, error: io::Error) ->
             };
         }
         _ => {
+            let error = match error.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    io::Error::new(error.kind(), "the server closed the connection")
+                }
+                _ => error,
+            };
             return NetworkError::Tls {
                 address,
                 source: Arc::new(error),
@@ -139,6 +224,14 @@ fn certificate_problem(error: &CertificateError, trusted: &str) -> CertificatePr
             }
         }
         CertificateError::Revoked => CertificateProblem::Revoked,
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+            if !cfg!(feature = "aws-lc-rs") =>
+        {
+            CertificateProblem::Other(format!(
+                "{error}; ring does not have the curve P-521, which the feature `aws-lc-rs` has"
+            ))
+        }
         other => CertificateProblem::Other(other.to_string()),
     }
 }
@@ -321,3 +414,6 @@ impl ServerCertVerifier for Unverified {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,11 +89,7 @@ pub(crate) async fn serve(leaf: &Leaf, client_ca: Option<&Authority>) -> SocketA
             builder.with_client_cert_verifier(verifier.build().unwrap())
         }
     };
-    let chain: Vec<CertificateDer<'static>> = vec![leaf.certificate.der().clone()];
-    let key = PrivateKeyDer::try_from(leaf.key.serialize_der()).unwrap();
-    let mut config = builder.with_single_cert(chain, key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let acceptor = acceptor(leaf, builder);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -114,6 +110,38 @@ pub(crate) async fn serve(leaf: &Leaf, client_ca: Option<&Authority>) -> SocketA
                 let _ = tokio::io::copy(&mut read, &mut write).await;
                 let _ = write.shutdown().await;
             });
+        }
+    });
+    address
+}
+
+fn acceptor(
+    leaf: &Leaf,
+    builder: rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>,
+) -> tokio_rustls::TlsAcceptor {
+    let chain: Vec<CertificateDer<'static>> = vec![leaf.certificate.der().clone()];
+    let key = PrivateKeyDer::try_from(leaf.key.serialize_der()).unwrap();
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    tokio_rustls::TlsAcceptor::from(Arc::new(config))
+}
+
+/// A TLS server that greets each connection and then closes it without close_notify.
+pub(crate) async fn serve_and_cut(leaf: &Leaf) -> SocketAddr {
+    let builder = ServerConfig::builder_with_provider(super::provider::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth();
+    let acceptor = acceptor(leaf, builder);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let mut tls = acceptor.accept(tcp).await.unwrap();
+            tls.write_all(b"hello").await.unwrap();
+            tls.flush().await.unwrap();
+            let (mut tcp, _) = tls.into_inner();
+            tcp.shutdown().await.unwrap();
         }
     });
     address

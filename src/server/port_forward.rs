@@ -20,7 +20,7 @@ use crate::{
     session::port_forward::{Channels, ForwardConfig, ForwardProtocol, PortForward, Tunnel},
     transport::ws::{
         port_forward::{Connections, ForwardStream},
-        relay::relay,
+        relay::{Copied, relay},
         websocket::Socket,
     },
 };
@@ -191,6 +191,6 @@ impl IncomingForward {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        relay(self.stream, socket).await
+        relay(self.stream, socket, &Copied::default()).await
     }
 }

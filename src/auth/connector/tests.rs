@@ -3,8 +3,36 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::{
     limits,
-    net::tls_server::{authority, local, params, serve},
+    net::tls_server::{Leaf, authority, local, params, serve},
 };
+
+#[test]
+fn a_401_with_a_certificate_out_of_date_names_it() {
+    let ca = authority();
+    let mut past = params(&[]);
+    past.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let (old, new) = (ca.sign(past), ca.sign(params(&[])));
+    let hint = |leaf: &Leaf, status: StatusCode| {
+        let config = Config::new("https://h")
+            .unwrap()
+            .with_ca_pem(ca.pem())
+            .with_client_certificate_pem(
+                leaf.certificate.pem(),
+                leaf.key.serialize_pem().into_bytes(),
+            );
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        Connector::new(&config).unwrap().annotate(&mut response);
+        response.extensions().get::<Hint>().map(ToString::to_string)
+    };
+    assert_eq!(
+        hint(&old, StatusCode::UNAUTHORIZED).unwrap(),
+        "the client certificate (the client certificate's PEM, valid until 2002-01-01T00:00:00Z): \
+         it expired at 2002-01-01T00:00:00Z"
+    );
+    assert_eq!(hint(&new, StatusCode::UNAUTHORIZED), None);
+    assert_eq!(hint(&old, StatusCode::OK), None);
+}
 
 #[cfg(unix)]
 #[tokio::test]
@@ -35,13 +63,12 @@ async fn a_plugin_gives_the_certificate_and_a_refusal_another() {
          interactiveMode: Never}}}}}}]}}"
     );
     std::fs::write(dir.path().join("config"), text).unwrap();
-    let options = crate::config::KubeconfigOptions {
-        paths: vec![dir.path().join("config")],
-        ..Default::default()
-    };
+    let options = crate::config::KubeconfigOptions::new().file(dir.path().join("config"));
+    let ca_file = dir.path().join("ca.crt");
+    std::fs::write(&ca_file, ca.pem()).unwrap();
     let config = Config::from_kubeconfig(&options)
         .unwrap()
-        .with_ca_pem(ca.pem());
+        .with_ca_file(ca_file);
     let connector = Connector::new(&config).unwrap();
     let runs = || {
         std::fs::read_to_string(dir.path().join("runs"))
@@ -59,6 +86,10 @@ async fn a_plugin_gives_the_certificate_and_a_refusal_another() {
         );
     }
     assert_eq!(runs(), 1);
+    assert!(
+        !connector.certificates_changed(),
+        "what the plugin gave is no change of the files"
+    );
     tokio::time::pause();
     tokio::time::advance(limits::RENEW_AGAIN).await;
     tokio::time::resume();

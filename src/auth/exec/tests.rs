@@ -37,10 +37,7 @@ fn config(dir: &Path, exec: &str) -> Result<Config> {
     );
     let path = dir.join("config");
     fs::write(&path, kubeconfig).unwrap();
-    Config::from_kubeconfig(&KubeconfigOptions {
-        paths: vec![path],
-        ..KubeconfigOptions::default()
-    })
+    Config::from_kubeconfig(&KubeconfigOptions::new().file(path))
 }
 
 const NEVER: &str = "apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never";
@@ -390,4 +387,16 @@ async fn another_credential_of_the_user_leaves_the_plugin_out() {
         .replace("token: {t", "token: t, username: ''");
     let config = config(dir.path(), &text.replace("username: ''", "x: {"));
     assert_eq!(token(&credentials(config)).await, "Bearer t");
+}
+
+#[test]
+fn every_time_that_a_plugin_may_print_is_one() {
+    let moment = |text: &str| moment(text.parse().unwrap());
+    let hour = Duration::from_secs(3600);
+    assert_eq!(
+        moment("1970-01-01T01:00:00Z"),
+        SystemTime::UNIX_EPOCH.checked_add(hour)
+    );
+    assert_eq!(moment("0001-01-01T00:00:00Z"), Some(SystemTime::UNIX_EPOCH));
+    assert!(moment("9999-12-30T22:00:00Z").is_none_or(|end| end > SystemTime::now()));
 }

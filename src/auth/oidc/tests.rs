@@ -73,10 +73,7 @@ fn kubeconfig(fields: &str) -> (TempDir, Config) {
          users: [{{name: u, user: {{auth-provider: {{name: oidc, config: {{{fields}}}}}}}}}]\n"
     );
     fs::write(&path, text).unwrap();
-    let options = KubeconfigOptions {
-        paths: vec![path],
-        ..KubeconfigOptions::default()
-    };
+    let options = KubeconfigOptions::new().file(path);
     (dir, Config::from_kubeconfig(&options).unwrap())
 }
 
@@ -214,4 +211,45 @@ fn a_file_in_which_the_token_is_not_unique_is_left_alone() {
         keep(&path, &changes).is_err(),
         "another program holds the lock"
     );
+}
+
+#[tokio::test]
+async fn an_end_that_no_clock_reaches_is_none() {
+    let known = "idp-issuer-url: 'https://nowhere.invalid', client-id: c";
+    for exp in [
+        "1e19",
+        "1e308",
+        "18446744073709551615",
+        "9223372036854775807",
+    ] {
+        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{exp}}}"#));
+        let (_dir, config) = kubeconfig(&format!("{known}, id-token: e30.{claims}.x"));
+        let sent = token(&config).await.unwrap();
+        assert_eq!(sent, format!("e30.{claims}.x"), "{exp}");
+    }
+    let claims = URL_SAFE_NO_PAD.encode(r#"{"exp":-1}"#);
+    let (_dir, config) = kubeconfig(&format!("{known}, id-token: e30.{claims}.x"));
+    let error = token(&config).await.unwrap_err().to_string();
+    assert!(error.contains("not a JSON Web Token"), "{error}");
+}
+
+#[tokio::test]
+async fn a_password_in_the_url_of_a_provider_is_not_repeated() {
+    let fields = "refresh-token: r, client-id: c, idp-issuer-url: 'http://me:hunter2@h'";
+    let (_dir, config) = kubeconfig(fields);
+    let error = token(&config).await.unwrap_err().to_string();
+    assert!(
+        error.contains("is not an https URL") && !error.contains("hunter2"),
+        "{error}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_of_tokens_is_private_from_the_first_moment_on() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new");
+    let file = create_private(&path).unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }

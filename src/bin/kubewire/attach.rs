@@ -13,10 +13,13 @@ use crate::{
 
 /// Attach to the process that a container runs
 ///
-/// The exit code is 0 when the container ends, whatever its own: the server does not send it.
+/// Exit codes: 0 when the container ends, whatever its own, which the server does not send; 1 for
+/// errors of this program; 128 and a signal's number for a signal that ended it; 141 if nobody
+/// reads its output.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire attach web-0\n  \
+    kubewire attach deploy/web -c main\n  \
     kubewire attach shell-0 -it")]
 pub(crate) struct Attach {
     #[command(flatten)]
@@ -25,7 +28,7 @@ pub(crate) struct Attach {
 
 impl Attach {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
-        let pod = self.target.pod(connection)?;
+        let pod = self.target.pod(connection).await?;
         let mut terminal = self.target.terminal();
         let mut attach = pod.attach().stdin(self.target.stdio());
         if let Some(container) = &self.target.container {
@@ -61,7 +64,9 @@ impl Attach {
             stdout: attached.stdout.take(),
             stderr: attached.stderr.take(),
         };
-        relay::run(attached, streams, terminal, true).await
+        relay::run(attached, streams, terminal, true)
+            .await
+            .map(|_| 0)
     }
 }
 
@@ -72,7 +77,7 @@ fn one_more(size: TerminalSize) -> TerminalSize {
 }
 
 impl Remote for Attached {
-    async fn wait(&mut self) -> kubewire::Result<u8> {
+    async fn wait(&mut self) -> kubewire::Result<i32> {
         Attached::wait(self).await.map(|()| 0)
     }
 

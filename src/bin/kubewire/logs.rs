@@ -131,7 +131,15 @@ impl Logs {
     }
 
     async fn pod_name(&self, client: &Client) -> Result<String, Failure> {
-        workload::pod(client, self.pod.as_deref().unwrap_or_default()).await
+        let target = self.pod.as_deref().unwrap_or_default();
+        let found = workload::pod(client, client.namespace(), target, None).await?;
+        if found.of > 1 {
+            note(&format!(
+                "Found {} pods, using pod/{}",
+                found.of, found.name
+            ));
+        }
+        Ok(found.name)
     }
 
     /// How many last lines to ask for.

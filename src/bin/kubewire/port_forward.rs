@@ -12,7 +12,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use kubewire::{
     Error,
-    error::{CallerError, NetworkError},
+    error::CallerError,
     port_forward::{ForwardPort, ForwardTarget, HalfClose, ListenEvent, Listener, Tunnel},
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -152,7 +152,7 @@ impl PortForward {
         let end = Instant::now().checked_add(self.pod_running_timeout);
         loop {
             match forward.connect().await {
-                Err(Error::Network(NetworkError::NoPod { .. }))
+                Err(Error::Caller(CallerError::NoPod { .. }))
                     if end.is_none_or(|end| Instant::now() < end) =>
                 {
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -243,7 +243,7 @@ async fn watch(mut listener: Listener, lines: mpsc::Sender<String>) {
                     return;
                 }
             }
-            ListenEvent::Failed { peer, error } => {
+            ListenEvent::Failed { peer, error, .. } => {
                 note(&format!(
                     "error: connection from {peer} to port {port}: {error}"
                 ));

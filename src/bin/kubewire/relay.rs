@@ -1,5 +1,5 @@
 //! A session and the standard streams of this process: in flow the handles of exec or attach, out
-//! comes the exit code.
+//! comes the exit code of the remote.
 
 use std::{
     future::{Future, poll_fn},
@@ -35,7 +35,7 @@ pub(crate) struct Streams {
 /// What is left of a session without its streams.
 pub(crate) trait Remote {
     /// Waits for the end, and gives the exit code. Cancel safe.
-    fn wait(&mut self) -> impl Future<Output = kubewire::Result<u8>>;
+    fn wait(&mut self) -> impl Future<Output = kubewire::Result<i32>>;
 
     /// Passes on the terminal's new size.
     fn resize(&self, size: TerminalSize) -> kubewire::Result<()>;
@@ -48,7 +48,7 @@ pub(crate) async fn run(
     streams: Streams,
     terminal: Option<Terminal>,
     redraw: bool,
-) -> Result<u8, Failure> {
+) -> Result<i32, Failure> {
     let local = |error| Failure::local("the standard streams cannot be used", &error);
     let mut signals = Signals::new().map_err(local)?;
     let _raw =

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use kubewire::{
     Error,
-    request::Known,
+    request::ApiResource,
     session::watch::Form,
     watch::{Change, Mirror, Update},
     wire::{
@@ -144,7 +144,7 @@ impl Watch {
 }
 
 /// As kubectl writes it: the singular, and the group.
-fn title(known: &Known) -> String {
+fn title(known: &ApiResource) -> String {
     match &*known.resource.group {
         "" => known.singular.clone(),
         group => format!("{}.{group}", known.singular),

@@ -7,8 +7,6 @@ mod tunnel;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-
 use self::{resolve::Destination, tunnel::Way};
 use super::{Client, Pod};
 use crate::{
@@ -22,13 +20,16 @@ use crate::{
         },
     },
     transport::{
-        http::upgrade::{self, Opened, Upgrade},
+        http::{
+            Outgoing,
+            upgrade::{self, Opened},
+        },
         ws::{port_forward::Connections, websocket::Socket},
     },
 };
 
 pub use self::{
-    listen::{ListenEvent, Listener},
+    listen::{ListenEvent, Listener, Traffic},
     target::{ForwardPort, ForwardTarget, ResolvedPort},
     tunnel::Tunnel,
 };
@@ -138,7 +139,7 @@ impl PortForward {
     ///
     /// [`Error::Api`] if the server refuses: there is no such pod, it does not run, or the user
     /// may not; [`Error::Network`] if it cannot be reached; [`Error::Peer`] if it does not speak
-    /// the protocol; [`NetworkError::NoPod`] if none of a service's or workload's pods runs.
+    /// the protocol; [`CallerError::NoPod`] if none of a service's or workload's pods runs.
     pub async fn connect(&self) -> Result<Tunnel> {
         let destination = self.find(None).await?;
         let way = self.find_way(&destination.pod).await?;
@@ -152,9 +153,7 @@ impl PortForward {
     async fn find_way(&self, pod: &Pod) -> Result<Way> {
         let channels = self.protocols.iter().find(|p| p.encoding().is_some());
         if self.protocols.first() == channels {
-            let protocol = channels.ok_or_else(|| {
-                CallerError::Request("no subprotocol of port-forward is offered".into())
-            })?;
+            let protocol = channels.ok_or(CallerError::NoSubprotocol)?;
             return Ok(Way::Channels(*protocol));
         }
         match (self.dial_tunnel(pod).await, channels) {
@@ -204,16 +203,11 @@ impl PortForward {
         let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         let query: Vec<_> = ports.iter().map(|port| ("ports", port.as_str())).collect();
         let operation = pod.operation("port-forward to");
-        let opened = upgrade::open(
-            self.client.connector(),
-            Upgrade {
-                operation: &operation,
-                path_and_query: &pod.path("portforward", &query)?,
-                offer: Some(protocol.name()),
-                headers: HeaderMap::new(),
-            },
-        )
-        .await?;
+        let outgoing = Outgoing {
+            about: pod.about("get", "portforward"),
+            ..Outgoing::upgrade(operation, pod.path("portforward", &query)?)
+        };
+        let opened = upgrade::open(self.client.http(), outgoing, Some(protocol.name())).await?;
         match opened.protocol.as_deref() {
             Some(answer) if answer == protocol.name() => Ok(opened),
             answer => Err(PeerError::Subprotocol {

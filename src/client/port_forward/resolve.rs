@@ -13,7 +13,7 @@ use super::target::{ForwardPort, ForwardTarget, ResolvedPort};
 use crate::{
     Error, Result,
     client::{Client, Pod, Request, Resource},
-    error::{CallerError, NetworkError},
+    error::CallerError,
     limits,
     wire::pod::{self, Protocol},
 };
@@ -113,12 +113,12 @@ pub(super) async fn find(
         }
     };
     if selector.is_empty() {
-        let problem = format!("{target} has no selector, so that its pods are unknown");
-        return Err(CallerError::Request(problem).into());
+        let target = target.to_string();
+        return Err(CallerError::NoSelector { target }.into());
     }
     let list = pods(client, namespace).labels(selector).list().await?;
     let uid = keep.and_then(|known| Some(known.object.as_ref()?.uid()));
-    let object = choose(list.items, uid).ok_or_else(|| NetworkError::NoPod {
+    let object = choose(list.items, uid).ok_or_else(|| CallerError::NoPod {
         target: target.to_string(),
         namespace: namespace.to_owned(),
     })?;
@@ -170,7 +170,11 @@ impl Destination {
                 Some(_) => ("the service or its pod", self.pod.name()),
                 None => ("the pod", self.pod.name()),
             };
-            CallerError::Request(format!("{of} {name} has no TCP port {port}")).into()
+            CallerError::NoPort {
+                object: format!("{of} {name}"),
+                port: port.to_string(),
+            }
+            .into()
         })
     }
 }

@@ -53,7 +53,10 @@ impl FromStr for ForwardTarget {
         let (kind, name) = text.split_once('/').unwrap_or(("pods", text));
         let name = name.to_owned();
         if name.is_empty() || name.contains('/') {
-            return Err(CallerError::Request(format!("{text:?} names no object")));
+            return Err(CallerError::Name {
+                what: "the name of an object".into(),
+                name: text.to_owned(),
+            });
         }
         let lower = kind.to_ascii_lowercase();
         // `deployments.apps` and `deployments.v1.apps` are the same.
@@ -75,11 +78,10 @@ impl FromStr for ForwardTarget {
                 resource: Resource::namespaced(group, "v1", plural),
                 name,
             }),
-            None => Err(CallerError::Request(format!(
-                "{text}: nothing can be forwarded to a {kind}, only to a pod, a service, a \
-                 deployment, a statefulset, a daemonset, a replicaset, a job or a \
-                 replicationcontroller"
-            ))),
+            None => Err(CallerError::NoForward {
+                target: text.to_owned(),
+                kind: kind.to_owned(),
+            }),
         }
     }
 }
@@ -127,8 +129,9 @@ impl From<String> for ForwardPort {
     }
 }
 
-/// A number from 1 to 65535, or else a name: letters, digits and hyphens, at most 15, as in
-/// `k8s.io/apimachinery/pkg/util/validation` (`IsValidPortName`).
+/// A number from 1 to 65535, or else a name: letters, digits and hyphens, at most 63, as a service
+/// may have it (`k8s.io/kubernetes/pkg/apis/core/validation`, `ValidateDNS1123Label`). A
+/// container's has at most 15.
 impl FromStr for ForwardPort {
     type Err = CallerError;
 
@@ -136,17 +139,19 @@ impl FromStr for ForwardPort {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return match text.parse() {
                 Ok(number @ 1..) => Ok(Self::Number(number)),
-                _ => Err(CallerError::Request(format!(
-                    "{text:?} is not a port number"
-                ))),
+                _ => Err(CallerError::Name {
+                    what: "a port number".into(),
+                    name: text.to_owned(),
+                }),
             };
         }
         let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        match text.len() <= 15 && text.bytes().all(good) {
+        match text.len() <= 63 && text.bytes().all(good) {
             true => Ok(Self::Name(text.to_owned())),
-            false => Err(CallerError::Request(format!(
-                "{text:?} is neither a port number nor the name of a port"
-            ))),
+            false => Err(CallerError::Name {
+                what: "a port number or the name of a port".into(),
+                name: text.to_owned(),
+            }),
         }
     }
 }
@@ -212,7 +217,10 @@ mod tests {
         assert_eq!(of("80"), Some(80.into()));
         assert_eq!(of("http-2"), Some("http-2".into()));
         assert_eq!(ForwardPort::from("80"), ForwardPort::Number(80));
-        for text in ["", "0", "65536", "HTTP", "a:b", "a-name-that-is-too-long"] {
+        let longest = "a".repeat(63);
+        assert_eq!(of(&longest), Some(longest.as_str().into()));
+        let too_long = "a".repeat(64);
+        for text in ["", "0", "65536", "HTTP", "a:b", &too_long] {
             assert_eq!(of(text), None, "{text:?}");
         }
     }

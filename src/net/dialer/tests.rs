@@ -54,7 +54,7 @@ async fn a_certificate_of_the_configured_authority_is_trusted() {
         .unwrap();
     assert!(connection.is_http2());
     assert_eq!(format!("{connection:?}"), format!("Tls({address})"));
-    assert!(connection.tcp().nodelay().unwrap());
+    assert!(connection.tcp().unwrap().nodelay().unwrap());
 }
 
 #[tokio::test]
@@ -237,7 +237,7 @@ async fn plain_connections_need_no_certificates() {
     let mut connection = dialer.dial(Alpn::Http1, None).await.unwrap();
     let (mut accepted, peer) = listener.accept().await.unwrap();
     assert_eq!(format!("{connection:?}"), format!("Plain({address})"));
-    assert_eq!(connection.tcp().local_addr().unwrap(), peer);
+    assert_eq!(connection.tcp().unwrap().local_addr().unwrap(), peer);
     connection.write_all(b"hello").await.unwrap();
     connection.shutdown().await.unwrap();
     let mut text = String::new();
@@ -275,7 +275,7 @@ async fn all_addresses_of_a_name_are_tried() {
         let url = format!("http://localhost:{}", bound.port());
         let dialer = Dialer::new(&Config::new(&url).unwrap()).unwrap();
         let connection = dialer.dial(Alpn::Http1, None).await.unwrap();
-        assert_eq!(connection.tcp().peer_addr().unwrap(), bound);
+        assert_eq!(connection.tcp().unwrap().peer_addr().unwrap(), bound);
     }
 }
 
@@ -285,6 +285,13 @@ async fn an_insecure_configuration_accepts_any_certificate() {
     let mut config = to(address);
     config.tls.insecure = true;
     assert_eq!(greeting(&config, Alpn::Http1).await.unwrap(), "0 http/1.1;");
+    let config = to(address).with_insecure_skip_tls_verify();
+    assert_eq!(greeting(&config, Alpn::Http1).await.unwrap(), "0 http/1.1;");
+    let (problem, _) = refusal(&config.with_ca_pem(authority().pem())).await;
+    assert!(
+        matches!(problem, CertificateProblem::Issuer { .. }),
+        "an explicit authority wins: {problem}"
+    );
 }
 
 #[test]
@@ -342,4 +349,148 @@ async fn rotated_files_are_used_by_new_connections_and_old_ones_live_on() {
     }
     std::fs::remove_file(dir.path().join("crt")).unwrap();
     dialer.dial(Alpn::Http1, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connect_timeout_may_be_off() {
+    let ca = authority();
+    let address = serve(&ca.sign(local()), None).await;
+    let config = to(address)
+        .with_ca_pem(ca.pem())
+        .with_connect_timeout(Duration::MAX);
+    assert_eq!(greeting(&config, Alpn::Http1).await.unwrap(), "0 http/1.1;");
+    let proxied = config.with_proxy(format!("http://{address}")).unwrap();
+    assert!(greeting(&proxied, Alpn::Http1).await.is_err());
+}
+
+#[tokio::test]
+async fn a_dialler_of_the_program_makes_the_streams() {
+    let ca = authority();
+    let address = serve(&ca.sign(local()), None).await;
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let record = Arc::clone(&asked);
+    let config = Config::new("https://kubernetes:6443")
+        .unwrap()
+        .without_proxy()
+        .with_ca_pem(ca.pem())
+        .with_dialer(move |host, port| {
+            record.lock().unwrap().push((host, port));
+            TcpStream::connect(address)
+        });
+    assert_eq!(greeting(&config, Alpn::Http2).await.unwrap(), "0 h2;");
+    let proxied = config.clone().with_proxy("http://proxy:3128").unwrap();
+    assert!(greeting(&proxied, Alpn::Http1).await.is_err());
+    assert_eq!(
+        *asked.lock().unwrap(),
+        [("kubernetes".to_owned(), 6443), ("proxy".to_owned(), 3128)]
+    );
+
+    let config = Config::new("http://h").unwrap().without_proxy();
+    let (ours, mut theirs) = tokio::io::duplex(64);
+    let ours = std::sync::Mutex::new(Some(ours));
+    let config = config.with_dialer(move |_, _| {
+        let next = ours.lock().unwrap().take();
+        async { next.ok_or_else(|| io::Error::other("there is one only")) }
+    });
+    let dialer = Dialer::new(&config).unwrap();
+    let mut connection = dialer.dial(Alpn::Http1, None).await.unwrap();
+    connection.write_all(b"hello").await.unwrap();
+    drop(connection);
+    let mut text = String::new();
+    theirs.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "hello");
+    let error = dialer.dial(Alpn::Http1, None).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot connect to h:80: there is one only"
+    );
+}
+
+/// What reading ends with.
+async fn end_of(config: &Config) -> (Dialer, io::Error) {
+    let dialer = Dialer::new(config).unwrap();
+    let mut connection = dialer.dial(Alpn::Http1, None).await.unwrap();
+    let error = loop {
+        match connection.read(&mut [0; 64]).await {
+            Ok(0) => panic!("an orderly end"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    (dialer, error)
+}
+
+#[tokio::test]
+async fn a_refused_client_certificate_is_named_with_its_date() {
+    let (ca, clients) = (authority(), authority());
+    let address = serve(&ca.sign(local()), Some(&clients)).await;
+    let mut past = params(&[]);
+    past.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    for (leaf, expected) in [
+        (
+            clients.sign(past),
+            "valid until 2002-01-01T00:00:00Z): it expired at 2002-01-01T00:00:00Z",
+        ),
+        (
+            authority().sign(params(&[])),
+            "valid until 4096-01-01T00:00:00Z): ",
+        ),
+    ] {
+        let config = to(address)
+            .with_ca_pem(ca.pem())
+            .with_client_certificate_pem(
+                leaf.certificate.pem(),
+                leaf.key.serialize_pem().into_bytes(),
+            );
+        let (dialer, error) = end_of(&config).await;
+        let error = Error::of_io(&error)
+            .expect("an error of this crate")
+            .clone();
+        assert!(
+            matches!(error, Error::Caller(CallerError::ClientCertificate { .. })),
+            "{error}"
+        );
+        let text = error.to_string();
+        assert!(
+            text.starts_with(
+                "the server refuses the client certificate (the client certificate's PEM, "
+            ) && text.contains(expected),
+            "{text}"
+        );
+        assert_eq!(dialer.refusal().unwrap().to_string(), text);
+    }
+    let (_, error) = end_of(&to(address).with_ca_pem(ca.pem())).await;
+    assert_eq!(
+        error.to_string(),
+        "the server refuses the client certificate (none is given): it wants one"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_is_told_in_our_words() {
+    let ca = authority();
+    let address = crate::net::tls_server::serve_and_cut(&ca.sign(local())).await;
+    let config = to(address).with_ca_pem(ca.pem());
+    let (_, error) = end_of(&config).await;
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(
+        error.to_string(),
+        "it was cut: the server, or something before it, closed it without an end of TLS"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_in_the_handshake_is_told_in_our_words() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let _ = tcp.read(&mut [0; 4096]).await;
+    });
+    let dialer = Dialer::new(&to(address).with_ca_pem(authority().pem())).unwrap();
+    let error = dialer.dial(Alpn::Http1, None).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("TLS handshake with {address} failed: the server closed the connection")
+    );
 }

@@ -105,7 +105,7 @@ impl Channels {
     ///
     /// # Errors
     ///
-    /// [`CallerError::Request`] if there are no ports, or more than the encoding can number.
+    /// [`CallerError::Ports`] if there are no ports, or more than the encoding can number.
     pub fn new(
         role: Role,
         encoding: Encoding,
@@ -114,8 +114,8 @@ impl Channels {
         now: Instant,
     ) -> Result<Self, CallerError> {
         if ports.is_empty() || ports.len() > encoding.max_ports() {
-            let message = format!("{} ports on one WebSocket", ports.len());
-            return Err(CallerError::Request(message));
+            let count = ports.len();
+            return Err(CallerError::Ports { count });
         }
         let connection = |&port: &u16| Connection {
             port,

@@ -13,17 +13,13 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Response, StatusCode,
+    HeaderValue, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, ORIGIN, RETRY_AFTER},
 };
 use hyper::body::Body as _;
 use tokio::time::{Sleep, sleep_until};
 
-use super::{
-    Http, Outgoing,
-    body::Body,
-    upgrade::{self, Upgrade},
-};
+use super::{About, Http, Outgoing, body::Body, upgrade};
 use crate::{
     Result, Role,
     error::{CallerError, Error, PeerError},
@@ -102,6 +98,8 @@ pub(crate) struct Get {
     pub(crate) accept: String,
     /// What is asked, for errors.
     pub(crate) operation: String,
+    /// What is asked, for traces.
+    pub(crate) about: About,
     /// Open a WebSocket, and offer these subprotocols.
     pub(crate) websocket: Option<&'static [&'static str]>,
 }
@@ -322,21 +320,19 @@ impl Get {
     /// Makes the request. What the server refuses over HTTP is an answer; a WebSocket that it does
     /// not open is an error.
     pub(crate) async fn send(self, http: Http) -> Result<Answer> {
-        let accept = HeaderValue::try_from(self.accept)
-            .map_err(|_| CallerError::Request("a header holds what it must not".into()))?;
+        let accept = HeaderValue::try_from(self.accept.as_str())
+            .map_err(|_| CallerError::Header { value: self.accept })?;
         if let Some(offered) = self.websocket {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT, accept);
+            let mut outgoing = Outgoing::upgrade(self.operation, self.path_and_query);
+            outgoing.about = self.about;
+            outgoing.again = false;
+            outgoing.headers.insert(ACCEPT, accept);
             // Any URL will do, none will not (`golang.org/x/net/websocket/server.go`).
-            headers.insert(ORIGIN, HeaderValue::from_static("http://localhost"));
+            let origin = HeaderValue::from_static("http://localhost");
+            outgoing.headers.insert(ORIGIN, origin);
             let offer = offered.join(", ");
-            let upgrade = Upgrade {
-                operation: &self.operation,
-                path_and_query: &self.path_and_query,
-                offer: Some(offer.as_str()).filter(|offer| !offer.is_empty()),
-                headers,
-            };
-            let opened = upgrade::open(http.connector(), upgrade).await?;
+            let asked = Some(offer.as_str()).filter(|offer| !offer.is_empty());
+            let opened = upgrade::open(&http, outgoing, asked).await?;
             let answer = opened.protocol.unwrap_or_default();
             if !offered.contains(&&*answer) && !answer.is_empty() {
                 let offered = offer;
@@ -349,6 +345,7 @@ impl Get {
             )));
         }
         let mut outgoing = Outgoing::get(self.operation, self.path_and_query);
+        outgoing.about = self.about;
         // How long the answer may take and when to ask again, the session knows.
         outgoing.deadline = None;
         outgoing.again = false;

@@ -3,12 +3,19 @@
 use std::{convert::Infallible, net::SocketAddr};
 
 use http_body_util::BodyExt as _;
-use hyper::service::service_fn;
-use hyper_util::{rt::TokioExecutor, server::conn::auto};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use tokio::net::TcpListener;
 
+mod http2;
+mod refusals;
+mod upgrades;
+
 use super::*;
-use crate::{Config, client::Client};
+use crate::{Config, Resource, client::Client, error::Hint};
 
 /// A request as the server got it: head and body.
 pub(crate) type Got = (http::request::Parts, Bytes);
@@ -216,13 +223,119 @@ fn the_curl_line_can_be_pasted_and_holds_no_secret() {
     let mut outgoing = Outgoing::get("x", "/api?labelSelector=a%3D'b'");
     outgoing.body = Bytes::from_static(b"hunter2");
     let mut headers = HeaderMap::new();
-    headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer hunter2"));
+    for name in [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "x-api-key",
+        "x-remote-user",
+        "sec-websocket-protocol",
+    ] {
+        let secret = HeaderValue::from_static("base64url.bearer.authorization.k8s.io.hunter2");
+        headers.insert(name, secret);
+    }
     headers.insert("accept", HeaderValue::from_static("it's"));
+    headers.insert("impersonate-user", HeaderValue::from_static("jane"));
     assert_eq!(
         http.curl(&outgoing, &headers),
-        "curl -X GET -H 'authorization: <redacted>' -H 'accept: it'\\''s' --data-binary \
-         '<7 bytes>' 'http://h:6443/base/api?labelSelector=a%3D'\\''b'\\'''"
+        "curl -X GET -H 'authorization: <redacted>' -H 'proxy-authorization: <redacted>' -H \
+         'cookie: <redacted>' -H 'x-api-key: <redacted>' -H 'x-remote-user: <redacted>' -H \
+         'sec-websocket-protocol: <redacted>' -H 'accept: it'\\''s' -H 'impersonate-user: jane' \
+         --data-binary '<7 bytes>' 'http://h:6443/base/api?labelSelector=a%3D'\\''b'\\'''"
     );
+}
+
+#[tokio::test]
+async fn a_refused_client_certificate_is_no_fault_of_the_network() {
+    use crate::net::tls_server::{authority, local, params, serve, to};
+    let (ca, clients) = (authority(), authority());
+    let address = serve(&ca.sign(local()), Some(&clients)).await;
+    let mut past = params(&[]);
+    past.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let leaf = clients.sign(past);
+    let config = to(address)
+        .with_ca_pem(ca.pem())
+        .with_client_certificate_pem(
+            leaf.certificate.pem(),
+            leaf.key.serialize_pem().into_bytes(),
+        );
+    let client = Client::new(&config).unwrap();
+    let upgrade = Outgoing::upgrade("exec", "/");
+    for error in [
+        send(&client, Method::GET).await.unwrap_err(),
+        upgrade::open(client.http(), upgrade, None)
+            .await
+            .unwrap_err(),
+    ] {
+        assert_eq!(
+            error.to_string(),
+            "the server refuses the client certificate (the client certificate's PEM, valid until \
+             2002-01-01T00:00:00Z): it expired at 2002-01-01T00:00:00Z"
+        );
+        assert!(matches!(error, Error::Caller(_)), "{error:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_401_carries_the_hint_that_the_connector_gave() {
+    let mut response = Response::new(http_body_util::Empty::<Bytes>::new());
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response.extensions_mut().insert(Hint::ClientCertificate {
+        certificate: "c".to_owned(),
+        problem: "it expired".to_owned(),
+    });
+    let error = refusal("get pods", response).await;
+    let text = error.to_string();
+    assert!(
+        text.ends_with(" (the client certificate (c): it expired)"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn the_span_of_an_upgrade_says_what_it_was() {
+    let (address, _) = serve(|_, _| answer(403, "no")).await;
+    let client = client(address);
+    let spans = Spans::default();
+    let guard = tracing::subscriber::set_default(spans.clone());
+    client
+        .pod("a", "p")
+        .exec(["date"])
+        .spawn()
+        .await
+        .unwrap_err();
+    drop(guard);
+    let fields = spans.0.lock().unwrap();
+    for (field, value) in [
+        ("verb", "\"get\""),
+        ("resource", "\"pods/exec\""),
+        ("namespace", "\"a\""),
+        ("name", "\"p\""),
+        ("status", "403"),
+    ] {
+        let found = fields.get(field).map(String::as_str);
+        assert_eq!(found, Some(value), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn an_http1_connection_ends_when_it_has_been_idle_for_long() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client(listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        assert!(tcp.read(&mut head).await.unwrap() > 0);
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        tcp.write_all(answer.as_bytes()).await.unwrap();
+        tcp.read(&mut head).await.unwrap()
+    });
+    assert_eq!(send(&client, Method::GET).await.unwrap(), 200);
+    tokio::time::pause();
+    tokio::time::advance(limits::IDLE_CONNECTION * 2).await;
+    tokio::time::resume();
+    assert_eq!(server.await.unwrap(), 0, "it is closed while nobody asks");
 }
 
 /// Keeps the fields of every span named `request`.
@@ -267,8 +380,9 @@ async fn the_span_of_a_request_says_what_it_was_and_what_came_of_it() {
     let spans = Spans::default();
     let guard = tracing::subscriber::set_default(spans.clone());
     let path = "/apis/apps/v1/namespaces/a/deployments/d/scale";
-    let outgoing = Outgoing::get("test", path);
-    client.http().send(outgoing).await.unwrap();
+    let deployments = client.request(Resource::namespaced("apps", "v1", "deployments"));
+    let scale = deployments.namespace("a").subresource("scale");
+    scale.get::<serde_json::Value>("d").await.unwrap();
     drop(guard);
     let fields = spans.0.lock().unwrap();
     for (field, value) in [

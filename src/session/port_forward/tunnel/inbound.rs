@@ -19,7 +19,12 @@ impl Tunnel {
             return;
         };
         if connection.is_detached() {
-            return self.mux.reset(stream, RstStatus::CANCEL);
+            self.mux.reset(stream, RstStatus::CANCEL);
+            // It says something of the tunnel.
+            if result.is_err() {
+                self.events.push_back(ForwardEvent::Closed { id, result });
+            }
+            return;
         }
         // It tells the peer only if one of the two has not finished.
         if result.is_err() {

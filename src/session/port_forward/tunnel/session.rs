@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::Tunnel;
 use crate::{
-    error::{Error, PeerError},
+    error::{Error, NetworkError, PeerError},
+    limits,
     session::{
         Message, Opcode, Session, Transmit,
         port_forward::{ForwardEvent, PortForward},
@@ -72,6 +73,14 @@ impl Session for Tunnel {
         {
             self.lingering.pop_first();
             self.release(id);
+            let late = NetworkError::TimedOut {
+                operation: "ending a forwarded connection".into(),
+                after: limits::FORWARD_LINGER,
+            };
+            self.events.push_back(ForwardEvent::Closed {
+                id,
+                result: Err(late.into()),
+            });
         }
         while self.halves.front().is_some_and(|half| half.until <= now)
             && let Some(half) = self.halves.pop_front()

@@ -173,11 +173,16 @@ impl Logs {
         let name = name.or_else(|| pod.default_container().map(str::to_owned));
         let name = name.unwrap_or_default();
         let Some(state) = pod.state(&name) else {
-            let names: Vec<_> = pod.containers().into_iter().map(|one| one.name).collect();
-            let names = names.join(", ");
-            let what = &self.config.what;
-            let text = format!("{what} has no container {name:?}; it has {names}");
-            return self.finish(LogEnd::Failed(CallerError::Request(text).into()));
+            let error = CallerError::NoContainer {
+                pod: self.config.what.clone(),
+                containers: pod
+                    .containers()
+                    .into_iter()
+                    .map(|one| one.name.to_string())
+                    .collect(),
+                name,
+            };
+            return self.finish(LogEnd::Failed(error.into()));
         };
         self.container = Some(name);
         match state {

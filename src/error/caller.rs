@@ -1,0 +1,158 @@
+//! What this side does wrong: one variant for each mistake.
+
+use std::{borrow::Cow, io, sync::Arc};
+
+/// What is wrong on this side.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallerError {
+    /// A configuration that cannot be used: which file or variable, and why.
+    #[error("{origin}: {problem}")]
+    Config {
+        /// The file, the environment variable or the field.
+        origin: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// The server speaks a subprotocol that cannot end stdin alone, so that the remote command
+    /// would wait for input for ever.
+    #[error("stdin cannot be closed by itself over {protocol}: the server lacks v5.channel.k8s.io")]
+    HalfClose {
+        /// The subprotocol in use.
+        protocol: &'static str,
+    },
+    /// A terminal size for a session without a terminal. Servers read it and never deliver it:
+    /// after a few the whole session hangs.
+    #[error("resize needs a session with a TTY")]
+    ResizeWithoutTty,
+    /// A write after the remote command, or the session, has ended.
+    #[error("the session has ended")]
+    Ended,
+    /// The session's owner was dropped or killed it; what had arrived was still delivered.
+    #[error("the session was killed on this side")]
+    Killed,
+    /// A stream that nobody reads is full, so that nothing else can arrive.
+    #[error(
+        "{bytes} bytes of {stream} wait to be read and hold everything else back: read it, drop \
+         it, or allow it a larger buffer"
+    )]
+    Unread {
+        /// The stream.
+        stream: &'static str,
+        /// The bound that it reached, in bytes.
+        bytes: usize,
+    },
+    /// More output than the caller allows to be collected.
+    #[error("more than {limit} bytes of output")]
+    TooMuchOutput {
+        /// The bound, in bytes.
+        limit: usize,
+    },
+    /// No local address to listen on.
+    #[error("cannot listen: {0}")]
+    Listen(#[source] Arc<io::Error>),
+    /// None of the pods that a service or a workload selects is running.
+    #[error("no pod of {target} in namespace {namespace} is running")]
+    NoPod {
+        /// What selects them, such as `service/web`.
+        target: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// The server refuses our client certificate, or has no use for it.
+    #[error("the server refuses the client certificate ({certificate}): {problem}")]
+    ClientCertificate {
+        /// Which one it is, and until when it is valid.
+        certificate: String,
+        /// What the server said.
+        problem: String,
+        /// What TLS said.
+        source: Arc<io::Error>,
+    },
+    /// A path that is none, or would lead elsewhere.
+    #[error("the path {path:?} {problem}")]
+    Path {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A name that cannot be one, such as `..`, or that does not fit where it stands.
+    #[error("{name:?} is not {what}")]
+    Name {
+        /// What should have been named, with its article: `a namespace`.
+        what: Cow<'static, str>,
+        /// What was given instead.
+        name: String,
+    },
+    /// A value that no HTTP header can carry.
+    #[error("{value:?} fits no HTTP header")]
+    Header {
+        /// The value.
+        value: String,
+    },
+    /// An object that is no JSON.
+    #[error("{operation}: {source}")]
+    Json {
+        /// What was asked.
+        operation: String,
+        /// What serde_json said.
+        source: Arc<serde_json::Error>,
+    },
+    /// An exec without a command.
+    #[error("exec needs a command")]
+    NoCommand,
+    /// No subprotocol is offered, or none that can do this.
+    #[error("no subprotocol is offered that can be used for this")]
+    NoSubprotocol,
+    /// The server has no resource of this name.
+    #[error("the server has no resource {name:?}")]
+    NoResource {
+        /// The name, as it was given.
+        name: String,
+    },
+    /// The pod has no container of this name.
+    #[error("{pod} has no container {name:?}; it has {}", .containers.join(", "))]
+    NoContainer {
+        /// The pod.
+        pod: String,
+        /// The name that was given.
+        name: String,
+        /// The names of those that it has.
+        containers: Vec<String>,
+    },
+    /// The pod, or the service before it, has no such port.
+    #[error("{object} has no TCP port {port}")]
+    NoPort {
+        /// What was looked at.
+        object: String,
+        /// The port as it was asked for.
+        port: String,
+    },
+    /// A service or a workload without a selector: its pods are unknown.
+    #[error("{target} has no selector, so that its pods are unknown")]
+    NoSelector {
+        /// The object, such as `service/web`.
+        target: String,
+    },
+    /// Connections can be forwarded to a pod, a service or a workload, and to nothing else.
+    #[error(
+        "{target}: nothing can be forwarded to a {kind}, only to a pod, a service, a deployment, \
+         a statefulset, a daemonset, a replicaset, a job or a replicationcontroller"
+    )]
+    NoForward {
+        /// The target as it was given.
+        target: String,
+        /// Its kind.
+        kind: String,
+    },
+    /// More ports than one WebSocket can have, or none.
+    #[error("{count} ports on one WebSocket")]
+    Ports {
+        /// How many were asked for.
+        count: usize,
+    },
+    /// A stream given by the caller failed.
+    #[error("{0}")]
+    Stream(#[source] Arc<io::Error>),
+}

@@ -1,0 +1,113 @@
+use super::*;
+
+/// What `openssl x509 -req` makes, and a stock MicroK8s: X.509 version 1.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBNjCB3gIUVPFNeKxv2HZltoaZgyNM35bx/3swCgYIKoZIzj0EAwIwEjEQMA4G\n\
+A1UEAwwHZml4dHVyZTAgFw0yNjExMjYxMzE5NDdaGA8yMTI2MTEwMjEzMTk0N1ow\n\
+KTEOMAwGA1UEAwwFYWRtaW4xFzAVBgNVBAoMDnN5c3RlbTptYXN0ZXJzMFkwEwYH\n\
+KoZIzj0CAQYIKoZIzj0DAQcDQgAENwO9jenhO57SgSIkld0hpEyoP1YCZp4cIqyC\n\
+SShFkyrSofn9pxL53Tafqp7e7KrLjfc8XM1mZ0oXV0/Z9R+9/DAKBggqhkjOPQQD\n\
+AgNHADBEAiAQxeo4bRTXM1C11obmkJ5Pn1GDpE5L4MRoBdjb2fkl1wIgFhsaqdW+\n\
+U6bp6GSOzs8otoQ7B1p2fq2kx7bw8bnn4eY=\n\
+-----END CERTIFICATE-----\n\
+";
+const VERSION_1_KEY: &str = "\
+-----BEGIN PRIVATE KEY-----\n\
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg/fC8VRoQOOWuzW1i\n\
+DqqfUcI05lB52B7pAQtxb7I3C9ShRANCAAQ3A72N6eE7ntKBIiSV3SGkTKg/VgJm\n\
+nhwirIJJKEWTKtKh+f2nEvndNp+qnt7sqsuN9zxczWZnShdXT9n1H738\n\
+-----END PRIVATE KEY-----\n\
+";
+const P521: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIB9jCCAVigAwIBAgIUdpJlnKLApAjcy7SM7iUuFTYAldowCgYIKoZIzj0EAwIw\n\
+DDEKMAgGA1UEAwwBcDAgFw0yNjExMjYxMzE5NDdaGA8yMTI2MTEwMjEzMTk0N1ow\n\
+DDEKMAgGA1UEAwwBcDCBmzAQBgcqhkjOPQIBBgUrgQQAIwOBhgAEAU/ySQc8gxOt\n\
+kgXMI6nRDbwUCSYV4ihRlIGoHvCnRth7YeG5FLhdT1mu/EaIVkS9QeIRiQdWBG+a\n\
+yKeALo1AZ0tEASy12btXMUVdNf58pqzM5GCNeXqyrRZUz+96c7MOzdnb7Wl9sBaQ\n\
+XGvFRbQ8RlA5vgmIAUbupSlHfdEPv4WZILqao1MwUTAdBgNVHQ4EFgQU3lN7xhQB\n\
+FhlVNPlucpkq0J5FwQ4wHwYDVR0jBBgwFoAU3lN7xhQBFhlVNPlucpkq0J5FwQ4w\n\
+DwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgOBiwAwgYcCQXvLRtPoqeYmBbUV\n\
+gdZ056uQwfUUNI5k+90pcJGpt52TNYuW56usD8sWh0Meid3yZvDNQwjPEVDfChGi\n\
+YWtqiY9lAkIAz8O9QIWalXhjIetFL9P3MC7ru+FQJxz8hdByM+bq+Oy587ahBZ2I\n\
+fz4EwFLL1Dto0Ja4g+hi8bHNAyDRiXinKKQ=\n\
+-----END CERTIFICATE-----\n\
+";
+const P521_KEY: &str = "\
+-----BEGIN EC PRIVATE KEY-----\n\
+MIHcAgEBBEIAYPzjspFH1LcXeYmwxALLeqOLO9Eg2Aex5MQrtFAnu14EmTiQ+ADD\n\
+jx9jO2YT73MWiY9tmt+tj5vh1RzGxd7Iux+gBwYFK4EEACOhgYkDgYYABAFP8kkH\n\
+PIMTrZIFzCOp0Q28FAkmFeIoUZSBqB7wp0bYe2HhuRS4XU9ZrvxGiFZEvUHiEYkH\n\
+VgRvmsingC6NQGdLRAEstdm7VzFFXTX+fKaszORgjXl6sq0WVM/venOzDs3Z2+1p\n\
+fbAWkFxrxUW0PEZQOb4JiAFG7qUpR33RD7+FmSC6mg==\n\
+-----END EC PRIVATE KEY-----\n\
+";
+
+fn with_identity(certificate: &str, key: &str) -> Result<Option<ClientCertificate>> {
+    let material = |origin: &str, pem: &str| Material::inline(origin, pem.as_bytes().to_vec());
+    let settings = TlsSettings {
+        ca: Some(material("the CA", P521)),
+        identity: Some((
+            material("the certificate", certificate),
+            material("the key", key),
+        )),
+        ..TlsSettings::default()
+    };
+    client_config(&settings).map(|(_, certificate)| certificate)
+}
+
+#[test]
+fn a_client_certificate_of_version_1_is_the_servers_to_judge() {
+    let certificate = with_identity(VERSION_1, VERSION_1_KEY).unwrap().unwrap();
+    assert_eq!(
+        certificate.to_string(),
+        "the certificate, valid until 2126-11-02T13:19:47Z"
+    );
+}
+
+#[test]
+fn a_key_of_another_certificate_does_not_fit_whatever_the_version() {
+    let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let error = with_identity(VERSION_1, &other).unwrap_err().to_string();
+    assert_eq!(error, "the key: does not fit the client certificate");
+}
+
+#[test]
+fn a_key_of_p_521_is_used_or_names_what_it_needs() {
+    let result = with_identity(P521, P521_KEY);
+    if cfg!(feature = "aws-lc-rs") {
+        result.unwrap();
+        return;
+    }
+    let error = result.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the key: is a key of the curve P-521, which ring does not have; build kubewire with the \
+         feature `aws-lc-rs`"
+    );
+}
+
+#[test]
+fn alerts_about_certificates_are_told_from_others() {
+    use rustls::AlertDescription as Alert;
+    let alert = |alert| io::Error::other(rustls::Error::AlertReceived(alert));
+    for about in [
+        Alert::CertificateExpired,
+        Alert::BadCertificate,
+        Alert::UnknownCA,
+        Alert::CertificateRequired,
+    ] {
+        let error = handshake_error("h", "t", &Presented::default(), alert(about));
+        assert!(
+            matches!(error, Error::Caller(CallerError::ClientCertificate { .. })),
+            "{error}"
+        );
+        assert!(!error.is_retryable());
+    }
+    let error = handshake_error("h", "t", &Presented::default(), alert(Alert::InternalError));
+    assert!(
+        matches!(error, Error::Network(NetworkError::Tls { .. })),
+        "{error}"
+    );
+}
