@@ -236,7 +236,8 @@ pub const WATCH_EVENT: usize = 32 << 20;
 /// (`apimachinery/pkg/runtime/serializer/cbor/internal/modes/decode.go`, `MaxNestedLevels`).
 pub const WATCH_DEPTH: usize = 128;
 
-/// Bytes of one page of a list: 256 MiB. Before this is reached, pages are asked for smaller.
+/// Bytes of one page of a list that has to be kept whole, in CBOR or as a `Table`: 256 MiB. After
+/// this is reached, pages are asked for smaller.
 ///
 /// A page is [`LIST_PAGE`] objects, and etcd's default bound on each is 1.5 MiB; the usual page is
 /// a few megabytes.

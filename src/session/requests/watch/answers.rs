@@ -12,7 +12,7 @@ use crate::{
     session::requests::{Phase, cut_off, patience},
     wire::{
         status::Status,
-        watch::{Event, EventError, EventType, List, Object},
+        watch::{Event, EventError, EventType, Object},
     },
 };
 
@@ -28,23 +28,20 @@ impl Watch {
                 let (status, retry_after) = refusal.into_status();
                 self.refused(status, retry_after);
             }
-            Phase::Answer(Answer::Paging { encoding, body }) => match error {
-                Some(error) => self.lost(error),
-                None => match List::parse(encoding, body.freeze()) {
-                    Ok(list) => {
-                        if list.is_table() {
-                            self.updates.push_back(Update::Event(Event {
-                                event_type: EventType::Added,
-                                object: list.object(),
-                            }));
-                        }
-                        self.requests.phase = Phase::Answer(Answer::Listed {
-                            items: list.items(),
-                            list: Box::new(list),
-                        });
+            Phase::Answer(Answer::Paging(mut page)) => match (error, page.finish()) {
+                (Some(error), _) => self.lost(error),
+                (None, Ok(list)) => {
+                    if let Some(object) = page.table() {
+                        let event_type = EventType::Added;
+                        let event = Event { event_type, object };
+                        self.updates.push_back(Update::Event(event));
                     }
-                    Err(error) => self.broken(error),
-                },
+                    self.requests.phase = Phase::Answer(Answer::Listed {
+                        rest: page,
+                        list: Box::new(list),
+                    });
+                }
+                (None, Err(error)) => self.page_broken(error),
             },
             Phase::Answer(Answer::Streaming(mut source)) => {
                 // An end in order and a cut differ in nothing: API servers end a watch without a
@@ -80,6 +77,14 @@ impl Watch {
             return self.requests.wait(false);
         }
         self.pause(error, None, false);
+    }
+
+    /// A page cannot be read. Where it is too large, smaller ones are asked for.
+    pub(super) fn page_broken(&mut self, error: EventError) {
+        if matches!(error, EventError::TooLarge { .. }) && self.page > 1 {
+            self.page /= 2;
+        }
+        self.broken(error);
     }
 
     pub(super) fn broken(&mut self, error: EventError) {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{Head, Request, Source, Update, WatchConfig, is_unversioned, query};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         Message,
         requests::{Phase, Requests},
     },
-    wire::watch::{Encoding, Event, EventError, EventType, Items, List},
+    wire::watch::{Encoding, Event, EventType, List, ListDecoder},
 };
 
 /// Which request is to be made, is under way, or has its response at hand.
@@ -29,10 +29,13 @@ pub(super) enum Step {
 /// How far an answer has been read.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// A page arrives.
-    Paging { encoding: Encoding, body: BytesMut },
-    /// A page is handed out.
-    Listed { items: Items, list: Box<List> },
+    /// A page arrives, and is handed out as it does.
+    Paging(Box<ListDecoder>),
+    /// A page has arrived whole, and its last items are handed out.
+    Listed {
+        rest: Box<ListDecoder>,
+        list: Box<List>,
+    },
     /// Events arrive.
     Streaming(Source),
 }
@@ -130,29 +133,19 @@ impl Watch {
             return self.pause(error, None, true);
         };
         self.requests.phase = Phase::Answer(match self.step {
-            Step::List => Answer::Paging {
-                encoding,
-                body: BytesMut::new(),
-            },
+            Step::List => {
+                let page = ListDecoder::with_bounds(encoding, bound, self.config.max_page);
+                Answer::Paging(Box::new(page))
+            }
             Step::WatchList | Step::Watch => Answer::Streaming(Source::body(encoding, bound)),
         });
     }
 
     /// Takes the next chunk of the body.
     pub fn handle_body(&mut self, now: Instant, chunk: Bytes) {
-        let bound = self.config.max_page;
         match self.requests.body(now, chunk) {
             Some((Answer::Streaming(source), chunk)) => source.push(chunk),
-            Some((Answer::Paging { body, .. }, chunk)) => {
-                if body.len() + chunk.len() <= bound {
-                    body.extend_from_slice(&chunk);
-                    return;
-                }
-                if self.page > 1 {
-                    self.page /= 2;
-                }
-                self.broken(EventError::TooLarge { bound });
-            }
+            Some((Answer::Paging(page), chunk)) => page.push(chunk),
             Some((Answer::Listed { .. }, _)) | None => {}
         }
     }
@@ -233,17 +226,23 @@ impl Watch {
                         continue;
                     }
                 },
-                Phase::Answer(Answer::Listed { items, .. }) => {
-                    match items.next() {
-                        Some(Ok(object)) if self.is_mine(&object) => {
+                Phase::Answer(Answer::Paging(page) | Answer::Listed { rest: page, .. }) => {
+                    match page.next_item() {
+                        Ok(Some(object)) if self.is_mine(&object) => {
                             let event_type = EventType::Added;
                             return Some(Update::Event(Event { event_type, object }));
                         }
-                        Some(Ok(_)) => {}
-                        Some(Err(error)) => self.broken(error),
-                        None => self.page_done(),
+                        Ok(Some(_)) => continue,
+                        Err(error) => {
+                            self.page_broken(error);
+                            continue;
+                        }
+                        Ok(None) => {}
                     }
-                    continue;
+                    if let Phase::Answer(Answer::Listed { .. }) = self.requests.phase {
+                        self.page_done();
+                        continue;
+                    }
                 }
                 _ => {}
             }
