@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Opcode, Transmit, later};
+use super::{Opcode, Transmit, later::later};
 use crate::limits;
 
 /// How often to ask for a sign of life, and how long to wait for one.
@@ -200,6 +200,20 @@ mod tests {
                 Due::Nothing => panic!("nothing is due at the deadline"),
             }
         }
+    }
+
+    #[test]
+    fn a_duration_without_bound_is_never() {
+        let start = Instant::now();
+        let never = KeepaliveConfig {
+            interval: Duration::MAX,
+            silence: Duration::MAX,
+            refresh: Duration::MAX,
+        };
+        let mut alive = Keepalive::new(never, start);
+        let year = start + 365 * 86_400 * SECOND;
+        assert_eq!(alive.handle_timeout(year), Due::Nothing);
+        assert!(alive.deadline() > year);
     }
 
     #[test]

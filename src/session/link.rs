@@ -20,7 +20,9 @@ use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Close, Keepalive, KeepaliveConfig, Message, Opcode, Transmit, keepalive::Due, later};
+use super::{
+    Close, Keepalive, KeepaliveConfig, Message, Opcode, Transmit, keepalive::Due, later::later,
+};
 use crate::{
     Role,
     error::{Error, NetworkError, PeerError},

@@ -27,7 +27,7 @@
 //! Backpressure towards the peer is not handing in messages; the driver says so with
 //! [`handle_hold`](Session::handle_hold), for no deadline runs while the peer is held back.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -37,6 +37,7 @@ pub use crate::wire::websocket::{Close, Message, Opcode};
 mod backoff;
 mod chunks;
 mod keepalive;
+pub(crate) mod later;
 mod link;
 pub mod messages;
 pub mod mux;
@@ -49,16 +50,8 @@ pub mod subprotocol;
 pub use keepalive::{Due, Keepalive, KeepaliveConfig};
 pub use messages::Messages;
 pub use remote_command::RemoteCommand;
-pub use requests::{logs, watch};
+pub use requests::{Exchange, Head, logs, watch};
 pub use subprotocol::Subprotocol;
-
-/// A century: what a caller that means never may get in its place.
-const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-
-/// `after` later than `at`. Callers say `Duration::MAX` for never, which no [`Instant`] reaches.
-fn later(at: Instant, after: Duration) -> Instant {
-    at.checked_add(after.min(FAR)).unwrap_or(at)
-}
 
 /// One WebSocket message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,7 +19,8 @@ use std::{collections::VecDeque, io, sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    KeepaliveConfig, Message, Opcode, Session, Subprotocol, Transmit, later,
+    KeepaliveConfig, Message, Opcode, Session, Subprotocol, Transmit,
+    later::later,
     link::{Closed, Expired, Link},
 };
 use crate::{

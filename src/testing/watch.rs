@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use serde_json::json;
-use tokio::time::{Instant, interval_at, sleep_until};
+use tokio::time::{interval_at, sleep_until};
 
 use super::{
     encoding::Document,
@@ -18,7 +18,7 @@ use super::{
     store::{Change, Object},
     streaming::{self, BodyFault, Over, Writer},
 };
-use crate::{Resource, server::Refusal, wire::status::Status};
+use crate::{Resource, server::Refusal, session::later::later, wire::status::Status};
 
 /// A watch that is being answered.
 struct Watch {
@@ -168,9 +168,10 @@ impl Watch {
                 self.bookmark(true).await?;
             }
         }
-        let end = Instant::now() + timeout;
+        let now = std::time::Instant::now();
+        let end = later(now, timeout).into();
         let period = cluster.bookmarks;
-        let mut bookmarks = interval_at(Instant::now() + period, period);
+        let mut bookmarks = interval_at(later(now, period).into(), period);
         loop {
             versions.mark_unchanged();
             match cluster.store.changes(self.version) {

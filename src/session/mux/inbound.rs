@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     limits,
-    session::later,
+    session::later::later,
     wire::spdy::{Data, Frame, GoAway, Headers, Ping, RstStatus, RstStream, SpdyError, StreamId},
 };
 

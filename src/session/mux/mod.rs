@@ -45,7 +45,7 @@ use self::{
     ping::Pings,
     stream::{Local, Remote, Reply, Stream},
 };
-use super::{later, reader::Watch};
+use super::{later::later, reader::Watch};
 use crate::{
     Role,
     error::CallerError,

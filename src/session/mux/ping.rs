@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Role, limits, session::later};
+use crate::{Role, limits, session::later::later};
 
 /// How often to ask a SPDY connection for a sign of life, and how long to wait for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

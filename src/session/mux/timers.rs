@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Abort, Mux, MuxEvent, ping::Due, stream::Reply};
 use crate::{
     error::NetworkError,
-    session::later,
+    session::later::later,
     wire::spdy::{Ping, RstStatus},
 };
 

@@ -10,7 +10,8 @@ use crate::{
     error::{CallerError, Error, PeerError},
     limits,
     session::{
-        Message, Session, Transmit, later,
+        Message, Session, Transmit,
+        later::later,
         link::Expired,
         port_forward::{ConnectionId, ForwardEvent, PortForward, WhenFull, cut, refused},
         reader::Watch,
