@@ -35,6 +35,7 @@ struct Seen {
 }
 
 /// A session of either protocol.
+#[allow(clippy::large_enum_variant, reason = "a test has few of them")]
 enum Of {
     Tunnel(Tunnel),
     Channels(Channels),
