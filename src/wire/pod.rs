@@ -390,5 +390,5 @@ impl Pod {
     }
 }
 
-#[cfg(all(test, feature = "client"))]
+#[cfg(test)]
 mod tests;
