@@ -2,6 +2,8 @@
 //! instructions` runs each under valgrind and compares with `benches/instructions.txt`; with
 //! `-- --write` it writes that file anew.
 //!
+//! Of hostile input it counts twice as much as well, which must not cost more than twice as much.
+//!
 //! More than a twentieth above the baseline is a failure, with the compiler that it was written
 //! with; another makes other code. So is a missing valgrind where
 //! `KUBEWIRE_REQUIRE_REAL` is set; elsewhere nothing is compared then.
@@ -29,6 +31,19 @@ const TOLERANCE: f64 = 0.05;
 /// Instructions a unit that never count: a case of a few would fail for one more.
 const SLACK: f64 = 2.0;
 
+/// Bytes of hostile input, and the same twice.
+const HOSTILE: [usize; 2] = [32 << 10, 64 << 10];
+/// How much more a byte of twice the input may cost: tables grow, constants do not shrink.
+const LINEAR: f64 = 0.15;
+
+fn find(name: &str, hostile: usize) -> Option<cases::Case> {
+    let all = match hostile {
+        0 => cases::all(),
+        size => cases::hostile(size),
+    };
+    all.into_iter().find(|case| case.name == name)
+}
+
 /// What valgrind counts in; by this name.
 #[inline(never)]
 fn measured(work: cases::Work) -> Box<dyn cases::Drop_> {
@@ -36,12 +51,12 @@ fn measured(work: cases::Work) -> Box<dyn cases::Drop_> {
 }
 
 /// Instructions a unit of one case.
-fn count(name: &str) -> Option<f64> {
+fn count(name: &str, hostile: usize) -> Option<f64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .args(["--toggle-collect=instructions::measured"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--case", name])
+        .args(["--case", name, &hostile.to_string()])
         .output()
         .ok()?;
     let text = String::from_utf8_lossy(&output.stderr);
@@ -51,8 +66,7 @@ fn count(name: &str) -> Option<f64> {
     let Some(total) = total else {
         panic!("valgrind says no count:\n{text}");
     };
-    let case = cases::all().into_iter().find(|case| case.name == name)?;
-    Some(total / case.units as f64)
+    Some(total / find(name, hostile)?.units as f64)
 }
 
 /// The compiler, as it names itself.
@@ -77,10 +91,8 @@ fn read_baseline() -> BTreeMap<String, f64> {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if let Some(at) = words.iter().position(|word| word == "--case") {
-        let case = cases::all()
-            .into_iter()
-            .find(|case| case.name == words[at + 1]);
-        let prepare = case.unwrap().prepare;
+        let hostile = words[at + 2].parse().unwrap();
+        let prepare = find(&words[at + 1], hostile).unwrap().prepare;
         // The first run fills what is computed once.
         drop((prepare)()());
         drop(measured((prepare)()));
@@ -109,7 +121,7 @@ fn main() -> ExitCode {
     }
     let mut failed = false;
     for case in cases::all() {
-        let now = count(case.name).unwrap();
+        let now = count(case.name, 0).unwrap();
         writeln!(text, "{now:>10.1}  {}", case.name).unwrap();
         let Some(before) = baseline.get(case.name) else {
             println!("{now:>10.1}  {} (new)", case.name);
@@ -123,6 +135,21 @@ fn main() -> ExitCode {
             case.name,
             if worse { ": MORE" } else { "" }
         );
+    }
+    let mut quadratic = false;
+    for case in cases::hostile(HOSTILE[0]) {
+        let [once, twice] = HOSTILE.map(|size| count(case.name, size).unwrap());
+        let worse = twice > once * (1.0 + LINEAR) + SLACK;
+        quadratic |= worse;
+        println!(
+            "{once:>10.1}  {}, a byte (of twice as much {twice:.1}){}",
+            case.name,
+            if worse { ": NOT LINEAR" } else { "" }
+        );
+    }
+    if quadratic {
+        eprintln!("error: the cost of some input grows faster than the input");
+        return ExitCode::FAILURE;
     }
     if write {
         std::fs::write(BASELINE, text).unwrap();

@@ -294,7 +294,7 @@ pub mod port_forward {
     pub use crate::{
         client::port_forward::{
             ForwardPort, ForwardStream, ForwardTarget, HalfClose, ListenEvent, Listener,
-            PortForward, ResolvedPort, Tunnel,
+            PortForward, ResolvedPort, Traffic, Tunnel,
         },
         session::port_forward::{ForwardProtocol, WhenFull},
     };
@@ -304,7 +304,7 @@ pub mod port_forward {
 #[cfg(feature = "client")]
 pub mod logs {
     pub use crate::{
-        client::{LogLines, LogSource, Logs, MergedLines, MergedLogs, SourcedLine},
+        client::{LogLines, LogSource, Logs, MergedLines, MergedLogs, SourcedLine, SourcedUpdate},
         session::logs::{Exit, LogEnd, LogLine, LogStream, LogUpdate},
         wire::stamp::Stamp,
     };
@@ -329,8 +329,8 @@ pub mod request {
     pub use crate::resource::Scope;
     pub use crate::{
         client::{
-            Body, Deleted, Discovery, HttpProxy, Known, List, ListMeta, Pages, Patch, Request,
-            Rest, Upgraded,
+            ApiResource, Body, Deleted, Discovery, HttpProxy, List, ListMeta, MaybeUpgraded, Pages,
+            Patch, Request, Upgraded,
         },
         resource::Resource,
     };

@@ -91,6 +91,15 @@ pub const FORWARD_VERDICT: Duration = Duration::from_millis(100);
 /// `sandbox_portforward_linux.go`); after this it is reset.
 pub const FORWARD_LINGER: Duration = Duration::from_secs(60);
 
+/// The time after which an application that has not read, or answered, what was sent to it is
+/// taken for one that has stopped reading: 2 s. New connections then take another tunnel, for the
+/// server may be waiting for it.
+pub const FORWARD_STALL: Duration = Duration::from_secs(2);
+
+/// The bytes that must have been sent to it for that: 64 KiB. Fewer are taken by the operating
+/// system, whether they are read or not.
+pub const FORWARD_UNREAD: usize = 64 << 10;
+
 /// The time for which a local connection waits while the way to the pod is down: 30 s.
 pub const FORWARD_RETRY: Duration = Duration::from_secs(30);
 
@@ -108,6 +117,13 @@ pub const FORWARD_LOOK: Duration = Duration::from_secs(10);
 /// Bytes of a server's text about a failed connection that are kept: 16 KiB.
 pub const FORWARD_TEXT: usize = 16 << 10;
 
+/// Bytes of the number that pairs the two streams of a connection: 256. A stream with a longer one
+/// is refused.
+///
+/// client-go counts from 0 (`portforward.go`, `nextRequestID`). A server keeps it until the other
+/// stream has come.
+pub const FORWARD_REQUEST: usize = 256;
+
 /// The time within which the two streams of a connection must arrive at a server: 30 s, as in
 /// Kubernetes (`cri-streaming/pkg/streaming/server.go`, `DefaultStreamCreationTimeout`).
 pub const FORWARD_PAIR: Duration = Duration::from_secs(30);
@@ -116,6 +132,11 @@ pub const FORWARD_PAIR: Duration = Duration::from_secs(30);
 ///
 /// A `metav1.Status` is a few hundred bytes.
 pub const STATUS: usize = 64 << 10;
+
+/// Sizes of the client's terminal that one message can bring to a server: 2, the last and the one
+/// before, from which it must differ for a program to draw its screen again
+/// (`k8s.io/kubectl/pkg/cmd/attach/attach.go` sends two for this).
+pub const TERMINAL_SIZES: usize = 2;
 
 /// Bytes of one output stream that wait for its reader: 1 MiB. `Exec::buffer` changes it.
 ///
@@ -137,6 +158,9 @@ pub const INPUT_MESSAGE: usize = 64 << 10;
 /// Bytes of output that `output` and `wait_with_output` collect: 1 GiB. `Exec::max_output` changes
 /// it.
 pub const OUTPUT: usize = 1 << 30;
+
+/// Characters of another's words, such as a refusal's message, that an error shows: 8,192.
+pub const ERROR_TEXT: usize = 8 << 10;
 
 /// Bytes of an HTTP answer that refuses a request: 64 KiB, like [`STATUS`].
 pub const REFUSAL: usize = 64 << 10;
@@ -212,7 +236,8 @@ pub const WATCH_EVENT: usize = 32 << 20;
 /// (`apimachinery/pkg/runtime/serializer/cbor/internal/modes/decode.go`, `MaxNestedLevels`).
 pub const WATCH_DEPTH: usize = 128;
 
-/// Bytes of one page of a list: 256 MiB. Before this is reached, pages are asked for smaller.
+/// Bytes of one page of a list that has to be kept whole, in CBOR or as a `Table`: 256 MiB. After
+/// this is reached, pages are asked for smaller.
 ///
 /// A page is [`LIST_PAGE`] objects, and etcd's default bound on each is 1.5 MiB; the usual page is
 /// a few megabytes.
@@ -227,7 +252,7 @@ pub const LIST_PAGE: usize = 500;
 pub const RETRY_FIRST: Duration = Duration::from_millis(800);
 
 /// The longest delay before an attempt is repeated: 30 s, client-go's. A server that asks for more
-/// in `Retry-After` gets more.
+/// in `Retry-After` gets more, up to [`LOG_WATCH_RETRY_AFTER`].
 pub const RETRY_MOST: Duration = Duration::from_secs(30);
 
 /// How long the server is asked to keep a watch up: 5 min, and at random up to twice that, as
@@ -252,8 +277,12 @@ pub const SNAPSHOT_SILENCE: Duration = Duration::from_secs(30);
 /// API servers end other requests than watches after a minute (`--request-timeout`).
 pub const ANSWER: Duration = Duration::from_secs(60);
 
-/// How long a watch must last to count as a success, so that the next failure is the first: 60 s.
-pub const WATCH_PROVEN: Duration = Duration::from_secs(60);
+/// How long an answer must last to count as a success, so that the next failure of a watch or a
+/// log is the first: 60 s.
+pub const ANSWER_PROVEN: Duration = Duration::from_secs(60);
+
+/// The longest `Retry-After` that a watch or a log keeps to: 10 min.
+pub const LOG_WATCH_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// How many stamps of delivered log lines are remembered, to tell them from others when the log
 /// is read again: 256.
@@ -267,6 +296,14 @@ pub const LOG_STAMPS: usize = 256;
 /// A container may be silent for longer. But a connection over HTTP/1.1 that died silently looks
 /// the same, and asking again costs two small requests and repeats nothing.
 pub const LOG_SILENCE: Duration = Duration::from_secs(600);
+
+/// How long a followed log that a server refuses to give, and that gives nothing in between, is
+/// asked for: 10 min. Then it has failed. Where the server cannot be reached at all it is asked
+/// for without end.
+pub const LOG_GIVE_UP: Duration = Duration::from_secs(600);
+
+/// Bytes of a kubelet's text about a log, and of a refusal that is no Status, that are told: 4 KiB.
+pub const SERVER_TEXT: usize = 4 << 10;
 
 /// How often a pod is looked at while its container is to start: every 2 s.
 pub const POD_POLL: Duration = Duration::from_secs(2);
@@ -325,6 +362,14 @@ pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// How long a connection without requests is kept: 90 s, as in Go's `http.DefaultTransport`.
 pub const IDLE_CONNECTION: Duration = Duration::from_secs(90);
 
+/// Answers of code 1xx before the one that counts: 5, as in Go (`net/http/transport.go`,
+/// `max1xxResponses`).
+pub const INFORMATIONAL: usize = 5;
+
+/// How long a new HTTP/2 connection keeps other requests waiting until its server says how many
+/// may share it: 1 s. After that it is taken to be [`STREAMS`].
+pub const HTTP2_SETTINGS: Duration = Duration::from_secs(1);
+
 /// Bytes that may wait to be read of one HTTP/2 response: 1 MiB.
 pub const HTTP2_STREAM: u32 = 1 << 20;
 
@@ -361,6 +406,13 @@ pub const UPDATE_PAUSE: Duration = Duration::from_millis(10);
 ///
 /// A name that is not found is looked up anew at once.
 pub const DISCOVERY: Duration = Duration::from_secs(600);
+
+/// How many groups of resources a server without aggregated discovery is asked about at once: 32.
+pub const DISCOVERY_REQUESTS: usize = 32;
+
+/// How long such a group may take to answer before it is left out: 10 s. Its own server may be
+/// down, and the API server waits for it.
+pub const DISCOVERY_GROUP: Duration = Duration::from_secs(10);
 
 /// How many requests share one HTTP/2 connection: 100; more open another.
 ///

@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("role", &[]),
     ("limits", &[]),
     ("wire", &["role", "limits"]),
-    ("error", &["wire"]),
+    ("error", &["limits", "wire"]),
     ("resource", &["error"]),
     ("session", &["role", "limits", "wire", "error"]),
     ("config", &["limits", "error"]),

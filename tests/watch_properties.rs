@@ -5,7 +5,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use kubewire::wire::watch::{Decoder, Encoding, Event, EventError, List};
+use kubewire::wire::watch::{Decoder, Encoding, Event, EventError, List, ListDecoder, Object};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use serde_json::{Map, Value, json};
 
@@ -269,6 +269,23 @@ fn order() -> impl Strategy<Value = Vec<usize>> {
     Just((0..10).collect::<Vec<_>>()).prop_shuffle()
 }
 
+/// A list that arrives in pieces, and its items.
+fn open(encoding: Encoding, pieces: &[&[u8]]) -> Result<(List, Vec<Object>), EventError> {
+    let mut decoder = ListDecoder::with_bounds(encoding, 1 << 20, 1 << 20);
+    let mut items = Vec::new();
+    for piece in pieces {
+        decoder.push(Bytes::copy_from_slice(piece));
+        while let Some(item) = decoder.next_item()? {
+            items.push(item);
+        }
+    }
+    let list = decoder.finish()?;
+    while let Some(item) = decoder.next_item()? {
+        items.push(item);
+    }
+    Ok((list, items))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -318,6 +335,7 @@ proptest! {
         style in style(),
         version in "[0-9]{1,9}",
         token in text(),
+        cuts in vec(any::<Index>(), 0..6),
         json in any::<bool>(),
     ) {
         let list = json!({
@@ -335,9 +353,8 @@ proptest! {
             write_cbor(&list, style, &mut body);
             body
         };
-        let list = List::parse(encoding, body.into()).unwrap();
+        let (list, found) = open(encoding, &cut(&body, &cuts)).unwrap();
         prop_assert_eq!((&list.resource_version, &list.continue_token), (&version, &token));
-        let found: Vec<_> = list.items().map(Result::unwrap).collect();
         prop_assert_eq!(found.len(), items.len());
         for (found, expected) in found.iter().zip(&items) {
             prop_assert_eq!(&found.decode::<Value>().unwrap(), expected);
@@ -359,9 +376,7 @@ proptest! {
             let _ = (event.object.decode::<Value>(), event.object.status());
         }
         let _ = Event::from_message(encoding, bytes.clone().into());
-        if let Ok(list) = List::parse(encoding, bytes.into()) {
-            let _ = list.items().count();
-        }
+        let _ = open(encoding, &cut(&bytes, &cuts));
     }
 }
 
@@ -470,4 +485,140 @@ fn a_status_in_protobuf_reads_whole() {
             .unwrap(),
         ""
     );
+}
+
+#[test]
+fn items_come_as_they_arrive_and_no_more_than_one_is_kept() {
+    let item = |n: u32| {
+        format!(
+            r#"{{"metadata":{{"name":"p{n}"}},"spec":"{}"}}"#,
+            "x".repeat(500)
+        )
+    };
+    let mut decoder = ListDecoder::with_bounds(Encoding::Json, 1000, 1000);
+    decoder.push(r#"{"kind":"PodList","apiVersion":"v1","items":["#.into());
+    assert!(decoder.next_item().unwrap().is_none());
+    // A list without end: 5 MiB through a bound of 1,000 bytes.
+    for n in 0..10_000 {
+        let item = item(n);
+        let (start, rest) = item.split_at(300);
+        decoder.push(Bytes::copy_from_slice(start.as_bytes()));
+        assert!(decoder.next_item().unwrap().is_none());
+        decoder.push(format!("{rest},").into());
+        let found = decoder.next_item().unwrap().unwrap();
+        assert_eq!(found.metadata().unwrap().name().unwrap(), format!("p{n}"));
+        assert_eq!(found.metadata().unwrap().kind().unwrap(), "Pod");
+        assert!(decoder.next_item().unwrap().is_none());
+        assert!(decoder.buffered() <= 1000);
+    }
+    assert_eq!(decoder.finish().unwrap_err(), EventError::Cut);
+}
+
+#[test]
+fn a_list_that_is_none_or_too_large_is_refused() {
+    let too_large = Err(EventError::TooLarge { bound: 1 << 20 });
+    let huge = "x".repeat(2 << 20);
+    for body in [
+        format!(r#"{{"items":[{{"a":"{huge}"#),
+        format!(r#"{{"{huge}"#),
+        format!(r#"{{"metadata":"{huge}"#),
+        format!("{{{}", r#""a":"bcdefgh","#.repeat(1 << 17)),
+    ] {
+        let pieces: Vec<_> = body.as_bytes().chunks(4096).collect();
+        assert_eq!(open(Encoding::Json, &pieces).map(drop), too_large);
+    }
+    let length = [&b"\x12\xff\xff\xff\x7f"[..], huge.as_bytes()].concat();
+    assert_eq!(open(Encoding::Protobuf, &[&length]).map(drop), too_large);
+    assert_eq!(
+        open(Encoding::Cbor, &[huge.as_bytes()]).map(drop),
+        too_large
+    );
+    for body in [
+        "",
+        "null",
+        "[]",
+        "{",
+        r#"{"a"}"#,
+        r#"{"a":}"#,
+        r#"{"a":1 "b":2}"#,
+        r#"{"items":{}}"#,
+        r#"{"items":[{}{}]}"#,
+        r#"{"items":[,{}]}"#,
+        r#"{"items":[1]}"#,
+        r#"{"items":[{}}"#,
+        r#"{"items":[]}}"#,
+        r#"{"items":[]"#,
+        r#"{,"a":1}"#,
+    ] {
+        assert!(open(Encoding::Json, &[body.as_bytes()]).is_err(), "{body}");
+    }
+    for body in [
+        r#"{"items":null}"#,
+        r#" { "items" : [ ] , "a" : [ { } ] } "#,
+        "{}",
+    ] {
+        let (_, items) = open(Encoding::Json, &[body.as_bytes()]).unwrap();
+        assert!(items.is_empty(), "{body}");
+    }
+}
+
+#[test]
+fn a_table_is_whole() {
+    let body = r#"{"kind":"Table","metadata":{"resourceVersion":"7"},"rows":[{"cells":[1]}]}"#;
+    for split in 0..body.len() {
+        let mut decoder = ListDecoder::new(Encoding::Json);
+        for part in [&body[..split], &body[split..]] {
+            decoder.push(Bytes::copy_from_slice(part.as_bytes()));
+            assert!(decoder.next_item().unwrap().is_none());
+        }
+        assert_eq!(decoder.finish().unwrap().resource_version, "7");
+        assert!(decoder.next_item().unwrap().is_none());
+        assert_eq!(decoder.table().unwrap().bytes().unwrap(), body);
+    }
+}
+
+#[test]
+fn a_list_in_protobuf_is_the_same_however_it_is_cut() {
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+    let item = |name: &str| field(2, &field(1, &field(1, name.as_bytes())));
+    let list = field(1, &[field(2, b"7"), field(3, b"next")].concat());
+    let message = [list, item("a"), item("b"), vec![5 << 3, 1]].concat();
+    let meta = [field(1, b"v1"), field(2, b"PodList")].concat();
+    let tail = field(4, b"application/json");
+    let whole = [&b"k8s\0"[..], &field(1, &meta), &field(2, &message), &tail].concat();
+    for (body, kind) in [(&whole, "Pod"), (&message, "")] {
+        for split in 0..=body.len() {
+            let (list, items) =
+                open(Encoding::Protobuf, &[&body[..split], &body[split..]]).unwrap();
+            assert_eq!(
+                (&*list.resource_version, &*list.continue_token),
+                ("7", "next")
+            );
+            let names = items.iter().map(|item| {
+                let metadata = item.metadata().unwrap();
+                (
+                    metadata.name().unwrap().into_owned(),
+                    metadata.kind().unwrap().into_owned(),
+                )
+            });
+            let expected = ["a", "b"].map(|name| (name.to_owned(), kind.to_owned()));
+            assert_eq!(names.collect::<Vec<_>>(), expected, "cut at {split}");
+        }
+    }
+}
+
+#[test]
+fn items_before_the_kind_of_their_list_wait_for_it() {
+    let body = r#"{"apiVersion":"v1","items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}],
+        "kind":"PodList","metadata":{"resourceVersion":"7"}}"#;
+    for split in 0..body.len() {
+        let (start, rest) = body.as_bytes().split_at(split);
+        let (list, items) = open(Encoding::Json, &[start, rest]).unwrap();
+        assert_eq!(list.resource_version, "7");
+        let kinds: Vec<_> = items
+            .iter()
+            .map(|item| item.metadata().unwrap().kind().unwrap())
+            .collect();
+        assert_eq!(kinds, ["Pod", "Pod"], "cut at {split}");
+    }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use kubewire::wire::watch::{Decoder, Encoding, Event, List, Object};
+use kubewire::wire::watch::{Decoder, Encoding, Event, ListDecoder, Object};
 use libfuzzer_sys::fuzz_target;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
@@ -110,7 +110,16 @@ fuzz_target!(|data: &[u8]| {
         check(&event.object);
     }
     check(&Object::new(encoding, body.clone()));
-    if let Ok(list) = List::parse(encoding, body) {
-        list.items().flatten().for_each(|object| check(&object));
+    let mut list = ListDecoder::with_bounds(encoding, 4096, 4096);
+    for chunk in body.chunks(usize::from(*chunk).max(1)) {
+        list.push(body.slice_ref(chunk));
+        while let Ok(Some(object)) = list.next_item() {
+            check(&object);
+        }
+        assert!(list.buffered() <= 2 * 4096 + 255);
+    }
+    let _ = list.finish();
+    while let Ok(Some(object)) = list.next_item() {
+        check(&object);
     }
 });

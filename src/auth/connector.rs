@@ -168,6 +168,16 @@ impl Connector {
         self.inner.dialer.server().absolute_form(path_and_query)
     }
 
+    /// The request target in origin form, however long it is: [`Uri`] holds 64 KiB.
+    pub(crate) fn target(&self, path_and_query: &str) -> Result<String> {
+        self.inner.dialer.server().target(path_and_query)
+    }
+
+    /// The whole URL, for people.
+    pub(crate) fn url(&self, path_and_query: &str) -> String {
+        format!("{}{path_and_query}", self.inner.dialer.server().url())
+    }
+
     /// The value of the `Host` header.
     pub fn host(&self) -> &HeaderValue {
         &self.inner.dialer.server().authority

@@ -1,21 +1,25 @@
 //! Which resources a server has: in flow `/api` and `/apis`, out comes the [`Resource`] that a
 //! kind, a plural, a singular or a short name means.
 //!
-//! Servers from 1.26 on tell it all in two answers (aggregated discovery); others are asked group
-//! by group.
+//! Servers from 1.26 on tell it all in two answers (aggregated discovery); others are asked for each
+//! version of each group.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode, header::ACCEPT};
 use serde::Deserialize;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    task::JoinSet,
+    time::Instant,
+};
 
 use super::{Client, Resource, request::read};
 use crate::{
     Error, Result,
-    error::CallerError,
+    error::{CallerError, NetworkError},
     limits,
-    transport::http::{Outgoing, upgrade},
+    transport::http::{Outgoing, refusal, unexpected},
 };
 
 /// `k8s.io/client-go/discovery/discovery_client.go`, `acceptDiscoveryFormats`.
@@ -30,13 +34,13 @@ pub(super) struct Cache(Mutex<Option<(Instant, Arc<Discovery>)>>);
 /// The resources of a server, in the order of preference that it gives.
 #[derive(Debug, Clone, Default)]
 pub struct Discovery {
-    resources: Vec<Known>,
+    resources: Vec<ApiResource>,
 }
 
 /// A resource and its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Known {
+pub struct ApiResource {
     /// The resource.
     pub resource: Resource,
     /// The `kind` of its objects.
@@ -57,7 +61,7 @@ pub struct Known {
 
 impl Discovery {
     /// All resources.
-    pub fn resources(&self) -> &[Known] {
+    pub fn resources(&self) -> &[ApiResource] {
         &self.resources
     }
 
@@ -66,9 +70,9 @@ impl Discovery {
     ///
     /// Where several groups have the name, the server's first wins; a plural wins over a short
     /// name.
-    pub fn find(&self, name: &str) -> Option<&Known> {
+    pub fn find(&self, name: &str) -> Option<&ApiResource> {
         let name = name.to_ascii_lowercase();
-        let by = |names: &dyn Fn(&Known) -> bool, name: &str, rest: Option<&str>| {
+        let by = |names: &dyn Fn(&ApiResource) -> bool, name: &str, rest: Option<&str>| {
             self.resources.iter().find(|known| {
                 let Resource { group, version, .. } = &known.resource;
                 names(known)
@@ -127,7 +131,7 @@ impl Client {
     ///
     /// [`CallerError::NoResource`] if the server has none of this name, and those of
     /// [`discover`](Self::discover).
-    pub async fn find(&self, name: &str) -> Result<Known> {
+    pub async fn find(&self, name: &str) -> Result<ApiResource> {
         let asked = Instant::now();
         if let Some(known) = self.discover().await?.find(name) {
             return Ok(known.clone());
@@ -147,80 +151,131 @@ impl Client {
     }
 
     async fn ask_all(&self) -> Result<Discovery> {
-        let core = self.ask("/api").await?;
-        let mut known = match core {
-            Answer::Aggregated(groups) => groups.known(),
-            Answer::Plain(body) => {
-                let versions: Versions = read("discover /api", &body)?;
-                self.ask_versions("", &versions.versions, None).await?
-            }
-        };
-        match self.ask("/apis").await? {
+        let deadline = limits::REQUEST;
+        let (core, groups) = tokio::try_join!(
+            self.ask("/api".into(), deadline),
+            self.ask("/apis".into(), deadline)
+        )?;
+        let (mut known, mut wanted) = (Vec::new(), Vec::new());
+        match core {
             Answer::Aggregated(groups) => known.extend(groups.known()),
             Answer::Plain(body) => {
-                let groups: Groups = read("discover /apis", &body)?;
-                for group in groups.groups {
-                    let versions: Vec<_> = group.versions.into_iter().map(|v| v.version).collect();
-                    let preferred = group.preferred_version.map(|v| v.version);
-                    known.extend(
-                        self.ask_versions(&group.name, &versions, preferred.as_deref())
-                            .await?,
-                    );
-                }
+                let Versions { versions } = read("discover /api", &body)?;
+                wanted.extend(GroupVersion::of("", versions, None));
             }
         }
+        match groups {
+            Answer::Aggregated(groups) => known.extend(groups.known()),
+            Answer::Plain(body) => {
+                let Groups { groups } = read("discover /apis", &body)?;
+                wanted.extend(groups.into_iter().flat_map(|group| {
+                    let versions = group.versions.into_iter().map(|one| one.version);
+                    let preferred = group.preferred_version.map(|one| one.version);
+                    GroupVersion::of(&group.name, versions.collect(), preferred)
+                }));
+            }
+        }
+        known.extend(self.ask_versions(wanted).await?);
         Ok(Discovery { resources: known })
     }
 
-    async fn ask_versions(
-        &self,
-        group: &str,
-        versions: &[String],
-        preferred: Option<&str>,
-    ) -> Result<Vec<Known>> {
-        let preferred = preferred.or(versions.first().map(String::as_str));
-        let mut known = Vec::new();
-        for version in versions {
-            let path = match group {
-                "" => format!("/api/{version}"),
-                group => format!("/apis/{group}/{version}"),
-            };
-            let body = match self.ask(&path).await {
-                Ok(Answer::Plain(body)) => body,
-                Ok(Answer::Aggregated(_)) => continue,
-                // An aggregated server that is down must not hide all others.
-                Err(Error::Api(error)) if matches!(error.status.code, 404 | 502 | 503) => {
-                    tracing::warn!(group, version, %error, "the group is left out");
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let list: Resources = read(&format!("discover {path}"), &body)?;
-            let is_preferred = Some(version.as_str()) == preferred;
-            known.extend(list.known(group, version, is_preferred));
+    /// The resources of versions, in their order, asked for at once.
+    async fn ask_versions(&self, wanted: Vec<GroupVersion>) -> Result<Vec<ApiResource>> {
+        let permits = Arc::new(Semaphore::new(limits::DISCOVERY_REQUESTS));
+        let mut asked = JoinSet::new();
+        for (at, wanted) in wanted.into_iter().enumerate() {
+            let (client, permits) = (self.clone(), Arc::clone(&permits));
+            asked.spawn(async move {
+                // It is never closed.
+                let _permit = permits.acquire().await;
+                client.ask_version(wanted).await.map(|known| (at, known))
+            });
         }
-        Ok(known)
+        let mut found = Vec::new();
+        while let Some(known) = asked.join_next().await {
+            match known {
+                Ok(known) => found.push(known?),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+        found.sort_by_key(|(at, _)| *at);
+        Ok(found.into_iter().flat_map(|(_, known)| known).collect())
     }
 
-    async fn ask(&self, path: &str) -> Result<Answer> {
+    async fn ask_version(&self, wanted: GroupVersion) -> Result<Vec<ApiResource>> {
+        let (group, version) = (wanted.group.as_str(), wanted.version.as_str());
+        let path = match group {
+            "" => format!("/api/{version}"),
+            group => format!("/apis/{group}/{version}"),
+        };
+        let body = match self.ask(path.clone(), limits::DISCOVERY_GROUP).await {
+            Ok(Answer::Plain(body)) => body,
+            Ok(Answer::Aggregated(_)) => return Ok(Vec::new()),
+            // An aggregated server that is down must not hide all others.
+            Err(error) if is_absent(&error) && !group.is_empty() => {
+                tracing::warn!(group, version, %error, "the group is left out");
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        let list: Resources = read(&format!("discover {path}"), &body)?;
+        Ok(list.known(group, version, wanted.preferred))
+    }
+
+    async fn ask(&self, path: String, deadline: Duration) -> Result<Answer> {
         let operation = format!("discover {path}");
         let mut outgoing = Outgoing::get(operation.as_str(), path);
+        outgoing.deadline = Some(deadline);
+        outgoing.about.verb = "get".into();
         outgoing
             .headers
             .insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
         let response = self.http().send(outgoing).await?;
         if response.status() != StatusCode::OK {
-            return Err(upgrade::refusal(&operation, response).await);
+            return Err(refusal(&operation, response).await);
         }
-        let form = response.headers().get(http::header::CONTENT_TYPE);
+        let (head, body) = response.into_parts();
+        if let Some(error) = unexpected(&operation, &head) {
+            return Err(error);
+        }
+        let form = head.headers.get(http::header::CONTENT_TYPE);
         let aggregated = form
             .and_then(|form| form.to_str().ok())
             .is_some_and(|form| form.contains("as=APIGroupDiscoveryList"));
-        let body = response.into_body().bytes(limits::OBJECT).await?;
+        let body = body.bytes(limits::OBJECT).await?;
         match aggregated {
             true => Ok(Answer::Aggregated(read(&operation, &body)?)),
             false => Ok(Answer::Plain(body)),
         }
+    }
+}
+
+/// Whether a group's own server, and not the API server, is at fault.
+fn is_absent(error: &Error) -> bool {
+    match error {
+        Error::Api(error) => matches!(error.status.code, 404 | 502..=504),
+        Error::Network(NetworkError::TimedOut { .. }) => true,
+        _ => false,
+    }
+}
+
+/// What older servers are asked about one by one.
+struct GroupVersion {
+    group: String,
+    version: String,
+    preferred: bool,
+}
+
+impl GroupVersion {
+    /// Those of a group, whose first version is preferred unless it says otherwise.
+    fn of(group: &str, versions: Vec<String>, preferred: Option<String>) -> Vec<Self> {
+        let preferred = preferred.or_else(|| versions.first().cloned());
+        let of = |version: String| Self {
+            group: group.to_owned(),
+            preferred: Some(&version) == preferred.as_ref(),
+            version,
+        };
+        versions.into_iter().map(of).collect()
     }
 }
 
@@ -287,12 +342,12 @@ struct AggregatedSubresource {
 }
 
 impl Aggregated {
-    fn known(self) -> Vec<Known> {
+    fn known(self) -> Vec<ApiResource> {
         let mut known = Vec::new();
         for group in self.items {
             for (at, version) in group.versions.into_iter().enumerate() {
                 known.extend(version.resources.into_iter().map(|resource| {
-                    Known {
+                    ApiResource {
                         resource: Resource {
                             namespaced: resource.scope == "Namespaced",
                             ..Resource::namespaced(
@@ -368,12 +423,12 @@ struct PlainResource {
 }
 
 impl Resources {
-    fn known(self, group: &str, version: &str, preferred: bool) -> Vec<Known> {
+    fn known(self, group: &str, version: &str, preferred: bool) -> Vec<ApiResource> {
         let (subresources, resources): (Vec<_>, Vec<_>) = self
             .resources
             .into_iter()
             .partition(|resource| resource.name.contains('/'));
-        let known = resources.into_iter().map(|resource| Known {
+        let known = resources.into_iter().map(|resource| ApiResource {
             subresources: subresources
                 .iter()
                 .filter_map(|sub| sub.name.strip_prefix(&resource.name)?.strip_prefix('/'))

@@ -19,11 +19,11 @@ pub(crate) mod watch;
 
 pub use attach::{Attach, Attached};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
-pub use discovery::{Discovery, Known};
+pub use discovery::{ApiResource, Discovery};
 pub use events::Events;
 pub use exec::Exec;
 pub use logs::{LogLines, Logs};
-pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine};
+pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine, SourcedUpdate};
 pub use over::Over;
 pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
@@ -39,7 +39,7 @@ use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 
 pub use crate::{
-    transport::http::body::{Body, Rest, Upgraded},
+    transport::http::body::{Body, MaybeUpgraded, Upgraded},
     wire::pod::{Container, ContainerKind},
 };
 
@@ -49,16 +49,12 @@ use crate::{
     Config, Result, Role,
     auth::Connector,
     error::{CallerError, PeerError},
+    limits,
     resource::Resource,
     session::Subprotocol,
     transport::{
         AnyWebSocket,
-        http::{
-            Http, Outgoing,
-            body::lost,
-            streamed,
-            upgrade::{self, Upgrade},
-        },
+        http::{About, Http, Outgoing, blame, upgrade},
     },
 };
 
@@ -77,10 +73,9 @@ use crate::{
 /// ```
 #[derive(Debug, Clone)]
 pub struct Client {
-    connector: Connector,
     http: Http,
     discovered: Arc<discovery::Cache>,
-    lacking: Arc<watch::Lacking>,
+    without_watch_list: Arc<watch::WithoutWatchList>,
     namespace: Arc<str>,
 }
 
@@ -115,10 +110,9 @@ impl Client {
     pub fn new(config: &Config) -> Result<Self> {
         let connector = Connector::new(config)?;
         Ok(Self {
-            http: Http::new(connector.clone()),
-            connector,
+            http: Http::new(connector),
             discovered: Arc::default(),
-            lacking: Arc::default(),
+            without_watch_list: Arc::default(),
             namespace: config.namespace().into(),
         })
     }
@@ -203,11 +197,12 @@ impl Client {
     {
         let path = request.uri().path_and_query();
         let path = path.map_or_else(|| "/".to_owned(), ToString::to_string);
-        streamed::send(self.http.connector(), &path, request).await
+        self.http.send_streamed(&path, request).await
     }
 
     /// Sends a request whose headers ask for another protocol (`Connection: Upgrade`), over a
-    /// connection of its own, and gives the answer, whatever its code.
+    /// connection of its own, and gives the answer, whatever its code. Its head has
+    /// [`limits::OPEN`] from when the connection stands.
     ///
     /// # Errors
     ///
@@ -215,14 +210,19 @@ impl Client {
     pub async fn send_upgrade(
         &self,
         request: http::Request<Bytes>,
-    ) -> Result<http::Response<Rest>> {
-        let mut response = self.http.send_upgrade(outgoing(request)).await?;
+    ) -> Result<http::Response<MaybeUpgraded>> {
+        let request = Outgoing {
+            upgrade: true,
+            deadline: Some(limits::OPEN),
+            ..outgoing(request)
+        };
+        let mut response = self.http.send(request).await?;
         if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(response.map(|body| Rest::Body(Body::new(body, None))));
+            return Ok(response.map(MaybeUpgraded::Body));
         }
-        let upgraded = hyper::upgrade::on(&mut response).await.map_err(lost)?;
+        let upgraded = hyper::upgrade::on(&mut response).await.map_err(blame)?;
         let upgraded = Upgraded(TokioIo::new(upgraded));
-        Ok(response.map(|_| Rest::Upgraded(upgraded)))
+        Ok(response.map(|_| MaybeUpgraded::Upgraded(upgraded)))
     }
 
     pub(crate) fn http(&self) -> &Http {
@@ -247,26 +247,21 @@ impl Client {
         path_and_query: &str,
         protocols: &[Subprotocol],
     ) -> Result<(AnyWebSocket, Subprotocol)> {
-        self.open(path_and_query, path_and_query, protocols).await
+        let path = path_and_query.split('?').next().unwrap_or_default();
+        self.open(Outgoing::upgrade(path, path_and_query), protocols)
+            .await
     }
 
     pub(crate) async fn open(
         &self,
-        operation: &str,
-        path_and_query: &str,
+        outgoing: Outgoing,
         protocols: &[Subprotocol],
     ) -> Result<(AnyWebSocket, Subprotocol)> {
         if protocols.is_empty() {
             return Err(CallerError::NoSubprotocol.into());
         }
         let offer = Subprotocol::offer(protocols);
-        let upgrade = Upgrade {
-            operation,
-            path_and_query,
-            offer: offer.as_deref(),
-            headers: http::HeaderMap::new(),
-        };
-        let opened = upgrade::open(&self.connector, upgrade).await?;
+        let opened = upgrade::open(&self.http, outgoing, offer.as_deref()).await?;
         let protocol =
             Subprotocol::accept(opened.protocol.as_deref(), protocols).map_err(|answer| {
                 PeerError::Subprotocol {
@@ -276,10 +271,6 @@ impl Client {
             })?;
         let websocket = AnyWebSocket::from_io(opened.io, Role::Client, opened.read.freeze());
         Ok((websocket, protocol))
-    }
-
-    pub(crate) fn connector(&self) -> &Connector {
-        &self.connector
     }
 
     /// The logs of many pods of a namespace, merged as they come; see [`MergedLogs`] for which.
@@ -325,8 +316,8 @@ impl Client {
         self.watch(Resource::of::<K>()).typed()
     }
 
-    pub(crate) fn lacking(&self) -> &Arc<watch::Lacking> {
-        &self.lacking
+    pub(crate) fn without_watch_list(&self) -> &Arc<watch::WithoutWatchList> {
+        &self.without_watch_list
     }
 }
 
@@ -334,12 +325,14 @@ fn outgoing(request: http::Request<Bytes>) -> Outgoing {
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     Outgoing {
-        operation: format!("{} {}", head.method, head.uri.path()),
-        path_and_query: path.to_owned(),
-        method: head.method,
+        about: About {
+            verb: head.method.as_str().to_ascii_lowercase().into(),
+            ..About::default()
+        },
+        method: head.method.clone(),
         headers: head.headers,
         body,
         deadline: None,
-        again: true,
+        ..Outgoing::get(format!("{} {}", head.method, head.uri.path()), path)
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     Result,
     error::{CallerError, Error, Hint},
     resource::ESCAPED,
+    transport::http::About,
     wire,
 };
 
@@ -93,6 +94,17 @@ impl Pod {
             let _ = write!(path, "{separator}{key}={}", escape(value));
         }
         Ok(path)
+    }
+
+    /// What is asked of this pod, for traces.
+    pub(crate) fn about(&self, verb: &'static str, subresource: &str) -> About {
+        let slash = if subresource.is_empty() { "" } else { "/" };
+        About {
+            verb: verb.into(),
+            resource: format!("pods{slash}{subresource}"),
+            namespace: Some(self.namespace.clone()),
+            name: Some(self.name.clone()),
+        }
     }
 
     /// What is asked of this pod, for errors.

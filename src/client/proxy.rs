@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use percent_encoding::percent_decode_str;
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
@@ -13,7 +13,7 @@ use crate::{
     Result,
     error::CallerError,
     net::Connection,
-    transport::http::{Outgoing, upgrade},
+    transport::http::{About, Outgoing, upgrade},
 };
 
 /// The HTTP server of a pod or a service, reached through the API server; see [`Pod::proxy`] and
@@ -83,13 +83,12 @@ impl HttpProxy {
         let (head, body) = request.into_parts();
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let outgoing = Outgoing {
-            path_and_query: self.path(path)?,
-            operation: self.operation(),
+            about: self.about(),
             method: head.method,
             headers: head.headers,
             body,
             deadline: None,
-            again: true,
+            ..Outgoing::get(self.operation(), self.path(path)?)
         };
         self.client.http().send(outgoing).await
     }
@@ -107,13 +106,12 @@ impl HttpProxy {
         subprotocols: &[&str],
     ) -> Result<(WebSocketStream<Connection>, Option<String>)> {
         let offer = subprotocols.join(", ");
-        let request = upgrade::Upgrade {
-            operation: &self.operation(),
-            path_and_query: &self.path(path)?,
-            offer: Some(offer.as_str()).filter(|offer| !offer.is_empty()),
-            headers: HeaderMap::new(),
+        let offer = Some(offer.as_str()).filter(|offer| !offer.is_empty());
+        let request = Outgoing {
+            about: self.about(),
+            ..Outgoing::upgrade(self.operation(), self.path(path)?)
         };
-        let opened = upgrade::open(self.client.connector(), request).await?;
+        let opened = upgrade::open(self.client.http(), request, offer).await?;
         let stream = WebSocketStream::from_partially_read(
             opened.io,
             opened.read.to_vec(),
@@ -121,6 +119,15 @@ impl HttpProxy {
             None,
         );
         Ok((stream.await, opened.protocol))
+    }
+
+    fn about(&self) -> About {
+        About {
+            verb: "proxy".into(),
+            resource: format!("{}/proxy", self.plural),
+            namespace: Some(self.namespace.clone()),
+            name: Some(self.name.clone()),
+        }
     }
 
     fn operation(&self) -> String {

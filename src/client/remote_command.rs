@@ -5,6 +5,7 @@ use crate::{
     Result, Role, limits,
     session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
     transport::{
+        http::Outgoing,
         now,
         ws::{
             remote_command::{self, Control},
@@ -124,7 +125,11 @@ impl Options {
             "attach to"
         });
         let path = pod.path(verb, &query)?;
-        let opened = pod.client().open(&operation, &path, &self.protocols).await;
+        let outgoing = Outgoing {
+            about: pod.about("get", verb),
+            ..Outgoing::upgrade(operation, path)
+        };
+        let opened = pod.client().open(outgoing, &self.protocols).await;
         let (websocket, protocol) = match opened {
             Ok(opened) => opened,
             Err(error) => return Err(pod.explain(error).await),

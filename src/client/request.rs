@@ -17,7 +17,7 @@ use crate::{
     error::{ApiError, CallerError, NetworkError, PeerError},
     limits,
     resource::with_query,
-    transport::http::{Outgoing, upgrade},
+    transport::http::{About, Outgoing, refusal, unexpected},
     wire::status::Status,
 };
 
@@ -337,7 +337,7 @@ impl Request {
             .await
     }
 
-    fn call(&self, verb: &str, method: Method, name: Option<&str>) -> Result<Outgoing> {
+    fn call(&self, verb: &'static str, method: Method, name: Option<&str>) -> Result<Outgoing> {
         let all = name.is_none() && method == Method::GET;
         let namespace = match &self.namespace {
             Some(namespace) => Some(namespace.as_str()),
@@ -347,18 +347,21 @@ impl Request {
         let path = self
             .resource
             .path(namespace, name, self.subresource.as_deref())?;
-        let mut operation = format!("{verb} {}", self.resource);
+        let mut resource = self.resource.to_string();
         for part in self.subresource.iter() {
-            operation.push('/');
-            operation.push_str(part);
+            resource.push('/');
+            resource.push_str(part);
         }
-        let place = [namespace.filter(|_| self.resource.namespaced), name];
-        let place: Vec<_> = place.into_iter().flatten().collect();
-        if !place.is_empty() {
-            operation.push(' ');
-            operation.push_str(&place.join("/"));
-        }
-        let mut call = Outgoing::get(operation, with_query(path, &self.query));
+        let namespace = namespace.filter(|_| self.resource.namespaced);
+        let place: Vec<_> = [namespace, name].into_iter().flatten().collect();
+        let operation = format!("{verb} {resource} {}", place.join("/"));
+        let mut call = Outgoing::get(operation.trim_end(), with_query(path, &self.query));
+        call.about = About {
+            verb: verb.into(),
+            resource,
+            namespace: namespace.map(str::to_owned),
+            name: name.map(str::to_owned),
+        };
         call.method = method;
         call.deadline = Some(self.deadline);
         call.headers
@@ -383,24 +386,20 @@ impl Request {
     }
 
     async fn bytes(&self, call: Outgoing) -> Result<Bytes> {
-        let safe = call.method.is_safe();
-        let again = safe.then(|| Outgoing {
-            method: call.method.clone(),
-            path_and_query: call.path_and_query.clone(),
-            headers: call.headers.clone(),
-            body: Bytes::new(),
-            operation: call.operation.clone(),
-            deadline: call.deadline,
-            again: call.again,
-        });
-        let body = self.success(call).await?.into_body();
+        let again = call.method.is_safe().then(|| call.clone());
+        let body = self.body(call).await?;
         match (body.bytes(limits::OBJECT).await, again) {
             (Err(Error::Network(NetworkError::Lost(_))), Some(again)) => {
-                let body = self.success(again).await?.into_body();
-                body.bytes(limits::OBJECT).await
+                self.body(again).await?.bytes(limits::OBJECT).await
             }
             (result, _) => result,
         }
+    }
+
+    async fn body(&self, call: Outgoing) -> Result<Body> {
+        let operation = call.operation.clone();
+        let (head, body) = self.success(call).await?.into_parts();
+        unexpected(&operation, &head).map_or(Ok(body), Err)
     }
 
     async fn success(&self, call: Outgoing) -> Result<Response<Body>> {
@@ -408,7 +407,7 @@ impl Request {
         let response = self.client.http().send(call).await?;
         match response.status().is_success() {
             true => Ok(response),
-            false => Err(upgrade::refusal(&operation, response).await),
+            false => Err(refusal(&operation, response).await),
         }
     }
 }

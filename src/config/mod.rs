@@ -268,9 +268,9 @@ impl Config {
         self
     }
 
-    /// Sends this header with every request to the server, besides those of the request. A name
-    /// that is given twice is sent twice. [`Client::new`](crate::Client::new) refuses names and
-    /// values that no header can have.
+    /// Sends this header with every request to the server, in place of those of the request of that
+    /// name. A name that is given twice is sent twice. [`Client::new`](crate::Client::new) refuses
+    /// names and values that no header can have.
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
         self.headers.push((name.into(), value.into()));
         self

@@ -125,6 +125,12 @@ impl Server {
         request_uri(&format!("{}{path_and_query}", self.prefix), path_and_query)
     }
 
+    /// The same as text, which may be longer than a [`Uri`].
+    pub(crate) fn target(&self, path_and_query: &str) -> Result<String> {
+        check(path_and_query)?;
+        Ok(format!("{}{path_and_query}", self.prefix))
+    }
+
     /// The request target in absolute form (RFC 9112, section 3.2.2).
     pub(crate) fn absolute_form(&self, path_and_query: &str) -> Result<Uri> {
         request_uri(&format!("{}{path_and_query}", self.url()), path_and_query)
@@ -151,14 +157,28 @@ pub(crate) fn without_login(url: &str) -> String {
 }
 
 fn request_uri(uri: &str, asked: &str) -> Result<Uri> {
-    let wrong = |problem| CallerError::Path {
-        path: asked.to_owned(),
-        problem,
-    };
+    check(asked)?;
+    Ok(uri.parse().map_err(|_| wrong(asked, "is not a URL path"))?)
+}
+
+fn check(asked: &str) -> Result<()> {
     if !asked.starts_with('/') {
-        return Err(wrong("does not begin with a slash").into());
+        return Err(wrong(asked, "does not begin with a slash").into());
     }
-    Ok(uri.parse().map_err(|_| wrong("is not a URL path"))?)
+    // RFC 3986, section 2: what else there is must be percent-encoded.
+    match asked
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'#')
+    {
+        true => Ok(()),
+        false => Err(wrong(asked, "is not a URL path").into()),
+    }
+}
+
+fn wrong(asked: &str, problem: &'static str) -> CallerError {
+    // The query may hold the arguments of a command.
+    let path = asked.split('?').next().unwrap_or_default().to_owned();
+    CallerError::Path { path, problem }
 }
 
 impl std::fmt::Debug for Server {

@@ -18,6 +18,12 @@ pub(super) fn find(status: &Status) -> Option<Hint> {
     if status.code == 403 {
         return rule(message);
     }
+    // `k8s.io/streaming/pkg/httpstream/spdy/upgrade.go`, and `wsstream` has the same.
+    if status.code == 400 && message.contains("Upgrade request required")
+        || message.contains("unable to upgrade: missing upgrade headers")
+    {
+        return Some(Hint::Upgrade);
+    }
     containers(message).or_else(|| program(message))
 }
 

@@ -5,12 +5,14 @@ use std::io;
 mod caller;
 mod hint;
 mod network;
+mod text;
 
 pub use self::{
     caller::CallerError,
     network::{CertificateProblem, NetworkError},
 };
 
+pub(crate) use self::text::Printable;
 use crate::wire::{
     channel::ChannelError,
     port_channel::PortChannelError,
@@ -220,10 +222,10 @@ pub enum PeerError {
         answer: String,
     },
     /// The bytes are not HTTP.
-    #[error("the peer broke HTTP: {0}")]
+    #[error("the peer broke HTTP: {}", Printable(.0))]
     Http(String),
     /// An answer of success that is not what was asked for.
-    #[error("{operation}: the server's answer cannot be read: {problem}")]
+    #[error("{operation}: the server's answer cannot be read: {}", Printable(.problem))]
     Answer {
         /// What was asked.
         operation: String,
@@ -231,7 +233,7 @@ pub enum PeerError {
         problem: String,
     },
     /// The answer to the WebSocket handshake is not one.
-    #[error("the server's WebSocket handshake is wrong: {0}")]
+    #[error("the server's WebSocket handshake is wrong: {}", Printable(.0))]
     Handshake(String),
     /// What should have been a watch event, a list or an object is none.
     #[error("the server sent an unreadable object: {0}")]
@@ -254,7 +256,7 @@ pub enum PeerError {
 /// `v5.channel.k8s.io` answer before they ask the kubelet
 /// (`k8s.io/apiserver/pkg/util/proxy/streamtranslator.go`).
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{operation}: {status}{}", Advice(.hint.as_ref()))]
+#[error("{operation}: {}{}", Printable(.status), Advice(.hint.as_ref()))]
 #[non_exhaustive]
 pub struct ApiError {
     /// What was asked, such as `exec in pod default/web-0`.
@@ -282,6 +284,9 @@ pub enum Hint {
     Containers(Vec<String>),
     /// The container has no such program, or it cannot be executed.
     Program(String),
+    /// The request to upgrade arrived as a plain one: something on the way strips the headers
+    /// `Connection` and `Upgrade`, as a load balancer without WebSockets does.
+    Upgrade,
     /// The client certificate is out of date, which may be why the server does not know the user.
     ClientCertificate {
         /// Which one it is.
@@ -325,12 +330,17 @@ impl std::fmt::Display for Hint {
                 "a Role needs the rule {{apiGroups: [{group:?}], resources: [{resource:?}], \
                  verbs: {verbs:?}}}"
             ),
-            Self::Containers(names) => write!(f, "the containers are {}", names.join(", ")),
+            Self::Containers(names) => {
+                write!(f, "the containers are {}", Printable(names.join(", ")))
+            }
             Self::ClientCertificate {
                 certificate,
                 problem,
             } => write!(f, "the client certificate ({certificate}): {problem}"),
             Self::Program(name) => write!(f, "the container cannot execute {name:?}"),
+            Self::Upgrade => f.write_str(
+                "a proxy or load balancer on the way strips the headers that ask for a WebSocket",
+            ),
         }
     }
 }

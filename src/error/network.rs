@@ -2,6 +2,8 @@
 
 use std::{io, sync::Arc};
 
+use super::Printable;
+
 /// How the connection could not be made, or was lost.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -57,7 +59,7 @@ pub enum NetworkError {
         source: Option<Arc<io::Error>>,
     },
     /// The other end reset this connection, and said no more about it.
-    #[error("the connection was reset by the other end ({status})")]
+    #[error("the connection was reset by the other end ({})", Printable(.status))]
     Reset {
         /// The name of the status that it gave.
         status: String,
@@ -133,7 +135,9 @@ impl std::fmt::Display for Ending<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self(Some(code), "", _) => write!(f, " (close code {code})"),
-            Self(Some(code), reason, _) => write!(f, " (close code {code}: {reason})"),
+            Self(Some(code), reason, _) => {
+                write!(f, " (close code {code}: {})", Printable(reason))
+            }
             Self(None, _, Some(source)) => write!(f, " ({source})"),
             Self(None, _, None) => Ok(()),
         }

@@ -21,12 +21,12 @@ pub struct Connection(Layer);
 
 enum Layer {
     Plain(Link),
-    Tls(Box<Secured>),
+    Tls(Box<Secured<Link>>),
 }
 
 /// TLS, and what it takes to say why it broke.
-struct Secured {
-    stream: TlsStream<Link>,
+pub(super) struct Secured<S> {
+    stream: TlsStream<S>,
     presented: Arc<Presented>,
     /// Whether the server has said anything: it judges our certificate before (RFC 8446, section
     /// 4.4.2.4), when the handshake is over for us.
@@ -36,7 +36,7 @@ struct Secured {
 /// What leads to the server: a stream to it, or TLS to a proxy.
 pub(super) enum Link {
     Plain(Base),
-    Tls(Box<TlsStream<Base>>),
+    Tls(Box<Secured<Base>>),
 }
 
 /// What the rest runs over.
@@ -52,11 +52,7 @@ impl Connection {
     }
 
     pub(super) fn tls(stream: TlsStream<Link>, presented: Arc<Presented>) -> Self {
-        Self(Layer::Tls(Box::new(Secured {
-            stream,
-            presented,
-            heard: false,
-        })))
+        Self(Layer::Tls(Box::new(Secured::new(stream, presented))))
     }
 
     /// Whether the server chose HTTP/2 in the TLS handshake.
@@ -74,7 +70,7 @@ impl Connection {
         };
         let base = match link {
             Link::Plain(base) => base,
-            Link::Tls(stream) => stream.get_ref().0,
+            Link::Tls(tls) => tls.stream.get_ref().0,
         };
         match base {
             Base::Tcp(stream) => Some(stream),
@@ -98,7 +94,15 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-impl Secured {
+impl<S> Secured<S> {
+    pub(super) fn new(stream: TlsStream<S>, presented: Arc<Presented>) -> Self {
+        Self {
+            stream,
+            presented,
+            heard: false,
+        }
+    }
+
     /// The same error in words of this crate, and ours if it is about our certificate.
     fn explain(&self, error: io::Error) -> io::Error {
         if let Some(problem) = tls::certificate_alert(&error, &self.presented) {
@@ -130,7 +134,7 @@ fn plain(error: io::Error) -> io::Error {
     }
 }
 
-impl AsyncRead for Secured {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Secured<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -146,7 +150,7 @@ impl AsyncRead for Secured {
     }
 }
 
-impl AsyncWrite for Secured {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Secured<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use super::{
     certificate::{ClientCertificate, Presented},
-    connection::{Base, Connection, Link},
+    connection::{Base, Connection, Link, Secured},
     proxy,
     rotation::Rotating,
     tls,
@@ -166,10 +166,11 @@ impl Dialer {
             None => Link::Plain(base),
             Some((connector, name)) => {
                 let trusted = tls::trusted(&TlsSettings::default());
+                let presented = Arc::<Presented>::default();
                 let stream = handshake(connector, name, base)
                     .await
-                    .map_err(|error| error.explain(&place, &trusted, &Presented::default()))?;
-                Link::Tls(Box::new(stream))
+                    .map_err(|error| error.explain(&place, &trusted, &presented))?;
+                Link::Tls(Box::new(Secured::new(stream, presented)))
             }
         };
         let to = (self.server.host.as_str(), self.server.port);

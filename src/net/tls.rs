@@ -176,6 +176,12 @@ fn server_error(address: &str, trusted: &str, error: io::Error) -> NetworkError 
             };
         }
         _ => {
+            let error = match error.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    io::Error::new(error.kind(), "the server closed the connection")
+                }
+                _ => error,
+            };
             return NetworkError::Tls {
                 address,
                 source: Arc::new(error),

@@ -141,7 +141,10 @@ async fn errors_are_one_line_that_says_what_to_do() {
             &["exec", "web-0", "--", "/no/such"],
             "cannot execute \"/no/such\"",
         ),
-        (&["exec", "deploy/web", "--", "true"], "only pods"),
+        (
+            &["exec", "deploy/web", "--", "true"],
+            "deployments.apps \"web\" not found",
+        ),
         (&["exec", "web-0", "ls"], "unexpected argument 'ls'"),
         (&["exec", "web-0"], "<COMMAND>"),
         (&["exec", "web-0", "--bogus", "--", "true"], "--bogus"),

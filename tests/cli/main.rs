@@ -14,6 +14,7 @@ mod kubectl;
 mod tool;
 
 mod exec;
+mod flags;
 mod get;
 mod logs;
 mod port_forward;

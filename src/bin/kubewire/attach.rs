@@ -6,6 +6,7 @@ use kubewire::{attach::Attached, exec::TerminalSize};
 use crate::{
     connection::Connection,
     failure::{Failure, note},
+    keys::{self, Keys},
     relay::{self, Remote, Streams},
     target::{Target, Terminal},
     terminal,
@@ -13,19 +14,28 @@ use crate::{
 
 /// Attach to the process that a container runs
 ///
-/// The exit code is 0 when the container ends, whatever its own: the server does not send it.
+/// On a terminal, ~. at the start of a line gives up a session that hangs; ~~ sends a tilde.
+///
+/// Exit codes: 0 when the container ends, whatever its own, which the server does not send; 1 for
+/// errors of this program; 128 and a signal's number for a signal that ended it; 141 if nobody
+/// reads its output.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire attach web-0\n  \
+    kubewire attach deploy/web -c main\n  \
     kubewire attach shell-0 -it")]
 pub(crate) struct Attach {
     #[command(flatten)]
     target: Target,
+    /// The keys that leave the process running and end this: characters and ctrl-LETTER, with
+    /// commas between them; empty for none
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = keys::sequence)]
+    detach_keys: keys::Sequence,
 }
 
 impl Attach {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
-        let pod = self.target.pod(connection)?;
+        let pod = self.target.pod(connection).await?;
         let mut terminal = self.target.terminal();
         let mut attach = pod.attach().stdin(self.target.stdio());
         if let Some(container) = &self.target.container {
@@ -56,12 +66,15 @@ impl Attach {
         if terminal.is_some_and(|terminal| terminal.raw) && !self.target.quiet {
             note("If you don't see a command prompt, try pressing enter.");
         }
+        let keys = Keys::new(&self.detach_keys.0);
         let streams = Streams {
             stdin: attached.stdin.take(),
             stdout: attached.stdout.take(),
             stderr: attached.stderr.take(),
         };
-        relay::run(attached, streams, terminal, true).await
+        relay::run(attached, streams, terminal, true, keys)
+            .await
+            .map(|_| 0)
     }
 }
 
@@ -72,7 +85,7 @@ fn one_more(size: TerminalSize) -> TerminalSize {
 }
 
 impl Remote for Attached {
-    async fn wait(&mut self) -> kubewire::Result<u8> {
+    async fn wait(&mut self) -> kubewire::Result<i32> {
         Attached::wait(self).await.map(|()| 0)
     }
 

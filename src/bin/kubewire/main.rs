@@ -10,12 +10,14 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod answer;
 mod attach;
+mod completion;
 mod connection;
 mod duration;
 mod exec;
 mod failure;
 mod flags;
 mod get;
+mod keys;
 mod lines;
 mod logs;
 mod port_forward;
@@ -70,6 +72,7 @@ enum Command {
     Get(get::Get),
     Proxy(proxy::Proxy),
     Version(version::Version),
+    Completion(completion::Completion),
     /// Ask about the user
     #[command(subcommand)]
     Auth(Auth),
@@ -105,17 +108,19 @@ fn start(cli: Cli) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::local("the runtime cannot be started", &error))?;
+    let connection = &cli.connection;
     let result = runtime.block_on(async {
         match cli.command {
-            Command::Exec(exec) => exec.run(&cli.connection).await,
-            Command::Attach(attach) => attach.run(&cli.connection).await,
-            Command::PortForward(forward) => forward.run(&cli.connection).await,
-            Command::Logs(logs) => logs.run(&cli.connection).await,
-            Command::Watch(watch) => watch.run(&cli.connection).await,
-            Command::Get(get) => get.run(&cli.connection).await,
-            Command::Proxy(proxy) => proxy.run(&cli.connection).await,
-            Command::Version(version) => version.run(&cli.connection).await,
-            Command::Auth(Auth::Whoami(whoami)) => whoami.run(&cli.connection).await,
+            Command::Exec(exec) => exec.run(connection).await,
+            Command::Attach(attach) => attach.run(connection).await,
+            Command::PortForward(forward) => forward.run(connection).await,
+            Command::Logs(logs) => logs.run(connection).await,
+            Command::Watch(watch) => watch.run(connection).await,
+            Command::Get(get) => connection.in_time(get.run(connection)).await,
+            Command::Proxy(proxy) => proxy.run(connection).await,
+            Command::Version(version) => connection.in_time(version.run(connection)).await,
+            Command::Auth(Auth::Whoami(whoami)) => connection.in_time(whoami.run(connection)).await,
+            Command::Completion(completion) => completion.run(Cli::command()),
         }
     });
     // Nothing that is left may keep the process, such as a resolver that does not answer.

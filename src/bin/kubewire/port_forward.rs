@@ -243,7 +243,7 @@ async fn watch(mut listener: Listener, lines: mpsc::Sender<String>) {
                     return;
                 }
             }
-            ListenEvent::Failed { peer, error } => {
+            ListenEvent::Failed { peer, error, .. } => {
                 note(&format!(
                     "error: connection from {peer} to port {port}: {error}"
                 ));

@@ -1,24 +1,37 @@
 //! Which container, and which of its streams: the flags that exec and attach share.
 
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
 use clap::Args;
 use kubewire::{
     Error, Pod,
     error::Hint,
     exec::{Container, ContainerKind, Stdio, TerminalSize},
 };
+use serde_json::Value;
 
 use crate::{
     connection::Connection,
+    duration,
     failure::{Failure, note},
-    terminal,
+    terminal, workload,
 };
 
 /// A container and its streams.
 #[derive(Args)]
 pub(crate) struct Target {
-    /// The pod: NAME or pod/NAME
-    #[arg(value_name = "POD")]
-    pod: String,
+    /// The pod: NAME, pod/NAME, or what selects pods, of which one is taken: deploy/NAME, svc/NAME
+    #[arg(value_name = "POD", required_unless_present = "filename")]
+    pod: Option<String>,
+    /// The file, in YAML or JSON, of the pod or of what selects it, instead of its name
+    #[arg(short, long, value_name = "FILE", conflicts_with = "pod")]
+    filename: Option<PathBuf>,
+    /// How long to wait for a pod that runs, where one is chosen: 1m30s, or a number of seconds
+    #[arg(long, value_name = "DURATION", default_value = "1m0s", value_parser = duration::or_seconds)]
+    pod_running_timeout: Duration,
     /// The container; without it the pod's default container, or its first
     #[arg(short, long, value_name = "NAME")]
     pub(crate) container: Option<String>,
@@ -35,19 +48,17 @@ pub(crate) struct Target {
 
 impl Target {
     /// The pod that is meant.
-    pub(crate) fn pod(&self, connection: &Connection) -> Result<Pod, Failure> {
-        let name = match self.pod.split_once('/') {
-            None => self.pod.as_str(),
-            // The names that the API server knows the resource by.
-            Some(("pod" | "pods" | "po", name)) => name,
-            Some((kind, _)) => {
-                let message = format!("{}: only pods can be named, not a {kind}", self.pod);
-                return Err(Failure::Message(message));
-            }
-        };
+    pub(crate) async fn pod(&self, connection: &Connection) -> Result<Pod, Failure> {
         let client = connection.client()?;
-        let namespace = client.namespace().to_owned();
-        Ok(client.pod(namespace, name))
+        let (name, namespace) = match &self.filename {
+            None => (self.pod.clone().unwrap_or_default(), None),
+            Some(file) => in_file(file)?,
+        };
+        let namespace = namespace.filter(|_| !connection.has_namespace());
+        let namespace = namespace.unwrap_or_else(|| client.namespace().to_owned());
+        let wait = Some(self.pod_running_timeout);
+        let found = workload::pod(&client, &namespace, &name, wait).await?;
+        Ok(client.pod(namespace, found.name))
     }
 
     /// The container to name after the server has refused to choose one; any other error comes
@@ -105,6 +116,30 @@ impl Target {
             size: terminal::size(),
             raw: self.stdin,
         })
+    }
+}
+
+/// What an object's file names, such as `Deployment/web`, and the namespace, if it says one.
+fn in_file(file: &Path) -> Result<(String, Option<String>), Failure> {
+    let name = file.display();
+    if file == Path::new("-") {
+        let problem = "-f -: stdin is the remote's; give a file or TYPE/NAME";
+        return Err(Failure::Message(problem.to_owned()));
+    }
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::Message(format!("{name}: {error}")))?;
+    let object: Value = serde_saphyr::from_str(&text)
+        .map_err(|error| Failure::Message(format!("{name}: {error}")))?;
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let metadata = &object["metadata"];
+    match (text(&object["kind"]), text(&metadata["name"])) {
+        (Some(kind), Some(object)) => {
+            let target = format!("{}/{object}", kind.to_lowercase());
+            Ok((target, text(&metadata["namespace"])))
+        }
+        _ => Err(Failure::Message(format!(
+            "{name} has no object with a kind and a name"
+        ))),
     }
 }
 

@@ -1,23 +1,39 @@
 //! From a workload to one of its pods: in flows `deploy/web`, out comes the name of a pod.
 
+use std::time::{Duration, Instant};
+
 use kubewire::{Client, Resource, port_forward::ForwardTarget, request::List};
 use serde_json::Value;
 
-use crate::failure::{Failure, note};
+use crate::failure::Failure;
 
-/// The pod that a target means: itself, or the first that runs of those that it selects.
-pub(crate) async fn pod(client: &Client, target: &str) -> Result<String, Failure> {
+/// How often to look for a pod that runs.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// A pod, out of so many.
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) of: usize,
+}
+
+/// The pod that a target means: itself, or the first that runs of those that it selects, for which
+/// it may wait.
+pub(crate) async fn pod(
+    client: &Client,
+    namespace: &str,
+    target: &str,
+    wait: Option<Duration>,
+) -> Result<Found, Failure> {
     let parsed: ForwardTarget = target.parse().map_err(|_| {
         let message = format!("{target}: neither a pod nor anything that selects pods");
         Failure::Message(message)
     })?;
     let (resource, name) = match parsed {
-        ForwardTarget::Pod(name) => return Ok(name),
+        ForwardTarget::Pod(name) => return Ok(Found { name, of: 1 }),
         ForwardTarget::Service(name) => (Resource::namespaced("", "v1", "services"), name),
         ForwardTarget::Workload { resource, name } => (resource, name),
         _ => return Err(Failure::Message(format!("{target}: of an unknown kind"))),
     };
-    let namespace = client.namespace();
     let objects = client.request(resource).namespace(namespace);
     let object: Value = objects.get(&name).await?;
     let selector = selector(&object["spec"]["selector"]);
@@ -26,29 +42,29 @@ pub(crate) async fn pod(client: &Client, target: &str) -> Result<String, Failure
     }
     let pods = client.request(Resource::namespaced("", "v1", "pods"));
     let pods = pods.namespace(namespace).labels(&selector);
-    let list: List<Value> = pods.list().await?;
     let is_ready = |pod: &&Value| {
         let conditions = pod["status"]["conditions"].as_array();
         let mut conditions = conditions.into_iter().flatten();
         conditions.any(|one| one["type"] == "Ready" && one["status"] == "True")
     };
     let is_running = |pod: &&Value| pod["status"]["phase"] == "Running";
-    let all = || list.items.iter();
-    let chosen = all()
-        .find(is_ready)
-        .or_else(|| all().find(is_running))
-        .or_else(|| all().next());
-    let chosen = chosen.and_then(|pod| pod["metadata"]["name"].as_str());
-    let chosen = chosen.ok_or_else(|| {
-        Failure::Message(format!("{target} has no pod in the namespace {namespace}"))
-    })?;
-    if list.items.len() > 1 {
-        note(&format!(
-            "Found {} pods, using pod/{chosen}",
-            list.items.len()
-        ));
+    let started = Instant::now();
+    loop {
+        let list: List<Value> = pods.list().await?;
+        let all = || list.items.iter();
+        let running = all().find(is_ready).or_else(|| all().find(is_running));
+        if running.is_none() && wait.is_some_and(|wait| started.elapsed() < wait) {
+            tokio::time::sleep(PERIOD).await;
+            continue;
+        }
+        let chosen = running.or_else(|| all().next());
+        let chosen = chosen.and_then(|pod| pod["metadata"]["name"].as_str());
+        let none = || Failure::Message(format!("{target} has no pod in the namespace {namespace}"));
+        return Ok(Found {
+            name: chosen.ok_or_else(none)?.to_owned(),
+            of: list.items.len(),
+        });
     }
-    Ok(chosen.to_owned())
 }
 
 /// A selector as text: that of a service or a replication controller is a map, that of others a

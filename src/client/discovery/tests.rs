@@ -134,3 +134,43 @@ async fn an_older_server_is_asked_group_by_group() {
             .starts_with("application/json;g=apidiscovery.k8s.io;v=v2;as=")
     );
 }
+
+#[tokio::test]
+async fn groups_that_hang_are_asked_at_once_and_left_out() {
+    use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client(listener.local_addr().unwrap());
+    let (hangs, mut hanging) = tokio::sync::mpsc::unbounded_channel();
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let hangs = hangs.clone();
+        async move {
+            let group = |name| json!({"name": name, "versions": [{"version": "v1"}]});
+            let body = match request.uri().path() {
+                "/base/api" => json!({"versions": []}),
+                "/base/apis" => json!({"groups": [group("a"), group("b"), group("c")]}),
+                "/base/apis/c/v1" => json!({"resources": [
+                    {"name": "things", "namespaced": true, "kind": "Thing"},
+                ]}),
+                path => {
+                    hangs.send(path.to_owned()).unwrap();
+                    std::future::pending().await
+                }
+            };
+            Ok::<_, std::convert::Infallible>(answer(200, body.to_string()))
+        }
+    });
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let io = hyper_util::rt::TokioIo::new(tcp);
+            tokio::spawn(http1::Builder::new().serve_connection(io, service.clone()));
+        }
+    });
+    let found = tokio::spawn(async move { client.find("things").await });
+    let mut paths = [hanging.recv().await, hanging.recv().await].map(Option::unwrap);
+    paths.sort();
+    assert_eq!(paths, ["/base/apis/a/v1", "/base/apis/b/v1"]);
+    tokio::time::pause();
+    tokio::time::advance(limits::DISCOVERY_GROUP).await;
+    tokio::time::resume();
+    assert_eq!(found.await.unwrap().unwrap().kind, "Thing");
+}

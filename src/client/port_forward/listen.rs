@@ -1,12 +1,17 @@
 //! Local ports that lead to the pod: in flow local connections, out come forwarded ones, and news
 //! of both.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream, ToSocketAddrs, lookup_host},
     sync::mpsc::{self, Receiver, Sender},
     task::JoinSet,
+    time::Instant,
 };
 
 use super::{ForwardPort, Tunnel};
@@ -14,7 +19,7 @@ use crate::{
     Result,
     error::{CallerError, Error},
     limits,
-    transport::ws::relay::relay,
+    transport::ws::relay::{Copied, relay},
 };
 
 /// News that wait for [`Listener::event`]; more are dropped.
@@ -33,13 +38,17 @@ pub enum ListenEvent {
     Closed {
         /// Where it came from.
         peer: SocketAddr,
+        /// What it carried.
+        traffic: Traffic,
     },
-    /// A local connection could not be forwarded, or broke. The others go on.
+    /// A local connection could not be forwarded, or broke, and was reset. The others go on.
     Failed {
         /// Where it came from.
         peer: SocketAddr,
         /// What the server, the network or the local program did.
         error: Error,
+        /// What it carried until then.
+        traffic: Traffic,
     },
     /// No way to the pod at the moment; connections wait for one while it is tried again.
     Unreachable {
@@ -48,9 +57,23 @@ pub enum ListenEvent {
     },
 }
 
+/// What a local connection carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Bytes from the local program that were handed to the tunnel.
+    pub sent: u64,
+    /// Bytes that were written to the local program.
+    pub received: u64,
+    /// From its acceptance to its end.
+    pub duration: Duration,
+}
+
 /// Local ports that lead to a port of a pod.
 ///
-/// Dropping it closes them and all connections that came through them.
+/// A connection that breaks on its way, or is refused by the application, is reset, as the
+/// application's own refusal would look. Dropping the listener closes its ports and resets all
+/// connections that came through them.
 #[derive(Debug)]
 pub struct Listener {
     addresses: Vec<SocketAddr>,
@@ -142,11 +165,38 @@ async fn accept(
         connections.spawn(async move {
             let tell = |event| drop(news.try_send(event));
             tell(ListenEvent::Accepted { peer });
-            match forward(socket, &tunnel, &port, &news).await {
-                Ok(()) => tell(ListenEvent::Closed { peer }),
-                Err(error) => tell(ListenEvent::Failed { peer, error }),
-            }
+            let (begin, copied) = (Instant::now(), Copied::default());
+            let outcome = forward(socket, &tunnel, &port, &news, &copied).await;
+            let traffic = Traffic {
+                sent: copied.sent.load(Relaxed),
+                received: copied.received.load(Relaxed),
+                duration: begin.elapsed(),
+            };
+            tell(match outcome {
+                Ok(()) => ListenEvent::Closed { peer, traffic },
+                Err(error) => ListenEvent::Failed {
+                    peer,
+                    error,
+                    traffic,
+                },
+            });
         });
+    }
+}
+
+/// A local connection. Unless it has ended in order, it is reset: half an answer must not look
+/// whole to the local program.
+struct Local {
+    socket: TcpStream,
+    whole: bool,
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        if !self.whole {
+            // Closing then sends RST (RFC 1122, section 4.2.2.13).
+            let _ = self.socket.set_zero_linger();
+        }
     }
 }
 
@@ -155,14 +205,19 @@ async fn forward(
     tunnel: &Tunnel,
     port: &ForwardPort,
     news: &Sender<ListenEvent>,
+    copied: &Copied,
 ) -> Result<()> {
     let _ = socket.set_nodelay(true);
+    let mut local = Local {
+        socket,
+        whole: false,
+    };
     let mut pause = limits::FORWARD_RETRY_FIRST;
-    let give_up = tokio::time::Instant::now() + limits::FORWARD_RETRY;
+    let give_up = Instant::now() + limits::FORWARD_RETRY;
     let stream = loop {
         match tunnel.open_port(port).await {
             Ok(stream) => break stream,
-            Err(error) if tokio::time::Instant::now() + pause < give_up && is_passing(&error) => {
+            Err(error) if Instant::now() + pause < give_up && is_passing(&error) => {
                 let _ = news.try_send(ListenEvent::Unreachable { error });
                 tokio::time::sleep(pause).await;
                 pause *= 2;
@@ -170,9 +225,10 @@ async fn forward(
             Err(error) => return Err(error),
         }
     };
-    let outcome = relay(stream, socket).await;
-    if let Err(error) = &outcome {
-        tunnel.note(error);
+    let outcome = relay(stream, &mut local.socket, copied).await;
+    match &outcome {
+        Ok(()) => local.whole = true,
+        Err(error) => tunnel.note(error),
     }
     outcome
 }
@@ -180,7 +236,7 @@ async fn forward(
 /// Whether what failed may work in a moment: an API server that restarts, a pod that is replaced.
 fn is_passing(error: &Error) -> bool {
     match error {
-        Error::Network(_) => true,
+        Error::Network(_) | Error::Caller(CallerError::NoPod { .. }) => true,
         Error::Api(refusal) => matches!(refusal.status.code, 400 | 404 | 429 | 500..),
         _ => false,
     }

@@ -7,8 +7,6 @@ mod tunnel;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-
 use self::{resolve::Destination, tunnel::Way};
 use super::{Client, Pod};
 use crate::{
@@ -17,18 +15,21 @@ use crate::{
     session::{
         mux::PingConfig,
         port_forward::{
-            Channels, ForwardConfig, ForwardProtocol, PortForward as Session,
+            Channels, ForwardConfig, ForwardProtocol, PortForward as PortForwardSession,
             Tunnel as TunnelSession, WhenFull,
         },
     },
     transport::{
-        http::upgrade::{self, Opened, Upgrade},
+        http::{
+            Outgoing,
+            upgrade::{self, Opened},
+        },
         ws::{port_forward::Connections, websocket::Socket},
     },
 };
 
 pub use self::{
-    listen::{ListenEvent, Listener},
+    listen::{ListenEvent, Listener, Traffic},
     target::{ForwardPort, ForwardTarget, ResolvedPort},
     tunnel::Tunnel,
 };
@@ -172,7 +173,7 @@ impl PortForward {
         let opened = self.dial(pod, ForwardProtocol::Tunnel, &[]).await?;
         let session =
             TunnelSession::new(Role::Client, self.config.clone(), crate::transport::now());
-        Ok(self.start(Session::Tunnel(session), opened))
+        Ok(self.start(Box::new(session), opened))
     }
 
     /// One connection over a WebSocket of its own.
@@ -194,7 +195,7 @@ impl PortForward {
         )?;
         let socket = Box::new(Socket::new(opened.io, Role::Client, opened.read));
         let defer = self.half_close == HalfClose::Defer;
-        Connections::spawn_opened(Session::Channels(session), socket, defer, port)
+        Connections::spawn_opened(Box::new(session), socket, defer, port)
             .map_err(|why| NetworkError::Lost(Arc::new(std::io::Error::other(why))).into())
     }
 
@@ -202,16 +203,11 @@ impl PortForward {
         let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         let query: Vec<_> = ports.iter().map(|port| ("ports", port.as_str())).collect();
         let operation = pod.operation("port-forward to");
-        let opened = upgrade::open(
-            self.client.connector(),
-            Upgrade {
-                operation: &operation,
-                path_and_query: &pod.path("portforward", &query)?,
-                offer: Some(protocol.name()),
-                headers: HeaderMap::new(),
-            },
-        )
-        .await?;
+        let outgoing = Outgoing {
+            about: pod.about("get", "portforward"),
+            ..Outgoing::upgrade(operation, pod.path("portforward", &query)?)
+        };
+        let opened = upgrade::open(self.client.http(), outgoing, Some(protocol.name())).await?;
         match opened.protocol.as_deref() {
             Some(answer) if answer == protocol.name() => Ok(opened),
             answer => Err(PeerError::Subprotocol {
@@ -222,7 +218,7 @@ impl PortForward {
         }
     }
 
-    fn start(&self, session: Session, opened: Opened) -> Connections {
+    fn start(&self, session: Box<dyn PortForwardSession>, opened: Opened) -> Connections {
         let socket = Socket::new(opened.io, Role::Client, opened.read);
         let defer = self.half_close == HalfClose::Defer;
         Connections::spawn_with(session, Box::new(socket), defer)

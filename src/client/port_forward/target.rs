@@ -129,8 +129,9 @@ impl From<String> for ForwardPort {
     }
 }
 
-/// A number from 1 to 65535, or else a name: letters, digits and hyphens, at most 15, as in
-/// `k8s.io/apimachinery/pkg/util/validation` (`IsValidPortName`).
+/// A number from 1 to 65535, or else a name: letters, digits and hyphens, at most 63, as a service
+/// may have it (`k8s.io/kubernetes/pkg/apis/core/validation`, `ValidateDNS1123Label`). A
+/// container's has at most 15.
 impl FromStr for ForwardPort {
     type Err = CallerError;
 
@@ -145,7 +146,7 @@ impl FromStr for ForwardPort {
             };
         }
         let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        match text.len() <= 15 && text.bytes().all(good) {
+        match text.len() <= 63 && text.bytes().all(good) {
             true => Ok(Self::Name(text.to_owned())),
             false => Err(CallerError::Name {
                 what: "a port number or the name of a port".into(),
@@ -216,7 +217,10 @@ mod tests {
         assert_eq!(of("80"), Some(80.into()));
         assert_eq!(of("http-2"), Some("http-2".into()));
         assert_eq!(ForwardPort::from("80"), ForwardPort::Number(80));
-        for text in ["", "0", "65536", "HTTP", "a:b", "a-name-that-is-too-long"] {
+        let longest = "a".repeat(63);
+        assert_eq!(of(&longest), Some(longest.as_str().into()));
+        let too_long = "a".repeat(64);
+        for text in ["", "0", "65536", "HTTP", "a:b", &too_long] {
             assert_eq!(of(text), None, "{text:?}");
         }
     }

@@ -125,7 +125,11 @@ impl State {
 /// A way to a pod, on which connections can be opened.
 ///
 /// Clones share it. It is closed when they and all its connections have been dropped. A tunnel
-/// that has died or has become silent is dialled again for the next connection.
+/// that has died or has become silent is dialled again for the next connection. So is one whose
+/// server may be waiting for an application to read: a connection failed before what was sent to
+/// it was read, or an application has read nothing of more than
+/// [`limits::FORWARD_UNREAD`](crate::limits::FORWARD_UNREAD) bytes for
+/// [`limits::FORWARD_STALL`](crate::limits::FORWARD_STALL). The connections that it has go on.
 ///
 /// # Slow readers
 ///

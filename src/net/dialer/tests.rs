@@ -470,10 +470,27 @@ async fn a_refused_client_certificate_is_named_with_its_date() {
 async fn a_connection_that_is_cut_is_told_in_our_words() {
     let ca = authority();
     let address = crate::net::tls_server::serve_and_cut(&ca.sign(local())).await;
-    let (_, error) = end_of(&to(address).with_ca_pem(ca.pem())).await;
+    let config = to(address).with_ca_pem(ca.pem());
+    let (_, error) = end_of(&config).await;
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     assert_eq!(
         error.to_string(),
         "it was cut: the server, or something before it, closed it without an end of TLS"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_in_the_handshake_is_told_in_our_words() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let _ = tcp.read(&mut [0; 4096]).await;
+    });
+    let dialer = Dialer::new(&to(address).with_ca_pem(authority().pem())).unwrap();
+    let error = dialer.dial(Alpn::Http1, None).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("TLS handshake with {address} failed: the server closed the connection")
     );
 }

@@ -3,7 +3,6 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -13,25 +12,22 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pool::Counted;
-use crate::{
-    Error, Result,
-    error::{CallerError, NetworkError},
-};
+use super::{blame::blame, usage::InUse};
+use crate::{Error, Result, error::CallerError};
 
 /// The body of an answer. Dropping it gives up what has not been read.
 #[derive(Debug)]
 pub struct Body {
     incoming: Incoming,
-    /// What ends with it.
-    _held: Option<Counted>,
+    /// Its place on a connection that others share.
+    _in_use: Option<InUse>,
 }
 
 impl Body {
-    pub(crate) fn new(incoming: Incoming, held: Option<Counted>) -> Self {
+    pub(super) fn new(incoming: Incoming, in_use: Option<InUse>) -> Self {
         Self {
             incoming,
-            _held: held,
+            _in_use: in_use,
         }
     }
 
@@ -47,7 +43,7 @@ impl Body {
         loop {
             match self.incoming.frame().await {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(lost(error)),
+                Some(Err(error)) => return Err(blame(error)),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         return Ok(Some(data));
@@ -101,7 +97,7 @@ impl hyper::body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>>>> {
         Pin::new(&mut self.get_mut().incoming)
             .poll_frame(cx)
-            .map_err(lost)
+            .map_err(blame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -113,21 +109,10 @@ impl hyper::body::Body for Body {
     }
 }
 
-/// A connection that broke, in the words of the innermost cause.
-pub(crate) fn lost(error: impl std::error::Error) -> Error {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = error.to_string();
-        next = error.source();
-    }
-    NetworkError::Lost(Arc::new(io::Error::other(text))).into()
-}
-
 /// What an answer to [`Client::send_upgrade`](crate::Client::send_upgrade) goes on with.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Rest {
+pub enum MaybeUpgraded {
     /// A body: the server did not upgrade.
     Body(Body),
     /// The other protocol, after a 101.

@@ -8,93 +8,26 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Response, StatusCode,
+    HeaderValue, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, ORIGIN, RETRY_AFTER},
 };
 use hyper::body::Body as _;
 use tokio::time::{Sleep, sleep_until};
 
-use super::{
-    Http, Outgoing,
-    body::Body,
-    upgrade::{self, Upgrade},
-};
+use super::{About, Http, Outgoing, body::Body, upgrade};
 use crate::{
     Result, Role,
-    error::{CallerError, Error, PeerError},
-    session::{
-        Message,
-        logs::{LogRequest, LogUpdate, Logs},
-        watch::{Head, Update, Watch},
-    },
+    error::{CallerError, PeerError},
+    session::{Exchange, Head},
     transport::{
         self,
         ws::{messages::Messages, websocket::Socket},
     },
 };
-
-/// What a driver needs of a session; see [`Watch`] for the meaning.
-pub(crate) trait Exchange {
-    type Request;
-    type Update;
-    fn poll_request(&mut self, now: Instant) -> Option<Self::Request>;
-    fn handle_head(&mut self, now: Instant, head: Head<'_>);
-    fn handle_body(&mut self, now: Instant, chunk: Bytes);
-    fn handle_message(&mut self, now: Instant, message: Message);
-    fn handle_end(&mut self, now: Instant, error: Option<Error>);
-    fn handle_hold(&mut self, now: Instant, held: bool);
-    fn handle_timeout(&mut self, now: Instant);
-    fn poll_timeout(&self) -> Option<Instant>;
-    fn poll_update(&mut self) -> Option<Self::Update>;
-    fn wants_response(&self) -> bool;
-}
-
-macro_rules! exchange {
-    ($session:ty, $request:ty, $update:ty) => {
-        impl Exchange for $session {
-            type Request = $request;
-            type Update = $update;
-            fn poll_request(&mut self, now: Instant) -> Option<$request> {
-                self.poll_request(now)
-            }
-            fn handle_head(&mut self, now: Instant, head: Head<'_>) {
-                self.handle_head(now, head);
-            }
-            fn handle_body(&mut self, now: Instant, chunk: Bytes) {
-                self.handle_body(now, chunk);
-            }
-            fn handle_message(&mut self, now: Instant, message: Message) {
-                self.handle_message(now, message);
-            }
-            fn handle_end(&mut self, now: Instant, error: Option<Error>) {
-                self.handle_end(now, error);
-            }
-            fn handle_hold(&mut self, now: Instant, held: bool) {
-                self.handle_hold(now, held);
-            }
-            fn handle_timeout(&mut self, now: Instant) {
-                self.handle_timeout(now);
-            }
-            fn poll_timeout(&self) -> Option<Instant> {
-                self.poll_timeout()
-            }
-            fn poll_update(&mut self) -> Option<$update> {
-                self.poll_update()
-            }
-            fn wants_response(&self) -> bool {
-                self.wants_response()
-            }
-        }
-    };
-}
-
-exchange!(Watch, crate::session::watch::Request, Update);
-exchange!(Logs, LogRequest, LogUpdate);
 
 /// A request as HTTP has it.
 pub(crate) struct Get {
@@ -102,6 +35,8 @@ pub(crate) struct Get {
     pub(crate) accept: String,
     /// What is asked, for errors.
     pub(crate) operation: String,
+    /// What is asked, for traces.
+    pub(crate) about: About,
     /// Open a WebSocket, and offer these subprotocols.
     pub(crate) websocket: Option<&'static [&'static str]>,
 }
@@ -325,18 +260,16 @@ impl Get {
         let accept = HeaderValue::try_from(self.accept.as_str())
             .map_err(|_| CallerError::Header { value: self.accept })?;
         if let Some(offered) = self.websocket {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT, accept);
+            let mut outgoing = Outgoing::upgrade(self.operation, self.path_and_query);
+            outgoing.about = self.about;
+            outgoing.again = false;
+            outgoing.headers.insert(ACCEPT, accept);
             // Any URL will do, none will not (`golang.org/x/net/websocket/server.go`).
-            headers.insert(ORIGIN, HeaderValue::from_static("http://localhost"));
+            let origin = HeaderValue::from_static("http://localhost");
+            outgoing.headers.insert(ORIGIN, origin);
             let offer = offered.join(", ");
-            let upgrade = Upgrade {
-                operation: &self.operation,
-                path_and_query: &self.path_and_query,
-                offer: Some(offer.as_str()).filter(|offer| !offer.is_empty()),
-                headers,
-            };
-            let opened = upgrade::open(http.connector(), upgrade).await?;
+            let asked = Some(offer.as_str()).filter(|offer| !offer.is_empty());
+            let opened = upgrade::open(&http, outgoing, asked).await?;
             let answer = opened.protocol.unwrap_or_default();
             if !offered.contains(&&*answer) && !answer.is_empty() {
                 let offered = offer;
@@ -349,6 +282,7 @@ impl Get {
             )));
         }
         let mut outgoing = Outgoing::get(self.operation, self.path_and_query);
+        outgoing.about = self.about;
         // How long the answer may take and when to ask again, the session knows.
         outgoing.deadline = None;
         outgoing.again = false;

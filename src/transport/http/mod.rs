@@ -1,36 +1,48 @@
-//! Plain HTTP: in flow requests, out come responses whose bodies are read as they arrive.
+//! HTTP: in flow requests, out come responses whose bodies are read as they arrive.
 //!
 //! Each request carries the credentials of its moment. It is sent again after a 401 that new
-//! credentials may turn, and after a 429 or 503 that says when. The [`Pool`] has the connections.
+//! credentials may turn, and after a 429 or 503 that says when. The [`Pool`] has the connections,
+//! but for requests that have a connection each: that [`upgrade`], or whose body is streamed.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    borrow::Cow,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
-    header::{HOST, RETRY_AFTER, USER_AGENT},
+    header::{RETRY_AFTER, USER_AGENT},
 };
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
-use tracing::Instrument;
+use tokio::{sync::Notify, time::Instant};
+use tracing::{Instrument, field::Empty};
 
-mod about;
+mod blame;
 pub(crate) mod body;
 pub(crate) mod exchange;
 mod pool;
-pub(crate) mod streamed;
+mod refusal;
+mod single;
+mod target;
 pub(crate) mod upgrade;
+mod usage;
 
-use self::{
-    body::{Body, lost},
-    pool::Pool,
+pub(crate) use self::{
+    blame::blame,
+    refusal::{refusal, unexpected},
 };
-use crate::{AGENT, Error, Result, auth::Connector, error::NetworkError, limits};
+use self::{body::Body, pool::Pool};
+use crate::{
+    AGENT, Error, Result,
+    auth::Connector,
+    error::{NetworkError, PeerError, Printable},
+    limits,
+};
 
 /// Sends requests to one API server. Clones share the connections.
 #[derive(Clone)]
@@ -48,7 +60,7 @@ struct Current {
 }
 
 /// A request, and what may be done to have it answered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
     /// From the first slash after the server's base path on.
@@ -57,11 +69,25 @@ pub(crate) struct Outgoing {
     pub(crate) body: Bytes,
     /// What is asked, for errors: `get pod default/web-0`.
     pub(crate) operation: String,
-    /// How long the head of the answer may take, each time.
+    /// What is asked, for traces.
+    pub(crate) about: About,
+    /// How long the head of the answer may take, each time; of an upgrade, once it is connected.
     pub(crate) deadline: Option<Duration>,
     /// Whether to send it again after a 429, a 503 or a lost connection. Sessions have a backoff
     /// of their own.
     pub(crate) again: bool,
+    /// Whether the headers ask for another protocol.
+    pub(crate) upgrade: bool,
+}
+
+/// What a request is about, in the words of RBAC.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct About {
+    pub(crate) verb: Cow<'static, str>,
+    /// As kubectl writes it, with its subresource: `deployments.apps/scale`.
+    pub(crate) resource: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 impl Outgoing {
@@ -73,8 +99,19 @@ impl Outgoing {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             operation: operation.into(),
+            about: About::default(),
             deadline: Some(limits::REQUEST),
             again: true,
+            upgrade: false,
+        }
+    }
+
+    /// A GET that asks for another protocol.
+    pub(crate) fn upgrade(operation: impl Into<String>, path_and_query: impl Into<String>) -> Self {
+        Self {
+            deadline: Some(limits::OPEN),
+            upgrade: true,
+            ..Self::get(operation, path_and_query)
         }
     }
 }
@@ -92,37 +129,39 @@ impl Http {
         }
     }
 
-    pub(crate) fn connector(&self) -> &Connector {
-        &self.connector
-    }
-
-    /// Sends a request and gives the server's answer, whatever its code.
+    /// Sends a request and gives the server's answer, whatever its code. An upgrade goes over a
+    /// connection of its own, as HTTP/1.1, and a 101 carries hyper's upgrade.
     ///
     /// A 401 renews the credentials, if they can be, and is tried once more; a 429 or 503 that
     /// names a time is waited out up to [`limits::RETRIES`] times, a 503 only if the method is
-    /// safe. A safe request is also sent once more if the connection is lost under it. Without
-    /// [`Outgoing::again`] only the 401 is left of this.
+    /// safe. A safe request is also sent once more if the connection is lost under it; an upgrade
+    /// is none, for it may start a process. Without [`Outgoing::again`] only the 401 is left of
+    /// this, and what the server says it has not begun with.
     ///
     /// Dropping the future gives the request up; the server may carry it out all the same.
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Response<Body>> {
-        let about = about::about(&outgoing.method, &outgoing.path_and_query);
+        let about = &outgoing.about;
         let span = tracing::debug_span!(
             "request",
             verb = &*about.verb,
-            resource = about.resource,
+            resource = Some(&*about.resource).filter(|resource| !resource.is_empty()),
             namespace = about.namespace.as_deref(),
             name = about.name.as_deref(),
-            path = %outgoing.path_and_query,
+            path = %Printable(&outgoing.path_and_query),
             operation = %outgoing.operation,
-            status = tracing::field::Empty,
-            bytes = tracing::field::Empty,
-            retries = tracing::field::Empty,
+            status = Empty,
+            bytes = Empty,
+            retries = Empty,
         );
-        self.send_in(outgoing, &span).instrument(span.clone()).await
+        // It is large, and part of the future of every verb.
+        Box::pin(self.send_in(outgoing, &span))
+            .instrument(span.clone())
+            .await
     }
 
     async fn send_in(&self, outgoing: Outgoing, span: &tracing::Span) -> Result<Response<Body>> {
-        let (safe, again) = (outgoing.method.is_safe(), outgoing.again);
+        let safe = outgoing.method.is_safe() && !outgoing.upgrade;
+        let again = outgoing.again;
         let (mut retries, mut renewed, mut resent) = (0, false, false);
         let started = Instant::now();
         loop {
@@ -168,51 +207,51 @@ impl Http {
         }
     }
 
+    /// Sends a request whose body comes as it is made, over a connection of its own. Nothing is
+    /// tried again, since the body is gone.
+    pub(crate) async fn send_streamed<B>(
+        &self,
+        path_and_query: &str,
+        mut request: Request<B>,
+    ) -> Result<Response<Body>>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        self.connector.authorize(headers).await?;
+        let io = self.connector.connect().await?;
+        // It need not be `Unpin`: the connection holds it.
+        let request = request.map(Box::pin);
+        single::send(&self.connector, io, path_and_query, request).await
+    }
+
     async fn once(&self, outgoing: &Outgoing, headers: HeaderMap) -> Result<Response<Body>> {
+        let path = outgoing.path_and_query.as_str();
         let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = outgoing.method.clone();
         *request.headers_mut() = headers;
-        let pool = self.current().await;
-        let sent = pool.send(&outgoing.path_and_query, request);
-        match outgoing.deadline {
-            None => sent.await,
-            Some(after) => match tokio::time::timeout(after, sent).await {
-                Ok(response) => response,
-                Err(_) => Err(NetworkError::TimedOut {
-                    operation: outgoing.operation.clone(),
-                    after,
+        let endless = bound_informational(&mut request);
+        let sent = async {
+            match outgoing.upgrade {
+                true => {
+                    let io = self.connector.connect().await?;
+                    let sent = single::send(&self.connector, io, path, request);
+                    within(outgoing, sent).await
                 }
-                .into()),
-            },
-        }
-    }
-
-    /// Sends a request that may end in another protocol, over a connection of its own, as HTTP/1.1.
-    /// The response carries hyper's upgrade.
-    ///
-    /// A 401 renews the credentials, if they can be, and is tried once more.
-    pub(crate) async fn send_upgrade(&self, outgoing: Outgoing) -> Result<Response<Incoming>> {
-        let mut renewed = false;
-        loop {
-            let mut headers = outgoing.headers.clone();
-            self.connector.authorize(&mut headers).await?;
-            headers.insert(HOST, self.connector.host().clone());
-            tracing::debug!("{}", self.curl(&outgoing, &headers));
-            let mut request = Request::new(Full::new(outgoing.body.clone()));
-            *request.method_mut() = outgoing.method.clone();
-            *request.uri_mut() = self.connector.uri(&outgoing.path_and_query)?;
-            *request.headers_mut() = headers.clone();
-            let stream = TokioIo::new(self.connector.connect().await?);
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
-                .await
-                .map_err(lost)?;
-            tokio::spawn(connection.with_upgrades());
-            let response = sender.send_request(request).await.map_err(lost)?;
-            let refused = response.status() == StatusCode::UNAUTHORIZED;
-            if !refused || renewed || !self.connector.refused(&headers) {
-                return Ok(response);
+                false => {
+                    let pool = self.current().await;
+                    within(outgoing, pool.send(path, request)).await
+                }
             }
-            renewed = true;
+        };
+        tokio::select! {
+            response = sent => response,
+            () = endless.notified() => {
+                let problem = format!("more than {} answers of code 1xx", limits::INFORMATIONAL);
+                Err(PeerError::Http(problem).into())
+            }
         }
     }
 
@@ -265,9 +304,8 @@ impl Http {
         if !outgoing.body.is_empty() {
             line.push_str(&format!(" --data-binary '<{} bytes>'", outgoing.body.len()));
         }
-        if let Ok(uri) = self.connector.absolute_uri(&outgoing.path_and_query) {
-            line.push_str(&format!(" {}", quote(&uri.to_string())));
-        }
+        let url = self.connector.url(&outgoing.path_and_query);
+        line.push_str(&format!(" {}", quote(&url)));
         line
     }
 }
@@ -276,6 +314,35 @@ impl std::fmt::Debug for Http {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Http").field(&self.connector).finish()
     }
+}
+
+/// The answer, if it begins before the request's deadline.
+async fn within<T>(outgoing: &Outgoing, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(after) = outgoing.deadline else {
+        return answer.await;
+    };
+    match tokio::time::timeout(after, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(NetworkError::TimedOut {
+            operation: outgoing.operation.clone(),
+            after,
+        }
+        .into()),
+    }
+}
+
+/// Tells when a server has sent more answers of code 1xx than it has reason to: hyper reads them
+/// without end.
+fn bound_informational<B>(request: &mut Request<B>) -> Arc<Notify> {
+    let endless = Arc::new(Notify::new());
+    let notify = Arc::clone(&endless);
+    let seen = AtomicUsize::new(0);
+    hyper::ext::on_informational(request, move |_| {
+        if seen.fetch_add(1, Ordering::Relaxed) >= limits::INFORMATIONAL {
+            notify.notify_one();
+        }
+    });
+    endless
 }
 
 /// Whether a header is known to hold no secret. A WebSocket's subprotocol may hold a token

@@ -1,80 +1,115 @@
 //! The connections to one API server: in flow requests, out come their responses.
 //!
-//! Where the server speaks HTTP/2, requests share one connection, up to [`limits::STREAMS`]; its
-//! death shows within [`limits::HTTP2_PING`] and [`limits::HTTP2_PONG`]. With HTTP/1.1 each
-//! response that is being read has a connection of its own, which serves another request later.
-//! hyper drives each connection in a task of its own, which ends with the connection.
+//! Where the server speaks HTTP/2, requests share a connection, as many as the server allows and
+//! [`limits::STREAMS`] at most; its death shows within [`limits::HTTP2_PING`] and
+//! [`limits::HTTP2_PONG`]. With HTTP/1.1 each response that is being read has a connection of its
+//! own, which serves another request later. Each connection has a task that drives it, and closes
+//! it once it has been idle for [`limits::IDLE_CONNECTION`].
 
 use std::{
+    pin::{Pin, pin},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::HOST};
+use http::{HeaderValue, Request, Response, Uri, header::HOST};
 use http_body_util::Full;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::time::Instant;
+use tokio::sync::OwnedMutexGuard;
 
-use super::body::{Body, lost};
-use crate::{Error, Result, auth::Connector, error::PeerError, limits, net::Alpn};
+use super::{
+    blame::{blame, is_unprocessed},
+    body::Body,
+    usage::{InUse, Usage},
+};
+use crate::{
+    Result,
+    auth::Connector,
+    limits,
+    net::{self, Alpn},
+};
 
 type Content = Full<Bytes>;
 
 /// Connections that present the same certificate.
 pub(super) struct Pool {
     connector: Connector,
-    open: Mutex<Open>,
-    /// Held while a connection is made, so that requests that come meanwhile share it.
-    connecting: tokio::sync::Mutex<()>,
+    open: Mutex<Vec<Connection>>,
+    /// Held while a connection is made, until it is known how many requests may share it.
+    connecting: Arc<tokio::sync::Mutex<()>>,
     /// Whether the last connection could not be shared: the next are made at the same time.
     alone: AtomicBool,
 }
 
-#[derive(Default)]
-struct Open {
-    http2: Vec<Shared>,
-    http1: Vec<Idle>,
-}
-
-/// An HTTP/2 connection and the number of its requests.
-#[derive(Clone)]
-struct Shared {
-    sender: http2::SendRequest<Content>,
-    requests: Arc<AtomicUsize>,
-}
-
-/// An HTTP/1.1 connection that will take another request once its response is read.
-struct Idle {
-    sender: http1::SendRequest<Content>,
-    since: Instant,
-}
-
-/// Counts a request for as long as its body is not dropped.
-#[derive(Debug)]
-pub(crate) struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(requests: &Arc<AtomicUsize>) -> Self {
-        requests.fetch_add(1, Ordering::Relaxed);
-        Self(requests.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+struct Connection {
+    sender: Sender,
+    usage: Arc<Usage>,
 }
 
 enum Sender {
-    /// With the place that the request has taken.
-    Http2(Shared, Counted),
     Http1(http1::SendRequest<Content>),
+    /// With the number of streams that the server allows.
+    Http2(http2::SendRequest<Content>, Arc<AtomicUsize>),
+}
+
+/// The request's target in both forms.
+struct Target {
+    origin: Uri,
+    absolute: Uri,
+    host: HeaderValue,
+}
+
+type Sent = Pin<
+    Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Content>>>> + Send>,
+>;
+
+/// Stands for a number of streams that the server has not told yet.
+const UNTOLD: usize = usize::MAX - 1;
+
+impl Connection {
+    /// Begins a request, if the connection takes one now.
+    fn begin(&mut self, target: &Target, request: &Request<Content>) -> Option<(Sent, InUse)> {
+        let most = match &self.sender {
+            Sender::Http1(sender) if sender.is_ready() => 1,
+            Sender::Http1(_) => 0,
+            Sender::Http2(_, streams) => streams.load(Ordering::Relaxed).min(limits::STREAMS),
+        };
+        let in_use = self.usage.begin(most)?;
+        Some((self.sender.send(target, request.clone()), in_use))
+    }
+
+    fn is_over(&self) -> bool {
+        self.usage.is_retired()
+            || match &self.sender {
+                Sender::Http1(sender) => sender.is_closed(),
+                Sender::Http2(sender, _) => sender.is_closed(),
+            }
+    }
+}
+
+impl Sender {
+    fn send(&mut self, target: &Target, mut request: Request<Content>) -> Sent {
+        match self {
+            Self::Http1(sender) => {
+                *request.uri_mut() = target.origin.clone();
+                let headers = request.headers_mut();
+                headers.entry(HOST).or_insert_with(|| target.host.clone());
+                Box::pin(sender.try_send_request(request))
+            }
+            Self::Http2(sender, _) => {
+                *request.uri_mut() = target.absolute.clone();
+                Box::pin(sender.try_send_request(request))
+            }
+        }
+    }
 }
 
 impl Pool {
@@ -83,135 +118,163 @@ impl Pool {
             alone: AtomicBool::new(!connector.is_tls()),
             connector: connector.clone(),
             open: Mutex::default(),
-            connecting: tokio::sync::Mutex::default(),
+            connecting: Arc::default(),
         })
     }
 
-    /// Sends a request to a path and gives the answer, whatever its code. If it turns out that
-    /// the server had closed the connection before the request was sent, it takes another.
+    /// Sends a request to a path and gives the answer, whatever its code. It takes another
+    /// connection if the server had closed this one before the request was sent, or says that it
+    /// has not begun with it.
     ///
     /// Dropping the future ends the request.
     pub(super) async fn send(
-        &self,
+        self: &Arc<Self>,
         path_and_query: &str,
-        mut request: Request<Content>,
+        request: Request<Content>,
     ) -> Result<Response<Body>> {
+        let target = Target {
+            origin: self.connector.uri(path_and_query)?,
+            absolute: self.connector.absolute_uri(path_and_query)?,
+            host: self.connector.host().clone(),
+        };
+        let mut unprocessed = 0;
         loop {
-            let (sender, is_new) = self.sender().await?;
-            match self.send_over(sender, path_and_query, request).await? {
-                Ok(response) => return Ok(response),
-                Err(mut refused) => match refused.take_message() {
-                    // Nothing of it has left this process.
-                    Some(unsent) if !is_new => request = unsent,
-                    _ => return Err(failure(refused.into_error())),
-                },
-            }
-        }
-    }
-
-    async fn send_over(
-        &self,
-        sender: Sender,
-        path_and_query: &str,
-        mut request: Request<Content>,
-    ) -> Result<Result<Response<Body>, TrySendError<Request<Content>>>> {
-        match sender {
-            Sender::Http2(mut shared, counted) => {
-                *request.uri_mut() = self.connector.absolute_uri(path_and_query)?;
-                let response = shared.sender.try_send_request(request).await;
-                Ok(response.map(|head| head.map(|body| Body::new(body, Some(counted)))))
-            }
-            Sender::Http1(mut sender) => {
-                *request.uri_mut() = self.connector.uri(path_and_query)?;
-                let host = || self.connector.host().clone();
-                request.headers_mut().entry(HOST).or_insert_with(host);
-                let response = sender.try_send_request(request).await;
-                if response.is_ok() {
-                    self.keep(sender);
+            let (sent, in_use, is_new) = match self.begin(&target, &request) {
+                Some((sent, in_use)) => (sent, in_use, false),
+                None => self.connect(&target, &request).await?,
+            };
+            let mut failed = match sent.await {
+                Ok(response) => return Ok(response.map(|body| Body::new(body, Some(in_use)))),
+                Err(failed) => failed,
+            };
+            let unsent = failed.take_message().is_some() && !is_new;
+            let error = failed.into_error();
+            if !unsent {
+                if !is_unprocessed(&error) || unprocessed >= limits::RETRIES {
+                    return Err(blame(error));
                 }
-                Ok(response.map(|head| head.map(|body| Body::new(body, None))))
+                unprocessed += 1;
             }
+            tracing::debug!(%error, "the server has not begun with it; sending again");
         }
     }
 
-    fn keep(&self, sender: http1::SendRequest<Content>) {
-        let since = Instant::now();
-        self.lock().http1.push(Idle { sender, since });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
         // No code panics while it holds the lock.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that is there and takes another request.
-    fn open_sender(&self) -> Option<Sender> {
-        let mut open = self.lock();
-        open.http2.retain(|shared| !shared.sender.is_closed());
-        let free = |shared: &&Shared| shared.requests.load(Ordering::Relaxed) < limits::STREAMS;
-        if let Some(shared) = open.http2.iter().find(free) {
-            let counted = Counted::new(&shared.requests);
-            return Some(Sender::Http2(shared.clone(), counted));
-        }
-        // One whose response is still being read will be ready, however long that takes.
-        let fresh = |idle: &Idle| {
-            let unused: Duration = idle.since.elapsed();
-            !idle.sender.is_closed()
-                && (unused < limits::IDLE_CONNECTION || !idle.sender.is_ready())
-        };
-        open.http1.retain(fresh);
-        // The one used last: the others come to their end.
-        let ready = open.http1.iter().rposition(|idle| idle.sender.is_ready())?;
-        Some(Sender::Http1(open.http1.remove(ready).sender))
+    /// Drops the handles of connections that are over, which ends those that are idle.
+    fn sweep(&self) {
+        self.lock().retain(|connection| !connection.is_over());
     }
 
-    /// A connection, and whether it was made for this.
-    async fn sender(&self) -> Result<(Sender, bool)> {
-        if let Some(sender) = self.open_sender() {
-            return Ok((sender, false));
-        }
+    /// Begins a request over a connection that is there.
+    fn begin(&self, target: &Target, request: &Request<Content>) -> Option<(Sent, InUse)> {
+        self.sweep();
+        // The one made last: the others come to their end.
+        let mut open = self.lock();
+        let mut latest = open.iter_mut().rev();
+        latest.find_map(|connection| connection.begin(target, request))
+    }
+
+    /// Begins a request over a connection that is made for it, unless another one is free
+    /// meanwhile. The last part says whether it was made.
+    async fn connect(
+        self: &Arc<Self>,
+        target: &Target,
+        request: &Request<Content>,
+    ) -> Result<(Sent, InUse, bool)> {
         let mut connecting = None;
         if !self.alone.load(Ordering::Relaxed) {
-            connecting = Some(self.connecting.lock().await);
-            if let Some(sender) = self.open_sender() {
-                return Ok((sender, false));
+            connecting = Some(Arc::clone(&self.connecting).lock_owned().await);
+            if let Some((sent, in_use)) = self.begin(target, request) {
+                return Ok((sent, in_use, false));
             }
         }
         let io = self.connector.connect_as(Alpn::Http2).await?;
-        let alone = !io.is_http2();
-        self.alone.store(alone, Ordering::Relaxed);
-        if alone {
-            drop(connecting);
-            let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(failure)?;
-            tokio::spawn(connection);
-            return Ok((Sender::Http1(sender), true));
-        }
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        let is_http2 = io.is_http2();
+        self.alone.store(!is_http2, Ordering::Relaxed);
+        let (usage, in_use) = Usage::begun();
+        let mut sender = match is_http2 {
+            false => self.http1(io, &usage).await?,
+            true => self.http2(io, &usage, connecting).await?,
+        };
+        let sent = sender.send(target, request.clone());
+        self.lock().push(Connection { sender, usage });
+        Ok((sent, in_use, true))
+    }
+
+    async fn http1(self: &Arc<Self>, io: net::Connection, usage: &Arc<Usage>) -> Result<Sender> {
+        let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(blame)?;
+        tokio::spawn(drive(connection, Arc::clone(usage), Arc::downgrade(self)));
+        Ok(Sender::Http1(sender))
+    }
+
+    async fn http2(
+        self: &Arc<Self>,
+        io: net::Connection,
+        usage: &Arc<Usage>,
+        connecting: Option<OwnedMutexGuard<()>>,
+    ) -> Result<Sender> {
+        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(limits::HTTP2_PING)
             .keep_alive_timeout(limits::HTTP2_PONG)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(limits::HTTP2_STREAM)
             .initial_connection_window_size(limits::HTTP2_CONNECTION)
+            .initial_max_send_streams(UNTOLD)
             .max_frame_size(limits::HTTP2_FRAME)
             .handshake(TokioIo::new(io))
             .await
-            .map_err(failure)?;
-        tokio::spawn(connection);
-        let shared = Shared {
-            sender,
-            requests: Arc::default(),
-        };
-        let counted = Counted::new(&shared.requests);
-        self.lock().http2.push(shared.clone());
-        Ok((Sender::Http2(shared, counted), true))
+            .map_err(blame)?;
+        let streams = Arc::new(AtomicUsize::new(UNTOLD));
+        let allowed = Arc::clone(&streams);
+        let mut connecting = connecting;
+        // hyper does not say when the server's SETTINGS have come: it is asked in ever longer
+        // intervals, and whenever it has something to do.
+        let mut pause = Duration::from_millis(1);
+        let mut look = Box::pin(tokio::time::sleep(pause));
+        let driven = std::future::poll_fn(move |cx| {
+            let done = Pin::new(&mut connection).poll(cx);
+            if done.is_ready() {
+                return done;
+            }
+            while connecting.is_some() && look.as_mut().poll(cx).is_ready() {
+                pause *= 2;
+                look = Box::pin(tokio::time::sleep(pause));
+                if pause > limits::HTTP2_SETTINGS {
+                    connecting = None;
+                }
+            }
+            let told = connection.current_max_send_streams();
+            allowed.store(told, Ordering::Relaxed);
+            if told != UNTOLD {
+                connecting = None;
+            }
+            done
+        });
+        tokio::spawn(drive(driven, Arc::clone(usage), Arc::downgrade(self)));
+        Ok(Sender::Http2(sender, streams))
     }
 }
 
-/// An error of hyper, by who is to blame.
-fn failure(error: hyper::Error) -> Error {
-    if error.is_parse() {
-        return PeerError::Http(error.to_string()).into();
+/// Drives a connection to its end, which comes in order once nobody has used it for long.
+async fn drive(
+    connection: impl Future<Output = hyper::Result<()>>,
+    usage: Arc<Usage>,
+    pool: Weak<Pool>,
+) {
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        _ = &mut connection => true,
+        () = usage.retired() => false,
+    };
+    if let Some(pool) = pool.upgrade() {
+        pool.sweep();
     }
-    lost(error)
+    if !ended {
+        let _ = tokio::time::timeout(limits::CLOSE_GRACE, connection).await;
+    }
 }

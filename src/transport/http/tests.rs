@@ -3,12 +3,19 @@
 use std::{convert::Infallible, net::SocketAddr};
 
 use http_body_util::BodyExt as _;
-use hyper::service::service_fn;
-use hyper_util::{rt::TokioExecutor, server::conn::auto};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use tokio::net::TcpListener;
 
+mod http2;
+mod refusals;
+mod upgrades;
+
 use super::*;
-use crate::{Config, client::Client, error::Hint};
+use crate::{Config, Resource, client::Client, error::Hint};
 
 /// A request as the server got it: head and body.
 pub(crate) type Got = (http::request::Parts, Bytes);
@@ -253,16 +260,12 @@ async fn a_refused_client_certificate_is_no_fault_of_the_network() {
             leaf.key.serialize_pem().into_bytes(),
         );
     let client = Client::new(&config).unwrap();
-    let connector = client.connector();
-    let upgrade = upgrade::Upgrade {
-        operation: "exec",
-        path_and_query: "/",
-        offer: None,
-        headers: HeaderMap::new(),
-    };
+    let upgrade = Outgoing::upgrade("exec", "/");
     for error in [
         send(&client, Method::GET).await.unwrap_err(),
-        upgrade::open(connector, upgrade).await.unwrap_err(),
+        upgrade::open(client.http(), upgrade, None)
+            .await
+            .unwrap_err(),
     ] {
         assert_eq!(
             error.to_string(),
@@ -281,12 +284,58 @@ async fn a_401_carries_the_hint_that_the_connector_gave() {
         certificate: "c".to_owned(),
         problem: "it expired".to_owned(),
     });
-    let error = upgrade::refusal("get pods", response).await;
+    let error = refusal("get pods", response).await;
     let text = error.to_string();
     assert!(
         text.ends_with(" (the client certificate (c): it expired)"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn the_span_of_an_upgrade_says_what_it_was() {
+    let (address, _) = serve(|_, _| answer(403, "no")).await;
+    let client = client(address);
+    let spans = Spans::default();
+    let guard = tracing::subscriber::set_default(spans.clone());
+    client
+        .pod("a", "p")
+        .exec(["date"])
+        .spawn()
+        .await
+        .unwrap_err();
+    drop(guard);
+    let fields = spans.0.lock().unwrap();
+    for (field, value) in [
+        ("verb", "\"get\""),
+        ("resource", "\"pods/exec\""),
+        ("namespace", "\"a\""),
+        ("name", "\"p\""),
+        ("status", "403"),
+    ] {
+        let found = fields.get(field).map(String::as_str);
+        assert_eq!(found, Some(value), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn an_http1_connection_ends_when_it_has_been_idle_for_long() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client(listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        assert!(tcp.read(&mut head).await.unwrap() > 0);
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        tcp.write_all(answer.as_bytes()).await.unwrap();
+        tcp.read(&mut head).await.unwrap()
+    });
+    assert_eq!(send(&client, Method::GET).await.unwrap(), 200);
+    tokio::time::pause();
+    tokio::time::advance(limits::IDLE_CONNECTION * 2).await;
+    tokio::time::resume();
+    assert_eq!(server.await.unwrap(), 0, "it is closed while nobody asks");
 }
 
 /// Keeps the fields of every span named `request`.
@@ -331,8 +380,9 @@ async fn the_span_of_a_request_says_what_it_was_and_what_came_of_it() {
     let spans = Spans::default();
     let guard = tracing::subscriber::set_default(spans.clone());
     let path = "/apis/apps/v1/namespaces/a/deployments/d/scale";
-    let outgoing = Outgoing::get("test", path);
-    client.http().send(outgoing).await.unwrap();
+    let deployments = client.request(Resource::namespaced("apps", "v1", "deployments"));
+    let scale = deployments.namespace("a").subresource("scale");
+    scale.get::<serde_json::Value>("d").await.unwrap();
     drop(guard);
     let fields = spans.0.lock().unwrap();
     for (field, value) in [

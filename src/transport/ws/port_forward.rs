@@ -10,6 +10,7 @@ mod stream;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Instant,
 };
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     error::{CallerError, Error},
+    limits,
     session::port_forward::{ConnectionId, ForwardEvent, OpenError, PortForward},
 };
 
@@ -31,29 +33,78 @@ struct Connection {
     /// Whether this side has finished and the peer is to be told when it has, too.
     deferred: bool,
     closed: Option<Result<(), Error>>,
+    unread: Unread,
+}
+
+/// What this side has sent since the application last said something: it may not have been read.
+#[derive(Debug, Default)]
+struct Unread {
+    bytes: usize,
+    /// When the last of it could be sent.
+    #[cfg_attr(
+        not(feature = "client"),
+        allow(dead_code, reason = "a server opens none")
+    )]
+    since: Option<Instant>,
+}
+
+impl Unread {
+    /// Whether the application has stopped reading, as far as one can tell.
+    #[cfg(feature = "client")]
+    fn is_stalled(&self, now: Instant) -> bool {
+        let stalled = |since| now.saturating_duration_since(since) >= limits::FORWARD_STALL;
+        self.bytes >= limits::FORWARD_UNREAD && self.since.is_some_and(stalled)
+    }
 }
 
 /// A session with the state of its connections.
 #[derive(Debug)]
 pub(crate) struct Forward {
-    session: PortForward,
+    session: Box<dyn PortForward>,
     connections: BTreeMap<ConnectionId, Connection>,
     incoming: VecDeque<(ConnectionId, u16)>,
     /// Whether the peer is silent or going away.
     going_away: bool,
+    /// Whether a connection has failed, or been given up, that may have left bytes of ours unread.
+    ///
+    /// A server's SPDY library delivers frames by a few workers, each of which waits until the
+    /// bytes of a stream are read (`github.com/moby/spdystream/connection.go`, `frameHandler`).
+    /// Those of a refused connection never are where the server does not reset it (containerd
+    /// 1.6), and our own reset waits behind them.
+    blocked: bool,
     ended: Option<Result<(), Error>>,
     warned: bool,
 }
 
 impl Forward {
-    fn new(session: PortForward) -> Self {
+    fn new(session: Box<dyn PortForward>) -> Self {
         Self {
             session,
             connections: BTreeMap::new(),
             incoming: VecDeque::new(),
             going_away: false,
+            blocked: false,
             ended: None,
             warned: false,
+        }
+    }
+
+    /// Takes note of bytes that were sent.
+    fn sent(&mut self, id: ConnectionId, bytes: usize) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.unread.bytes = connection.unread.bytes.saturating_add(bytes);
+            connection.unread.since = Some(crate::transport::now());
+        }
+    }
+
+    /// Takes note that nobody will know what becomes of a connection; `many` unread bytes then
+    /// say that its application does not read.
+    fn give_up(&mut self, id: ConnectionId, many: usize) {
+        if let Some(connection) = self.connections.get(&id)
+            && connection.closed.is_none()
+            && !connection.finished
+        {
+            self.blocked |= connection.unread.bytes >= many;
         }
     }
 
@@ -67,19 +118,24 @@ impl Forward {
 
     #[cfg(feature = "client")]
     fn should_leave(&self) -> bool {
-        self.going_away || self.session.can_open().is_err()
+        let now = crate::transport::now();
+        let stalled = |connection: &Connection| connection.unread.is_stalled(now);
+        self.going_away
+            || self.blocked
+            || self.session.can_open().is_err()
+            || self.connections.values().any(stalled)
     }
 }
 
 impl Endpoint for Forward {
-    type Session = PortForward;
+    type Session = dyn PortForward;
 
-    fn session(&self) -> &PortForward {
-        &self.session
+    fn session(&self) -> &Self::Session {
+        &*self.session
     }
 
-    fn session_mut(&mut self) -> &mut PortForward {
-        &mut self.session
+    fn session_mut(&mut self) -> &mut Self::Session {
+        &mut *self.session
     }
 
     fn sort(&mut self, event: ForwardEvent, waiters: &mut Waiters) {
@@ -90,7 +146,8 @@ impl Endpoint for Forward {
                 waiters.wake_session();
             }
             ForwardEvent::Readable(id) => {
-                if let Some(connection) = self.connections.get(&id) {
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.unread = Unread::default();
                     waiters.wake_reader(connection.slot);
                 }
             }
@@ -110,6 +167,9 @@ impl Endpoint for Forward {
                 }
             }
             ForwardEvent::Closed { id, result } => {
+                let unread = |connection: &Connection| connection.unread.bytes > 0;
+                // Of one whose handle has gone nothing is known.
+                self.blocked |= result.is_err() && self.connections.get(&id).is_none_or(unread);
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.closed = Some(result);
                     waiters.wake_reader(connection.slot);
@@ -171,14 +231,14 @@ pub(crate) struct Connections {
 impl Connections {
     /// Starts a session over its socket, on the current tokio runtime.
     #[cfg(feature = "server")]
-    pub(crate) fn spawn(session: PortForward, socket: Box<dyn WebSocket>) -> Self {
+    pub(crate) fn spawn(session: Box<dyn PortForward>, socket: Box<dyn WebSocket>) -> Self {
         Self::spawn_with(session, socket, false)
     }
 
     /// [`spawn`](Self::spawn), where `defer` says that this side finishes a connection only after
     /// the peer has.
     pub(crate) fn spawn_with(
-        session: PortForward,
+        session: Box<dyn PortForward>,
         socket: Box<dyn WebSocket>,
         defer: bool,
     ) -> Self {
@@ -189,7 +249,7 @@ impl Connections {
     /// server that was told of it in the request may refuse it at once.
     #[cfg(feature = "client")]
     pub(crate) fn spawn_opened(
-        session: PortForward,
+        session: Box<dyn PortForward>,
         socket: Box<dyn WebSocket>,
         defer: bool,
         port: u16,

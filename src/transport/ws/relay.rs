@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     io,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use bytes::BytesMut;
@@ -19,6 +19,15 @@ use crate::{error::Error, limits};
 /// What a read buffer begins with, in bytes.
 const SMALL: usize = 2 << 10;
 
+/// Bytes that have been copied.
+#[derive(Debug, Default)]
+pub(crate) struct Copied {
+    /// From the socket to the forwarded connection.
+    pub(crate) sent: AtomicU64,
+    /// To the socket.
+    pub(crate) received: AtomicU64,
+}
+
 /// Copies until both directions have ended, or one has broken: then the other end sees that, too.
 ///
 /// Without half-close nobody can tell the application that the socket has finished, and nobody can
@@ -27,7 +36,7 @@ const SMALL: usize = 2 << 10;
 ///
 /// If the future is dropped, the forwarded connection is reset: its other end must not take what
 /// is cut off for the whole.
-pub(crate) async fn relay<S>(stream: ForwardStream, socket: S) -> Result<(), Error>
+pub(crate) async fn relay<S>(stream: ForwardStream, socket: S, copied: &Copied) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -37,7 +46,7 @@ where
         let Some(stream) = &unfinished.0 else {
             return Ok(());
         };
-        let (finished, received) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let (finished, received) = (AtomicBool::new(false), &copied.received);
         let up = async {
             let mut size = SMALL;
             loop {
@@ -54,6 +63,7 @@ where
                             false => size,
                         };
                         stream.send(buffer.freeze()).await?;
+                        copied.sent.fetch_add(length as u64, Relaxed);
                     }
                     Err(error) => return Err(broken(error)),
                 }
@@ -65,8 +75,8 @@ where
                     Some(known) => known.clone(),
                     None => broken(error),
                 })?;
-                received.fetch_add(payload.len(), Relaxed);
                 write.write_all(&payload).await.map_err(broken)?;
+                received.fetch_add(payload.len() as u64, Relaxed);
             }
             write.shutdown().await.map_err(broken)
         };
@@ -115,7 +125,7 @@ mod tests {
     use super::*;
     use crate::{
         Role,
-        session::port_forward::{Channels, ForwardConfig, PortForward},
+        session::port_forward::{Channels, ForwardConfig},
         transport::ws::{port_forward::Connections, websocket::Socket},
         wire::channel::Encoding,
     };
@@ -124,7 +134,7 @@ mod tests {
     async fn over_channels() -> (DuplexStream, ForwardStream, JoinHandle<Result<(), Error>>) {
         let session = |role| {
             let (config, now) = (ForwardConfig::default(), crate::transport::now());
-            Channels::new(role, Encoding::Binary, &[80], config, now).map(PortForward::Channels)
+            Channels::new(role, Encoding::Binary, &[80], config, now).map(Box::new)
         };
         let (near, far) = duplex(4096);
         let near = Box::new(Socket::new(near, Role::Client, BytesMut::new()));
@@ -134,7 +144,7 @@ mod tests {
         let client = Connections::spawn_opened(client, near, false, 80).unwrap();
         let (incoming, _) = server.accept().await.unwrap();
         let (local, socket) = duplex(4096);
-        let relaying = tokio::spawn(relay(client, socket));
+        let relaying = tokio::spawn(async move { relay(client, socket, &Copied::default()).await });
         (local, incoming, relaying)
     }
 

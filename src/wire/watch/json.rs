@@ -29,6 +29,8 @@ pub(super) struct EndOfObject {
     counted: usize,
     counting: bool,
     in_string: bool,
+    /// What was counted last, white space aside, is a closing brace.
+    closed: bool,
     depth: u64,
 }
 
@@ -85,7 +87,8 @@ impl EndOfObject {
                 }
                 continue;
             }
-            match data[at] {
+            let byte = data[at];
+            match byte {
                 b'"' => self.in_string = true,
                 b'{' => self.depth += 1,
                 b'}' => {
@@ -95,11 +98,10 @@ impl EndOfObject {
                     }
                 }
                 // The rule of `find`, so that the end does not depend on how the body was cut.
-                b'\n' if compact && data[..at].trim_ascii_end().ends_with(b"}") => {
-                    return Some(at);
-                }
+                b'\n' if compact && self.closed => return Some(at),
                 _ => {}
             }
+            self.closed = byte == b'}' || self.closed && byte.is_ascii_whitespace();
             at += 1;
         }
         self.counted = at;
@@ -231,40 +233,83 @@ impl<'a> Members<'a> {
 
 /// The length of the value that `data` begins with.
 pub(super) fn skip_value(data: &[u8]) -> Result<usize, EventError> {
-    let (open, close) = match data.first() {
+    match data.first() {
         Some(b'"') => {
             let (_, rest) = string(data)?;
             return Ok(data.len() - rest.len());
         }
-        Some(b'{') => (b'{', b'}'),
-        Some(b'[') => (b'[', b']'),
+        Some(b'{' | b'[') => {}
         Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
             let ends = |b: &u8| matches!(b, b',' | b'}' | b']') || b.is_ascii_whitespace();
             return Ok(data.iter().position(ends).unwrap_or(data.len()));
         }
         _ => return Err(malformed("a value should stand here")),
-    };
-    let mut depth = 0_u64;
-    let mut at = 0;
-    while at < data.len() {
-        match data[at] {
-            b'"' => {
-                let (_, rest) = string(&data[at..])?;
-                at = data.len() - rest.len();
+    }
+    EndOfValue::default()
+        .find(data)?
+        .ok_or(malformed("a value does not end"))
+}
+
+/// Finds the end of the value at the start of a growing buffer.
+#[derive(Debug, Default, Clone)]
+pub(super) struct EndOfValue {
+    /// How far the value is known.
+    at: usize,
+    in_string: bool,
+    depth: u64,
+}
+
+impl EndOfValue {
+    /// The length of the value; `None` if its end is not there yet. Of a number that is the byte
+    /// behind it. Brackets are counted whatever their kind: who reads the value minds that.
+    ///
+    /// `data` is what the last call had and what arrived since.
+    pub(super) fn find(&mut self, data: &[u8]) -> Result<Option<usize>, EventError> {
+        let Self {
+            mut at,
+            mut in_string,
+            mut depth,
+        } = *self;
+        while at < data.len() {
+            if in_string {
+                match quote_or_escape(&data[at..]).map(|found| at + found) {
+                    None => at = data.len(),
+                    Some(found) if data[found] == b'"' => {
+                        at = found + 1;
+                        in_string = false;
+                        if depth == 0 {
+                            return Ok(Some(at));
+                        }
+                    }
+                    Some(found) if found + 1 < data.len() => at = found + 2,
+                    Some(found) => {
+                        // The byte after the backslash has not arrived.
+                        at = found;
+                        break;
+                    }
+                }
                 continue;
             }
-            byte if byte == open => depth += 1,
-            byte if byte == close => {
-                depth -= 1;
-                if depth == 0 {
-                    return Ok(at + 1);
-                }
+            match data[at] {
+                b'"' => in_string = true,
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => match depth {
+                    0 => return Ok(Some(at)),
+                    1 => return Ok(Some(at + 1)),
+                    _ => depth -= 1,
+                },
+                b',' | b' ' | b'\t' | b'\n' | b'\r' if depth == 0 => return Ok(Some(at)),
+                _ => {}
             }
-            _ => {}
+            at += 1;
         }
-        at += 1;
+        *self = Self {
+            at,
+            in_string,
+            depth,
+        };
+        Ok(None)
     }
-    Err(malformed("a value does not end"))
 }
 
 pub(super) fn skip_space(data: &[u8], mut at: usize) -> usize {

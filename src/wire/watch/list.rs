@@ -1,17 +1,19 @@
-//! The answer to a list request, opened without parsing its items.
+//! The answer to a list request, opened while it arrives and without parsing its items.
 //!
-//! In goes a whole response body; out come the list's resourceVersion, what continues it, and
-//! each item as an [`Object`] that shares the body's buffer.
+//! In go the chunks of a response body; out comes each item as an [`Object`], a slice of the chunk
+//! that it arrived in, and at the end the list's resourceVersion and what continues it.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::{
     Encoding, EventError, Object, TypeMeta, cbor,
-    cursor::{API_VERSION, Field, KIND, METADATA, Members},
-    json, protobuf,
+    cursor::{API_VERSION, Field, KIND, METADATA, Members, Value},
+    json::{self, EndOfValue},
+    protobuf,
 };
+use crate::limits;
 
 /// `items`, of every list.
 const ITEMS: Field = Field("items", 2);
@@ -21,14 +23,10 @@ const CONTINUE: Field = Field("continue", 3);
 const SHARD_INFO: Field = Field("shardInfo", 5);
 const SELECTOR: Field = Field("selector", 1);
 
-/// A list, or one page of it.
-#[derive(Debug, Clone)]
+/// What a list, or one page of it, says beside its items.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct List {
-    encoding: Encoding,
-    body: Bytes,
-    items: Option<Bytes>,
-    of_list: Option<Arc<TypeMeta>>,
-    is_table: bool,
     /// The version at which the items were read: where a watch begins.
     pub resource_version: String,
     /// What fetches the next page; empty on the last.
@@ -39,50 +37,8 @@ pub struct List {
 }
 
 impl List {
-    /// Opens a list.
-    ///
-    /// # Errors
-    ///
-    /// If the body is malformed before or behind its items. Items are looked at one at a time,
-    /// by [`items`](Self::items).
-    pub fn parse(encoding: Encoding, body: Bytes) -> Result<Self, EventError> {
-        let mut list = Self {
-            encoding,
-            body: body.clone(),
-            items: None,
-            of_list: None,
-            is_table: false,
-            resource_version: String::new(),
-            continue_token: String::new(),
-            shard_selector: String::new(),
-        };
-        let mut meta = TypeMeta::default();
-        let mut members = Members::of_object(encoding, &body)?;
-        while let Some((key, value)) = members.next()? {
-            if key.is(API_VERSION) {
-                meta.api_version = value.text()?.into_owned();
-            } else if key.is(KIND) {
-                meta.kind = value.text()?.into_owned();
-            } else if key.is(METADATA) {
-                list.metadata(value.members()?)?;
-            } else if key.is(ITEMS) && list.items.is_none() {
-                list.items = Some(body.slice_ref(value.data()));
-            }
-        }
-        list.is_table = meta.kind == "Table";
-        // The items of a `PodList` are Pods and do not say so; those of a plain `List` do.
-        if let Some(kind) = meta
-            .kind
-            .strip_suffix("List")
-            .filter(|kind| !kind.is_empty())
-        {
-            meta.kind = kind.into();
-            list.of_list = Some(Arc::new(meta));
-        }
-        Ok(list)
-    }
-
-    fn metadata(&mut self, mut members: Members<'_>) -> Result<(), EventError> {
+    fn read(&mut self, metadata: Value<'_>) -> Result<(), EventError> {
+        let mut members = metadata.members()?;
         while let Some((key, value)) = members.next()? {
             if key.is(RESOURCE_VERSION) {
                 self.resource_version = value.text()?.into_owned();
@@ -99,134 +55,477 @@ impl List {
         }
         Ok(())
     }
-
-    /// Whether it is a `Table`, which has rows and no items.
-    pub fn is_table(&self) -> bool {
-        self.is_table
-    }
-
-    /// The list itself as an object: what `Table` answers are decoded from.
-    pub fn object(&self) -> Object {
-        Object::new(self.encoding, self.body.clone())
-    }
-
-    /// The items, one at a time.
-    pub fn items(&self) -> Items {
-        Items {
-            encoding: self.encoding,
-            of_list: self.of_list.clone(),
-            state: State::Start(self.items.clone()),
-        }
-    }
 }
 
-/// The items of a [`List`]. After an error there are no more.
-#[derive(Debug, Clone)]
-pub struct Items {
+/// Takes the answer to a list request apart as it arrives.
+///
+/// An item is handed out once its last byte is there, and no more than one item is kept. But where
+/// the list's kind, without which its items have none, stands behind them, the whole answer is
+/// kept: always in CBOR, and in JSON of servers that sort names, which API servers do not. So is a
+/// `Table`, which has rows and no items and is one object.
+///
+/// ```
+/// use kubewire::wire::watch::{Encoding, ListDecoder};
+///
+/// let mut decoder = ListDecoder::new(Encoding::Json);
+/// decoder.push(r#"{"kind":"PodList","items":[{"metadata":{"name":"a"}},{"metad"#.into());
+/// let item = decoder.next_item()?.expect("the first is complete");
+/// assert_eq!((&*item.metadata()?.kind()?, &*item.metadata()?.name()?), ("Pod", "a"));
+/// assert!(decoder.next_item()?.is_none());
+/// decoder.push(r#"ata":{}}],"metadata":{"resourceVersion":"7"}}"#.into());
+/// assert!(decoder.next_item()?.is_some() && decoder.next_item()?.is_none());
+/// assert_eq!(decoder.finish()?.resource_version, "7");
+/// # Ok::<_, kubewire::wire::watch::EventError>(())
+/// ```
+#[derive(Debug)]
+pub struct ListDecoder {
     encoding: Encoding,
+    /// Bytes of an item, or of what stands around the items.
+    bound: usize,
+    /// Bytes of an answer that has to be kept whole.
+    whole: usize,
+    /// What of the last chunk has not been taken.
+    chunk: Bytes,
+    /// The start of a piece whose end had not arrived.
+    carry: BytesMut,
+    end: EndOfValue,
+    /// All that came before the items: a `Table` is whole with it.
+    head: BytesMut,
+    /// Items have begun.
+    begun: bool,
+    /// What was kept whole is gone through for its items.
+    reread: bool,
+    step: Step,
+    list: List,
+    meta: TypeMeta,
     of_list: Option<Arc<TypeMeta>>,
-    state: State,
+    failed: Option<EventError>,
 }
 
-#[derive(Debug, Clone)]
-enum State {
-    Start(Option<Bytes>),
-    /// What follows the last item; for CBOR the number of items in it.
-    Rest(Bytes, u64),
+/// Where in the answer the next piece lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    /// Before anything.
+    Start,
+    /// JSON: before a member or the end of the list; whether one came before.
+    Member { comma: bool },
+    /// JSON: behind a name.
+    Colon(Vec<u8>),
+    /// JSON: before a value.
+    Value(Vec<u8>),
+    /// JSON: in the items.
+    Items { comma: bool },
+    /// Protobuf: in the envelope.
+    Envelope,
+    /// Protobuf: in the list itself, with so many bytes to come; without envelope, to the end.
+    Message(Option<u64>),
+    /// It is kept whole.
+    Whole,
+    /// It has been taken apart whole: an item each, then the end.
+    Kept(Vec<Bytes>),
+    /// Behind it.
     End,
 }
 
-impl Items {
-    fn item(&mut self) -> Result<Option<Bytes>, EventError> {
-        let (mut rest, mut left) = match std::mem::replace(&mut self.state, State::End) {
-            State::Start(Some(items)) => match self.start(items)? {
-                Some(start) => start,
-                None => return Ok(None),
-            },
-            State::Rest(rest, left) => (rest, left),
-            State::Start(None) | State::End => return Ok(None),
-        };
-        let item = match self.encoding {
-            Encoding::Json => {
-                let at = json::skip_space(&rest, 0);
-                match rest.get(at) {
-                    Some(b']') => return Ok(None),
-                    Some(b',') => {}
-                    _ if left == 0 => {}
-                    _ => {
-                        return Err(json::malformed(
-                            "an item or the end of the list should follow",
-                        ));
-                    }
-                }
-                let at = match rest.get(at) {
-                    Some(b',') if left > 0 => json::skip_space(&rest, at + 1),
-                    _ => at,
-                };
-                let end = at + json::skip_value(&rest[at..])?;
-                let item = rest.slice(at..end);
-                rest = rest.slice(end..);
-                left += 1;
-                item
-            }
-            Encoding::Cbor => {
-                if left == 0 {
-                    return Ok(None);
-                }
-                left -= 1;
-                rest.split_to(cbor::skip(&rest)?)
-            }
-            Encoding::Protobuf => {
-                let mut fields = protobuf::Fields::new(&rest);
-                let item = loop {
-                    match fields.next()? {
-                        Some((2, value)) => break rest.slice_ref(value.bytes()?),
-                        Some(_) => {}
-                        None => return Ok(None),
-                    }
-                };
-                rest = rest.slice_ref(fields.rest());
-                item
-            }
-        };
-        self.state = State::Rest(rest, left);
-        Ok(Some(item))
+impl ListDecoder {
+    /// A decoder of items of at most [`WATCH_EVENT`](limits::WATCH_EVENT) bytes, and of
+    /// [`LIST_BODY`](limits::LIST_BODY) in all where all has to be kept.
+    pub fn new(encoding: Encoding) -> Self {
+        Self::with_bounds(encoding, limits::WATCH_EVENT, limits::LIST_BODY)
     }
 
-    /// Behind the start of the list, and for CBOR how many items there are.
-    fn start(&self, items: Bytes) -> Result<Option<(Bytes, u64)>, EventError> {
-        match self.encoding {
-            Encoding::Protobuf => Ok(Some((items, 0))),
-            Encoding::Json => match items.first() {
-                Some(b'[') => Ok(Some((items.slice(1..), 0))),
-                Some(b'n') => Ok(None),
-                _ => Err(json::malformed("the items should be an array")),
+    /// A decoder of items of at most `item` bytes, and of `whole` in all where all has to be kept.
+    pub fn with_bounds(encoding: Encoding, item: usize, whole: usize) -> Self {
+        Self {
+            encoding,
+            bound: item,
+            whole,
+            chunk: Bytes::new(),
+            carry: BytesMut::new(),
+            end: EndOfValue::default(),
+            head: BytesMut::new(),
+            begun: false,
+            reread: false,
+            step: match encoding {
+                Encoding::Cbor => Step::Whole,
+                _ => Step::Start,
             },
-            Encoding::Cbor => {
-                let head = cbor::head(&items)?;
-                match (head.major, head.info) {
-                    (4, _) => Ok(Some((items.slice(head.len..), head.argument))),
-                    (7, 22) => Ok(None),
-                    _ => Err(cbor::malformed("the items should be an array")),
-                }
-            }
+            list: List::default(),
+            meta: TypeMeta::default(),
+            of_list: None,
+            failed: None,
         }
     }
-}
 
-impl Iterator for Items {
-    type Item = Result<Object, EventError>;
+    /// Takes the next chunk of the body. Take out all items first.
+    pub fn push(&mut self, chunk: Bytes) {
+        if self.chunk.is_empty() {
+            self.chunk = chunk;
+        } else {
+            self.chunk = [&self.chunk[..], &chunk].concat().into();
+        }
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
+    /// Bytes that have arrived and are not part of an item handed out.
+    pub fn buffered(&self) -> usize {
+        self.chunk.len() + self.carry.len() + self.head.len()
+    }
+
+    /// The next item; `None` if it has not arrived whole.
+    ///
+    /// # Errors
+    ///
+    /// If the list is malformed or something exceeds its bound. There is nothing more then.
+    pub fn next_item(&mut self) -> Result<Option<Object>, EventError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let item = self.item();
-        if item.is_err() {
-            self.state = State::End;
+        if let Err(error) = &item {
+            self.failed = Some(error.clone());
+            (self.chunk, self.carry) = (Bytes::new(), BytesMut::new());
         }
-        let object = item.transpose()?.map(|bytes| Object {
+        Ok(item?.map(|bytes| Object {
             encoding: self.encoding,
             bytes,
             of_list: self.of_list.clone(),
-        });
-        Some(object)
+        }))
     }
+
+    /// The body has ended. Take out the items before this, and again after it: those of a list
+    /// that had to be kept whole come then.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError::Cut`] if it ended in the midst of the list, and as
+    /// [`next_item`](Self::next_item).
+    pub fn finish(&mut self) -> Result<List, EventError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let between = self.carry.is_empty() && self.chunk.is_empty();
+        match self.step {
+            Step::Whole => self.open()?,
+            _ if self.reread => {}
+            Step::Kept(_) | Step::End => {}
+            Step::Envelope | Step::Message(None) if between => {}
+            _ => return Err(EventError::Cut),
+        }
+        Ok(self.list.clone())
+    }
+
+    /// The whole answer as an object, if it is a `Table`: once it has been
+    /// [finished](Self::finish).
+    pub fn table(&self) -> Option<Object> {
+        let is_table = self.step == Step::Kept(Vec::new()) && self.meta.kind == "Table";
+        is_table.then(|| Object::new(self.encoding, self.chunk.clone()))
+    }
+
+    /// Opens an answer that was kept whole.
+    fn open(&mut self) -> Result<(), EventError> {
+        self.chunk = std::mem::take(&mut self.carry).freeze();
+        let body = self.chunk.clone();
+        let mut items = Vec::new();
+        let mut members = Members::of_object(self.encoding, &body)?;
+        while let Some((key, value)) = members.next()? {
+            if key.is(API_VERSION) {
+                self.meta.api_version = value.text()?.into_owned();
+            } else if key.is(KIND) {
+                self.meta.kind = value.text()?.into_owned();
+            } else if key.is(METADATA) {
+                self.list.read(value)?;
+            } else if let (true, Value::Cbor(mut data)) = (key.is(ITEMS), value) {
+                let head = cbor::head(data)?;
+                let count = match (head.major, head.info) {
+                    (4, _) => head.argument,
+                    (7, 22) => 0,
+                    _ => return Err(cbor::malformed("the items should be an array")),
+                };
+                data = &data[head.len..];
+                for _ in 0..count {
+                    let (item, rest) = data.split_at(cbor::skip(data)?);
+                    items.push(body.slice_ref(item));
+                    data = rest;
+                }
+            }
+        }
+        if self.encoding == Encoding::Json && self.meta.kind != "Table" {
+            (self.reread, self.step) = (true, Step::Start);
+            return Ok(());
+        }
+        self.begin_items();
+        items.reverse();
+        self.step = Step::Kept(items);
+        Ok(())
+    }
+
+    /// The kind of the items is known from here on.
+    fn begin_items(&mut self) {
+        // The items of a `PodList` are Pods and do not say so; those of a plain `List` do.
+        let kind = self.meta.kind.strip_suffix("List").unwrap_or_default();
+        if self.of_list.is_none() && !kind.is_empty() {
+            self.of_list = Some(Arc::new(TypeMeta {
+                api_version: self.meta.api_version.clone(),
+                kind: kind.into(),
+            }));
+        }
+        self.head = BytesMut::new();
+        self.begun = true;
+    }
+
+    fn item(&mut self) -> Result<Option<Bytes>, EventError> {
+        loop {
+            let item = match &mut self.step {
+                Step::Kept(items) => return Ok(items.pop()),
+                Step::Whole => {
+                    self.carry.extend_from_slice(&self.chunk);
+                    self.chunk = Bytes::new();
+                    let bound = self.whole;
+                    if self.carry.len() > bound {
+                        return Err(EventError::TooLarge { bound });
+                    }
+                    return Ok(None);
+                }
+                _ if self.chunk.is_empty() => return Ok(None),
+                _ => match self.encoding {
+                    Encoding::Protobuf => self.protobuf()?,
+                    _ => self.json()?,
+                },
+            };
+            match item {
+                Taken::Item(item) => return Ok(Some(item)),
+                Taken::Other if self.head.len() > self.bound => {
+                    return Err(EventError::TooLarge { bound: self.bound });
+                }
+                Taken::Other => {}
+                Taken::Incomplete => return Ok(None),
+            }
+        }
+    }
+
+    fn json(&mut self) -> Result<Taken, EventError> {
+        if self.carry.is_empty() {
+            self.skip(json::skip_space(&self.chunk, 0));
+        }
+        let next = match self.carry.first().or(self.chunk.first()) {
+            Some(next) => *next,
+            None => return Ok(Taken::Incomplete),
+        };
+        match (std::mem::replace(&mut self.step, Step::End), next) {
+            (Step::Start, b'{') => self.step(1, Step::Member { comma: false }),
+            (Step::Member { .. }, b'}') => self.step(1, Step::End),
+            (Step::Items { .. }, b']') => self.step(1, Step::Member { comma: true }),
+            (Step::Member { comma: true }, b',') => self.step(1, Step::Member { comma: false }),
+            (Step::Items { comma: true }, b',') => self.step(1, Step::Items { comma: false }),
+            (Step::Member { comma: false }, b'"') => {
+                let Some(name) = self.json_piece()? else {
+                    self.step = Step::Member { comma: false };
+                    return Ok(Taken::Incomplete);
+                };
+                let name = json::text(&name)?.into_owned().into_bytes();
+                self.step = Step::Colon(name);
+                Ok(Taken::Other)
+            }
+            (Step::Colon(name), b':') => self.step(1, Step::Value(name)),
+            (Step::Value(name), b'[') if name == ITEMS.0.as_bytes() => {
+                if self.meta.kind.is_empty() && !self.reread {
+                    self.keep_whole();
+                    return Ok(Taken::Other);
+                }
+                self.begin_items();
+                self.step(1, Step::Items { comma: false })
+            }
+            (Step::Value(name), b'"' | b'{' | b'[' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                let Some(piece) = self.json_piece()? else {
+                    self.step = Step::Value(name);
+                    return Ok(Taken::Incomplete);
+                };
+                self.step = Step::Member { comma: true };
+                let value = Value::Json(&piece);
+                match &*name {
+                    b"apiVersion" => self.meta.api_version = value.text()?.into_owned(),
+                    b"kind" => self.meta.kind = value.text()?.into_owned(),
+                    b"metadata" => self.list.read(value)?,
+                    b"items" if *piece != *b"null" => {
+                        return Err(json::malformed("the items should be an array"));
+                    }
+                    _ => {}
+                }
+                self.keep_tables()
+            }
+            (Step::Items { comma: false }, b'{') => {
+                let piece = self.json_piece()?;
+                let comma = piece.is_some();
+                self.step = Step::Items { comma };
+                Ok(piece.map_or(Taken::Incomplete, Taken::Item))
+            }
+            _ => Err(json::malformed("a list does not go on like this")),
+        }
+    }
+
+    fn protobuf(&mut self) -> Result<Taken, EventError> {
+        let step = self.step.clone();
+        if step == Step::Start {
+            // Without the magic bytes the list stands alone; `k` would be a group there.
+            if self.carry.first().or(self.chunk.first()) != Some(&b'k') {
+                self.step = Step::Message(None);
+                return Ok(Taken::Other);
+            }
+            return match self.piece(|_, data| Ok((data.len() >= 4).then_some(4)))? {
+                None => Ok(Taken::Incomplete),
+                Some(magic) if *magic == *protobuf::MAGIC => {
+                    self.step = Step::Envelope;
+                    Ok(Taken::Other)
+                }
+                Some(_) => Err(protobuf::malformed("a list begins with other magic bytes")),
+            };
+        }
+        if step == Step::Message(Some(0)) {
+            self.step = Step::Envelope;
+            return Ok(Taken::Other);
+        }
+        let in_envelope = step == Step::Envelope;
+        let piece = self.piece(|_, data| {
+            let Some(extent) = protobuf::Extent::of(data)? else {
+                return Ok(None);
+            };
+            // runtime.Unknown: raw = 2. It is gone into, and not waited for.
+            if in_envelope && extent.number == 2 {
+                return Ok(Some(extent.content));
+            }
+            Ok((extent.end <= data.len()).then_some(extent.end))
+        })?;
+        let Some(piece) = piece else {
+            return Ok(Taken::Incomplete);
+        };
+        let extent = protobuf::Extent::of(&piece)?;
+        let (number, content, end) = extent.map_or((0, 0, 0), |e| (e.number, e.content, e.end));
+        if in_envelope {
+            match number {
+                1 => {
+                    let mut meta = Members::new(self.encoding, &piece[content..end])?;
+                    while let Some((key, value)) = meta.next()? {
+                        // runtime.TypeMeta: apiVersion = 1, kind = 2.
+                        if key.is(Field("", 1)) {
+                            self.meta.api_version = value.text()?.into_owned();
+                        } else if key.is(Field("", 2)) {
+                            self.meta.kind = value.text()?.into_owned();
+                        }
+                    }
+                    return self.keep_tables();
+                }
+                2 if self.meta.kind.is_empty() => {
+                    return Err(protobuf::malformed("a list does not say its kind first"));
+                }
+                2 => self.step = Step::Message(Some((end - content) as u64)),
+                _ => {}
+            }
+            return Ok(Taken::Other);
+        }
+        if let Step::Message(Some(left)) = &mut self.step {
+            let what = "a field is longer than its list";
+            *left = left
+                .checked_sub(piece.len() as u64)
+                .ok_or(protobuf::malformed(what))?;
+        }
+        match number {
+            1 => {
+                let mut fields = Members::new(self.encoding, &piece)?;
+                if let Some((_, metadata)) = fields.next()? {
+                    self.list.read(metadata)?;
+                }
+                Ok(Taken::Other)
+            }
+            2 => {
+                self.begin_items();
+                Ok(Taken::Item(piece.slice(content..)))
+            }
+            _ => Ok(Taken::Other),
+        }
+    }
+
+    /// A `Table` has no items to hand out.
+    fn keep_tables(&mut self) -> Result<Taken, EventError> {
+        if self.meta.kind == "Table" {
+            self.keep_whole();
+        }
+        Ok(Taken::Other)
+    }
+
+    fn keep_whole(&mut self) {
+        self.carry = std::mem::take(&mut self.head);
+        self.step = Step::Whole;
+    }
+
+    /// Goes on behind `len` bytes of the chunk.
+    fn step(&mut self, len: usize, step: Step) -> Result<Taken, EventError> {
+        self.skip(len);
+        self.step = step;
+        Ok(Taken::Other)
+    }
+
+    fn skip(&mut self, len: usize) {
+        let before = self.chunk.split_to(len);
+        self.remember(&before);
+    }
+
+    /// What comes before the items is kept until it is known to be no `Table`.
+    fn remember(&mut self, bytes: &[u8]) {
+        if !self.begun {
+            self.head.extend_from_slice(bytes);
+        }
+    }
+
+    fn json_piece(&mut self) -> Result<Option<Bytes>, EventError> {
+        self.piece(EndOfValue::find)
+    }
+
+    /// The piece that `find` sees the end of, once it is there. `find` goes on where it stopped.
+    fn piece(
+        &mut self,
+        find: impl Fn(&mut EndOfValue, &[u8]) -> Result<Option<usize>, EventError>,
+    ) -> Result<Option<Bytes>, EventError> {
+        /// What is copied behind the start of a piece before its end is looked for again: little,
+        /// so that no piece keeps a large buffer alive.
+        const STEP: usize = 4096;
+        let bound = self.bound;
+        let mut piece = None;
+        if self.carry.is_empty() {
+            match find(&mut self.end, &self.chunk)? {
+                Some(end) => piece = Some(self.chunk.split_to(end)),
+                None => {
+                    self.carry.extend_from_slice(&self.chunk);
+                    self.chunk = Bytes::new();
+                }
+            }
+        }
+        while piece.is_none() && !self.chunk.is_empty() && self.carry.len() <= bound {
+            let before = self.carry.len();
+            let take = self.chunk.len().min(STEP);
+            self.carry.extend_from_slice(&self.chunk[..take]);
+            match find(&mut self.end, &self.carry)? {
+                Some(end) => {
+                    self.chunk.advance(end - before);
+                    self.carry.truncate(end);
+                    piece = Some(self.carry.split().freeze());
+                }
+                None => self.chunk.advance(take),
+            }
+        }
+        if piece.as_ref().map_or(self.carry.len(), Bytes::len) > bound {
+            return Err(EventError::TooLarge { bound });
+        }
+        if let Some(piece) = &piece {
+            self.end = EndOfValue::default();
+            self.remember(piece);
+        }
+        Ok(piece)
+    }
+}
+
+/// What a step gave.
+enum Taken {
+    Item(Bytes),
+    Other,
+    Incomplete,
 }

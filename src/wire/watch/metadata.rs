@@ -175,10 +175,10 @@ impl<'a> Metadata<'a> {
 
     /// Reads members of the object until there are no more or `enough` says so.
     fn advance(&self, enough: impl Fn(&Self) -> bool) -> Result<(), EventError> {
+        let mut members = self.object.get();
         while !enough(self) {
-            let mut members = self.object.get();
             let Some((key, value)) = members.next()? else {
-                return Ok(());
+                break;
             };
             if key.is(API_VERSION) {
                 self.api_version.set(Some(value));
@@ -187,8 +187,8 @@ impl<'a> Metadata<'a> {
             } else if key.is(METADATA) && self.members.get().is_none() {
                 self.members.set(Some(self.of_object(value)?));
             }
-            self.object.set(members);
         }
+        self.object.set(members);
         Ok(())
     }
 
@@ -211,11 +211,9 @@ impl<'a> Metadata<'a> {
         let Some(mut members) = self.members.get() else {
             return Ok(None);
         };
-        loop {
-            let member = members.next()?;
-            self.members.set(Some(members));
-            let Some((key, value)) = member else {
-                return Ok(None);
+        let found = loop {
+            let Some((key, value)) = members.next()? else {
+                break None;
             };
             if let Some(field) = Field::of(&key) {
                 let slot = &self.found[field as usize];
@@ -223,10 +221,12 @@ impl<'a> Metadata<'a> {
                     slot.set(Some(value));
                 }
                 if field == wanted {
-                    return Ok(Some(value));
+                    break Some(value);
                 }
             }
-        }
+        };
+        self.members.set(Some(members));
+        Ok(found)
     }
 }
 

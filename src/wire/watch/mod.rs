@@ -28,7 +28,7 @@ use self::cursor::{Field, Members, Value};
 pub(crate) use self::protobuf::{Fields, MAGIC};
 pub use self::{
     decoder::Decoder,
-    list::{Items, List},
+    list::{List, ListDecoder},
     metadata::{Labels, Metadata},
     object_meta::ObjectMeta,
     typed::TypedEvent,

@@ -11,7 +11,7 @@ use super::{Encoding, EventError};
 /// (`k8s.io/apimachinery/pkg/runtime/serializer/protobuf/protobuf.go`).
 pub(crate) const MAGIC: &[u8] = b"k8s\0";
 
-const fn malformed(what: &'static str) -> EventError {
+pub(super) const fn malformed(what: &'static str) -> EventError {
     EventError::Malformed {
         encoding: Encoding::Protobuf,
         what,
@@ -116,6 +116,52 @@ impl<'a> Fields<'a> {
             }
         }
         Err(malformed("a number does not end"))
+    }
+}
+
+/// Where the field that some data begins with lies in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    pub(super) number: u64,
+    /// Where its content begins.
+    pub(super) content: usize,
+    /// Where it ends, perhaps behind what has arrived.
+    pub(super) end: usize,
+}
+
+impl Extent {
+    /// Reads tag and length; `None` if they have not arrived whole.
+    pub(super) fn of(data: &[u8]) -> Result<Option<Self>, EventError> {
+        let mut rest = Fields::new(data);
+        let whole = |rest: &Fields<'_>| rest.rest.iter().take(10).any(|byte| byte & 0x80 == 0);
+        if !whole(&rest) && rest.rest.len() < 10 {
+            return Ok(None);
+        }
+        let tag = rest.varint()?;
+        let behind = data.len() - rest.rest.len();
+        let len = match tag & 7 {
+            0 | 2 if !whole(&rest) && rest.rest.len() < 10 => return Ok(None),
+            0 => {
+                rest.varint()?;
+                (data.len() - rest.rest.len() - behind) as u64
+            }
+            1 => 8,
+            2 => rest.varint()?,
+            5 => 4,
+            _ => return Err(malformed("a field has an unknown wire type")),
+        };
+        let content = match tag & 7 {
+            2 => data.len() - rest.rest.len(),
+            _ => behind,
+        };
+        let end = usize::try_from(len)
+            .ok()
+            .and_then(|len| content.checked_add(len));
+        Ok(Some(Self {
+            number: tag >> 3,
+            content,
+            end: end.ok_or(malformed("a field does not end"))?,
+        }))
     }
 }
 

@@ -28,7 +28,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kubewire::{
     Client,
-    request::{Body, Rest},
+    request::{Body, MaybeUpgraded},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -258,8 +258,8 @@ impl Server {
         let outgoing = outgoing.map(|()| bytes);
         let (head, rest) = self.client.send_upgrade(outgoing).await?.into_parts();
         let mut there = match rest {
-            Rest::Upgraded(there) => there,
-            Rest::Body(body) => {
+            MaybeUpgraded::Upgraded(there) => there,
+            MaybeUpgraded::Body(body) => {
                 let mut response = Response::from_parts(head, Either::Left(body));
                 hop_by_hop(response.headers_mut(), false);
                 return Ok(response);

@@ -96,10 +96,11 @@ impl ForwardStream {
         let write = |cx: &mut Context<'_>| {
             self.poll_room(cx, |_, forward| {
                 let payload = payload.take().unwrap_or_default();
+                let length = payload.len();
                 forward
                     .session
                     .write(crate::transport::now(), self.id, payload)?;
-                Ok(0)
+                Ok(length)
             })
         };
         std::future::poll_fn(write).await.map(drop)
@@ -134,6 +135,7 @@ impl ForwardStream {
         }
         let room = endpoint.session.room(id);
         let written = write(room, endpoint)?;
+        endpoint.sent(id, written);
         self.shared().push(&mut state);
         Poll::Ready(Ok(written))
     }
@@ -160,6 +162,7 @@ impl ForwardStream {
     /// Resets the connection.
     pub(crate) fn abort(&mut self) {
         let mut state = self.shared().lock();
+        state.endpoint.give_up(self.id, 1);
         state.endpoint.session.release(self.id);
         self.shared().push(&mut state);
     }
@@ -193,6 +196,7 @@ impl Drop for ForwardStream {
     fn drop(&mut self) {
         let mut state = self.shared().lock();
         let forward = &mut state.endpoint;
+        forward.give_up(self.id, limits::FORWARD_UNREAD);
         match self.current.is_empty() {
             true => forward.session.detach(crate::transport::now(), self.id),
             false => forward.session.release(self.id),

@@ -1,0 +1,57 @@
+//! hyper's errors, by who is to blame: in they flow, out come ours.
+
+use std::{error, fmt, io, sync::Arc};
+
+use crate::{
+    Error,
+    error::{NetworkError, PeerError},
+};
+
+/// What is not HTTP is the peer's fault; all else is a connection that was lost.
+pub(crate) fn blame(error: hyper::Error) -> Error {
+    if error.is_parse() {
+        return PeerError::Http(error.to_string()).into();
+    }
+    let cause = causes(&error).find_map(|cause| cause.downcast_ref::<io::Error>());
+    let kind = cause.map_or(io::ErrorKind::Other, io::Error::kind);
+    NetworkError::Lost(Arc::new(io::Error::new(kind, Innermost(error)))).into()
+}
+
+/// Whether the server says that it has done nothing about this request, so that it may be sent
+/// again whatever it is (RFC 9113, section 8.7): its stream is above the last one that a GOAWAY
+/// names, or was refused.
+pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
+    let mut causes = causes(error);
+    // h2 fails those streams alone with the peer's GOAWAY.
+    causes.any(|cause| match cause.downcast_ref::<h2::Error>() {
+        Some(error) => {
+            error.is_remote()
+                && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+        }
+        None => false,
+    })
+}
+
+fn causes(error: &hyper::Error) -> impl Iterator<Item = &(dyn error::Error + 'static)> {
+    let first: &(dyn error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
+}
+
+/// An error in the words of its innermost cause.
+#[derive(Debug)]
+struct Innermost(hyper::Error);
+
+impl fmt::Display for Innermost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match causes(&self.0).last() {
+            Some(cause) => write!(f, "{cause}"),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl error::Error for Innermost {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        Some(&self.0)
+    }
+}

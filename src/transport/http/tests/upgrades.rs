@@ -1,0 +1,124 @@
+//! Requests that ask for another protocol.
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::*;
+use crate::{error::PeerError, session::Subprotocol};
+
+async fn listen() -> (TcpListener, Client) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client(listener.local_addr().unwrap());
+    (listener, client)
+}
+
+/// A connection and the head of its request.
+async fn accept(listener: &TcpListener) -> (TcpStream, String) {
+    let (mut tcp, _) = listener.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(tcp.read_u8().await.unwrap());
+    }
+    (tcp, String::from_utf8(head).unwrap())
+}
+
+#[tokio::test]
+async fn a_websocket_that_is_asked_to_wait_is_tried_again() {
+    let (address, got) = serve(|at, _| match at {
+        0 => patient(429, "0"),
+        1 => patient(503, "0"),
+        _ => answer(200, ""),
+    })
+    .await;
+    let client = client(address);
+    let opened = client.websocket("/x", &[Subprotocol::V5]).await;
+    assert_eq!(opened.unwrap_err().status().unwrap().code, 503);
+    assert_eq!(got.lock().unwrap().len(), 2, "after 503 it may have begun");
+}
+
+#[tokio::test]
+async fn answers_of_code_100_without_end_are_an_error_and_end_the_connection() {
+    for upgrade in [true, false] {
+        let (listener, client) = listen().await;
+        let server = tokio::spawn(async move {
+            let (mut tcp, _) = accept(&listener).await;
+            while tcp
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                .await
+                .is_ok()
+            {}
+        });
+        let error = match upgrade {
+            true => client
+                .pod("a", "p")
+                .exec(["date"])
+                .spawn()
+                .await
+                .unwrap_err(),
+            false => send(&client, Method::GET).await.unwrap_err(),
+        };
+        let is_peer = matches!(error, Error::Peer(PeerError::Http(_)));
+        assert!(is_peer, "{error:?}");
+        server.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_few_answers_of_code_100_do_no_harm() {
+    let (listener, client) = listen().await;
+    tokio::spawn(async move {
+        let (mut tcp, _) = accept(&listener).await;
+        let hints = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(limits::INFORMATIONAL);
+        let answer = format!("{hints}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        tcp.write_all(answer.as_bytes()).await.unwrap();
+    });
+    assert_eq!(send(&client, Method::GET).await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn an_argument_of_70_kb_reaches_the_server() {
+    let (listener, client) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut tcp, head) = accept(&listener).await;
+        let key = head.split_once("sec-websocket-key: ").unwrap().1;
+        let accepted = derive_accept_key(key.split_once('\r').unwrap().0.as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accepted}\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n"
+        );
+        // A message of stdout, "hi", in the same segment.
+        let answer = [answer.as_bytes(), b"\x82\x03\x01hi"].concat();
+        tcp.write_all(&answer).await.unwrap();
+        (tcp, head)
+    });
+    let argument = "x".repeat(70_000);
+    let exec = client.pod("a", "p").exec(["echo", &argument]);
+    let mut child = exec.spawn().await.unwrap();
+    let (_tcp, head) = server.await.unwrap();
+    let line = head.split_once("\r\n").unwrap().0;
+    let path = "/base/api/v1/namespaces/a/pods/p/exec?stdout=true&stderr=true";
+    let expected = format!("GET {path}&command=echo&command={argument} HTTP/1.1");
+    assert!(line == expected, "{} bytes", line.len());
+    let mut read = [0; 2];
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"hi");
+}
+
+#[tokio::test]
+async fn errors_do_not_repeat_arguments() {
+    let (_listener, client) = listen().await;
+    let path = format!("/x?command={}é", "secret".repeat(1000));
+    let error = client.websocket(&path, &[Subprotocol::V5]).await;
+    let error = error.unwrap_err().to_string();
+    assert!(!error.contains("secret"), "{error}");
+    let (address, _) = serve(|_, _| answer(403, "")).await;
+    let client = super::client(address);
+    let path = "/x?command=secret";
+    let error = client.websocket(path, &[Subprotocol::V5]).await;
+    let error = error.unwrap_err().to_string();
+    assert!(!error.contains("secret"), "{error}");
+}

@@ -1,0 +1,222 @@
+//! The flags that all subcommands share, how exec finds its pod, and exit codes that do not fit.
+
+use std::convert::Infallible;
+
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use kubewire::{
+    Resource,
+    server::{self, RemoteCommandRequest},
+    testing::ApiServer,
+    wire::status::Status,
+};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::tool::{Cluster, finish};
+
+#[tokio::test]
+async fn whom_to_act_as_is_told_the_server() {
+    let cluster = Cluster::start().await;
+    let arguments = [
+        "-v=9",
+        "--as",
+        "jane",
+        "--as-group",
+        "a",
+        "--as-group=b",
+        "--as-uid",
+        "u-1",
+        "--as-user-extra",
+        "scope=x=y",
+        "version",
+    ];
+    let ran = cluster.run(&arguments).await;
+    for header in [
+        "impersonate-user: jane",
+        "impersonate-group: a",
+        "impersonate-group: b",
+        "impersonate-uid: u-1",
+        "impersonate-extra-scope: x=y",
+    ] {
+        assert!(ran.stderr.contains(header), "{header}: {}", ran.stderr);
+    }
+    for (arguments, what) in [
+        (&["--as-group", "a", "version"][..], "--as <USER>"),
+        (
+            &["--as", "a", "--as-user-extra", "x", "version"],
+            "not KEY=VALUE",
+        ),
+    ] {
+        cluster.run(arguments).await.is_error(what);
+    }
+}
+
+#[tokio::test]
+async fn how_to_connect_can_be_said_on_the_command_line() {
+    let cluster = Cluster::start().await;
+    let url = cluster.server.url();
+    let front = ["-s", &url, "--token", cluster.server.token()];
+    let run = async |flags: &[&str]| {
+        let arguments = [&front[..], flags, &["version"]].concat();
+        let mut command = cluster.kubewire(&arguments);
+        finish(command.env_remove("KUBECONFIG").spawn().unwrap()).await
+    };
+    assert_eq!(run(&[]).await.code, Some(1));
+    let (code, stdout, _) = run(&["--insecure-skip-tls-verify"]).await.into_text();
+    assert!(
+        code == Some(0) && stdout.contains("Server Version"),
+        "{stdout}"
+    );
+    for (flags, what) in [
+        (&["--proxy-url", "http://127.0.0.1:1"][..], "127.0.0.1:1"),
+        (&["--proxy-url", "ftp://x"], "proxy"),
+        (&["--client-certificate", "x"], "--client-key"),
+        (
+            &[
+                "--insecure-skip-tls-verify",
+                "--client-certificate",
+                "/no/such",
+                "--client-key",
+                "/no/such",
+            ],
+            "/no/such",
+        ),
+        (
+            &["--insecure-skip-tls-verify", "--certificate-authority", "x"],
+            "cannot be used with",
+        ),
+    ] {
+        let ran = run(flags).await;
+        assert_eq!(ran.code, Some(1), "{flags:?}");
+        assert!(ran.stderr.contains(what), "{flags:?}: {}", ran.stderr);
+    }
+    let named = cluster
+        .run(&["--tls-server-name", "elsewhere.test", "get", "pods"])
+        .await;
+    named.is_error("elsewhere.test");
+}
+
+#[tokio::test]
+async fn a_request_has_the_time_that_it_is_given() {
+    let cluster = Cluster::start().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    for command in [&["get", "pods"][..], &["version"], &["auth", "whoami"]] {
+        let arguments = [&["-s", &url, "--request-timeout=300ms"], command].concat();
+        let ran = cluster.run(&arguments).await;
+        assert!(
+            ran.stderr.ends_with("no answer within 300ms\n"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(ran.code, Some(1));
+    }
+}
+
+#[tokio::test]
+async fn shells_are_given_a_script() {
+    let cluster = Cluster::start().await;
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script, stderr) = cluster.run(&["completion", shell]).await.into_text();
+        assert_eq!((code, &*stderr), (Some(0), ""));
+        assert!(script.contains("port-forward") && script.contains("tls-server-name"));
+    }
+}
+
+#[tokio::test]
+async fn exec_and_attach_find_a_pod_of_what_selects_it() {
+    let server = ApiServer::builder()
+        .pod("default", "web-0", |pod| {
+            let pod = pod.label("app", "web");
+            pod.container("main", ["sleep", "infinity"])
+        })
+        .start()
+        .await
+        .unwrap();
+    let deployments = Resource::namespaced("apps", "v1", "deployments");
+    let services = Resource::namespaced("", "v1", "services");
+    for (name, app) in [("web", "web"), ("idle", "none")] {
+        let metadata = json!({"name": name, "namespace": "default"});
+        let spec = json!({"selector": {"matchLabels": {"app": app}}});
+        let deployment = json!({"kind": "Deployment", "metadata": metadata, "spec": spec});
+        server.put(&deployments, deployment);
+    }
+    let metadata = json!({"name": "front", "namespace": "default"});
+    let spec = json!({"selector": {"app": "web"}});
+    server.put(
+        &services,
+        json!({"kind": "Service", "metadata": metadata, "spec": spec}),
+    );
+    let cluster = Cluster::around(server);
+    let file = cluster.dir.path().join("web.yaml");
+    let text =
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\n  namespace: default\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    for target in [
+        &["deploy/web"][..],
+        &["svc/front"],
+        &["pod/web-0"],
+        &["-f", file],
+    ] {
+        let arguments = [&["exec"], target, &["--", "echo", "found"]].concat();
+        cluster.run(&arguments).await.is(0, "found\n", "");
+    }
+    let none = [
+        "exec",
+        "deploy/idle",
+        "--pod-running-timeout",
+        "1s",
+        "--",
+        "true",
+    ];
+    cluster.run(&none).await.is_error("deploy/idle has no pod");
+    let none = ["attach", "deploy/idle", "--pod-running-timeout=0"];
+    cluster.run(&none).await.is_error("deploy/idle has no pod");
+    cluster
+        .run(&["exec", "-f", "/no/such", "--", "true"])
+        .await
+        .is_error("/no/such");
+    cluster
+        .run(&["exec", "-f", "-", "--", "true"])
+        .await
+        .is_error("stdin is the remote's");
+}
+
+/// A server whose commands all end with this code.
+async fn ending_with(code: i32) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let service = service_fn(move |mut request: Request<Incoming>| async move {
+                let request = RemoteCommandRequest::parse(&mut request).unwrap();
+                let (response, opening) = request.accept(&server::SUBPROTOCOLS).unwrap();
+                tokio::spawn(async move {
+                    let process = opening.await.unwrap();
+                    process.exit(Status::exit_code(code)).await
+                });
+                Ok::<_, Infallible>(response)
+            });
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
+            tokio::spawn(connection.with_upgrades());
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn exit_codes_that_do_not_fit_are_told_and_are_what_a_shell_sees() {
+    let cluster = Cluster::start().await;
+    for (code, here) in [(300, 44), (256, 1), (-1, 255), (3, 3)] {
+        let url = ending_with(code).await;
+        let ran = cluster.run(&["-s", &url, "exec", "web-0", "--", "x"]).await;
+        ran.is(
+            here,
+            "",
+            &format!("command terminated with exit code {code}\n"),
+        );
+    }
+}
