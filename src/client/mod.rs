@@ -3,6 +3,8 @@
 
 mod attach;
 mod child;
+#[cfg(feature = "copy")]
+pub(crate) mod copy;
 mod discovery;
 mod events;
 mod exec;
