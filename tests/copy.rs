@@ -403,8 +403,11 @@ async fn a_success_with_bytes_missing_is_an_error_that_names_the_file() -> Resul
     Ok(())
 }
 
-/// An archive with these entries: kind, name, target of a link, contents.
-fn archive(entries: &[(tar::EntryType, &[u8], &[u8], &[u8])]) -> Vec<u8> {
+/// An entry: kind, name, target of a link, contents.
+type Planned<'a> = (tar::EntryType, &'a [u8], &'a [u8], &'a [u8]);
+
+/// An archive with these entries.
+fn archive(entries: &[Planned<'_>]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (kind, name, target, contents) in entries {
         let mut header = tar::Header::new_gnu();
@@ -459,7 +462,7 @@ async fn from_hostile(
 #[tokio::test]
 async fn an_archive_writes_nothing_outside() -> Result {
     use tar::EntryType as T;
-    let refused: &[&[(T, &[u8], &[u8], &[u8])]] = &[
+    let refused: &[&[Planned<'_>]] = &[
         &[(T::Regular, b"./x/../../victim", b"", b"evil")],
         &[(T::Regular, b"../victim", b"", b"evil")],
         &[(T::Regular, b"/x/y", b"", b"evil")],
@@ -493,7 +496,7 @@ async fn an_archive_writes_nothing_outside() -> Result {
         assert!(blamed, "{error}");
     }
 
-    let left_out: &[(T, &[u8], &[u8], &[u8])] = &[
+    let left_out: &[Planned<'_>] = &[
         (T::Symlink, b"./x/a", b"../outside", b""),
         (T::Symlink, b"./x/b", b"/etc", b""),
         (T::Symlink, b"./x/c", b"d/../..", b""),

@@ -8,36 +8,25 @@
 
 mod pack;
 mod pipe;
+mod side;
 mod unpack;
 mod verify;
 
-use std::{
-    future::poll_fn,
-    io,
-    path::{Path, PathBuf},
-    pin::Pin,
-    sync::Arc,
-};
-
-use bytes::Bytes;
-use futures_core::Stream as _;
-use futures_sink::Sink as _;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::mpsc,
-    task::JoinHandle,
-};
+use std::path::{Path, PathBuf};
 
 use self::{
     pack::{Keep, pack},
-    pipe::{PipeReader, PipeWriter, pipe},
+    pipe::{PipeWriter, pipe},
+    side::{Side, complaint, feed, joined, of_stream},
     unpack::{Bounds, compare, unpack},
     verify::verify,
 };
-use super::{ChildStderr, ChildStdin, ChildStdout, Exec, ExitStatus, Pod, Stdio};
+#[cfg(doc)]
+use super::Exec;
+use super::{Pod, Stdio};
 use crate::{
     Result,
-    error::{ApiError, CallerError, Error, NetworkError},
+    error::{CallerError, Error},
     limits,
 };
 
@@ -390,82 +379,6 @@ impl Record {
     }
 }
 
-/// The container.
-#[derive(Debug, Clone)]
-struct Side {
-    pod: Pod,
-    container: Option<String>,
-}
-
-impl Side {
-    fn new(pod: &Pod) -> Self {
-        Self {
-            pod: pod.clone(),
-            container: None,
-        }
-    }
-
-    fn exec<'a>(&self, command: impl IntoIterator<Item = &'a str>) -> Exec {
-        let exec = self.pod.exec(command);
-        match &self.container {
-            Some(container) => exec.container(container),
-            None => exec,
-        }
-    }
-
-    /// Gives the archive of `name`, or of all that is in `directory`, to a thread.
-    async fn receive<T: Send + 'static>(
-        &self,
-        directory: &str,
-        name: Option<&str>,
-        job: impl FnOnce(PipeReader) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        // A name that begins with a dash is no option this way.
-        let what = format!("./{}", name.unwrap_or_default());
-        let mut child = self
-            .exec(["tar", "-c", "-f", "-", "-C", directory, &what])
-            .spawn()
-            .await?;
-        let (to, from) = pipe();
-        let working = tokio::task::spawn_blocking(move || job(PipeReader::new(from)));
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let work = async {
-            let pumped = pump(stdout, to).await;
-            // Also after a failure, for the thread cleans up.
-            let done = joined(working).await;
-            let status = if pumped? {
-                Some(child.wait().await?)
-            } else {
-                child.kill();
-                None
-            };
-            Ok::<_, Error>((status, done))
-        };
-        let (done, complaint) = tokio::join!(work, complaint(stderr));
-        let (status, done) = done?;
-        if let Some(status) = status {
-            self.judge(&status, "copy from", &complaint)?;
-        }
-        done
-    }
-
-    /// What it means how `tar` ended.
-    fn judge(&self, status: &ExitStatus, verb: &str, complaint: &str) -> Result<()> {
-        if status.success() {
-            return Ok(());
-        }
-        let operation = self.pod.operation(verb);
-        let operation = match complaint {
-            "" => operation,
-            complaint => format!("{operation}: {complaint}"),
-        };
-        Err(Error::Api(Box::new(ApiError::new(
-            operation,
-            status.status().clone(),
-        ))))
-    }
-}
-
 /// The directory and the name in it, if the path has one: `/`, `.` and `..` have none.
 fn split(path: &str) -> (&str, Option<&str>) {
     let trimmed = path.trim_end_matches('/');
@@ -496,68 +409,6 @@ fn name_bytes(path: &Path) -> Vec<u8> {
 #[cfg(not(unix))]
 fn name_bytes(path: &Path) -> Vec<u8> {
     path.to_string_lossy().replace('\\', "/").into_bytes()
-}
-
-/// What a thread came to.
-async fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
-    match thread.await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shut down.
-            Err(_) => Err(CallerError::Killed.into()),
-        },
-    }
-}
-
-fn of_stream(error: io::Error) -> Error {
-    match Error::of_io(&error) {
-        Some(error) => error.clone(),
-        None => NetworkError::Lost(Arc::new(error)).into(),
-    }
-}
-
-async fn send_all(to: &mut ChildStdin, bytes: Bytes) -> io::Result<()> {
-    poll_fn(|cx| Pin::new(&mut *to).poll_ready(cx)).await?;
-    Pin::new(to).start_send(bytes)
-}
-
-/// Sends all that comes, and the end.
-async fn feed(mut from: mpsc::Receiver<Bytes>, to: Option<ChildStdin>) -> io::Result<()> {
-    let Some(mut to) = to else { return Ok(()) };
-    while let Some(step) = from.recv().await {
-        send_all(&mut to, step).await?;
-    }
-    to.shutdown().await
-}
-
-/// Hands on all that comes. `false` if nobody takes it any more.
-async fn pump(from: Option<ChildStdout>, to: mpsc::Sender<Bytes>) -> Result<bool> {
-    let Some(mut from) = from else {
-        return Ok(true);
-    };
-    while let Some(bytes) = poll_fn(|cx| Pin::new(&mut from).poll_next(cx)).await {
-        let mut bytes = bytes.map_err(of_stream)?;
-        while !bytes.is_empty() {
-            let step = bytes.split_to(bytes.len().min(limits::COPY_STEP));
-            if to.send(step).await.is_err() {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// Reads what a program complains of to the end, and keeps the start.
-async fn complaint(from: Option<ChildStderr>) -> String {
-    let mut kept = Vec::new();
-    if let Some(mut from) = from {
-        let bound = limits::COPY_COMPLAINT as u64;
-        // How the session ended, its status says.
-        let _ = (&mut from).take(bound).read_to_end(&mut kept).await;
-        let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
-    }
-    String::from_utf8_lossy(&kept).trim().to_owned()
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ enum Step {
     Enter(PathBuf, PathBuf),
     /// The directory again, now that nothing more is written into it: some tars set a mode, which
     /// may forbid writing, and a time at once.
-    Leave(PathBuf, Header),
+    Leave(PathBuf, Box<Header>),
 }
 
 /// Writes the archive of `source`, in which its name is `name`.
@@ -103,7 +103,7 @@ impl Packer {
         let mut header = self.header(&metadata);
         if kind.is_dir() {
             header.set_entry_type(EntryType::Directory);
-            steps.push(Step::Leave(name.clone(), header.clone()));
+            steps.push(Step::Leave(name.clone(), Box::new(header.clone())));
             header.set_mode(header.mode()? | 0o700);
             self.archive.append_data(&mut header, &name, io::empty())?;
             let mut children = Vec::new();

@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use super::{Record, Side, send_all};
+use super::{
+    Record,
+    side::{Side, send_all},
+};
 use crate::{
     Result,
     client::Stdio,
