@@ -46,7 +46,7 @@ async fn control(client: &Client) -> Result<()> {
     while let Some(update) = updates.next().await {
         // `Err` is what the server has understood and refused, such as a missing right.
         let update = update?;
-        if let Update::Trouble { error, .. } = &update {
+        if let Update::Retrying { error, .. } = &update {
             println!("  (passing: {error})");
         }
         // What was deleted while the connection was down is among the changes.

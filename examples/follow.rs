@@ -50,7 +50,7 @@ async fn watch(client: &Client, namespace: Option<&str>) -> Result<(), Box<dyn s
         let update = update?;
         match &update {
             Update::SnapshotEnd { .. } => println!("-- {} pods", mirror.len()),
-            Update::Trouble {
+            Update::Retrying {
                 error, retry_in, ..
             } => println!("-- {error}; again in {retry_in:?}"),
             _ => {}

@@ -117,6 +117,13 @@ pub const FORWARD_LOOK: Duration = Duration::from_secs(10);
 /// Bytes of a server's text about a failed connection that are kept: 16 KiB.
 pub const FORWARD_TEXT: usize = 16 << 10;
 
+/// Bytes of the number that pairs the two streams of a connection: 256. A stream with a longer one
+/// is refused.
+///
+/// client-go counts from 0 (`portforward.go`, `nextRequestID`). A server keeps it until the other
+/// stream has come.
+pub const FORWARD_REQUEST: usize = 256;
+
 /// The time within which the two streams of a connection must arrive at a server: 30 s, as in
 /// Kubernetes (`cri-streaming/pkg/streaming/server.go`, `DefaultStreamCreationTimeout`).
 pub const FORWARD_PAIR: Duration = Duration::from_secs(30);
@@ -125,6 +132,11 @@ pub const FORWARD_PAIR: Duration = Duration::from_secs(30);
 ///
 /// A `metav1.Status` is a few hundred bytes.
 pub const STATUS: usize = 64 << 10;
+
+/// Sizes of the client's terminal that one message can bring to a server: 2, the last and the one
+/// before, from which it must differ for a program to draw its screen again
+/// (`k8s.io/kubectl/pkg/cmd/attach/attach.go` sends two for this).
+pub const TERMINAL_SIZES: usize = 2;
 
 /// Bytes of one output stream that wait for its reader: 1 MiB. `Exec::buffer` changes it.
 ///
@@ -240,7 +252,7 @@ pub const LIST_PAGE: usize = 500;
 pub const RETRY_FIRST: Duration = Duration::from_millis(800);
 
 /// The longest delay before an attempt is repeated: 30 s, client-go's. A server that asks for more
-/// in `Retry-After` gets more.
+/// in `Retry-After` gets more, up to [`LOG_WATCH_RETRY_AFTER`].
 pub const RETRY_MOST: Duration = Duration::from_secs(30);
 
 /// How long the server is asked to keep a watch up: 5 min, and at random up to twice that, as
@@ -265,8 +277,12 @@ pub const SNAPSHOT_SILENCE: Duration = Duration::from_secs(30);
 /// API servers end other requests than watches after a minute (`--request-timeout`).
 pub const ANSWER: Duration = Duration::from_secs(60);
 
-/// How long a watch must last to count as a success, so that the next failure is the first: 60 s.
-pub const WATCH_PROVEN: Duration = Duration::from_secs(60);
+/// How long an answer must last to count as a success, so that the next failure of a watch or a
+/// log is the first: 60 s.
+pub const ANSWER_PROVEN: Duration = Duration::from_secs(60);
+
+/// The longest `Retry-After` that a watch or a log keeps to: 10 min.
+pub const LOG_WATCH_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// How many stamps of delivered log lines are remembered, to tell them from others when the log
 /// is read again: 256.
@@ -280,6 +296,14 @@ pub const LOG_STAMPS: usize = 256;
 /// A container may be silent for longer. But a connection over HTTP/1.1 that died silently looks
 /// the same, and asking again costs two small requests and repeats nothing.
 pub const LOG_SILENCE: Duration = Duration::from_secs(600);
+
+/// How long a followed log that a server refuses to give, and that gives nothing in between, is
+/// asked for: 10 min. Then it has failed. Where the server cannot be reached at all it is asked
+/// for without end.
+pub const LOG_GIVE_UP: Duration = Duration::from_secs(600);
+
+/// Bytes of a kubelet's text about a log, and of a refusal that is no Status, that are told: 4 KiB.
+pub const SERVER_TEXT: usize = 4 << 10;
 
 /// How often a pod is looked at while its container is to start: every 2 s.
 pub const POD_POLL: Duration = Duration::from_secs(2);

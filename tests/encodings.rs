@@ -98,7 +98,7 @@ async fn event(updates: &mut Updates) -> Event {
     loop {
         match patient(updates.next()).await.unwrap().unwrap() {
             Update::Event(event) => return event,
-            Update::Trouble { error, .. } => panic!("{error}"),
+            Update::Retrying { error, .. } => panic!("{error}"),
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kubewire::{
     Client, Error, Resource,
     logs::{LogEnd, LogLines, LogStream},
-    testing::{ApiServer, BodyFault},
+    testing::{ApiServer, BodyFault, RestartPolicy},
     wire::{line::LineEnd, status::Status},
 };
 
@@ -287,4 +287,44 @@ async fn merged_logs_bring_every_line_with_its_source() {
     );
     let beside = web.container("side");
     assert_eq!(collect(beside, usize::MAX).await.len(), 2);
+
+    // Logs of named pods end, also where they are followed.
+    let named = client.logs("default").follow();
+    let both = named.clone().pods(["web-0"]).all_containers();
+    assert_eq!(collect(both, usize::MAX).await.len(), 4);
+    let mut missing = named.pods(["wbe-0"]).all_containers().stream();
+    let missing = async { (missing.next().await, missing.next().await) };
+    let (first, second) = tokio::time::timeout(Duration::from_secs(60), missing)
+        .await
+        .unwrap();
+    let error = first.unwrap().unwrap_err();
+    assert_eq!(error.status().unwrap().code, 404);
+    assert!(second.is_none());
+}
+
+#[tokio::test]
+async fn merged_logs_end_with_their_pod() {
+    let script = "echo one; sleep 1";
+    let server = ApiServer::builder()
+        .pod("default", "web-0", |pod| {
+            pod.restart_policy(RestartPolicy::Always)
+                .container("main", ["sh", "-c", script])
+        })
+        .start()
+        .await
+        .unwrap();
+    let client = Client::new(&server.config()).unwrap();
+    let named = client.logs("default").pods(["web-0"]).all_containers();
+    let mut lines = named.across_restarts().stream();
+    let read = async {
+        let first = lines.next().await.unwrap().unwrap();
+        assert_eq!(first.line.bytes, "one");
+        server.delete(&Resource::namespaced("", "v1", "pods"), "default", "web-0");
+        while let Some(line) = lines.next().await {
+            line.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), read)
+        .await
+        .unwrap();
 }

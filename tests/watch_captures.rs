@@ -14,9 +14,9 @@ use kubewire::{
     Error,
     logs::{LogEnd, LogUpdate},
     session::{
-        Message,
+        Exchange as _, Head, Message,
         logs::{LogConfig, LogRequest, Logs},
-        watch::{Head, Watch, WatchConfig},
+        watch::{Watch, WatchConfig},
     },
     watch::Update,
     wire::{
@@ -162,7 +162,7 @@ fn binary_messages_are_in_the_encoding_that_was_asked_for() {
         watch.handle_message(now, Message::Binary(vec![0xff; 9].into()));
         assert!(matches!(
             watch.poll_update(),
-            Some(Update::Trouble {
+            Some(Update::Retrying {
                 error: Error::Peer(_),
                 ..
             })

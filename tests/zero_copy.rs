@@ -20,7 +20,7 @@ use kubewire::{
     exec::{Child, Streams, Subprotocol},
     session::{
         Session as _,
-        port_forward::{ConnectionId, ForwardConfig, Tunnel},
+        port_forward::{ConnectionId, ForwardConfig, PortForward as _, Tunnel},
     },
     wire::{
         channel::{self, Encoding},

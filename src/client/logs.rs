@@ -181,6 +181,7 @@ impl Logs {
         LogLines {
             driver: Driver::new(session, http, to_get),
             first: VecDeque::new(),
+            retrying: false,
             end: None,
         }
     }
@@ -194,6 +195,8 @@ impl Logs {
 pub struct LogLines {
     driver: Driver<Session>,
     first: VecDeque<LogUpdate>,
+    /// It was said that the log is asked for again, and no line has come since.
+    retrying: bool,
     end: Option<LogEnd>,
 }
 
@@ -205,7 +208,7 @@ impl LogLines {
         std::future::poll_fn(|cx| self.poll_line(cx)).await
     }
 
-    /// The next line, restart, text of the kubelet, trouble or end; `None` after the end.
+    /// The next line, restart, text of the kubelet, failed attempt or end; `None` after the end.
     ///
     /// Cancel safe: what has arrived is kept.
     pub async fn next_update(&mut self) -> Option<LogUpdate> {
@@ -232,8 +235,10 @@ impl LogLines {
         };
         match &update {
             LogUpdate::Ended(end) => self.end = Some(end.clone()),
-            LogUpdate::Trouble { error, retry_in } => {
-                tracing::debug!(%error, ?retry_in, "a log is asked for again");
+            LogUpdate::Line(_) => self.retrying = false,
+            LogUpdate::Retrying { error, retry_in } if !self.retrying => {
+                self.retrying = true;
+                tracing::warn!(%error, ?retry_in, "a log is asked for again until it comes");
             }
             _ => {}
         }
@@ -249,7 +254,6 @@ impl LogLines {
                     return Poll::Ready(Some(Err(error)));
                 }
                 Some(LogUpdate::Notice(text)) => {
-                    let text = String::from_utf8_lossy(&text);
                     tracing::warn!(%text, "the kubelet wrote into a log");
                 }
                 Some(_) => {}

@@ -27,7 +27,7 @@ pub use discovery::{ApiResource, Discovery};
 pub use events::Events;
 pub use exec::Exec;
 pub use logs::{LogLines, Logs};
-pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine};
+pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine, SourcedUpdate};
 pub use over::Over;
 pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
@@ -79,7 +79,7 @@ use crate::{
 pub struct Client {
     http: Http,
     discovered: Arc<discovery::Cache>,
-    lacking: Arc<watch::Lacking>,
+    without_watch_list: Arc<watch::WithoutWatchList>,
     namespace: Arc<str>,
 }
 
@@ -116,7 +116,7 @@ impl Client {
         Ok(Self {
             http: Http::new(connector),
             discovered: Arc::default(),
-            lacking: Arc::default(),
+            without_watch_list: Arc::default(),
             namespace: config.namespace().into(),
         })
     }
@@ -320,8 +320,8 @@ impl Client {
         self.watch(Resource::of::<K>()).typed()
     }
 
-    pub(crate) fn lacking(&self) -> &Arc<watch::Lacking> {
-        &self.lacking
+    pub(crate) fn without_watch_list(&self) -> &Arc<watch::WithoutWatchList> {
+        &self.without_watch_list
     }
 }
 

@@ -1,7 +1,7 @@
 //! Watches: in flows which objects, out comes a stream of what happens to them.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     marker::PhantomData,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -30,19 +30,19 @@ use crate::{
     wire::watch::{Encoding, Event, TypedEvent},
 };
 
-/// Which resources of a server were found to lack watch-list.
+/// The resources of a server that were found to lack watch-list.
 #[derive(Debug, Default)]
-pub(crate) struct Lacking(Mutex<HashMap<Resource, ()>>);
+pub(crate) struct WithoutWatchList(Mutex<HashSet<Resource>>);
 
-impl Lacking {
+impl WithoutWatchList {
     fn contains(&self, resource: &Resource) -> bool {
-        let lacking = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lacking.contains_key(resource)
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        found.contains(resource)
     }
 
     fn insert(&self, resource: &Resource) {
-        let mut lacking = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lacking.insert(resource.clone(), ());
+        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        found.insert(resource.clone());
     }
 }
 
@@ -227,7 +227,7 @@ impl<E: From<Event> + 'static> Watch<E> {
                 fields => format!("{fields},{by_name}"),
             };
         }
-        if self.client.lacking().contains(&self.resource) {
+        if self.client.without_watch_list().contains(&self.resource) {
             config.watch_list = false;
         }
         config
@@ -238,12 +238,12 @@ impl<E: From<Event> + 'static> Watch<E> {
     pub fn stream(self) -> Updates<E> {
         let session = Session::new(self.config(), crate::transport::now(), rand::random());
         let (http, resource) = (self.client.http().clone(), self.resource.clone());
-        let lacking = self.client.lacking().clone();
+        let without_watch_list = self.client.without_watch_list().clone();
         let to_get = move |request| self.get(request);
         Updates {
             driver: Driver::new(session, http, to_get),
             resource,
-            lacking,
+            without_watch_list,
             event: PhantomData,
         }
     }
@@ -284,13 +284,13 @@ impl<E: From<Event> + 'static> Watch<E> {
 
 /// The stream of a [`Watch`] that never ends, except by an error that repeating cannot help.
 ///
-/// Errors that pass are told as [`Update::Trouble`] and the stream goes on. What the server has
+/// Errors that pass are told as [`Update::Retrying`] and the stream goes on. What the server has
 /// understood and refused is an `Err`; the stream goes on after that too, if it is polled again.
 #[derive(Debug)]
 pub struct Updates<E = Event> {
     driver: Driver<Session>,
     resource: Resource,
-    lacking: Arc<Lacking>,
+    without_watch_list: Arc<WithoutWatchList>,
     event: PhantomData<fn() -> E>,
 }
 
@@ -313,9 +313,9 @@ impl<E: From<Event>> Updates<E> {
         if let Update::SnapshotEnd { .. } = update
             && self.driver.session().lacks_watch_list()
         {
-            self.lacking.insert(&self.resource);
+            self.without_watch_list.insert(&self.resource);
         }
-        if let Update::Trouble {
+        if let Update::Retrying {
             error,
             retry_in,
             refused,

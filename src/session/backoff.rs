@@ -27,7 +27,7 @@ impl Backoff {
     /// The delay after another failure.
     pub(super) fn next(&mut self) -> Duration {
         let doubled = limits::RETRY_FIRST.saturating_mul(1 << self.failures.min(16));
-        self.failures += 1;
+        self.failures = self.failures.saturating_add(1);
         let most = doubled.min(limits::RETRY_MOST);
         most / 2 + self.within(most / 2)
     }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Opcode, Transmit};
+use super::{Opcode, Transmit, later::later};
 use crate::limits;
 
 /// How often to ask for a sign of life, and how long to wait for one.
@@ -123,18 +123,27 @@ impl Keepalive {
     }
 
     fn ping_at(&self) -> Instant {
-        self.last_inbound.max(self.last_ping) + self.config.interval
+        later(self.last_inbound.max(self.last_ping), self.config.interval)
     }
 
     fn dead_at(&self) -> Option<Instant> {
         let asked = self.last_ping > self.last_inbound;
         (asked && !self.held && self.doubt.is_none())
-            .then(|| self.last_inbound + self.config.silence)
+            .then(|| later(self.last_inbound, self.config.silence))
+    }
+
+    fn refresh_at(&self) -> Instant {
+        later(self.last_message, self.config.refresh)
+    }
+
+    /// When the peer was last heard, or let go; `None` while it is held back.
+    pub(super) fn heard(&self) -> Option<Instant> {
+        (!self.held).then_some(self.last_inbound)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn deadline(&self) -> Instant {
-        let next = self.ping_at().min(self.last_message + self.config.refresh);
+        let next = self.ping_at().min(self.refresh_at());
         self.dead_at().map_or(next, |dead| dead.min(next))
     }
 
@@ -143,7 +152,7 @@ impl Keepalive {
         if self.dead_at().is_some_and(|dead| dead <= now) {
             return Due::Dead(now - self.last_inbound);
         }
-        if self.last_message + self.config.refresh <= now {
+        if self.refresh_at() <= now {
             self.last_message = now;
             return Due::Send(Transmit::new(Opcode::Binary, Bytes::new()));
         }
@@ -191,6 +200,20 @@ mod tests {
                 Due::Nothing => panic!("nothing is due at the deadline"),
             }
         }
+    }
+
+    #[test]
+    fn a_duration_without_bound_is_never() {
+        let start = Instant::now();
+        let never = KeepaliveConfig {
+            interval: Duration::MAX,
+            silence: Duration::MAX,
+            refresh: Duration::MAX,
+        };
+        let mut alive = Keepalive::new(never, start);
+        let year = start + 365 * 86_400 * SECOND;
+        assert_eq!(alive.handle_timeout(year), Due::Nothing);
+        assert!(alive.deadline() > year);
     }
 
     #[test]

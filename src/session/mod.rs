@@ -37,9 +37,12 @@ pub use crate::wire::websocket::{Close, Message, Opcode};
 mod backoff;
 mod chunks;
 mod keepalive;
+pub(crate) mod later;
+mod link;
 pub mod messages;
 pub mod mux;
 pub mod port_forward;
+mod reader;
 pub mod remote_command;
 mod requests;
 pub mod subprotocol;
@@ -47,7 +50,7 @@ pub mod subprotocol;
 pub use keepalive::{Due, Keepalive, KeepaliveConfig};
 pub use messages::Messages;
 pub use remote_command::RemoteCommand;
-pub use requests::{logs, watch};
+pub use requests::{Exchange, Head, logs, watch};
 pub use subprotocol::Subprotocol;
 
 /// One WebSocket message to send.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use kubewire::{
     Client, Resource,
-    testing::{ApiServer, RestartPolicy},
+    testing::{ApiServer, BodyFault, RestartPolicy},
+    wire::status::Status,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -138,6 +139,11 @@ async fn logs_are_chosen_as_kubectl_chooses() {
         (&["-l", "app=none"], String::new(), none),
         (&["ends"], "first\nlast".into(), ""),
         (&["-f", "ends", "--tail=1"], "last".into(), ""),
+        (
+            &["-f", "ends", "--all-containers"],
+            "first\nlast".into(),
+            "",
+        ),
     ] {
         let arguments = [&["logs"], arguments].concat();
         let ran = cluster.run(&arguments).await.into_text();
@@ -145,6 +151,10 @@ async fn logs_are_chosen_as_kubectl_chooses() {
     }
     for (arguments, error) in [
         (&["nopod"][..], "pods \"nopod\" not found"),
+        (
+            &["-f", "nopod", "--all-containers"],
+            "pods \"nopod\" not found",
+        ),
         (&["two", "-c", "x"], "container x is not valid for pod two"),
         (
             &["one", "-p"],
@@ -227,6 +237,24 @@ async fn the_log_of_a_crashed_container_is_the_previous_one() {
         assert_eq!(ran, (Some(0), format!("{first}\n"), String::new()));
     }
     tool.interrupt().await;
+}
+
+#[tokio::test]
+async fn that_a_log_is_tried_again_is_said_once() {
+    let server = ApiServer::builder()
+        .pod("default", "web-0", |pod| {
+            pod.container("main", ["sh", "-c", "echo one; exit 0"])
+        })
+        .start()
+        .await
+        .unwrap();
+    let refusal = || Box::new(Status::failure(500, "InternalError", "no kubelet\x1b[2J"));
+    server.inject_into_bodies((0..3).map(|_| Some(BodyFault::Refuse(refusal()))));
+    let cluster = Cluster::around(server);
+    let (code, stdout, stderr) = cluster.run(&["logs", "-f", "web-0"]).await.into_text();
+    assert_eq!((code, &*stdout), (Some(0), "one\n"));
+    let said = stderr.matches("trying again").count();
+    assert!(said == 1 && stderr.contains("no kubelet"), "{stderr}");
 }
 
 #[tokio::test]

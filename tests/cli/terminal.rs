@@ -118,3 +118,42 @@ async fn attach_makes_the_program_draw_its_screen_again() {
     tool.type_in("stty size\r").await;
     tool.until("30 100").await;
 }
+
+#[tokio::test]
+async fn a_tilde_and_a_dot_end_a_session_that_hangs() {
+    let cluster = Cluster::start().await;
+    let script = "echo ready; while read -r line; do echo \"got $line\"; done";
+    let mut tool = cluster.on_terminal(&["exec", "-it", "web-0", "--", "sh", "-c", script]);
+    tool.until("ready").await;
+    tool.type_in("a~.\r~~b\r").await;
+    tool.until("got a~.").await;
+    tool.until("got ~b").await;
+    tool.type_in("~").await;
+    tool.type_in(".").await;
+    let (code, restored) = tool.end().await;
+    assert!(tool.seen.contains("given up with ~."), "{:?}", tool.seen);
+    assert_eq!((code, restored), (Some(1), true));
+}
+
+#[tokio::test]
+async fn attach_is_left_by_its_keys_and_what_runs_goes_on() {
+    let cluster = Cluster::start().await;
+    let mut tool = cluster.on_terminal(&["attach", "-it", "shell"]);
+    tool.until("press").await;
+    // Before raw mode the terminal here would take some of the keys.
+    tool.type_in("x=kept; echo rea''dy\r").await;
+    tool.until("ready").await;
+    tool.type_in("\u{10}\u{11}").await;
+    let (code, restored) = tool.end().await;
+    assert!(tool.seen.contains("detached\r\n"), "{:?}", tool.seen);
+    assert_eq!((code, restored), (Some(0), true));
+
+    let mut tool = cluster.on_terminal(&["attach", "-it", "shell", "--detach-keys", "ctrl-]"]);
+    tool.until("press").await;
+    tool.type_in("echo is $x\r").await;
+    tool.until("is kept").await;
+    tool.type_in("\u{1d}").await;
+    assert_eq!(tool.end().await, (Some(0), true));
+    let wrong = ["attach", "-it", "shell", "--detach-keys", "ctrl-1"];
+    cluster.run(&wrong).await.is_error("not a sequence of keys");
+}

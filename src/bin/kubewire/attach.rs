@@ -6,12 +6,15 @@ use kubewire::{attach::Attached, exec::TerminalSize};
 use crate::{
     connection::Connection,
     failure::{Failure, note},
+    keys::{self, Keys},
     relay::{self, Remote, Streams},
     target::{Target, Terminal},
     terminal,
 };
 
 /// Attach to the process that a container runs
+///
+/// On a terminal, ~. at the start of a line gives up a session that hangs; ~~ sends a tilde.
 ///
 /// Exit codes: 0 when the container ends, whatever its own, which the server does not send; 1 for
 /// errors of this program; 128 and a signal's number for a signal that ended it; 141 if nobody
@@ -24,6 +27,10 @@ use crate::{
 pub(crate) struct Attach {
     #[command(flatten)]
     target: Target,
+    /// The keys that leave the process running and end this: characters and ctrl-LETTER, with
+    /// commas between them; empty for none
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = keys::sequence)]
+    detach_keys: keys::Sequence,
 }
 
 impl Attach {
@@ -59,12 +66,13 @@ impl Attach {
         if terminal.is_some_and(|terminal| terminal.raw) && !self.target.quiet {
             note("If you don't see a command prompt, try pressing enter.");
         }
+        let keys = Keys::new(&self.detach_keys.0);
         let streams = Streams {
             stdin: attached.stdin.take(),
             stdout: attached.stdout.take(),
             stderr: attached.stderr.take(),
         };
-        relay::run(attached, streams, terminal, true)
+        relay::run(attached, streams, terminal, true, keys)
             .await
             .map(|_| 0)
     }

@@ -6,11 +6,14 @@ use kubewire::exec::{Child, TerminalSize};
 use crate::{
     connection::Connection,
     failure::{Failure, note},
+    keys::Keys,
     relay::{self, Remote, Streams},
     target::Target,
 };
 
 /// Run a command in a container
+///
+/// On a terminal, ~. at the start of a line gives up a session that hangs; ~~ sends a tilde.
 ///
 /// Exit codes: that of the remote command; of one above 255 or below 0 what a shell would see, its
 /// lowest byte, and 1 where that is 0; stderr has the whole. 1 for errors of this program; 128 and
@@ -53,7 +56,7 @@ impl Exec {
             stdout: child.stdout.take(),
             stderr: child.stderr.take(),
         };
-        let code = relay::run(child, streams, terminal, false).await?;
+        let code = relay::run(child, streams, terminal, false, Keys::new(&[])).await?;
         if code != 0 {
             note(&format!("command terminated with exit code {code}"));
         }

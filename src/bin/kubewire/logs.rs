@@ -1,11 +1,13 @@
 //! `kubewire logs`: prints what containers have written, and goes on if asked.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use kubewire::{
     Client, Error, Pod, Resource,
     error::Hint,
     exec::Container,
-    logs::{LogEnd, LogLine, LogUpdate},
+    logs::{LogEnd, LogLine, LogUpdate, SourcedUpdate},
     request::List,
     wire::stamp::Stamp,
 };
@@ -203,19 +205,23 @@ impl Logs {
             }
             lines => lines?,
         };
+        let mut retrying = false;
         loop {
             match lines.next_update().await {
                 Some(LogUpdate::Line(line)) => {
+                    retrying = false;
                     let container = name.as_deref().or(lines.container()).unwrap_or("");
                     let prefix = || format!("pod/{}/{container}", pod.name());
                     self.print(&line, prefix, out).await?;
                 }
                 // Otherwise it is the error that follows.
                 Some(LogUpdate::Notice(text)) if self.follow => {
-                    note(&format!(
-                        "the kubelet says: {}",
-                        String::from_utf8_lossy(&text)
-                    ));
+                    note(&format!("the kubelet says: {text}"));
+                }
+                // Once, however long it lasts.
+                Some(LogUpdate::Retrying { error, .. }) if !retrying => {
+                    retrying = true;
+                    note(&format!("{error}; trying again until it succeeds"));
                 }
                 Some(LogUpdate::Waiting { reason, .. }) => {
                     note(&format!("waiting for the container to start: {reason}"));
@@ -311,26 +317,37 @@ impl Logs {
             logs = logs.since(time);
         }
         let mut lines = logs.stream();
+        let mut retrying = HashSet::new();
         let mut code = 0;
         loop {
-            let next = lines.next().await;
-            let followed = lines.sources().count();
+            let next = lines.next_update().await;
+            let followed = lines.sources().len();
             if let Some(most) = self.max_log_requests.filter(|most| *most < followed) {
                 return Err(Failure::Message(format!(
                     "{followed} logs are to be followed, and --max-log-requests allows {most}"
                 )));
             }
-            match next {
-                None => return Ok(code),
-                Some(Ok(line)) => {
-                    let source = line.source;
+            let Some(SourcedUpdate { source, update }) = next else {
+                return Ok(code);
+            };
+            match (source, update) {
+                (Some(source), LogUpdate::Line(line)) => {
+                    retrying.remove(&Some(source.clone()));
                     let prefix = || format!("pod/{}/{}", source.pod, source.container);
-                    self.print(&line.line, prefix, out).await?;
+                    self.print(&line, prefix, out).await?;
                 }
-                Some(Err(error)) => {
+                (Some(source), LogUpdate::Notice(text)) => {
+                    note(&format!("{source}: the kubelet says: {text}"));
+                }
+                // Once, however long it lasts.
+                (source, LogUpdate::Retrying { error, .. }) if retrying.insert(source.clone()) => {
+                    note(&format!("{error}; trying again until it succeeds"));
+                }
+                (_, LogUpdate::Ended(LogEnd::Failed(error))) => {
                     note(&format!("error: {error}"));
                     code = u8::from(!self.ignore_errors);
                 }
+                _ => {}
             }
         }
     }

@@ -17,6 +17,7 @@ mod exec;
 mod failure;
 mod flags;
 mod get;
+mod keys;
 mod lines;
 mod logs;
 mod port_forward;

@@ -18,6 +18,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::{
     failure::{Failure, note},
+    keys::{Keys, Request},
     signals::{Received, Signals},
     stdio::{Input, Output},
     target::Terminal,
@@ -41,13 +42,14 @@ pub(crate) trait Remote {
     fn resize(&self, size: TerminalSize) -> kubewire::Result<()>;
 }
 
-/// Copies input and output until the remote has ended and all its output is written. To
-/// `redraw` is to tell the size again after the start.
+/// Copies input and output until the remote has ended and all its output is written, or until
+/// `keys` that are typed say so. To `redraw` is to tell the size again after the start.
 pub(crate) async fn run(
     mut remote: impl Remote,
     streams: Streams,
     terminal: Option<Terminal>,
     redraw: bool,
+    keys: Keys,
 ) -> Result<i32, Failure> {
     let local = |error| Failure::local("the standard streams cannot be used", &error);
     let mut signals = Signals::new().map_err(local)?;
@@ -63,9 +65,11 @@ pub(crate) async fn run(
         resize(&remote, size)?;
     }
 
+    // What is not typed is passed on as it is.
+    let keys = terminal.filter(|terminal| terminal.raw).map(|_| keys);
     let stdin = streams.stdin.map(|stdin| Ok((stdin, Input::start()?)));
     let stdin = stdin.transpose().map_err(local)?;
-    let mut input = pin!(copy_in(stdin));
+    let mut input = pin!(copy_in(stdin, keys));
     let stdout = Output::stdout().map_err(local)?;
     let stderr = Output::stderr().map_err(local)?;
     let outputs = async {
@@ -90,8 +94,17 @@ pub(crate) async fn run(
                 },
             },
             result = &mut input, if reading => {
-                result?;
-                reading = false;
+                match result? {
+                    None => reading = false,
+                    Some(Request::Detach) => {
+                        note("detached");
+                        return Ok(0);
+                    }
+                    Some(Request::GiveUp) => {
+                        let given_up = "given up with ~. ; what runs there may go on";
+                        return Err(Failure::Message(given_up.to_owned()));
+                    }
+                }
             }
             result = &mut outputs, if written.is_none() => written = Some(result?),
             result = remote.wait(), if code.is_none() => code = Some(result),
@@ -115,16 +128,26 @@ fn resize(remote: &impl Remote, size: TerminalSize) -> kubewire::Result<()> {
     }
 }
 
-/// Copies stdin, and ends the remote's where that is possible.
-async fn copy_in(stdin: Option<(ChildStdin, Input)>) -> Result<(), Failure> {
+/// Copies stdin, and ends the remote's where that is possible; or gives what keys ask for.
+async fn copy_in(
+    stdin: Option<(ChildStdin, Input)>,
+    mut keys: Option<Keys>,
+) -> Result<Option<Request>, Failure> {
     let Some((mut remote, mut local)) = stdin else {
-        return Ok(());
+        return Ok(None);
     };
     while let Some(bytes) = local.next().await {
-        let bytes = bytes.map_err(|error| Failure::local("stdin cannot be read", &error))?;
+        let mut bytes = bytes.map_err(|error| Failure::local("stdin cannot be read", &error))?;
+        if let Some(keys) = &mut keys {
+            let (sent, request) = keys.take(&bytes);
+            if request.is_some() {
+                return Ok(request);
+            }
+            bytes = sent.into();
+        }
         // If the session has ended, its end is what there is to report.
         if remote.write_all(&bytes).await.is_err() {
-            return Ok(());
+            return Ok(None);
         }
     }
     let ended = remote.shutdown().await.err();
@@ -135,7 +158,7 @@ async fn copy_in(stdin: Option<(ChildStdin, Input)>) -> Result<(), Failure> {
             "warning: {error}; a command that reads its input to the end waits for ever"
         ));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Copies one of the remote's output streams to its end, or to where it was lost, and says how.

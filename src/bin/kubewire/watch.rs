@@ -1,5 +1,7 @@
 //! `kubewire watch`: prints what there is of a resource, and every change.
 
+use std::time::{Duration, Instant};
+
 use clap::{Args, ValueEnum};
 use kubewire::{
     Error,
@@ -19,6 +21,9 @@ use crate::{
     printable::Printable,
     table::{self, Column, Layout, Row, Table},
 };
+
+/// How long a server that has never given the objects may refuse them.
+const GIVE_UP: Duration = kubewire::limits::LOG_GIVE_UP;
 
 /// Print the objects of a resource, and every change from then on
 ///
@@ -125,17 +130,24 @@ impl Watch {
             watch = watch.fields(selector);
         }
         let mut updates = watch.stream();
+        let mut since = None;
         // What the server refuses may be granted later, but nobody is told who waits for it.
         while let Some(update) = updates.next().await {
             let update = update?;
-            if let Update::Trouble {
-                error, retry_in, ..
-            } = &update
-            {
-                note(&format!(
-                    "{error}; trying again in {:.1} s",
-                    retry_in.as_secs_f32()
-                ));
+            match &update {
+                Update::Retrying { error, .. } => {
+                    // Once, however long it lasts.
+                    if since.is_none() {
+                        note(&format!("{error}; trying again until it succeeds"));
+                    }
+                    let since = *since.get_or_insert_with(Instant::now);
+                    let begun = printer.mirror.is_current();
+                    if !begun && matches!(error, Error::Api(_)) && since.elapsed() >= GIVE_UP {
+                        return Err(error.clone().into());
+                    }
+                }
+                Update::SnapshotBegin => {}
+                _ => since = None,
             }
             printer.print(update).await?;
         }

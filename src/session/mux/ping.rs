@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Role, limits};
+use crate::{Role, limits, session::later::later};
 
 /// How often to ask a SPDY connection for a sign of life, and how long to wait for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Pings {
     }
 
     fn ping_at(&self) -> Instant {
-        self.last_inbound.max(self.last_ping) + self.config.interval
+        later(self.last_inbound.max(self.last_ping), self.config.interval)
     }
 
     /// When silence becomes the next worse thing.
@@ -127,7 +127,7 @@ impl Pings {
             (true, None) => self.config.silence,
             (true, Some(_)) => self.config.stalled,
         };
-        asked.then(|| self.last_inbound + after)
+        asked.then(|| later(self.last_inbound, after))
     }
 
     pub(super) fn deadline(&self) -> Instant {

@@ -12,14 +12,15 @@
 //!              v      |       running: follow              end or cut
 //!   start --> Pod ----+-----------------------> Follow ------------------+
 //!              ^ | ended, or another instance runs: the rest of this     |
-//!              | +------------------------> Rest --------> ended, or     |
+//!              | +------------------------> Drain -------> ended, or     |
 //!              |                              |            go on with    |
 //!              +------------------------------+---------- the next <-----+
+//!
+//!   start, or Pod if nobody may read it --> LogOnly --> the end of the log is the end
 //! ```
 //!
-//! The contract is that of [`watch`](super::watch): make the request that `poll_request` gives,
-//! hand in what comes of it, take all updates before handing in more, and mind the timeout.
-//! After [`LogUpdate::Ended`] there is nothing more to do.
+//! [`Logs`] is driven as [`Exchange`](crate::session::Exchange) says. After [`LogUpdate::Ended`]
+//! there is nothing more to do.
 
 use std::time::Duration;
 
@@ -37,7 +38,6 @@ mod machine;
 mod replay;
 
 pub use self::machine::Logs;
-pub use super::watch::Head;
 pub use crate::wire::pod::Exit;
 
 /// Which of a container's output streams to read.
@@ -138,8 +138,9 @@ pub struct LogLine {
 pub enum LogUpdate {
     /// A line.
     Line(LogLine),
-    /// Text that the kubelet put in place of the log, without a stamp: why it cannot read on.
-    Notice(Bytes),
+    /// Text that the kubelet put in place of the log, without a stamp: why it cannot read on. A
+    /// line without control characters; of one answer no more than [`limits::SERVER_TEXT`] bytes.
+    Notice(String),
     /// The container has not started.
     Waiting {
         /// Why not, such as `ContainerCreating` or `ImagePullBackOff`.
@@ -155,7 +156,7 @@ pub enum LogUpdate {
         exit: Option<Exit>,
     },
     /// Something went wrong, and the log is asked for again after a delay.
-    Trouble {
+    Retrying {
         /// What went wrong.
         error: Error,
         /// The delay.

@@ -17,18 +17,84 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 pub mod logs;
+#[cfg(test)]
+mod testing;
 pub mod watch;
 
-use self::watch::Head;
 use crate::{
     error::{Error, NetworkError},
     limits,
-    session::backoff::Backoff,
+    session::{Message, backoff::Backoff, later::later},
     wire::{
         status::Status,
         watch::{Encoding, Object},
     },
 };
+
+/// The head of a response.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Head<'a> {
+    /// The status code; 101 if a WebSocket was opened, whose messages follow.
+    pub status: u16,
+    /// The `Content-Type` header.
+    pub content_type: Option<&'a str>,
+    /// The `Retry-After` header, which API servers give in seconds. No more than
+    /// [`limits::LOG_WATCH_RETRY_AFTER`] of it is waited.
+    pub retry_after: Option<Duration>,
+}
+
+/// A session that makes one request after another: [`Watch`](watch::Watch) and
+/// [`Logs`](logs::Logs).
+///
+/// Whoever drives one
+///
+/// 1. makes the request that [`poll_request`](Self::poll_request) gives, dropping any response
+///    at hand, and drops it also when [`wants_response`](Self::wants_response) says so;
+/// 2. hands in what comes of it: [`handle_head`](Self::handle_head) once,
+///    [`handle_body`](Self::handle_body) for each chunk, or, where a WebSocket was opened,
+///    [`handle_message`](Self::handle_message) for each message,
+///    [`handle_end`](Self::handle_end) once, also where there never was a head;
+/// 3. takes all updates with [`poll_update`](Self::poll_update) after each of these calls, before
+///    the next;
+/// 4. calls [`handle_timeout`](Self::handle_timeout) when the time of
+///    [`poll_timeout`](Self::poll_timeout) has come, and asks for requests again.
+pub trait Exchange {
+    /// A request to make.
+    type Request;
+    /// What the session tells its user.
+    type Update;
+
+    /// The request to make now, if any.
+    fn poll_request(&mut self, now: Instant) -> Option<Self::Request>;
+
+    /// Takes the head of the response to the last request.
+    fn handle_head(&mut self, now: Instant, head: Head<'_>);
+
+    /// Takes the next chunk of the body.
+    fn handle_body(&mut self, now: Instant, chunk: Bytes);
+
+    /// Takes the next message with data of the WebSocket that was opened.
+    fn handle_message(&mut self, now: Instant, message: Message);
+
+    /// Takes the end of the response: in order, or because of an error.
+    fn handle_end(&mut self, now: Instant, error: Option<Error>);
+
+    /// Takes note that the driver has stopped, or again begun, to take bytes from the network,
+    /// because nobody takes the updates. No silence is counted meanwhile.
+    fn handle_hold(&mut self, now: Instant, held: bool);
+
+    /// Does what is due at `now`. Calling it too early does nothing.
+    fn handle_timeout(&mut self, now: Instant);
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) and to ask for requests next.
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    /// The next update.
+    fn poll_update(&mut self) -> Option<Self::Update>;
+
+    /// Whether the response at hand is still of use.
+    fn wants_response(&self) -> bool;
+}
 
 /// What is under way.
 #[derive(Debug)]
@@ -61,7 +127,7 @@ impl Refusal {
         let status = Object::new(self.encoding, body.clone()).status();
         let mut status = status.unwrap_or_else(|_| {
             // Proxies, and API servers before they know what is asked, answer in text.
-            Status::failure(self.code, "", String::from_utf8_lossy(&body).trim())
+            Status::failure(self.code, "", printable(&body))
         });
         if status.code == 0 {
             status.code = self.code;
@@ -69,6 +135,26 @@ impl Refusal {
         let retry_after = self.retry_after.max(patience(&status));
         (status, retry_after)
     }
+}
+
+/// Text of a server that is for people: one line without control characters, and no more of it
+/// than [`limits::SERVER_TEXT`] bytes.
+pub(super) fn printable(text: &[u8]) -> String {
+    let cut = &text[..text.len().min(limits::SERVER_TEXT)];
+    let mut line = String::new();
+    for word in String::from_utf8_lossy(cut).split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.extend(word.chars().map(|c| match c.is_control() {
+            true => char::REPLACEMENT_CHARACTER,
+            false => c,
+        }));
+    }
+    if cut.len() < text.len() {
+        line.push('…');
+    }
+    line
 }
 
 /// How long a Status asks to wait.
@@ -81,15 +167,17 @@ pub(super) fn patience(status: &Status) -> Option<Duration> {
 #[derive(Debug)]
 pub(super) struct Requests<A> {
     pub(super) phase: Phase<A>,
-    pub(super) backoff: Backoff,
+    backoff: Backoff,
     now: Instant,
-    /// When the response at hand began, and when its last bytes arrived.
+    /// When the request at hand was made or its response began, and when its last bytes arrived.
     began: Instant,
     last_byte: Instant,
+    /// How long the last answer took, unless another request was made since.
+    lasted: Duration,
     /// The driver takes nothing from the network.
     held: bool,
     /// The end of the response, while there are updates before it.
-    ended: Option<Option<Error>>,
+    ended: Option<Result<(), Error>>,
 }
 
 impl<A> Requests<A> {
@@ -101,6 +189,7 @@ impl<A> Requests<A> {
             now,
             began: now,
             last_byte: now,
+            lasted: Duration::ZERO,
             held: false,
             ended: None,
         }
@@ -113,7 +202,9 @@ impl<A> Requests<A> {
     /// A request is given out.
     pub(super) fn begin(&mut self, now: Instant) {
         self.now = now;
+        self.began = now;
         self.last_byte = now;
+        self.lasted = Duration::ZERO;
         self.ended = None;
         self.phase = Phase::Requested;
     }
@@ -144,7 +235,7 @@ impl<A> Requests<A> {
         match &mut self.phase {
             Phase::Answer(answer) => Some((answer, chunk)),
             Phase::Refused(Refusal { body, .. }) => {
-                let room = limits::REFUSAL - body.len();
+                let room = limits::REFUSAL.saturating_sub(body.len());
                 body.extend_from_slice(&chunk[..chunk.len().min(room)]);
                 None
             }
@@ -157,27 +248,32 @@ impl<A> Requests<A> {
         self.now = now;
         let wanted = self.wants_response();
         if wanted {
-            self.ended = Some(error);
+            self.ended = Some(error.map_or(Ok(()), Err));
         }
         wanted
     }
 
     /// The end of the response, once, with what was under way. Nothing is then, unless said
     /// otherwise.
-    pub(super) fn take_end(&mut self) -> Option<(Phase<A>, Option<Error>)> {
+    pub(super) fn take_end(&mut self) -> Option<(Phase<A>, Result<(), Error>)> {
         let end = self.ended.take()?;
-        let phase = std::mem::replace(&mut self.phase, Phase::Waiting(self.now));
-        Some((phase, end))
+        Some((self.over(), end))
     }
 
-    /// How the response has ended, if it has.
-    pub(super) fn ended(&self) -> Option<Option<&Error>> {
-        self.ended.as_ref().map(Option::as_ref)
+    /// Whether the response has ended, and not in order.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self.ended, Some(Err(_)))
     }
 
-    /// What was read, now that it has been handed out; the next request is due.
-    pub(super) fn next_page(&mut self) -> Phase<A> {
+    /// Ends what is under way; the next request is due.
+    pub(super) fn over(&mut self) -> Phase<A> {
         self.ended = None;
+        if let Phase::Answer(_) = self.phase {
+            self.lasted = self.lasted();
+            if self.lasted >= limits::ANSWER_PROVEN {
+                self.backoff.reset();
+            }
+        }
         std::mem::replace(&mut self.phase, Phase::Waiting(self.now))
     }
 
@@ -198,7 +294,7 @@ impl<A> Requests<A> {
             Phase::Waiting(until) => Some(until),
             Phase::Done => None,
             _ if self.held || self.ended.is_some() => None,
-            _ => Some(self.last_byte + silence?),
+            _ => self.last_byte.checked_add(silence?),
         }
     }
 
@@ -222,31 +318,74 @@ impl<A> Requests<A> {
         self.began
     }
 
-    /// How long the response at hand has lasted.
+    /// How long the answer at hand, or the one that has just ended, has lasted.
     pub(super) fn lasted(&self) -> Duration {
-        self.now - self.began
+        match self.phase {
+            Phase::Answer(_) => self.now - self.began,
+            _ => self.lasted,
+        }
     }
 
-    /// The next request is due at once, or after a delay that grows.
-    pub(super) fn wait(&mut self, delayed: bool) {
-        let delay = match delayed {
-            true => self.backoff.next(),
-            false => Duration::ZERO,
-        };
-        self.wait_for(delay);
+    /// A random part of `most`.
+    pub(super) fn within(&mut self, most: Duration) -> Duration {
+        self.backoff.within(most)
+    }
+
+    /// The next request is due at once. Only for one that asks for something else.
+    pub(super) fn go_on(&mut self) {
+        self.wait_until(self.now);
     }
 
     /// The next request is due after this delay.
     pub(super) fn wait_for(&mut self, delay: Duration) {
-        self.phase = Phase::Waiting(self.now + delay);
+        self.wait_until(later(self.now, delay));
+    }
+
+    /// The next request is due then.
+    pub(super) fn wait_until(&mut self, due: Instant) {
+        self.over();
+        self.phase = Phase::Waiting(due);
+    }
+
+    /// All is well: the next failure is the first.
+    pub(super) fn proven(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// The next request is due after an answer that was of use: at once, unless answers end soon
+    /// again and again. Then delays grow, less the time for which the answer lasted. Returns when.
+    pub(super) fn resume(&mut self) -> Instant {
+        self.over();
+        let first = self.backoff.failures() == 0;
+        let delay = self.backoff.next().saturating_sub(self.lasted);
+        let due = later(self.now, if first { Duration::ZERO } else { delay });
+        self.phase = Phase::Waiting(due);
+        due
     }
 
     /// The next request is due after a delay that grows, and not before the server wants it.
     pub(super) fn pause(&mut self, retry_after: Option<Duration>) -> Duration {
-        let delay = self.backoff.next().max(retry_after.unwrap_or_default());
-        self.wait_for(delay);
+        self.over();
+        let delay = self.backoff.next().saturating_sub(self.lasted);
+        let asked = retry_after.unwrap_or_default();
+        let delay = delay.max(asked.min(limits::LOG_WATCH_RETRY_AFTER));
+        self.phase = Phase::Waiting(later(self.now, delay));
         delay
     }
+
+    /// There will be no more requests.
+    pub(super) fn finish(&mut self) {
+        self.ended = None;
+        self.phase = Phase::Done;
+    }
+}
+
+/// Whole seconds, rounded up, for a server that makes a `time.Duration` of them: an `int64` of
+/// nanoseconds (`time/time.go`).
+pub(super) fn go_seconds(duration: Duration) -> u64 {
+    let most = i64::MAX as u64 / 1_000_000_000;
+    let begun = u64::from(duration.subsec_nanos() > 0);
+    duration.as_secs().saturating_add(begun).min(most)
 }
 
 /// The error of a response that ended before it began.

@@ -7,26 +7,13 @@
 //! ```text
 //!            +--> WatchList --snapshot complete--+
 //!   start ---+       | 422, or never complete    v      end, cut, silence, 5xx: from the last
-//!            |       v                         Watch --------+ resourceVersion, at once after
-//!            +--> List, page by page ----------^ | ^         | progress, else after a delay
+//!            |       v                         Watch --------+ resourceVersion; at once, unless
+//!            +--> List, page by page ----------^ | ^         | answers end soon again and again
 //!                                                | +---------+
 //!   start again, from where it began  <--- 410 --+
 //! ```
 //!
-//! # The contract
-//!
-//! Whoever drives a [`Watch`]
-//!
-//! 1. makes the request that [`poll_request`](Watch::poll_request) gives, dropping any response
-//!    at hand, and drops it also when [`wants_response`](Watch::wants_response) says so;
-//! 2. hands in what comes of it: [`handle_head`](Watch::handle_head) once,
-//!    [`handle_body`](Watch::handle_body) for each chunk, or, where a WebSocket was opened,
-//!    [`handle_message`](Watch::handle_message) for each message,
-//!    [`handle_end`](Watch::handle_end) once, also where there never was a head;
-//! 3. takes all updates with [`poll_update`](Watch::poll_update) after each of these calls, before
-//!    the next;
-//! 4. calls [`handle_timeout`](Watch::handle_timeout) when the time of
-//!    [`poll_timeout`](Watch::poll_timeout) has come, and asks for requests again.
+//! A [`Watch`] is driven as [`Exchange`](crate::session::Exchange) says.
 
 use std::time::Duration;
 
@@ -49,7 +36,7 @@ pub use self::{
     query::{Form, WatchConfig},
     shard::{Shard, ShardField},
 };
-use machine::Step;
+use machine::State;
 
 /// A GET request on the watched resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,17 +49,6 @@ pub struct Request {
     /// for over a WebSocket instead; the server wants an `Origin` header then, any URL
     /// (`golang.org/x/net/websocket/server.go`, `checkOrigin`).
     pub is_watch: bool,
-}
-
-/// The head of a response.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Head<'a> {
-    /// The status code; 101 if a WebSocket was opened, whose messages follow.
-    pub status: u16,
-    /// The `Content-Type` header.
-    pub content_type: Option<&'a str>,
-    /// The `Retry-After` header, which API servers give in seconds.
-    pub retry_after: Option<Duration>,
 }
 
 /// What a continuous watch says.
@@ -98,7 +74,7 @@ pub enum Update<E = Event> {
         resource_version: String,
     },
     /// Something went wrong, and the watch goes on after a delay.
-    Trouble {
+    Retrying {
         /// What went wrong.
         error: Error,
         /// The delay.
@@ -123,11 +99,11 @@ impl<E> Update<E> {
                 sharded,
             },
             Self::Bookmark { resource_version } => Update::Bookmark { resource_version },
-            Self::Trouble {
+            Self::Retrying {
                 error,
                 retry_in,
                 refused,
-            } => Update::Trouble {
+            } => Update::Retrying {
                 error,
                 retry_in,
                 refused,
@@ -138,13 +114,15 @@ impl<E> Update<E> {
 
 /// The request of a single watch from `resource_version`, or from nowhere if that is empty.
 pub fn single(config: &WatchConfig, resource_version: &str) -> Request {
+    let state = State::Watch {
+        resource_version: resource_version.to_owned(),
+        behind: 0,
+    };
     let position = query::Position {
-        step: Step::Watch,
-        resource_version,
-        continue_token: "",
+        state: &state,
         page: 0,
         timeout: config.timeout,
-        only_json: false,
+        encoding: config.encoding,
     };
     query::request(config, position)
 }

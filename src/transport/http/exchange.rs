@@ -8,10 +8,9 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, ORIGIN, RETRY_AFTER},
@@ -22,75 +21,13 @@ use tokio::time::{Sleep, sleep_until};
 use super::{About, Http, Outgoing, body::Body, upgrade};
 use crate::{
     Result, Role,
-    error::{CallerError, Error, PeerError},
-    session::{
-        Message,
-        logs::{LogRequest, LogUpdate, Logs},
-        watch::{Head, Update, Watch},
-    },
+    error::{CallerError, PeerError},
+    session::{Exchange, Head},
     transport::{
         self,
         ws::{messages::Messages, websocket::Socket},
     },
 };
-
-/// What a driver needs of a session; see [`Watch`] for the meaning.
-pub(crate) trait Exchange {
-    type Request;
-    type Update;
-    fn poll_request(&mut self, now: Instant) -> Option<Self::Request>;
-    fn handle_head(&mut self, now: Instant, head: Head<'_>);
-    fn handle_body(&mut self, now: Instant, chunk: Bytes);
-    fn handle_message(&mut self, now: Instant, message: Message);
-    fn handle_end(&mut self, now: Instant, error: Option<Error>);
-    fn handle_hold(&mut self, now: Instant, held: bool);
-    fn handle_timeout(&mut self, now: Instant);
-    fn poll_timeout(&self) -> Option<Instant>;
-    fn poll_update(&mut self) -> Option<Self::Update>;
-    fn wants_response(&self) -> bool;
-}
-
-macro_rules! exchange {
-    ($session:ty, $request:ty, $update:ty) => {
-        impl Exchange for $session {
-            type Request = $request;
-            type Update = $update;
-            fn poll_request(&mut self, now: Instant) -> Option<$request> {
-                self.poll_request(now)
-            }
-            fn handle_head(&mut self, now: Instant, head: Head<'_>) {
-                self.handle_head(now, head);
-            }
-            fn handle_body(&mut self, now: Instant, chunk: Bytes) {
-                self.handle_body(now, chunk);
-            }
-            fn handle_message(&mut self, now: Instant, message: Message) {
-                self.handle_message(now, message);
-            }
-            fn handle_end(&mut self, now: Instant, error: Option<Error>) {
-                self.handle_end(now, error);
-            }
-            fn handle_hold(&mut self, now: Instant, held: bool) {
-                self.handle_hold(now, held);
-            }
-            fn handle_timeout(&mut self, now: Instant) {
-                self.handle_timeout(now);
-            }
-            fn poll_timeout(&self) -> Option<Instant> {
-                self.poll_timeout()
-            }
-            fn poll_update(&mut self) -> Option<$update> {
-                self.poll_update()
-            }
-            fn wants_response(&self) -> bool {
-                self.wants_response()
-            }
-        }
-    };
-}
-
-exchange!(Watch, crate::session::watch::Request, Update);
-exchange!(Logs, LogRequest, LogUpdate);
 
 /// A request as HTTP has it.
 pub(crate) struct Get {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Exit, LogEnd, LogUpdate,
-    machine::{Answer, Logs, Step},
+    machine::{Answer, Drained, Fruitless, Instance, Logs, Skip, State},
 };
 use crate::{
     error::{ApiError, CallerError, Error, NetworkError, PeerError},
@@ -19,77 +19,85 @@ use crate::{
 
 impl Logs {
     /// The response is over.
-    pub(super) fn end(&mut self, phase: Phase<Answer>, error: Option<Error>) {
+    pub(super) fn end(&mut self, phase: Phase<Answer>, end: Result<(), Error>) {
         match phase {
             Phase::Waiting(_) => {}
-            Phase::Done => self.requests.phase = Phase::Done,
+            Phase::Done => self.requests.finish(),
             Phase::Refused(refusal) => {
                 let (status, retry_after) = refusal.into_status();
                 self.refused(status, retry_after);
             }
-            Phase::Requested => self.lost(error.unwrap_or_else(cut_off)),
-            Phase::Answer(Answer::Pod(body)) => {
-                match (error, serde_json::from_slice::<Pod>(&body)) {
-                    (Some(error), _) => self.lost(error),
-                    (None, Ok(pod)) => self.pod(&pod),
-                    (None, Err(e)) => {
-                        let error = PeerError::from(EventError::Decode(e.to_string()));
-                        self.lost(error.into());
-                    }
+            Phase::Requested => self.lost(end.err().unwrap_or_else(cut_off)),
+            Phase::Answer(Answer::Pod(body)) => match (end, serde_json::from_slice::<Pod>(&body)) {
+                (Err(error), _) => self.lost(error),
+                (Ok(()), Ok(pod)) => self.pod(&pod),
+                (Ok(()), Err(e)) => {
+                    let error = PeerError::from(EventError::Decode(e.to_string()));
+                    self.lost(error.into());
                 }
-            }
-            Phase::Answer(Answer::Log) => self.log_over(error),
+            },
+            Phase::Answer(Answer::Log) => self.log_over(end),
         }
     }
 
-    fn log_over(&mut self, error: Option<Error>) {
-        let in_band = self.lines.take_notice().map(|text| {
-            let text = String::from_utf8_lossy(&text).trim().to_owned();
-            self.api_error(Status::failure(500, "InternalError", text))
-        });
-        let end = error.or(in_band);
-        // A reading that was cut proves nothing about where the log ends.
-        let proof = match end {
-            None => self.reach.replace(self.lines.reach()),
-            Some(_) => self.reach.take().and(None),
+    fn log_over(&mut self, end: Result<(), Error>) {
+        let in_band = match self.lines.take_notice() {
+            None => Ok(()),
+            Some(text) => Err(self.api_error(Status::failure(500, "InternalError", text))),
         };
+        let end = end.and(in_band);
+        // A reading that was cut proves nothing about where the log ends.
+        let before = self.reach.take();
+        self.reach = end.is_ok().then(|| self.lines.reach());
         // The lines that there are when a log is opened come at once, if any come at all.
-        let dead = matches!(end, Some(Error::Network(NetworkError::Silent { .. })));
-        let lasted = self.requests.lasted() >= Duration::from_secs(1);
-        if self.lines.since().is_none() && lasted && !dead {
-            self.empty_from.get_or_insert(self.requests.began());
+        let dead = matches!(end, Err(Error::Network(NetworkError::Silent { .. })));
+        let lasted = self.requests.lasted();
+        if self.lines.since().is_none()
+            && lasted >= Duration::from_secs(1)
+            && !dead
+            && !matches!(self.skip, Skip::Before(_))
+        {
+            self.skip = Skip::Before(self.requests.began());
         }
-        match (self.step, end) {
-            (Step::Whole, None) => self.finish(LogEnd::Complete),
-            (_, Some(error)) if !self.config.resume => self.finish(LogEnd::Failed(error)),
-            (_, None) if !self.config.resume => self.finish(LogEnd::Complete),
+        if self.is_followed() && (end.is_ok() || lasted >= limits::ANSWER_PROVEN) {
+            self.fruitless = Fruitless::default();
+        }
+        match (self.state, end) {
+            (_, Err(error)) if !self.config.resume => self.finish(LogEnd::Failed(error)),
+            (State::LogOnly { .. }, Ok(())) => self.finish(LogEnd::Complete),
             // The kubelet said why it cannot.
-            (Step::Whole, Some(error @ Error::Api(_))) => self.finish(LogEnd::Failed(error)),
-            (Step::Whole, Some(error)) => self.lost(error),
-            (Step::Rest { .. }, None) if !self.is_proven(proof) => {}
-            (Step::Rest { previous }, None) => {
-                self.read.clone_from(&self.instance);
-                if previous {
-                    self.drained.clone_from(&self.instance);
-                }
-                self.step = Step::Pod;
+            (State::LogOnly { follow: false }, Err(error @ Error::Api(_))) => {
+                self.finish(LogEnd::Failed(error));
             }
-            (Step::Rest { .. }, Some(error @ Error::Api(_)))
-                if self.requests.backoff.failures() >= limits::LOG_RETRIES =>
+            (State::LogOnly { .. }, Err(error)) => self.lost(error),
+            (State::Drain { .. }, Ok(())) if !self.is_proven(before) => {}
+            (State::Drain { previous }, Ok(())) => {
+                self.drained(previous);
+                self.go(State::Pod);
+            }
+            (State::Drain { .. }, Err(error @ Error::Api(_)))
+                if self.fruitless.attempts >= limits::LOG_RETRIES =>
             {
                 self.finish(LogEnd::Failed(error));
             }
-            (Step::Rest { .. }, Some(error)) => self.pause(error, None),
-            (Step::Follow | Step::Pod, end) if self.pod_unreadable => match end {
-                None => self.finish(LogEnd::Complete),
-                Some(error) => self.lost(error),
-            },
-            (Step::Follow | Step::Pod, end) => {
-                self.step = Step::Pod;
-                if let Some(error @ Error::Api(_)) = end {
-                    self.pause(error, None);
-                }
+            (State::Drain { .. }, Err(error)) => self.pause(error, None),
+            (State::Follow | State::Pod, Err(error @ Error::Api(_))) => {
+                self.state = State::Pod;
+                self.pause(error, None);
             }
+            (State::Follow | State::Pod, _) => {
+                self.follow_from = self.requests.resume();
+                self.go(State::Pod);
+            }
+        }
+    }
+
+    fn drained(&mut self, previous: bool) {
+        if let Some(instance) = &mut self.instance {
+            instance.drained = match previous {
+                true => Drained::Replaced,
+                false => Drained::Ended,
+            };
         }
     }
 
@@ -97,66 +105,53 @@ impl Logs {
     /// the body in order, for API servers ignore errors of the copy
     /// (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/writers.go`), so that another reading has to come as far and no farther.
     fn is_proven(&mut self, before: Option<u64>) -> bool {
-        if self.reach != before {
-            return false;
+        if self.reach == before {
+            let attempts = &mut self.fruitless.attempts;
+            // If what is known does not come again, perhaps it never will: files are rotated.
+            if self.lines.has_caught_up() || *attempts >= limits::LOG_RETRIES {
+                return true;
+            }
+            *attempts += 1;
         }
-        // If what is known does not come again, perhaps it never will: files are rotated.
-        if self.lines.has_caught_up() || self.requests.backoff.failures() >= limits::LOG_RETRIES {
-            return true;
-        }
-        self.requests.wait(true);
+        self.requests.resume();
         false
     }
 
     /// A connection was lost, or there was none.
     fn lost(&mut self, error: Error) {
-        let finite = self.step == Step::Whole;
-        if !self.config.resume || finite && self.requests.backoff.failures() >= limits::LOG_RETRIES
-        {
+        let finite = self.state == State::LogOnly { follow: false };
+        let spent = self.fruitless.attempts >= limits::LOG_RETRIES;
+        if !self.config.resume || finite && spent {
             return self.finish(LogEnd::Failed(error));
         }
         self.pause(error, None);
     }
 
     fn api_error(&self, status: Status) -> Error {
-        Box::new(ApiError::new(
-            format!("logs of {}", self.config.what),
-            status,
-        ))
-        .into()
+        let operation = format!("logs of {}", self.config.what);
+        Box::new(ApiError::new(operation, status)).into()
     }
 
     fn refused(&mut self, status: Status, retry_after: Option<Duration>) {
         let code = status.code;
         let error = self.api_error(status);
         let transient = matches!(code, 408 | 429 | 500..);
-        let following = self.config.follow && !self.config.previous && self.config.resume;
-        match (self.step, code) {
-            (Step::Pod, 404) if !self.uid.is_empty() => self.finish(LogEnd::PodGone),
-            (Step::Pod, 401 | 403) => {
-                self.pod_unreadable = true;
-                self.go(Step::Follow);
-            }
+        let spent = self.fruitless.attempts >= limits::LOG_RETRIES;
+        match (self.state, code) {
+            (State::Pod, 404) if self.pod.is_some() => self.finish(LogEnd::PodGone),
+            (State::Pod, 401 | 403) => self.go(State::LogOnly { follow: true }),
             // The log before the last is gone with its container.
-            (Step::Rest { previous: true }, 400 | 404) => {
-                self.drained.clone_from(&self.instance);
-                self.go(Step::Pod);
+            (State::Drain { previous: true }, 400 | 404) => {
+                self.drained(true);
+                self.go(State::Pod);
             }
-            (Step::Rest { .. }, 400 | 404)
-                if self.requests.backoff.failures() >= limits::LOG_RETRIES =>
-            {
-                self.finish(LogEnd::Failed(error));
-            }
-            (Step::Follow | Step::Rest { .. }, 400 | 404) if following && !self.pod_unreadable => {
+            (State::Drain { .. }, 400 | 404) if spent => self.finish(LogEnd::Failed(error)),
+            (State::Follow | State::Drain { .. }, 400 | 404) => {
                 // The pod says better what is the matter.
-                self.step = Step::Pod;
+                self.state = State::Pod;
                 self.pause(error, retry_after);
             }
-            (Step::Whole, _)
-                if !transient || self.requests.backoff.failures() >= limits::LOG_RETRIES =>
-            {
-                self.finish(LogEnd::Failed(error));
-            }
+            (State::LogOnly { follow: false }, _) if spent => self.finish(LogEnd::Failed(error)),
             _ if !transient || !self.config.resume => self.finish(LogEnd::Failed(error)),
             _ => self.pause(error, retry_after),
         }
@@ -164,12 +159,10 @@ impl Logs {
 
     /// What the pod says about the container, and what is to be done therefore.
     fn pod(&mut self, pod: &Pod) {
-        if self.uid.is_empty() {
-            self.uid = pod.uid().to_owned();
-        } else if self.uid != pod.uid() {
+        if self.pod.get_or_insert_with(|| pod.uid().to_owned()) != pod.uid() {
             return self.finish(LogEnd::PodReplaced);
         }
-        let name = self.container.take();
+        let name = self.config.container.take();
         let name = name.or_else(|| pod.default_container().map(str::to_owned));
         let name = name.unwrap_or_default();
         let Some(state) = pod.state(&name) else {
@@ -184,9 +177,10 @@ impl Logs {
             };
             return self.finish(LogEnd::Failed(error.into()));
         };
-        self.container = Some(name);
+        self.config.container = Some(name);
         match state {
             ContainerState::Waiting { reason, message } => {
+                self.fruitless.refused = None;
                 self.requests.wait_for(limits::POD_POLL);
                 if self.waiting != reason {
                     self.waiting.clone_from(&reason);
@@ -201,8 +195,8 @@ impl Logs {
                 before,
             } => {
                 if self.is_next(&id, before, restarts) {
-                    self.instance = Some(id);
-                    self.follow();
+                    self.state = State::Follow;
+                    self.requests.wait_until(self.follow_from);
                 }
             }
             ContainerState::Ended {
@@ -214,10 +208,11 @@ impl Logs {
                 if !self.is_next(&id, before, 0) {
                     return;
                 }
-                self.instance = Some(id);
-                if self.read != self.instance {
-                    self.go(Step::Rest { previous: false });
+                let drained = |instance: &Instance| instance.drained != Drained::No;
+                if !self.instance.as_ref().is_some_and(drained) {
+                    self.go(State::Drain { previous: false });
                 } else if will_restart && self.config.across_restarts {
+                    self.fruitless.refused = None;
                     self.requests.wait_for(limits::POD_POLL);
                 } else {
                     self.finish(LogEnd::Exited(exit));
@@ -227,18 +222,23 @@ impl Logs {
     }
 
     /// Whether to read the instance `id` now: it is the one at hand, or the one at hand is done
-    /// with and the next is wanted.
+    /// with and the next is wanted, which then is at hand.
     fn is_next(&mut self, id: &str, before: Option<(String, Exit)>, restarts: u32) -> bool {
+        let next = Instance {
+            id: id.to_owned(),
+            drained: Drained::No,
+        };
         let Some(instance) = &self.instance else {
+            self.instance = Some(next);
             return true;
         };
-        if instance == id {
+        if instance.id == id {
             return true;
         }
-        let last = before.filter(|(before, _)| before == instance);
+        let last = before.filter(|(before, _)| *before == instance.id);
         // Even if it was read when it had just ended: the next may have begun before that.
-        if self.drained.as_ref() != Some(instance) && last.is_some() {
-            self.go(Step::Rest { previous: true });
+        if instance.drained != Drained::Replaced && last.is_some() {
+            self.go(State::Drain { previous: true });
             return false;
         }
         let exit = last.map(|(_, exit)| exit);
@@ -250,25 +250,13 @@ impl Logs {
             self.finish(LogEnd::Limit);
             return false;
         }
+        self.instance = Some(next);
+        self.lines.next_instance();
         self.reach = None;
-        self.restarted = true;
-        self.empty_from = None;
+        self.skip = Skip::Nothing;
+        self.fruitless = Fruitless::default();
         self.updates
             .push_back(LogUpdate::Restarted { restarts, exit });
         true
-    }
-
-    /// Reads on, with a delay if the last attempts brought nothing.
-    fn follow(&mut self) {
-        self.step = Step::Follow;
-        let delay = match self.requests.backoff.failures() {
-            0 => Duration::ZERO,
-            _ => self.requests.backoff.next(),
-        };
-        // Counts this attempt; a line resets it.
-        if delay.is_zero() {
-            let _ = self.requests.backoff.next();
-        }
-        self.requests.wait_for(delay);
     }
 }

@@ -7,17 +7,21 @@
 use bytes::{Buf, Bytes};
 
 use super::{LogConfig, LogLine, LogUpdate, replay::Replay};
-use crate::wire::{
-    line::{Line, LineEnd, LineSplitter},
-    stamp::Stamp,
+use crate::{
+    limits,
+    session::requests::printable,
+    wire::{
+        line::{Line, LineEnd, LineSplitter},
+        stamp::Stamp,
+    },
 };
 
 /// What becomes of the line whose pieces arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Open {
     No,
-    /// It was delivered before.
-    Known,
+    /// It was delivered before, or is not wanted.
+    Skipped,
     /// The kubelet's text.
     Notice,
     /// So many of its bytes have been delivered.
@@ -40,8 +44,10 @@ pub(super) struct Lines {
     torn: Option<(Stamp, usize)>,
     /// The last line, without a newline: whole only if the log really ends there.
     tail: Option<LogLine>,
-    /// Text of the kubelet in this reading.
-    notice: Option<Bytes>,
+    /// The last text of the kubelet in this reading.
+    notice: Option<String>,
+    /// Bytes of such text that have been told.
+    told: usize,
     /// Bytes that may still be delivered.
     left: Option<u64>,
     /// Bytes of lines that have been delivered.
@@ -59,6 +65,7 @@ impl Lines {
             torn: None,
             tail: None,
             notice: None,
+            told: 0,
             left: config.limit_bytes,
             delivered: 0,
         }
@@ -72,8 +79,16 @@ impl Lines {
         self.open = Open::No;
         self.tail = None;
         self.notice = None;
+        self.told = 0;
         self.splitter.reset();
         self.replay.begin();
+    }
+
+    /// What comes is the log of another instance.
+    pub(super) fn next_instance(&mut self) {
+        self.replay = Replay::default();
+        self.open = Open::No;
+        self.torn = None;
     }
 
     /// Takes the next chunk of the reading.
@@ -108,14 +123,19 @@ impl Lines {
             self.open = Open::No;
         }
         match open {
-            Open::No | Open::Known => None,
+            Open::No | Open::Skipped => None,
             Open::Notice => {
                 // The kubelet's text ends a body in order; a cut may fall into a stamp.
                 if end == LineEnd::Body && may_be_cut && might_be_stamp(&bytes) {
                     return None;
                 }
-                self.notice = Some(bytes.clone());
-                Some((LogUpdate::Notice(bytes), false))
+                let text = printable(&bytes);
+                if text.is_empty() || self.told >= limits::SERVER_TEXT {
+                    return None;
+                }
+                self.told += text.len();
+                self.notice = Some(text.clone());
+                Some((LogUpdate::Notice(text), false))
             }
             Open::Delivered {
                 stamp,
@@ -193,11 +213,11 @@ impl Lines {
         // `k8s.io/kubernetes/pkg/kubelet/kuberuntime/logs/logs.go`: stamp, space, text.
         match bytes.get(used) {
             Some(b' ') => bytes.advance(used + 1),
-            None if end == LineEnd::Body => return Open::Known,
+            None if end == LineEnd::Body => return Open::Skipped,
             _ => return Open::Notice,
         }
         if self.replay.is_known(stamp) || self.since.is_some_and(|s| stamp < s) {
-            return Open::Known;
+            return Open::Skipped;
         }
         Open::Delivered {
             stamp: Some(stamp),
@@ -244,7 +264,7 @@ impl Lines {
     }
 
     /// What the kubelet wrote in this reading.
-    pub(super) fn take_notice(&mut self) -> Option<Bytes> {
+    pub(super) fn take_notice(&mut self) -> Option<String> {
         self.notice.take()
     }
 }

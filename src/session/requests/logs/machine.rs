@@ -13,23 +13,27 @@ use crate::{
     error::{Error, PeerError},
     limits,
     session::{
-        Message,
-        requests::{Phase, Requests},
-        watch::Head,
+        Exchange, Head, Message,
+        requests::{Phase, Requests, go_seconds},
     },
-    wire::watch::EventError,
+    wire::{stamp::Stamp, watch::EventError},
 };
 
+/// What is asked for next, is under way, or has its answer at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum State {
+    /// The pod, which says what has become of the container.
     Pod,
-    /// The log without following; all that the user asked for.
-    Whole,
+    /// The log of the instance that runs.
     Follow,
     /// What is left of the log of an instance that has ended.
-    Rest {
+    Drain {
+        /// The next has begun.
         previous: bool,
     },
+    /// The log, whose end is all that there is to know: it is not to be followed, or the pod is
+    /// not to be asked.
+    LogOnly { follow: bool },
 }
 
 /// What is being read.
@@ -39,160 +43,94 @@ pub(super) enum Answer {
     Log,
 }
 
+/// An instance of the container.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub(super) id: String,
+    pub(super) drained: Drained,
+}
+
+/// Whether the log of an instance has been read to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Drained {
+    No,
+    /// When the instance had ended.
+    Ended,
+    /// When the next had begun.
+    Replaced,
+}
+
+/// Which lines are to be skipped while none of the instance was delivered.
+#[derive(Debug)]
+pub(super) enum Skip {
+    /// Those that the user does not want.
+    Unwanted {
+        /// When the log was asked for first.
+        asked: Option<Instant>,
+    },
+    /// Those from before then: there were none.
+    Before(Instant),
+    /// None: it is another instance than the one at the beginning.
+    Nothing,
+}
+
+/// Attempts in a row that brought nothing.
+#[derive(Debug, Default)]
+pub(super) struct Fruitless {
+    pub(super) attempts: u32,
+    /// Since when the server has refused.
+    pub(super) refused: Option<Instant>,
+}
+
 /// The state of reading one container's log. See [the module](super).
 #[derive(Debug)]
 pub struct Logs {
+    /// With the container, once that is known.
     pub(super) config: LogConfig,
     pub(super) requests: Requests<Answer>,
-    pub(super) step: Step,
+    pub(super) state: State,
     pub(super) updates: VecDeque<LogUpdate>,
-
     pub(super) lines: Lines,
-    /// When the log was asked for first.
-    pub(super) asked: Option<Instant>,
-    /// Since when there is known to be no line that should be skipped, while none was delivered.
-    pub(super) empty_from: Option<Instant>,
-    /// Another instance is read than the one at the beginning: of its log nothing is skipped.
-    pub(super) restarted: bool,
-    /// How far the last reading of this instance came, if it ended in order: `delivered` and the
-    /// last line.
+    pub(super) skip: Skip,
+    pub(super) fruitless: Fruitless,
+    /// How far the last reading of the instance came, if it ended in order.
     pub(super) reach: Option<u64>,
-
-    pub(super) uid: String,
-    pub(super) container: Option<String>,
+    /// Before then the log is not followed again.
+    pub(super) follow_from: Instant,
+    /// The UID of the pod.
+    pub(super) pod: Option<String>,
     /// The instance that is read.
-    pub(super) instance: Option<String>,
-    /// The instance whose log has been read to its end.
-    pub(super) read: Option<String>,
-    /// The instance whose log has been read to its end when the next had begun.
-    pub(super) drained: Option<String>,
+    pub(super) instance: Option<Instance>,
+    /// The reason for waiting that was told last.
     pub(super) waiting: String,
-    pub(super) pod_unreadable: bool,
 }
 
 impl Logs {
     /// Begins to read at once. `seed` decides all that is random.
     pub fn new(config: LogConfig, now: Instant, seed: u64) -> Self {
-        let step = if config.follow && !config.previous && config.resume {
-            Step::Pod
-        } else if config.follow && !config.previous {
-            Step::Follow
-        } else {
-            Step::Whole
-        };
+        let follow = config.follow && !config.previous;
         Self {
             requests: Requests::new(now, seed),
-            step,
+            state: match follow && config.resume {
+                true => State::Pod,
+                false => State::LogOnly { follow },
+            },
             updates: VecDeque::new(),
             lines: Lines::new(&config),
-            asked: None,
-            empty_from: None,
-            restarted: false,
+            skip: Skip::Unwanted { asked: None },
+            fruitless: Fruitless::default(),
             reach: None,
-            uid: String::new(),
-            container: config.container.clone(),
-            config,
+            follow_from: now,
+            pod: None,
             instance: None,
-            read: None,
-            drained: None,
             waiting: String::new(),
-            pod_unreadable: false,
+            config,
         }
     }
 
     /// The container that is read, once that is known.
     pub fn container(&self) -> Option<&str> {
-        self.container.as_deref()
-    }
-
-    /// Takes the head of the response to the last request.
-    pub fn handle_head(&mut self, now: Instant, head: Head<'_>) {
-        if !self.requests.head(now) {
-            return;
-        }
-        self.requests.phase = match (head.status, self.step) {
-            (200, Step::Pod) => Phase::Answer(Answer::Pod(BytesMut::new())),
-            // 204: the pod has no node yet (`k8s.io/kubernetes/pkg/registry/core/pod/rest/log.go`).
-            (200 | 204, _) => Phase::Answer(Answer::Log),
-            // Over a WebSocket.
-            (101, Step::Whole | Step::Follow | Step::Rest { .. }) => Phase::Answer(Answer::Log),
-            _ => return self.requests.refuse(head),
-        };
-    }
-
-    /// Takes the next chunk of the body.
-    pub fn handle_body(&mut self, now: Instant, chunk: Bytes) {
-        match self.requests.body(now, chunk) {
-            Some((Answer::Log, chunk)) => self.lines.push(chunk),
-            Some((Answer::Pod(body), chunk)) => {
-                let bound = limits::WATCH_EVENT;
-                if body.len() + chunk.len() > bound {
-                    let error = PeerError::from(EventError::TooLarge { bound });
-                    return self.finish(LogEnd::Failed(error.into()));
-                }
-                body.extend_from_slice(&chunk);
-            }
-            None => {}
-        }
-    }
-
-    /// Takes the next message with data of the WebSocket that was opened. Text is base64: the
-    /// subprotocol `base64.binary.k8s.io` (`k8s.io/streaming/pkg/httpstream/wsstream/stream.go`).
-    pub fn handle_message(&mut self, now: Instant, message: Message) {
-        let chunk = match message {
-            Message::Binary(bytes) => bytes,
-            Message::Text(text) => match STANDARD.decode(&text) {
-                Ok(bytes) => bytes.into(),
-                Err(_) => return self.handle_end(now, Some(PeerError::Base64.into())),
-            },
-            _ => return,
-        };
-        self.handle_body(now, chunk);
-    }
-
-    /// Takes the end of the response: in order, or because of an error.
-    pub fn handle_end(&mut self, now: Instant, error: Option<Error>) {
-        if self.requests.end(now, error) {
-            self.lines.finish();
-        }
-    }
-
-    /// Takes note that the driver has stopped, or again begun, to take bytes from the network.
-    pub fn handle_hold(&mut self, now: Instant, held: bool) {
-        self.requests.hold(now, held);
-    }
-
-    /// Does what is due at `now`. Calling it too early does nothing.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        let Some(error) = self.requests.is_silent(now, self.longest_silence()) else {
-            return;
-        };
-        if self.step == Step::Follow {
-            // Most likely nothing is wrong.
-            self.requests.backoff.reset();
-        }
-        self.handle_end(now, Some(error));
-    }
-
-    /// When to call [`handle_timeout`](Self::handle_timeout) and to ask for requests next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.requests.deadline(self.longest_silence())
-    }
-
-    /// A log that is followed may be silent for as long as its container is; what else is asked
-    /// for may not.
-    fn longest_silence(&self) -> Option<Duration> {
-        match (self.step, &self.requests.phase) {
-            (Step::Follow, Phase::Requested | Phase::Answer(_)) => {
-                self.config.resume.then_some(limits::LOG_SILENCE)
-            }
-            _ => Some(limits::ANSWER),
-        }
-    }
-
-    /// Whether the response at hand is still of use.
-    pub fn wants_response(&self) -> bool {
-        self.requests.wants_response()
+        self.config.container.as_deref()
     }
 
     /// Whether the log itself is being read: the server has agreed.
@@ -200,62 +138,60 @@ impl Logs {
         matches!(self.requests.phase, Phase::Answer(Answer::Log))
     }
 
-    /// The request to make now, if any.
-    pub fn poll_request(&mut self, now: Instant) -> Option<LogRequest> {
-        if !self.requests.is_due(now) || !self.updates.is_empty() {
-            return None;
+    pub(super) fn is_followed(&self) -> bool {
+        matches!(self.state, State::Follow | State::LogOnly { follow: true })
+    }
+
+    /// A log that is followed may be silent for as long as its container is; what else is asked
+    /// for may not.
+    fn longest_silence(&self) -> Option<Duration> {
+        match self.requests.phase {
+            Phase::Requested | Phase::Answer(_) if self.is_followed() => {
+                self.config.resume.then_some(limits::LOG_SILENCE)
+            }
+            _ => Some(limits::ANSWER),
         }
-        self.requests.begin(now);
-        if self.step == Step::Pod {
-            return Some(LogRequest::Pod);
-        }
-        self.lines.begin();
-        let query = self.query();
-        self.asked.get_or_insert(now);
-        Some(LogRequest::Log(query))
     }
 
     fn query(&self) -> Vec<(&'static str, String)> {
         let config = &self.config;
         let mut query = Vec::new();
         let mut add = |name, value: String| query.push((name, value));
-        if let Some(container) = &self.container {
+        if let Some(container) = &config.container {
             add("container", container.clone());
         }
-        if self.step == Step::Follow {
+        if self.is_followed() {
             add("follow", "true".into());
         }
-        if config.previous || self.step == (Step::Rest { previous: true }) {
+        if config.previous || self.state == (State::Drain { previous: true }) {
             add("previous", "true".into());
         }
         if config.resume {
             add("timestamps", "true".into());
         }
-        if let Some(since) = self.lines.since() {
-            // Whole seconds, which is what the server makes of it
-            // (`k8s.io/kubernetes/pkg/registry/core/pod/strategy.go`).
-            let text = since.to_string();
-            add("sinceTime", format!("{}Z", text.get(..19).unwrap_or(&text)));
-        } else if let Some(from) = self.empty_from {
+        let now = self.requests.now();
+        match (self.lines.since(), &self.skip) {
+            (Some(since), _) => add("sinceTime", whole_seconds(since)),
             // What was to be skipped was, and must not be skipped again: all lines from then on
             // are wanted. The server counts back from its own time.
-            let elapsed = self.requests.now() - from;
-            add("sinceSeconds", (elapsed.as_secs() + 2).to_string());
-        } else if !self.restarted {
-            if let Some(since) = config.since_time {
-                let text = since.to_string();
-                add("sinceTime", format!("{}Z", text.get(..19).unwrap_or(&text)));
+            (None, Skip::Before(then)) => {
+                let elapsed = (now - *then).saturating_add(Duration::from_secs(2));
+                add("sinceSeconds", go_seconds(elapsed).to_string());
             }
-            if let Some(seconds) = config.since_seconds {
-                let elapsed = self
-                    .asked
-                    .map_or(Duration::ZERO, |at| self.requests.now() - at);
-                let seconds = seconds.saturating_add(elapsed.as_secs_f64().ceil() as u64);
-                add("sinceSeconds", seconds.to_string());
+            (None, Skip::Unwanted { asked }) => {
+                if let Some(since) = config.since_time {
+                    add("sinceTime", whole_seconds(since));
+                }
+                if let Some(seconds) = config.since_seconds {
+                    let elapsed = asked.map_or(Duration::ZERO, |asked| now - asked);
+                    let back = Duration::from_secs(seconds).saturating_add(elapsed);
+                    add("sinceSeconds", go_seconds(back).to_string());
+                }
+                if let Some(lines) = config.tail_lines {
+                    add("tailLines", lines.to_string());
+                }
             }
-            if let Some(lines) = config.tail_lines {
-                add("tailLines", lines.to_string());
-            }
+            (None, Skip::Nothing) => {}
         }
         // With stamps the server would count them too.
         if let (Some(limit), false) = (config.limit_bytes, config.resume) {
@@ -272,29 +208,6 @@ impl Logs {
         query
     }
 
-    /// The next update.
-    pub fn poll_update(&mut self) -> Option<LogUpdate> {
-        loop {
-            if let Some(update) = self.updates.pop_front() {
-                return Some(update);
-            }
-            if self.is_reading() {
-                let lost = matches!(self.requests.ended(), Some(Some(_)));
-                if let Some((update, full)) = self.lines.next(lost || self.step != Step::Whole) {
-                    if let LogUpdate::Line(_) = update {
-                        self.requests.backoff.reset();
-                    }
-                    if full {
-                        self.finish(LogEnd::Limit);
-                    }
-                    return Some(update);
-                }
-            }
-            let (phase, error) = self.requests.take_end()?;
-            self.end(phase, error);
-        }
-    }
-
     /// Delivers the last line, which has no newline and never will; whether the bound is reached.
     pub(super) fn finish_line(&mut self) -> bool {
         let last = self.lines.finish_line();
@@ -308,18 +221,151 @@ impl Logs {
             true => LogEnd::Limit,
             false => end,
         };
-        self.requests.phase = Phase::Done;
+        self.requests.finish();
         self.updates.push_back(LogUpdate::Ended(end));
     }
 
-    pub(super) fn go(&mut self, step: Step) {
-        self.step = step;
-        self.requests.wait(false);
+    pub(super) fn go(&mut self, state: State) {
+        self.state = state;
+        self.requests.go_on();
     }
 
+    /// Asks again after a delay, unless nothing but refusals came for too long.
     pub(super) fn pause(&mut self, error: Error, retry_after: Option<Duration>) {
+        let now = self.requests.now();
+        self.fruitless.attempts = self.fruitless.attempts.saturating_add(1);
+        if let Error::Api(_) = error {
+            let since = *self.fruitless.refused.get_or_insert(now);
+            if now - since >= limits::LOG_GIVE_UP {
+                return self.finish(LogEnd::Failed(error));
+            }
+        }
         let retry_in = self.requests.pause(retry_after);
         self.updates
-            .push_back(LogUpdate::Trouble { error, retry_in });
+            .push_back(LogUpdate::Retrying { error, retry_in });
+    }
+}
+
+/// What the server makes of a time: whole seconds
+/// (`k8s.io/kubernetes/pkg/registry/core/pod/strategy.go`).
+fn whole_seconds(stamp: Stamp) -> String {
+    let text = stamp.to_string();
+    format!("{}Z", text.get(..19).unwrap_or(&text))
+}
+
+impl Exchange for Logs {
+    type Request = LogRequest;
+    type Update = LogUpdate;
+
+    fn poll_request(&mut self, now: Instant) -> Option<LogRequest> {
+        if !self.requests.is_due(now) || !self.updates.is_empty() {
+            return None;
+        }
+        self.requests.begin(now);
+        if self.state == State::Pod {
+            return Some(LogRequest::Pod);
+        }
+        self.lines.begin();
+        let query = self.query();
+        if let Skip::Unwanted { asked } = &mut self.skip {
+            asked.get_or_insert(now);
+        }
+        Some(LogRequest::Log(query))
+    }
+
+    fn handle_head(&mut self, now: Instant, head: Head<'_>) {
+        if !self.requests.head(now) {
+            return;
+        }
+        self.requests.phase = match (head.status, self.state) {
+            (200, State::Pod) => Phase::Answer(Answer::Pod(BytesMut::new())),
+            // 204: the pod has no node yet (`k8s.io/kubernetes/pkg/registry/core/pod/rest/log.go`).
+            (200 | 204, _) => Phase::Answer(Answer::Log),
+            // Over a WebSocket.
+            (101, State::Follow | State::Drain { .. } | State::LogOnly { .. }) => {
+                Phase::Answer(Answer::Log)
+            }
+            _ => return self.requests.refuse(head),
+        };
+    }
+
+    fn handle_body(&mut self, now: Instant, chunk: Bytes) {
+        match self.requests.body(now, chunk) {
+            Some((Answer::Log, chunk)) => self.lines.push(chunk),
+            Some((Answer::Pod(body), chunk)) => {
+                let bound = limits::WATCH_EVENT;
+                if chunk.len() > bound.saturating_sub(body.len()) {
+                    let error = PeerError::from(EventError::TooLarge { bound });
+                    return self.finish(LogEnd::Failed(error.into()));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            None => {}
+        }
+    }
+
+    /// Text is base64: the subprotocol `base64.binary.k8s.io`
+    /// (`k8s.io/streaming/pkg/httpstream/wsstream/stream.go`).
+    fn handle_message(&mut self, now: Instant, message: Message) {
+        let chunk = match message {
+            Message::Binary(bytes) => bytes,
+            Message::Text(text) => match STANDARD.decode(&text) {
+                Ok(bytes) => bytes.into(),
+                Err(_) => return self.handle_end(now, Some(PeerError::Base64.into())),
+            },
+            _ => return,
+        };
+        self.handle_body(now, chunk);
+    }
+
+    fn handle_end(&mut self, now: Instant, error: Option<Error>) {
+        if self.requests.end(now, error) {
+            self.lines.finish();
+        }
+    }
+
+    fn handle_hold(&mut self, now: Instant, held: bool) {
+        self.requests.hold(now, held);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        let Some(error) = self.requests.is_silent(now, self.longest_silence()) else {
+            return;
+        };
+        if self.is_followed() {
+            // Most likely nothing is wrong.
+            self.requests.proven();
+        }
+        self.handle_end(now, Some(error));
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.requests.deadline(self.longest_silence())
+    }
+
+    fn poll_update(&mut self) -> Option<LogUpdate> {
+        loop {
+            if let Some(update) = self.updates.pop_front() {
+                return Some(update);
+            }
+            if self.is_reading() {
+                let whole = self.state == State::LogOnly { follow: false };
+                if let Some((update, full)) = self.lines.next(self.requests.is_cut() || !whole) {
+                    if let LogUpdate::Line(_) = update {
+                        self.fruitless = Fruitless::default();
+                    }
+                    if full {
+                        self.finish(LogEnd::Limit);
+                    }
+                    return Some(update);
+                }
+            }
+            let (phase, end) = self.requests.take_end()?;
+            self.end(phase, end);
+        }
+    }
+
+    fn wants_response(&self) -> bool {
+        self.requests.wants_response()
     }
 }

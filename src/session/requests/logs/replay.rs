@@ -11,6 +11,8 @@ use crate::{limits, wire::stamp::Stamp};
 ///
 /// A stamp is no name: several lines may have the same, and as stdout and stderr are stamped
 /// before they are ordered, a line may be older than the one before it. So stamps are counted.
+/// Nor does it tell new from old, for a clock may step back: a log is read in the order in which it
+/// was written, so that all is new behind the line that was delivered last.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     /// Stamps in the order of delivery, and how many lines in a row had each.
@@ -19,6 +21,8 @@ pub(super) struct Replay {
     forgotten: Option<Stamp>,
     /// While lines come again: how many of each stamp are to be dropped, in the order of stamps.
     expected: Vec<(Stamp, u32)>,
+    /// While it has not come again: the line that was delivered last before the cut.
+    last: Option<Stamp>,
 }
 
 impl Replay {
@@ -45,6 +49,7 @@ impl Replay {
 
     /// The log is read again from [`since`](Self::since).
     pub(super) fn begin(&mut self) {
+        self.last = self.delivered.back().map(|(stamp, _)| *stamp);
         self.expected = self.delivered.iter().copied().collect();
         self.expected.sort_unstable();
         self.expected.dedup_by(|next, kept| {
@@ -56,30 +61,30 @@ impl Replay {
         });
     }
 
-    /// Whether the line that was delivered last has come again, or there was none.
+    /// Whether the line that was delivered last before the cut has come again, or there was none,
+    /// or others have come in its place.
     pub(super) fn has_caught_up(&self) -> bool {
         let last = self.delivered.back().map(|(stamp, _)| *stamp);
-        let expected = self.expected.iter().find(|(stamp, _)| Some(*stamp) == last);
-        expected.is_none_or(|(_, count)| *count == 0)
+        self.last.is_none() || self.last != last
     }
 
     /// Whether the next line was delivered before.
     #[inline]
     pub(super) fn is_known(&mut self, stamp: Stamp) -> bool {
-        let Some((first, _)) = self.expected.first() else {
+        let (Some(last), Some((first, _))) = (self.last, self.expected.first()) else {
             return false;
         };
-        // Of the second that the server starts with, or older still; or older than what was
-        // forgotten, for the oldest that is remembered may have been late itself.
-        if stamp < *first || Some(stamp) <= self.forgotten {
-            return true;
-        }
         match self.expected.binary_search_by_key(&stamp, |(s, _)| *s) {
             Ok(at) if self.expected[at].1 > 0 => {
                 self.expected[at].1 -= 1;
+                if stamp == last && self.expected[at].1 == 0 {
+                    self.last = None;
+                }
                 true
             }
-            _ => false,
+            // Of the second that the server starts with, or older still; or older than what was
+            // forgotten, for the oldest that is remembered may have been late itself.
+            _ => stamp < *first || Some(stamp) <= self.forgotten,
         }
     }
 }
@@ -130,6 +135,19 @@ mod tests {
         let again = delivered.iter().filter(|n| !replay.is_known(at(**n)));
         assert_eq!(again.count(), 0);
         assert!(!replay.is_known(at(1000)));
+    }
+
+    #[test]
+    fn behind_the_last_line_all_is_new_even_if_the_clock_stepped_back() {
+        let at = |second| Stamp::from_unix(second, 0).unwrap();
+        let mut replay = Replay::default();
+        let delivered: Vec<_> = (1000..1300).chain(700..705).collect();
+        delivered.iter().for_each(|s| replay.deliver(at(*s)));
+        assert_eq!(replay.since(), Some(at(700)));
+        replay.begin();
+        let again = delivered.iter().copied().chain(705..710);
+        let new: Vec<_> = again.filter(|s| !replay.is_known(at(*s))).collect();
+        assert_eq!(new, (705..710).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,333 +1,19 @@
 //! Logs against a kubelet in memory, in virtual time, with faults.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use serde_json::json;
-
+use self::kubelet::{Kubelet, START, World, config, start};
 use super::*;
-use crate::{error::NetworkError, session::backoff::Backoff, wire::status::Status};
+use crate::session::{Exchange as _, Head};
 
-/// One instance of a container and all that it has written.
-#[derive(Default, Clone)]
-struct Instance {
-    id: u32,
-    /// Stamps in nanoseconds, and texts; the last may have no newline.
-    lines: Vec<(u64, String)>,
-    unfinished: bool,
-    exit: Option<i32>,
-}
-
-struct Kubelet {
-    clock: u64,
-    instances: Vec<Instance>,
-    uid: &'static str,
-    gone: bool,
-    policy: &'static str,
-    backing_off: bool,
-}
-
-const START: u64 = 1_795_312_555_000_000_000;
-
-fn stamp(nanos: u64) -> Stamp {
-    Stamp::from_unix(
-        (nanos / 1_000_000_000) as i64,
-        (nanos % 1_000_000_000) as u32,
-    )
-    .unwrap()
-}
-
-impl Kubelet {
-    fn new() -> Self {
-        Self {
-            clock: START,
-            instances: vec![Instance::default()],
-            uid: "u-1",
-            gone: false,
-            policy: "Always",
-            backing_off: false,
-        }
-    }
-
-    fn current(&mut self) -> &mut Instance {
-        self.instances.last_mut().unwrap()
-    }
-
-    fn write(&mut self, text: impl Into<String>, after: u64) {
-        self.clock += after;
-        let at = self.clock;
-        self.current().lines.push((at, text.into()));
-    }
-
-    fn restart(&mut self, exit: i32) {
-        self.current().exit = Some(exit);
-        let id = self.current().id + 1;
-        self.instances.push(Instance {
-            id,
-            ..Instance::default()
-        });
-    }
-
-    fn pod(&self) -> Vec<u8> {
-        let terminated = |i: &Instance| {
-            json!({"terminated": {
-                "exitCode": i.exit.unwrap(), "reason": "Error",
-                "containerID": format!("containerd://{}", i.id),
-            }})
-        };
-        let current = self.instances.last().unwrap();
-        let state = match (current.exit, self.backing_off) {
-            (None, _) => json!({"running": {"startedAt": "2026-11-22T01:55:42Z"}}),
-            (Some(_), false) => terminated(current),
-            (Some(_), true) => json!({"waiting": {"reason": "CrashLoopBackOff"}}),
-        };
-        let last = match self.instances.len() {
-            _ if self.backing_off => terminated(current),
-            1 => json!({}),
-            n => terminated(&self.instances[n - 2]),
-        };
-        let pod = json!({
-            "metadata": {"name": "web-0", "uid": self.uid},
-            "spec": {"restartPolicy": self.policy, "containers": [{"name": "main"}, {"name": "side"}]},
-            "status": {"phase": "Running", "containerStatuses": [{
-                "name": "main", "containerID": format!("containerd://{}", current.id),
-                "restartCount": current.id, "state": state, "lastState": last,
-            }]},
-        });
-        pod.to_string().into_bytes()
-    }
-
-    /// Which instance's log a query reads, where it begins and whether it follows.
-    fn open(&self, query: &[(&'static str, String)]) -> Option<(usize, u64, bool)> {
-        let get = |name| {
-            query
-                .iter()
-                .find(|(found, _)| *found == name)
-                .map(|(_, v)| v)
-        };
-        assert_eq!(get("timestamps").unwrap(), "true");
-        let index = self.instances.len() - 1;
-        let index = if get("previous").is_some() {
-            index.checked_sub(1)?
-        } else {
-            index
-        };
-        let since = get("sinceTime").map_or(0, |since| {
-            assert_eq!(since.len(), 20, "whole seconds: {since}");
-            let since = Stamp::parse(since.as_bytes()).unwrap();
-            since.unix_seconds() as u64 * 1_000_000_000
-        });
-        Some((index, since, get("follow").is_some()))
-    }
-
-    fn text(&self, index: usize, since: u64) -> Vec<u8> {
-        let instance = &self.instances[index];
-        let mut text = Vec::new();
-        for (at, line) in instance.lines.iter().filter(|(at, _)| *at >= since) {
-            text.extend(format!("{} {line}\n", stamp(*at)).into_bytes());
-        }
-        if instance.unfinished && !text.is_empty() {
-            text.pop();
-        }
-        text
-    }
-}
-
-struct World {
-    now: Instant,
-    kubelet: Kubelet,
-    logs: Logs,
-    lines: Vec<String>,
-    piece: String,
-    notices: Vec<String>,
-    troubles: Vec<String>,
-    restarts: Vec<Option<i32>>,
-    waits: Vec<String>,
-    end: Option<LogEnd>,
-    requests: Vec<LogRequest>,
-    /// The response at hand: instance, begin, and how much was sent.
-    open: Option<(usize, u64, usize)>,
-}
-
-fn config() -> LogConfig {
-    LogConfig {
-        what: "pod default/web-0".into(),
-        follow: true,
-        max_line: 100,
-        ..LogConfig::default()
-    }
-}
-
-impl World {
-    fn new(config: LogConfig, kubelet: Kubelet, seed: u64) -> Self {
-        let now = Instant::now();
-        Self {
-            now,
-            kubelet,
-            logs: Logs::new(config, now, seed),
-            lines: Vec::new(),
-            piece: String::new(),
-            notices: Vec::new(),
-            troubles: Vec::new(),
-            restarts: Vec::new(),
-            waits: Vec::new(),
-            end: None,
-            requests: Vec::new(),
-            open: None,
-        }
-    }
-
-    fn take(&mut self) {
-        while let Some(update) = self.logs.poll_update() {
-            assert!(self.end.is_none(), "{update:?} after the end");
-            match update {
-                LogUpdate::Line(line) => {
-                    self.piece
-                        .push_str(std::str::from_utf8(&line.bytes).unwrap());
-                    if line.end != LineEnd::Piece {
-                        self.lines.push(std::mem::take(&mut self.piece));
-                    }
-                }
-                LogUpdate::Notice(text) => {
-                    self.notices.push(String::from_utf8(text.to_vec()).unwrap());
-                }
-                LogUpdate::Waiting { reason, .. } => self.waits.push(reason),
-                LogUpdate::Restarted { exit, .. } => {
-                    self.restarts.push(exit.and_then(|exit| exit.code));
-                }
-                LogUpdate::Trouble { error, .. } => self.troubles.push(error.to_string()),
-                LogUpdate::Ended(end) => self.end = Some(end),
-            }
-        }
-        if !self.logs.wants_response() {
-            self.open = None;
-        }
-    }
-
-    fn head(&mut self, status: u16) {
-        let head = Head {
-            status,
-            content_type: Some("application/json"),
-            retry_after: None,
-        };
-        self.logs.handle_head(self.now, head);
-        self.take();
-    }
-
-    fn body(&mut self, bytes: &[u8]) {
-        self.logs
-            .handle_body(self.now, Bytes::copy_from_slice(bytes));
-        self.take();
-    }
-
-    fn end(&mut self, error: bool) {
-        let lost = || NetworkError::Lost(Arc::new(std::io::ErrorKind::ConnectionReset.into()));
-        self.logs.handle_end(self.now, error.then(|| lost().into()));
-        self.open = None;
-        self.take();
-    }
-
-    fn sleep(&mut self) {
-        if let Some(at) = self.logs.poll_timeout() {
-            self.now = self.now.max(at);
-            self.logs.handle_timeout(self.now);
-            self.take();
-        }
-    }
-
-    fn request(&mut self) -> Option<LogRequest> {
-        let request = self.logs.poll_request(self.now)?;
-        self.requests.push(request.clone());
-        Some(request)
-    }
-
-    /// Sends what the response at hand has not had yet.
-    fn send(&mut self, at_most: usize, chunk: usize) {
-        let Some((index, since, sent)) = self.open else {
-            return;
-        };
-        let text = self.kubelet.text(index, since);
-        let end = text.len().min(sent.saturating_add(at_most));
-        self.open = Some((index, since, end));
-        for chunk in text[sent.min(end)..end].chunks(chunk) {
-            self.body(chunk);
-        }
-    }
-
-    /// Answers a request's head, and its whole body where that is finite.
-    fn answer(&mut self, request: &LogRequest) {
-        match request {
-            LogRequest::Pod if self.kubelet.gone => {
-                self.head(404);
-                self.body(&Status::failure(404, "NotFound", "pods not found").to_json());
-                self.end(false);
-            }
-            LogRequest::Pod => {
-                let pod = self.kubelet.pod();
-                self.head(200);
-                self.body(&pod);
-                self.end(false);
-            }
-            LogRequest::Log(query) => match self.kubelet.open(query) {
-                _ if self.kubelet.gone => {
-                    self.head(404);
-                    self.end(false);
-                }
-                None => {
-                    self.head(400);
-                    self.end(false);
-                }
-                Some((index, since, follow)) => {
-                    self.head(200);
-                    self.open = Some((index, since, 0));
-                    self.send(usize::MAX, 1000);
-                    let running = self.kubelet.instances[index].exit.is_none();
-                    if !(follow && running) {
-                        self.end(false);
-                    }
-                }
-            },
-        }
-    }
-
-    /// Without faults until there is nothing more to do.
-    fn settle(&mut self) {
-        for _ in 0..100 {
-            if self.end.is_some() {
-                return;
-            }
-            if let Some((index, ..)) = self.open {
-                self.send(usize::MAX, 1000);
-                if self.kubelet.instances[index].exit.is_none() {
-                    return;
-                }
-                self.end(false);
-                continue;
-            }
-            match self.request() {
-                Some(request) => self.answer(&request),
-                None => {
-                    self.sleep();
-                    if self.waits.len() > 3 || self.kubelet.backing_off && self.now_is_late() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    fn now_is_late(&self) -> bool {
-        self.requests.len() > 20
-    }
-}
+mod kubelet;
+mod schedules;
 
 const MS: u64 = 1_000_000;
 
 #[test]
 fn a_followed_log_resumes_after_a_cut_without_loss_or_repetition() {
-    let mut world = World::new(config(), Kubelet::new(), 1);
+    let mut world = start(config(), Kubelet::new(), 1);
     for n in 0..10 {
         world.kubelet.write(format!("line {n}"), 150 * MS);
     }
@@ -368,7 +54,7 @@ fn equal_stamps_and_long_lines_survive_a_cut_anywhere() {
     let len = kubelet.text(0, 0).len();
     for first in 0..=len {
         for second in [0, 1, first / 2, len] {
-            let mut world = World::new(config(), Kubelet::new(), 1);
+            let mut world = start(config(), Kubelet::new(), 1);
             world.kubelet.instances = kubelet.instances.clone();
             for cut in [first, second] {
                 while world.open.is_none() {
@@ -394,7 +80,7 @@ fn equal_stamps_and_long_lines_survive_a_cut_anywhere() {
 
 #[test]
 fn the_end_of_the_container_is_the_end_with_its_exit_code() {
-    let mut world = World::new(config(), Kubelet::new(), 1);
+    let mut world = start(config(), Kubelet::new(), 1);
     world.kubelet.write("one", MS);
     world.settle();
     world.kubelet.write("two", MS);
@@ -419,7 +105,7 @@ fn a_restart_ends_the_log_or_not_as_asked() {
             across_restarts,
             ..config()
         };
-        let mut world = World::new(config, Kubelet::new(), 1);
+        let mut world = start(config, Kubelet::new(), 1);
         world.kubelet.write("old 1", MS);
         world.settle();
         world.kubelet.write("old 2", MS);
@@ -444,7 +130,7 @@ fn between_restarts_it_waits() {
         across_restarts: true,
         ..config()
     };
-    let mut world = World::new(config, Kubelet::new(), 1);
+    let mut world = start(config, Kubelet::new(), 1);
     world.kubelet.write("old", MS);
     world.settle();
     world.kubelet.current().exit = Some(1);
@@ -466,7 +152,7 @@ fn between_restarts_it_waits() {
 
 #[test]
 fn a_pod_that_is_gone_or_replaced_is_told_from_a_cut() {
-    let mut world = World::new(config(), Kubelet::new(), 1);
+    let mut world = start(config(), Kubelet::new(), 1);
     world.kubelet.write("one", MS);
     world.settle();
     world.kubelet.gone = true;
@@ -478,7 +164,7 @@ fn a_pod_that_is_gone_or_replaced_is_told_from_a_cut() {
         world.end
     );
 
-    let mut world = World::new(config(), Kubelet::new(), 1);
+    let mut world = start(config(), Kubelet::new(), 1);
     world.settle();
     world.kubelet.uid = "u-2";
     world.end(true);
@@ -488,7 +174,7 @@ fn a_pod_that_is_gone_or_replaced_is_told_from_a_cut() {
 
 #[test]
 fn text_of_the_kubelet_is_no_line() {
-    let mut world = World::new(config(), Kubelet::new(), 1);
+    let mut world = start(config(), Kubelet::new(), 1);
     world.kubelet.write("one", MS);
     world.settle();
     world.body(b"unable to retrieve container logs for containerd://0\n");
@@ -498,7 +184,7 @@ fn text_of_the_kubelet_is_no_line() {
     assert_eq!(world.lines, ["one", "two"]);
     assert_eq!(world.notices.len(), 1);
     assert_eq!(
-        world.troubles,
+        world.failures,
         ["logs of pod default/web-0: unable to retrieve container logs for containerd://0"]
     );
 
@@ -506,7 +192,7 @@ fn text_of_the_kubelet_is_no_line() {
         follow: false,
         ..config()
     };
-    let mut world = World::new(whole, Kubelet::new(), 1);
+    let mut world = start(whole, Kubelet::new(), 1);
     world.request().unwrap();
     world.head(200);
     world.body(b"failed to try resolving symlinks");
@@ -521,7 +207,7 @@ fn a_finite_log_ends_complete_and_resumes_where_it_was_cut() {
         tail_lines: Some(3),
         ..config()
     };
-    let mut world = World::new(whole, Kubelet::new(), 1);
+    let mut world = start(whole, Kubelet::new(), 1);
     for n in 0..3 {
         world.kubelet.write(format!("line {n}"), 400 * MS);
     }
@@ -558,7 +244,7 @@ fn what_comes_while_a_log_without_lines_is_cut_off_is_not_skipped() {
         since_seconds: Some(60),
         ..config()
     };
-    let mut world = World::new(skipping.clone(), Kubelet::new(), 1);
+    let mut world = start(skipping.clone(), Kubelet::new(), 1);
     world.settle();
     assert!(query(&world).contains(&("tailLines", "1".into())));
     assert!(query(&world).contains(&("sinceSeconds", "60".into())));
@@ -578,7 +264,7 @@ fn what_comes_while_a_log_without_lines_is_cut_off_is_not_skipped() {
     assert!(!query_after.iter().any(|(name, _)| *name == "tailLines"));
 
     // Cut at once, it says nothing: what was to be skipped still is, but no more than that.
-    let mut world = World::new(skipping, Kubelet::new(), 1);
+    let mut world = start(skipping, Kubelet::new(), 1);
     world.settle();
     world.end(true);
     world.now += Duration::from_secs(30);
@@ -598,7 +284,7 @@ fn of_the_next_instance_nothing_is_skipped() {
         across_restarts: true,
         ..config()
     };
-    let mut world = World::new(config, Kubelet::new(), 1);
+    let mut world = start(config, Kubelet::new(), 1);
     world.settle();
     world.kubelet.restart(1);
     world.kubelet.write("new", MS);
@@ -611,7 +297,7 @@ fn of_the_next_instance_nothing_is_skipped() {
 
 #[test]
 fn a_log_that_is_silent_is_asked_for_again_without_trouble() {
-    let mut world = World::new(config(), Kubelet::new(), 1);
+    let mut world = start(config(), Kubelet::new(), 1);
     world.kubelet.write("one", MS);
     world.settle();
     for _ in 0..5 {
@@ -624,12 +310,12 @@ fn a_log_that_is_silent_is_asked_for_again_without_trouble() {
         assert_eq!(world.requests.len(), 2, "the pod and the log");
     }
     assert_eq!(world.lines, ["one", "more", "more", "more", "more", "more"]);
-    assert_eq!(world.troubles, Vec::<String>::new());
+    assert_eq!(world.failures, Vec::<String>::new());
 }
 
 #[test]
 fn the_end_of_an_instance_is_read_until_nothing_new_comes() {
-    let mut world = World::new(config(), Kubelet::new(), 1);
+    let mut world = start(config(), Kubelet::new(), 1);
     for n in 0..5 {
         world.kubelet.write(format!("line {n}"), MS);
     }
@@ -659,7 +345,7 @@ fn the_end_of_an_instance_is_read_until_nothing_new_comes() {
 
 #[test]
 fn a_log_of_an_ended_instance_that_cannot_be_read_fails_in_the_end() {
-    let mut world = World::new(config(), Kubelet::new(), 1);
+    let mut world = start(config(), Kubelet::new(), 1);
     world.kubelet.current().exit = Some(1);
     for _ in 0..100 {
         match world.request() {
@@ -685,7 +371,7 @@ fn a_finite_log_gives_up_after_a_few_attempts() {
         follow: false,
         ..config()
     };
-    let mut world = World::new(whole, Kubelet::new(), 1);
+    let mut world = start(whole, Kubelet::new(), 1);
     while world.end.is_none() {
         match world.request() {
             Some(_) => world.end(true),
@@ -704,7 +390,7 @@ fn the_bound_on_bytes_counts_what_the_user_sees() {
             limit_bytes: Some(limit),
             ..config()
         };
-        let mut world = World::new(limited, Kubelet::new(), 1);
+        let mut world = start(limited, Kubelet::new(), 1);
         world.kubelet.write("one", MS);
         world.kubelet.write("two", MS);
         world.settle();
@@ -721,7 +407,7 @@ fn without_resumption_the_lines_are_what_the_server_sent() {
         limit_bytes: Some(10),
         ..config()
     };
-    let mut world = World::new(plain, Kubelet::new(), 1);
+    let mut world = start(plain, Kubelet::new(), 1);
     let request = world.request().unwrap();
     assert_eq!(request, LogRequest::Log(vec![("limitBytes", "10".into())]));
     world.head(200);
@@ -734,7 +420,7 @@ fn without_resumption_the_lines_are_what_the_server_sent() {
 
 #[test]
 fn a_user_who_may_not_read_pods_still_gets_the_log() {
-    let mut world = World::new(config(), Kubelet::new(), 1);
+    let mut world = start(config(), Kubelet::new(), 1);
     assert_eq!(world.request(), Some(LogRequest::Pod));
     world.head(403);
     world.end(false);
@@ -758,103 +444,163 @@ fn a_container_that_does_not_exist_is_named_with_those_that_do() {
         container: Some("nope".into()),
         ..config()
     };
-    let mut world = World::new(other, Kubelet::new(), 1);
+    let mut world = start(other, Kubelet::new(), 1);
     world.settle();
-    let Some(LogEnd::Failed(error)) = world.end else {
+    let Some(LogEnd::Failed(error)) = &world.end else {
         panic!("{:?}", world.end);
     };
     let text = "pod default/web-0 has no container \"nope\"; it has main, side";
     assert_eq!(error.to_string(), text);
 }
 
-/// Lines 0 to n once each, through cuts, restarts and refusals.
-fn run(seed: u64) {
-    let mut random = Backoff::new(seed);
-    let mut below = move |n: u64| random.within(Duration::from_micros(n)).as_micros() as u64;
+const SECOND: u64 = 1000 * MS;
+
+#[test]
+fn a_clock_that_steps_back_hides_no_line() {
+    let mut kubelet = Kubelet::new();
+    let line = |second: u64| (second * SECOND, format!("line {second}"));
+    kubelet.current().lines = (1000..1300).chain(700..705).map(line).collect();
+    let mut world = start(config(), kubelet, 1);
+    world.settle();
+    world.kubelet.current().lines.extend((705..710).map(line));
+    world.end(true);
+    world.settle();
+    let expected: Vec<_> = (1000..1300).chain(700..710).map(|n| line(n).1).collect();
+    assert_eq!(world.lines, expected);
+
+    // And none of the next instance.
     let config = LogConfig {
         across_restarts: true,
         ..config()
     };
-    let mut world = World::new(config, Kubelet::new(), seed);
-    let mut written = 0;
-    for _ in 0..60 {
-        for _ in 0..below(4) {
-            let pause = [0, 1, MS, 300 * MS, 2000 * MS][below(5) as usize];
-            let padding = "x".repeat([0, 10, 150][below(3) as usize]);
-            world.kubelet.write(format!("{written} {padding}"), pause);
-            written += 1;
-        }
-        // An instance is read before the one after the next begins: older logs are gone.
-        if below(15) == 0
-            && world
-                .open
-                .is_some_and(|(i, ..)| i + 1 == world.kubelet.instances.len())
-        {
-            world.kubelet.clock += MS;
-            world.kubelet.restart(1);
-        }
-        if world.open.is_some() {
-            world.send(below(400) as usize, 1 + below(100) as usize);
-            let (index, since, sent) = world.open.unwrap();
-            let exited = world.kubelet.instances[index].exit.is_some();
-            let all = world.kubelet.text(index, since).len() == sent;
-            if below(4) == 0 || exited && all {
-                world.end(!all || below(2) == 0);
-            }
-            continue;
-        }
-        match world.request() {
-            None => world.sleep(),
-            Some(_) if below(5) == 0 => world.end(true),
-            Some(_) if below(6) == 0 => {
-                world.head([500, 503, 429][below(3) as usize]);
-                world.end(false);
-            }
-            Some(LogRequest::Pod) => world.answer(&LogRequest::Pod),
-            Some(LogRequest::Log(query)) => match world.kubelet.open(&query) {
-                None => {
-                    world.head(400);
-                    world.end(false);
-                }
-                Some((index, since, follow)) => {
-                    world.head(200);
-                    world.open = Some((index, since, 0));
-                    if !follow {
-                        world.send(usize::MAX, 33);
-                        world.end(false);
-                    }
-                }
-            },
-        }
-    }
+    let mut kubelet = Kubelet::new();
+    kubelet.current().lines = vec![line(1000), line(1001)];
+    let mut world = start(config, kubelet, 1);
     world.settle();
-    let numbers: Vec<u64> = world
-        .lines
-        .iter()
-        .map(|line| line.split(' ').next().unwrap().parse().unwrap())
-        .collect();
-    assert_eq!(numbers, (0..written).collect::<Vec<_>>(), "seed {seed}");
-    assert_eq!(world.notices, Vec::<String>::new());
-    let known: Vec<_> = world
-        .kubelet
-        .instances
-        .iter()
-        .flat_map(|i| &i.lines)
-        .collect();
-    assert!(
-        world.lines.iter().eq(known.iter().map(|(_, text)| text)),
-        "seed {seed}"
+    world.kubelet.restart(1);
+    world.kubelet.current().lines = vec![line(900), line(1001), line(1002)];
+    world.end(false);
+    world.settle();
+    assert_eq!(
+        world.lines,
+        [
+            "line 1000",
+            "line 1001",
+            "line 900",
+            "line 1001",
+            "line 1002"
+        ]
     );
 }
 
 #[test]
-fn any_schedule_of_faults_gives_each_line_once() {
-    let schedules = if cfg!(debug_assertions) {
-        1_000
-    } else {
-        10_000
-    };
-    for seed in 0..schedules {
-        run(seed);
+fn a_server_that_ends_each_log_after_a_line_is_asked_ever_less_often() {
+    for (exit, cut) in [(None, false), (None, true), (Some(0), false)] {
+        let mut kubelet = Kubelet::new();
+        kubelet.current().exit = exit;
+        let mut world = start(config(), kubelet, 1);
+        let mut sent = 0;
+        let asked = world.hour(|world, request| match request {
+            LogRequest::Pod => world.answer(&request),
+            LogRequest::Log(_) => {
+                world.kubelet.write(format!("{sent}"), MS);
+                let at = world.kubelet.text(0, 0).len();
+                let text = world.kubelet.text(0, 0);
+                let line = text[..at - 1].iter().rposition(|b| *b == b'\n');
+                sent += 1;
+                world.head(200);
+                world.body(&text[line.map_or(0, |end| end + 1)..]);
+                world.end(cut);
+            }
+        });
+        // The pod and the log.
+        assert!((100..2 * 260).contains(&asked), "{exit:?}: {asked}");
+        assert!(world.end.is_none() && world.failures.is_empty());
+        assert_eq!(world.lines.len(), sent);
     }
+}
+
+#[test]
+fn a_log_that_is_only_refused_is_told_and_given_up() {
+    for in_band in [false, true] {
+        let mut world = start(config(), Kubelet::new(), 1);
+        let began = world.now;
+        world.hour(|world, request| match request {
+            LogRequest::Pod => world.answer(&request),
+            LogRequest::Log(_) if in_band => world.respond(200, b"unable to retrieve logs"),
+            LogRequest::Log(_) => world.respond(500, b"no kubelet"),
+        });
+        assert!(!world.failures.is_empty());
+        assert!(
+            matches!(&world.end, Some(LogEnd::Failed(Error::Api(_)))),
+            "{:?}",
+            world.end
+        );
+        let lasted = world.now - began;
+        assert!(lasted >= limits::LOG_GIVE_UP, "{lasted:?}");
+        assert!(lasted <= limits::LOG_GIVE_UP + 2 * limits::RETRY_MOST);
+    }
+    // A server that cannot be reached may come back.
+    let mut world = start(config(), Kubelet::new(), 1);
+    let asked = world.hour(|world, _| world.end(true));
+    assert!(
+        world.end.is_none() && (100..260).contains(&asked),
+        "{asked}"
+    );
+    // One that gives lines in between is asked on.
+    let mut world = start(config(), Kubelet::new(), 1);
+    let mut turn = 0;
+    world.hour(|world, request| match request {
+        LogRequest::Pod => world.answer(&request),
+        LogRequest::Log(_) => {
+            turn += 1;
+            if turn % 4 > 0 {
+                return world.respond(502, b"");
+            }
+            world.kubelet.write("line", SECOND);
+            let text = world.kubelet.text(0, 0);
+            world.respond(200, &text);
+        }
+    });
+    assert!(world.end.is_none(), "{:?}", world.end);
+}
+
+#[test]
+fn no_retry_after_is_too_long() {
+    let mut world = start(config(), Kubelet::new(), 1);
+    world.request().unwrap();
+    world.head_of(Head {
+        status: 429,
+        content_type: None,
+        retry_after: Some(Duration::from_secs(u64::MAX)),
+    });
+    world.end(false);
+    let due = world.session.poll_timeout();
+    assert_eq!(due, Some(world.now + limits::LOG_WATCH_RETRY_AFTER));
+}
+
+#[test]
+fn so_many_seconds_back_are_asked_for_as_the_server_can_count() {
+    let ages = LogConfig {
+        follow: false,
+        since_seconds: Some(u64::MAX),
+        ..config()
+    };
+    let mut world = start(ages, Kubelet::new(), 1);
+    let Some(LogRequest::Log(query)) = world.request() else {
+        panic!("a finite log needs no pod");
+    };
+    assert!(query.contains(&("sinceSeconds", "9223372036".into())));
+}
+
+#[test]
+fn text_of_the_kubelet_is_bounded_and_without_control_characters() {
+    let mut world = start(config(), Kubelet::new(), 1);
+    world.settle();
+    for _ in 0..10_000 {
+        world.body(b"\x1b[31munable to\tretrieve\x07\r\n");
+    }
+    let told: usize = world.notices.iter().map(String::len).sum();
+    assert!((1..2 * limits::SERVER_TEXT).contains(&told), "{told}");
+    assert_eq!(world.notices[0], "\u{fffd}[31munable to retrieve\u{fffd}");
 }

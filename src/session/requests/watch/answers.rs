@@ -4,33 +4,29 @@ use std::time::Duration;
 
 use super::{
     INITIAL_EVENTS_END, Update, is_expired, is_unversioned,
-    machine::{Answer, Step, Watch},
+    machine::{Answer, State, Watch},
 };
 use crate::{
     error::{ApiError, Error, PeerError},
-    limits,
     session::requests::{Phase, cut_off, patience},
     wire::{
         status::Status,
-        watch::{Event, EventError, EventType, Object},
+        watch::{Encoding, Event, EventError, EventType, Object},
     },
 };
 
 impl Watch {
     /// The body is all there, or lost.
-    pub(super) fn end(&mut self, phase: Phase<Answer>, error: Option<Error>) {
-        if self.step == Step::Watch && self.requests.lasted() >= limits::WATCH_PROVEN {
-            self.requests.backoff.reset();
-        }
+    pub(super) fn end(&mut self, phase: Phase<Answer>, end: Result<(), Error>) {
         match phase {
             Phase::Waiting(_) | Phase::Done => {}
             Phase::Refused(refusal) => {
                 let (status, retry_after) = refusal.into_status();
                 self.refused(status, retry_after);
             }
-            Phase::Answer(Answer::Paging(mut page)) => match (error, page.finish()) {
-                (Some(error), _) => self.lost(error),
-                (None, Ok(list)) => {
+            Phase::Answer(Answer::Paging(mut page)) => match (end, page.finish()) {
+                (Err(error), _) => self.lost(error),
+                (Ok(()), Ok(list)) => {
                     if let Some(object) = page.table() {
                         let event_type = EventType::Added;
                         let event = Event { event_type, object };
@@ -41,48 +37,54 @@ impl Watch {
                         list: Box::new(list),
                     });
                 }
-                (None, Err(error)) => self.page_broken(error),
+                (Ok(()), Err(error)) => self.page_broken(error),
             },
-            Phase::Answer(Answer::Streaming(mut source)) => {
+            Phase::Answer(Answer::Streaming {
+                mut source,
+                progress,
+            }) => {
                 // An end in order and a cut differ in nothing: API servers end a watch without a
                 // word, and all that counts is how far it came.
-                let cut = source.finish().err().map(|e| PeerError::from(e).into());
-                match error.or(cut) {
-                    Some(error) => self.lost(error),
-                    None => self.watch_over(),
+                let whole = source.finish().map_err(|e| PeerError::from(e).into());
+                match end.and(whole) {
+                    Err(error) => self.lost_after(error, progress),
+                    Ok(()) => {
+                        if self.is_incomplete() {
+                            self.snapshot_broke();
+                        }
+                        self.requests.resume();
+                    }
                 }
             }
             Phase::Requested | Phase::Answer(Answer::Listed { .. }) => {
-                self.lost(error.unwrap_or_else(cut_off));
+                self.lost(end.err().unwrap_or_else(cut_off));
             }
         }
     }
 
-    /// A watch ended in order.
-    fn watch_over(&mut self) {
-        let short = self.requests.lasted() < Duration::from_secs(1);
-        if self.in_snapshot || self.synthetic {
-            self.snapshot_broke();
-            self.requests.wait(short);
-        } else {
-            self.requests.wait(short && !self.progress);
-        }
+    /// The response is lost; what it brought before counts.
+    pub(super) fn lost(&mut self, error: Error) {
+        let progress = matches!(
+            self.requests.over(),
+            Phase::Answer(Answer::Streaming { progress: true, .. })
+        );
+        self.lost_after(error, progress);
     }
 
-    /// The response was lost; what it brought before counts.
-    pub(super) fn lost(&mut self, error: Error) {
-        if self.in_snapshot || self.synthetic {
+    fn lost_after(&mut self, error: Error, progress: bool) {
+        if self.is_incomplete() {
             self.snapshot_broke();
-        } else if self.progress {
-            return self.requests.wait(false);
+        } else if progress {
+            self.requests.resume();
+            return;
         }
         self.pause(error, None, false);
     }
 
     /// A page cannot be read. Where it is too large, smaller ones are asked for.
     pub(super) fn page_broken(&mut self, error: EventError) {
-        if matches!(error, EventError::TooLarge { .. }) && self.page > 1 {
-            self.page /= 2;
+        if matches!(error, EventError::TooLarge { .. }) && self.snapshots.page > 1 {
+            self.snapshots.page /= 2;
         }
         self.broken(error);
     }
@@ -93,9 +95,9 @@ impl Watch {
 
     /// Before the snapshot was complete: it begins anew.
     fn snapshot_broke(&mut self) {
-        self.broken_snapshots += 1;
-        if self.step == Step::WatchList && self.broken_snapshots > 2 {
-            self.no_watch_list = true;
+        self.snapshots.broken = self.snapshots.broken.saturating_add(1);
+        if matches!(self.state, State::WatchList) && self.snapshots.broken > 2 {
+            self.snapshots.watch_list = false;
         }
         self.restart();
     }
@@ -103,7 +105,7 @@ impl Watch {
     /// Waits before the next attempt, and says why.
     pub(super) fn pause(&mut self, error: Error, retry_after: Option<Duration>, refused: bool) {
         let retry_in = self.requests.pause(retry_after);
-        self.updates.push_back(Update::Trouble {
+        self.updates.push_back(Update::Retrying {
             error,
             retry_in,
             refused,
@@ -111,62 +113,67 @@ impl Watch {
     }
 
     /// All objects are to be fetched.
-    pub(super) fn restart(&mut self) {
-        self.continue_token.clear();
-        self.synthetic = false;
-        self.step = if self.no_watch_list {
-            Step::List
-        } else {
-            Step::WatchList
-        };
+    fn restart(&mut self) {
+        self.state = self.snapshots.first();
     }
 
     /// The server refused, with an HTTP code or in the stream.
     fn refused(&mut self, status: Status, retry_after: Option<Duration>) {
         let code = status.code;
         if is_expired(&status) {
-            if self.step == Step::List && !self.continue_token.is_empty() {
-                // The pages outlived the history; the next attempt takes larger ones.
-                self.expired_pages += 1;
-                self.page = self.page.saturating_mul(4);
-                if self.expired_pages > 2 {
-                    self.page = 0;
+            match &self.state {
+                State::Watch { .. } => {
+                    self.requests.resume();
+                }
+                State::WatchList => {
+                    self.requests.pause(retry_after);
+                }
+                State::List { continue_token } => {
+                    if !continue_token.is_empty() {
+                        // The pages outlived the history; the next attempt takes larger ones.
+                        let snapshots = &mut self.snapshots;
+                        snapshots.expired_pages = snapshots.expired_pages.saturating_add(1);
+                        snapshots.page = snapshots.page.saturating_mul(4);
+                        if snapshots.expired_pages > 2 {
+                            snapshots.page = 0;
+                        }
+                    }
+                    self.requests.pause(retry_after);
                 }
             }
-            let again = self.requests.backoff.failures() > 0 || self.step != Step::Watch;
-            self.backoff_unless_first(again);
             return self.restart();
         }
         // `k8s.io/apiserver/pkg/storage/errors.go`, NewTooLargeResourceVersionError.
-        if status.has_cause("ResourceVersionTooLarge") {
-            self.too_large += 1;
-            if self.too_large > 4 {
+        if let State::Watch { behind, .. } = &mut self.state
+            && status.has_cause("ResourceVersionTooLarge")
+        {
+            *behind += 1;
+            if *behind > 4 {
                 // The server will never get there: its store was restored to an earlier state.
-                self.too_large = 0;
                 self.restart();
             }
         }
-        match code {
+        match (code, &self.state) {
             // The server knows the parameters and forbids them, or does not know them: 422 without
             // the WatchList gate (`meta/internalversion/validation/validation.go`).
-            400 | 422 if self.step == Step::WatchList => {
-                self.no_watch_list = true;
+            (400 | 422, State::WatchList) => {
+                self.snapshots.watch_list = false;
                 self.restart();
-                self.requests.wait(false);
+                self.requests.go_on();
             }
-            406 | 415 if !self.only_json => {
-                self.only_json = true;
-                self.requests.wait(false);
+            (406 | 415, _) if self.encoding != Encoding::Json => {
+                self.encoding = Encoding::Json;
+                self.requests.go_on();
             }
-            _ => {
+            (_, state) => {
                 let transient = matches!(code, 0 | 408 | 429 | 500..);
-                let operation = match self.step {
-                    Step::List => "list",
-                    Step::WatchList | Step::Watch => "watch",
+                let operation = match state {
+                    State::List { .. } => "list",
+                    State::WatchList | State::Watch { .. } => "watch",
                 };
                 let operation = format!("{operation} {}", self.config.what);
                 let error = ApiError::new(operation, status);
-                if self.in_snapshot && self.step != Step::List || self.synthetic {
+                if self.is_incomplete() && !matches!(self.state, State::List { .. }) {
                     self.restart();
                 }
                 self.pause(Box::new(error).into(), retry_after, !transient);
@@ -174,39 +181,32 @@ impl Watch {
         }
     }
 
-    fn backoff_unless_first(&mut self, again: bool) {
-        let delay = self.requests.backoff.next();
-        self.requests
-            .wait_for(if again { delay } else { Duration::ZERO });
-    }
-
     /// All items of a page have been handed out.
     pub(super) fn page_done(&mut self) {
-        let Phase::Answer(Answer::Listed { list, .. }) = self.requests.next_page() else {
+        let Phase::Answer(Answer::Listed { list, .. }) = self.requests.over() else {
             return;
         };
-        let list = *list;
-        let shard = self.config.shard.as_ref();
-        self.sharded = shard.is_some_and(|shard| shard.to_selector() == list.shard_selector);
         if !list.continue_token.is_empty() {
-            self.continue_token = list.continue_token;
+            self.state = State::List {
+                continue_token: list.continue_token,
+            };
             return;
         }
-        self.snapshot_complete(list.resource_version);
-        self.step = Step::Watch;
+        let shard = self.config.shard.as_ref();
+        let sharded = shard.is_some_and(|shard| shard.to_selector() == list.shard_selector);
+        self.snapshot_complete(list.resource_version, sharded);
     }
 
-    fn snapshot_complete(&mut self, resource_version: String) {
-        self.in_snapshot = false;
-        self.continue_token.clear();
-        self.expired_pages = 0;
-        self.broken_snapshots = 0;
-        self.too_large = 0;
-        self.synthetic = is_unversioned(&resource_version);
-        self.resource_version.clone_from(&resource_version);
+    fn snapshot_complete(&mut self, resource_version: String, sharded: bool) {
+        self.snapshots.expired_pages = 0;
+        self.snapshots.broken = 0;
+        self.state = State::Watch {
+            resource_version: resource_version.clone(),
+            behind: 0,
+        };
         self.updates.push_back(Update::SnapshotEnd {
             resource_version,
-            sharded: self.sharded,
+            sharded,
         });
     }
 
@@ -240,52 +240,61 @@ impl Watch {
             EventType::Added | EventType::Modified | EventType::Deleted => {}
             _ => return Some(Update::Event(event)),
         }
-        if !self.in_snapshot {
+        if let State::Watch {
+            resource_version, ..
+        } = &self.state
+        {
             // What a watch without a version begins with comes in no order of versions
             // (kubernetes/kubernetes#49745); the first other event ends that.
-            if event.event_type != EventType::Added {
-                self.synthetic = false;
-            }
-            if !self.synthetic && !version.is_empty() {
-                self.resource_version = version;
-            }
-            self.progressed();
+            let unordered =
+                is_unversioned(resource_version) && event.event_type == EventType::Added;
+            self.progressed((!unordered && !version.is_empty()).then_some(version));
         }
         self.is_mine(&event.object).then_some(Update::Event(event))
     }
 
     fn bookmark(&mut self, version: String, initial_events_end: bool) -> Option<Update> {
         self.bookmarks = true;
-        if self.in_snapshot {
-            if initial_events_end && self.step == Step::WatchList {
-                self.snapshot_complete(version);
-                self.step = Step::Watch;
-                self.progress = true;
+        let State::Watch {
+            resource_version, ..
+        } = &self.state
+        else {
+            if initial_events_end {
+                self.snapshot_complete(version, false);
+                self.progressed(None);
             }
             return None;
-        }
-        if let (Ok(known), Ok(new)) = (self.resource_version.parse::<u64>(), version.parse::<u64>())
+        };
+        if let (Ok(known), Ok(new)) = (resource_version.parse::<u64>(), version.parse::<u64>())
             && new < known
-            && !self.synthetic
         {
             // The server's store was restored to an earlier state: what is known is of a future
             // that did not happen.
             self.restart();
-            self.requests.wait(self.requests.backoff.failures() > 0);
+            self.requests.resume();
             return None;
         }
-        self.synthetic = false;
-        self.resource_version.clone_from(&version);
-        self.progressed();
+        self.progressed(Some(version.clone()));
         Some(Update::Bookmark {
             resource_version: version,
         })
     }
 
-    fn progressed(&mut self) {
-        self.progress = true;
-        self.too_large = 0;
-        self.requests.backoff.reset();
+    /// Events came, up to this version.
+    fn progressed(&mut self, version: Option<String>) {
+        if let Phase::Answer(Answer::Streaming { progress, .. }) = &mut self.requests.phase {
+            *progress = true;
+        }
+        if let State::Watch {
+            resource_version,
+            behind,
+        } = &mut self.state
+        {
+            *behind = 0;
+            if let Some(version) = version {
+                *resource_version = version;
+            }
+        }
     }
 
     pub(super) fn is_mine(&self, object: &Object) -> bool {

@@ -7,23 +7,35 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Head, Request, Source, Update, WatchConfig, is_unversioned, query};
+use super::{Request, Source, Update, WatchConfig, is_unversioned, query};
 use crate::{
     error::{Error, PeerError},
     limits,
     session::{
-        Message,
+        Exchange, Head, Message,
         requests::{Phase, Requests},
     },
     wire::watch::{Encoding, Event, EventType, List, ListDecoder},
 };
 
-/// Which request is to be made, is under way, or has its response at hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+/// What is asked for next, is under way, or has its answer at hand.
+#[derive(Debug)]
+pub(super) enum State {
+    /// A snapshot as the beginning of a watch.
     WatchList,
-    List,
-    Watch,
+    /// A snapshot page by page.
+    List {
+        /// That of the next page; empty for the first.
+        continue_token: String,
+    },
+    /// What changes from a version on.
+    Watch {
+        /// Before it is a version (see [`is_unversioned`]), events show no order: they are what
+        /// a watch without a version begins with.
+        resource_version: String,
+        /// How often in a row the server said that it has not got there yet.
+        behind: u32,
+    },
 }
 
 /// How far an answer has been read.
@@ -37,91 +49,166 @@ pub(super) enum Answer {
         list: Box<List>,
     },
     /// Events arrive.
-    Streaming(Source),
+    Streaming {
+        source: Source,
+        /// What they brought lasts: the next watch goes on behind it.
+        progress: bool,
+    },
 }
 
-/// The state of a continuous watch. See [the contract](super).
+impl Answer {
+    fn streaming(source: Source) -> Self {
+        Self::Streaming {
+            source,
+            progress: false,
+        }
+    }
+}
+
+/// How snapshots are taken.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    /// As part of a watch, unless the server has been found not to.
+    pub(super) watch_list: bool,
+    /// Objects of a page; 0 for all.
+    pub(super) page: usize,
+    /// Pages that expired before their turn, in a row.
+    pub(super) expired_pages: u32,
+    /// Snapshots that broke off before they were complete, in a row.
+    pub(super) broken: u32,
+}
+
+/// The state of a continuous watch. See [the module](super).
 #[derive(Debug)]
 pub struct Watch {
     pub(super) config: WatchConfig,
     pub(super) requests: Requests<Answer>,
-    pub(super) step: Step,
-    /// The watch's own end, as asked of the server.
-    pub(super) timeout: Duration,
+    pub(super) state: State,
+    pub(super) snapshots: Snapshots,
     pub(super) updates: VecDeque<Update>,
-
-    pub(super) resource_version: String,
-    pub(super) continue_token: String,
-    pub(super) page: usize,
-    pub(super) in_snapshot: bool,
-    /// Events show no order of versions: they are what a watch without a version begins with.
-    pub(super) synthetic: bool,
-    /// The response at hand brought an event.
-    pub(super) progress: bool,
+    /// The end of the watch at hand, as asked of the server.
+    timeout: Duration,
+    /// The server was seen to send bookmarks.
     pub(super) bookmarks: bool,
-    pub(super) sharded: bool,
-    pub(super) no_watch_list: bool,
-    pub(super) only_json: bool,
-    /// Pages that expired before their turn, in a row.
-    pub(super) expired_pages: u32,
-    /// Snapshots that broke off before they were complete, in a row.
-    pub(super) broken_snapshots: u32,
-    pub(super) too_large: u32,
+    /// Which encoding to ask for first.
+    pub(super) encoding: Encoding,
 }
 
 impl Watch {
     /// A watch that makes its first request at once. `seed` decides all that is random.
     pub fn new(config: WatchConfig, now: Instant, seed: u64) -> Self {
-        let mut watch = Self {
-            no_watch_list: !config.wants_watch_list(),
-            resource_version: config.from.clone().unwrap_or_default(),
+        let snapshots = Snapshots {
+            watch_list: config.wants_watch_list(),
             page: config.page,
-            config,
-            requests: Requests::new(now, seed),
-            step: Step::Watch,
-            timeout: Duration::ZERO,
-            updates: VecDeque::new(),
-            continue_token: String::new(),
-            in_snapshot: false,
-            synthetic: false,
-            progress: false,
-            bookmarks: false,
-            sharded: false,
-            only_json: false,
             expired_pages: 0,
-            broken_snapshots: 0,
-            too_large: 0,
+            broken: 0,
         };
-        match &watch.config.from {
-            None => watch.restart(),
-            Some(from) => watch.synthetic = is_unversioned(from),
+        let state = match &config.from {
+            None => snapshots.first(),
+            Some(from) => State::Watch {
+                resource_version: from.clone(),
+                behind: 0,
+            },
+        };
+        Self {
+            requests: Requests::new(now, seed),
+            state,
+            snapshots,
+            updates: VecDeque::new(),
+            timeout: Duration::ZERO,
+            bookmarks: false,
+            encoding: config.encoding,
+            config,
         }
-        watch
     }
 
     /// Whether the server was found not to know watch-list for this resource, which is worth
     /// remembering for the next watch of it.
     pub fn lacks_watch_list(&self) -> bool {
-        self.no_watch_list && self.config.wants_watch_list()
+        !self.snapshots.watch_list && self.config.wants_watch_list()
     }
 
     /// Where a new watch could go on; empty while there is no complete snapshot.
     pub fn resource_version(&self) -> &str {
-        if self.in_snapshot || self.synthetic {
-            return "";
+        match &self.state {
+            State::Watch {
+                resource_version, ..
+            } if !is_unversioned(resource_version) => resource_version,
+            _ => "",
         }
-        &self.resource_version
     }
 
-    /// Takes the head of the response to the last request.
-    pub fn handle_head(&mut self, now: Instant, head: Head<'_>) {
+    /// Whether all objects have to be fetched again if this answer ends now.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.resource_version().is_empty()
+    }
+
+    /// The silence of the response at hand that is death.
+    fn longest_silence(&self) -> Duration {
+        // Servers send the head of a watch before they have an event for it.
+        if !matches!(self.requests.phase, Phase::Answer(Answer::Streaming { .. })) {
+            return limits::ANSWER;
+        }
+        let mut silence = self.timeout.saturating_add(limits::WATCH_SLACK);
+        if let State::WatchList = self.state {
+            silence = silence.min(limits::SNAPSHOT_SILENCE);
+        }
+        if self.bookmarks {
+            silence = silence.min(limits::WATCH_SILENCE);
+        }
+        silence
+    }
+}
+
+impl Snapshots {
+    /// What to ask for in order to have all objects.
+    pub(super) fn first(&self) -> State {
+        match self.watch_list {
+            true => State::WatchList,
+            false => State::List {
+                continue_token: String::new(),
+            },
+        }
+    }
+}
+
+impl Exchange for Watch {
+    type Request = Request;
+    type Update = Update;
+
+    fn poll_request(&mut self, now: Instant) -> Option<Request> {
+        if !self.requests.is_due(now) || !self.updates.is_empty() {
+            return None;
+        }
+        self.requests.begin(now);
+        let begins = match &self.state {
+            State::WatchList => true,
+            State::List { continue_token } => continue_token.is_empty(),
+            State::Watch { .. } => false,
+        };
+        if begins {
+            self.updates.push_back(Update::SnapshotBegin);
+        }
+        let timeout = self.config.timeout;
+        self.timeout = timeout.saturating_add(self.requests.within(timeout));
+        let position = query::Position {
+            state: &self.state,
+            page: self.snapshots.page,
+            timeout: self.timeout,
+            encoding: self.encoding,
+        };
+        Some(query::request(&self.config, position))
+    }
+
+    fn handle_head(&mut self, now: Instant, head: Head<'_>) {
         if !self.requests.head(now) {
             return;
         }
         let bound = self.config.max_event;
-        if head.status == 101 && self.step != Step::List {
+        let is_list = matches!(self.state, State::List { .. });
+        if head.status == 101 && !is_list {
             let source = Source::messages(self.config.encoding, bound);
-            self.requests.phase = Phase::Answer(Answer::Streaming(source));
+            self.requests.phase = Phase::Answer(Answer::streaming(source));
             return;
         }
         if head.status != 200 {
@@ -132,88 +219,59 @@ impl Watch {
             let error = PeerError::ContentType { found }.into();
             return self.pause(error, None, true);
         };
-        self.requests.phase = Phase::Answer(match self.step {
-            Step::List => {
+        self.requests.phase = Phase::Answer(match is_list {
+            true => {
                 let page = ListDecoder::with_bounds(encoding, bound, self.config.max_page);
                 Answer::Paging(Box::new(page))
             }
-            Step::WatchList | Step::Watch => Answer::Streaming(Source::body(encoding, bound)),
+            false => Answer::streaming(Source::body(encoding, bound)),
         });
     }
 
-    /// Takes the next chunk of the body.
-    pub fn handle_body(&mut self, now: Instant, chunk: Bytes) {
+    fn handle_body(&mut self, now: Instant, chunk: Bytes) {
         match self.requests.body(now, chunk) {
-            Some((Answer::Streaming(source), chunk)) => source.push(chunk),
+            Some((Answer::Streaming { source, .. }, chunk)) => source.push(chunk),
             Some((Answer::Paging(page), chunk)) => page.push(chunk),
             Some((Answer::Listed { .. }, _)) | None => {}
         }
     }
 
-    /// Takes the next message with data of the WebSocket that was opened.
-    pub fn handle_message(&mut self, now: Instant, message: Message) {
-        if let Some((Answer::Streaming(source), _)) = self.requests.body(now, Bytes::new()) {
+    fn handle_message(&mut self, now: Instant, message: Message) {
+        if let Some((Answer::Streaming { source, .. }, _)) = self.requests.body(now, Bytes::new()) {
             source.push_message(message);
         }
     }
 
-    /// Takes the end of the response: in order, or because of an error.
-    pub fn handle_end(&mut self, now: Instant, error: Option<Error>) {
+    fn handle_end(&mut self, now: Instant, error: Option<Error>) {
         self.requests.end(now, error);
     }
 
-    /// Takes note that the driver has stopped, or again begun, to take bytes from the network,
-    /// because nobody takes the updates. No silence is counted meanwhile.
-    pub fn handle_hold(&mut self, now: Instant, held: bool) {
+    fn handle_hold(&mut self, now: Instant, held: bool) {
         self.requests.hold(now, held);
     }
 
-    /// Does what is due at `now`. Calling it too early does nothing.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    fn handle_timeout(&mut self, now: Instant) {
         let Some(error) = self.requests.is_silent(now, Some(self.longest_silence())) else {
             return;
         };
-        if self.step == Step::WatchList && self.in_snapshot {
+        if let State::WatchList = self.state {
             // The server ignores what it does not know, or is too slow for it.
-            self.no_watch_list = true;
+            self.snapshots.watch_list = false;
         }
         self.lost(error);
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) and to ask for requests next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    fn poll_timeout(&self) -> Option<Instant> {
         self.requests.deadline(Some(self.longest_silence()))
     }
 
-    /// The request to make now, if any.
-    pub fn poll_request(&mut self, now: Instant) -> Option<Request> {
-        if !self.requests.is_due(now) || !self.updates.is_empty() {
-            return None;
-        }
-        self.requests.begin(now);
-        self.progress = false;
-        if self.step == Step::WatchList || self.step == Step::List && self.continue_token.is_empty()
-        {
-            self.updates.push_back(Update::SnapshotBegin);
-            self.in_snapshot = true;
-        }
-        self.timeout = self.config.timeout + self.requests.backoff.within(self.config.timeout);
-        Some(self.request())
-    }
-
-    /// Whether the response at hand is still of use.
-    pub fn wants_response(&self) -> bool {
-        self.requests.wants_response()
-    }
-
-    /// The next update.
-    pub fn poll_update(&mut self) -> Option<Update> {
+    fn poll_update(&mut self) -> Option<Update> {
         loop {
             if let Some(update) = self.updates.pop_front() {
                 return Some(update);
             }
             match &mut self.requests.phase {
-                Phase::Answer(Answer::Streaming(source)) => match source.next_event() {
+                Phase::Answer(Answer::Streaming { source, .. }) => match source.next_event() {
                     Ok(Some(event)) => {
                         if let Some(update) = self.event(event) {
                             return Some(update);
@@ -246,36 +304,12 @@ impl Watch {
                 }
                 _ => {}
             }
-            let (phase, error) = self.requests.take_end()?;
-            self.end(phase, error);
+            let (phase, end) = self.requests.take_end()?;
+            self.end(phase, end);
         }
     }
 
-    /// The silence of the response at hand that is death.
-    fn longest_silence(&self) -> Duration {
-        // Servers send the head of a watch before they have an event for it.
-        if !matches!(self.requests.phase, Phase::Answer(Answer::Streaming(_))) {
-            return limits::ANSWER;
-        }
-        let mut silence = self.timeout + limits::WATCH_SLACK;
-        if self.step == Step::WatchList && self.in_snapshot {
-            silence = silence.min(limits::SNAPSHOT_SILENCE);
-        }
-        if self.bookmarks {
-            silence = silence.min(limits::WATCH_SILENCE);
-        }
-        silence
-    }
-
-    fn request(&self) -> Request {
-        let position = query::Position {
-            step: self.step,
-            resource_version: &self.resource_version,
-            continue_token: &self.continue_token,
-            page: self.page,
-            timeout: self.timeout,
-            only_json: self.only_json,
-        };
-        query::request(&self.config, position)
+    fn wants_response(&self) -> bool {
+        self.requests.wants_response()
     }
 }

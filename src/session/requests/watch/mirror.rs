@@ -174,7 +174,7 @@ impl<T> Mirror<T> {
                     _ => {}
                 }
             }
-            Update::Bookmark { .. } | Update::Trouble { .. } => {}
+            Update::Bookmark { .. } | Update::Retrying { .. } => {}
         }
         Ok(Vec::new())
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Request, Shard, Step};
-use crate::{limits, wire::watch::Encoding};
+use super::{Request, Shard, State};
+use crate::{limits, session::requests::go_seconds, wire::watch::Encoding};
 
 /// Which form of the objects to ask for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -49,7 +49,8 @@ pub struct WatchConfig {
     pub watch_list: bool,
     /// How many objects to ask for at a time where the snapshot is a list; 0 for all at once.
     pub page: usize,
-    /// How long the server is asked to keep one watch up; at random up to twice as long.
+    /// How long the server is asked to keep one watch up; at random up to twice as long. No more
+    /// than a `time.Duration` of Go holds is asked for: 292 years.
     pub timeout: Duration,
     /// Bytes of the largest event.
     pub max_event: usize,
@@ -86,12 +87,11 @@ impl WatchConfig {
 
 /// Where the watch stands.
 pub(super) struct Position<'a> {
-    pub(super) step: Step,
-    pub(super) resource_version: &'a str,
-    pub(super) continue_token: &'a str,
+    pub(super) state: &'a State,
     pub(super) page: usize,
     pub(super) timeout: Duration,
-    pub(super) only_json: bool,
+    /// Which encoding to ask for first.
+    pub(super) encoding: Encoding,
 }
 
 pub(super) fn request(config: &WatchConfig, at: Position<'_>) -> Request {
@@ -106,43 +106,43 @@ pub(super) fn request(config: &WatchConfig, at: Position<'_>) -> Request {
     if let Some(shard) = &config.shard {
         add("shardSelector", &shard.to_selector());
     }
-    match at.step {
-        Step::List => {
+    let is_watch = !matches!(at.state, State::List { .. });
+    if is_watch {
+        add("watch", "true");
+        add("allowWatchBookmarks", "true");
+        add("timeoutSeconds", &go_seconds(at.timeout).max(1).to_string());
+    }
+    match at.state {
+        State::List { continue_token } => {
             if at.page > 0 {
                 add("limit", &at.page.to_string());
             }
-            if !at.continue_token.is_empty() {
-                add("continue", at.continue_token);
+            if !continue_token.is_empty() {
+                add("continue", continue_token);
             }
         }
-        Step::WatchList | Step::Watch => {
-            add("watch", "true");
-            add("allowWatchBookmarks", "true");
-            add("timeoutSeconds", &at.timeout.as_secs().max(1).to_string());
-        }
-    }
-    match at.step {
-        Step::List => {}
         // `apimachinery/pkg/apis/meta/internalversion/validation/validation.go`: the two go
         // together, and no version means the latest.
-        Step::WatchList => {
+        State::WatchList => {
             add("sendInitialEvents", "true");
             add("resourceVersionMatch", "NotOlderThan");
         }
-        Step::Watch if !at.resource_version.is_empty() => {
-            add("resourceVersion", at.resource_version);
+        State::Watch {
+            resource_version, ..
+        } => {
+            if !resource_version.is_empty() {
+                add("resourceVersion", resource_version);
+            }
         }
-        Step::Watch => {}
     }
-    let is_watch = at.step != Step::List;
     Request {
         query,
-        accept: accept(config, is_watch, at.only_json),
+        accept: accept(config, is_watch, at.encoding),
         is_watch,
     }
 }
 
-fn accept(config: &WatchConfig, is_watch: bool, only_json: bool) -> String {
+fn accept(config: &WatchConfig, is_watch: bool, encoding: Encoding) -> String {
     // `k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`: the first that the
     // server can serve wins; what follows `as` may be unknown to it.
     let form = match config.form {
@@ -153,9 +153,9 @@ fn accept(config: &WatchConfig, is_watch: bool, only_json: bool) -> String {
     };
     let mut accept = String::new();
     // Tables have no protobuf.
-    if config.encoding != Encoding::Json && config.form != Form::Table && !only_json {
-        accept.push_str(config.encoding.media_type());
-        if is_watch && config.encoding == Encoding::Protobuf {
+    if encoding != Encoding::Json && config.form != Form::Table {
+        accept.push_str(encoding.media_type());
+        if is_watch && encoding == Encoding::Protobuf {
             accept.push_str(";stream=watch");
         }
         accept.push_str(form);

@@ -1,0 +1,361 @@
+//! Reading many logs at once: in flow the list of pods and the updates of each log, out they come
+//! as one stream.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use futures_core::Stream;
+
+use super::{
+    Choice, LogSource, MergedLogs, SourcedLine, SourcedUpdate,
+    ready::{ReadySet, Turn},
+};
+use crate::{
+    Error, Result,
+    client::{LogLines, Logs, Updates},
+    error::{ApiError, CallerError, PeerError},
+    limits,
+    session::{
+        logs::{LogEnd, LogUpdate},
+        watch::{ObjectKey, Update},
+    },
+    transport,
+    wire::{
+        line::LineEnd,
+        pod::Pod,
+        status::Status,
+        watch::{EventType, Object},
+    },
+};
+
+/// The lines of many logs.
+///
+/// An `Err` is about one source or about the list of pods; the others go on.
+#[derive(Debug)]
+pub struct MergedLines {
+    choices: MergedLogs,
+    pods: Pods,
+    /// What has been found, so that nothing is read twice.
+    known: HashMap<ObjectKey, Found>,
+    /// Pods of the snapshot at hand.
+    listed: HashSet<ObjectKey>,
+    /// Since when the server has refused the list of pods.
+    refused: Option<Instant>,
+    /// What is to be told of the list of pods.
+    told: VecDeque<LogUpdate>,
+    /// Sources that are to be read, and whether they were there at the start.
+    waiting: VecDeque<(LogSource, bool)>,
+    reading: ReadySet<(Arc<LogSource>, LogLines)>,
+}
+
+/// Which pods there are.
+#[derive(Debug)]
+enum Pods {
+    /// Those of the first snapshot arrive.
+    Listing(Updates),
+    /// More can join.
+    Watching(Updates),
+    /// No more can join.
+    Settled,
+}
+
+/// A pod, and those of its containers whose logs were taken up.
+#[derive(Debug, Default)]
+struct Found {
+    uid: String,
+    containers: HashSet<String>,
+}
+
+impl MergedLines {
+    pub(super) fn new(choices: MergedLogs, pods: Updates) -> Self {
+        Self {
+            pods: Pods::Listing(pods),
+            choices,
+            known: HashMap::new(),
+            listed: HashSet::new(),
+            refused: None,
+            told: VecDeque::new(),
+            waiting: VecDeque::new(),
+            reading: ReadySet::new(),
+        }
+    }
+
+    /// The next line; `None` when all logs have ended, which those of pods that are followed and
+    /// not named never have.
+    ///
+    /// Cancel safe: what has arrived is kept.
+    pub async fn next(&mut self) -> Option<Result<SourcedLine>> {
+        std::future::poll_fn(|cx| self.poll_line(cx)).await
+    }
+
+    /// The next line, restart, text of a kubelet, failed attempt or end of any source; `None` as
+    /// from [`next`](Self::next).
+    ///
+    /// Cancel safe: what has arrived is kept.
+    pub async fn next_update(&mut self) -> Option<SourcedUpdate> {
+        std::future::poll_fn(|cx| self.poll_update(cx)).await
+    }
+
+    /// The sources that are being read.
+    pub fn sources(&self) -> impl ExactSizeIterator<Item = &LogSource> {
+        self.reading.iter().map(|(source, _)| &**source)
+    }
+
+    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<SourcedLine>>> {
+        loop {
+            let Some(SourcedUpdate { source, update }) = ready!(self.poll_update(cx)) else {
+                return Poll::Ready(None);
+            };
+            match (source, update) {
+                (Some(source), LogUpdate::Line(line)) => {
+                    return Poll::Ready(Some(Ok(SourcedLine { source, line })));
+                }
+                (_, LogUpdate::Ended(LogEnd::Failed(error))) => {
+                    return Poll::Ready(Some(Err(error)));
+                }
+                (None, LogUpdate::Retrying { error, retry_in }) => {
+                    tracing::debug!(%error, ?retry_in, "the list of pods is asked for again");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<Option<SourcedUpdate>> {
+        self.poll_pods(cx);
+        if let Some(update) = self.told.pop_front() {
+            let source = None;
+            return Poll::Ready(Some(SourcedUpdate { source, update }));
+        }
+        loop {
+            self.start_waiting();
+            let next = self.reading.poll(cx, |(source, lines), cx| {
+                let update = ready!(lines.poll_update(cx));
+                let given = update.map(|update| (source.clone(), update));
+                Poll::Ready(match &given {
+                    // A long line comes in one go.
+                    Some((_, LogUpdate::Line(line))) if line.end == LineEnd::Piece => {
+                        Turn::Stay(given)
+                    }
+                    Some((_, LogUpdate::Ended(_))) | None => Turn::Over(given),
+                    Some(_) => Turn::Next(given),
+                })
+            });
+            if let Poll::Ready(given) = next {
+                let Some((source, update)) = given else {
+                    continue;
+                };
+                let source = Some(source);
+                return Poll::Ready(Some(SourcedUpdate { source, update }));
+            }
+            if !self.reading.is_empty() {
+                return Poll::Pending;
+            }
+            let named = !self.choices.pods.is_empty();
+            return match self.pods {
+                Pods::Listing(_) => Poll::Pending,
+                Pods::Watching(_) if !named => Poll::Pending,
+                // As kubectl does, which asks once which containers there are.
+                Pods::Watching(_) | Pods::Settled => {
+                    self.pods = Pods::Settled;
+                    Poll::Ready(None)
+                }
+            };
+        }
+    }
+
+    /// Takes what there is to know of the pods.
+    fn poll_pods(&mut self, cx: &mut Context<'_>) {
+        while let Pods::Listing(pods) | Pods::Watching(pods) = &mut self.pods {
+            let Poll::Ready(update) = Pin::new(pods).poll_next(cx) else {
+                return;
+            };
+            match update {
+                None => self.pods = Pods::Settled,
+                Some(Ok(update)) => self.pods_changed(&update),
+                // Refused: without a list there is nothing to read, ever.
+                Some(Err(error)) if matches!(self.pods, Pods::Listing(_)) => self.give_up(error),
+                Some(Err(error)) => self.fail(error),
+            }
+        }
+    }
+
+    fn give_up(&mut self, error: Error) {
+        self.pods = Pods::Settled;
+        self.fail(error);
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.told.push_back(LogUpdate::Ended(LogEnd::Failed(error)));
+    }
+
+    fn pods_changed(&mut self, update: &Update) {
+        match update {
+            Update::SnapshotBegin => self.listed.clear(),
+            Update::SnapshotEnd { .. } => {
+                self.refused = None;
+                self.listing_complete();
+            }
+            Update::Event(event) => {
+                self.refused = None;
+                let known = match event.event_type {
+                    EventType::Added | EventType::Modified => self.pod(&event.object),
+                    EventType::Deleted => self.pod_gone(&event.object),
+                    _ => Ok(()),
+                };
+                if let Err(error) = known {
+                    self.fail(error);
+                }
+            }
+            Update::Retrying {
+                error, retry_in, ..
+            } => {
+                let (error, retry_in) = (error.clone(), *retry_in);
+                let now = transport::now();
+                let listing = matches!(self.pods, Pods::Listing(_));
+                let refused_for = match error {
+                    Error::Api(_) => now - *self.refused.get_or_insert(now),
+                    _ => Duration::ZERO,
+                };
+                // As for one log: one that is not followed has someone who waits for the end.
+                if !self.choices.follow || listing && refused_for >= limits::LOG_GIVE_UP {
+                    return self.give_up(error);
+                }
+                self.told.push_back(LogUpdate::Retrying { error, retry_in });
+            }
+            Update::Bookmark { .. } => {}
+        }
+    }
+
+    fn listing_complete(&mut self) {
+        let listed = std::mem::take(&mut self.listed);
+        let named = !self.choices.pods.is_empty();
+        if !named {
+            self.known.retain(|key, _| listed.contains(key));
+        }
+        self.pods = match std::mem::replace(&mut self.pods, Pods::Settled) {
+            Pods::Listing(pods) | Pods::Watching(pods) if self.choices.follow => {
+                Pods::Watching(pods)
+            }
+            _ => Pods::Settled,
+        };
+        for name in self.choices.pods.clone() {
+            let namespace = &self.choices.namespace;
+            let key = ObjectKey::new(namespace, &name);
+            if self.known.contains_key(&key) {
+                continue;
+            }
+            let status = Status::failure(404, "NotFound", format!("pods {name:?} not found"));
+            let error = ApiError::new(format!("logs of pod {namespace}/{name}"), status);
+            // It is told once.
+            self.known.insert(key, Found::default());
+            self.fail(Box::new(error).into());
+        }
+    }
+
+    fn pod(&mut self, object: &Object) -> Result<()> {
+        let metadata = object.metadata().map_err(PeerError::from)?;
+        let name = metadata.name().map_err(PeerError::from)?;
+        let namespace = metadata.namespace().map_err(PeerError::from)?;
+        let uid = metadata.uid().map_err(PeerError::from)?;
+        let choices = &self.choices;
+        let named = choices.pods.iter().any(|pod| *pod == name);
+        if !choices.pods.is_empty() && !named {
+            return Ok(());
+        }
+        let key = ObjectKey::new(&namespace, &name);
+        self.listed.insert(key.clone());
+        let found = self.known.get(&key).filter(|found| found.uid == uid);
+        if found.is_none() && named && self.known.contains_key(&key) {
+            // Another pod of that name.
+            return Ok(());
+        }
+        let pod = object.decode::<Pod>().map_err(PeerError::from)?;
+        let mut wanted = pod.containers();
+        wanted.retain(|one| match &choices.container {
+            Some(container) => one.name == *container,
+            None => choices.all_containers || one.default,
+        });
+        wanted.sort_by_key(|one| !one.kind.is_init());
+        if let (Some(container), [], true, None) = (&choices.container, &*wanted, named, found) {
+            let all = pod.containers().into_iter();
+            let error = CallerError::NoContainer {
+                pod: format!("pod {namespace}/{name}"),
+                name: container.clone(),
+                containers: all.map(|one| one.name.to_string()).collect(),
+            };
+            let end = LogEnd::Failed(error.into());
+            self.told.push_back(LogUpdate::Ended(end));
+        }
+        let at_start = matches!(self.pods, Pods::Listing(_));
+        let mut containers = HashSet::new();
+        for container in wanted {
+            containers.insert(container.name.clone());
+            if found.is_some_and(|found| found.containers.contains(&container.name)) {
+                continue;
+            }
+            let source = LogSource {
+                namespace: namespace.clone().into_owned(),
+                pod: name.clone().into_owned(),
+                container: container.name.clone(),
+            };
+            self.waiting.push_back((source, at_start));
+        }
+        let uid = uid.into_owned();
+        self.known.insert(key, Found { uid, containers });
+        Ok(())
+    }
+
+    fn pod_gone(&mut self, object: &Object) -> Result<()> {
+        let metadata = object.metadata().map_err(PeerError::from)?;
+        let key = ObjectKey::new(
+            &metadata.namespace().map_err(PeerError::from)?,
+            &metadata.name().map_err(PeerError::from)?,
+        );
+        // Its logs end by themselves, with all their lines.
+        if self.choices.pods.is_empty() {
+            self.known.remove(&key);
+        }
+        Ok(())
+    }
+
+    fn start_waiting(&mut self) {
+        while self.reading.len() < limits::LOG_SOURCES
+            && let Some((source, at_start)) = self.waiting.pop_front()
+        {
+            let choices = &self.choices;
+            let pod = choices.client.pod(&source.namespace, &source.pod);
+            let mut logs = Logs::new(pod).container(&source.container);
+            if choices.follow {
+                logs = logs.follow();
+            }
+            for choice in &choices.options {
+                logs = match choice {
+                    Choice::AcrossRestarts => logs.across_restarts(),
+                    Choice::Previous => logs.previous(),
+                    Choice::Since(time) => logs.since(*time),
+                    Choice::Tail(lines) if at_start => logs.tail(*lines),
+                    Choice::SinceSeconds(seconds) if at_start => logs.since_seconds(*seconds),
+                    Choice::Tail(_) | Choice::SinceSeconds(_) => logs,
+                };
+            }
+            self.reading.push((Arc::new(source), logs.start()));
+        }
+    }
+}
+
+impl Stream for MergedLines {
+    type Item = Result<SourcedLine>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_line(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;
