@@ -88,7 +88,7 @@ async fn one_word_is_a_program_without_arguments() -> Result {
         pod.exec(String::from("pwd")),
         pod.exec(["pwd"]),
         pod.exec(vec![String::from("pwd")]),
-        pod.exec(&["pwd"].map(String::from)),
+        pod.exec(["pwd"].iter().copied()),
     ] {
         assert!(soon(exec.output()).await?.stdout.starts_with(b"/"));
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -265,6 +265,7 @@ impl Deadline {
         deadline: Option<Self>,
         work: impl Future<Output = T>,
     ) -> Option<T> {
+        let work = pin!(work);
         match deadline.and_then(|deadline| deadline.at) {
             Some(at) => tokio::time::timeout_at(at, work).await.ok(),
             None => Some(work.await),

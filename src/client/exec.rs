@@ -129,7 +129,8 @@ impl Exec {
         }
         let operation = self.pod.operation("exec in");
         let deadline = self.timeout.map(Deadline::after);
-        let opening = self.options.open(&self.pod, "exec", &self.command);
+        // It is large, and the future of every caller would have it twice.
+        let opening = Box::pin(self.options.open(&self.pod, "exec", &self.command));
         let (control, handles) = match Deadline::limit(deadline, opening).await {
             Some(opened) => opened?,
             None => {
