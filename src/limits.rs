@@ -38,6 +38,37 @@ pub const SPDY_HEADERS: usize = 64 << 10;
 /// holds back the whole tunnel or loses its connection.
 pub const FORWARD_RECEIVE: usize = 4 << 20;
 
+/// Bytes of all connections of a tunnel together that wait for their readers: 64 MiB. Here the
+/// tunnel is held back whatever the choice for single connections is.
+pub const FORWARD_RECEIVE_TOTAL: usize = 64 << 20;
+
+/// Bytes of one forwarded connection that wait to be sent before its writer has to wait: 64 KiB,
+/// two turns.
+pub const FORWARD_SEND: usize = 64 << 10;
+
+/// The time for which a reader of a full connection may take nothing while other connections of
+/// the tunnel wait: 5 s.
+pub const FORWARD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time within which a peer must accept a stream: 30 s, as in client-go
+/// (`k8s.io/client-go/tools/portforward/portforward.go`).
+pub const FORWARD_REPLY: Duration = Duration::from_secs(30);
+
+/// Streams that a SPDY peer may have open at once: 4,096, two a forwarded connection.
+pub const SPDY_STREAMS: usize = 4096;
+
+/// The time without inbound bytes after which a tunnel is pinged: 10 s, as client-go does
+/// (`tunneling_dialer.go`).
+pub const TUNNEL_PING: Duration = Duration::from_secs(10);
+
+/// The time without inbound bytes, though a ping is out, after which new connections get a new
+/// tunnel: 15 s.
+pub const TUNNEL_SUSPECT: Duration = Duration::from_secs(15);
+
+/// The time without inbound bytes after which a tunnel is dead although sent payload may be
+/// waiting for an application that does not read: 5 min.
+pub const TUNNEL_STALLED: Duration = Duration::from_secs(300);
+
 /// The time after which an application that has not read, or answered, what was sent to it is
 /// taken for one that has stopped reading: 2 s. New connections then take another tunnel, for the
 /// server may be waiting for it.
@@ -134,7 +165,7 @@ pub const WATCH_EVENT: usize = 32 << 20;
 /// Bytes of one page of a list that has to be kept whole, in CBOR or as a `Table`: 256 MiB. After
 /// this is reached, pages are asked for smaller.
 ///
-/// A page is 500 objects, and etcd's default bound on each is 1.5 MiB; the usual page is
+/// A page is [`LIST_PAGE`] objects, and etcd's default bound on each is 1.5 MiB; the usual page is
 /// a few megabytes.
 pub const LIST_BODY: usize = 256 << 20;
 
@@ -142,6 +173,14 @@ pub const LIST_BODY: usize = 256 << 20;
 /// asked for: 10 min. Then it has failed. Where the server cannot be reached at all it is asked
 /// for without end.
 pub const LOG_GIVE_UP: Duration = Duration::from_secs(600);
+
+/// Objects on one page of a list: 500, as client-go and kubectl ask for
+/// (`k8s.io/client-go/tools/pager/pager.go`, `defaultPageSize`).
+pub const LIST_PAGE: usize = 500;
+
+/// How long the server is asked to keep a watch up: 5 min, and at random up to twice that, as
+/// client-go does (`reflector.go`, `minWatchTimeout`).
+pub const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The time that opening a stream may take after the connection stands: 60 s.
 ///

@@ -13,42 +13,11 @@ pub(crate) const SPDY_HEADER_COUNT: usize = 100;
 /// busy stream.
 pub(crate) const SPDY_DATA: usize = 32 << 10;
 
-/// Streams that a SPDY peer may have open at once: 4,096, two a forwarded connection.
-pub(crate) const SPDY_STREAMS: usize = 4096;
-
 /// Bytes of answers that wait for a SPDY peer that asks and does not read: 1 MiB.
 ///
 /// The answers (to pings, new streams, and frames for streams that never were) are 12 to 24 bytes
 /// each.
 pub(crate) const SPDY_OWED: usize = 1 << 20;
-
-/// Bytes of all connections of a tunnel together that wait for their readers: 64 MiB. Here the
-/// tunnel is held back whatever the choice for single connections is.
-pub(crate) const FORWARD_RECEIVE_TOTAL: usize = 64 << 20;
-
-/// Bytes of one forwarded connection that wait to be sent before its writer has to wait: 64 KiB,
-/// two turns.
-pub(crate) const FORWARD_SEND: usize = 64 << 10;
-
-/// The time for which a reader of a full connection may take nothing while other connections of
-/// the tunnel wait: 5 s.
-pub(crate) const FORWARD_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The time within which a peer must accept a stream: 30 s, as in client-go
-/// (`k8s.io/client-go/tools/portforward/portforward.go`).
-pub(crate) const FORWARD_REPLY: Duration = Duration::from_secs(30);
-
-/// The time without inbound bytes after which a tunnel is pinged: 10 s, as client-go does
-/// (`tunneling_dialer.go`).
-pub(crate) const TUNNEL_PING: Duration = Duration::from_secs(10);
-
-/// The time without inbound bytes, though a ping is out, after which new connections get a new
-/// tunnel: 15 s.
-pub(crate) const TUNNEL_SUSPECT: Duration = Duration::from_secs(15);
-
-/// The time without inbound bytes after which a tunnel is dead although sent payload may be
-/// waiting for an application that does not read: 5 min.
-pub(crate) const TUNNEL_STALLED: Duration = Duration::from_secs(300);
 
 /// The time for which the end of a forwarded connection waits for the server's text about it:
 /// 100 ms.
@@ -100,10 +69,6 @@ pub(crate) const REFUSAL: usize = 64 << 10;
 /// (`apimachinery/pkg/runtime/serializer/cbor/internal/modes/decode.go`, `MaxNestedLevels`).
 pub(crate) const WATCH_DEPTH: usize = 128;
 
-/// Objects on one page of a list: 500, as client-go and kubectl ask for
-/// (`k8s.io/client-go/tools/pager/pager.go`, `defaultPageSize`).
-pub(crate) const LIST_PAGE: usize = 500;
-
 /// The first delay before an attempt is repeated: 0.8 s, client-go's
 /// (`k8s.io/client-go/tools/cache/reflector.go`).
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(800);
@@ -111,10 +76,6 @@ pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(800);
 /// The longest delay before an attempt is repeated: 30 s, client-go's. A server that asks for more
 /// in `Retry-After` gets more, up to [`LOG_WATCH_RETRY_AFTER`].
 pub(crate) const RETRY_MOST: Duration = Duration::from_secs(30);
-
-/// How long the server is asked to keep a watch up: 5 min, and at random up to twice that, as
-/// client-go does (`reflector.go`, `minWatchTimeout`).
-pub(crate) const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long after the time asked for a watch may still end by itself: 30 s. One that has sent
 /// nothing until then is dead.
