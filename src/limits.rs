@@ -117,6 +117,13 @@ pub const FORWARD_LOOK: Duration = Duration::from_secs(10);
 /// Bytes of a server's text about a failed connection that are kept: 16 KiB.
 pub const FORWARD_TEXT: usize = 16 << 10;
 
+/// Bytes of the number that pairs the two streams of a connection: 256. A stream with a longer one
+/// is refused.
+///
+/// client-go counts from 0 (`portforward.go`, `nextRequestID`). A server keeps it until the other
+/// stream has come.
+pub const FORWARD_REQUEST: usize = 256;
+
 /// The time within which the two streams of a connection must arrive at a server: 30 s, as in
 /// Kubernetes (`cri-streaming/pkg/streaming/server.go`, `DefaultStreamCreationTimeout`).
 pub const FORWARD_PAIR: Duration = Duration::from_secs(30);
@@ -125,6 +132,11 @@ pub const FORWARD_PAIR: Duration = Duration::from_secs(30);
 ///
 /// A `metav1.Status` is a few hundred bytes.
 pub const STATUS: usize = 64 << 10;
+
+/// Sizes of the client's terminal that one message can bring to a server: 2, the last and the one
+/// before, from which it must differ for a program to draw its screen again
+/// (`k8s.io/kubectl/pkg/cmd/attach/attach.go` sends two for this).
+pub const TERMINAL_SIZES: usize = 2;
 
 /// Bytes of one output stream that wait for its reader: 1 MiB. `Exec::buffer` changes it.
 ///

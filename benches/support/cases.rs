@@ -433,7 +433,10 @@ pub(crate) fn hostile(size: usize) -> Vec<Case> {
             |pieces| {
                 let mut decoder = ResizeDecoder::default();
                 for piece in pieces {
-                    black_box(decoder.push(&piece).unwrap());
+                    let each = |size| {
+                        black_box(size);
+                    };
+                    decoder.push(&piece, each).unwrap();
                 }
             },
         ),

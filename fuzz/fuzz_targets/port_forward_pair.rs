@@ -12,7 +12,7 @@ use kubewire::{
     Role,
     session::{
         Message, Opcode, Session,
-        port_forward::{ConnectionId, ForwardEvent, ForwardConfig, Tunnel},
+        port_forward::{ConnectionId, ForwardConfig, ForwardEvent, PortForward as _, Tunnel},
     },
 };
 use libfuzzer_sys::fuzz_target;

@@ -9,13 +9,12 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     // A prefix may be refused sooner or later, but what is accepted whole is the same in pieces.
-    if let Ok(whole) = ResizeDecoder::default().push(wire) {
+    let (mut whole, mut pieces) = (Vec::new(), Vec::new());
+    if ResizeDecoder::default().push(wire, |size| whole.push(size)).is_ok() {
         let mut decoder = ResizeDecoder::default();
-        let mut pieces = Vec::new();
         for piece in wire.chunks(usize::from(size).max(1)) {
-            match decoder.push(piece) {
-                Ok(sizes) => pieces.extend(sizes),
-                Err(_) => return,
+            if decoder.push(piece, |size| pieces.push(size)).is_err() {
+                return;
             }
         }
         assert_eq!(pieces, whole);

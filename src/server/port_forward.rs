@@ -90,15 +90,15 @@ impl PortForwardRequest {
         let protocol = ForwardProtocol::choose(&self.handshake.offer, supported)
             .ok_or_else(|| Refusal::bare(StatusCode::FORBIDDEN))?;
         let (config, now) = (self.config, crate::transport::now());
-        let session = match protocol.encoding() {
-            None => PortForward::Tunnel(Tunnel::new(Role::Server, config, now)),
+        let session: Box<dyn PortForward> = match protocol.encoding() {
+            None => Box::new(Tunnel::new(Role::Server, config, now)),
             Some(encoding) => {
                 let channels = Channels::new(Role::Server, encoding, &self.ports, config, now);
                 let refused = |_| match self.ports.len() {
                     0 => Refusal::bad_request("query parameter \"port\" is required"),
                     _ => Refusal::bad_request("too many ports"),
                 };
-                PortForward::Channels(channels.map_err(refused)?)
+                Box::new(channels.map_err(refused)?)
             }
         };
         // Who offers nothing gets no name back.

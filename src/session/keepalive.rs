@@ -132,10 +132,18 @@ impl Keepalive {
             .then(|| later(self.last_inbound, self.config.silence))
     }
 
+    fn refresh_at(&self) -> Instant {
+        later(self.last_message, self.config.refresh)
+    }
+
+    /// When the peer was last heard, or let go; `None` while it is held back.
+    pub(super) fn heard(&self) -> Option<Instant> {
+        (!self.held).then_some(self.last_inbound)
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn deadline(&self) -> Instant {
-        let refresh = later(self.last_message, self.config.refresh);
-        let next = self.ping_at().min(refresh);
+        let next = self.ping_at().min(self.refresh_at());
         self.dead_at().map_or(next, |dead| dead.min(next))
     }
 
@@ -144,7 +152,7 @@ impl Keepalive {
         if self.dead_at().is_some_and(|dead| dead <= now) {
             return Due::Dead(now - self.last_inbound);
         }
-        if later(self.last_message, self.config.refresh) <= now {
+        if self.refresh_at() <= now {
             self.last_message = now;
             return Due::Send(Transmit::new(Opcode::Binary, Bytes::new()));
         }

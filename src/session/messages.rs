@@ -6,20 +6,25 @@
 //! (`k8s.io/apiserver/pkg/endpoints/handlers/watch.go`, `k8s.io/streaming/pkg/httpstream/wsstream/stream.go`).
 //!
 //! ```text
-//!   open ----- close received: answer it ---------------------> ended: in order if it was 1000
-//!     |  \---- the connection ends, or is silent too long ----> ended: lost
-//!     +------- close sent ------> closing --- close received, or the end ---> ended
+//!   client:  open -- the server's close ----------------> ended: in order if it was 1000
+//!              +---- the end, or silent too long -------> ended: lost
+//!   server:  open -- finish --> closing -- the close ---> ended: in order
+//!              +---- the client's close ----------------> ended: in order
 //! ```
+//!
+//! The states are those of every WebSocket here (`link.rs`): nothing is added to them.
 
 use std::{collections::VecDeque, io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Close, Due, Keepalive, KeepaliveConfig, Message, Opcode, Session, Transmit};
+use super::{
+    KeepaliveConfig, Message, Opcode, Session, Transmit,
+    link::{Expired, Link},
+};
 use crate::{
     Role,
     error::{Error, NetworkError},
-    limits,
 };
 
 /// What a stream of messages says.
@@ -35,74 +40,32 @@ pub enum MessagesEvent {
 /// One end of a WebSocket on which the server alone sends.
 #[derive(Debug)]
 pub struct Messages {
-    role: Role,
-    keepalive: Keepalive,
-    transmits: VecDeque<Transmit>,
-    queued: usize,
+    link: Link,
     events: VecDeque<MessagesEvent>,
-    /// When the close frame was sent.
-    closing: Option<Instant>,
-    ended: bool,
 }
 
 impl Messages {
     /// An end of a WebSocket whose handshake is over.
     pub fn new(role: Role, keepalive: KeepaliveConfig, now: Instant) -> Self {
         Self {
-            role,
-            keepalive: Keepalive::new(keepalive, now),
-            transmits: VecDeque::new(),
-            queued: 0,
+            link: Link::new(role, Some(keepalive), now),
             events: VecDeque::new(),
-            closing: None,
-            ended: false,
         }
     }
 
     /// Sends a message (server). After the end it goes nowhere.
     pub fn send(&mut self, now: Instant, opcode: Opcode, payload: Bytes) {
-        if self.closing.is_none() && !self.ended {
-            self.keepalive.input(now);
-            self.queue(Transmit::new(opcode, payload));
-        }
+        self.link.send_input(now, Transmit::new(opcode, payload));
     }
 
     /// Ends the stream in order (server).
     pub fn finish(&mut self, now: Instant) {
-        if self.closing.is_none() && !self.ended {
-            self.queue(Transmit::close(Close::NORMAL, ""));
-            self.closing = Some(now);
-        }
-    }
-
-    fn queue(&mut self, transmit: Transmit) {
-        self.queued += transmit.len();
-        self.transmits.push_back(transmit);
+        self.link.close(now);
     }
 
     fn end(&mut self, how: Result<(), Error>) {
-        if !self.ended {
-            self.ended = true;
-            self.events.push_back(MessagesEvent::Ended(how));
-        }
-    }
-
-    fn closed(&mut self, close: Option<Close>) {
-        let code = close.as_ref().map(|close| close.code);
-        if self.closing.is_none() {
-            // "MUST send a Close frame in response ... typically echos the status code" (RFC
-            // 6455, section 5.5.1).
-            self.queue(Transmit::close(code.unwrap_or(Close::NORMAL), ""));
-        }
-        if self.role == Role::Server || code == Some(Close::NORMAL) {
-            return self.end(Ok(()));
-        }
-        let text = match close {
-            None => "the server closed without a code".to_owned(),
-            Some(Close { code, reason }) => format!("the server closed with {code} {reason}"),
-        };
-        let error = io::Error::other(text.trim_end().to_owned());
-        self.end(Err(NetworkError::Lost(Arc::new(error)).into()));
+        self.link.end();
+        self.events.push_back(MessagesEvent::Ended(how));
     }
 }
 
@@ -111,87 +74,67 @@ impl Session for Messages {
 
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.handle_activity(now);
-        if self.ended {
+        if self.link.is_ended() {
             return;
         }
         match message {
             Message::Text(_) | Message::Binary(_) => {
-                if self.role == Role::Client {
+                if self.link.role() == Role::Client {
                     self.events.push_back(MessagesEvent::Message(message));
                 }
             }
-            Message::Ping(payload) => {
-                // Of several pings the last may be the only one that is answered (RFC 6455,
-                // section 5.5.3).
-                self.transmits.retain(|t| t.opcode != Opcode::Pong);
-                self.queued = self.transmits.iter().map(Transmit::len).sum();
-                if self.closing.is_none() {
-                    self.queue(Transmit::new(Opcode::Pong, payload));
+            control => {
+                if let Some(closed) = self.link.handle_control(now, control) {
+                    self.end(closed.into_result());
                 }
             }
-            Message::Pong(payload) => self.keepalive.pong(now, &payload),
-            Message::Close(close) => self.closed(close),
         }
     }
 
     fn handle_activity(&mut self, now: Instant) {
-        self.keepalive.inbound(now);
+        self.link.handle_activity(now);
     }
 
     fn handle_end(&mut self, lost: Option<Error>) {
-        if self.role == Role::Server {
-            return self.end(Ok(()));
+        if !self.link.is_ended() {
+            let said = self.link.is_closing();
+            self.link.handle_end(lost.as_ref());
+            let cut = || NetworkError::Lost(Arc::new(io::ErrorKind::UnexpectedEof.into())).into();
+            self.end(match lost {
+                lost if !said => Err(lost.unwrap_or_else(cut)),
+                Some(error @ Error::Peer(_)) => Err(error),
+                _ => Ok(()),
+            });
         }
-        let cut = || NetworkError::Lost(Arc::new(io::ErrorKind::UnexpectedEof.into())).into();
-        self.end(Err(lost.unwrap_or_else(cut)));
     }
 
     fn handle_hold(&mut self, now: Instant, held: bool) {
-        self.keepalive.hold(now, held);
+        self.link.handle_hold(now, held);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.ended {
-            return;
-        }
-        if let Some(since) = self.closing {
-            // Nothing follows the close frame (RFC 6455, section 5.5.1), pings neither.
-            if since + limits::LINGER <= now {
-                self.end(Ok(()));
-            }
-            return;
-        }
-        loop {
-            match self.keepalive.handle_timeout(now) {
-                Due::Nothing => return,
-                Due::Send(transmit) => self.queue(transmit),
-                Due::Dead(silent) => {
-                    return self.end(Err(NetworkError::Silent { silent }.into()));
-                }
-            }
+        match self.link.handle_timeout(now) {
+            None => {}
+            Some(Expired::Silent(error)) => self.end(Err(error)),
+            // All has been said.
+            Some(Expired::Unanswered) => self.end(Ok(())),
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        if self.ended {
-            return None;
-        }
-        let grace = self.closing.map(|since| since + limits::LINGER);
-        Some(grace.unwrap_or_else(|| self.keepalive.deadline()))
+        self.link.poll_timeout()
     }
 
     fn poll_transmit(&mut self) -> Option<Transmit> {
-        let transmit = self.transmits.pop_front()?;
-        self.queued -= transmit.len();
-        Some(transmit)
+        self.link.poll_transmit()
     }
 
     fn queued(&self) -> usize {
-        self.queued
+        self.link.queued()
     }
 
     fn is_ended(&self) -> bool {
-        self.ended
+        self.link.is_ended()
     }
 
     fn poll_event(&mut self) -> Option<MessagesEvent> {
@@ -199,14 +142,8 @@ impl Session for Messages {
     }
 
     fn close(&mut self) {
-        if !self.ended && self.closing.is_none() {
-            // Nobody waits for what has not gone yet.
-            self.transmits.clear();
-            self.queued = 0;
-            self.queue(Transmit::close(Close::NORMAL, ""));
-        }
         self.events.clear();
-        self.ended = true;
+        self.link.leave(false);
     }
 }
 
@@ -215,6 +152,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::{limits, session::Close};
 
     fn client(now: Instant) -> Messages {
         Messages::new(Role::Client, KeepaliveConfig::default(), now)

@@ -2,13 +2,13 @@
 //! bytes, terminal sizes, and how it ended.
 //!
 //! ```text
-//!   client:  open -- Status --> complete -- close, or end on v5 --> ended: Ok
-//!              |                   +------- lost before the close -> ended: Lost
-//!              +-- close or end without a Status -----------------> ended: ClosedWithoutStatus
+//!   client:  Running -- Status --> Complete -- close, or end on v5 --> ended: Ok
+//!              |                      +------- lost before the close -> ended: Lost
+//!              +-- close or end without a Status --------------------> ended: ClosedWithoutStatus
 //!                  (channel.k8s.io has none: its close 1000 is a success)
 //!
-//!   server:  open -- exit(Status) --> complete -- the client's close, or its end --> ended: Ok
-//!              +-- the client's close or end -------------------------------------> ended
+//!   server:  Running -- exit(Status) --> Complete -- the client's close, or its end --> ended: Ok
+//!              +-- the client's close or end ----------------------------------------> ended
 //! ```
 //!
 //! A [`RemoteCommandEvent::Status`] comes at most once, [`RemoteCommandEvent::Ended`] exactly once and last. What arrived
@@ -19,8 +19,9 @@ use std::{collections::VecDeque, io, sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    Close, Keepalive, KeepaliveConfig, Message, Opcode, Session, Subprotocol, Transmit,
-    keepalive::Due,
+    KeepaliveConfig, Message, Opcode, Session, Subprotocol, Transmit,
+    later::later,
+    link::{Closed, Expired, Link},
 };
 use crate::{
     Role,
@@ -63,27 +64,59 @@ pub struct Streams {
     pub tty: bool,
 }
 
+/// What had become of the input of a process when its Status came.
+///
+/// A process may succeed without having seen its whole input: container runtimes close it when the
+/// process's stdout ends before the process does, as in `sh -c 'cat >file'`
+/// (containerd/containerd#13934). Nothing undoes that, but here it shows, where more was to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InputAtExit {
+    /// Whether the end of the input had been sent; over a subprotocol that cannot say it, whether
+    /// it had been reached.
+    pub closed: bool,
+    /// Bytes that had been written and not been sent: nobody can have read them. Bytes that had
+    /// been sent may not have been read either.
+    pub unsent: usize,
+}
+
+impl InputAtExit {
+    /// Whether all of the input had been sent before the Status came.
+    pub fn is_whole(&self) -> bool {
+        self.closed && self.unsent == 0
+    }
+}
+
+/// How far the work is.
+#[derive(Debug)]
+enum State {
+    Running {
+        stdin: Stdin,
+        /// The error channel so far, which is no whole Status (client).
+        status: Vec<u8>,
+    },
+    /// The Status has been seen (client) or said (server).
+    Complete { since: Instant, input: InputAtExit },
+}
+
+/// How far the input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stdin {
+    Open,
+    /// No more is to come, which the subprotocol cannot say (client).
+    Unsaid,
+    Closed,
+}
+
 /// One session of exec or attach, as a client or as a server.
 #[derive(Debug)]
 pub struct RemoteCommand {
-    role: Role,
+    link: Link,
     protocol: Subprotocol,
     streams: Streams,
-    keepalive: Keepalive,
-    transmits: VecDeque<Transmit>,
-    queued: usize,
-    events: VecDeque<RemoteCommandEvent>,
-    /// The error channel so far, while it is no whole Status.
-    status: Vec<u8>,
+    state: State,
     sizes: ResizeDecoder,
-    /// Whether stdin has been closed by itself.
-    stdin_closed: bool,
-    /// When the Status was seen or sent.
-    complete: Option<Instant>,
-    last_inbound: Instant,
-    held: bool,
-    close_sent: bool,
-    ended: bool,
+    events: VecDeque<RemoteCommandEvent>,
 }
 
 impl RemoteCommand {
@@ -96,21 +129,15 @@ impl RemoteCommand {
         now: Instant,
     ) -> Self {
         let mut session = Self {
-            role,
+            link: Link::new(role, Some(keepalive), now),
             protocol,
             streams,
-            keepalive: Keepalive::new(keepalive, now),
-            transmits: VecDeque::new(),
-            queued: 0,
-            events: VecDeque::new(),
-            status: Vec::new(),
+            state: State::Running {
+                stdin: Stdin::Open,
+                status: Vec::new(),
+            },
             sizes: ResizeDecoder::default(),
-            stdin_closed: false,
-            complete: None,
-            last_inbound: now,
-            held: false,
-            close_sent: false,
-            ended: false,
+            events: VecDeque::new(),
         };
         if role == Role::Server {
             // Servers begin with an empty message on the first channel that they write
@@ -120,9 +147,14 @@ impl RemoteCommand {
                 Streams { stderr: true, .. } => Channel::Stderr,
                 _ => Channel::Error,
             };
-            session.send(first, Bytes::new());
+            let transmit = session.transmit(first, Bytes::new());
+            session.link.send(now, transmit);
         }
         session
+    }
+
+    fn role(&self) -> Role {
+        self.link.role()
     }
 
     /// The subprotocol in use.
@@ -133,6 +165,15 @@ impl RemoteCommand {
     /// Which streams the session has.
     pub fn streams(&self) -> Streams {
         self.streams
+    }
+
+    /// What had become of the input when the Status came, as far as this session has sent it
+    /// (client); `None` before that.
+    pub fn input_at_exit(&self) -> Option<InputAtExit> {
+        match self.state {
+            State::Complete { input, .. } if self.role() == Role::Client => Some(input),
+            _ => None,
+        }
     }
 
     /// Sends bytes of stdin (client), stdout or stderr (server), as one message.
@@ -150,8 +191,8 @@ impl RemoteCommand {
     ) -> Result<(), CallerError> {
         self.check_write(channel)?;
         if !payload.is_empty() {
-            self.keepalive.input(now);
-            self.send(channel, payload);
+            let transmit = self.transmit(channel, payload);
+            self.link.send_input(now, transmit);
         }
         Ok(())
     }
@@ -170,21 +211,25 @@ impl RemoteCommand {
         channel: Channel,
     ) -> Result<Option<u8>, CallerError> {
         self.check_write(channel)?;
-        if !self.transmits.is_empty() || self.protocol.encoding() != Encoding::Binary {
+        if self.link.queued() > 0 || self.protocol.encoding() != Encoding::Binary {
             return Ok(None);
         }
-        self.keepalive.input(now);
+        self.link.note_input(now);
         Ok(Some(channel::prefix(channel)))
     }
 
-    fn check_write(&self, channel: Channel) -> Result<(), CallerError> {
-        let ours = match self.role {
-            Role::Client => channel == Channel::Stdin && !self.stdin_closed,
-            Role::Server => matches!(channel, Channel::Stdout | Channel::Stderr),
-        };
-        match ours && !self.is_over() {
-            true => Ok(()),
-            false => Err(CallerError::Ended),
+    fn check_write(&mut self, channel: Channel) -> Result<(), CallerError> {
+        let role = self.role();
+        match (&mut self.state, role, channel) {
+            _ if !self.link.is_open() => Err(CallerError::Ended),
+            (State::Running { stdin, .. }, Role::Client, Channel::Stdin)
+                if *stdin != Stdin::Closed =>
+            {
+                *stdin = Stdin::Open;
+                Ok(())
+            }
+            (State::Running { .. }, Role::Server, Channel::Stdout | Channel::Stderr) => Ok(()),
+            _ => Err(CallerError::Ended),
         }
     }
 
@@ -196,20 +241,24 @@ impl RemoteCommand {
     ///
     /// [`CallerError::HalfClose`] if the subprotocol cannot say so; the stream stays open.
     pub fn finish(&mut self, now: Instant) -> Result<(), CallerError> {
-        if self.stdin_closed || self.is_over() || self.role == Role::Server {
-            return Ok(());
+        let role = self.role();
+        match &mut self.state {
+            State::Running { stdin, .. }
+                if role == Role::Client && self.link.is_open() && *stdin != Stdin::Closed =>
+            {
+                if !self.protocol.has_half_close() {
+                    *stdin = Stdin::Unsaid;
+                    return Err(CallerError::HalfClose {
+                        protocol: self.protocol.name(),
+                    });
+                }
+                *stdin = Stdin::Closed;
+            }
+            _ => return Ok(()),
         }
-        if !self.protocol.has_half_close() {
-            return Err(CallerError::HalfClose {
-                protocol: self.protocol.name(),
-            });
-        }
-        self.stdin_closed = true;
-        self.keepalive.outbound(now);
-        self.queue(Transmit::new(
-            Opcode::Binary,
-            channel::close_signal(Channel::Stdin).to_vec(),
-        ));
+        let signal = channel::close_signal(Channel::Stdin).to_vec();
+        let transmit = Transmit::new(Opcode::Binary, signal);
+        self.link.send(now, transmit);
         Ok(())
     }
 
@@ -223,11 +272,11 @@ impl RemoteCommand {
         if !self.streams.tty {
             return Err(CallerError::ResizeWithoutTty);
         }
-        if self.is_over() || self.role == Role::Server {
+        if !self.is_running() || self.role() == Role::Server {
             return Err(CallerError::Ended);
         }
-        self.keepalive.outbound(now);
-        self.send(Channel::Resize, size.to_json().into());
+        let transmit = self.transmit(Channel::Resize, size.to_json().into());
+        self.link.send(now, transmit);
         Ok(())
     }
 
@@ -237,59 +286,46 @@ impl RemoteCommand {
     ///
     /// [`CallerError::Ended`] if that has been said, or the session is over.
     pub fn exit(&mut self, now: Instant, status: &Status) -> Result<(), CallerError> {
-        if self.role == Role::Client || self.is_over() {
+        if self.role() == Role::Client || !self.is_running() {
             return Err(CallerError::Ended);
         }
-        if self.protocol.has_status() {
-            self.send(Channel::Error, status.to_json().into());
-        } else if !status.is_success() {
-            self.send(Channel::Error, status.to_string().into());
+        let words = match self.protocol.has_status() {
+            true => Some(status.to_json()),
+            false if status.is_success() => None,
+            false => Some(status.to_string().into_bytes()),
+        };
+        if let Some(words) = words {
+            let transmit = self.transmit(Channel::Error, words.into());
+            self.link.send(now, transmit);
         }
-        self.complete = Some(now);
-        self.send_close(Close::NORMAL, "");
+        self.complete(now);
+        self.link.close(now);
         Ok(())
     }
 
-    fn is_over(&self) -> bool {
-        self.ended || self.complete.is_some() || self.close_sent
+    fn is_running(&self) -> bool {
+        self.link.is_open() && matches!(self.state, State::Running { .. })
     }
 
-    fn send(&mut self, channel: Channel, payload: Bytes) {
-        let transmit = match self.protocol.encoding() {
+    fn transmit(&self, channel: Channel, payload: Bytes) -> Transmit {
+        match self.protocol.encoding() {
             Encoding::Binary => Transmit {
                 opcode: Opcode::Binary,
                 prefix: Some(channel::prefix(channel)),
                 payload,
             },
             Encoding::Base64 => Transmit::new(Opcode::Text, channel::to_base64(channel, &payload)),
-        };
-        self.queue(transmit);
-    }
-
-    fn queue(&mut self, transmit: Transmit) {
-        self.queued += transmit.len();
-        self.transmits.push_back(transmit);
-    }
-
-    fn send_close(&mut self, code: u16, reason: &str) {
-        if !self.close_sent {
-            self.close_sent = true;
-            self.queue(Transmit::close(code, reason));
         }
     }
 
     fn end(&mut self, how: Result<(), Error>) {
-        if !self.ended {
-            self.ended = true;
-            self.events.push_back(RemoteCommandEvent::Ended(how));
-        }
+        self.link.end();
+        self.events.push_back(RemoteCommandEvent::Ended(how));
     }
 
     /// The peer broke the protocol.
     fn fail(&mut self, error: PeerError) {
-        // "1002 indicates that an endpoint is terminating the connection due to a protocol
-        // error" (RFC 6455, section 7.4.1).
-        self.send_close(1002, &error.to_string());
+        self.link.fail(&error);
         self.end(Err(error.into()));
     }
 
@@ -297,8 +333,8 @@ impl RemoteCommand {
     /// be queued.
     #[inline]
     fn take(&mut self, now: Instant, message: Message) -> Option<RemoteCommandEvent> {
-        self.handle_activity(now);
-        if self.ended {
+        self.link.handle_activity(now);
+        if self.link.is_ended() {
             return None;
         }
         match message {
@@ -306,26 +342,13 @@ impl RemoteCommand {
                 Ok(event) => return event,
                 Err(error) => self.fail(error),
             },
-            Message::Ping(payload) => self.pong(payload),
-            Message::Pong(payload) => self.keepalive.pong(now, &payload),
-            Message::Close(close) => self.handle_close(now, close),
+            control => {
+                if let Some(closed) = self.link.handle_control(now, control) {
+                    self.handle_close(now, closed);
+                }
+            }
         }
         None
-    }
-
-    /// Owes a pong.
-    fn pong(&mut self, payload: Bytes) {
-        // "MAY elect to send a Pong frame for only the most recently processed Ping" (RFC 6455,
-        // section 5.5.3): a flood of pings must not grow the queue.
-        let pong = Transmit::new(Opcode::Pong, payload);
-        match self.transmits.iter_mut().find(|t| t.opcode == Opcode::Pong) {
-            Some(queued) => {
-                self.queued = self.queued - queued.len() + pong.len();
-                *queued = pong;
-            }
-            None if !self.close_sent => self.queue(pong),
-            None => {}
-        }
     }
 
     #[inline]
@@ -338,7 +361,7 @@ impl RemoteCommand {
         let Some(frame) = channel::parse(self.protocol.encoding(), close, message)? else {
             return Ok(None);
         };
-        match (self.role, frame) {
+        match (self.role(), frame) {
             (Role::Client, Frame::Data(channel @ (Channel::Stdout | Channel::Stderr), bytes)) => {
                 if !bytes.is_empty() {
                     return Ok(Some(RemoteCommandEvent::Data(channel, bytes)));
@@ -355,17 +378,15 @@ impl RemoteCommand {
 
             (Role::Server, Frame::Data(Channel::Stdin, bytes)) => {
                 // "Data after close is dropped" (wsstream/conn.go, `handle`).
-                if !bytes.is_empty() && !self.stdin_closed {
+                if !bytes.is_empty() && self.stdin() == Some(Stdin::Open) {
                     return Ok(Some(RemoteCommandEvent::Data(Channel::Stdin, bytes)));
                 }
             }
-            (Role::Server, Frame::Data(Channel::Resize, bytes)) => {
-                let sizes = self.sizes.push(&bytes)?;
-                self.events
-                    .extend(sizes.into_iter().map(RemoteCommandEvent::Resize));
-            }
+            (Role::Server, Frame::Data(Channel::Resize, bytes)) => self.handle_sizes(&bytes)?,
             (Role::Server, Frame::Close(Channel::Stdin)) => {
-                if !std::mem::replace(&mut self.stdin_closed, true) {
+                if let State::Running { stdin, .. } = &mut self.state
+                    && std::mem::replace(stdin, Stdin::Closed) == Stdin::Open
+                {
                     return Ok(Some(RemoteCommandEvent::Finished(Channel::Stdin)));
                 }
             }
@@ -377,20 +398,43 @@ impl RemoteCommand {
         Ok(None)
     }
 
+    /// How far the input is; `None` when nobody reads it any more.
+    fn stdin(&self) -> Option<Stdin> {
+        match self.state {
+            State::Running { stdin, .. } => Some(stdin),
+            State::Complete { .. } => None,
+        }
+    }
+
+    /// Tells of the last sizes alone: whoever hears an earlier one hears a later one at once.
+    fn handle_sizes(&mut self, bytes: &[u8]) -> Result<(), PeerError> {
+        let mut last = [None; limits::TERMINAL_SIZES];
+        self.sizes.push(bytes, |size| {
+            last.rotate_left(1);
+            last[limits::TERMINAL_SIZES - 1] = Some(size);
+        })?;
+        let sizes = last.into_iter().flatten();
+        self.events.extend(sizes.map(RemoteCommandEvent::Resize));
+        Ok(())
+    }
+
     fn handle_status(
         &mut self,
         now: Instant,
         bytes: &[u8],
     ) -> Result<Option<RemoteCommandEvent>, PeerError> {
-        if self.complete.is_some() || bytes.is_empty() {
+        let State::Running { status: so_far, .. } = &mut self.state else {
+            return Ok(None);
+        };
+        if bytes.is_empty() {
             return Ok(None);
         }
         let status = if self.protocol.has_status() {
-            if self.status.len() + bytes.len() > limits::STATUS {
+            if so_far.len() + bytes.len() > limits::STATUS {
                 return Err(StatusError::TooLong(limits::STATUS).into());
             }
-            self.status.extend_from_slice(bytes);
-            match Status::from_json(&self.status) {
+            so_far.extend_from_slice(bytes);
+            match Status::from_json(so_far) {
                 Ok(status) => status,
                 // The error channel is a stream: a Status may come in pieces.
                 Err(StatusError::Truncated) => return Ok(None),
@@ -399,51 +443,102 @@ impl RemoteCommand {
         } else {
             Status::from_text(&String::from_utf8_lossy(bytes))
         };
-        self.status = Vec::new();
-        Ok(Some(self.complete(now, status)))
+        self.complete(now);
+        Ok(Some(RemoteCommandEvent::Status(Box::new(status))))
     }
 
-    fn complete(&mut self, now: Instant, status: Status) -> RemoteCommandEvent {
-        self.complete = Some(now);
-        // Input that has not gone out now finds no reader any more.
-        self.transmits
-            .retain(|t| !matches!(t.opcode, Opcode::Text | Opcode::Binary));
-        self.queued = self.transmits.iter().map(Transmit::len).sum();
-        RemoteCommandEvent::Status(Box::new(status))
-    }
-
-    fn handle_close(&mut self, now: Instant, close: Option<Close>) {
-        // "MUST send a Close frame in response ... typically echos the status code" (RFC 6455,
-        // section 5.5.1).
-        self.send_close(close.as_ref().map_or(Close::NORMAL, |close| close.code), "");
-        let (code, reason) = close.map_or((None, String::new()), |c| (Some(c.code), c.reason));
-        if self.role == Role::Server || self.complete.is_some() {
-            return self.end(Ok(()));
+    fn complete(&mut self, now: Instant) {
+        let mut input = InputAtExit {
+            closed: self.stdin().is_some_and(|stdin| stdin != Stdin::Open),
+            unsent: 0,
+        };
+        if self.role() == Role::Client {
+            // Input that has not gone out now finds no reader any more.
+            for dropped in self.link.take_payload() {
+                input.unsent += self.stdin_in(&dropped);
+                input.closed &= !is_end_of_stdin(&dropped);
+            }
         }
+        self.state = State::Complete { since: now, input };
+    }
+
+    /// Bytes of stdin in a message.
+    fn stdin_in(&self, transmit: &Transmit) -> usize {
+        match (
+            self.protocol.encoding(),
+            transmit.prefix,
+            &transmit.payload[..],
+        ) {
+            (Encoding::Binary, Some(prefix), payload)
+                if prefix == channel::prefix(Channel::Stdin) =>
+            {
+                payload.len()
+            }
+            (Encoding::Base64, None, [b'0', text @ ..]) => {
+                let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+                text.len() / 4 * 3 - padding
+            }
+            _ => 0,
+        }
+    }
+
+    fn handle_close(&mut self, now: Instant, closed: Closed) {
+        let complete = matches!(self.state, State::Complete { .. });
         // channel.k8s.io is silent on success (cri-streaming httpstream.go, `v1WriteStatusFunc`).
-        if !self.protocol.has_status() && code == Some(Close::NORMAL) {
-            let status = self.complete(now, Status::success());
+        if self.role() == Role::Client
+            && !complete
+            && !self.protocol.has_status()
+            && closed.is_normal()
+        {
+            self.complete(now);
+            let status = RemoteCommandEvent::Status(Box::new(Status::success()));
             self.events.push_back(status);
             return self.end(Ok(()));
         }
-        self.end(Err(NetworkError::ClosedWithoutStatus {
-            code,
-            reason,
-            source: None,
-        }
-        .into()));
+        let ok = complete || self.role() == Role::Server;
+        self.end(match ok {
+            true => Ok(()),
+            false => Err(closed.into_error()),
+        });
     }
 
-    /// When to give up on a server that has sent the Status and neither closes nor sends, or on
-    /// a client that does not close after it.
-    fn grace(&self) -> Option<Instant> {
-        let complete = self.complete?;
-        match self.role {
-            Role::Client if self.held => None,
-            Role::Client => Some(complete.max(self.last_inbound) + limits::CLOSE_GRACE),
-            Role::Server => Some(complete + limits::LINGER),
+    /// What the end of the connection means for the work.
+    fn verdict(&self, lost: Option<Error>) -> Result<(), Error> {
+        let cut = || Arc::new(io::Error::from(io::ErrorKind::UnexpectedEof));
+        let without_status = |source| NetworkError::ClosedWithoutStatus {
+            code: None,
+            reason: String::new(),
+            source,
+        };
+        let complete = matches!(self.state, State::Complete { .. });
+        match lost {
+            Some(error @ Error::Peer(_)) => Err(error),
+            _ if complete && (self.role() == Role::Server || self.protocol.status_is_last()) => {
+                Ok(())
+            }
+            None if complete => Err(NetworkError::Lost(cut()).into()),
+            None => Err(without_status(None).into()),
+            Some(Error::Network(NetworkError::Lost(source))) if !complete => {
+                Err(without_status(Some(source)).into())
+            }
+            Some(error) => Err(error),
         }
     }
+
+    /// When to give up on a server that has sent the Status and neither closes nor sends.
+    fn grace(&self) -> Option<Instant> {
+        match self.state {
+            State::Complete { since, .. } if self.role() == Role::Client => {
+                let heard = self.link.heard()?;
+                Some(later(since.max(heard), limits::CLOSE_GRACE))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn is_end_of_stdin(transmit: &Transmit) -> bool {
+    transmit.prefix.is_none() && transmit.payload == channel::close_signal(Channel::Stdin)[..]
 }
 
 impl Session for RemoteCommand {
@@ -465,106 +560,60 @@ impl Session for RemoteCommand {
     }
 
     fn handle_activity(&mut self, now: Instant) {
-        self.last_inbound = now;
-        self.keepalive.inbound(now);
+        self.link.handle_activity(now);
     }
 
     fn handle_end(&mut self, lost: Option<Error>) {
-        if self.ended {
-            return;
+        if !self.link.is_ended() {
+            self.link.handle_end(lost.as_ref());
+            let how = self.verdict(lost);
+            self.end(how);
         }
-        let cut = || Arc::new(io::Error::from(io::ErrorKind::UnexpectedEof));
-        let how = match (self.complete, lost) {
-            (_, Some(Error::Peer(error))) => return self.fail(error),
-            (Some(_), _) if self.role == Role::Server || self.protocol.status_is_last() => Ok(()),
-            (Some(_), Some(error)) => Err(error),
-            (Some(_), None) => Err(NetworkError::Lost(cut()).into()),
-            (None, Some(Error::Network(NetworkError::Lost(source)))) => {
-                Err(NetworkError::ClosedWithoutStatus {
-                    code: None,
-                    reason: String::new(),
-                    source: Some(source),
-                }
-                .into())
-            }
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(NetworkError::ClosedWithoutStatus {
-                code: None,
-                reason: String::new(),
-                source: None,
-            }
-            .into()),
-        };
-        self.end(how);
     }
 
     fn handle_hold(&mut self, now: Instant, held: bool) {
-        if self.held && !held {
-            self.last_inbound = now;
-        }
-        self.held = held;
-        self.keepalive.hold(now, held);
+        self.link.handle_hold(now, held);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.ended {
+        if self.link.is_ended() {
             return;
         }
         if self.grace().is_some_and(|at| at <= now) {
-            self.send_close(Close::NORMAL, "");
-            let late: Error = NetworkError::TimedOut {
+            self.link.leave(true);
+            let late = NetworkError::TimedOut {
                 operation: "closing after the status".into(),
-                after: match self.role {
-                    Role::Client => limits::CLOSE_GRACE,
-                    Role::Server => limits::LINGER,
-                },
-            }
-            .into();
-            return self.handle_end(Some(late));
+                after: limits::CLOSE_GRACE,
+            };
+            let how = self.verdict(Some(late.into()));
+            return self.end(how);
         }
-        if self.close_sent {
-            return;
-        }
-        loop {
-            match self.keepalive.handle_timeout(now) {
-                Due::Nothing => return,
-                // The message without a channel that keeps a server from idling is unknown to
-                // clients (client-go takes it for the end, `remotecommand/websocket.go`).
-                Due::Send(transmit)
-                    if self.role == Role::Server && transmit.opcode == Opcode::Binary => {}
-                Due::Send(transmit) => {
-                    // One ping in the queue asks as much as two.
-                    if !self.transmits.iter().any(|t| t.opcode == transmit.opcode) {
-                        self.queue(transmit);
-                    }
-                }
-                Due::Dead(silent) => {
-                    return self.end(Err(NetworkError::Silent { silent }.into()));
-                }
-            }
+        match self.link.handle_timeout(now) {
+            None => {}
+            Some(Expired::Silent(error)) => self.end(Err(error)),
+            // All has been said.
+            Some(Expired::Unanswered) => self.end(Ok(())),
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        if self.ended {
+        if self.link.is_ended() {
             return None;
         }
-        let pings = (!self.close_sent).then(|| self.keepalive.deadline());
-        self.grace().into_iter().chain(pings).min()
+        let times = [self.grace(), self.link.poll_timeout()];
+        times.into_iter().flatten().min()
     }
 
     fn poll_transmit(&mut self) -> Option<Transmit> {
-        let transmit = self.transmits.pop_front()?;
-        self.queued -= transmit.len();
-        Some(transmit)
+        self.link.poll_transmit()
     }
 
     fn queued(&self) -> usize {
-        self.queued
+        self.link.queued()
     }
 
     fn is_ended(&self) -> bool {
-        self.ended
+        self.link.is_ended()
     }
 
     fn poll_event(&mut self) -> Option<RemoteCommandEvent> {
@@ -573,18 +622,79 @@ impl Session for RemoteCommand {
 
     fn close(&mut self) {
         self.events.clear();
-        self.ended = true;
-        if self.role == Role::Server && self.complete.is_none() {
-            // To a client of channel.k8s.io a normal close is a success.
-            return self.send_close(Close::INTERNAL, "no status");
-        }
-        self.send_close(Close::NORMAL, "");
+        self.link
+            .leave(matches!(self.state, State::Complete { .. }));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_flood_of_sizes_the_last_two_are_told() {
+        let now = Instant::now();
+        let streams = Streams {
+            stdin: true,
+            tty: true,
+            ..Streams::default()
+        };
+        let keepalive = KeepaliveConfig::default();
+        let mut session =
+            RemoteCommand::new(Role::Server, Subprotocol::V5, streams, keepalive, now);
+        let mut message = vec![4];
+        for _ in 0..500_000 {
+            message.extend_from_slice(b"{}");
+        }
+        message.extend_from_slice(br#"{"Width":80}{"Width":81}"#);
+        session.handle_message(now, Message::Binary(message.into()));
+        let widths: Vec<u16> = std::iter::from_fn(|| session.poll_event())
+            .map(|event| match event {
+                RemoteCommandEvent::Resize(size) => size.width,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(widths, [80, 81]);
+    }
+
+    #[test]
+    fn input_that_was_not_sent_when_the_status_came_is_told() {
+        let streams = Streams {
+            stdin: true,
+            ..Streams::default()
+        };
+        for (protocol, message) in [
+            (Subprotocol::V5, "\x03{\"status\":\"Success\"}"),
+            (Subprotocol::V4, "\x03{\"status\":\"Success\"}"),
+            (Subprotocol::V4Base64, "3eyJzdGF0dXMiOiJTdWNjZXNzIn0="),
+        ] {
+            let now = Instant::now();
+            let keepalive = KeepaliveConfig::default();
+            let exit = |sent: usize, finish: bool| {
+                let mut session =
+                    RemoteCommand::new(Role::Client, protocol, streams, keepalive, now);
+                for _ in 0..3 {
+                    let payload = vec![7; 1000].into();
+                    session.write(now, Channel::Stdin, payload).unwrap();
+                }
+                if finish {
+                    let _ = session.finish(now);
+                }
+                for _ in 0..sent {
+                    session.poll_transmit();
+                }
+                session.handle_message(now, Message::Binary(message.into()));
+                assert_eq!(session.queued(), 0);
+                session.input_at_exit().unwrap()
+            };
+            let whole = exit(4, true);
+            assert!(whole.is_whole(), "{protocol}: {whole:?}");
+            let cut = exit(1, true);
+            assert_eq!((cut.unsent, cut.is_whole()), (2000, false), "{protocol}");
+            let open = exit(3, false);
+            assert_eq!((open.unsent, open.closed), (0, false), "{protocol}");
+        }
+    }
 
     #[test]
     fn only_clients_signal_the_end_of_a_stream() {

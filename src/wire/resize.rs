@@ -55,18 +55,22 @@ pub struct ResizeDecoder {
 }
 
 impl ResizeDecoder {
-    /// Takes the next bytes of the channel and gives the sizes that they complete.
+    /// Takes the next bytes of the channel and gives `each` size that they complete. A message may
+    /// complete millions, of which few matter: none is kept here.
     ///
     /// # Errors
     ///
     /// If the bytes are not a sequence of sizes.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<TerminalSize>, ResizeError> {
+    pub fn push(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(TerminalSize),
+    ) -> Result<(), ResizeError> {
         self.partial.extend_from_slice(bytes);
         let mut values = serde_json::Deserializer::from_slice(&self.partial).into_iter::<Wire>();
-        let mut sizes = Vec::new();
         let taken = loop {
             match values.next() {
-                Some(Ok(Wire { width, height })) => sizes.push(TerminalSize { width, height }),
+                Some(Ok(Wire { width, height })) => each(TerminalSize { width, height }),
                 Some(Err(error)) if !error.is_eof() => return Err(ResizeError),
                 _ => break values.byte_offset(),
             }
@@ -75,7 +79,9 @@ impl ResizeDecoder {
         if self.partial.len() > LONGEST {
             return Err(ResizeError);
         }
-        Ok(sizes)
+        // What one large message has needed, the next sizes do not.
+        self.partial.shrink_to(LONGEST);
+        Ok(())
     }
 }
 
@@ -88,8 +94,10 @@ mod tests {
         let wire = b"{\"Width\":80,\"Height\":24}{\"width\":132,\"height\":43}\n {\"Height\":1}\n";
         for split in 0..=wire.len() {
             let mut decoder = ResizeDecoder::default();
-            let mut sizes = decoder.push(&wire[..split]).unwrap();
-            sizes.extend(decoder.push(&wire[split..]).unwrap());
+            let mut sizes = Vec::new();
+            for piece in [&wire[..split], &wire[split..]] {
+                decoder.push(piece, |size| sizes.push(size)).unwrap();
+            }
             let expected = [(80, 24), (132, 43), (0, 1)].map(|(w, h)| TerminalSize::new(w, h));
             assert_eq!(sizes, expected, "split at {split}");
         }
@@ -103,20 +111,23 @@ mod tests {
             b"{\"Width\":65536}",
             b"null",
         ] {
-            assert_eq!(ResizeDecoder::default().push(wire), Err(ResizeError));
+            assert_eq!(
+                ResizeDecoder::default().push(wire, |_| {}),
+                Err(ResizeError)
+            );
         }
         let mut decoder = ResizeDecoder::default();
-        assert_eq!(decoder.push(&[b' '; 900]), Ok(vec![]));
-        assert_eq!(decoder.push(b"{\"Width\":"), Ok(vec![]));
-        assert_eq!(decoder.push(&[b' '; 2000]), Err(ResizeError));
+        let none = |_| panic!("a size");
+        assert_eq!(decoder.push(&[b' '; 900], none), Ok(()));
+        assert_eq!(decoder.push(b"{\"Width\":", none), Ok(()));
+        assert_eq!(decoder.push(&[b' '; 2000], none), Err(ResizeError));
     }
 
     #[test]
     fn a_written_size_reads_the_same() {
         let size = TerminalSize::new(65535, 0);
-        assert_eq!(
-            ResizeDecoder::default().push(&size.to_json()),
-            Ok(vec![size])
-        );
+        let mut sizes = Vec::new();
+        let pushed = ResizeDecoder::default().push(&size.to_json(), |size| sizes.push(size));
+        assert_eq!((pushed, sizes), (Ok(()), vec![size]));
     }
 }

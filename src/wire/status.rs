@@ -192,13 +192,14 @@ impl Status {
     }
 
     /// The exit code of the command, where the Status says that it ran: 0 for a success, and for
-    /// a failure the cause `ExitCode`.
+    /// a failure the cause `ExitCode`. A failure with code 0 contradicts itself, and has none: it
+    /// must not pass for a success.
     pub fn code_of_exit(&self) -> Option<i32> {
         if self.is_success() {
             return Some(0);
         }
         let cause = self.causes().find(|cause| cause.reason == "ExitCode")?;
-        cause.message.parse().ok()
+        cause.message.parse().ok().filter(|code| *code != 0)
     }
 
     /// The JSON of this Status, as a body of its own or on the error channel.
@@ -279,6 +280,7 @@ mod tests {
             (false, Some(137))
         );
         assert_eq!(Status::success().code_of_exit(), Some(0));
+        assert_eq!(Status::exit_code(0).code_of_exit(), None);
         assert_eq!(
             Status::failure(500, "InternalError", "no").code_of_exit(),
             None

@@ -15,7 +15,7 @@ use crate::{
     session::{
         mux::PingConfig,
         port_forward::{
-            Channels, ForwardConfig, ForwardProtocol, PortForward as Session,
+            Channels, ForwardConfig, ForwardProtocol, PortForward as PortForwardSession,
             Tunnel as TunnelSession, WhenFull,
         },
     },
@@ -173,7 +173,7 @@ impl PortForward {
         let opened = self.dial(pod, ForwardProtocol::Tunnel, &[]).await?;
         let session =
             TunnelSession::new(Role::Client, self.config.clone(), crate::transport::now());
-        Ok(self.start(Session::Tunnel(session), opened))
+        Ok(self.start(Box::new(session), opened))
     }
 
     /// One connection over a WebSocket of its own.
@@ -195,7 +195,7 @@ impl PortForward {
         )?;
         let socket = Box::new(Socket::new(opened.io, Role::Client, opened.read));
         let defer = self.half_close == HalfClose::Defer;
-        Connections::spawn_opened(Session::Channels(session), socket, defer, port)
+        Connections::spawn_opened(Box::new(session), socket, defer, port)
             .map_err(|why| NetworkError::Lost(Arc::new(std::io::Error::other(why))).into())
     }
 
@@ -218,7 +218,7 @@ impl PortForward {
         }
     }
 
-    fn start(&self, session: Session, opened: Opened) -> Connections {
+    fn start(&self, session: Box<dyn PortForwardSession>, opened: Opened) -> Connections {
         let socket = Socket::new(opened.io, Role::Client, opened.read);
         let defer = self.half_close == HalfClose::Defer;
         Connections::spawn_with(session, Box::new(socket), defer)

@@ -2,10 +2,11 @@
 
 use super::{
     Abort, Mux, MuxEvent,
-    stream::{Local, Remote, Stream},
+    stream::{Local, Remote, Reply, Stream},
 };
 use crate::{
     error::{Error, NetworkError},
+    session::reader::Watch,
     wire::spdy::{GoAway, GoAwayStatus, RstStatus, RstStream, StreamId},
 };
 
@@ -62,8 +63,8 @@ impl Mux {
         self.streams.retain(|_, entry| {
             entry.local = Local::Closed;
             entry.send.clear();
-            entry.stuck_at = None;
-            entry.reply_by = None;
+            entry.watch = Watch::Off;
+            entry.reply = Reply::Done;
             if entry.remote == Remote::Open {
                 entry.remote = Remote::Reset;
             }
@@ -93,7 +94,7 @@ impl Mux {
         entry.local = Local::Closed;
         entry.send.clear();
         entry.remote = Remote::Reset;
-        if let Some(at) = entry.reply_by.take() {
+        if let Some(at) = entry.take_reply() {
             self.replies.remove(&(at, stream));
         }
         if std::mem::take(&mut entry.scheduled) {
@@ -109,7 +110,7 @@ impl Mux {
     }
 
     pub(super) fn forget(&mut self, stream: StreamId) {
-        let Some(entry) = self.streams.remove(&stream) else {
+        let Some(mut entry) = self.streams.remove(&stream) else {
             return;
         };
         self.received -= entry.receive.len();
@@ -118,10 +119,10 @@ impl Mux {
         if stream.opener() != self.role {
             self.remote_streams -= 1;
         }
-        if let Some(at) = entry.reply_by {
+        if let Some(at) = entry.take_reply() {
             self.replies.remove(&(at, stream));
         }
-        if let Some(at) = entry.stuck_at {
+        if let Some(at) = entry.watch.at() {
             self.stuck.remove(&(at, stream));
         }
         if entry.scheduled {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Abort, Mux, MuxEvent,
-    stream::{Local, Remote, Stream},
+    stream::{Local, Remote, Reply, Stream},
 };
 use crate::{
     limits,
@@ -18,17 +18,26 @@ impl Mux {
     /// Takes the next bytes that arrived, cut anywhere.
     pub fn handle_bytes(&mut self, now: Instant, mut bytes: Bytes) {
         self.handle_activity(now);
-        while !self.ended {
-            match self.decoder.decode(&mut bytes) {
-                Ok(None) => return,
-                Ok(Some(frame)) => {
-                    if let Err(error) = self.handle_frame(now, frame) {
-                        self.fail(error);
-                    }
-                }
-                Err(error) => self.fail(error),
-            }
+        while self.handle_next(now, &mut bytes) {}
+    }
+
+    /// Takes one frame off the front of what arrived. Whether there may be another. Whoever takes
+    /// the events in between never has more of them than one frame brings.
+    #[inline]
+    pub fn handle_next(&mut self, now: Instant, bytes: &mut Bytes) -> bool {
+        if self.ended {
+            return false;
         }
+        match self.decoder.decode(bytes) {
+            Ok(None) => return false,
+            Ok(Some(frame)) => {
+                if let Err(error) = self.handle_frame(now, frame) {
+                    self.fail(error);
+                }
+            }
+            Err(error) => self.fail(error),
+        }
+        true
     }
 
     /// Takes note of a sign of life that is no bytes of this connection.
@@ -98,7 +107,7 @@ impl Mux {
             }
         }
         // No data may come before the SYN_REPLY; PROTOCOL_ERROR is the answer (section 2.2.2).
-        if !entry.replied && stream.opener() == self.role {
+        if matches!(entry.reply, Reply::Awaited { .. }) {
             let status = RstStatus::PROTOCOL_ERROR;
             return self.abort(stream, status, Abort::Protocol(status));
         }
@@ -133,12 +142,10 @@ impl Mux {
         } else {
             return;
         };
+        let at = later(now, self.config.patience);
         if let Some(entry) = self.streams.get_mut(&stream)
-            && entry.stuck_at.is_none()
+            && entry.watch.begin(at)
         {
-            let at = later(now, self.config.patience);
-            entry.stuck_at = Some(at);
-            entry.progress = false;
             self.stuck.insert((at, stream));
         }
     }
@@ -174,7 +181,7 @@ impl Mux {
             true => Local::Closed,
             false => Local::Open,
         };
-        let entry = Stream::new(local, Remote::Open, false);
+        let entry = Stream::new(local, Reply::Owed);
         self.streams.insert(stream, entry);
         self.remote_streams += 1;
         self.events.push_back(MuxEvent::Opened { stream, headers });
@@ -185,18 +192,13 @@ impl Mux {
     }
 
     fn handle_reply(&mut self, stream: StreamId, fin: bool) {
-        if stream.opener() != self.role {
-            return;
-        }
         // A second reply, or one to a stream that this side has reset, is ignored as
         // `moby/spdystream` does (`connection.go`, `handleReplyFrame`).
-        let Some(entry) = self.streams.get_mut(&stream).filter(|e| !e.replied) else {
+        let entry = self.streams.get_mut(&stream);
+        let Some(by) = entry.and_then(Stream::take_reply) else {
             return;
         };
-        entry.replied = true;
-        if let Some(at) = entry.reply_by.take() {
-            self.replies.remove(&(at, stream));
-        }
+        self.replies.remove(&(by, stream));
         self.events.push_back(MuxEvent::Accepted(stream));
         if fin {
             self.handle_fin(stream);

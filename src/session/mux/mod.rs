@@ -43,13 +43,13 @@ use bytes::{Bytes, BytesMut};
 
 use self::{
     ping::Pings,
-    stream::{Local, Remote, Stream},
+    stream::{Local, Remote, Reply, Stream},
 };
+use super::{later::later, reader::Watch};
 use crate::{
     Role,
     error::CallerError,
     limits,
-    session::later::later,
     wire::spdy::{
         Data, Decoder, HeaderReader, HeaderWriter, Headers, RstStatus, RstStream, StreamId,
         SynReply, SynStream,
@@ -194,10 +194,9 @@ impl Mux {
             block,
         }
         .encode(&mut self.out);
-        let reply_by = later(now, self.config.reply);
-        let mut entry = Stream::new(Local::Open, Remote::Open, false);
-        entry.reply_by = Some(reply_by);
-        self.replies.insert((reply_by, stream));
+        let by = later(now, self.config.reply);
+        let entry = Stream::new(Local::Open, Reply::Awaited { by });
+        self.replies.insert((by, stream));
         self.streams.insert(stream, entry);
         Ok(stream)
     }
@@ -205,7 +204,7 @@ impl Mux {
     /// Accepts a stream that the peer opened. Doing it again does nothing.
     pub fn accept(&mut self, stream: StreamId) {
         match self.streams.get_mut(&stream) {
-            Some(entry) if !entry.replied && stream.opener() != self.role => entry.replied = true,
+            Some(entry) if entry.reply == Reply::Owed => entry.reply = Reply::Done,
             _ => return,
         }
         match self.writer.write(&Headers::new()) {
@@ -323,11 +322,12 @@ impl Mux {
         let left = entry.receive.len();
         self.received -= payload.len();
         self.full -= usize::from(left < bound && left + payload.len() >= bound);
-        entry.progress = true;
+        entry.watch.note();
         if left < bound
             && self.received < self.config.receive_total
-            && let Some(at) = entry.stuck_at.take()
+            && let Some(at) = entry.watch.at()
         {
+            entry.watch = Watch::Off;
             self.stuck.remove(&(at, stream));
         }
         self.forget_if_over(stream);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::session::chunks::Chunks;
+use crate::session::{chunks::Chunks, reader::Watch};
 
 /// What this side may still send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +26,22 @@ pub(super) enum Remote {
     Reset,
 }
 
+/// Whether the stream has been accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// This side has not accepted the peer's stream yet.
+    Owed,
+    /// The peer must have accepted this side's stream by then.
+    Awaited { by: Instant },
+    /// It has been accepted, or is over.
+    Done,
+}
+
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) local: Local,
     pub(super) remote: Remote,
-    /// Whether the stream has been accepted.
-    pub(super) replied: bool,
-    /// When this side gives up waiting for that.
-    pub(super) reply_by: Option<Instant>,
+    pub(super) reply: Reply,
     pub(super) send: Chunks,
     /// Whether the stream has its turn in the queue of those that have something to send.
     pub(super) scheduled: bool,
@@ -41,29 +49,33 @@ pub(super) struct Stream {
     pub(super) blocked: bool,
     pub(super) receive: Chunks,
     /// When the reader is to be called stuck, if it holds back the others.
-    pub(super) stuck_at: Option<Instant>,
-    /// Whether the reader has taken something since that was set.
-    pub(super) progress: bool,
+    pub(super) watch: Watch,
 }
 
 impl Stream {
-    pub(super) fn new(local: Local, remote: Remote, replied: bool) -> Self {
+    pub(super) fn new(local: Local, reply: Reply) -> Self {
         Self {
             local,
-            remote,
-            replied,
-            reply_by: None,
+            remote: Remote::Open,
+            reply,
             send: Chunks::default(),
             scheduled: false,
             blocked: false,
             receive: Chunks::default(),
-            stuck_at: None,
-            progress: false,
+            watch: Watch::Off,
         }
     }
 
     /// Whether neither end may send anything more.
     pub(super) fn is_closed(&self) -> bool {
         self.local == Local::Closed && self.remote != Remote::Open
+    }
+
+    /// The reply is not awaited any more. When it was.
+    pub(super) fn take_reply(&mut self) -> Option<Instant> {
+        match std::mem::replace(&mut self.reply, Reply::Done) {
+            Reply::Awaited { by } => Some(by),
+            Reply::Owed | Reply::Done => None,
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Abort, Mux, MuxEvent, ping::Due};
+use super::{Abort, Mux, MuxEvent, ping::Due, stream::Reply};
 use crate::{
     error::NetworkError,
     session::later::later,
@@ -21,10 +21,12 @@ impl Mux {
                 let lost = now.saturating_duration_since(since);
                 self.replies = std::mem::take(&mut self.replies)
                     .into_iter()
-                    .map(|(at, stream)| (at + lost, stream))
+                    .map(|(at, stream)| (later(at, lost), stream))
                     .collect();
                 for entry in self.streams.values_mut() {
-                    entry.reply_by = entry.reply_by.map(|at| at + lost);
+                    if let Reply::Awaited { by } = &mut entry.reply {
+                        *by = later(*by, lost);
+                    }
                 }
             }
             _ => {}
@@ -60,15 +62,14 @@ impl Mux {
             self.stuck.pop_first();
             let holds = self.received >= self.config.receive_total;
             if let Some(entry) = self.streams.get_mut(&stream) {
-                entry.stuck_at = None;
-                let progress = std::mem::take(&mut entry.progress);
+                let moved = entry.watch.take();
                 if !holds && entry.receive.len() < self.config.receive_buffer {
                     continue;
                 }
                 let next = later(now, self.config.patience);
-                entry.stuck_at = Some(next);
+                entry.watch.begin(next);
                 self.stuck.insert((next, stream));
-                if !progress {
+                if !moved {
                     self.events.push_back(MuxEvent::Stuck(stream));
                 }
             }

@@ -7,11 +7,13 @@
 //! (`k8s.io/cri-streaming/pkg/streaming/portforward/websocket.go`).
 //!
 //! ```text
-//!   client:  unclaimed -- open --> open -- text, and a moment without more --> Closed(Err)
-//!                                   +----- close 1000 -----------------------> Finished, Closed(Ok)
-//!                                   +----- the connection is lost -----------> Closed(Err)
-//!   server:  Incoming -- finish --> Closed(Ok)
-//!               +------- the client closes --> Closed(Err)
+//!   client:  Open, unknown -- open --> Open -- text, and a moment without more --> Over: Err
+//!                                        +----- close 1000 ----------------------> Over: Ok
+//!                                        +----- the connection is lost ----------> Over: Err
+//!   server:  Open -- finish --> Over: Ok
+//!              +---- the client closes --> Over: Err
+//!
+//!   Over or not: release --> Released. Over before the user knew of it: Untold, until it asks.
 //! ```
 
 mod inbound;
@@ -20,58 +22,81 @@ use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use super::{ConnectionId, ForwardConfig, ForwardEvent, ForwardProtocol, OpenError};
+use super::{ConnectionId, ForwardConfig, ForwardEvent, ForwardProtocol, OpenError, PortForward};
 use crate::{
     Role,
-    error::CallerError,
+    error::{CallerError, Error},
     limits,
-    session::{Keepalive, Opcode, Transmit, chunks::Chunks},
+    session::{Opcode, Transmit, chunks::Chunks, link::Link, reader::Watch},
     wire::{
         channel::Encoding,
         port_channel::{PortChannel, Preamble},
     },
 };
 
+/// How far a connection is.
+#[derive(Debug)]
+enum State {
+    /// Bytes come and go.
+    Open {
+        /// Whether the user knows of it.
+        known: bool,
+    },
+    /// The server has begun to say what went wrong (client).
+    Failing {
+        /// Whether the user knows of it.
+        known: bool,
+        text: Vec<u8>,
+        /// Until when more of it is waited for.
+        until: Instant,
+    },
+    /// It is over, which the user will be told when it asks for the connection.
+    Untold(Result<(), Error>),
+    /// It is over, which the user knows. What has arrived may still be read.
+    Over,
+    /// The user has given it up: what arrives is dropped.
+    Released,
+}
+
 /// The connection of one port.
 #[derive(Debug)]
 struct Connection {
     port: u16,
-    /// Whether the user knows of it.
-    claimed: bool,
-    /// Whether it is over: what arrives is dropped.
-    over: bool,
-    /// Whether the user has given it up.
-    released: bool,
+    state: State,
     data_preamble: Preamble,
     error_preamble: Preamble,
     receive: Chunks,
-    /// The server's text so far (client).
-    text: Vec<u8>,
-    /// Until when more of it is waited for.
-    verdict_by: Option<Instant>,
     /// When the reader loses the connection, if it is full and others wait.
-    stuck_at: Option<Instant>,
-    /// Whether the reader has taken something since that was set.
-    progress: bool,
+    watch: Watch,
+}
+
+impl Connection {
+    fn is_over(&self) -> bool {
+        !matches!(self.state, State::Open { .. } | State::Failing { .. })
+    }
+
+    /// Whether the user can be told of it.
+    fn is_known(&self) -> bool {
+        match self.state {
+            State::Open { known } | State::Failing { known, .. } => known,
+            State::Untold(_) => false,
+            State::Over | State::Released => true,
+        }
+    }
 }
 
 /// Port-forward through channels.
 #[derive(Debug)]
 pub struct Channels {
-    role: Role,
+    link: Link,
     config: ForwardConfig,
     encoding: Encoding,
     protocol: ForwardProtocol,
     connections: Vec<Connection>,
-    keepalive: Keepalive,
-    transmits: VecDeque<Transmit>,
-    queued: usize,
     /// Connections whose writer was told that there is no room.
     blocked: Vec<ConnectionId>,
     received: usize,
     events: VecDeque<ForwardEvent>,
-    close_sent: bool,
-    ended: bool,
     now: Instant,
 }
 
@@ -94,40 +119,34 @@ impl Channels {
         }
         let connection = |&port: &u16| Connection {
             port,
-            claimed: role == Role::Server,
-            over: false,
-            released: false,
+            state: State::Open {
+                known: role == Role::Server,
+            },
             data_preamble: Preamble::default(),
             error_preamble: Preamble::default(),
             receive: Chunks::default(),
-            text: Vec::new(),
-            verdict_by: None,
-            stuck_at: None,
-            progress: false,
+            watch: Watch::Off,
         };
         let mut session = Self {
-            role,
+            link: Link::new(role, Some(config.keepalive), now),
             encoding,
             protocol: match encoding {
                 Encoding::Binary => ForwardProtocol::V4,
                 Encoding::Base64 => ForwardProtocol::V4Base64,
             },
             connections: ports.iter().map(connection).collect(),
-            keepalive: Keepalive::new(config.keepalive, now),
             config,
-            transmits: VecDeque::new(),
-            queued: 0,
             blocked: Vec::new(),
             received: 0,
             events: VecDeque::new(),
-            close_sent: false,
-            ended: false,
             now,
         };
         if role == Role::Server {
             for (index, &port) in (0..).zip(ports) {
                 for channel in [PortChannel::data(index), PortChannel::error(index)] {
-                    session.send(channel, Bytes::copy_from_slice(&port.to_le_bytes()));
+                    let port = Bytes::copy_from_slice(&port.to_le_bytes());
+                    let transmit = session.transmit(channel, port);
+                    session.link.send(now, transmit);
                 }
                 let id = ConnectionId(u32::from(index));
                 session
@@ -138,171 +157,17 @@ impl Channels {
         Ok(session)
     }
 
-    pub(super) fn role(&self) -> Role {
-        self.role
-    }
-
-    /// See [`PortForward::can_open`](super::PortForward::can_open).
-    ///
-    /// # Errors
-    ///
-    /// Why not.
-    pub fn can_open(&self) -> Result<(), OpenError> {
-        if self.ended || self.close_sent {
-            Err(OpenError::Ended)
-        } else if self.connections.iter().all(|c| c.claimed) {
-            Err(OpenError::Exhausted)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// See [`PortForward::open`](super::PortForward::open).
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::Exhausted`] if the request did not name the port, or its connection was given
-    /// out; [`OpenError::Ended`].
-    pub fn open(&mut self, now: Instant, port: u16) -> Result<ConnectionId, OpenError> {
-        self.now = now;
-        self.can_open()?;
-        let free = |c: &Connection| c.port == port && !c.claimed;
-        let index = self.connections.iter().position(free);
-        let index = index.ok_or(OpenError::Exhausted)?;
-        let connection = &mut self.connections[index];
-        connection.claimed = true;
-        let id = ConnectionId(index as u32);
-        // What happened before anybody asked.
-        if connection.data_preamble.is_done() {
-            self.events.push_back(ForwardEvent::Accepted(id));
-        }
-        if !connection.receive.is_empty() {
-            self.events.push_back(ForwardEvent::Readable(id));
-        }
-        Ok(id)
-    }
-
     fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.connections.get_mut(id.0 as usize)
     }
 
-    /// See [`PortForward::read`](super::PortForward::read).
-    pub fn read(&mut self, id: ConnectionId) -> Option<Bytes> {
-        let connection = self.get(id)?;
-        let payload = connection.receive.pop(usize::MAX)?;
-        connection.progress = true;
-        self.received -= payload.len();
-        Some(payload)
+    /// The connection, if it is not over.
+    fn live(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.get(id).filter(|connection| !connection.is_over())
     }
 
-    /// See [`PortForward::room`](super::PortForward::room). All connections share one queue.
-    pub fn room(&self, id: ConnectionId) -> usize {
-        match self.connections.get(id.0 as usize) {
-            Some(connection) if !connection.over && !self.close_sent => {
-                self.config.mux.send_buffer.saturating_sub(self.queued)
-            }
-            _ => 0,
-        }
-    }
-
-    /// See [`PortForward::write`](super::PortForward::write).
-    ///
-    /// # Errors
-    ///
-    /// [`CallerError::Ended`] if the connection is over.
-    pub fn write(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        mut payload: Bytes,
-    ) -> Result<(), CallerError> {
-        self.now = now;
-        let closed = self.close_sent;
-        self.get(id)
-            .filter(|connection| !connection.over && !closed)
-            .ok_or(CallerError::Ended)?;
-        while !payload.is_empty() {
-            let length = payload.len().min(limits::INPUT_MESSAGE);
-            self.keepalive.outbound(now);
-            self.send(PortChannel::data(id.0 as u8), payload.split_to(length));
-        }
-        if self.queued >= self.config.mux.send_buffer && !self.blocked.contains(&id) {
-            self.blocked.push(id);
-        }
-        Ok(())
-    }
-
-    /// See [`PortForward::finish`](super::PortForward::finish).
-    ///
-    /// # Errors
-    ///
-    /// [`CallerError::HalfClose`] for a client: nothing can tell the server.
-    pub fn finish(&mut self, now: Instant, id: ConnectionId) -> Result<(), CallerError> {
-        self.now = now;
-        match (self.role, self.get(id)) {
-            (Role::Client, Some(connection)) if !connection.over => Err(CallerError::HalfClose {
-                protocol: self.protocol.name(),
-            }),
-            (Role::Server, Some(_)) => {
-                // The client cannot finish its half: this was all there is.
-                self.over(id, Ok(()));
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// See [`PortForward::fail`](super::PortForward::fail).
-    pub fn fail(&mut self, id: ConnectionId, text: &str) {
-        if self.role == Role::Server && self.get(id).is_some_and(|c| !c.over) {
-            let text = Bytes::copy_from_slice(text.as_bytes());
-            self.send(PortChannel::error(id.0 as u8), text);
-        }
-        self.release(id);
-    }
-
-    /// See [`PortForward::release`](super::PortForward::release). The WebSocket is closed when all
-    /// connections are given up or over.
-    pub fn release(&mut self, id: ConnectionId) {
-        let Some(connection) = self.get(id) else {
-            return;
-        };
-        connection.claimed = true;
-        connection.released = true;
-        connection.over = true;
-        connection.verdict_by = None;
-        connection.stuck_at = None;
-        let waiting = connection.receive.len();
-        connection.receive.clear();
-        self.received -= waiting;
-        self.close_if_over();
-    }
-
-    /// See [`PortForward::can_write`](super::PortForward::can_write).
-    pub fn can_write(&self, id: ConnectionId) -> bool {
-        let connection = self.connections.get(id.0 as usize);
-        connection.is_some_and(|c| !c.over) && !self.close_sent
-    }
-
-    /// Connections that are not over.
-    pub fn len(&self) -> usize {
-        self.connections.iter().filter(|c| !c.over).count()
-    }
-
-    /// Whether all connections are over.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Whether no message should be handed in until more has been read.
-    pub fn wants_hold(&self) -> bool {
-        let bound = self.config.mux.receive_buffer;
-        self.received >= self.config.mux.receive_total
-            || self.connections.iter().any(|c| c.receive.len() >= bound)
-    }
-
-    fn send(&mut self, channel: PortChannel, payload: Bytes) {
-        let transmit = match self.encoding {
+    fn transmit(&self, channel: PortChannel, payload: Bytes) -> Transmit {
+        match self.encoding {
             Encoding::Binary => Transmit {
                 opcode: Opcode::Binary,
                 prefix: Some(channel.head(self.encoding)),
@@ -311,19 +176,154 @@ impl Channels {
             Encoding::Base64 => {
                 Transmit::new(Opcode::Text, channel.message(&payload, self.encoding))
             }
-        };
-        self.queue(transmit);
-    }
-
-    fn queue(&mut self, transmit: Transmit) {
-        // At least one, so that an empty message counts as something to send.
-        self.queued += transmit.len().max(1);
-        self.transmits.push_back(transmit);
-    }
-
-    fn send_close(&mut self, code: u16) {
-        if !std::mem::replace(&mut self.close_sent, true) {
-            self.queue(Transmit::close(code, ""));
         }
+    }
+}
+
+impl PortForward for Channels {
+    fn can_open(&self) -> Result<(), OpenError> {
+        if !self.link.is_open() {
+            Err(OpenError::Ended)
+        } else if self.connections.iter().all(Connection::is_known) {
+            Err(OpenError::Exhausted)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn open(&mut self, now: Instant, port: u16) -> Result<ConnectionId, OpenError> {
+        self.now = now;
+        self.can_open()?;
+        let free = |c: &Connection| c.port == port && !c.is_known();
+        let index = self.connections.iter().position(free);
+        let index = index.ok_or(OpenError::Exhausted)?;
+        let connection = &mut self.connections[index];
+        let id = ConnectionId(index as u32);
+        // What happened before anybody asked.
+        if connection.data_preamble.is_done() {
+            self.events.push_back(ForwardEvent::Accepted(id));
+        }
+        if !connection.receive.is_empty() {
+            self.events.push_back(ForwardEvent::Readable(id));
+        }
+        match &mut connection.state {
+            State::Open { known } | State::Failing { known, .. } => *known = true,
+            state => {
+                if let State::Untold(result) = std::mem::replace(state, State::Over) {
+                    self.events.push_back(ForwardEvent::Closed { id, result });
+                }
+                self.close_if_over();
+            }
+        }
+        Ok(id)
+    }
+
+    fn read(&mut self, id: ConnectionId) -> Option<Bytes> {
+        let connection = self.get(id)?;
+        let payload = connection.receive.pop(usize::MAX)?;
+        connection.watch.note();
+        self.received -= payload.len();
+        Some(payload)
+    }
+
+    /// All connections share one queue.
+    fn room(&self, id: ConnectionId) -> usize {
+        match self.can_write(id) {
+            true => self
+                .config
+                .mux
+                .send_buffer
+                .saturating_sub(self.link.queued()),
+            false => 0,
+        }
+    }
+
+    fn write(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        mut payload: Bytes,
+    ) -> Result<(), CallerError> {
+        self.now = now;
+        if !self.can_write(id) {
+            return Err(CallerError::Ended);
+        }
+        while !payload.is_empty() {
+            let length = payload.len().min(limits::INPUT_MESSAGE);
+            let channel = PortChannel::data(id.0 as u8);
+            let transmit = self.transmit(channel, payload.split_to(length));
+            self.link.send_input(now, transmit);
+        }
+        if self.link.queued() >= self.config.mux.send_buffer && !self.blocked.contains(&id) {
+            self.blocked.push(id);
+        }
+        Ok(())
+    }
+
+    fn can_write(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id.0 as usize);
+        connection.is_some_and(|c| !c.is_over()) && self.link.is_open()
+    }
+
+    fn finish(&mut self, now: Instant, id: ConnectionId) -> Result<(), CallerError> {
+        self.now = now;
+        if self.live(id).is_none() {
+            return Ok(());
+        }
+        if self.link.role() == Role::Client {
+            return Err(CallerError::HalfClose {
+                protocol: self.protocol.name(),
+            });
+        }
+        // The client cannot finish its half: this was all there is.
+        self.over(id, Ok(()));
+        Ok(())
+    }
+
+    fn has_half_close(&self) -> bool {
+        self.link.role() == Role::Server
+    }
+
+    fn fail(&mut self, id: ConnectionId, text: &str) {
+        if self.link.role() == Role::Server && self.live(id).is_some() {
+            let text = Bytes::copy_from_slice(text.as_bytes());
+            let transmit = self.transmit(PortChannel::error(id.0 as u8), text);
+            self.link.send_input(self.now, transmit);
+        }
+        self.release(id);
+    }
+
+    fn release(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get(id) else {
+            return;
+        };
+        connection.state = State::Released;
+        connection.watch = Watch::Off;
+        let waiting = connection.receive.len();
+        connection.receive.clear();
+        self.received -= waiting;
+        self.close_if_over();
+    }
+
+    fn detach(&mut self, _now: Instant, id: ConnectionId) {
+        self.release(id);
+    }
+
+    fn len(&self) -> usize {
+        self.connections.iter().filter(|c| !c.is_over()).count()
+    }
+
+    fn streams(&self) -> usize {
+        self.len()
+    }
+
+    fn wants_hold(&self) -> bool {
+        let bound = self.config.mux.receive_buffer;
+        self.received >= self.config.mux.receive_total
+            || self.connections.iter().any(|c| c.receive.len() >= bound)
+    }
+
+    fn is_suspect(&self) -> bool {
+        false
     }
 }

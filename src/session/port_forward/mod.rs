@@ -1,7 +1,7 @@
 //! Port-forward: many connections over one WebSocket.
 //!
 //! In flow WebSocket messages, and commands for single connections; out come messages to send and
-//! [events](ForwardEvent). Two protocols carry connections, with the same events:
+//! [events](ForwardEvent). Two protocols carry connections, behind one trait, [`PortForward`]:
 //!
 //! - [`Tunnel`], `SPDY/3.1+portforward.k8s.io`: any number of connections to any ports, opened and
 //!   half-closed at will, each with an error stream of its own;
@@ -22,13 +22,12 @@ mod channels;
 mod protocol;
 mod tunnel;
 
-use std::time::Instant;
+use std::{fmt, time::Instant};
 
 use bytes::Bytes;
 
-use super::{KeepaliveConfig, Message, Session, Transmit, mux::MuxConfig};
+use super::{KeepaliveConfig, Session, mux::MuxConfig};
 use crate::{
-    Role,
     error::{ApiError, CallerError, Error, NetworkError},
     wire::status::Status,
 };
@@ -130,192 +129,79 @@ fn cut() -> Error {
 }
 
 /// A port-forward over one WebSocket, in either protocol and either role.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // There is one for each WebSocket.
-pub enum PortForward {
-    /// `SPDY/3.1+portforward.k8s.io`.
-    Tunnel(Tunnel),
-    /// `v4.channel.k8s.io` and its base64 form.
-    Channels(Channels),
-}
-
-macro_rules! either {
-    ($self:ident, $inner:ident => $what:expr) => {
-        match $self {
-            Self::Tunnel($inner) => $what,
-            Self::Channels($inner) => $what,
-        }
-    };
-}
-
-impl PortForward {
+pub trait PortForward: Session<Event = ForwardEvent> + fmt::Debug + Send {
     /// Opens a connection (client). It can be written to at once.
     ///
     /// # Errors
     ///
     /// If the session has ended or the peer accepts no more. [`Channels`] have one connection for
     /// each port of the request: [`OpenError::Exhausted`] says that it has been given out.
-    pub fn open(&mut self, now: Instant, port: u16) -> Result<ConnectionId, OpenError> {
-        either!(self, inner => inner.open(now, port))
-    }
+    fn open(&mut self, now: Instant, port: u16) -> Result<ConnectionId, OpenError>;
 
     /// Whether [`open`](Self::open) has a chance.
     ///
     /// # Errors
     ///
     /// Why not.
-    pub fn can_open(&self) -> Result<(), OpenError> {
-        either!(self, inner => inner.can_open())
-    }
+    fn can_open(&self) -> Result<(), OpenError>;
 
     /// The next payload of the connection. `None` if there is none now, or never will be.
-    pub fn read(&mut self, id: ConnectionId) -> Option<Bytes> {
-        either!(self, inner => inner.read(id))
-    }
+    fn read(&mut self, id: ConnectionId) -> Option<Bytes>;
 
     /// Bytes that should be written at most; none if the connection takes no more.
-    pub fn room(&self, id: ConnectionId) -> usize {
-        either!(self, inner => inner.room(id))
-    }
+    fn room(&self, id: ConnectionId) -> usize;
 
     /// Queues payload. More than [`room`](Self::room) is taken too.
     ///
     /// # Errors
     ///
     /// [`CallerError::Ended`] if this end has finished, or the connection is over.
-    pub fn write(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        payload: Bytes,
-    ) -> Result<(), CallerError> {
-        either!(self, inner => inner.write(now, id, payload))
-    }
+    fn write(&mut self, now: Instant, id: ConnectionId, payload: Bytes) -> Result<(), CallerError>;
+
+    /// Whether [`write`](Self::write) has a chance, now or when there is room.
+    fn can_write(&self, id: ConnectionId) -> bool;
 
     /// Says, after all that was written, that this was all. Doing it again does nothing.
     ///
     /// # Errors
     ///
     /// [`CallerError::HalfClose`] for a client of [`Channels`]: the connection stays open.
-    pub fn finish(&mut self, now: Instant, id: ConnectionId) -> Result<(), CallerError> {
-        either!(self, inner => inner.finish(now, id))
-    }
+    fn finish(&mut self, now: Instant, id: ConnectionId) -> Result<(), CallerError>;
+
+    /// Whether this end can [`finish`](Self::finish) a connection by itself.
+    fn has_half_close(&self) -> bool;
 
     /// Says why the connection could not be made, or broke, and gives it up (server).
-    pub fn fail(&mut self, id: ConnectionId, text: &str) {
-        either!(self, inner => inner.fail(id, text));
-    }
+    fn fail(&mut self, id: ConnectionId, text: &str);
 
     /// Gives up the connection: it is reset unless it is over, what waits is dropped, and no event
-    /// of it follows.
-    pub fn release(&mut self, id: ConnectionId) {
-        either!(self, inner => inner.release(id));
-    }
+    /// of it follows. [`Channels`] close the WebSocket when all connections are given up or over.
+    fn release(&mut self, id: ConnectionId);
 
     /// Gives up the connection in order, as when a TCP socket is closed: what was written is
     /// still sent, and this end finishes; if there is anything that was not read, now or later, the
     /// connection is reset. No event of it follows.
     ///
     /// Over [`Channels`] this is [`release`](Self::release).
-    pub fn detach(&mut self, now: Instant, id: ConnectionId) {
-        match self {
-            Self::Tunnel(tunnel) => tunnel.detach(now, id),
-            Self::Channels(channels) => channels.release(id),
-        }
-    }
-
-    /// Whether [`write`](Self::write) has a chance, now or when there is room.
-    pub fn can_write(&self, id: ConnectionId) -> bool {
-        either!(self, inner => inner.can_write(id))
-    }
-
-    /// Whether this end can [`finish`](Self::finish) a connection by itself.
-    pub fn has_half_close(&self) -> bool {
-        match self {
-            Self::Tunnel(_) => true,
-            Self::Channels(channels) => channels.role() == Role::Server,
-        }
-    }
+    fn detach(&mut self, now: Instant, id: ConnectionId);
 
     /// Connections that are not over.
-    pub fn len(&self) -> usize {
-        either!(self, inner => inner.len())
-    }
+    fn len(&self) -> usize;
 
     /// Whether all connections are over.
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Streams that are not forgotten: of connections that are not over or have not been read to
     /// the end, two each through a tunnel.
-    pub fn streams(&self) -> usize {
-        match self {
-            Self::Tunnel(tunnel) => tunnel.streams(),
-            Self::Channels(channels) => channels.len(),
-        }
-    }
+    fn streams(&self) -> usize;
 
     /// Whether no message should be handed in until more has been read.
-    pub fn wants_hold(&self) -> bool {
-        either!(self, inner => inner.wants_hold())
-    }
+    fn wants_hold(&self) -> bool;
 
     /// Whether the peer is silent although it was asked for a sign of life.
-    pub fn is_suspect(&self) -> bool {
-        match self {
-            Self::Tunnel(tunnel) => tunnel.is_suspect(),
-            Self::Channels(_) => false,
-        }
-    }
-}
-
-impl Session for PortForward {
-    type Event = ForwardEvent;
-
-    fn handle_message(&mut self, now: Instant, message: Message) {
-        either!(self, inner => inner.handle_message(now, message));
-    }
-
-    fn handle_activity(&mut self, now: Instant) {
-        either!(self, inner => inner.handle_activity(now));
-    }
-
-    fn handle_end(&mut self, lost: Option<Error>) {
-        either!(self, inner => inner.handle_end(lost));
-    }
-
-    fn handle_hold(&mut self, now: Instant, held: bool) {
-        either!(self, inner => inner.handle_hold(now, held));
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        either!(self, inner => inner.handle_timeout(now));
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        either!(self, inner => inner.poll_timeout())
-    }
-
-    fn poll_transmit(&mut self) -> Option<Transmit> {
-        either!(self, inner => inner.poll_transmit())
-    }
-
-    fn queued(&self) -> usize {
-        either!(self, inner => inner.queued())
-    }
-
-    fn is_ended(&self) -> bool {
-        either!(self, inner => inner.is_ended())
-    }
-
-    fn poll_event(&mut self) -> Option<ForwardEvent> {
-        either!(self, inner => inner.poll_event())
-    }
-
-    fn close(&mut self) {
-        either!(self, inner => inner.close());
-    }
+    fn is_suspect(&self) -> bool;
 }
 
 #[cfg(test)]

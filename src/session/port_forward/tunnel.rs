@@ -8,6 +8,16 @@
 //! The end of the data and the text about it come on different streams, in an order that depends
 //! on the server: the end is held back until the error stream has ended, but not for longer than
 //! [`limits::FORWARD_VERDICT`].
+//!
+//! ```text
+//!   local:   Open -- finish --> Finished -- detach --> Detached
+//!   remote:  Open -- FIN -----> Finished             Open -- RST_STREAM --> Reset
+//!   verdict: Open -- the data has ended --> Awaited -- a moment --> Overdue
+//!              +---------- the error stream has ended --------------> Ended
+//!
+//!   A connection is over when the verdict is there and the remote half is Reset, or has brought a
+//!   text, or both halves have finished.
+//! ```
 
 mod inbound;
 mod session;
@@ -19,63 +29,95 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ConnectionId, ForwardConfig, ForwardEvent, OpenError, WhenFull};
+use super::{ConnectionId, ForwardConfig, ForwardEvent, OpenError, PortForward, WhenFull};
 use crate::{
     Role,
     error::{CallerError, Error},
     limits,
-    session::{Transmit, mux::Mux},
+    session::{link::Link, mux::Mux},
     wire::spdy::{Headers, RstStatus, StreamId},
 };
 
-/// How far the peer's half of the data has come.
-#[derive(Debug)]
-enum Data {
+/// What this side may still send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Local {
+    /// Anything.
     Open,
+    /// Nothing: it has said that this was all.
     Finished,
+    /// Nothing, and nobody reads: the connection may take until then to end.
+    Detached { until: Instant },
+}
+
+/// What the peer may still send.
+#[derive(Debug)]
+enum Remote {
+    /// Anything.
+    Open,
+    /// Nothing: it said that this was all.
+    Finished {
+        /// Whether the user knows.
+        told: bool,
+    },
+    /// Nothing: the data stream was reset.
     Reset(Error),
+}
+
+/// Whether the server's text about the end is known.
+#[derive(Debug, Clone, Copy)]
+enum Verdict {
+    /// It may come on this stream.
+    Open(StreamId),
+    /// The data has ended, and until then the text is waited for.
+    Awaited { stream: StreamId, until: Instant },
+    /// It has been waited for long enough.
+    Overdue(StreamId),
+    /// The peer has said all.
+    Ended,
+}
+
+impl Verdict {
+    fn stream(self) -> Option<StreamId> {
+        match self {
+            Self::Open(stream) | Self::Overdue(stream) | Self::Awaited { stream, .. } => {
+                Some(stream)
+            }
+            Self::Ended => None,
+        }
+    }
 }
 
 /// A connection that is not over. Its id is that of its data stream.
 #[derive(Debug)]
 struct Connection {
     port: u16,
-    /// The error stream; `None` once the peer has ended it.
-    error: Option<StreamId>,
+    local: Local,
+    remote: Remote,
+    verdict: Verdict,
     /// The server's text so far (client).
     text: Vec<u8>,
-    data: Data,
-    /// Whether this end has finished.
-    finished: bool,
-    /// Whether the user knows that the peer has.
-    told: bool,
-    /// Until when the text is waited for.
-    verdict_by: Option<Instant>,
-    /// Whether it has been waited for long enough.
-    verdict: bool,
-    /// Until when a connection without a user may take to end.
-    detached: Option<Instant>,
 }
 
 impl Connection {
     fn new(port: u16, error: StreamId) -> Self {
         Self {
             port,
-            error: Some(error),
+            local: Local::Open,
+            remote: Remote::Open,
+            verdict: Verdict::Open(error),
             text: Vec::new(),
-            data: Data::Open,
-            finished: false,
-            told: false,
-            verdict_by: None,
-            verdict: false,
-            detached: None,
         }
+    }
+
+    fn is_detached(&self) -> bool {
+        matches!(self.local, Local::Detached { .. })
     }
 }
 
 /// The streams of a connection of which the other is still to come (server).
 #[derive(Debug)]
 struct Half {
+    /// At most [`limits::FORWARD_REQUEST`] bytes.
     request: String,
     stream: StreamId,
     is_error: bool,
@@ -86,7 +128,8 @@ struct Half {
 /// Port-forward through a SPDY connection.
 #[derive(Debug)]
 pub struct Tunnel {
-    role: Role,
+    /// Without pings: the SPDY connection has its own.
+    link: Link,
     when_full: WhenFull,
     pub(super) mux: Mux,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -99,10 +142,6 @@ pub struct Tunnel {
     /// Connections opened so far, the number of the next (client).
     requests: u64,
     events: VecDeque<ForwardEvent>,
-    pong: Option<Transmit>,
-    close: Option<Transmit>,
-    close_sent: bool,
-    ended: bool,
     /// The last time that was handed in.
     now: Instant,
 }
@@ -115,7 +154,7 @@ impl Tunnel {
     /// A tunnel that begins at `now`, right after the handshake.
     pub fn new(role: Role, config: ForwardConfig, now: Instant) -> Self {
         Self {
-            role,
+            link: Link::new(role, None, now),
             when_full: config.when_full,
             mux: Mux::new(role, config.mux, now),
             connections: BTreeMap::new(),
@@ -125,29 +164,40 @@ impl Tunnel {
             lingering: BTreeSet::new(),
             requests: 0,
             events: VecDeque::new(),
-            pong: None,
-            close: None,
-            close_sent: false,
-            ended: false,
             now,
         }
     }
 
-    /// See [`PortForward::can_open`](super::PortForward::can_open).
-    ///
-    /// # Errors
-    ///
-    /// Why not.
-    pub fn can_open(&self) -> Result<(), OpenError> {
+    fn role(&self) -> Role {
+        self.link.role()
+    }
+
+    /// Forgets a connection and its error stream.
+    fn forget(&mut self, id: ConnectionId) -> Option<Connection> {
+        let connection = self.connections.remove(&id)?;
+        if let Some(error) = connection.verdict.stream() {
+            self.errors.remove(&error);
+            match self.role() {
+                Role::Client => self.mux.reset(error, RstStatus::CANCEL),
+                Role::Server => self.mux.finish(error),
+            }
+        }
+        if let Verdict::Awaited { until, .. } = connection.verdict {
+            self.verdicts.remove(&(until, id));
+        }
+        if let Local::Detached { until } = connection.local {
+            self.lingering.remove(&(until, id));
+        }
+        Some(connection)
+    }
+}
+
+impl PortForward for Tunnel {
+    fn can_open(&self) -> Result<(), OpenError> {
         self.mux.can_open()
     }
 
-    /// See [`PortForward::open`](super::PortForward::open).
-    ///
-    /// # Errors
-    ///
-    /// If the tunnel has ended, the peer accepts no more, or the ids are used up.
-    pub fn open(&mut self, now: Instant, port: u16) -> Result<ConnectionId, OpenError> {
+    fn open(&mut self, now: Instant, port: u16) -> Result<ConnectionId, OpenError> {
         let request = self.requests.to_string();
         let headers = |kind: &'static str| {
             Headers::new()
@@ -172,22 +222,15 @@ impl Tunnel {
         Ok(id)
     }
 
-    /// See [`PortForward::read`](super::PortForward::read).
-    pub fn read(&mut self, id: ConnectionId) -> Option<Bytes> {
+    fn read(&mut self, id: ConnectionId) -> Option<Bytes> {
         self.mux.read(StreamId::new(id.0)?)
     }
 
-    /// See [`PortForward::room`](super::PortForward::room).
-    pub fn room(&self, id: ConnectionId) -> usize {
+    fn room(&self, id: ConnectionId) -> usize {
         StreamId::new(id.0).map_or(0, |stream| self.mux.room(stream))
     }
 
-    /// See [`PortForward::write`](super::PortForward::write).
-    ///
-    /// # Errors
-    ///
-    /// [`CallerError::Ended`] if this end has finished, or the connection is over.
-    pub fn write(
+    fn write(
         &mut self,
         _now: Instant,
         id: ConnectionId,
@@ -197,31 +240,29 @@ impl Tunnel {
         self.mux.write(stream, payload)
     }
 
-    /// See [`PortForward::finish`](super::PortForward::finish).
-    ///
-    /// # Errors
-    ///
-    /// None.
-    pub fn finish(&mut self, now: Instant, id: ConnectionId) -> Result<(), CallerError> {
+    fn can_write(&self, id: ConnectionId) -> bool {
+        StreamId::new(id.0).is_some_and(|stream| self.mux.can_write(stream))
+    }
+
+    fn finish(&mut self, now: Instant, id: ConnectionId) -> Result<(), CallerError> {
         self.now = now;
         if let Some(connection) = self.connections.get_mut(&id)
-            && !connection.finished
+            && connection.local == Local::Open
         {
-            connection.finished = true;
-            // The text may come now that the server sees the end.
-            connection.verdict = false;
-            if let Some(stream) = StreamId::new(id.0) {
-                self.mux.finish(stream);
-            }
-            self.judge(id);
+            connection.local = Local::Finished;
+            self.finish_data(id);
         }
         Ok(())
     }
 
-    /// See [`PortForward::fail`](super::PortForward::fail).
-    pub fn fail(&mut self, id: ConnectionId, text: &str) {
-        if let Some(error) = self.connections.get_mut(&id).and_then(|c| c.error.take()) {
-            self.errors.remove(&error);
+    fn has_half_close(&self) -> bool {
+        true
+    }
+
+    fn fail(&mut self, id: ConnectionId, text: &str) {
+        if let Some(connection) = self.connections.get(&id)
+            && let Some(error) = connection.verdict.stream()
+        {
             // The text first, then the resets, as the kubelet has it (cri-streaming
             // httpstream.go, `portForward`).
             let _ = self.mux.finish_with(error, text.as_bytes());
@@ -229,16 +270,14 @@ impl Tunnel {
         self.release(id);
     }
 
-    /// See [`PortForward::release`](super::PortForward::release).
-    pub fn release(&mut self, id: ConnectionId) {
+    fn release(&mut self, id: ConnectionId) {
         self.forget(id);
         if let Some(stream) = StreamId::new(id.0) {
             self.mux.reset(stream, RstStatus::CANCEL);
         }
     }
 
-    /// See [`PortForward::detach`](super::PortForward::detach).
-    pub fn detach(&mut self, now: Instant, id: ConnectionId) {
+    fn detach(&mut self, now: Instant, id: ConnectionId) {
         let Some(stream) = StreamId::new(id.0) else {
             return;
         };
@@ -246,67 +285,36 @@ impl Tunnel {
         if self.mux.readable(stream) > 0 {
             return self.release(id);
         }
-        let until = now + limits::FORWARD_LINGER;
-        match self.connections.get_mut(&id) {
-            // It is over; what still waits to be sent goes its way.
-            None => return,
-            Some(connection) if connection.detached.is_none() => {
-                connection.detached = Some(until);
-                self.lingering.insert((until, id));
-            }
-            Some(_) => {}
+        // Where it is over, what still waits to be sent goes its way.
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if connection.is_detached() {
+            return;
         }
-        // It cannot fail here.
-        let _ = self.finish(now, id);
+        self.now = now;
+        let until = now + limits::FORWARD_LINGER;
+        let before = std::mem::replace(&mut connection.local, Local::Detached { until });
+        self.lingering.insert((until, id));
+        if before == Local::Open {
+            self.finish_data(id);
+        }
     }
 
-    /// See [`PortForward::can_write`](super::PortForward::can_write).
-    pub fn can_write(&self, id: ConnectionId) -> bool {
-        StreamId::new(id.0).is_some_and(|stream| self.mux.can_write(stream))
-    }
-
-    /// Connections that are not over.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.connections.len()
     }
 
-    /// Whether all connections are over.
-    pub fn is_empty(&self) -> bool {
-        self.connections.is_empty()
-    }
-
-    /// See [`PortForward::streams`](super::PortForward::streams).
-    pub fn streams(&self) -> usize {
+    fn streams(&self) -> usize {
         self.mux.len()
     }
 
-    /// Whether no message should be handed in until more has been read.
-    pub fn wants_hold(&self) -> bool {
+    fn wants_hold(&self) -> bool {
         self.mux.wants_hold()
     }
 
-    /// Whether the peer is silent although it was asked for a sign of life.
-    pub fn is_suspect(&self) -> bool {
+    fn is_suspect(&self) -> bool {
         self.mux.is_suspect()
-    }
-
-    /// Forgets a connection and its error stream.
-    fn forget(&mut self, id: ConnectionId) -> Option<Connection> {
-        let connection = self.connections.remove(&id)?;
-        if let Some(error) = connection.error {
-            self.errors.remove(&error);
-            match self.role {
-                Role::Client => self.mux.reset(error, RstStatus::CANCEL),
-                Role::Server => self.mux.finish(error),
-            }
-        }
-        if let Some(at) = connection.verdict_by {
-            self.verdicts.remove(&(at, id));
-        }
-        if let Some(at) = connection.detached {
-            self.lingering.remove(&(at, id));
-        }
-        Some(connection)
     }
 }
 

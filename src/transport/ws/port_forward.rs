@@ -60,7 +60,7 @@ impl Unread {
 /// A session with the state of its connections.
 #[derive(Debug)]
 pub(crate) struct Forward {
-    session: PortForward,
+    session: Box<dyn PortForward>,
     connections: BTreeMap<ConnectionId, Connection>,
     incoming: VecDeque<(ConnectionId, u16)>,
     /// Whether the peer is silent or going away.
@@ -77,7 +77,7 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    fn new(session: PortForward) -> Self {
+    fn new(session: Box<dyn PortForward>) -> Self {
         Self {
             session,
             connections: BTreeMap::new(),
@@ -128,14 +128,14 @@ impl Forward {
 }
 
 impl Endpoint for Forward {
-    type Session = PortForward;
+    type Session = dyn PortForward;
 
-    fn session(&self) -> &PortForward {
-        &self.session
+    fn session(&self) -> &Self::Session {
+        &*self.session
     }
 
-    fn session_mut(&mut self) -> &mut PortForward {
-        &mut self.session
+    fn session_mut(&mut self) -> &mut Self::Session {
+        &mut *self.session
     }
 
     fn sort(&mut self, event: ForwardEvent, waiters: &mut Waiters) {
@@ -231,14 +231,14 @@ pub(crate) struct Connections {
 impl Connections {
     /// Starts a session over its socket, on the current tokio runtime.
     #[cfg(feature = "server")]
-    pub(crate) fn spawn(session: PortForward, socket: Box<dyn WebSocket>) -> Self {
+    pub(crate) fn spawn(session: Box<dyn PortForward>, socket: Box<dyn WebSocket>) -> Self {
         Self::spawn_with(session, socket, false)
     }
 
     /// [`spawn`](Self::spawn), where `defer` says that this side finishes a connection only after
     /// the peer has.
     pub(crate) fn spawn_with(
-        session: PortForward,
+        session: Box<dyn PortForward>,
         socket: Box<dyn WebSocket>,
         defer: bool,
     ) -> Self {
@@ -249,7 +249,7 @@ impl Connections {
     /// server that was told of it in the request may refuse it at once.
     #[cfg(feature = "client")]
     pub(crate) fn spawn_opened(
-        session: PortForward,
+        session: Box<dyn PortForward>,
         socket: Box<dyn WebSocket>,
         defer: bool,
         port: u16,

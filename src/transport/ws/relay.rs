@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::{
         Role,
-        session::port_forward::{Channels, ForwardConfig, PortForward},
+        session::port_forward::{Channels, ForwardConfig},
         transport::ws::{port_forward::Connections, websocket::Socket},
         wire::channel::Encoding,
     };
@@ -134,7 +134,7 @@ mod tests {
     async fn over_channels() -> (DuplexStream, ForwardStream, JoinHandle<Result<(), Error>>) {
         let session = |role| {
             let (config, now) = (ForwardConfig::default(), crate::transport::now());
-            Channels::new(role, Encoding::Binary, &[80], config, now).map(PortForward::Channels)
+            Channels::new(role, Encoding::Binary, &[80], config, now).map(Box::new)
         };
         let (near, far) = duplex(4096);
         let near = Box::new(Socket::new(near, Role::Client, BytesMut::new()));

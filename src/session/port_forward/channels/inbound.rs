@@ -4,16 +4,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::Channels;
+use super::{Channels, State};
 use crate::{
     Role,
-    error::{CallerError, Error, NetworkError, PeerError},
+    error::{CallerError, Error, PeerError},
     limits,
     session::{
-        Close, Message, Opcode, Session, Transmit,
-        keepalive::Due,
+        Message, Session, Transmit,
         later::later,
-        port_forward::{ConnectionId, ForwardEvent, WhenFull, cut, refused},
+        link::Expired,
+        port_forward::{ConnectionId, ForwardEvent, PortForward, WhenFull, cut, refused},
+        reader::Watch,
     },
     wire::{
         channel::Encoding,
@@ -22,71 +23,71 @@ use crate::{
 };
 
 impl Channels {
+    /// Closes the WebSocket when no connection is left that anybody could use.
     pub(super) fn close_if_over(&mut self) {
-        if self.connections.iter().all(|c| c.over) && !self.ended {
-            self.send_close(Close::NORMAL);
-            // A client waits for nothing more; a server, for the client's close.
-            if self.connections.iter().all(|c| c.released) || self.role == Role::Client {
-                self.end(Ok(()));
+        let over = |c: &super::Connection| matches!(c.state, State::Over | State::Released);
+        if !self.connections.iter().all(over) || !self.link.is_open() {
+            return;
+        }
+        match self.link.role() {
+            Role::Client => {
+                self.link.leave(true);
+                self.events.push_back(ForwardEvent::Ended(Ok(())));
             }
+            Role::Server => self.link.close(self.now),
         }
     }
 
     /// The connection is over: the user is told, and may still read what has arrived.
     pub(super) fn over(&mut self, id: ConnectionId, result: Result<(), Error>) {
-        let Some(connection) = self.get(id).filter(|c| !c.over) else {
+        let Some(connection) = self.live(id) else {
             return;
         };
-        connection.over = true;
-        connection.verdict_by = None;
-        connection.stuck_at = None;
-        if connection.claimed {
+        connection.watch = Watch::Off;
+        if connection.is_known() {
+            connection.state = State::Over;
             self.events.push_back(ForwardEvent::Closed { id, result });
+        } else {
+            connection.state = State::Untold(result);
         }
         self.close_if_over();
     }
 
-    pub(super) fn fail_session(&mut self, error: PeerError) {
-        self.send_close(1002);
+    fn fail_session(&mut self, error: PeerError) {
+        self.link.fail(&error);
         self.end(Err(error.into()));
     }
 
     /// Nothing more arrives.
-    pub(super) fn end(&mut self, how: Result<(), Error>) {
-        if self.ended {
-            return;
-        }
-        self.ended = true;
+    fn end(&mut self, how: Result<(), Error>) {
+        self.link.end();
         for index in 0..self.connections.len() {
             let id = ConnectionId(index as u32);
-            let connection = &mut self.connections[index];
-            if connection.over {
-                continue;
-            }
-            let result = match (&how, self.role) {
-                _ if !connection.text.is_empty() => Err(refused(connection.port, &connection.text)),
+            let connection = &self.connections[index];
+            let result = match (&connection.state, &how) {
+                (State::Failing { text, .. }, _) => Err(refused(connection.port, text)),
                 // The server closes when all connections have ended well or with a text.
-                (Ok(()), Role::Client) => {
-                    if connection.claimed {
+                (State::Open { known }, Ok(())) if self.link.role() == Role::Client => {
+                    if *known {
                         self.events.push_back(ForwardEvent::Finished(id));
                     }
                     Ok(())
                 }
-                (Ok(()), Role::Server) => Err(cut()),
-                (Err(error), _) => Err(error.clone()),
+                (_, Ok(())) => Err(cut()),
+                (_, Err(error)) => Err(error.clone()),
             };
             self.over(id, result);
         }
         self.events.push_back(ForwardEvent::Ended(how));
     }
 
-    pub(super) fn handle_payload(&mut self, message: Bytes) -> Result<(), PortChannelError> {
+    fn handle_payload(&mut self, message: Bytes) -> Result<(), PortChannelError> {
         let Some((channel, mut payload)) = PortChannel::parse(message, self.encoding)? else {
             return Ok(());
         };
         let id = ConnectionId(u32::from(channel.index));
         let unknown = PortChannelError::Channel(channel.head(Encoding::Binary));
-        let role = self.role;
+        let role = self.link.role();
         let Some(connection) = self.get(id) else {
             return Err(unknown);
         };
@@ -100,47 +101,63 @@ impl Channels {
                     let asked = connection.port;
                     return Err(PortChannelError::Port { asked, announced });
                 }
-                if !channel.error && connection.claimed {
+                if !channel.error && connection.is_known() {
                     self.events.push_back(ForwardEvent::Accepted(id));
                 }
             }
         } else if channel.error {
             return Err(unknown);
         }
-        let now = self.now;
-        let Some(connection) = self.get(id).filter(|c| !c.over) else {
-            return Ok(());
-        };
-        if payload.is_empty() {
+        if payload.is_empty() || self.live(id).is_none() {
             return Ok(());
         }
-        if channel.error {
-            let room = limits::FORWARD_TEXT - connection.text.len();
-            let text = &payload[..payload.len().min(room)];
-            connection.text.extend_from_slice(text);
-            connection.verdict_by = Some(now + limits::FORWARD_VERDICT);
-            return Ok(());
-        }
-        if connection.receive.is_empty() && connection.claimed {
-            self.events.push_back(ForwardEvent::Readable(id));
-        }
-        self.received += payload.len();
-        let bound = self.config.mux.receive_buffer;
-        let patience = self.config.mux.patience;
-        let connection = &mut self.connections[id.0 as usize];
-        connection.receive.push(payload);
-        if connection.receive.len() >= bound && connection.stuck_at.is_none() {
-            if self.config.when_full == WhenFull::Reset {
-                self.give_up(id);
-            } else {
-                connection.stuck_at = Some(later(now, patience));
-                connection.progress = false;
-            }
+        match channel.error {
+            true => self.take_text(id, &payload),
+            false => self.take_data(id, payload),
         }
         Ok(())
     }
 
-    pub(super) fn give_up(&mut self, id: ConnectionId) {
+    fn take_text(&mut self, id: ConnectionId, payload: &[u8]) {
+        let now = self.now;
+        let Some(connection) = self.get(id) else {
+            return;
+        };
+        let (known, mut text) = match &mut connection.state {
+            State::Open { known } => (*known, Vec::new()),
+            State::Failing { known, text, .. } => (*known, std::mem::take(text)),
+            State::Untold(_) | State::Over | State::Released => return,
+        };
+        let room = limits::FORWARD_TEXT - text.len();
+        text.extend_from_slice(&payload[..payload.len().min(room)]);
+        connection.state = State::Failing {
+            known,
+            text,
+            until: now + limits::FORWARD_VERDICT,
+        };
+    }
+
+    fn take_data(&mut self, id: ConnectionId, payload: Bytes) {
+        let (bound, patience) = (self.config.mux.receive_buffer, self.config.mux.patience);
+        let look = later(self.now, patience);
+        let reset = self.config.when_full == WhenFull::Reset;
+        let Some(connection) = self.connections.get_mut(id.0 as usize) else {
+            return;
+        };
+        if connection.receive.is_empty() && connection.is_known() {
+            self.events.push_back(ForwardEvent::Readable(id));
+        }
+        self.received += payload.len();
+        connection.receive.push(payload);
+        if connection.receive.len() >= bound {
+            match reset {
+                true => self.give_up(id),
+                false => drop(connection.watch.begin(look)),
+            }
+        }
+    }
+
+    fn give_up(&mut self, id: ConnectionId) {
         let bytes = self.get(id).map_or(0, |c| c.receive.len());
         // What waits goes with it: as long as it stays, it holds up the others.
         if let Some(connection) = self.get(id) {
@@ -151,18 +168,17 @@ impl Channels {
         self.over(id, Err(CallerError::Unread { stream, bytes }.into()));
     }
 
-    pub(super) fn handle_stuck(&mut self, index: usize) {
+    fn handle_stuck(&mut self, index: usize) {
         let bound = self.config.mux.receive_buffer;
         let next = later(self.now, self.config.mux.patience);
         let others = self.len() > 1;
         let connection = &mut self.connections[index];
-        connection.stuck_at = None;
-        let progress = std::mem::take(&mut connection.progress);
+        let moved = connection.watch.take();
         if connection.receive.len() < bound {
             return;
         }
-        if progress || !others {
-            connection.stuck_at = Some(next);
+        if moved || !others {
+            connection.watch.begin(next);
         } else {
             self.give_up(ConnectionId(index as u32));
         }
@@ -174,7 +190,7 @@ impl Session for Channels {
 
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.handle_activity(now);
-        if self.ended {
+        if self.link.is_ended() {
             return;
         }
         match message {
@@ -183,48 +199,35 @@ impl Session for Channels {
                     self.fail_session(error.into());
                 }
             }
-            Message::Ping(payload) => {
-                // Only the most recent ping needs an answer (RFC 6455, section 5.5.3).
-                let pong = Transmit::new(Opcode::Pong, payload);
-                match self.transmits.iter_mut().find(|t| t.opcode == Opcode::Pong) {
-                    Some(queued) => {
-                        self.queued = self.queued - queued.len().max(1) + pong.len().max(1);
-                        *queued = pong;
-                    }
-                    None if !self.close_sent => self.queue(pong),
-                    None => {}
+            control => {
+                if let Some(closed) = self.link.handle_control(now, control) {
+                    self.end(closed.into_result());
                 }
-            }
-            Message::Pong(payload) => self.keepalive.pong(now, &payload),
-            Message::Close(close) => {
-                let code = close.as_ref().map_or(Close::NORMAL, |close| close.code);
-                self.send_close(code);
-                let lost = close.filter(|close| close.code != Close::NORMAL);
-                self.end(lost.map_or(Ok(()), |close| {
-                    Err(NetworkError::ClosedWithoutStatus {
-                        code: Some(close.code),
-                        reason: close.reason,
-                        source: None,
-                    }
-                    .into())
-                }));
             }
         }
     }
 
     fn handle_activity(&mut self, now: Instant) {
         self.now = now;
-        self.keepalive.inbound(now);
+        self.link.handle_activity(now);
     }
 
     fn handle_end(&mut self, lost: Option<Error>) {
-        // Without a close frame nothing says that the connections had ended.
-        self.end(Err(lost.unwrap_or_else(cut)));
+        if !self.link.is_ended() {
+            let said = self.link.is_closing();
+            self.link.handle_end(lost.as_ref());
+            self.end(match lost {
+                // Without a close frame nothing says that the connections had ended.
+                lost if !said => Err(lost.unwrap_or_else(cut)),
+                Some(error @ Error::Peer(_)) => Err(error),
+                _ => Ok(()),
+            });
+        }
     }
 
     fn handle_hold(&mut self, now: Instant, held: bool) {
         self.now = now;
-        self.keepalive.hold(now, held);
+        self.link.handle_hold(now, held);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -232,41 +235,43 @@ impl Session for Channels {
         for index in 0..self.connections.len() {
             let id = ConnectionId(index as u32);
             let connection = &self.connections[index];
-            if connection.verdict_by.is_some_and(|at| at <= now) {
-                let error = refused(connection.port, &connection.text);
-                self.over(id, Err(error));
-            } else if connection.stuck_at.is_some_and(|at| at <= now) {
-                self.handle_stuck(index);
+            match &connection.state {
+                State::Failing { text, until, .. } if *until <= now => {
+                    let error = refused(connection.port, text);
+                    self.over(id, Err(error));
+                }
+                _ if connection.watch.at().is_some_and(|at| at <= now) => self.handle_stuck(index),
+                _ => {}
             }
         }
-        while !self.ended && !self.close_sent {
-            match self.keepalive.handle_timeout(now) {
-                Due::Nothing => return,
-                Due::Send(transmit) => {
-                    // One ping in the queue asks as much as two.
-                    if !self.transmits.iter().any(|t| t.opcode == transmit.opcode) {
-                        self.queue(transmit);
-                    }
-                }
-                Due::Dead(silent) => self.end(Err(NetworkError::Silent { silent }.into())),
-            }
+        match self.link.handle_timeout(now) {
+            None => {}
+            Some(Expired::Silent(error)) => self.end(Err(error)),
+            // All has been said.
+            Some(Expired::Unanswered) => self.end(Ok(())),
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        if self.ended {
+        if self.link.is_ended() {
             return None;
         }
-        let connections = self.connections.iter();
-        let connections = connections.flat_map(|c| [c.verdict_by, c.stuck_at]);
-        let pings = (!self.close_sent).then(|| self.keepalive.deadline());
-        connections.chain([pings]).flatten().min()
+        let connections = self.connections.iter().flat_map(|connection| {
+            let verdict = match connection.state {
+                State::Failing { until, .. } => Some(until),
+                _ => None,
+            };
+            [verdict, connection.watch.at()]
+        });
+        connections
+            .chain([self.link.poll_timeout()])
+            .flatten()
+            .min()
     }
 
     fn poll_transmit(&mut self) -> Option<Transmit> {
-        let transmit = self.transmits.pop_front()?;
-        self.queued -= transmit.len().max(1);
-        if self.queued <= self.config.mux.send_buffer / 2 {
+        let transmit = self.link.poll_transmit()?;
+        if self.link.queued() <= self.config.mux.send_buffer / 2 {
             let events = self.blocked.drain(..).map(ForwardEvent::Writable);
             self.events.extend(events);
         }
@@ -274,11 +279,11 @@ impl Session for Channels {
     }
 
     fn queued(&self) -> usize {
-        self.queued
+        self.link.queued()
     }
 
     fn is_ended(&self) -> bool {
-        self.ended
+        self.link.is_ended()
     }
 
     fn poll_event(&mut self) -> Option<ForwardEvent> {
@@ -287,11 +292,9 @@ impl Session for Channels {
 
     fn close(&mut self) {
         self.events.clear();
-        self.ended = true;
         for connection in &mut self.connections {
-            connection.over = true;
-            connection.claimed = true;
+            connection.state = State::Released;
         }
-        self.send_close(Close::NORMAL);
+        self.link.leave(false);
     }
 }

@@ -1,14 +1,13 @@
 //! What the SPDY connection tells a tunnel, sorted by connection.
 
-use super::{Connection, Data, Half, Tunnel, id_of};
+use super::{Connection, Half, Local, Remote, Tunnel, Verdict, id_of};
 use crate::{
     Role,
     error::{CallerError, Error, NetworkError, PeerError},
     limits,
     session::{
-        Close, Transmit,
         mux::{Abort, MuxEvent},
-        port_forward::{ConnectionId, ForwardEvent, WhenFull, cut, refused},
+        port_forward::{ConnectionId, ForwardEvent, PortForward, WhenFull, cut, refused},
     },
     wire::spdy::{Headers, RstStatus, SpdyError, StreamId},
 };
@@ -19,7 +18,7 @@ impl Tunnel {
         let (Some(connection), Some(stream)) = (self.forget(id), StreamId::new(id.0)) else {
             return;
         };
-        if connection.detached.is_some() {
+        if connection.is_detached() {
             self.mux.reset(stream, RstStatus::CANCEL);
             // It says something of the tunnel.
             if result.is_err() {
@@ -34,42 +33,69 @@ impl Tunnel {
         self.events.push_back(ForwardEvent::Closed { id, result });
     }
 
+    /// Ends this side's half of the data.
+    pub(super) fn finish_data(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            // The text may come now that the server sees the end.
+            if let Verdict::Overdue(stream) = connection.verdict {
+                connection.verdict = Verdict::Open(stream);
+            }
+            if let Some(stream) = StreamId::new(id.0) {
+                self.mux.finish(stream);
+            }
+            self.judge(id);
+        }
+    }
+
     /// Decides what the ends of the two streams mean, once both are known.
     pub(super) fn judge(&mut self, id: ConnectionId) {
+        let role = self.role();
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
         let silent = connection.text.is_empty();
-        let heard = connection.error.is_none() || connection.verdict || self.role == Role::Server;
-        match &connection.data {
-            Data::Open if silent => {}
-            Data::Finished if connection.told && !connection.finished && silent => {}
-            _ if !heard => {
-                if connection.verdict_by.is_none() {
-                    let at = self.now + limits::FORWARD_VERDICT;
-                    connection.verdict_by = Some(at);
-                    self.verdicts.insert((at, id));
-                }
+        let finished = connection.local != Local::Open;
+        match (&mut connection.remote, connection.verdict) {
+            (Remote::Open, _) if silent => {}
+            (Remote::Finished { told: true }, _) if !finished && silent => {}
+            (_, Verdict::Open(stream)) if role == Role::Client => {
+                let until = self.now + limits::FORWARD_VERDICT;
+                connection.verdict = Verdict::Awaited { stream, until };
+                self.verdicts.insert((until, id));
             }
+            (_, Verdict::Awaited { .. }) => {}
             _ if !silent => {
                 let error = refused(connection.port, &connection.text);
                 self.over(id, Err(error));
             }
-            Data::Open => {}
-            Data::Finished => {
-                let told = std::mem::replace(&mut connection.told, true);
-                if !told && connection.detached.is_none() {
+            (Remote::Open, _) => {}
+            (Remote::Finished { told }, _) => {
+                let told = std::mem::replace(told, true);
+                if !told && !connection.is_detached() {
                     self.events.push_back(ForwardEvent::Finished(id));
                 }
-                if connection.finished {
+                if finished {
                     self.over(id, Ok(()));
                 }
             }
-            Data::Reset(error) => {
+            (Remote::Reset(error), _) => {
                 let error = error.clone();
                 self.over(id, Err(error));
             }
         }
+    }
+
+    /// The text has been waited for long enough.
+    pub(super) fn waited(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            if let Verdict::Awaited { until, .. } = connection.verdict {
+                self.verdicts.remove(&(until, id));
+            }
+            if let Some(stream) = connection.verdict.stream() {
+                connection.verdict = Verdict::Overdue(stream);
+            }
+        }
+        self.judge(id);
     }
 
     /// Sorts what the SPDY connection tells.
@@ -89,16 +115,16 @@ impl Tunnel {
                 MuxEvent::Writable(stream) => self.tell(stream, ForwardEvent::Writable),
                 MuxEvent::Finished(stream) => match self.errors.get(&stream) {
                     // Clients finish theirs at once: it says nothing.
-                    Some(_) if self.role == Role::Server => {}
+                    Some(_) if self.role() == Role::Server => {}
                     Some(_) => self.end_error(stream),
-                    None => self.end_data(stream, Data::Finished),
+                    None => self.end_data(stream, Remote::Finished { told: false }),
                 },
                 MuxEvent::Reset { stream, why } => {
                     if self.errors.contains_key(&stream) {
                         self.end_error(stream);
                     } else {
                         let error = reset(why);
-                        self.end_data(stream, Data::Reset(error));
+                        self.end_data(stream, Remote::Reset(error));
                     }
                     self.halves.retain(|half| half.stream != stream);
                 }
@@ -122,7 +148,7 @@ impl Tunnel {
 
     pub(super) fn is_detached(&self, stream: StreamId) -> bool {
         let connection = self.connections.get(&id_of(stream));
-        connection.is_some_and(|connection| connection.detached.is_some())
+        connection.is_some_and(Connection::is_detached)
     }
 
     pub(super) fn tell(&mut self, stream: StreamId, event: fn(ConnectionId) -> ForwardEvent) {
@@ -147,8 +173,9 @@ impl Tunnel {
     }
 
     pub(super) fn take_text(&mut self, stream: StreamId, id: ConnectionId) {
+        let role = self.role();
         while let Some(payload) = self.mux.read(stream) {
-            if let (Some(connection), Role::Client) = (self.connections.get_mut(&id), self.role) {
+            if let (Some(connection), Role::Client) = (self.connections.get_mut(&id), role) {
                 let room = limits::FORWARD_TEXT - connection.text.len();
                 connection
                     .text
@@ -160,16 +187,19 @@ impl Tunnel {
 
     pub(super) fn end_error(&mut self, stream: StreamId) {
         if let Some(id) = self.errors.remove(&stream) {
-            if let Some(connection) = self.connections.get_mut(&id) {
-                connection.error = None;
+            if let Some(connection) = self.connections.get_mut(&id)
+                && let Verdict::Awaited { until, .. } =
+                    std::mem::replace(&mut connection.verdict, Verdict::Ended)
+            {
+                self.verdicts.remove(&(until, id));
             }
             self.judge(id);
         }
     }
 
-    pub(super) fn end_data(&mut self, stream: StreamId, how: Data) {
+    pub(super) fn end_data(&mut self, stream: StreamId, how: Remote) {
         if let Some(connection) = self.connections.get_mut(&id_of(stream)) {
-            connection.data = how;
+            connection.remote = how;
             self.judge(id_of(stream));
         }
     }
@@ -185,7 +215,7 @@ impl Tunnel {
             Some("data") => Some(false),
             _ => None,
         };
-        let (Role::Server, Some(port), Some(is_error)) = (self.role, port, is_error) else {
+        let (Role::Server, Some(port), Some(is_error)) = (self.role(), port, is_error) else {
             // The kubelet resets what it does not understand, too (cri-streaming httpstream.go,
             // `httpStreamReceived`).
             return self.mux.reset(stream, RstStatus::REFUSED_STREAM);
@@ -193,6 +223,9 @@ impl Tunnel {
         // Clients from before the header open both streams in turn, the error stream first
         // (httpstream.go, `requestID`).
         let request = match headers.get("requestid") {
+            Some(request) if request.len() > limits::FORWARD_REQUEST => {
+                return self.mux.reset(stream, RstStatus::REFUSED_STREAM);
+            }
             Some(request) if !request.is_empty() => request.to_owned(),
             _ if is_error => format!("stream {}", stream.get()),
             _ => format!("stream {}", stream.get().saturating_sub(2)),
@@ -230,35 +263,24 @@ impl Tunnel {
             self.events.push_back(ForwardEvent::Readable(id));
         }
         if self.mux.is_finished(data) {
-            self.end_data(data, Data::Finished);
+            self.end_data(data, Remote::Finished { told: false });
         }
     }
 
     pub(super) fn end(&mut self, how: Result<(), Error>) {
+        match &how {
+            Err(Error::Peer(error)) => self.link.fail(error),
+            _ => self.link.end(),
+        };
         let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
         for id in ids {
             // No text will come any more.
-            if let Some(connection) = self.connections.get_mut(&id) {
-                connection.verdict = true;
-            }
-            self.judge(id);
+            self.waited(id);
             let lost = how.clone().err().unwrap_or_else(cut);
             self.over(id, Err(lost));
         }
         self.halves.clear();
-        self.ended = true;
-        let code = match &how {
-            Err(Error::Peer(_)) => 1002,
-            _ => Close::NORMAL,
-        };
-        self.send_close(code);
         self.events.push_back(ForwardEvent::Ended(how));
-    }
-
-    pub(super) fn send_close(&mut self, code: u16) {
-        if !std::mem::replace(&mut self.close_sent, true) {
-            self.close = Some(Transmit::close(code, ""));
-        }
     }
 }
 

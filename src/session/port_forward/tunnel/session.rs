@@ -6,7 +6,10 @@ use super::Tunnel;
 use crate::{
     error::{Error, NetworkError, PeerError},
     limits,
-    session::{Close, Message, Opcode, Session, Transmit, port_forward::ForwardEvent},
+    session::{
+        Message, Opcode, Session, Transmit,
+        port_forward::{ForwardEvent, PortForward},
+    },
     wire::spdy::{RstStatus, SpdyError},
 };
 
@@ -15,34 +18,25 @@ impl Session for Tunnel {
 
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.now = now;
+        self.mux.handle_activity(now);
         match message {
-            _ if self.ended => {}
-            Message::Binary(bytes) => self.mux.handle_bytes(now, bytes),
+            _ if self.link.is_ended() => {}
+            // What one frame brings is sorted before the next: a message has room for very many.
+            Message::Binary(mut bytes) => {
+                while self.mux.handle_next(now, &mut bytes) {
+                    self.sort();
+                }
+            }
             // The API server's end of the tunnel treats text as an error, too
             // (k8s.io/apiserver/pkg/util/proxy/streamtunnel.go).
-            Message::Text(_) => self
-                .mux
-                .handle_end(Some(PeerError::Spdy(SpdyError::Text).into())),
-            Message::Ping(payload) => {
-                self.mux.handle_activity(now);
-                // Only the most recent ping needs an answer (RFC 6455, section 5.5.3).
-                self.pong = Some(Transmit::new(Opcode::Pong, payload));
+            Message::Text(_) => {
+                let text = PeerError::Spdy(SpdyError::Text);
+                self.mux.handle_end(Some(text.into()));
             }
-            Message::Pong(_) => self.mux.handle_activity(now),
-            Message::Close(close) => {
-                let code = close.as_ref().map_or(Close::NORMAL, |close| close.code);
-                self.send_close(code);
-                let lost = close
-                    .filter(|close| close.code != Close::NORMAL)
-                    .map(|close| {
-                        NetworkError::ClosedWithoutStatus {
-                            code: Some(close.code),
-                            reason: close.reason,
-                            source: None,
-                        }
-                        .into()
-                    });
-                self.mux.handle_end(lost);
+            control => {
+                if let Some(closed) = self.link.handle_control(now, control) {
+                    self.mux.handle_end(closed.into_result().err());
+                }
             }
         }
         self.sort();
@@ -55,6 +49,7 @@ impl Session for Tunnel {
     }
 
     fn handle_end(&mut self, lost: Option<Error>) {
+        self.link.handle_end(lost.as_ref());
         self.mux.handle_end(lost);
         self.sort();
     }
@@ -71,11 +66,7 @@ impl Session for Tunnel {
             && at <= now
         {
             self.verdicts.pop_first();
-            if let Some(connection) = self.connections.get_mut(&id) {
-                connection.verdict_by = None;
-                connection.verdict = true;
-            }
-            self.judge(id);
+            self.waited(id);
         }
         while let Some(&(at, id)) = self.lingering.first()
             && at <= now
@@ -103,7 +94,7 @@ impl Session for Tunnel {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        if self.ended {
+        if self.link.is_ended() {
             return None;
         }
         let verdict = self.verdicts.first().map(|(at, _)| *at);
@@ -116,22 +107,21 @@ impl Session for Tunnel {
     }
 
     fn poll_transmit(&mut self) -> Option<Transmit> {
-        if let Some(pong) = self.pong.take() {
+        if let Some(pong) = self.link.poll_pong() {
             return Some(pong);
         }
         match self.mux.poll_transmit() {
             Some(bytes) => Some(Transmit::new(Opcode::Binary, bytes)),
-            None => self.close.take(),
+            None => self.link.poll_transmit(),
         }
     }
 
     fn queued(&self) -> usize {
-        let frames = [&self.pong, &self.close].into_iter().flatten();
-        self.mux.queued() + frames.map(|frame| 2 + frame.len()).sum::<usize>()
+        self.mux.queued() + self.link.queued()
     }
 
     fn is_ended(&self) -> bool {
-        self.ended
+        self.link.is_ended()
     }
 
     fn poll_event(&mut self) -> Option<ForwardEvent> {
@@ -147,7 +137,7 @@ impl Session for Tunnel {
         self.verdicts.clear();
         self.lingering.clear();
         self.events.clear();
-        self.ended = true;
-        self.send_close(Close::NORMAL);
+        // Resets and a GOAWAY have told the peer.
+        self.link.leave(true);
     }
 }

@@ -52,7 +52,7 @@ pub(crate) use self::wakers::{Slot, Waiters};
 /// A session with the queues between it and its handles.
 pub(crate) trait Endpoint: Send + 'static {
     /// What is driven, by [its contract](crate::session).
-    type Session: Session;
+    type Session: Session + ?Sized;
 
     /// The session.
     fn session(&self) -> &Self::Session;

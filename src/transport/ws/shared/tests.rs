@@ -247,13 +247,13 @@ fn the_session_ends_whoever_lets_go_first() {
 /// Both ends of a port-forward.
 fn forward(tunnel: bool) -> (Connections, Connections, Open) {
     let (near, far, open) = pair();
-    let session = |role| {
+    let session = |role| -> Box<dyn PortForward> {
         let config = ForwardConfig::default();
         match tunnel {
-            true => PortForward::Tunnel(Tunnel::new(role, config, now())),
+            true => Box::new(Tunnel::new(role, config, now())),
             false => {
                 let channels = Channels::new(role, Encoding::Binary, &[80, 81], config, now());
-                PortForward::Channels(channels.unwrap())
+                Box::new(channels.unwrap())
             }
         }
     };
