@@ -52,7 +52,7 @@ fn field<'a>(bytes: &mut &'a [u8]) -> Result<Option<(u64, Raw<'a>)>, Refusal> {
 
 /// Reads an object behind the magic number: a `runtime.Unknown` with typeMeta = 1, raw = 2.
 pub(in crate::testing) fn decode(body: &[u8]) -> Result<Value, Refusal> {
-    let mut unknown = body.strip_prefix(&MAGIC[..]).ok_or_else(bad)?;
+    let mut unknown = body.strip_prefix(MAGIC).ok_or_else(bad)?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     while let Some((number, value)) = field(&mut unknown)? {
         match (number, value) {
