@@ -1229,7 +1229,7 @@ mod processes {
             .start()
             .await
             .unwrap();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     #[tokio::test]
