@@ -8,7 +8,7 @@ mod network;
 mod text;
 
 pub use self::{
-    caller::CallerError,
+    caller::{CallerError, PartialOutput},
     network::{CertificateProblem, NetworkError},
 };
 
@@ -128,6 +128,7 @@ impl Error {
             Self::Network(error) => error.kind(),
             Self::Caller(CallerError::HalfClose { .. }) => io::ErrorKind::Unsupported,
             Self::Caller(CallerError::NoPod { .. }) => io::ErrorKind::NotConnected,
+            Self::Caller(CallerError::TimedOut { .. }) => io::ErrorKind::TimedOut,
             Self::Caller(CallerError::Ended) => io::ErrorKind::BrokenPipe,
             Self::Caller(CallerError::Killed) => io::ErrorKind::ConnectionAborted,
             Self::Caller(_) => io::ErrorKind::InvalidInput,
@@ -241,6 +242,14 @@ pub enum PeerError {
     /// A text message of a log over a WebSocket, which should be base64, is not.
     #[error("the server sent a message of a log that is not valid base64")]
     Base64,
+    /// A copy that is not what was copied, or that would not stay where it belongs.
+    #[error("{path}: {problem}")]
+    Copy {
+        /// The file, as the container names it.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An answer that should be objects is something else.
     #[error("the server answered with the content type {found:?}")]
     ContentType {
