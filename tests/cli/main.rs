@@ -17,6 +17,7 @@ mod cp;
 mod exec;
 mod flags;
 mod get;
+mod kubectl_flags;
 mod logs;
 mod port_forward;
 mod proxy;
