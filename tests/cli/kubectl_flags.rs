@@ -9,11 +9,12 @@ use crate::{kubectl, tool::Cluster};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/FLAGS.md");
 
-const VERBS: [&str; 9] = [
+const VERBS: [&str; 10] = [
     "exec",
     "attach",
     "port-forward",
     "logs",
+    "cp",
     "get",
     "proxy",
     "version",

@@ -13,6 +13,7 @@ mod kubectl;
 #[path = "../common/tool.rs"]
 mod tool;
 
+mod cp;
 mod exec;
 mod flags;
 mod get;

@@ -175,10 +175,6 @@ const VERBS: &[(&str, &str)] = &[
     ("cluster-info", ""),
     ("config", ""),
     ("cordon", ""),
-    (
-        "cp",
-        "`kubewire exec -i POD -- tar x` takes an archive; or ",
-    ),
     ("create", ""),
     ("debug", ""),
     ("delete", ""),

@@ -13,6 +13,7 @@ mod answer;
 mod attach;
 mod completion;
 mod connection;
+mod cp;
 mod duration;
 mod exec;
 mod failure;
@@ -69,6 +70,7 @@ enum Command {
     Exec(exec::Exec),
     Attach(attach::Attach),
     PortForward(port_forward::PortForward),
+    Cp(cp::Cp),
     Logs(logs::Logs),
     Watch(watch::Watch),
     Get(get::Get),
@@ -116,6 +118,7 @@ fn start(cli: Cli) -> Result<u8, Failure> {
             Command::Exec(exec) => exec.run(connection).await,
             Command::Attach(attach) => attach.run(connection).await,
             Command::PortForward(forward) => forward.run(connection).await,
+            Command::Cp(cp) => cp.run(connection).await,
             Command::Logs(logs) => logs.run(connection).await,
             Command::Watch(watch) => watch.run(connection).await,
             Command::Get(get) => connection.in_time(get.run(connection)).await,

@@ -1,0 +1,179 @@
+//! `cp`: kubectl's arguments both ways, several sources, what is refused, and kubectl beside it.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use kubewire::testing::Fault;
+
+use crate::{kubectl, tool::Cluster};
+
+/// A tree below the cluster's directory, which both sides have, and its path as text.
+fn plant(cluster: &Cluster) -> String {
+    let root = cluster.dir.path().join("tree");
+    fs::create_dir_all(root.join("sub/deep")).unwrap();
+    fs::write(root.join("file"), "contents").unwrap();
+    fs::write(root.join("sub/deep/script"), "#!/bin/sh\n").unwrap();
+    let mode = fs::Permissions::from_mode(0o750);
+    fs::set_permissions(root.join("sub/deep/script"), mode).unwrap();
+    root.to_str().unwrap().to_owned()
+}
+
+fn is_copied(root: &Path) {
+    assert_eq!(fs::read(root.join("file")).unwrap(), b"contents");
+    let script = fs::metadata(root.join("sub/deep/script")).unwrap();
+    assert_eq!(script.permissions().mode() & 0o777, 0o750);
+}
+
+#[tokio::test]
+async fn cp_copies_trees_and_files_both_ways() {
+    let cluster = Cluster::start().await;
+    let dir = cluster.dir.path();
+    let tree = plant(&cluster);
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let there = |name: &str| format!("web-0:{}", path(name));
+
+    cluster
+        .run(&["cp", &tree, &there("new")])
+        .await
+        .is(0, "", "");
+    is_copied(&dir.join("new"));
+    // Into a directory that is there.
+    cluster
+        .run(&["cp", &tree, &there("new")])
+        .await
+        .is(0, "", "");
+    is_copied(&dir.join("new/tree"));
+    cluster
+        .run(&["cp", &there("tree"), &path("back")])
+        .await
+        .is(0, "", "");
+    is_copied(&dir.join("back"));
+    // As kubectl: a directory takes the name, a file goes into the directory.
+    cluster
+        .run(&["cp", &there("tree"), &path("back")])
+        .await
+        .is(0, "", "");
+    assert!(!dir.join("back/tree").exists());
+    fs::create_dir(dir.join("into")).unwrap();
+    cluster
+        .run(&["cp", &there("tree/file"), &path("into")])
+        .await
+        .is(0, "", "");
+    assert_eq!(fs::read(dir.join("into/file")).unwrap(), b"contents");
+    let other = format!("other/web-1:{}", path("other"));
+    cluster
+        .run(&["cp", &path("into/file"), &other, "-c", "main"])
+        .await
+        .is(0, "", "");
+    assert_eq!(fs::read(dir.join("other")).unwrap(), b"contents");
+    // Several at once.
+    let (file, sub) = (format!("{tree}/file"), format!("{tree}/sub"));
+    fs::create_dir(dir.join("many")).unwrap();
+    cluster
+        .run(&["cp", &file, &sub, &there("many")])
+        .await
+        .is(0, "", "");
+    is_copied(&dir.join("many"));
+    fs::create_dir(dir.join("many back")).unwrap();
+    let sources = [there("many/file"), there("many/sub")];
+    cluster
+        .run(&["cp", &sources[0], &sources[1], &path("many back")])
+        .await
+        .is(0, "", "");
+    is_copied(&dir.join("many back"));
+    cluster
+        .run(&["cp", "--no-preserve", &tree, &there("plain")])
+        .await
+        .is(0, "", "");
+    let script = fs::metadata(dir.join("plain/sub/deep/script")).unwrap();
+    assert_eq!(script.permissions().mode() & 0o777, 0o755);
+    let two = format!("two:{}", path("two"));
+    let hint = "Defaulted container \"a\" out of: a, b\n";
+    cluster.run(&["cp", &file, &two]).await.is(0, "", hint);
+}
+
+#[tokio::test]
+async fn cp_refuses_in_words() {
+    let cluster = Cluster::start().await;
+    let tree = plant(&cluster);
+    let there = format!("web-0:{tree}");
+    for (arguments, words) in [
+        (&["cp", &tree, "elsewhere"][..], "must be in a pod"),
+        (&["cp", &there, "two:/tmp"], "use two execs"),
+        (&["cp", "-", "web-0:/tmp"], "use exec"),
+        (&["cp", &tree, ":/tmp"], "[[NAMESPACE/]POD:]PATH"),
+        (&["cp", &tree, &tree, "web-0:/no/such"], "is no directory"),
+        (&["cp", "web-0:/no/such", "/tmp/x"], "No such file"),
+        (&["cp", &tree, "nobody:/tmp/x"], "not found"),
+    ] {
+        let ran = cluster.run(arguments).await;
+        assert_eq!(
+            (ran.code, &ran.stdout[..]),
+            (Some(1), &b""[..]),
+            "{arguments:?}"
+        );
+        assert!(ran.stderr.contains(words), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+#[tokio::test]
+async fn cp_begins_anew_as_often_as_it_is_told() {
+    let cluster = Cluster::start().await;
+    let tree = plant(&cluster);
+    let back = cluster.dir.path().join("back");
+    let arguments = ["cp", &format!("web-0:{tree}"), back.to_str().unwrap()];
+    cluster.server.inject(Fault::CutAfter(300));
+    let ran = cluster.run(&arguments).await;
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    cluster.server.inject(Fault::CutAfter(300));
+    let ran = cluster
+        .run(&[&arguments[..], &["--retries", "2"]].concat())
+        .await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("beginning anew"), "{}", ran.stderr);
+    is_copied(&back);
+}
+
+#[tokio::test]
+async fn kubectl_copies_to_the_same_places() {
+    let Some(kubectl) = kubectl::kubectl() else {
+        return;
+    };
+    let cluster = Cluster::start().await;
+    let tree = plant(&cluster);
+    let survey = |root: &Path| {
+        let mut found = Vec::new();
+        let mut left = vec![root.to_owned()];
+        while let Some(path) = left.pop() {
+            for entry in fs::read_dir(path).unwrap() {
+                let path = entry.unwrap().path();
+                found.push(path.strip_prefix(root).unwrap().to_owned());
+                if path.is_dir() {
+                    left.push(path);
+                }
+            }
+        }
+        found.sort();
+        found
+    };
+    let roots = ["ours", "kubectl's"].map(|name| cluster.dir.path().join(name));
+    for (root, program) in roots
+        .iter()
+        .zip([Path::new(crate::tool::KUBEWIRE), &kubectl])
+    {
+        fs::create_dir_all(root.join("there")).unwrap();
+        fs::create_dir_all(root.join("here")).unwrap();
+        let path = |name: &str| root.join(name).to_str().unwrap().to_owned();
+        let (source, file) = (format!("web-0:{tree}"), format!("{tree}/file"));
+        for (from, to) in [
+            (&tree, format!("web-0:{}", path("there"))),
+            (&tree, format!("web-0:{}", path("new"))),
+            (&file, format!("web-0:{}", path("there"))),
+            (&source, path("here")),
+            (&source, path("deep/down")),
+        ] {
+            let ran = cluster.run_program(program, &["cp", from, &to]).await;
+            assert_eq!(ran.code, Some(0), "{program:?} {from} {to}: {}", ran.stderr);
+        }
+    }
+    assert_eq!(survey(&roots[0]), survey(&roots[1]));
+}
