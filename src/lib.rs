@@ -277,7 +277,10 @@ pub mod exec {
             Child, ChildStderr, ChildStdin, ChildStdout, Container, ContainerKind, Exec,
             ExitStatus, Output, Stdio,
         },
-        session::{Subprotocol, remote_command::Streams},
+        session::{
+            Subprotocol,
+            remote_command::{InputAtExit, Streams},
+        },
         wire::resize::TerminalSize,
     };
 }

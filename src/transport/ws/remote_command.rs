@@ -26,7 +26,7 @@ use crate::{
     limits,
     session::{
         RemoteCommand, Subprotocol,
-        remote_command::{RemoteCommandEvent, Streams},
+        remote_command::{InputAtExit, RemoteCommandEvent, Streams},
     },
     transport::now,
     wire::{channel::Channel, resize::TerminalSize, status::Status},
@@ -84,6 +84,8 @@ pub(crate) struct Remote {
     /// The bound of each inbox.
     bound: usize,
     status: Option<Status>,
+    /// What the socket had still to send when the Status came.
+    unsent: usize,
     sizes: VecDeque<TerminalSize>,
     ended: Option<Result<(), Error>>,
     warned: bool,
@@ -92,6 +94,14 @@ pub(crate) struct Remote {
 impl Remote {
     fn inbox(&mut self, channel: Channel) -> &mut Inbox {
         &mut self.inboxes[slot(channel)]
+    }
+
+    /// What had become of the input when the Status came.
+    #[cfg(feature = "client")]
+    fn input_at_exit(&self) -> Option<InputAtExit> {
+        let mut input = self.session.input_at_exit()?;
+        input.unsent = input.unsent.saturating_add(self.unsent);
+        Some(input)
     }
 
     /// What became of the work, if that is known.
@@ -170,6 +180,12 @@ impl Endpoint for Remote {
         self.status.is_some()
     }
 
+    fn handle_unsent(&mut self, bytes: usize) {
+        if self.status.is_none() {
+            self.unsent = bytes;
+        }
+    }
+
     fn closed(&mut self) {
         self.ended.get_or_insert(Err(CallerError::Killed.into()));
     }
@@ -221,6 +237,7 @@ pub(crate) fn spawn(
         inboxes,
         bound: bound.max(1),
         status: None,
+        unsent: 0,
         sizes: VecDeque::new(),
         ended: None,
         warned: false,
@@ -292,6 +309,12 @@ impl Control {
             self.shared().see_off();
         }
         status
+    }
+
+    /// What had become of the input when the Status came.
+    #[cfg(feature = "client")]
+    pub(crate) fn input_at_exit(&self) -> Option<InputAtExit> {
+        self.shared().lock().endpoint.input_at_exit()
     }
 
     /// Waits for the end of the session.
