@@ -16,6 +16,7 @@ mod tool;
 mod exec;
 mod flags;
 mod get;
+mod kubectl_flags;
 mod logs;
 mod port_forward;
 mod proxy;

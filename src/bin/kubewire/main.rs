@@ -8,6 +8,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+mod absent;
 mod answer;
 mod attach;
 mod completion;

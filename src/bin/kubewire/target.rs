@@ -17,7 +17,8 @@ use crate::{
     connection::Connection,
     duration,
     failure::{Failure, note},
-    terminal, workload,
+    terminal,
+    workload::{self, Wait},
 };
 
 /// A container and its streams.
@@ -56,7 +57,7 @@ impl Target {
         };
         let namespace = namespace.filter(|_| !connection.has_namespace());
         let namespace = namespace.unwrap_or_else(|| client.namespace().to_owned());
-        let wait = Some(self.pod_running_timeout);
+        let wait = Wait::Running(self.pod_running_timeout);
         let found = workload::pod(&client, &namespace, &name, wait).await?;
         Ok(client.pod(namespace, found.name))
     }
