@@ -171,9 +171,24 @@ pub enum CallerError {
         /// How many were asked for.
         count: usize,
     },
+    /// A file of this machine cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Its path.
+        path: String,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
     /// A stream given by the caller failed.
     #[error("{0}")]
     Stream(#[source] Arc<io::Error>),
+}
+
+/// For conversions that cannot fail where others can.
+impl From<std::convert::Infallible> for CallerError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
 }
 
 /// What a process had written when its time was over.

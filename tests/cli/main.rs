@@ -18,6 +18,7 @@ mod flags;
 mod get;
 mod kubectl_flags;
 mod logs;
+mod many;
 mod port_forward;
 mod proxy;
 mod terminal;

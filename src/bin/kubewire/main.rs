@@ -21,6 +21,7 @@ mod get;
 mod keys;
 mod lines;
 mod logs;
+mod many;
 mod port_forward;
 mod printable;
 mod proxy;
