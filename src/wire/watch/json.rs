@@ -252,7 +252,7 @@ pub(super) fn skip_value(data: &[u8]) -> Result<usize, EventError> {
 
 /// Finds the end of the value at the start of a growing buffer.
 #[derive(Debug, Default, Clone)]
-pub(super) struct EndOfValue {
+pub(in crate::wire) struct EndOfValue {
     /// How far the value is known.
     at: usize,
     in_string: bool,
@@ -264,7 +264,7 @@ impl EndOfValue {
     /// behind it. Brackets are counted whatever their kind: who reads the value minds that.
     ///
     /// `data` is what the last call had and what arrived since.
-    pub(super) fn find(&mut self, data: &[u8]) -> Result<Option<usize>, EventError> {
+    pub(in crate::wire) fn find(&mut self, data: &[u8]) -> Result<Option<usize>, EventError> {
         let Self {
             mut at,
             mut in_string,
@@ -312,7 +312,7 @@ impl EndOfValue {
     }
 }
 
-pub(super) fn skip_space(data: &[u8], mut at: usize) -> usize {
+pub(in crate::wire) fn skip_space(data: &[u8], mut at: usize) -> usize {
     // RFC 8259, section 2: space, tab, line feed, carriage return.
     while matches!(data.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
