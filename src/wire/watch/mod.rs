@@ -258,6 +258,7 @@ impl Object {
     /// # Errors
     ///
     /// If the object is malformed before its metadata begins.
+    #[inline]
     pub fn metadata(&self) -> Result<Metadata<'_>, EventError> {
         Metadata::new(self)
     }
