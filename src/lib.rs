@@ -35,26 +35,21 @@
 //! #     .start()
 //! #     .await?;
 //! # let client = kubewire::Client::new(&server.config())?;
-//! use kubewire::exec::Stdio;
-//! use tokio::io::AsyncWriteExt as _;
-//!
 //! let pod = client.pod("default", "web-0");
 //! let output = pod.exec(["echo", "hello"]).output().await?;
 //! assert!(output.status.success());
 //! assert_eq!(output.stdout, b"hello\n");
 //!
-//! let mut child = pod.exec(["sh", "-c", "cat; exit 3"]).stdin(Stdio::piped()).spawn().await?;
-//! let mut stdin = child.stdin.take().expect("stdin is piped");
-//! stdin.write_all(b"a line\n").await?;
-//! stdin.shutdown().await?; // ends the remote's input; output goes on
-//! let output = child.wait_with_output().await?;
+//! // Fed while output is read, then closed: a file or any reader does as well.
+//! let output = pod.exec(["sh", "-c", "cat; exit 3"]).input("a line\n").output().await?;
 //! assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"a line\n"[..]));
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! With [`tty`](exec::Exec::tty) the process gets a terminal, whose size
-//! [`resize`](exec::Child::resize) changes. What success means, and what no client can see, says
+//! [`resize`](exec::Child::resize) changes. [`spawn`](exec::Exec::spawn) gives a
+//! [`Child`](exec::Child) with the streams as handles. What success means, and what no client can see, says
 //! [`ExitStatus`](exec::ExitStatus).
 //!
 //! # attach
@@ -240,6 +235,7 @@
 //! | `client` | [`Client`], [`Config`] and the verbs; with `ring` or `aws-lc-rs` | yes |
 //! | `ring` | TLS with ring's cryptography | yes |
 //! | `aws-lc-rs` | TLS with AWS-LC's cryptography, also if `ring` is on | |
+//! | `copy` | [`copy`]: files and trees to and from containers | |
 //! | `server` | [`server`] | |
 //! | `testing` | [`testing`] (Unix); with `ring` or `aws-lc-rs` | |
 //! | `k8s-openapi` | the types of k8s-openapi say what they are resources of | |
@@ -275,7 +271,7 @@ pub mod exec {
     pub use crate::{
         client::{
             Child, ChildStderr, ChildStdin, ChildStdout, Container, ContainerKind, Exec,
-            ExitStatus, Output, Stdio,
+            ExitStatus, Input, IntoCommand, Output, Program, Stdio, Words,
         },
         session::{Subprotocol, remote_command::Streams},
         wire::resize::TerminalSize,
@@ -285,7 +281,13 @@ pub mod exec {
 /// Attach to the process that a container runs.
 #[cfg(feature = "client")]
 pub mod attach {
-    pub use crate::client::{Attach, Attached, ChildStderr, ChildStdin, ChildStdout, Stdio};
+    pub use crate::client::{Attach, Attached, ChildStderr, ChildStdin, ChildStdout, Input, Stdio};
+}
+
+/// Copy files and trees to and from containers.
+#[cfg(feature = "copy")]
+pub mod copy {
+    pub use crate::client::copy::{Copied, CopyFrom, CopyTo, LeftOut, Reason};
 }
 
 /// Forward connections to ports of a pod.
@@ -304,7 +306,9 @@ pub mod port_forward {
 #[cfg(feature = "client")]
 pub mod logs {
     pub use crate::{
-        client::{LogLines, LogSource, Logs, MergedLines, MergedLogs, SourcedLine, SourcedUpdate},
+        client::{
+            LogLines, LogSource, Logs, MergedLines, MergedLogs, Since, SourcedLine, SourcedUpdate,
+        },
         session::logs::{Exit, LogEnd, LogLine, LogStream, LogUpdate},
         wire::stamp::Stamp,
     };

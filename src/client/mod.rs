@@ -3,9 +3,13 @@
 
 mod attach;
 mod child;
+mod command;
+#[cfg(feature = "copy")]
+pub(crate) mod copy;
 mod discovery;
 mod events;
 mod exec;
+mod feed;
 mod logs;
 mod merged;
 mod over;
@@ -15,10 +19,13 @@ pub(crate) mod port_forward;
 mod proxy;
 mod remote_command;
 mod request;
+mod since;
+mod stdio;
 pub(crate) mod watch;
 
 pub use attach::{Attach, Attached};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+pub use command::{IntoCommand, Program, Words};
 pub use discovery::{ApiResource, Discovery};
 pub use events::Events;
 pub use exec::Exec;
@@ -29,8 +36,9 @@ pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
 use port_forward::{ForwardTarget, PortForward};
 pub use proxy::HttpProxy;
-pub use remote_command::Stdio;
 pub use request::{Deleted, Patch, Request};
+pub use since::Since;
+pub use stdio::{Input, Stdio};
 pub use watch::{Updates, Watch};
 
 use std::sync::Arc;
@@ -131,9 +139,9 @@ impl Client {
     /// this connects, and again when it has gone.
     ///
     /// ```no_run
-    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn run() -> kubewire::Result<()> {
     /// let client = kubewire::Client::from_env().await?;
-    /// let tunnel = client.port_forward("default", "svc/web".parse()?).connect().await?;
+    /// let tunnel = client.port_forward("default", "svc/web").connect().await?;
     /// let stream = tunnel.open("http").await?;
     /// # drop(stream);
     /// # Ok(())
@@ -141,8 +149,12 @@ impl Client {
     /// ```
     ///
     /// Besides the rights for port-forward it needs `get` on the service or workload, and `get`
-    /// and `list` on `pods`.
-    pub fn port_forward(&self, namespace: impl Into<String>, target: ForwardTarget) -> PortForward {
+    /// and `list` on `pods`. A text that is no target is an error of [`PortForward::connect`].
+    pub fn port_forward<T>(&self, namespace: impl Into<String>, target: T) -> PortForward
+    where
+        T: TryInto<ForwardTarget, Error: Into<CallerError>>,
+    {
+        let target = target.try_into().map_err(Into::into);
         PortForward::new(self.clone(), namespace.into(), target)
     }
 
@@ -230,7 +242,7 @@ impl Client {
     }
 
     /// Opens a WebSocket at a path of this server, with this client's credentials, and offers
-    /// `protocols` on it. What comes back goes into [`Over`].
+    /// `protocols` on it. What comes back goes into [`Child::over`].
     ///
     /// It is for servers with paths of their own: an extension API server, or the URL that a
     /// container runtime hands out for an exec (`http://127.0.0.1:41237/exec/cx1fAgZt`).

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use percent_encoding::utf8_percent_encode;
 
-use super::{Attach, Client, Container, Exec, ForwardTarget, Logs, PortForward, Resource};
+use super::{
+    Attach, Client, Container, Exec, ForwardTarget, IntoCommand, Logs, PortForward, Resource,
+};
 use crate::{
     Result,
     error::{CallerError, Error, Hint},
@@ -40,13 +42,10 @@ impl Pod {
         &self.namespace
     }
 
-    /// A command to run in one of its containers: program, then arguments. No shell is involved.
-    pub fn exec<I, S>(&self, command: I) -> Exec
-    where
-        I: IntoIterator<Item = S>,
-        S: Into<String>,
-    {
-        Exec::new(self.clone(), command.into_iter().map(Into::into).collect())
+    /// A command to run in one of its containers: a program (`"date"`), or a program and its
+    /// arguments (`["date", "-u"]`). No shell is involved.
+    pub fn exec<M>(&self, command: impl IntoCommand<M>) -> Exec {
+        Exec::new(self.clone(), command.into_command())
     }
 
     /// Attaches to the process that one of its containers runs.
@@ -131,6 +130,14 @@ impl Pod {
             }
             error => error,
         }
+    }
+
+    /// The container that is meant where none is named, if the pod can be read.
+    pub(super) async fn default_container(&self) -> Option<String> {
+        let pods = Resource::namespaced("", "v1", "pods");
+        let pods = self.client.request(pods).namespace(self.namespace.as_str());
+        let pod = pods.get::<wire::pod::Pod>(&self.name).await.ok()?;
+        pod.default_container().map(str::to_owned)
     }
 
     /// Asks the API server which containers the pod has: the regular ones, the init containers,

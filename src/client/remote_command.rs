@@ -1,8 +1,13 @@
 //! What exec and attach have in common: in flow the builder's choices, out comes an open session.
 
-use super::Pod;
+use super::{
+    Pod, Stdio,
+    feed::{Ends, Handles},
+};
 use crate::{
-    Result, Role, limits,
+    Error, Result, Role,
+    error::Hint,
+    limits,
     session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
     transport::{
         http::Outgoing,
@@ -15,30 +20,19 @@ use crate::{
     wire::{channel::Channel, resize::TerminalSize},
 };
 
-/// What becomes of one of the remote process's standard streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stdio(Kind);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Piped,
-    Null,
+/// A session that has begun.
+pub(super) struct Opened {
+    pub(super) control: Control,
+    /// What errors call it.
+    pub(super) operation: String,
+    /// Where the process is, unless the server chose.
+    pub(super) container: Option<String>,
+    pub(super) handles: Handles,
 }
 
-impl Stdio {
-    /// The stream gets a handle on this side.
-    pub const fn piped() -> Self {
-        Self(Kind::Piped)
-    }
-
-    /// Input is empty, output is dropped.
-    pub const fn null() -> Self {
-        Self(Kind::Null)
-    }
-
-    pub(super) const fn is_piped(self) -> bool {
-        matches!(self.0, Kind::Piped)
-    }
+/// Whether the server wants a container to be named.
+fn is_ambiguous(error: &Error) -> bool {
+    matches!(error, Error::Api(refusal) if matches!(refusal.hint, Some(Hint::Containers(_))))
 }
 
 /// The choices of a builder.
@@ -76,9 +70,9 @@ impl Options {
     /// TTY (`k8s.io/cri-streaming/pkg/streaming/server.go`, `validateExecRequest`).
     pub(super) fn streams(&self) -> Streams {
         let tty = self.tty.is_some();
-        let stdin = self.stdin.is_piped();
-        let stderr = self.stderr.is_piped() && !tty;
-        let stdout = self.stdout.is_piped() || tty || !(stdin || stderr);
+        let stdin = !self.stdin.is_null();
+        let stderr = !self.stderr.is_null() && !tty;
+        let stdout = !self.stdout.is_null() || tty || !(stdin || stderr);
         Streams {
             stdin,
             stdout,
@@ -90,26 +84,74 @@ impl Options {
     /// The streams that have a reader on this side.
     fn reads(&self) -> Vec<Channel> {
         let streams = self.streams();
-        let piped = [
-            (Channel::Stdout, self.stdout.is_piped() && streams.stdout),
+        let read = [
+            (Channel::Stdout, !self.stdout.is_null() && streams.stdout),
             (Channel::Stderr, streams.stderr),
         ];
-        piped
-            .into_iter()
-            .filter_map(|(channel, piped)| piped.then_some(channel))
+        read.into_iter()
+            .filter_map(|(channel, read)| read.then_some(channel))
             .collect()
     }
 
     /// Opens the session.
-    pub(super) async fn open(
+    pub(super) async fn open(&self, pod: &Pod, verb: &str, command: &[String]) -> Result<Opened> {
+        let ends = Ends::open(self)?;
+        let streams = self.streams();
+        let operation = pod.operation(if verb == "exec" {
+            "exec in"
+        } else {
+            "attach to"
+        });
+        let mut container = self.container.clone();
+        let ask = async |container: Option<&str>| {
+            let path = self.path(pod, verb, command, container)?;
+            let outgoing = Outgoing {
+                about: pod.about("get", verb),
+                ..Outgoing::upgrade(operation.clone(), path)
+            };
+            pod.client().open(outgoing, &self.protocols).await
+        };
+        let mut opened = ask(container.as_deref()).await;
+        if let (None, Err(error)) = (&container, &opened)
+            && is_ambiguous(error)
+            && let Some(default) = pod.default_container().await
+        {
+            tracing::debug!(
+                pod = pod.name(),
+                container = default,
+                "no container is named: this is the pod's default"
+            );
+            opened = ask(Some(&default)).await;
+            container = Some(default);
+        }
+        let (websocket, protocol) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Err(pod.explain(error).await),
+        };
+        let control = self.start(websocket.into_inner(), protocol, streams);
+        if let Some(size) = self.tty {
+            // The server does not know the terminal's size until it is told.
+            control.resize(size)?;
+        }
+        let handles = Handles::new(&control, self, streams, ends);
+        Ok(Opened {
+            control,
+            operation,
+            container,
+            handles,
+        })
+    }
+
+    fn path(
         &self,
         pod: &Pod,
         verb: &str,
         command: &[String],
-    ) -> Result<(Control, Streams)> {
+        container: Option<&str>,
+    ) -> Result<String> {
         let streams = self.streams();
         let mut query = Vec::new();
-        query.extend(self.container.as_deref().map(|name| ("container", name)));
+        query.extend(container.map(|name| ("container", name)));
         for (key, wanted) in [
             ("stdin", streams.stdin),
             ("stdout", streams.stdout),
@@ -119,28 +161,7 @@ impl Options {
             query.extend(wanted.then_some((key, "true")));
         }
         query.extend(command.iter().map(|word| ("command", word.as_str())));
-        let operation = pod.operation(if verb == "exec" {
-            "exec in"
-        } else {
-            "attach to"
-        });
-        let path = pod.path(verb, &query)?;
-        let outgoing = Outgoing {
-            about: pod.about("get", verb),
-            ..Outgoing::upgrade(operation, path)
-        };
-        let opened = pod.client().open(outgoing, &self.protocols).await;
-        let (websocket, protocol) = match opened {
-            Ok(opened) => opened,
-            Err(error) => return Err(pod.explain(error).await),
-        };
-        let socket = websocket.into_inner();
-        let control = self.start(socket, protocol, streams);
-        if let Some(size) = self.tty {
-            // The server does not know the terminal's size until it is told.
-            control.resize(size)?;
-        }
-        Ok((control, streams))
+        pod.path(verb, &query)
     }
 
     /// A session over a WebSocket that is open.
@@ -158,28 +179,41 @@ impl Options {
 /// The setters that the builders of exec and attach share.
 macro_rules! options {
     () => {
-        /// The container; without one the pod's default container, or its only one.
+        /// The container. Without one it is the pod's only one or, as in kubectl, the one of its
+        /// annotation `kubectl.kubernetes.io/default-container`, or else its first. To choose among
+        /// several needs the right `get` on `pods`; the handle's `container` says which it is.
         pub fn container(mut self, name: impl Into<String>) -> Self {
             self.options.container = Some(name.into());
             self
         }
 
         /// What becomes of stdin; [`Stdio::null`] unless set.
-        pub fn stdin(mut self, stdio: Stdio) -> Self {
-            self.options.stdin = stdio;
+        pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Self {
+            self.options.stdin = stdio.into();
             self
         }
 
+        /// What the process reads from stdin: bytes, a file, or with [`Input::reader`] any reader.
+        /// A task feeds it while output is read, and then closes stdin.
+        ///
+        /// A process that ends before it has read everything is no error. A failed read of the
+        /// input ends the session, and is the error of `wait`. Servers without
+        /// `v5.channel.k8s.io` cannot close stdin by itself: see
+        /// [`require_half_close`](Self::require_half_close).
+        pub fn input(self, input: impl Into<Input>) -> Self {
+            self.stdin(input.into())
+        }
+
         /// What becomes of stdout; [`Stdio::piped`] unless set.
-        pub fn stdout(mut self, stdio: Stdio) -> Self {
-            self.options.stdout = stdio;
+        pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
+            self.options.stdout = stdio.into();
             self
         }
 
         /// What becomes of stderr; [`Stdio::piped`] unless set. With a TTY there is none: a
         /// terminal shows both on stdout.
-        pub fn stderr(mut self, stdio: Stdio) -> Self {
-            self.options.stderr = stdio;
+        pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Self {
+            self.options.stderr = stdio.into();
             self
         }
 

@@ -8,7 +8,7 @@ mod network;
 mod text;
 
 pub use self::{
-    caller::CallerError,
+    caller::{CallerError, PartialOutput},
     network::{CertificateProblem, NetworkError},
 };
 
@@ -128,6 +128,7 @@ impl Error {
             Self::Network(error) => error.kind(),
             Self::Caller(CallerError::HalfClose { .. }) => io::ErrorKind::Unsupported,
             Self::Caller(CallerError::NoPod { .. }) => io::ErrorKind::NotConnected,
+            Self::Caller(CallerError::TimedOut { .. }) => io::ErrorKind::TimedOut,
             Self::Caller(CallerError::Ended) => io::ErrorKind::BrokenPipe,
             Self::Caller(CallerError::Killed) => io::ErrorKind::ConnectionAborted,
             Self::Caller(_) => io::ErrorKind::InvalidInput,
@@ -241,6 +242,14 @@ pub enum PeerError {
     /// A text message of a log over a WebSocket, which should be base64, is not.
     #[error("the server sent a message of a log that is not valid base64")]
     Base64,
+    /// A copy that is not what was copied, or that would not stay where it belongs.
+    #[error("{path}: {problem}")]
+    Copy {
+        /// The file, as the container names it.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An answer that should be objects is something else.
     #[error("the server answered with the content type {found:?}")]
     ContentType {
@@ -256,7 +265,7 @@ pub enum PeerError {
 /// `v5.channel.k8s.io` answer before they ask the kubelet
 /// (`k8s.io/apiserver/pkg/util/proxy/streamtranslator.go`).
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{operation}: {}{}", Printable(.status), Advice(.hint.as_ref()))]
+#[error("{operation}: {}{}", Printable(.status), Advice(self))]
 #[non_exhaustive]
 pub struct ApiError {
     /// What was asked, such as `exec in pod default/web-0`.
@@ -307,12 +316,16 @@ impl ApiError {
     }
 }
 
-struct Advice<'a>(Option<&'a Hint>);
+struct Advice<'a>(&'a ApiError);
 
 impl std::fmt::Display for Advice<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
+        match &self.0.hint {
             None => Ok(()),
+            // The message has named them.
+            Some(Hint::Containers(_)) if self.0.status.message.contains("choose one of: ") => {
+                f.write_str(" (set the container; to take the default one needs `get` on `pods`)")
+            }
             Some(hint) => write!(f, " ({hint})"),
         }
     }

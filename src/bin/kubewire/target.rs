@@ -7,8 +7,7 @@ use std::{
 
 use clap::Args;
 use kubewire::{
-    Error, Pod,
-    error::Hint,
+    Pod,
     exec::{Container, ContainerKind, Stdio, TerminalSize},
 };
 use serde_json::Value;
@@ -17,14 +16,15 @@ use crate::{
     connection::Connection,
     duration,
     failure::{Failure, note},
-    terminal, workload,
+    terminal,
+    workload::{self, Wait},
 };
 
 /// A container and its streams.
 #[derive(Args)]
 pub(crate) struct Target {
     /// The pod: NAME, pod/NAME, or what selects pods, of which one is taken: deploy/NAME, svc/NAME
-    #[arg(value_name = "POD", required_unless_present = "filename")]
+    #[arg(value_name = "POD")]
     pod: Option<String>,
     /// The file, in YAML or JSON, of the pod or of what selects it, instead of its name
     #[arg(short, long, value_name = "FILE", conflicts_with = "pod")]
@@ -51,33 +51,27 @@ impl Target {
     pub(crate) async fn pod(&self, connection: &Connection) -> Result<Pod, Failure> {
         let client = connection.client()?;
         let (name, namespace) = match &self.filename {
-            None => (self.pod.clone().unwrap_or_default(), None),
+            None => match &self.pod {
+                Some(pod) => (pod.clone(), None),
+                None => {
+                    let problem = "which pod? Name one as <POD>, or what selects pods, or give -f";
+                    return Err(Failure::Message(problem.to_owned()));
+                }
+            },
             Some(file) => in_file(file)?,
         };
         let namespace = namespace.filter(|_| !connection.has_namespace());
         let namespace = namespace.unwrap_or_else(|| client.namespace().to_owned());
-        let wait = Some(self.pod_running_timeout);
+        let wait = Wait::Running(self.pod_running_timeout);
         let found = workload::pod(&client, &namespace, &name, wait).await?;
         Ok(client.pod(namespace, found.name))
     }
 
-    /// The container to name after the server has refused to choose one; any other error comes
-    /// back as it is.
-    pub(crate) async fn default_container(
-        &self,
-        pod: &Pod,
-        error: Error,
-    ) -> kubewire::Result<String> {
-        let ambiguous = match &error {
-            Error::Api(refusal) => matches!(refusal.hint, Some(Hint::Containers(_))),
-            _ => false,
-        };
-        if self.container.is_some() || !ambiguous {
-            return Err(error);
-        }
-        match pod.containers().await {
-            Ok(all) => self.choose(&all).map(|one| one.name.clone()).ok_or(error),
-            Err(_) => Err(error),
+    /// Says which container of several is used, if the user named none.
+    pub(crate) async fn note_default(&self, pod: &Pod, used: Option<&str>) {
+        if self.container.is_none() && !self.quiet && used.is_some() {
+            // They could be read a moment ago; if they no longer can, there is nothing to say.
+            default_container(&pod.containers().await.unwrap_or_default(), false);
         }
     }
 

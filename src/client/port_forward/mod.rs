@@ -7,13 +7,13 @@ mod tunnel;
 
 use std::sync::Arc;
 
-use self::{resolve::Destination, tunnel::Way};
+use self::{resolve::Destination, tunnel::Transport};
 use super::{Client, Pod};
 use crate::{
     Result, Role,
     error::{CallerError, Error, NetworkError, PeerError},
     session::{
-        mux::PingConfig,
+        KeepaliveConfig,
         port_forward::{
             Channels, ForwardConfig, ForwardProtocol, PortForward as PortForwardSession,
             Tunnel as TunnelSession, WhenFull,
@@ -55,7 +55,7 @@ pub enum HalfClose {
 pub struct PortForward {
     client: Client,
     namespace: String,
-    target: ForwardTarget,
+    target: Result<ForwardTarget, CallerError>,
     protocols: Vec<ForwardProtocol>,
     config: ForwardConfig,
     half_close: HalfClose,
@@ -63,7 +63,11 @@ pub struct PortForward {
 }
 
 impl PortForward {
-    pub(super) fn new(client: Client, namespace: String, target: ForwardTarget) -> Self {
+    pub(super) fn new(
+        client: Client,
+        namespace: String,
+        target: Result<ForwardTarget, CallerError>,
+    ) -> Self {
         Self {
             client,
             namespace,
@@ -119,9 +123,15 @@ impl PortForward {
         self
     }
 
-    /// How often to ask the tunnel for signs of life, and how long to wait for them.
-    pub fn ping(mut self, config: PingConfig) -> Self {
-        self.config.mux.ping = config;
+    /// How often to ask the server for signs of life, and how long to wait for them. What more
+    /// there is to choose for the tunnel protocol, [`config`](Self::config) has.
+    pub fn keepalive(mut self, config: KeepaliveConfig) -> Self {
+        let ping = &mut self.config.mux.ping;
+        ping.interval = config.interval;
+        ping.silence = config.silence;
+        // Nothing is suspect later than it is dead.
+        ping.suspect = ping.suspect.min(config.silence);
+        self.config.keepalive = config;
         self
     }
 
@@ -142,26 +152,27 @@ impl PortForward {
     /// the protocol; [`CallerError::NoPod`] if none of a service's or workload's pods runs.
     pub async fn connect(&self) -> Result<Tunnel> {
         let destination = self.find(None).await?;
-        let way = self.find_way(&destination.pod).await?;
-        Ok(Tunnel::new(self.clone(), destination, way))
+        let transport = self.negotiate(&destination.pod).await?;
+        Ok(Tunnel::new(self.clone(), destination, transport))
     }
 
     async fn find(&self, keep: Option<&Destination>) -> Result<Destination> {
-        resolve::find(&self.client, &self.namespace, &self.target, keep).await
+        let target = self.target.as_ref().map_err(CallerError::clone)?;
+        resolve::find(&self.client, &self.namespace, target, keep).await
     }
 
-    async fn find_way(&self, pod: &Pod) -> Result<Way> {
+    async fn negotiate(&self, pod: &Pod) -> Result<Transport> {
         let channels = self.protocols.iter().find(|p| p.encoding().is_some());
         if self.protocols.first() == channels {
             let protocol = channels.ok_or(CallerError::NoSubprotocol)?;
-            return Ok(Way::Channels(*protocol));
+            return Ok(Transport::Channels(*protocol));
         }
         match (self.dial_tunnel(pod).await, channels) {
-            (Ok(connections), _) => Ok(Way::shared(connections)),
+            (Ok(connections), _) => Ok(Transport::shared(connections)),
             (Err(error), Some(protocol)) if may_lack_tunnel(&error) => {
                 // Port 1 is not there, which the server says on a WebSocket that has opened.
                 match self.dial(pod, *protocol, &[1]).await {
-                    Ok(_) => Ok(Way::Channels(*protocol)),
+                    Ok(_) => Ok(Transport::Channels(*protocol)),
                     Err(_) => Err(error),
                 }
             }
