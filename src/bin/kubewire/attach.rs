@@ -85,8 +85,10 @@ fn one_more(size: TerminalSize) -> TerminalSize {
 }
 
 impl Remote for Attached {
-    async fn wait(&mut self) -> kubewire::Result<i32> {
-        Attached::wait(self).await.map(|()| 0)
+    type Exit = ();
+
+    async fn wait(&mut self) -> kubewire::Result<()> {
+        Attached::wait(self).await
     }
 
     fn resize(&self, size: TerminalSize) -> kubewire::Result<()> {

@@ -1,14 +1,14 @@
 //! `kubewire exec`: runs a command in a container.
 
 use clap::Args;
-use kubewire::exec::{Child, TerminalSize};
+use kubewire::exec::{Child, ExitStatus, TerminalSize};
 
 use crate::{
     connection::Connection,
     failure::{Failure, note},
     keys::Keys,
     many::{Bounds, Many},
-    relay::{self, Remote, Streams},
+    relay::{self, End, Remote, Streams},
     target::Target,
 };
 
@@ -70,7 +70,15 @@ impl Exec {
             stdout: child.stdout.take(),
             stderr: child.stderr.take(),
         };
-        let code = relay::run(child, streams, terminal, false, Keys::new(&[])).await?;
+        let quiet = self.target.quiet || terminal.is_some();
+        let end = relay::run(child, streams, terminal, false, Keys::new(&[])).await?;
+        let End::Exited(status, taken) = end else {
+            return Ok(0);
+        };
+        if taken > 0 && !quiet && !status.input_at_exit().is_whole() {
+            note(UNREAD);
+        }
+        let code = code(&status);
         if code != 0 {
             note(&format!("command terminated with exit code {code}"));
         }
@@ -78,9 +86,22 @@ impl Exec {
     }
 }
 
+/// containerd ends the input of a process whose output has ended (containerd#13934).
+const UNREAD: &str = "warning: the command ended before all its input was sent and ended. Where it \
+    was to read all, its standard output may have ended first, with which the container runtime \
+    ends its input: keep it open, as in sh -c 'cat >file; true'";
+
+/// The remote's exit code; one that failed without has none that is 0.
+pub(crate) fn code(status: &ExitStatus) -> i64 {
+    match status.raw_code() {
+        0 if !status.success() => 1,
+        code => code,
+    }
+}
+
 /// The exit code here for one of the remote's: its lowest byte, as for a process of this machine,
 /// but never a success that it was not.
-pub(crate) fn exit_code(code: i32) -> u8 {
+pub(crate) fn exit_code(code: i64) -> u8 {
     match (code, code as u8) {
         (0, _) => 0,
         (_, 0) => 1,
@@ -89,10 +110,10 @@ pub(crate) fn exit_code(code: i32) -> u8 {
 }
 
 impl Remote for Child {
-    async fn wait(&mut self) -> kubewire::Result<i32> {
-        let status = Child::wait(self).await?;
-        // Without a code it did not end well either.
-        Ok(status.code().unwrap_or(1))
+    type Exit = ExitStatus;
+
+    async fn wait(&mut self) -> kubewire::Result<ExitStatus> {
+        Child::wait(self).await
     }
 
     fn resize(&self, size: TerminalSize) -> kubewire::Result<()> {
@@ -106,7 +127,6 @@ mod tests {
 
     #[test]
     fn exit_codes_are_what_a_shell_would_see_and_no_failure_is_a_success() {
-        let windows = 3_221_225_786_u32 as i32;
         for (code, here) in [
             (0, 0),
             (1, 1),
@@ -116,8 +136,8 @@ mod tests {
             (300, 44),
             (-1, 255),
             (-256, 1),
-            (windows, 0x3a),
-            (i32::MIN, 1),
+            (3_221_225_786, 0x3a),
+            (i32::MIN.into(), 1),
         ] {
             assert_eq!(exit_code(code), here, "{code}");
         }

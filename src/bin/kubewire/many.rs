@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     duration,
-    exec::exit_code,
+    exec::{code, exit_code},
     failure::{Failure, note},
     printable::Printable,
     signals::{Received, Signals},
@@ -59,7 +59,7 @@ pub(crate) struct Many {
 }
 
 /// How a command ended in a pod.
-type Ended = Result<i32, String>;
+type Ended = Result<i64, String>;
 
 /// A line and where it goes.
 enum Line {
@@ -167,7 +167,7 @@ impl Many {
         let status = status.map_err(said)?;
         // A success whose output is not all there is none.
         stdout.and(stderr).map_err(|error| error.to_string())?;
-        Ok(status.code().unwrap_or(1))
+        Ok(code(&status))
     }
 
     async fn spawn(&self, pod: &Pod) -> kubewire::Result<Child> {

@@ -1,7 +1,8 @@
 //! A session and the standard streams of this process: in flow the handles of exec or attach, out
-//! comes the exit code of the remote.
+//! comes how the remote ended.
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     io::ErrorKind,
     pin::{Pin, pin},
@@ -35,22 +36,34 @@ pub(crate) struct Streams {
 
 /// What is left of a session without its streams.
 pub(crate) trait Remote {
-    /// Waits for the end, and gives the exit code. Cancel safe.
-    fn wait(&mut self) -> impl Future<Output = kubewire::Result<i32>>;
+    /// How it ends.
+    type Exit: Clone;
+
+    /// Waits for the end. Cancel safe.
+    fn wait(&mut self) -> impl Future<Output = kubewire::Result<Self::Exit>>;
 
     /// Passes on the terminal's new size.
     fn resize(&self, size: TerminalSize) -> kubewire::Result<()>;
 }
 
+/// How a session came to its end.
+#[derive(Debug)]
+pub(crate) enum End<E> {
+    /// The remote ended, after so many bytes of input had been taken from here.
+    Exited(E, u64),
+    /// Keys that were typed ended the session alone.
+    Detached,
+}
+
 /// Copies input and output until the remote has ended and all its output is written, or until
 /// `keys` that are typed say so. To `redraw` is to tell the size again after the start.
-pub(crate) async fn run(
-    mut remote: impl Remote,
+pub(crate) async fn run<R: Remote>(
+    mut remote: R,
     streams: Streams,
     terminal: Option<Terminal>,
     redraw: bool,
     keys: Keys,
-) -> Result<i32, Failure> {
+) -> Result<End<R::Exit>, Failure> {
     let local = |error| Failure::local("the standard streams cannot be used", &error);
     let mut signals = Signals::new().map_err(local)?;
     let _raw =
@@ -69,7 +82,8 @@ pub(crate) async fn run(
     let keys = terminal.filter(|terminal| terminal.raw).map(|_| keys);
     let stdin = streams.stdin.map(|stdin| Ok((stdin, Input::start()?)));
     let stdin = stdin.transpose().map_err(local)?;
-    let mut input = pin!(copy_in(stdin, keys));
+    let taken = Cell::new(0);
+    let mut input = pin!(copy_in(stdin, keys, &taken));
     let stdout = Output::stdout().map_err(local)?;
     let stderr = Output::stderr().map_err(local)?;
     let outputs = async {
@@ -80,7 +94,7 @@ pub(crate) async fn run(
     };
     let mut outputs = pin!(outputs);
 
-    let (mut reading, mut written, mut code) = (true, None, None);
+    let (mut reading, mut written, mut exit) = (true, None, None);
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -98,7 +112,7 @@ pub(crate) async fn run(
                     None => reading = false,
                     Some(Request::Detach) => {
                         note("detached");
-                        return Ok(0);
+                        return Ok(End::Detached);
                     }
                     Some(Request::GiveUp) => {
                         let given_up = "given up with ~. ; what runs there may go on";
@@ -107,12 +121,12 @@ pub(crate) async fn run(
                 }
             }
             result = &mut outputs, if written.is_none() => written = Some(result?),
-            result = remote.wait(), if code.is_none() => code = Some(result),
+            result = remote.wait(), if exit.is_none() => exit = Some(result),
         }
         // What arrived before a failure is written before the failure is told.
-        if let (Some(code), Some(lost)) = (&code, &written) {
-            return match (code, lost) {
-                (Ok(code), (None, None)) => Ok(*code),
+        if let (Some(exit), Some(lost)) = (&exit, &written) {
+            return match (exit, lost) {
+                (Ok(exit), (None, None)) => Ok(End::Exited(exit.clone(), taken.get())),
                 (Err(error), _) => Err(error.clone().into()),
                 (Ok(_), (Some(error), _) | (None, Some(error))) => Err(error.clone().into()),
             };
@@ -128,10 +142,12 @@ fn resize(remote: &impl Remote, size: TerminalSize) -> kubewire::Result<()> {
     }
 }
 
-/// Copies stdin, and ends the remote's where that is possible; or gives what keys ask for.
+/// Copies stdin, and ends the remote's where that is possible; or gives what keys ask for. Counts
+/// the bytes that it has `taken`.
 async fn copy_in(
     stdin: Option<(ChildStdin, Input)>,
     mut keys: Option<Keys>,
+    taken: &Cell<u64>,
 ) -> Result<Option<Request>, Failure> {
     let Some((mut remote, mut local)) = stdin else {
         return Ok(None);
@@ -145,6 +161,7 @@ async fn copy_in(
             }
             bytes = sent.into();
         }
+        taken.set(taken.get() + bytes.len() as u64);
         // If the session has ended, its end is what there is to report.
         if remote.write_all(&bytes).await.is_err() {
             return Ok(None);

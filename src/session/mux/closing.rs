@@ -73,9 +73,19 @@ impl Mux {
         self.events.push_back(MuxEvent::Ended(how));
     }
 
+    /// Tells the peer that a stream is over. What its own streams cost is owed to it: a peer that
+    /// opens them without end and reads nothing is found out.
+    pub(super) fn reset(&mut self, stream: StreamId, status: RstStatus) {
+        let before = self.out.len();
+        RstStream { stream, status }.encode(&mut self.out);
+        if stream.opener() != self.role {
+            self.owed += self.out.len() - before;
+        }
+    }
+
     /// Ends a stream for a reason that its owner has to be told.
     pub(super) fn abort(&mut self, stream: StreamId, status: RstStatus, why: Abort) {
-        RstStream { stream, status }.encode(&mut self.out);
+        self.reset(stream, status);
         self.close_stream(stream, why);
     }
 

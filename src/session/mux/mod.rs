@@ -308,7 +308,7 @@ impl Mux {
         // Also after this side has said that it was all: `moby/spdystream` does not, so that its
         // peers wait for nothing (`stream.go`, `resetStream`).
         if !entry.is_closed() && !self.ended {
-            RstStream { stream, status }.encode(&mut self.out);
+            self.reset(stream, status);
         }
         self.shut(stream);
         self.forget_if_over(stream);

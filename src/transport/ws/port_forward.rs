@@ -110,6 +110,11 @@ impl Forward {
         }
     }
 
+    /// Whether a connection that the peer opened waits to be accepted.
+    fn is_incoming(&self, id: ConnectionId) -> bool {
+        self.incoming.iter().any(|(incoming, _)| *incoming == id)
+    }
+
     fn insert(&mut self, id: ConnectionId, slot: Slot) {
         let connection = Connection {
             slot,
@@ -167,6 +172,14 @@ impl Endpoint for Forward {
                         let _ = self.session.finish(crate::transport::now(), id);
                     }
                 }
+            }
+            ForwardEvent::Closed { id, result } if result.is_err() && self.is_incoming(id) => {
+                // Nobody has taken it, and nothing of it can be read to its end any more.
+                self.incoming.retain(|(incoming, _)| *incoming != id);
+                if let Some(connection) = self.connections.remove(&id) {
+                    waiters.leave(connection.slot);
+                }
+                self.session.release(id);
             }
             ForwardEvent::Closed { id, result } => {
                 let unread = |connection: &Connection| connection.unread.bytes > 0;

@@ -99,7 +99,7 @@ impl Waiters {
 
     /// Gives a slot back. Its wakers go in the same moment: a handle that gets the slot next must
     /// not lose its own.
-    pub(super) fn leave(&mut self, slot: Slot) {
+    pub(crate) fn leave(&mut self, slot: Slot) {
         for waker in self.take(slot) {
             self.wakeups.drop_later(waker);
         }
