@@ -35,26 +35,21 @@
 //! #     .start()
 //! #     .await?;
 //! # let client = kubewire::Client::new(&server.config())?;
-//! use kubewire::exec::Stdio;
-//! use tokio::io::AsyncWriteExt as _;
-//!
 //! let pod = client.pod("default", "web-0");
 //! let output = pod.exec(["echo", "hello"]).output().await?;
 //! assert!(output.status.success());
 //! assert_eq!(output.stdout, b"hello\n");
 //!
-//! let mut child = pod.exec(["sh", "-c", "cat; exit 3"]).stdin(Stdio::piped()).spawn().await?;
-//! let mut stdin = child.stdin.take().expect("stdin is piped");
-//! stdin.write_all(b"a line\n").await?;
-//! stdin.shutdown().await?; // ends the remote's input; output goes on
-//! let output = child.wait_with_output().await?;
+//! // Fed while output is read, then closed: a file or any reader does as well.
+//! let output = pod.exec(["sh", "-c", "cat; exit 3"]).input("a line\n").output().await?;
 //! assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"a line\n"[..]));
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! With [`tty`](exec::Exec::tty) the process gets a terminal, whose size
-//! [`resize`](exec::Child::resize) changes. What success means, and what no client can see, says
+//! [`resize`](exec::Child::resize) changes. [`spawn`](exec::Exec::spawn) gives a
+//! [`Child`](exec::Child) with the streams as handles. What success means, and what no client can see, says
 //! [`ExitStatus`](exec::ExitStatus).
 //!
 //! # attach
@@ -275,7 +270,7 @@ pub mod exec {
     pub use crate::{
         client::{
             Child, ChildStderr, ChildStdin, ChildStdout, Container, ContainerKind, Exec,
-            ExitStatus, Output, Stdio,
+            ExitStatus, Input, IntoCommand, Output, Program, Stdio, Words,
         },
         session::{Subprotocol, remote_command::Streams},
         wire::resize::TerminalSize,
@@ -285,7 +280,7 @@ pub mod exec {
 /// Attach to the process that a container runs.
 #[cfg(feature = "client")]
 pub mod attach {
-    pub use crate::client::{Attach, Attached, ChildStderr, ChildStdin, ChildStdout, Stdio};
+    pub use crate::client::{Attach, Attached, ChildStderr, ChildStdin, ChildStdout, Input, Stdio};
 }
 
 /// Forward connections to ports of a pod.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use kubewire::{
-    AnyWebSocket, Error, Over, Role,
+    AnyWebSocket, Error, Role,
     attach::Attached,
     error::{CallerError, NetworkError, PeerError},
     exec::{Child, Streams, Subprotocol},
@@ -109,7 +109,7 @@ fn patiently<T>(what: impl Future<Output = T>) -> impl Future<Output = T> {
 async fn whoever_holds_the_connection_the_child_is_the_same() {
     for holder in HOLDERS {
         let (websocket, mut server) = pair(holder).await;
-        let mut child = Child::over(websocket, Subprotocol::V5, STREAMS);
+        let mut child = Child::over(websocket, Subprotocol::V5, STREAMS).spawn();
         let mut stdin = child.stdin.take().expect("asked for");
         stdin.write_all(b"input").await.expect("it is taken");
         stdin.shutdown().await.expect("v5 can");
@@ -135,7 +135,7 @@ async fn whoever_holds_the_connection_the_child_is_the_same() {
 async fn a_ping_is_answered_once() {
     for holder in HOLDERS {
         let (websocket, mut server) = pair(holder).await;
-        let mut child = Child::over(websocket, Subprotocol::V4, STREAMS);
+        let mut child = Child::over(websocket, Subprotocol::V4, STREAMS).spawn();
         let ping = |text: &'static str| Theirs::Ping(Bytes::from_static(text.as_bytes()));
         server.send(ping("one")).await.expect("room");
         let pong = patiently(server.next()).await.expect("a message");
@@ -161,7 +161,7 @@ async fn what_was_read_behind_the_handshake_counts() {
     let mut early = early.to_vec();
     early[7] = 0x23;
     let websocket = AnyWebSocket::from_io(near, Role::Client, early.into());
-    let child = Child::over(websocket, Subprotocol::V5, STREAMS);
+    let child = Child::over(websocket, Subprotocol::V5, STREAMS).spawn();
     let (_read, mut write) = tokio::io::split(far);
     write.write_all(late).await.expect("room");
     let output = patiently(child.wait_with_output()).await.expect("it ends");
@@ -174,7 +174,7 @@ async fn a_connection_that_breaks_is_no_success() {
     for holder in HOLDERS {
         for half in [false, true] {
             let (near, mut far) = tokio::io::duplex(4096);
-            let mut child = Child::over(hold(near, holder).await, Subprotocol::V5, STREAMS);
+            let mut child = Child::over(hold(near, holder).await, Subprotocol::V5, STREAMS).spawn();
             far.write_all(b"\x82\x04\x01out").await.expect("room");
             if half {
                 far.write_all(b"\x82\x23\x03{").await.expect("room");
@@ -201,7 +201,7 @@ async fn a_connection_that_breaks_is_no_success() {
 async fn a_frame_that_is_none_is_the_peer_s_fault() {
     for holder in HOLDERS {
         let (near, mut far) = tokio::io::duplex(4096);
-        let mut child = Child::over(hold(near, holder).await, Subprotocol::V5, STREAMS);
+        let mut child = Child::over(hold(near, holder).await, Subprotocol::V5, STREAMS).spawn();
         // Reserved bits.
         far.write_all(b"\xf2\x04\x01out").await.expect("room");
         let error = patiently(child.wait()).await.expect_err("it is broken");
@@ -220,7 +220,7 @@ async fn a_frame_that_is_none_is_the_peer_s_fault() {
 async fn attaching_ends_with_the_server_s_word() {
     for holder in HOLDERS {
         let (websocket, mut server) = pair(holder).await;
-        let mut attached = Attached::over(websocket, Subprotocol::V4Base64, STREAMS);
+        let mut attached = Attached::over(websocket, Subprotocol::V4Base64, STREAMS).spawn();
         let text = |text: &str| Theirs::text(text);
         server.send(text("1aGk=")).await.expect("room");
         let mut stdout = attached.stdout.take().expect("asked for");
@@ -240,8 +240,8 @@ async fn attaching_ends_with_the_server_s_word() {
 async fn bounds_can_be_chosen() {
     for holder in HOLDERS {
         let (websocket, mut server) = pair(holder).await;
-        let over = Over::new(websocket, Subprotocol::V5, STREAMS);
-        let mut child = over.buffer(1000).max_output(10).child();
+        let over = Child::over(websocket, Subprotocol::V5, STREAMS);
+        let mut child = over.buffer(1000).max_output(10).spawn();
         let mut message = vec![0; 2001];
         message[0] = 2;
         server.send(Theirs::binary(message)).await.expect("room");
@@ -268,7 +268,7 @@ async fn bounds_can_be_chosen() {
 async fn a_server_that_closes_late_is_answered_at_once() {
     for holder in HOLDERS {
         let (websocket, mut server) = pair(holder).await;
-        let mut child = Child::over(websocket, Subprotocol::V4, STREAMS);
+        let mut child = Child::over(websocket, Subprotocol::V4, STREAMS).spawn();
         server.send(Theirs::binary(SUCCESS)).await.expect("room");
         assert!(patiently(child.wait()).await.expect("it ends").success());
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -285,7 +285,7 @@ async fn a_server_that_closes_late_is_answered_at_once() {
 async fn large_input_arrives_whole_whoever_holds_the_connection() {
     for holder in HOLDERS {
         let (websocket, mut server) = pair(holder).await;
-        let mut child = Child::over(websocket, Subprotocol::V5, STREAMS);
+        let mut child = Child::over(websocket, Subprotocol::V5, STREAMS).spawn();
         let mut stdin = child.stdin.take().expect("asked for");
         let data: Vec<u8> = (0..3_000_000u32).map(|at| (at % 251) as u8).collect();
         let sent = data.clone();

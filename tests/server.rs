@@ -210,7 +210,7 @@ async fn both_ends_work_over_a_pipe() -> Result {
         ..Streams::default()
     };
     let websocket = AnyWebSocket::from_io(near, Role::Client, Default::default());
-    let mut child = Child::over(websocket, Subprotocol::V4Base64, streams);
+    let mut child = Child::over(websocket, Subprotocol::V4Base64, streams).spawn();
     let websocket = AnyWebSocket::from_io(far, Role::Server, Default::default());
     let mut process = Process::over(websocket, Subprotocol::V4Base64, streams);
 

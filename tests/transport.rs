@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use kubewire::{
-    AnyWebSocket, Over, Role,
+    AnyWebSocket, Role,
     error::{CallerError, Error, NetworkError},
     exec::{Child, Streams, Subprotocol},
     limits,
@@ -45,7 +45,7 @@ fn child(size: usize, streams: Streams) -> (Child, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(size);
     let websocket = AnyWebSocket::from_io(ours, Role::Client, Bytes::new());
     (
-        Over::new(websocket, Subprotocol::V5, streams).child(),
+        Child::over(websocket, Subprotocol::V5, streams).spawn(),
         theirs,
     )
 }
@@ -118,9 +118,9 @@ async fn what_was_written_goes_out_though_nobody_polls_again() {
 async fn dropping_a_full_stream_lets_the_others_go_on() {
     let (ours, mut server) = tokio::io::duplex(1 << 20);
     let websocket = AnyWebSocket::from_io(ours, Role::Client, Bytes::new());
-    let mut child = Over::new(websocket, Subprotocol::V5, ALL)
+    let mut child = Child::over(websocket, Subprotocol::V5, ALL)
         .buffer(1000)
-        .child();
+        .spawn();
     let mut wire = Vec::new();
     for _ in 0..20 {
         wire.extend(frame(&[2; 200]));

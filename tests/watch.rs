@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use kubewire::{
     Client, Error, Resource,
     session::watch::Form,
-    testing::{ApiServer, ApiServerBuilder, BodyFault, Fault},
+    testing::{ApiServer, ApiServerBuilder, BodyFault, Fault, ResourceBuilder},
     watch::{Mirror, Shard, ShardField, Update},
     wire::{
         status::Status,
@@ -31,6 +31,8 @@ fn put(server: &ApiServer, name: &str, value: u64) -> String {
 }
 
 async fn start(builder: ApiServerBuilder) -> (ApiServer, Client) {
+    let things = |thing: ResourceBuilder| thing.selectable_field("value");
+    let builder = builder.resource_with(self::things(), "Thing", things);
     let server = builder.start().await.unwrap();
     let client = Client::new(&server.config()).unwrap();
     (server, client)

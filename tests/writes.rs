@@ -16,7 +16,11 @@ fn things() -> Resource {
 }
 
 async fn start() -> (ApiServer, Client, Request) {
-    let server = ApiServer::builder().start().await.unwrap();
+    let server = ApiServer::builder()
+        .resource_with(things(), "Thing", |thing| thing.status())
+        .start()
+        .await
+        .unwrap();
     let client = Client::new(&server.config()).unwrap();
     let requests = client.request(things()).namespace("default");
     (server, client, requests)

@@ -16,8 +16,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use kubewire::{
-    AnyWebSocket, Over, Role,
-    exec::{Streams, Subprotocol},
+    AnyWebSocket, Role,
+    exec::{Child, Streams, Subprotocol},
     session::{
         Session as _,
         port_forward::{ConnectionId, ForwardConfig, PortForward as _, Tunnel},
@@ -267,7 +267,7 @@ async fn copied(frame: usize, total: usize) -> usize {
         stdout: true,
         ..Streams::default()
     };
-    let mut child = Over::new(websocket, Subprotocol::V5, streams).child();
+    let mut child = Child::over(websocket, Subprotocol::V5, streams).spawn();
     let mut stdout = child.stdout.take().unwrap();
     let (mut received, mut copied) = (0, 0);
     let mut held = Vec::new();

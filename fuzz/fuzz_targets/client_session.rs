@@ -5,7 +5,12 @@
 use std::time::Instant;
 
 use bytes::BytesMut;
-use kubewire::{KeepaliveConfig, Role, exec::{Streams, Subprotocol}, session::{Message, RemoteCommand, Session, remote_command::RemoteCommandEvent}, wire::websocket::Decoder};
+use kubewire::{
+    Role,
+    session::{KeepaliveConfig, Message, RemoteCommand, Session, Subprotocol,
+        remote_command::{RemoteCommandEvent, Streams}},
+    wire::websocket::Decoder,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

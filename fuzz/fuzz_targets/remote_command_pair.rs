@@ -5,7 +5,12 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use kubewire::{KeepaliveConfig, Role, exec::{Streams, Subprotocol, TerminalSize}, session::{RemoteCommand, Session, remote_command::RemoteCommandEvent}, wire::{channel::Channel, status::Status}};
+use kubewire::{
+    Role,
+    session::{KeepaliveConfig, RemoteCommand, Session, Subprotocol,
+        remote_command::{RemoteCommandEvent, Streams}},
+    wire::{channel::Channel, resize::TerminalSize, status::Status},
+};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Default)]

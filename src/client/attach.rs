@@ -1,8 +1,9 @@
 //! attach: the builder, and the session with a process that runs already.
 
 use super::{
-    ChildStderr, ChildStdin, ChildStdout, Over, Pod,
-    remote_command::{Options, Stdio, options},
+    ChildStderr, ChildStdin, ChildStdout, Input, Over, Pod, Stdio,
+    feed::{Copies, Handles},
+    remote_command::{Options, options},
 };
 use crate::{
     Result,
@@ -47,13 +48,11 @@ impl Attach {
     ///
     /// Those of [`Exec::spawn`](super::Exec::spawn).
     pub async fn spawn(&self) -> Result<Attached> {
-        let (control, streams) = self.options.open(&self.pod, "attach", &[]).await?;
+        let (control, handles) = self.options.open(&self.pod, "attach", &[]).await?;
         Ok(Attached::new(
             control,
             self.pod.operation("attach to"),
-            streams.stdin,
-            self.options.stdout.is_piped(),
-            streams.stderr,
+            handles,
         ))
     }
 }
@@ -69,38 +68,41 @@ pub struct Attached {
     pub stdout: Option<ChildStdout>,
     /// Its error output, if it was asked for and there is no terminal.
     pub stderr: Option<ChildStderr>,
+    copies: Copies,
     operation: String,
     control: Control,
 }
 
 impl Attached {
-    pub(super) fn new(
-        control: Control,
-        operation: String,
-        stdin: bool,
-        stdout: bool,
-        stderr: bool,
-    ) -> Self {
+    pub(super) fn new(control: Control, operation: String, handles: Handles) -> Self {
+        let Handles {
+            stdin,
+            stdout,
+            stderr,
+            copies,
+        } = handles;
         Self {
-            stdin: stdin.then(|| ChildStdin::new(control.output(Channel::Stdin))),
-            stdout: stdout.then(|| ChildStdout::new(control.input(Channel::Stdout))),
-            stderr: stderr.then(|| ChildStderr::new(control.input(Channel::Stderr))),
+            stdin,
+            stdout,
+            stderr,
+            copies,
             operation,
             control,
         }
     }
 
-    /// Attaches over a WebSocket that someone else connected; [`Over`] has more choices.
+    /// A session of attach over a WebSocket that someone else connected, where `protocol` was agreed on and
+    /// the request asked for `streams`; [`Over::spawn`] begins it. [`Subprotocol::accept`] tells the
+    /// protocol from the server's answer.
     ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
+    /// Every stream of `streams` gets a handle; drop those that do not matter. A terminal does not
+    /// know its size until [`resize`](Self::resize) is called.
     pub fn over(
         websocket: impl Into<AnyWebSocket>,
         protocol: Subprotocol,
         streams: Streams,
-    ) -> Self {
-        Over::new(websocket, protocol, streams).attached()
+    ) -> Over<Self> {
+        Over::new(websocket.into(), protocol, streams)
     }
 
     /// Waits until the server ends the session, which is when the container ends.
@@ -119,7 +121,8 @@ impl Attached {
     /// stream that is still in this struct is full.
     pub async fn wait(&mut self) -> Result<()> {
         let unread = unread(&self.stdout, &self.stderr);
-        let status = self.control.status(&unread).await?;
+        let status = self.control.status(&unread).await;
+        let status = self.copies.finish(status).await?;
         if status.is_success() {
             return Ok(());
         }

@@ -2,18 +2,24 @@
 
 use std::{
     fmt, io,
-    pin::Pin,
+    pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_sink::Sink;
-use tokio::io::AsyncWrite;
+use tokio::{io::AsyncWrite, time::Instant};
 
-use super::{Over, attach::unread};
+use super::{
+    Over,
+    attach::unread,
+    feed::{Copies, Handles, next_slice},
+};
 use crate::{
     Result,
-    error::{ApiError, CallerError, Error},
+    error::{ApiError, CallerError, Error, PartialOutput},
     session::{Subprotocol, remote_command::Streams},
     transport::{
         AnyWebSocket,
@@ -50,8 +56,10 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// The process's error output, if it is piped and there is no terminal.
     pub stderr: Option<ChildStderr>,
+    copies: Copies,
     operation: String,
     max_output: usize,
+    deadline: Option<Deadline>,
     control: Control,
 }
 
@@ -59,32 +67,44 @@ impl Child {
     pub(super) fn new(
         control: Control,
         operation: String,
-        stdin: bool,
-        stdout: bool,
-        stderr: bool,
+        handles: Handles,
         max_output: usize,
     ) -> Self {
+        let Handles {
+            stdin,
+            stdout,
+            stderr,
+            copies,
+        } = handles;
         Self {
-            stdin: stdin.then(|| ChildStdin::new(control.output(Channel::Stdin))),
-            stdout: stdout.then(|| ChildStdout::new(control.input(Channel::Stdout))),
-            stderr: stderr.then(|| ChildStderr::new(control.input(Channel::Stderr))),
+            stdin,
+            stdout,
+            stderr,
+            copies,
             operation,
             max_output,
+            deadline: None,
             control,
         }
     }
 
-    /// A child over a WebSocket that someone else connected; [`Over`] has more choices.
+    pub(super) fn with_deadline(mut self, deadline: Option<Deadline>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// A session of exec over a WebSocket that someone else connected, where `protocol` was agreed on and
+    /// the request asked for `streams`; [`Over::spawn`] begins it. [`Subprotocol::accept`] tells the
+    /// protocol from the server's answer.
     ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
+    /// Every stream of `streams` gets a handle; drop those that do not matter. A terminal does not
+    /// know its size until [`resize`](Self::resize) is called.
     pub fn over(
         websocket: impl Into<AnyWebSocket>,
         protocol: Subprotocol,
         streams: Streams,
-    ) -> Self {
-        Over::new(websocket, protocol, streams).child()
+    ) -> Over<Self> {
+        Over::new(websocket.into(), protocol, streams)
     }
 
     /// Closes stdin, then waits for the process to end.
@@ -106,12 +126,30 @@ impl Child {
     ///   the connection ends first: nothing is known of the process then;
     /// * [`CallerError::Unread`] if an output stream that is still in this struct, where nobody
     ///   can be reading it, is full and holds the status back. Take it and read it, or drop it,
-    ///   and wait again.
+    ///   and wait again;
+    /// * [`CallerError::TimedOut`] past [`Exec::timeout`](super::Exec::timeout), which kills the
+    ///   session;
+    /// * [`CallerError::Stream`] if an [`Input`](super::Input) could not be read, or a file not
+    ///   be written, which kills the session too.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
+        let deadline = self.deadline;
+        match Deadline::limit(deadline, self.end()).await {
+            Some(ended) => ended,
+            None => Err(self.miss(deadline, PartialOutput::default())),
+        }
+    }
+
+    async fn end(&mut self) -> Result<ExitStatus> {
         self.stdin = None;
         let unread = unread(&self.stdout, &self.stderr);
-        let status = self.control.status(&unread).await?;
+        let status = self.control.status(&unread).await;
+        let status = self.copies.finish(status).await?;
         ExitStatus::of(status, &self.operation)
+    }
+
+    fn miss(&mut self, deadline: Option<Deadline>, output: PartialOutput) -> Error {
+        self.kill();
+        Deadline::missed(deadline, self.operation.clone(), output)
     }
 
     /// Closes stdin, reads both output streams to their ends, and waits for the process to end.
@@ -125,17 +163,27 @@ impl Child {
     pub async fn wait_with_output(mut self) -> Result<Output> {
         self.stdin = None;
         let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
-        let limit = self.max_output;
-        let (status, stdout, stderr) = tokio::try_join!(
-            self.wait(),
-            collect(stdout.map(|stream| stream.0), limit),
-            collect(stderr.map(|stream| stream.0), limit),
-        )?;
-        Ok(Output {
-            status,
-            stdout,
-            stderr,
-        })
+        let (limit, deadline) = (self.max_output, self.deadline);
+        // Outside of what the deadline cuts off, so that it can be handed over.
+        let mut output = PartialOutput::default();
+        let end = async {
+            let (status, (), ()) = tokio::try_join!(
+                self.end(),
+                collect(stdout.map(|stream| stream.0), limit, &mut output.stdout),
+                collect(stderr.map(|stream| stream.0), limit, &mut output.stderr),
+            )?;
+            Ok(status)
+        };
+        match Deadline::limit(deadline, end).await {
+            None => Err(self.miss(deadline, output)),
+            // The other streams fail too when the session is killed for a task's sake.
+            Some(Err(error)) => self.copies.result(Err(error)),
+            Some(Ok(status)) => Ok(Output {
+                status,
+                stdout: output.stdout,
+                stderr: output.stderr,
+            }),
+        }
     }
 
     /// The exit status, if it has arrived: as [`wait`](Self::wait), without waiting and without
@@ -145,7 +193,8 @@ impl Child {
     ///
     /// Those of [`wait`](Self::wait).
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
-        match self.control.try_status(&unread(&self.stdout, &self.stderr)) {
+        let status = self.control.try_status(&unread(&self.stdout, &self.stderr));
+        match status.and_then(|status| self.copies.try_finish(status)) {
             Some(status) => ExitStatus::of(status?, &self.operation).map(Some),
             None => Ok(None),
         }
@@ -184,22 +233,57 @@ impl Drop for Child {
     }
 }
 
-async fn collect(stream: Option<Input>, limit: usize) -> Result<Vec<u8>> {
-    let mut output = Vec::new();
+async fn collect(stream: Option<Input>, limit: usize, output: &mut Vec<u8>) -> Result<()> {
     let Some(mut stream) = stream else {
-        return Ok(output);
+        return Ok(());
     };
-    while let Some(slice) = std::future::poll_fn(|cx| stream.poll_slice(cx)).await {
-        let slice = slice.map_err(|error| match Error::of_io(&error) {
-            Some(error) => error.clone(),
-            None => CallerError::Stream(std::sync::Arc::new(error)).into(),
-        })?;
+    while let Some(slice) = next_slice(&mut stream).await? {
         if output.len() + slice.len() > limit {
             return Err(CallerError::TooMuchOutput { limit }.into());
         }
         output.extend_from_slice(&slice);
     }
-    Ok(output)
+    Ok(())
+}
+
+/// Until when a command must have ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    /// `None` is later than any clock goes.
+    at: Option<Instant>,
+    after: Duration,
+}
+
+impl Deadline {
+    pub(super) fn after(after: Duration) -> Self {
+        let at = Instant::now().checked_add(after);
+        Self { at, after }
+    }
+
+    /// What comes of `work`, if it comes in time.
+    pub(super) async fn limit<T>(
+        deadline: Option<Self>,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let work = pin!(work);
+        match deadline.and_then(|deadline| deadline.at) {
+            Some(at) => tokio::time::timeout_at(at, work).await.ok(),
+            None => Some(work.await),
+        }
+    }
+
+    pub(super) fn missed(
+        deadline: Option<Self>,
+        operation: String,
+        output: PartialOutput,
+    ) -> Error {
+        CallerError::TimedOut {
+            operation,
+            after: deadline.map_or(Duration::MAX, |deadline| deadline.after),
+            output: Arc::new(output),
+        }
+        .into()
+    }
 }
 
 /// How a remote process ended.

@@ -1,36 +1,45 @@
 //! The builder of exec.
 
+use std::time::Duration;
+
 use super::{
-    Child, Output, Pod,
-    child::ExitStatus,
-    remote_command::{Options, Stdio, options},
+    Child, Input, Output, Pod, Stdio,
+    child::{Deadline, ExitStatus},
+    remote_command::{Options, options},
 };
 use crate::{
     Result,
-    error::CallerError,
+    error::{CallerError, PartialOutput},
     session::{KeepaliveConfig, Subprotocol},
     wire::resize::TerminalSize,
 };
 
 /// A command to run in a container, in the shape of [`tokio::process::Command`].
 ///
-/// ```no_run
-/// # use kubewire::{Client, exec::Stdio};
-/// # use tokio::io::AsyncWriteExt as _;
-/// # async fn run(client: Client) -> kubewire::Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::exec::Stdio;
+/// use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+///
 /// let pod = client.pod("default", "web-0");
-/// let mut child = pod
-///     .exec(["sh", "-c", "cat; exit 3"])
-///     .container("main")
-///     .stdin(Stdio::piped())
-///     .spawn()
-///     .await?;
-/// let mut stdin = child.stdin.take().expect("it is piped");
-/// stdin.write_all(b"hello").await?;
-/// stdin.shutdown().await?;
-/// let output = child.wait_with_output().await?;
+/// let output = pod.exec(["sh", "-c", "cat; exit 3"]).input("hello").output().await?;
 /// assert_eq!(output.stdout, b"hello");
 /// assert_eq!(output.status.code(), Some(3));
+///
+/// // A conversation needs the streams themselves.
+/// let mut child = pod.exec("cat").container("main").stdin(Stdio::piped()).spawn().await?;
+/// let mut stdin = child.stdin.take().expect("it is piped");
+/// let mut lines = child.stdout.take().expect("it is piped").lines();
+/// stdin.write_all(b"hello\n").await?;
+/// assert_eq!(lines.next_line().await?.as_deref(), Some("hello"));
+/// stdin.shutdown().await?;
+/// assert!(child.wait().await?.success());
 /// # Ok(())
 /// # }
 /// ```
@@ -40,6 +49,7 @@ pub struct Exec {
     pod: Pod,
     command: Vec<String>,
     options: Options,
+    timeout: Option<Duration>,
 }
 
 impl Exec {
@@ -48,6 +58,7 @@ impl Exec {
             pod,
             command,
             options: Options::default(),
+            timeout: None,
         }
     }
 
@@ -64,6 +75,38 @@ impl Exec {
     /// stream; [`limits::OUTPUT`](crate::limits::OUTPUT) unless set.
     pub fn max_output(mut self, bytes: usize) -> Self {
         self.options.max_output = bytes;
+        self
+    }
+
+    /// How long the command may take, from when it is spawned to its status; without limit unless
+    /// set. Past it, [`output`](Self::output), [`status`](Self::status) and what waits for the
+    /// [`Child`] fail with [`CallerError::TimedOut`], which has the output so far, and the
+    /// connection is closed: what that does to the process says [`Child`](Child#dropping).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = kubewire::testing::ApiServer::builder()
+    /// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+    /// #     .start()
+    /// #     .await?;
+    /// # let client = kubewire::Client::new(&server.config())?;
+    /// use kubewire::{Error, error::CallerError};
+    /// use std::time::Duration;
+    ///
+    /// let pod = client.pod("default", "web-0");
+    /// let slow = pod.exec(["sleep", "600"]).timeout(Duration::from_millis(200));
+    /// match slow.output().await {
+    ///     Err(Error::Caller(CallerError::TimedOut { output, .. })) => {
+    ///         assert!(output.stdout.is_empty());
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
         self
     }
 
@@ -84,15 +127,22 @@ impl Exec {
         if self.command.is_empty() {
             return Err(CallerError::NoCommand.into());
         }
-        let (control, streams) = self.options.open(&self.pod, "exec", &self.command).await?;
-        Ok(Child::new(
-            control,
-            self.pod.operation("exec in"),
-            streams.stdin,
-            self.options.stdout.is_piped(),
-            streams.stderr,
-            self.options.max_output,
-        ))
+        let operation = self.pod.operation("exec in");
+        let deadline = self.timeout.map(Deadline::after);
+        // It is large, and the future of every caller would have it twice.
+        let opening = Box::pin(self.options.open(&self.pod, "exec", &self.command));
+        let (control, handles) = match Deadline::limit(deadline, opening).await {
+            Some(opened) => opened?,
+            None => {
+                return Err(Deadline::missed(
+                    deadline,
+                    operation,
+                    PartialOutput::default(),
+                ));
+            }
+        };
+        let max_output = self.options.max_output;
+        Ok(Child::new(control, operation, handles, max_output).with_deadline(deadline))
     }
 
     /// Runs the command and collects what it writes.
@@ -105,13 +155,18 @@ impl Exec {
         self.spawn().await?.wait_with_output().await
     }
 
-    /// Runs the command, drops what it writes, and says how it ended.
+    /// Runs the command, drops what it writes to pipes, and says how it ended.
     ///
     /// # Errors
     ///
     /// Those of [`spawn`](Self::spawn) and of [`Child::wait`].
     pub async fn status(&self) -> Result<ExitStatus> {
-        let quiet = self.clone().stdout(Stdio::null()).stderr(Stdio::null());
+        let mut quiet = self.clone();
+        for output in [&mut quiet.options.stdout, &mut quiet.options.stderr] {
+            if output.is_piped() {
+                *output = Stdio::null();
+            }
+        }
         quiet.spawn().await?.wait().await
     }
 }

@@ -3,9 +3,11 @@
 
 mod attach;
 mod child;
+mod command;
 mod discovery;
 mod events;
 mod exec;
+mod feed;
 mod logs;
 mod merged;
 mod over;
@@ -15,10 +17,12 @@ pub(crate) mod port_forward;
 mod proxy;
 mod remote_command;
 mod request;
+mod stdio;
 pub(crate) mod watch;
 
 pub use attach::{Attach, Attached};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+pub use command::{IntoCommand, Program, Words};
 pub use discovery::{ApiResource, Discovery};
 pub use events::Events;
 pub use exec::Exec;
@@ -29,8 +33,8 @@ pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
 use port_forward::{ForwardTarget, PortForward};
 pub use proxy::HttpProxy;
-pub use remote_command::Stdio;
 pub use request::{Deleted, Patch, Request};
+pub use stdio::{Input, Stdio};
 pub use watch::{Updates, Watch};
 
 use std::sync::Arc;
@@ -230,7 +234,7 @@ impl Client {
     }
 
     /// Opens a WebSocket at a path of this server, with this client's credentials, and offers
-    /// `protocols` on it. What comes back goes into [`Over`].
+    /// `protocols` on it. What comes back goes into [`Child::over`].
     ///
     /// It is for servers with paths of their own: an extension API server, or the URL that a
     /// container runtime hands out for an exec (`http://127.0.0.1:41237/exec/cx1fAgZt`).

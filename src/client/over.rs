@@ -1,19 +1,23 @@
 //! Sessions over somebody else's WebSocket: in flow an open WebSocket and what was agreed on it,
 //! out comes a child.
 
+use std::marker::PhantomData;
+
 use super::{
-    Attached, Child,
-    remote_command::{Options, Stdio},
+    Attached, Child, Stdio,
+    feed::{Ends, Handles},
+    remote_command::Options,
 };
 use crate::{
     session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
     transport::{AnyWebSocket, ws::remote_command::Control},
 };
 
-/// A session of exec or attach over a WebSocket that someone else connected.
+/// A session to be over a WebSocket that someone else connected: [`Child::over`],
+/// [`Attached::over`].
 ///
 /// ```no_run
-/// use kubewire::{Over, exec::{Child, Streams, Subprotocol}};
+/// use kubewire::exec::{Child, Streams, Subprotocol};
 /// # use tokio::io::{AsyncRead, AsyncWrite};
 /// # async fn run<S>(
 /// #     stream: tokio_tungstenite::WebSocketStream<S>,
@@ -23,38 +27,30 @@ use crate::{
 /// # {
 /// // What the request that opened the WebSocket asked for: `stdin=true&stdout=true`.
 /// let streams = Streams { stdin: true, stdout: true, ..Streams::default() };
-/// let mut child = Over::new(stream, Subprotocol::V5, streams).buffer(64 << 10).child();
+/// let mut child = Child::over(stream, Subprotocol::V5, streams).buffer(64 << 10).spawn();
 /// let status = child.wait().await?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "the session begins with `child` or `attached`"]
-pub struct Over {
+#[must_use = "the session begins with `spawn`"]
+pub struct Over<T> {
     websocket: AnyWebSocket,
     protocol: Subprotocol,
     streams: Streams,
     operation: String,
     options: Options,
+    session: PhantomData<fn() -> T>,
 }
 
-impl Over {
-    /// A session over `websocket`, where `protocol` was agreed on and the request asked for
-    /// `streams`. [`Subprotocol::accept`] tells the protocol from the server's answer.
-    ///
-    /// Every stream of `streams` gets a handle; drop those that do not matter. A terminal does not
-    /// know its size until [`Child::resize`] is called.
-    pub fn new(
-        websocket: impl Into<AnyWebSocket>,
-        protocol: Subprotocol,
-        streams: Streams,
-    ) -> Self {
+impl<T> Over<T> {
+    pub(super) fn new(websocket: AnyWebSocket, protocol: Subprotocol, streams: Streams) -> Self {
         let piped = |wanted| match wanted {
             true => Stdio::piped(),
             false => Stdio::null(),
         };
         Self {
-            websocket: websocket.into(),
+            websocket,
             protocol,
             streams,
             operation: "remote command".into(),
@@ -64,6 +60,7 @@ impl Over {
                 stderr: piped(streams.stderr),
                 ..Options::default()
             },
+            session: PhantomData,
         }
     }
 
@@ -79,58 +76,46 @@ impl Over {
         self
     }
 
-    /// See [`Exec::max_output`](super::Exec::max_output).
-    pub fn max_output(mut self, bytes: usize) -> Self {
-        self.options.max_output = bytes;
-        self
-    }
-
     /// See [`Exec::keepalive`](super::Exec::keepalive).
     pub fn keepalive(mut self, config: KeepaliveConfig) -> Self {
         self.options.keepalive = config;
         self
     }
 
-    fn start(self) -> (Control, Streams, String, usize) {
+    fn start(self) -> (Control, String, Handles, usize) {
         let socket = self.websocket.into_inner();
         let control = self.options.start(socket, self.protocol, self.streams);
-        (
-            control,
-            self.streams,
-            self.operation,
-            self.options.max_output,
-        )
+        let handles = Handles::new(&control, &self.options, self.streams, Ends::default());
+        (control, self.operation, handles, self.options.max_output)
+    }
+}
+
+impl Over<Child> {
+    /// See [`Exec::max_output`](super::Exec::max_output).
+    pub fn max_output(mut self, bytes: usize) -> Self {
+        self.options.max_output = bytes;
+        self
     }
 
-    /// Begins the session of an exec.
+    /// Begins the session.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime, on which the session's timers run.
-    pub fn child(self) -> Child {
-        let (control, streams, operation, max_output) = self.start();
-        let Streams {
-            stdin,
-            stdout,
-            stderr,
-            ..
-        } = streams;
-        Child::new(control, operation, stdin, stdout, stderr, max_output)
+    pub fn spawn(self) -> Child {
+        let (control, operation, handles, max_output) = self.start();
+        Child::new(control, operation, handles, max_output)
     }
+}
 
-    /// Begins the session of an attach.
+impl Over<Attached> {
+    /// Begins the session.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime, on which the session's timers run.
-    pub fn attached(self) -> Attached {
-        let (control, streams, operation, _) = self.start();
-        let Streams {
-            stdin,
-            stdout,
-            stderr,
-            ..
-        } = streams;
-        Attached::new(control, operation, stdin, stdout, stderr)
+    pub fn spawn(self) -> Attached {
+        let (control, operation, handles, _) = self.start();
+        Attached::new(control, operation, handles)
     }
 }

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use percent_encoding::utf8_percent_encode;
 
-use super::{Attach, Client, Container, Exec, ForwardTarget, Logs, PortForward, Resource};
+use super::{
+    Attach, Client, Container, Exec, ForwardTarget, IntoCommand, Logs, PortForward, Resource,
+};
 use crate::{
     Result,
     error::{CallerError, Error, Hint},
@@ -40,13 +42,10 @@ impl Pod {
         &self.namespace
     }
 
-    /// A command to run in one of its containers: program, then arguments. No shell is involved.
-    pub fn exec<I, S>(&self, command: I) -> Exec
-    where
-        I: IntoIterator<Item = S>,
-        S: Into<String>,
-    {
-        Exec::new(self.clone(), command.into_iter().map(Into::into).collect())
+    /// A command to run in one of its containers: a program (`"date"`), or a program and its
+    /// arguments (`["date", "-u"]`). No shell is involved.
+    pub fn exec<M>(&self, command: impl IntoCommand<M>) -> Exec {
+        Exec::new(self.clone(), command.into_command())
     }
 
     /// Attaches to the process that one of its containers runs.

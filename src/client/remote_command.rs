@@ -1,6 +1,9 @@
 //! What exec and attach have in common: in flow the builder's choices, out comes an open session.
 
-use super::Pod;
+use super::{
+    Pod, Stdio,
+    feed::{Ends, Handles},
+};
 use crate::{
     Result, Role, limits,
     session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
@@ -14,32 +17,6 @@ use crate::{
     },
     wire::{channel::Channel, resize::TerminalSize},
 };
-
-/// What becomes of one of the remote process's standard streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stdio(Kind);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Piped,
-    Null,
-}
-
-impl Stdio {
-    /// The stream gets a handle on this side.
-    pub const fn piped() -> Self {
-        Self(Kind::Piped)
-    }
-
-    /// Input is empty, output is dropped.
-    pub const fn null() -> Self {
-        Self(Kind::Null)
-    }
-
-    pub(super) const fn is_piped(self) -> bool {
-        matches!(self.0, Kind::Piped)
-    }
-}
 
 /// The choices of a builder.
 #[derive(Debug, Clone)]
@@ -76,9 +53,9 @@ impl Options {
     /// TTY (`k8s.io/cri-streaming/pkg/streaming/server.go`, `validateExecRequest`).
     pub(super) fn streams(&self) -> Streams {
         let tty = self.tty.is_some();
-        let stdin = self.stdin.is_piped();
-        let stderr = self.stderr.is_piped() && !tty;
-        let stdout = self.stdout.is_piped() || tty || !(stdin || stderr);
+        let stdin = !self.stdin.is_null();
+        let stderr = !self.stderr.is_null() && !tty;
+        let stdout = !self.stdout.is_null() || tty || !(stdin || stderr);
         Streams {
             stdin,
             stdout,
@@ -90,13 +67,12 @@ impl Options {
     /// The streams that have a reader on this side.
     fn reads(&self) -> Vec<Channel> {
         let streams = self.streams();
-        let piped = [
-            (Channel::Stdout, self.stdout.is_piped() && streams.stdout),
+        let read = [
+            (Channel::Stdout, !self.stdout.is_null() && streams.stdout),
             (Channel::Stderr, streams.stderr),
         ];
-        piped
-            .into_iter()
-            .filter_map(|(channel, piped)| piped.then_some(channel))
+        read.into_iter()
+            .filter_map(|(channel, read)| read.then_some(channel))
             .collect()
     }
 
@@ -106,7 +82,8 @@ impl Options {
         pod: &Pod,
         verb: &str,
         command: &[String],
-    ) -> Result<(Control, Streams)> {
+    ) -> Result<(Control, Handles)> {
+        let ends = Ends::open(self)?;
         let streams = self.streams();
         let mut query = Vec::new();
         query.extend(self.container.as_deref().map(|name| ("container", name)));
@@ -140,7 +117,8 @@ impl Options {
             // The server does not know the terminal's size until it is told.
             control.resize(size)?;
         }
-        Ok((control, streams))
+        let handles = Handles::new(&control, self, streams, ends);
+        Ok((control, handles))
     }
 
     /// A session over a WebSocket that is open.
@@ -165,21 +143,32 @@ macro_rules! options {
         }
 
         /// What becomes of stdin; [`Stdio::null`] unless set.
-        pub fn stdin(mut self, stdio: Stdio) -> Self {
-            self.options.stdin = stdio;
+        pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Self {
+            self.options.stdin = stdio.into();
             self
         }
 
+        /// What the process reads from stdin: bytes, a file, or with [`Input::reader`] any reader.
+        /// A task feeds it while output is read, and then closes stdin.
+        ///
+        /// A process that ends before it has read everything is no error. A failed read of the
+        /// input ends the session, and is the error of `wait`. Servers without
+        /// `v5.channel.k8s.io` cannot close stdin by itself: see
+        /// [`require_half_close`](Self::require_half_close).
+        pub fn input(self, input: impl Into<Input>) -> Self {
+            self.stdin(input.into())
+        }
+
         /// What becomes of stdout; [`Stdio::piped`] unless set.
-        pub fn stdout(mut self, stdio: Stdio) -> Self {
-            self.options.stdout = stdio;
+        pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
+            self.options.stdout = stdio.into();
             self
         }
 
         /// What becomes of stderr; [`Stdio::piped`] unless set. With a TTY there is none: a
         /// terminal shows both on stdout.
-        pub fn stderr(mut self, stdio: Stdio) -> Self {
-            self.options.stderr = stdio;
+        pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Self {
+            self.options.stderr = stdio.into();
             self
         }
 

@@ -1,6 +1,6 @@
 //! What this side does wrong: one variant for each mistake.
 
-use std::{borrow::Cow, io, sync::Arc};
+use std::{borrow::Cow, io, sync::Arc, time::Duration};
 
 /// What is wrong on this side.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -48,6 +48,25 @@ pub enum CallerError {
         /// The bound, in bytes.
         limit: usize,
     },
+    /// A remote command did not end in the time that it was given.
+    #[error(
+        "{operation}: no end within {after:?}, with {} bytes of output so far",
+        .output.stdout.len() + .output.stderr.len()
+    )]
+    TimedOut {
+        /// What was asked.
+        operation: String,
+        /// The time that it had.
+        after: Duration,
+        /// What had been collected by then.
+        output: Arc<PartialOutput>,
+    },
+    /// An input that can be read once was to be read again.
+    #[error("the input is a reader, which an earlier process has taken")]
+    InputTaken,
+    /// An input stands where output should go.
+    #[error("an input cannot take a process's output")]
+    InputForOutput,
     /// No local address to listen on.
     #[error("cannot listen: {0}")]
     Listen(#[source] Arc<io::Error>),
@@ -155,4 +174,24 @@ pub enum CallerError {
     /// A stream given by the caller failed.
     #[error("{0}")]
     Stream(#[source] Arc<io::Error>),
+}
+
+/// What a process had written when its time was over.
+#[derive(Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartialOutput {
+    /// What it wrote to stdout, as far as it was collected.
+    pub stdout: Vec<u8>,
+    /// What it wrote to stderr, as far as it was collected.
+    pub stderr: Vec<u8>,
+}
+
+/// Without the bytes, of which there may be many.
+impl std::fmt::Debug for PartialOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PartialOutput")
+            .field("stdout", &self.stdout.len())
+            .field("stderr", &self.stderr.len())
+            .finish()
+    }
 }

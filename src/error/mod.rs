@@ -8,7 +8,7 @@ mod network;
 mod text;
 
 pub use self::{
-    caller::CallerError,
+    caller::{CallerError, PartialOutput},
     network::{CertificateProblem, NetworkError},
 };
 
@@ -128,6 +128,7 @@ impl Error {
             Self::Network(error) => error.kind(),
             Self::Caller(CallerError::HalfClose { .. }) => io::ErrorKind::Unsupported,
             Self::Caller(CallerError::NoPod { .. }) => io::ErrorKind::NotConnected,
+            Self::Caller(CallerError::TimedOut { .. }) => io::ErrorKind::TimedOut,
             Self::Caller(CallerError::Ended) => io::ErrorKind::BrokenPipe,
             Self::Caller(CallerError::Killed) => io::ErrorKind::ConnectionAborted,
             Self::Caller(_) => io::ErrorKind::InvalidInput,

@@ -1,82 +1,303 @@
-//! Who may what: in flow a request's headers, out comes its user, or the refusal that the API
-//! server gives.
+//! Who may what: in flow a request's headers, out comes its user, and what that may do or the
+//! refusal that the API server gives.
+//!
+//! Rights are those that the test declares, and those of the RBAC objects that the server has
+//! (`k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/rbac.go`).
+
+use std::sync::Arc;
 
 use http::{HeaderMap, header::AUTHORIZATION};
+use serde_json::{Value, json};
 
+use super::store::{self, Store};
 use crate::{
+    Resource,
     server::Refusal,
     wire::status::{Status, StatusDetails},
 };
 
 pub(super) const ADMIN: &str = "admin";
 pub(super) const NOBODY: &str = "nobody";
+const MASTERS: &str = "system:masters";
+const AUTHENTICATED: &str = "system:authenticated";
+
+/// A rule of a user's rights: verbs on resources, in all groups and namespaces unless it says
+/// otherwise. `*` stands for all.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Rule {
+    verbs: Vec<String>,
+    resources: Vec<String>,
+    group: String,
+    namespace: Option<String>,
+    names: Vec<String>,
+}
+
+impl Rule {
+    /// Allows verbs, such as `get`, on resources, such as `pods` or `pods/exec`.
+    ///
+    /// exec, attach and port-forward are `create` on `pods/exec`, and so on.
+    pub fn new<V, R>(verbs: V, resources: R) -> Self
+    where
+        V: IntoIterator<Item: Into<String>>,
+        R: IntoIterator<Item: Into<String>>,
+    {
+        Self {
+            verbs: verbs.into_iter().map(Into::into).collect(),
+            resources: resources.into_iter().map(Into::into).collect(),
+            group: "*".to_owned(),
+            namespace: None,
+            names: Vec::new(),
+        }
+    }
+
+    /// In this API group only; empty for the core group.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = group.into();
+        self
+    }
+
+    /// In this namespace only.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// For the object of this name only, or of several if it is called again.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.names.push(name.into());
+        self
+    }
+
+    /// As a `PolicyRule`.
+    fn to_json(&self) -> Value {
+        json!({
+            "verbs": self.verbs, "apiGroups": [self.group], "resources": self.resources,
+            "resourceNames": self.names,
+        })
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(super) struct User {
+    pub(super) name: String,
+    pub(super) groups: Vec<String>,
+}
+
+impl User {
+    pub(super) fn new(name: impl Into<String>, groups: &[&str]) -> Self {
+        Self {
+            name: name.into(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Account {
+    user: User,
+    token: String,
+    rules: Vec<Rule>,
+}
 
 /// The users and their tokens.
 #[derive(Debug)]
 pub(super) struct Access {
-    tokens: [(&'static str, String); 2],
+    accounts: Vec<Account>,
     /// Who a request without a token is.
-    anonymous: &'static str,
+    anonymous: User,
+    roles: Arc<Store>,
 }
 
 /// What a request wants to do with which object.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Action<'a> {
+#[derive(Debug, Clone)]
+pub(super) struct Action {
     /// Such as `create`.
-    pub(super) verb: &'a str,
+    pub(super) verb: String,
     /// Empty for the core group.
-    pub(super) group: &'a str,
+    pub(super) group: String,
     /// Such as `pods/exec`.
-    pub(super) resource: &'a str,
+    pub(super) resource: String,
     /// Empty for all.
-    pub(super) namespace: &'a str,
-    pub(super) name: &'a str,
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+fn rbac(plural: &'static str) -> Resource {
+    Resource::namespaced("rbac.authorization.k8s.io", "v1", plural)
+}
+
+/// Whether a `PolicyRule` allows it (`RuleAllows`).
+fn allows(rule: &Value, action: &Action) -> bool {
+    let any = |field: &str, wanted: &[&str]| {
+        let values = rule[field].as_array().into_iter().flatten();
+        let mut values = values.filter_map(Value::as_str);
+        values.any(|value| value == "*" || wanted.contains(&value))
+    };
+    let names = rule["resourceNames"].as_array().into_iter().flatten();
+    let mut names = names.filter_map(Value::as_str).peekable();
+    let (_, subresource) = action.resource.split_once('/').unwrap_or_default();
+    let all_of = format!("*/{subresource}");
+    let resources = match subresource {
+        "" => &[&*action.resource][..],
+        _ => &[&*action.resource, &*all_of][..],
+    };
+    any("verbs", &[&action.verb])
+        && any("apiGroups", &[&action.group])
+        && any("resources", resources)
+        && (names.peek().is_none() || names.any(|name| name == action.name))
 }
 
 impl Access {
     /// Without TLS the server is what `kubectl proxy` is, and everybody is the admin.
-    pub(super) fn new(tls: bool) -> Self {
-        let token = || format!("{:032x}", rand::random::<u128>());
+    pub(super) fn new(tls: bool, users: Vec<(String, Vec<Rule>)>, roles: Arc<Store>) -> Self {
+        let account = |user, rules| Account {
+            user,
+            token: format!("{:032x}", rand::random::<u128>()),
+            rules,
+        };
+        let admin = User::new(ADMIN, &[MASTERS, AUTHENTICATED]);
+        let mut accounts = vec![
+            account(admin.clone(), Vec::new()),
+            account(User::new(NOBODY, &[AUTHENTICATED]), Vec::new()),
+        ];
+        accounts.extend(
+            users
+                .into_iter()
+                .map(|(name, rules)| account(User::new(name, &[AUTHENTICATED]), rules)),
+        );
         Self {
-            tokens: [(ADMIN, token()), (NOBODY, token())],
-            anonymous: if tls { "system:anonymous" } else { ADMIN },
+            accounts,
+            anonymous: match tls {
+                true => User::new("system:anonymous", &["system:unauthenticated"]),
+                false => admin,
+            },
+            roles,
         }
     }
 
-    pub(super) fn token(&self, user: &str) -> &str {
-        let known = self.tokens.iter().find(|(name, _)| *name == user);
-        known.map_or("", |(_, token)| token)
+    /// A user's token; `None` if there is no such user.
+    pub(super) fn token(&self, user: &str) -> Option<&str> {
+        let mut accounts = self.accounts.iter();
+        let known = accounts.find(|known| known.user.name == user)?;
+        Some(&known.token)
+    }
+
+    /// Whose token this is.
+    pub(super) fn user(&self, token: &str) -> Option<&User> {
+        let mut accounts = self.accounts.iter();
+        Some(&accounts.find(|known| known.token == token)?.user)
     }
 
     /// The user of a request.
-    pub(super) fn authenticate(&self, headers: &HeaderMap) -> Result<&'static str, Refusal> {
-        let Some(value) = headers.get(AUTHORIZATION) else {
-            return Ok(self.anonymous);
+    pub(super) fn authenticate(&self, headers: &HeaderMap) -> Result<User, Refusal> {
+        let user = match headers.get(AUTHORIZATION) {
+            None => &self.anonymous,
+            Some(value) => {
+                let token = value.to_str().ok().and_then(|value| {
+                    let (scheme, token) = value.split_once(' ')?;
+                    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+                });
+                token.and_then(|token| self.user(token)).ok_or_else(|| {
+                    Refusal::new(Status::failure(401, "Unauthorized", "Unauthorized"))
+                })?
+            }
         };
-        let token = value.to_str().ok().and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        let known = self
-            .tokens
-            .iter()
-            .find(|(_, known)| Some(known.as_str()) == token);
-        match known {
-            Some((user, _)) => Ok(user),
-            None => Err(Refusal::new(Status::failure(
-                401,
-                "Unauthorized",
-                "Unauthorized",
-            ))),
+        self.impersonate(user, headers)
+    }
+
+    /// Who it is to be (`k8s.io/apiserver/pkg/endpoints/filters/impersonation.go`).
+    fn impersonate(&self, user: &User, headers: &HeaderMap) -> Result<User, Refusal> {
+        let values = |name| {
+            headers
+                .get_all(name)
+                .into_iter()
+                .filter_map(|v| v.to_str().ok())
+        };
+        let Some(name) = values("impersonate-user").next() else {
+            return Ok(user.clone());
+        };
+        let wanted = |resource: &str, name: &str| Action {
+            verb: "impersonate".to_owned(),
+            group: String::new(),
+            resource: resource.to_owned(),
+            namespace: String::new(),
+            name: name.to_owned(),
+        };
+        self.authorize(user, &wanted("users", name))?;
+        let mut other = User::new(name, &[]);
+        for group in values("impersonate-group") {
+            self.authorize(user, &wanted("groups", group))?;
+            other.groups.push(group.to_owned());
         }
+        if !other.groups.iter().any(|group| group == AUTHENTICATED) {
+            other.groups.push(AUTHENTICATED.to_owned());
+        }
+        Ok(other)
+    }
+
+    /// All rules that a user has in a namespace, or everywhere if that is empty, as `PolicyRule`s.
+    pub(super) fn rules(&self, user: &User, namespace: &str) -> Vec<Value> {
+        if user.groups.iter().any(|group| group == MASTERS) {
+            return vec![json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]})];
+        }
+        let declared = self
+            .accounts
+            .iter()
+            .filter(|known| known.user.name == user.name);
+        let declared = declared
+            .flat_map(|known| &known.rules)
+            .filter(|rule| rule.namespace.as_ref().is_none_or(|only| only == namespace));
+        let mut rules: Vec<_> = declared.map(Rule::to_json).collect();
+        if user.groups.iter().any(|group| group == AUTHENTICATED) {
+            // The ClusterRole `system:basic-user`.
+            rules.push(json!({
+                "verbs": ["create"],
+                "apiGroups": ["authentication.k8s.io", "authorization.k8s.io"],
+                "resources": [
+                    "selfsubjectaccessreviews", "selfsubjectreviews", "selfsubjectrulesreviews",
+                ],
+            }));
+        }
+        let mut bound = |bindings: &'static str, namespace: Option<&str>| {
+            let bindings = self.roles.list(&rbac(bindings), namespace, None);
+            for (_, binding) in bindings.unwrap_or_default().0 {
+                let mut subjects = binding.json["subjects"].as_array().into_iter().flatten();
+                if subjects.any(|subject| is_subject(user, subject)) {
+                    let role = &binding.json["roleRef"];
+                    let name = role["name"].as_str().unwrap_or_default();
+                    let key = match role["kind"].as_str() {
+                        Some("Role") => {
+                            store::key(&rbac("roles"), namespace.unwrap_or_default(), name)
+                        }
+                        _ => store::key(&rbac("clusterroles"), "", name),
+                    };
+                    let role = self.roles.get(&key);
+                    let found = role.iter().flat_map(|role| role.json["rules"].as_array());
+                    rules.extend(found.flatten().cloned());
+                }
+            }
+        };
+        bound("clusterrolebindings", None);
+        if !namespace.is_empty() {
+            bound("rolebindings", Some(namespace));
+        }
+        rules
+    }
+
+    pub(super) fn is_allowed(&self, user: &User, action: &Action) -> bool {
+        let rules = self.rules(user, &action.namespace);
+        rules.iter().any(|rule| allows(rule, action))
     }
 
     /// Refuses what the user may not do, in the words of
     /// `k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go` (`forbiddenMessage`).
-    pub(super) fn authorize(&self, user: &str, action: Action<'_>) -> Result<(), Refusal> {
-        if user == ADMIN {
+    pub(super) fn authorize(&self, user: &User, action: &Action) -> Result<(), Refusal> {
+        if self.is_allowed(user, action) {
             return Ok(());
         }
+        let user = &user.name;
         let Action {
             verb,
             group,
@@ -107,9 +328,24 @@ impl Access {
         let mut status = Status::failure(403, "Forbidden", message);
         status.details = Some(StatusDetails {
             name: name.to_owned(),
+            group: group.to_owned(),
             kind: kind.to_owned(),
             ..StatusDetails::default()
         });
         Err(Refusal::new(status))
+    }
+}
+
+/// Whether a binding's subject is this user (`appliesToUser`).
+fn is_subject(user: &User, subject: &Value) -> bool {
+    let name = subject["name"].as_str().unwrap_or_default();
+    match subject["kind"].as_str() {
+        Some("User") => user.name == name,
+        Some("Group") => user.groups.iter().any(|group| group == name),
+        Some("ServiceAccount") => {
+            let namespace = subject["namespace"].as_str().unwrap_or_default();
+            user.name == format!("system:serviceaccount:{namespace}:{name}")
+        }
+        _ => false,
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn serve<B>(
     request: &mut Request<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let mut request = RemoteCommandRequest::parse(request)?;
-    let container = pod.container(request.container.as_deref())?.clone();
+    let container = pod.container(request.container.as_deref())?;
     request.streams.stderr &= !request.streams.tty;
     let (response, opening) = request.accept(&cluster.subprotocols)?;
     // From here on, and not from when the client has the response: it must miss nothing after.
@@ -50,14 +50,19 @@ async fn run(mut session: server::Process, container: &Container, attachment: Op
     let ended = {
         let input = async {
             let (Some(mut from), Some(to)) = (client_stdin, stdin) else {
-                return;
+                return std::future::pending().await;
             };
             while let Some(bytes) = next_input(&mut from).await {
                 if to.send(bytes).await.is_err() {
-                    return;
+                    return std::future::pending().await;
                 }
             }
-            // Dropping `to` says that this client sends no more.
+            // Dropping `to` says that this client sends no more. What is left of the process's
+            // output goes to the others (`containerd/internal/cri/io/container_io.go`, Attach).
+            drop(to);
+            if container.outlives_stdin() {
+                std::future::pending::<()>().await;
+            }
         };
         let resizes = async {
             while let Some(size) = session.resized().await {
@@ -65,7 +70,7 @@ async fn run(mut session: server::Process, container: &Container, attachment: Op
             }
         };
         let never_ends = async {
-            tokio::join!(input, resizes);
+            resizes.await;
             std::future::pending::<()>().await;
         };
         let copies = async {
@@ -84,6 +89,7 @@ async fn run(mut session: server::Process, container: &Container, attachment: Op
         };
         tokio::select! {
             () = copies => true,
+            () = input => true,
             _ = session.closed() => false,
             () = never_ends => false,
         }

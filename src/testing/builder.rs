@@ -1,15 +1,28 @@
 //! What a server is to be: in flow a test's declarations, out comes a running [`ApiServer`].
 
-use std::{collections::BTreeMap, io, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::net::TcpListener;
+use tokio::{io::DuplexStream, net::TcpListener};
 
 use super::{
-    ApiServer, access::Access, container::Container, listener, pods::Pod, router::Cluster,
-    tasks::Tasks, tls,
+    ApiServer,
+    access::{Access, Rule},
+    kinds::Kind,
+    kubelet, listener, logs,
+    port_forward::{Backend, Ports},
+    router::Cluster,
+    store::{Object, Store},
+    tasks::Tasks,
+    tls,
 };
 use crate::{
-    server,
+    Resource, server,
     session::{Subprotocol, port_forward::ForwardProtocol},
     wire::watch::Encoding,
 };
@@ -27,6 +40,8 @@ pub struct ApiServerBuilder {
     cbor: bool,
     log_streams: bool,
     bookmarks: Option<Duration>,
+    resources: Vec<ResourceBuilder>,
+    users: Vec<(String, Vec<Rule>)>,
 }
 
 impl Default for ApiServerBuilder {
@@ -41,6 +56,8 @@ impl Default for ApiServerBuilder {
             cbor: false,
             log_streams: true,
             bookmarks: None,
+            resources: Vec::new(),
+            users: Vec::new(),
         }
     }
 }
@@ -103,6 +120,37 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Adds a custom resource, as a CustomResourceDefinition does, without a schema and
+    /// subresources. Built-in kinds are there.
+    pub fn resource(self, resource: Resource, kind: impl Into<String>) -> Self {
+        self.resource_with(resource, kind, |resource| resource)
+    }
+
+    /// Adds a custom resource, and says more about it.
+    pub fn resource_with(
+        mut self,
+        resource: Resource,
+        kind: impl Into<String>,
+        declare: impl FnOnce(ResourceBuilder) -> ResourceBuilder,
+    ) -> Self {
+        self.resources.push(declare(ResourceBuilder {
+            resource,
+            kind: kind.into(),
+            short: Vec::new(),
+            categories: Vec::new(),
+            subresources: Vec::new(),
+            selectable: Vec::new(),
+        }));
+        self
+    }
+
+    /// Adds a user, who may do what these rules and the RBAC objects of the server allow. The
+    /// user's token is that of [`ApiServer::token_of`].
+    pub fn user(mut self, name: impl Into<String>, rules: impl IntoIterator<Item = Rule>) -> Self {
+        self.users.push((name.into(), rules.into_iter().collect()));
+        self
+    }
+
     /// Adds a pod, or replaces the one of this name.
     pub fn pod(
         mut self,
@@ -132,35 +180,36 @@ impl ApiServerBuilder {
             false => (None, None),
         };
         let tasks = Arc::new(Tasks::default());
+        let store = Arc::new(Store::new());
         let mut cluster = Cluster::new(
-            Access::new(self.tls),
+            Access::new(self.tls, self.users, store.clone()),
+            store,
             self.subprotocols,
             self.forward_protocols,
             tasks.clone(),
         );
+        cluster.address = address.to_string();
         cluster.watch_list = self.watch_list;
         cluster.log_streams = self.log_streams;
         if self.cbor {
             cluster.encodings.push(Encoding::Cbor);
         }
         cluster.bookmarks = self.bookmarks.unwrap_or(cluster.bookmarks);
-        for ((namespace, name), pod) in self.pods {
-            let mut containers = Vec::new();
-            for container in pod.containers {
-                let started = Container::start(&name, container, pod.policy, &tasks);
-                containers.push(started.inspect_err(|_| tasks.stop())?);
-            }
-            cluster.add(Pod::new(
-                namespace,
-                name,
-                pod.labels,
-                pod.annotations,
-                pod.policy,
-                containers,
-            ));
+        for resource in self.resources {
+            cluster.kinds.add(resource.into_kind());
         }
         let cluster = Arc::new(cluster);
-        keep(&cluster);
+        for namespace in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+            cluster.ensure_namespace(namespace);
+        }
+        let nodes = &cluster.kinds.core("nodes").resource;
+        cluster
+            .store
+            .put(nodes, Object::new(kubelet::node()), logs::now());
+        for ((namespace, name), pod) in self.pods {
+            let added = kubelet::add(&cluster, &namespace, &name, pod);
+            added.inspect_err(|_| tasks.stop())?;
+        }
         tasks.spawn(listener::serve(listener, acceptor, cluster.clone()));
         Ok(ApiServer {
             address,
@@ -170,15 +219,60 @@ impl ApiServerBuilder {
     }
 }
 
-/// Keeps containers running as their pods' policies want it, and their pods' objects true.
-fn keep(cluster: &Arc<Cluster>) {
-    for pod in cluster.pods() {
-        for container in pod.containers() {
-            let (of_cluster, pod, container) = (cluster.clone(), pod.clone(), container.clone());
-            cluster.tasks.spawn(async move {
-                container.keep(|| of_cluster.publish(&pod)).await;
-            });
+/// The declaration of a custom resource.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ResourceBuilder {
+    resource: Resource,
+    kind: String,
+    short: Vec<String>,
+    categories: Vec<String>,
+    subresources: Vec<String>,
+    selectable: Vec<String>,
+}
+
+impl ResourceBuilder {
+    /// Gives it the subresource `status`: then the status can be written there alone.
+    pub fn status(mut self) -> Self {
+        self.subresources.push("status".to_owned());
+        self
+    }
+
+    /// Gives it the subresource `scale`, of `spec.replicas` and `status.replicas`.
+    pub fn scale(mut self) -> Self {
+        self.subresources.push("scale".to_owned());
+        self
+    }
+
+    /// Lets field selectors name a field, such as `spec.color`; name and namespace they can.
+    pub fn selectable_field(mut self, field: impl Into<String>) -> Self {
+        self.selectable.push(field.into());
+        self
+    }
+
+    /// Gives it a short name.
+    pub fn short_name(mut self, name: impl Into<String>) -> Self {
+        self.short.push(name.into());
+        self
+    }
+
+    /// Puts it in a category, such as `all`.
+    pub fn category(mut self, name: impl Into<String>) -> Self {
+        self.categories.push(name.into());
+        self
+    }
+
+    fn into_kind(self) -> Kind {
+        let mut kind = Kind::custom(self.resource, &self.kind);
+        if let Some(custom) = &mut kind.custom {
+            let paths = [".spec.replicas", ".status.replicas", ".spec.selector"];
+            custom.selectable = self.selectable;
+            custom.scale = Some(paths.map(str::to_owned));
         }
+        kind.short = self.short;
+        kind.categories = self.categories;
+        kind.subresources = self.subresources;
+        kind
     }
 }
 
@@ -217,10 +311,11 @@ impl RestartPolicy {
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct PodBuilder {
-    labels: BTreeMap<String, String>,
-    annotations: BTreeMap<String, String>,
-    policy: RestartPolicy,
-    containers: Vec<ContainerBuilder>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) policy: RestartPolicy,
+    pub(super) containers: Vec<ContainerBuilder>,
+    pub(super) ports: Ports,
 }
 
 impl PodBuilder {
@@ -241,6 +336,30 @@ impl PodBuilder {
     /// in Kubernetes, so that a test's processes end when they end.
     pub fn restart_policy(mut self, policy: RestartPolicy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Gives it a port of its own, behind which is what listens at this address. Ports that a pod
+    /// does not have are those of this machine.
+    pub fn port(mut self, port: u16, address: SocketAddr) -> Self {
+        self.ports.0.insert(port, Backend::Address(address));
+        self
+    }
+
+    /// Gives it a port of its own, whose connections are handled by this function: each ends with
+    /// the future that it returns.
+    pub fn port_with<F>(
+        mut self,
+        port: u16,
+        handle: impl Fn(DuplexStream) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let handler = move |io| Box::pin(handle(io)) as _;
+        self.ports
+            .0
+            .insert(port, Backend::Handler(Arc::new(handler)));
         self
     }
 
@@ -271,6 +390,7 @@ impl PodBuilder {
             stdin: false,
             stdin_once: false,
             tty: false,
+            image: None,
         }));
         self
     }
@@ -286,6 +406,8 @@ pub struct ContainerBuilder {
     pub(super) stdin: bool,
     pub(super) stdin_once: bool,
     pub(super) tty: bool,
+    /// What a client named; nothing is made of it.
+    pub(super) image: Option<String>,
 }
 
 impl ContainerBuilder {

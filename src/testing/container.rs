@@ -13,11 +13,12 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tokio::{
     io::AsyncWriteExt as _,
     sync::mpsc::{self, Receiver, Sender, WeakSender},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -31,6 +32,9 @@ use crate::{
     session::remote_command::Streams,
     wire::{channel::Channel, resize::TerminalSize, stamp::Stamp},
 };
+
+/// The name of what is no image.
+const IMAGE: &str = "localhost/none";
 
 /// How long a container is terminated before it is started again. The kubelet's time grows with
 /// every restart; that of a test does not.
@@ -60,6 +64,8 @@ struct State {
     /// The one before, whose log is kept, as by the kubelet.
     last: Option<Arc<Instance>>,
     restarts: u32,
+    /// It is not started again.
+    terminated: bool,
 }
 
 /// A process of a container and what belongs to it.
@@ -79,6 +85,8 @@ struct Run {
     ended: Option<(i32, Stamp)>,
     attached: Vec<Sender<(Channel, Bytes)>>,
     stdin: Option<Stdin>,
+    /// The processes that exec has started since.
+    execs: Vec<Pid>,
 }
 
 /// The way to the process's stdin.
@@ -117,6 +125,7 @@ impl Container {
                 current: first,
                 last: None,
                 restarts: 0,
+                terminated: false,
             }),
         }))
     }
@@ -132,12 +141,33 @@ impl Container {
 
     /// Kills the process; false if it has ended already.
     pub(super) fn kill(&self) -> bool {
+        self.signal(Signal::KILL)
+    }
+
+    fn signal(&self, signal: Signal) -> bool {
         let current = self.current();
         let running = current.is_running();
         if let Some(group) = current.group.filter(|_| running) {
-            self.tasks.kill(group);
+            self.tasks.signal(group, signal);
         }
         running
+    }
+
+    /// Ends the container for good: its process has until the deadline, and is not started again.
+    pub(super) async fn terminate(&self, deadline: Instant) {
+        self.lock().terminated = true;
+        self.signal(Signal::TERM);
+        let ended = self.current().log.clone();
+        if timeout_at(deadline, ended.ended()).await.is_err() {
+            self.kill();
+            ended.ended().await;
+        }
+    }
+
+    /// Ends the container for good, at once.
+    pub(super) fn stop(&self) {
+        self.lock().terminated = true;
+        self.kill();
     }
 
     /// Sees the container's processes end and starts the next ones, and tells of every change;
@@ -148,14 +178,20 @@ impl Container {
             current.log.ended().await;
             changed();
             let code = current.run().ended.map_or(0, |(code, _)| code);
-            if !self.policy.applies(code) {
+            if !self.policy.applies(code) || self.lock().terminated {
                 return;
             }
             tokio::time::sleep(RESTART).await;
+            if self.lock().terminated {
+                return;
+            }
             let restarts = self.lock().restarts + 1;
             match Instance::start(&self.hostname, &self.declared, restarts, &self.tasks) {
                 Ok(next) => {
                     let mut state = self.lock();
+                    if let Some(group) = next.group.filter(|_| state.terminated) {
+                        self.tasks.signal(group, Signal::KILL);
+                    }
                     state.last = Some(std::mem::replace(&mut state.current, next));
                     state.restarts = restarts;
                 }
@@ -182,7 +218,22 @@ impl Container {
         tasks: &Arc<Tasks>,
     ) -> io::Result<Process> {
         let env = &self.declared.env;
-        process::start(command, env, &self.hostname, streams, size, tasks)
+        let process = process::start(command, env, &self.hostname, streams, size, tasks)?;
+        if let Some(group) = process.wait.group() {
+            let current = self.current();
+            let mut run = current.run();
+            // What runs in a container ends with its first process.
+            match run.ended {
+                Some(_) => tasks.signal(group, Signal::KILL),
+                None => run.execs.push(group),
+            }
+        }
+        Ok(process)
+    }
+
+    /// Whether stdin stays open for others when one who is attached has ended it.
+    pub(super) fn outlives_stdin(&self) -> bool {
+        self.declared.stdin_once && !self.declared.tty
     }
 
     /// Gives the process's terminal a size, if it has one.
@@ -219,6 +270,7 @@ impl Container {
             stdin,
             stdin_once,
             tty,
+            image: _,
         } = &self.declared;
         let env: Vec<_> = env
             .iter()
@@ -226,7 +278,7 @@ impl Container {
             .collect();
         json!({
             "name": name,
-            "image": "localhost/none",
+            "image": IMAGE,
             "command": command,
             "env": env,
             "stdin": stdin,
@@ -243,7 +295,9 @@ impl Container {
             "name": self.declared.name,
             "containerID": state.current.id,
             "restartCount": state.restarts,
-            "image": "localhost/none",
+            "image": self.declared.image.as_deref().unwrap_or(IMAGE),
+            "imageID": IMAGE,
+            "started": state.current.is_running(),
             "ready": state.current.is_running(),
             "state": state.current.terminated().unwrap_or_else(|| {
                 json!({"running": {"startedAt": seconds(state.current.started)}})
@@ -289,11 +343,16 @@ impl Instance {
                 ..Run::default()
             }),
         });
-        tasks.spawn(instance.clone().serve(process, inputs));
+        tasks.spawn(instance.clone().serve(process, inputs, tasks.clone()));
         Ok(instance)
     }
 
-    async fn serve(self: Arc<Self>, process: Process, mut inputs: Receiver<Bytes>) {
+    async fn serve(
+        self: Arc<Self>,
+        process: Process,
+        mut inputs: Receiver<Bytes>,
+        tasks: Arc<Tasks>,
+    ) {
         let Process {
             stdin,
             stdout,
@@ -305,9 +364,18 @@ impl Instance {
             feed(stdin, &mut inputs).await;
             std::future::pending::<()>().await;
         };
+        let code = async {
+            let code = wait.code().await;
+            // All that runs in a container ends with its first process.
+            let execs = std::mem::take(&mut self.run().execs);
+            for group in execs.into_iter().chain(self.group) {
+                tasks.signal(group, Signal::KILL);
+            }
+            code
+        };
         let work = async {
             tokio::join!(
-                wait.code(),
+                code,
                 self.publish(Channel::Stdout, stdout),
                 self.publish(Channel::Stderr, stderr),
             )
@@ -321,7 +389,11 @@ impl Instance {
         run.ended = Some((code.unwrap_or(-1), logs::now()));
         run.stdin = None;
         run.attached.clear();
+        let late = std::mem::take(&mut run.execs);
         drop(run);
+        for group in late {
+            tasks.signal(group, Signal::KILL);
+        }
         self.log.end();
     }
 

@@ -1,74 +1,145 @@
-//! What the server has: out come the documents by which clients find out which resources there
-//! are. They are those of `k8s.io/apiserver/pkg/endpoints/discovery`, not aggregated.
+//! What the server has: out of the table of kinds come the documents by which clients find out
+//! which resources there are, each alone (`k8s.io/apiserver/pkg/endpoints/discovery`) or all in
+//! one (`.../discovery/aggregated`).
+
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::store::Known;
+use super::kinds::Kind;
 
-/// The resources of `/api/v1` that are always there: name, kind, verbs.
-const RESOURCES: [(&str, &str, &[&str]); 5] = [
-    ("pods", "Pod", &VERBS),
-    ("pods/attach", "PodAttachOptions", &["create", "get"]),
-    ("pods/exec", "PodExecOptions", &["create", "get"]),
-    ("pods/log", "Pod", &["get"]),
-    (
-        "pods/portforward",
-        "PodPortForwardOptions",
-        &["create", "get"],
-    ),
-];
+/// The media type of the aggregated form.
+pub(super) const AGGREGATED: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// What can be done with objects.
-const VERBS: [&str; 7] = [
-    "create", "delete", "get", "list", "patch", "update", "watch",
-];
+const CHANGE: &[&str] = &["get", "patch", "update"];
+const STREAM: &[&str] = &["create", "get"];
+const CREATE: &[&str] = &["create"];
 
-/// `/api`.
-pub(super) fn versions() -> Value {
-    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+/// A subresource: its group, version and kind, where they are not the resource's, and its verbs.
+fn subresource(name: &str, kind: &Kind) -> ([String; 3], &'static [&'static str]) {
+    let own = [
+        kind.resource.group.to_string(),
+        kind.resource.version.to_string(),
+        kind.kind.clone(),
+    ];
+    let options = |of: &str| {
+        let [group, version, kind] = own.clone();
+        [group, version, format!("{kind}{of}Options")]
+    };
+    let other = |group: &str, version: &str, kind: &str| [group, version, kind].map(str::to_owned);
+    match name {
+        "attach" => (options("Attach"), STREAM),
+        "exec" => (options("Exec"), STREAM),
+        "portforward" => (options("PortForward"), STREAM),
+        "proxy" => (
+            options("Proxy"),
+            &["create", "delete", "get", "patch", "update"],
+        ),
+        "log" => (own, &["get"]),
+        "binding" => (other("", "v1", "Binding"), CREATE),
+        "eviction" => (other("policy", "v1", "Eviction"), CREATE),
+        "token" => (other("authentication.k8s.io", "v1", "TokenRequest"), CREATE),
+        "scale" => (other("autoscaling", "v1", "Scale"), CHANGE),
+        "finalize" => (own, &["update"]),
+        _ => (own, CHANGE),
+    }
 }
 
-/// `/apis`: the groups that objects have been put into.
-pub(super) fn groups(known: &[Known]) -> Value {
-    let mut groups: Vec<(&str, Vec<Value>)> = Vec::new();
-    for Known { resource, .. } in known {
-        if resource.group.is_empty() {
-            continue;
-        }
-        let version = json!({"groupVersion": resource.api_version(), "version": resource.version});
-        match groups.iter_mut().find(|(name, _)| *name == resource.group) {
-            Some((_, versions)) if versions.contains(&version) => {}
-            Some((_, versions)) => versions.push(version),
-            None => groups.push((&resource.group, vec![version])),
+/// `/api`.
+pub(super) fn versions(address: &str) -> Value {
+    json!({
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
+    })
+}
+
+/// A version of a group, and its kinds.
+type Version<'a> = (&'a str, Vec<&'a Kind>);
+type Group<'a> = (&'a str, Vec<Version<'a>>);
+
+/// The core group or all others, and their versions, in order.
+fn grouped(kinds: &[Arc<Kind>], core: bool) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for kind in kinds
+        .iter()
+        .filter(|kind| kind.resource.group.is_empty() == core)
+    {
+        let (group, version) = (&*kind.resource.group, &*kind.resource.version);
+        let at = groups.iter().position(|(name, _)| *name == group);
+        let at = at.unwrap_or_else(|| {
+            groups.push((group, Vec::new()));
+            groups.len() - 1
+        });
+        let versions = &mut groups[at].1;
+        match versions.iter_mut().find(|(name, _)| *name == version) {
+            Some((_, kinds)) => kinds.push(kind),
+            None => versions.push((version, vec![kind])),
         }
     }
-    let groups = groups.into_iter().map(|(name, versions)| {
-        json!({"name": name, "preferredVersion": versions[0], "versions": versions})
-    });
+    groups
+}
+
+fn group_of(name: &str, versions: &[Version<'_>]) -> Value {
+    let versions: Vec<_> = versions
+        .iter()
+        .map(
+            |(version, _)| json!({"groupVersion": format!("{name}/{version}"), "version": version}),
+        )
+        .collect();
+    json!({"name": name, "preferredVersion": versions[0], "versions": versions})
+}
+
+/// `/apis`.
+pub(super) fn groups(kinds: &[Arc<Kind>]) -> Value {
+    let groups = grouped(kinds, false);
+    let groups = groups
+        .iter()
+        .map(|(name, versions)| group_of(name, versions));
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups.collect::<Vec<_>>()})
 }
 
+/// `/apis/{group}`; `None` if there is no such group.
+pub(super) fn group(kinds: &[Arc<Kind>], group: &str) -> Option<Value> {
+    let groups = grouped(kinds, false);
+    let (name, versions) = groups.iter().find(|(name, _)| *name == group)?;
+    let mut object = group_of(name, versions);
+    object["kind"] = "APIGroup".into();
+    object["apiVersion"] = "v1".into();
+    Some(object)
+}
+
 /// `/api/v1` or `/apis/{group}/{version}`; `None` if there is no such version.
-pub(super) fn resources(known: &[Known], group: &str, version: &str) -> Option<Value> {
+pub(super) fn resources(kinds: &[Arc<Kind>], group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
-    let is_core = (group, version) == ("", "v1");
-    if is_core {
-        for (name, kind, verbs) in RESOURCES {
-            let singular = if name == "pods" { "pod" } else { "" };
-            let short = if name == "pods" { &["po"][..] } else { &[] };
-            resources.push(json!({
-                "name": name, "singularName": singular, "namespaced": true, "kind": kind,
-                "verbs": verbs, "shortNames": short,
-            }));
+    let mine = kinds
+        .iter()
+        .filter(|kind| kind.resource.group == group && kind.resource.version == version);
+    for kind in mine {
+        let (plural, namespaced) = (&kind.resource.plural, kind.resource.namespaced);
+        let mut resource = json!({
+            "name": plural, "singularName": kind.singular, "namespaced": namespaced,
+            "kind": kind.kind, "verbs": kind.verbs(),
+        });
+        if !kind.short.is_empty() {
+            resource["shortNames"] = kind.short.clone().into();
         }
-    }
-    for Known { resource, kind, .. } in known {
-        let listed = is_core && resource.plural == "pods";
-        if resource.group == group && resource.version == version && !listed {
-            resources.push(json!({
-                "name": resource.plural, "singularName": kind.to_lowercase(),
-                "namespaced": resource.namespaced, "kind": kind, "verbs": VERBS,
-            }));
+        if !kind.categories.is_empty() {
+            resource["categories"] = kind.categories.clone().into();
+        }
+        resources.push(resource);
+        for name in &kind.subresources {
+            let ([of_group, of_version, of_kind], verbs) = subresource(name, kind);
+            let mut resource = json!({
+                "name": format!("{plural}/{name}"), "singularName": "", "namespaced": namespaced,
+                "kind": of_kind, "verbs": verbs,
+            });
+            if (&*of_group, &*of_version) != (group, version) {
+                resource["group"] = of_group.into();
+                resource["version"] = of_version.into();
+            }
+            resources.push(resource);
         }
     }
     let group_version = match group {
@@ -80,5 +151,53 @@ pub(super) fn resources(known: &[Known], group: &str, version: &str) -> Option<V
             "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
             "resources": resources,
         })
+    })
+}
+
+/// `/api` or `/apis` in the aggregated form.
+pub(super) fn aggregated(kinds: &[Arc<Kind>], core: bool) -> Value {
+    let response = |[group, version, kind]: [String; 3]| json!({"group": group, "version": version, "kind": kind});
+    let resource = |kind: &Kind| {
+        let of = &kind.resource;
+        let own = [
+            of.group.to_string(),
+            of.version.to_string(),
+            kind.kind.clone(),
+        ];
+        let subresources = kind.subresources.iter().map(|name| {
+            let (of, verbs) = subresource(name, kind);
+            json!({"subresource": name, "responseKind": response(of), "verbs": verbs})
+        });
+        let mut resource = json!({
+            "resource": of.plural,
+            "responseKind": response(own),
+            "scope": if of.namespaced { "Namespaced" } else { "Cluster" },
+            "singularResource": kind.singular,
+            "verbs": kind.verbs(),
+        });
+        let mut add = |name: &str, values: Vec<Value>| {
+            if !values.is_empty() {
+                resource[name] = values.into();
+            }
+        };
+        let values = |texts: &[String]| texts.iter().cloned().map(Value::from).collect();
+        add("shortNames", values(&kind.short));
+        add("categories", values(&kind.categories));
+        add("subresources", subresources.collect());
+        resource
+    };
+    let items = grouped(kinds, core).into_iter().map(|(group, versions)| {
+        let versions = versions.into_iter().map(|(version, kinds)| {
+            let resources: Vec<_> = kinds.into_iter().map(resource).collect();
+            json!({"version": version, "resources": resources, "freshness": "Current"})
+        });
+        json!({
+            "metadata": {"name": group, "creationTimestamp": null},
+            "versions": versions.collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
+        "items": items.collect::<Vec<_>>(),
     })
 }

@@ -32,7 +32,7 @@ pub(super) fn serve<B>(
     request: &mut Request<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let mut request = RemoteCommandRequest::parse(request)?;
-    let container = pod.container(request.container.as_deref())?.clone();
+    let container = pod.container(request.container.as_deref())?;
     // Kubelets drop what the container runtime would refuse.
     request.streams.stderr &= !request.streams.tty;
     let command = std::mem::take(&mut request.command);

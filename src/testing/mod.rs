@@ -29,12 +29,18 @@
 //!
 //! # Objects
 //!
-//! The server keeps objects of any resource, without schemas: a test puts them with
-//! [`ApiServer::put`], clients create, replace, merge-patch and delete them, with conflicts,
-//! finalizers, generations and the subresource `status`. Lists come in pages, watches with
-//! bookmarks and snapshots, both with selectors, and versions expire when a test says so. There is
-//! no server-side apply, no admission and no garbage collection, and the API server's own
-//! controllers are missing: a Deployment makes no pods.
+//! The server has the built-in kinds of Kubernetes 1.36, and those that a test
+//! [declares](ApiServerBuilder::resource) or a client defines; what is no resource is not found.
+//! Clients create, replace, patch in all four ways and delete objects, with conflicts, field
+//! managers, finalizers, owners, generations, dry runs and the subresources `status` and `scale`.
+//! A pod that a client creates runs if its containers name commands of this machine, and its
+//! deletion kills. Lists come in pages, watches with bookmarks and snapshots, both with selectors,
+//! and versions expire when a test says so.
+//!
+//! What a cluster does and this server does not is refused with 501 and a text that begins with
+//! "not implemented by the embedded server". There is no admission, and there are no controllers
+//! but those of pods, namespaces and garbage: a Deployment makes no pods. Fields of built-in kinds
+//! are checked with the feature `k8s-openapi`.
 //!
 //! What goes wrong is part of it: [`ApiServer::inject_into_bodies`] cuts, ends, stalls, delays or
 //! refuses lists, watches and logs, [`ApiServer::inject`] does it to any connection, and
@@ -81,7 +87,7 @@
 //! JSON; `PartialObjectMetadata` also in protobuf; whole objects in protobuf where the test brings
 //! their messages ([`ApiServer::put_protobuf`]), and otherwise 406 or JSON, as for custom
 //! resources; CBOR if [asked for](ApiServerBuilder::cbor); `Table` with kubectl's columns for
-//! pods, and name and age for all others. There is no YAML.
+//! pods, and name and age for all others. Clients send JSON or YAML.
 //!
 //! # Logs
 //!
@@ -132,9 +138,11 @@
 //! ```text
 //!   accept, TLS          listener.rs, tls.rs
 //!     -> who may what    access.rs
-//!       -> which verb    router.rs
-//!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, watch.rs, writes.rs, ...
-//!           -> processes container.rs (a container's own), process.rs (any)
+//!       -> which verb    router.rs, target.rs
+//!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, watch.rs, ...
+//!           -> writes    writes.rs, update.rs, patch.rs, managed.rs (who owns what), delete.rs
+//!             -> checks  validation.rs, schema.rs, defaults.rs over kinds.txt and lists.rs
+//!           -> processes kubelet.rs, container.rs (a container's own), process.rs (any)
 //!           -> objects   store.rs, selector.rs
 //!             -> bytes   negotiation.rs, encoding/, table.rs
 //!         -> the answer  streaming.rs (bodies), messages.rs (WebSockets)
@@ -142,27 +150,42 @@
 
 mod access;
 mod attach;
+mod body;
 mod builder;
 mod container;
+mod controllers;
+mod defaults;
+mod delete;
 mod discovery;
 mod encoding;
 mod exec;
 mod faults;
+mod kinds;
+mod kubelet;
 mod listener;
+mod lists;
 mod logs;
+mod managed;
 mod messages;
 mod negotiation;
 mod objects;
+mod patch;
 mod pods;
 mod port_forward;
 mod process;
+mod reviews;
 mod router;
+mod schema;
 mod selector;
 mod store;
 mod streaming;
+mod subresources;
 mod table;
+mod target;
 mod tasks;
 mod tls;
+mod update;
+mod validation;
 mod watch;
 mod writes;
 
@@ -171,7 +194,8 @@ use std::{net::SocketAddr, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
-pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder, RestartPolicy};
+pub use access::Rule;
+pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder, ResourceBuilder, RestartPolicy};
 pub use faults::Fault;
 use router::Cluster;
 use serde_json::Value;
@@ -214,12 +238,17 @@ impl ApiServer {
 
     /// The bearer token of the user `admin`, who may do everything.
     pub fn token(&self) -> &str {
-        self.cluster.access.token(access::ADMIN)
+        self.token_of(access::ADMIN).unwrap_or_default()
     }
 
     /// The bearer token of the user `nobody`, who may do nothing.
     pub fn token_without_rights(&self) -> &str {
-        self.cluster.access.token(access::NOBODY)
+        self.token_of(access::NOBODY).unwrap_or_default()
+    }
+
+    /// The bearer token of a user; `None` if there is no such user.
+    pub fn token_of(&self, user: &str) -> Option<&str> {
+        self.cluster.access.token(user)
     }
 
     /// A client's configuration for this server, as `admin`.
@@ -284,8 +313,9 @@ contexts:
     ///
     /// The object brings its `kind` and its name, and its namespace if it has one. The server
     /// fills in `resourceVersion`, `uid`, `creationTimestamp` and, where it is missing, the
-    /// `apiVersion`. There are no schemas: any resource can be put; from then on lists, watches
-    /// and discovery find it.
+    /// `apiVersion`. Nothing is checked: any resource can be put; from then on lists, watches and
+    /// discovery find it. A pod that is put is an object and does not run; see
+    /// [`add_pod`](Self::add_pod).
     ///
     /// Clients get it as JSON, as CBOR where [the server has that](ApiServerBuilder::cbor), as
     /// `PartialObjectMetadata` in any encoding, or as a `Table`. In protobuf it is refused with
@@ -311,20 +341,68 @@ contexts:
     }
 
     fn store(&self, resource: &crate::Resource, mut json: Value, message: Option<Bytes>) -> String {
+        let kind = json["kind"].as_str().unwrap_or_default();
+        let kind = self.cluster.kinds.declare(resource, kind);
+        json["kind"] = kind.kind.clone().into();
+        kind.set_messages(message.is_some());
         if json["apiVersion"].is_null() {
             json["apiVersion"] = resource.api_version().into();
         }
+        let namespace = json["metadata"]["namespace"].as_str().unwrap_or_default();
+        self.cluster.ensure_namespace(namespace);
+        let key = store::key_of(resource, &json);
+        let before = self.cluster.store.get(&key);
+        if json["metadata"]["generation"].is_null() && kind.is("gen") {
+            match &before {
+                None => json["metadata"]["generation"] = 1.into(),
+                Some(before) => {
+                    let generation = before.json["metadata"]["generation"].clone();
+                    json["metadata"]["generation"] = generation;
+                    update::count_generation(&kind, &before.json, &mut json);
+                }
+            }
+        }
         let object = Object { json, message };
         let version = self.cluster.store.put(resource, object, logs::now());
+        if let Some(object) = self
+            .cluster
+            .store
+            .get(&key)
+            .filter(|_| !kind.is_core("pods"))
+        {
+            let before = before.as_ref().map(|before| &before.json);
+            controllers::after(&self.cluster, &kind, before, &object.json);
+        }
         version.to_string()
     }
 
-    /// Deletes an object; the namespace is empty for what has none. Returns whether it was there.
+    /// Adds a pod, whose processes run when this returns, or replaces the one of this name.
     ///
-    /// A pod's processes run on: to clients it is gone.
+    /// # Errors
+    ///
+    /// If a container's program cannot be started: the text names it.
+    pub fn add_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        declare: impl FnOnce(PodBuilder) -> PodBuilder,
+    ) -> std::io::Result<()> {
+        let declared = declare(PodBuilder::default());
+        kubelet::add(&self.cluster, namespace, name, declared)
+    }
+
+    /// Deletes an object at once, whatever finalizers it has; the namespace is empty for what has
+    /// none. Returns whether it was there. A pod's processes are killed.
     pub fn delete(&self, resource: &crate::Resource, namespace: &str, name: &str) -> bool {
         let key = store::key(resource, namespace, name);
-        self.cluster.store.delete(&key).is_some()
+        let Some(object) = self.cluster.store.get(&key) else {
+            return false;
+        };
+        let is_deleted = self.cluster.store.delete(&key).is_some();
+        if let (true, Some(kind)) = (is_deleted, self.cluster.kinds.any(&key.0, &key.1)) {
+            delete::gone(&self.cluster, &kind, &object.json);
+        }
+        is_deleted
     }
 
     /// Kills a container's process with SIGKILL, as the kernel does when memory runs out; returns
@@ -332,9 +410,9 @@ contexts:
     /// [`restart_policy`](PodBuilder::restart_policy): if the container is started again, the log
     /// of the killed process is that which `previous` asks for.
     pub fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> bool {
-        let pod = self.cluster.pod(namespace, pod);
-        pod.is_ok_and(|pod| {
-            let mut containers = pod.containers();
+        let pod = self.cluster.pods.get(namespace, pod);
+        pod.is_some_and(|pod| {
+            let mut containers = pod.all();
             containers.any(|known| known.name() == container && known.kill())
         })
     }

@@ -3,7 +3,7 @@
 //! As far as it goes it is `k8s.io/apiserver`: versions, selectors, pages, 410 for what has been
 //! compacted, in the encoding and form that the client accepts.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{
@@ -18,21 +18,22 @@ use super::{
     logs,
     negotiation::{self, Accepted, Form},
     router::{self, Body, Cluster},
-    selector::{Requirement, selector},
+    selector::{self, Requirement},
     store::{Compacted, Key, Object, key},
     streaming::{self, BodyFault},
     table::{self, Include},
+    target::{Invalid, Parameters, Target, invalid},
     watch,
 };
 use crate::{
-    Resource,
     server::Refusal,
-    wire::status::{Status, StatusDetails},
+    wire::status::{Status, StatusCause, StatusDetails},
 };
 
 /// What a request asks of objects.
 pub(super) struct Query {
-    parameters: HashMap<String, String>,
+    pub(super) target: Target,
+    parameters: Parameters,
     labels: Vec<Requirement>,
     fields: Vec<Requirement>,
     pub(super) accepted: Accepted,
@@ -40,91 +41,74 @@ pub(super) struct Query {
 }
 
 impl Query {
-    fn parse<B>(
+    pub(super) fn parse<B>(
         cluster: &Cluster,
-        resource: &Resource,
+        target: &Target,
         request: &Request<B>,
     ) -> Result<Self, Refusal> {
-        let query = request.uri().query().unwrap_or_default();
-        let decode = |text: &str| {
-            let text = text.replace('+', " ");
-            percent_encoding::percent_decode_str(&text)
-                .decode_utf8_lossy()
-                .into_owned()
-        };
-        let parameters: HashMap<_, _> = query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (decode(name), decode(value)))
-            .collect();
-        let get = |name| parameters.get(name).map_or("", String::as_str);
-        let include = Include::parse(get("includeObject")).ok_or_else(|| {
-            Refusal::bad_request(format!(
-                "unrecognized includeObject {:?}",
-                get("includeObject")
-            ))
+        let parameters = Parameters::parse(request.uri().query());
+        let include = parameters.get("includeObject");
+        let include = Include::parse(include).ok_or_else(|| {
+            Refusal::bad_request(format!("unrecognized includeObject {include:?}"))
         })?;
-        let is_watch = matches!(get("watch"), "true" | "1");
-        let known = cluster.store.find(resource);
-        let accepted = negotiation::negotiate(
-            accept(request),
-            &cluster.encodings,
-            known.is_some_and(|known| known.has_messages),
-        );
+        let is_watch = parameters.is("watch");
+        let has_messages = target.kind.has_messages();
+        let accepted = negotiation::negotiate(accept(request), &cluster.encodings, has_messages);
         Ok(Self {
-            labels: selector(get("labelSelector"))?,
-            fields: selector(get("fieldSelector"))?,
+            labels: selector::labels(parameters.get("labelSelector"))?,
+            fields: selector::fields(parameters.get("fieldSelector"), &target.kind)?,
             accepted: accepted
                 .ok_or_else(|| negotiation::not_acceptable(&cluster.encodings, is_watch))?,
             include,
             parameters,
+            target: target.clone(),
         })
     }
 
     pub(super) fn get(&self, name: &str) -> &str {
-        self.parameters.get(name).map_or("", String::as_str)
+        self.parameters.get(name)
     }
 
     pub(super) fn is(&self, name: &str) -> bool {
-        matches!(self.get(name), "true" | "1")
+        self.parameters.is(name)
     }
 
     pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
-        match self.get(name) {
+        self.parameters.number(name)
+    }
+
+    /// The version that is asked for; 0 is any.
+    pub(super) fn version(&self) -> Result<Option<u64>, Refusal> {
+        match self.get("resourceVersion") {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
-                Refusal::bad_request(format!("invalid {name}: {text:?} is not a number"))
+                // `k8s.io/apiserver/pkg/storage/api_object_versioner.go`.
+                Refusal::bad_request(format!(
+                    "invalid resource version: resourceVersion: Invalid value: {text:?}: \
+                     strconv.ParseUint: parsing {text:?}: invalid syntax"
+                ))
             }),
         }
     }
 
     pub(super) fn selects(&self, object: &Value) -> bool {
-        let text = |value: &Value| match value {
-            Value::Null => None,
-            Value::String(text) => Some(text.clone()),
-            other => Some(other.to_string()),
-        };
-        let label = |key: &str| text(&object["metadata"]["labels"][key]);
-        let field = |path: &str| {
-            let path = format!("/{}", path.replace('.', "/"));
-            Some(object.pointer(&path).and_then(text).unwrap_or_default())
-        };
-        self.labels.iter().all(|r| r.matches(label)) && self.fields.iter().all(|r| r.matches(field))
+        selector::selects(&self.labels, &self.fields, object)
     }
 
     /// An object as it is sent; a table names its columns only if asked to.
-    pub(super) fn document(
-        &self,
-        resource: &Resource,
-        object: &Object,
-        with_columns: bool,
-    ) -> Document {
+    pub(super) fn document(&self, object: &Object, with_columns: bool) -> Document {
+        let resource = self.target.resource();
         match self.accepted.form {
-            Form::Object => Document {
-                json: object.json.clone(),
-                message: object.message.clone(),
-                items: None,
-            },
+            Form::Object => {
+                let mut json = object.json.clone();
+                // Versions are views of the same objects, and custom ones convert by name.
+                json["apiVersion"] = resource.api_version().into();
+                Document {
+                    json,
+                    message: object.message.clone(),
+                    items: None,
+                }
+            }
             Form::Metadata(version) | Form::MetadataList(version) => {
                 Document::object(table::partial(version, &object.json))
             }
@@ -162,33 +146,50 @@ pub(super) fn response(accepted: Accepted, is_watch: bool, body: Body) -> Respon
 }
 
 /// One object as it is stored.
-pub(super) fn find(
-    cluster: &Cluster,
-    resource: &Resource,
-    namespace: &str,
-    name: &str,
-) -> Result<Arc<Object>, Refusal> {
-    let object = cluster.store.get(&key(resource, namespace, name));
-    object.ok_or_else(|| {
-        let mut status = Status::failure(404, "NotFound", format!("{resource} {name:?} not found"));
-        status.details = Some(StatusDetails {
-            name: name.to_owned(),
-            group: resource.group.to_string(),
-            kind: resource.plural.to_string(),
-            ..StatusDetails::default()
-        });
-        Refusal::new(status)
-    })
+pub(super) fn find(cluster: &Cluster, target: &Target) -> Result<Arc<Object>, Refusal> {
+    let name = target.name.as_deref().unwrap_or_default();
+    let object = cluster
+        .store
+        .get(&key(target.resource(), &target.namespace, name));
+    object.ok_or_else(|| target.missing(name))
+}
+
+/// The refusal of a version that is yet to come
+/// (`k8s.io/apiserver/pkg/storage/errors.go`, `NewTooLargeResourceVersionError`).
+fn too_large(wanted: u64, current: u64) -> Refusal {
+    let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
+    let mut status = Status::failure(504, "Timeout", message);
+    status.details = Some(StatusDetails {
+        causes: vec![StatusCause {
+            reason: "ResourceVersionTooLarge".to_owned(),
+            message: "Too large resource version".to_owned(),
+            field: String::new(),
+        }],
+        retry_after_seconds: 1,
+        ..StatusDetails::default()
+    });
+    Refusal::new(status)
 }
 
 /// Answers a request for one object.
 pub(super) fn get<B>(
     cluster: &Cluster,
-    resource: &Resource,
+    target: &Target,
     object: &Object,
     request: &Request<B>,
 ) -> Result<Response<Body>, Refusal> {
-    let query = Query::parse(cluster, resource, request)?;
+    let query = Query::parse(cluster, target, request)?;
+    if let Some(version) = query.version()? {
+        let current = cluster.store.version();
+        if version > current {
+            return Err(too_large(version, current));
+        }
+    }
+    answer(&query, object)
+}
+
+/// One object as a whole answer.
+pub(super) fn answer(query: &Query, object: &Object) -> Result<Response<Body>, Refusal> {
     if let Form::MetadataList(_) = query.accepted.form {
         let kind = object.json["kind"].as_str().unwrap_or_default();
         return Err(negotiation::refuse(format!(
@@ -196,7 +197,7 @@ pub(super) fn get<B>(
              ({kind})"
         )));
     }
-    let document = query.document(resource, object, true);
+    let document = query.document(object, true);
     let body = document.encode(query.accepted.encoding);
     let body = router::whole_body(Full::new(body?));
     Ok(response(query.accepted, false, body))
@@ -205,45 +206,94 @@ pub(super) fn get<B>(
 /// Answers a list or a watch.
 pub(super) async fn collection<B>(
     cluster: &Arc<Cluster>,
-    resource: Resource,
-    namespace: Option<String>,
+    target: &Target,
     request: &mut Request<B>,
 ) -> Result<Response<Body>, Refusal> {
-    let query = Query::parse(cluster, &resource, request)?;
+    let query = Query::parse(cluster, target, request)?;
     let fault = cluster.fault().await?;
     if query.is("watch") {
-        return watch::watch(cluster, resource, namespace, query, request, fault);
+        return watch::watch(cluster, query, request, fault);
     }
-    list(cluster, &resource, namespace.as_deref(), &query, fault)
+    list(cluster, &query, fault)
+}
+
+/// Which version a list is to be of, and after which key it goes on
+/// (`k8s.io/apimachinery/pkg/apis/meta/internalversion/validation/validation.go`).
+fn state(query: &Query, current: u64) -> Result<(Option<u64>, Option<Key>), Refusal> {
+    let forbidden = |field: &str, why: &str| {
+        let why = format!("{field} is forbidden {why}");
+        let kind = "ListOptions.meta.k8s.io";
+        Err(invalid(kind, "", vec![Invalid::forbidden(field, &why)]))
+    };
+    if !query.get("sendInitialEvents").is_empty() {
+        return forbidden("sendInitialEvents", "for list");
+    }
+    let (asked, how) = (query.version()?, query.get("resourceVersionMatch"));
+    let token = query.get("continue");
+    match how {
+        "" => {}
+        _ if asked.is_none() => {
+            return forbidden("resourceVersionMatch", "unless resourceVersion is provided");
+        }
+        _ if !token.is_empty() => {
+            return forbidden("resourceVersionMatch", "when continue is provided");
+        }
+        "Exact" if asked == Some(0) => {
+            return forbidden(
+                "resourceVersionMatch",
+                "\"Exact\" for resourceVersion \"0\"",
+            );
+        }
+        "Exact" | "NotOlderThan" => {}
+        other => {
+            let field = Invalid {
+                field: "resourceVersionMatch".to_owned(),
+                reason: "FieldValueNotSupported",
+                message: format!(
+                    "Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
+                ),
+            };
+            return Err(invalid("ListOptions.meta.k8s.io", "", vec![field]));
+        }
+    }
+    if !token.is_empty() {
+        if asked.is_some_and(|version| version != 0) {
+            let why = "specifying resource version is not allowed when using continue";
+            return Err(Refusal::bad_request(why));
+        }
+        let bad = || Refusal::bad_request("continue key is not valid");
+        let text = URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;
+        let (version, after): (u64, Key) = serde_json::from_slice(&text).map_err(|_| bad())?;
+        return Ok((Some(version), Some(after)));
+    }
+    let asked = asked.filter(|version| *version != 0);
+    if let Some(version) = asked.filter(|version| *version > current) {
+        return Err(too_large(version, current));
+    }
+    // A page of a version is of that one, as before there was a way to say so.
+    let pages = query.number("limit")?.is_some_and(|limit| limit > 0);
+    let exact = how == "Exact" || how.is_empty() && pages;
+    Ok((asked.filter(|_| exact), None))
 }
 
 fn list(
     cluster: &Arc<Cluster>,
-    resource: &Resource,
-    namespace: Option<&str>,
     query: &Query,
     fault: Option<BodyFault>,
 ) -> Result<Response<Body>, Refusal> {
-    let known = cluster.store.find(resource);
-    let kind = format!("{}List", known.map_or_else(String::new, |known| known.kind));
+    let target = &query.target;
+    let resource = target.resource();
+    let kind = format!("{}List", target.kind.kind);
     if let Form::Metadata(_) = query.accepted.form {
         return Err(negotiation::refuse(format!(
             "you requested PartialObjectMetadata, but the requested object is a list ({kind})"
         )));
     }
     let limit = query.number("limit")?.filter(|limit| *limit > 0);
-    let (version, after) = match query.get("continue") {
-        "" => (None, None),
-        token => {
-            let bad = || Refusal::bad_request("continue key is not valid");
-            let text = URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;
-            let (version, after): (u64, Key) = serde_json::from_slice(&text).map_err(|_| bad())?;
-            (Some(version), Some(after))
-        }
-    };
+    let (version, after) = state(query, cluster.store.version())?;
     let (objects, version) = cluster
         .store
-        .list(resource, namespace, version)
+        .list(resource, target.in_namespace(), version)
         .map_err(|oldest| Refusal::new(expired(version.unwrap_or(0), &oldest)))?;
     let mut rest = objects
         .into_iter()
@@ -266,7 +316,7 @@ fn list(
     }
     let items = || {
         let documents = page.iter();
-        documents.map(|object| query.document(resource, object, false))
+        documents.map(|object| query.document(object, false))
     };
     let mut list = match query.accepted.form {
         Form::Object => Document {

@@ -1,54 +1,102 @@
 //! The pods of a server, and the choice of a container in one.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde_json::{Value, json};
 
-use super::{builder::RestartPolicy, container::Container, store::Object};
-use crate::server::Refusal;
+use super::{container::Container, port_forward::Ports, store::seconds};
+use crate::{Resource, server::Refusal, wire::stamp::Stamp};
+
+/// The node that all pods are on.
+pub(super) const NODE: &str = "embedded";
+
+/// A container that does not run.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    pub(super) name: String,
+    pub(super) image: String,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
 
 /// A pod with its running containers.
 #[derive(Debug)]
 pub(super) struct Pod {
     pub(super) namespace: String,
     pub(super) name: String,
-    labels: BTreeMap<String, String>,
-    annotations: BTreeMap<String, String>,
-    policy: RestartPolicy,
-    containers: Vec<Arc<Container>>,
+    pub(super) uid: String,
+    pub(super) ip: String,
+    pub(super) ports: Ports,
+    pub(super) started: Stamp,
+    pub(super) containers: Vec<Arc<Container>>,
+    /// Those that `kubectl debug` has added.
+    pub(super) ephemeral: Mutex<Vec<Arc<Container>>>,
+    pub(super) waiting: Vec<Waiting>,
+}
+
+/// The pods that run, by namespace and name.
+#[derive(Debug, Default)]
+pub(super) struct Pods(Mutex<BTreeMap<(String, String), Arc<Pod>>>);
+
+pub(super) fn resource() -> Resource {
+    Resource::namespaced("", "v1", "pods")
+}
+
+impl Pods {
+    pub(super) fn add(&self, pod: Arc<Pod>) {
+        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.insert((pod.namespace.clone(), pod.name.clone()), pod);
+    }
+
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        let pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    pub(super) fn remove(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.remove(&(namespace.to_owned(), name.to_owned()))
+    }
+}
+
+/// A pod's phase: `k8s.io/kubernetes/pkg/kubelet/kubelet_pods.go`, `getPhase`.
+fn phase(waiting: bool, codes: &[Option<i64>], restarts: &Value) -> &'static str {
+    match () {
+        () if waiting => "Pending",
+        () if codes.iter().any(Option::is_none) => "Running",
+        () if *restarts == "Always" => "Running",
+        () if codes.iter().all(|code| *code == Some(0)) => "Succeeded",
+        () if *restarts == "OnFailure" => "Running",
+        () => "Failed",
+    }
 }
 
 impl Pod {
-    pub(super) fn new(
-        namespace: String,
-        name: String,
-        labels: BTreeMap<String, String>,
-        annotations: BTreeMap<String, String>,
-        policy: RestartPolicy,
-        containers: Vec<Arc<Container>>,
-    ) -> Self {
-        Self {
-            namespace,
-            name,
-            labels,
-            annotations,
-            policy,
-            containers,
-        }
-    }
-
     /// The container that a request means, or the refusal of
     /// `k8s.io/kubernetes/pkg/registry/core/pod/strategy.go` (`validateContainer`).
-    pub(super) fn container(&self, name: Option<&str>) -> Result<&Arc<Container>, Refusal> {
+    pub(super) fn container(&self, name: Option<&str>) -> Result<Arc<Container>, Refusal> {
         let pod = &self.name;
+        if let Some(waiting) = self
+            .waiting
+            .iter()
+            .find(|w| name.is_none_or(|name| w.name == name))
+        {
+            let Waiting { name, reason, .. } = waiting;
+            return Err(Refusal::bad_request(format!(
+                "container {name:?} in pod {pod:?} is waiting to start: {reason}"
+            )));
+        }
         match (name, &self.containers[..]) {
-            (Some(name), all) => all
-                .iter()
-                .find(|known| known.name() == name)
-                .ok_or_else(|| {
+            (Some(name), _) => {
+                let mut all = self.all();
+                all.find(|known| known.name() == name).ok_or_else(|| {
                     Refusal::bad_request(format!("container {name} is not valid for pod {pod}"))
-                }),
-            (None, [only]) => Ok(only),
+                })
+            }
+            (None, [only]) => Ok(only.clone()),
             (None, []) => Err(Refusal::bad_request(format!(
                 "a container name must be specified for pod {pod}"
             ))),
@@ -62,34 +110,106 @@ impl Pod {
         }
     }
 
-    pub(super) fn containers(&self) -> impl Iterator<Item = &Arc<Container>> {
-        self.containers.iter()
+    /// All containers with processes.
+    pub(super) fn all(&self) -> impl Iterator<Item = Arc<Container>> + use<> {
+        let ephemeral = self
+            .ephemeral
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<_> = self
+            .containers
+            .iter()
+            .chain(ephemeral.iter())
+            .cloned()
+            .collect();
+        all.into_iter()
     }
 
-    pub(super) fn to_object(&self) -> Object {
-        Object::new(self.to_json())
+    /// The status that a kubelet reports, given the pod's object.
+    pub(super) fn status(&self, object: &Value, now: Stamp) -> Value {
+        let before = &object["status"];
+        let mut statuses: Vec<_> = self.containers.iter().map(|c| c.status()).collect();
+        let codes: Vec<_> = statuses
+            .iter()
+            .map(|status| status["state"]["terminated"]["exitCode"].as_i64())
+            .collect();
+        let is_waiting = !self.waiting.is_empty();
+        let phase = phase(is_waiting, &codes, &object["spec"]["restartPolicy"]);
+        let is_ready = phase == "Running" && codes.iter().all(Option::is_none);
+        statuses.extend(self.waiting.iter().map(|waiting| {
+            json!({
+                "name": waiting.name, "ready": false, "started": false, "restartCount": 0,
+                "image": waiting.image, "imageID": "", "lastState": {},
+                "state": {"waiting": {"reason": waiting.reason, "message": waiting.message}},
+            })
+        }));
+        let ephemeral = self
+            .ephemeral
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let ephemeral: Vec<_> = ephemeral.iter().map(|c| c.status()).collect();
+        let mut status = before.clone();
+        if !status.is_object() {
+            status = json!({});
+        }
+        let why = match (is_ready, phase) {
+            (true, _) => None,
+            (_, "Succeeded") => Some("PodCompleted"),
+            (_, "Failed") => Some("PodFailed"),
+            _ => Some("ContainersNotReady"),
+        };
+        for (name, holds, reason) in [
+            ("PodReadyToStartContainers", true, None),
+            ("Initialized", true, None),
+            ("Ready", is_ready, why),
+            ("ContainersReady", is_ready, why),
+            ("PodScheduled", true, None),
+        ] {
+            condition(&mut status, name, holds, reason, now);
+        }
+        status["phase"] = phase.into();
+        status["containerStatuses"] = statuses.into();
+        if !ephemeral.is_empty() {
+            status["ephemeralContainerStatuses"] = ephemeral.into();
+        }
+        status["hostIP"] = "127.0.0.1".into();
+        status["hostIPs"] = json!([{"ip": "127.0.0.1"}]);
+        status["podIP"] = self.ip.clone().into();
+        status["podIPs"] = json!([{"ip": self.ip}]);
+        status["startTime"] = seconds(self.started).into();
+        status["qosClass"] = "BestEffort".into();
+        status
     }
+}
 
-    /// The pod's object, as far as there is anything to say.
-    pub(super) fn to_json(&self) -> Value {
-        let containers = self.containers.iter();
-        json!({
-            "kind": "Pod",
-            "apiVersion": "v1",
-            "metadata": {
-                "name": self.name,
-                "namespace": self.namespace,
-                "labels": self.labels,
-                "annotations": self.annotations,
-            },
-            "spec": {
-                "restartPolicy": self.policy.as_str(),
-                "containers": containers.clone().map(|c| c.spec()).collect::<Vec<_>>(),
-            },
-            "status": {
-                "phase": "Running",
-                "containerStatuses": containers.map(|c| c.status()).collect::<Vec<_>>(),
-            },
-        })
+/// Sets a condition; others stay, and so does the time of the last transition.
+pub(super) fn condition(
+    status: &mut Value,
+    name: &str,
+    holds: bool,
+    reason: Option<&str>,
+    now: Stamp,
+) {
+    let holds = if holds { "True" } else { "False" };
+    let mut condition = json!({
+        "type": name, "status": holds, "lastProbeTime": null, "lastTransitionTime": seconds(now),
+    });
+    if let Some(reason) = reason {
+        condition["reason"] = reason.into();
+    }
+    if !status["conditions"].is_array() {
+        status["conditions"] = json!([]);
+    }
+    let Value::Array(conditions) = &mut status["conditions"] else {
+        return;
+    };
+    match conditions.iter_mut().find(|known| known["type"] == name) {
+        Some(known) => {
+            if known["status"] == holds {
+                condition["lastTransitionTime"] = known["lastTransitionTime"].clone();
+            }
+            *known = condition;
+        }
+        None => conditions.push(condition),
     }
 }

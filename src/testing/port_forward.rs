@@ -1,17 +1,23 @@
 //! port-forward: in flows a request, out come connections to ports of this machine.
 
 use std::{
-    io,
-    net::{Ipv4Addr, Ipv6Addr},
+    collections::BTreeMap,
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream},
+    net::TcpStream,
+    task::JoinSet,
+};
 
-use super::router::Cluster;
+use super::{pods::Pod, router::Cluster};
 use crate::server::{Forwarding, IncomingForward, PortForwardRequest, Refusal};
 
 /// The port-forwards that are open.
@@ -35,12 +41,12 @@ impl Forwardings {
 /// Answers a request, and forwards when it has been accepted.
 pub(super) fn serve<B>(
     cluster: &Arc<Cluster>,
-    pod: &str,
+    pod: &Arc<Pod>,
     request: &mut Request<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let request = PortForwardRequest::parse(request)?;
     let (response, opening) = request.accept(&cluster.forward_protocols)?;
-    let pod = Arc::<str>::from(pod);
+    let pod = pod.clone();
     let open = cluster.clone();
     cluster.tasks.spawn(async move {
         // A client that has left before is its own business.
@@ -60,22 +66,74 @@ pub(super) fn serve<B>(
     Ok(response)
 }
 
-async fn forward(incoming: IncomingForward, pod: Arc<str>) {
-    let port = incoming.port();
-    match connect(port).await {
+async fn forward(incoming: IncomingForward, pod: Arc<Pod>) {
+    let (port, name) = (incoming.port(), &pod.name);
+    let connected = match pod.ports.0.get(&port) {
+        Some(backend) => backend.connect().await,
+        None => connect(port).await.map(|socket| Box::new(socket) as Io),
+    };
+    match connected {
         Ok(socket) => {
             if let Err(error) = incoming.relay(socket).await {
                 tracing::debug!(%error, port, "a forwarded connection broke");
             }
         }
         Err(what) => incoming.fail(&format!(
-            "error forwarding port {port} to pod {pod}, uid : failed to execute portforward in \
+            "error forwarding port {port} to pod {name}, uid : failed to execute portforward in \
              network namespace \"host\": failed to connect to localhost:{port} inside namespace \
-             {pod:?}, {what}"
+             {name:?}, {what}"
         )),
     }
 }
 
+/// A connection.
+pub(super) type Io = Box<dyn Stream>;
+
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+type Handler = dyn Fn(DuplexStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
+/// What is behind a port of a pod.
+#[derive(Clone)]
+pub(super) enum Backend {
+    Address(SocketAddr),
+    Handler(Arc<Handler>),
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Handler(_) => f.write_str("Handler"),
+        }
+    }
+}
+
+/// The ports that a pod has of its own.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ports(pub(super) BTreeMap<u16, Backend>);
+
+/// Bytes on their way to a handler, or from it.
+const HANDED: usize = 64 << 10;
+
+impl Backend {
+    async fn connect(&self) -> Result<Io, String> {
+        match self {
+            Self::Address(address) => match TcpStream::connect(address).await {
+                Ok(socket) => Ok(Box::new(prompt(socket))),
+                Err(error) => Err(format!("dial tcp {address}: connect: {}", reason(&error))),
+            },
+            Self::Handler(handler) => {
+                let (ours, theirs) = tokio::io::duplex(HANDED);
+                // It ends with the connection, or the connection with it.
+                tokio::spawn(handler(theirs));
+                Ok(Box::new(ours))
+            }
+        }
+    }
+}
 /// IPv4 first, then IPv6, as containerd does; the texts of both failures.
 async fn connect(port: u16) -> Result<TcpStream, String> {
     let v4 = match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {

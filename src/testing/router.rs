@@ -1,11 +1,11 @@
 //! From requests to verbs: in flow HTTP requests, out go responses. Every verb has a file of its
 //! own.
 
-use std::{collections::BTreeMap, convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response,
+    HeaderValue, Method, Request, Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
@@ -13,27 +13,26 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::{
-    access::{Access, Action},
-    attach, discovery,
+    access::{Access, User},
+    attach, defaults, discovery,
     encoding::{self, Document},
     exec,
     faults::{Fault, Faults, Plan},
-    logs, negotiation, objects,
-    pods::Pod,
+    kinds::Kinds,
+    kubelet, logs, negotiation, objects,
+    pods::{Pod, Pods},
     port_forward::{self, Forwardings},
     store::{self, Object, Store},
     streaming::{BodyFault, BodyFaults},
+    subresources,
+    target::{Info, Parameters, Target, not_implemented},
     tasks::Tasks,
-    writes::{self, Place},
+    writes,
 };
 use crate::{
-    Resource,
     server::Refusal,
     session::{Subprotocol, port_forward::ForwardProtocol},
-    wire::{
-        status::{Status, StatusDetails},
-        watch::Encoding,
-    },
+    wire::{status::Status, watch::Encoding},
 };
 
 /// A response's body: whole, or a stream.
@@ -49,7 +48,8 @@ pub(super) struct Cluster {
     pub(super) forward_protocols: Vec<ForwardProtocol>,
     pub(super) tasks: Arc<Tasks>,
     pub(super) forwardings: Forwardings,
-    pub(super) store: Store,
+    pub(super) store: Arc<Store>,
+    pub(super) kinds: Kinds,
     pub(super) body_faults: BodyFaults,
     /// Whether watches can be asked for a snapshot.
     pub(super) watch_list: bool,
@@ -60,13 +60,16 @@ pub(super) struct Cluster {
     pub(super) faults: Faults,
     /// Those of objects, the most preferred first.
     pub(super) encodings: Vec<Encoding>,
-    /// By namespace and name.
-    pods: BTreeMap<(String, String), Arc<Pod>>,
+    pub(super) pods: Pods,
+    pub(super) addresses: kubelet::Addresses,
+    /// Where the server listens.
+    pub(super) address: String,
 }
 
 impl Cluster {
     pub(super) fn new(
         access: Access,
+        store: Arc<Store>,
         subprotocols: Vec<Subprotocol>,
         forward_protocols: Vec<ForwardProtocol>,
         tasks: Arc<Tasks>,
@@ -77,26 +80,48 @@ impl Cluster {
             forward_protocols,
             tasks,
             forwardings: Forwardings::default(),
-            store: Store::new(),
+            store,
+            kinds: Kinds::new(),
             body_faults: BodyFaults::default(),
             watch_list: true,
             log_streams: true,
             bookmarks: BOOKMARKS,
             faults: Faults::default(),
             encodings: vec![Encoding::Json, Encoding::Protobuf],
-            pods: BTreeMap::new(),
+            pods: Pods::default(),
+            addresses: kubelet::Addresses::default(),
+            address: String::new(),
         }
     }
 
-    pub(super) fn add(&mut self, pod: Pod) {
-        let key = (pod.namespace.clone(), pod.name.clone());
-        self.store.put(&pods(), pod.to_object(), logs::now());
-        self.pods.insert(key, Arc::new(pod));
+    /// Makes a namespace, unless it is there.
+    pub(super) fn ensure_namespace(&self, name: &str) {
+        let kind = self.kinds.core("namespaces");
+        if name.is_empty()
+            || self
+                .store
+                .get(&store::key(&kind.resource, "", name))
+                .is_some()
+        {
+            return;
+        }
+        let mut object =
+            json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
+        defaults::fill(&kind, &mut object);
+        self.store
+            .put(&kind.resource, Object::new(object), logs::now());
     }
 
-    /// All pods with processes.
-    pub(super) fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.pods.values()
+    /// The pod that runs, of which an object says that it should.
+    pub(super) fn pod(&self, target: &Target) -> Result<Arc<Pod>, Refusal> {
+        let name = target.name.as_deref().unwrap_or_default();
+        if let Some(pod) = self.pods.get(&target.namespace, name) {
+            return Ok(pod);
+        }
+        objects::find(self, target)?;
+        // `k8s.io/kubernetes/pkg/registry/core/pod/strategy.go`.
+        let why = format!("pod {name} does not have a host assigned");
+        Err(Refusal::bad_request(why))
     }
 
     /// What goes wrong with the next answer; waits and refuses if that is it.
@@ -111,47 +136,9 @@ impl Cluster {
         }
     }
 
-    /// A pod's object, with the state that it is in now.
-    fn pod_object(&self, namespace: &str, name: &str) -> Result<Object, Refusal> {
-        let object = objects::find(self, &pods(), namespace, name)?;
-        let mut object = (*object).clone();
-        if let Ok(pod) = self.pod(namespace, name) {
-            object.json["status"] = pod.to_json()["status"].take();
-        }
-        Ok(object)
-    }
-
-    /// Stores a pod's object anew, with the state that it is in now, unless it was deleted.
-    pub(super) fn publish(&self, pod: &Pod) {
-        if let Ok(object) = self.pod_object(&pod.namespace, &pod.name) {
-            self.store.put(&pods(), object, logs::now());
-        }
-    }
-
     /// Kills all processes and ends all tasks.
     pub(super) fn stop(&self) {
         self.tasks.stop();
-    }
-
-    pub(super) fn pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, Refusal> {
-        let key = (namespace.to_owned(), name.to_owned());
-        let known = self.pods.get(&key).cloned();
-        // Who has deleted its object has deleted the pod.
-        let known = known.filter(|_| {
-            self.store
-                .get(&store::key(&pods(), namespace, name))
-                .is_some()
-        });
-        known.ok_or_else(|| {
-            let message = format!("pods {name:?} not found");
-            let mut status = Status::failure(404, "NotFound", message);
-            status.details = Some(StatusDetails {
-                name: name.to_owned(),
-                kind: "pods".to_owned(),
-                ..StatusDetails::default()
-            });
-            Refusal::new(status)
-        })
     }
 }
 
@@ -216,79 +203,81 @@ where
         .map(|segment| percent_decode_str(segment).decode_utf8_lossy())
         .collect();
     let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
-    let get = request.method() == Method::GET;
+    let get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let kinds = cluster.kinds.all();
+    let aggregated = wants_aggregated(request);
     match segments[..] {
         ["version"] if get => Ok(object(&version())),
-        ["api"] if get => Ok(object(&discovery::versions())),
-        ["apis"] if get => Ok(object(&discovery::groups(&cluster.store.known()))),
-        ["api", version] if get => resources(cluster, "", version),
-        ["apis", group, version] if get => resources(cluster, group, version),
-        ["api", "v1", "namespaces", namespace, "pods", name] if get => {
-            cluster
-                .access
-                .authorize(user, action("get", "pods", namespace, name))?;
-            let object = cluster.pod_object(namespace, name)?;
-            objects::get(cluster, &pods(), &object, request)
+        ["healthz" | "livez" | "readyz", ..] if get => Ok(health(&path, request.uri().query())),
+        ["api"] if get && aggregated => Ok(discovered(&discovery::aggregated(&kinds, true))),
+        ["apis"] if get && aggregated => Ok(discovered(&discovery::aggregated(&kinds, false))),
+        ["api"] if get => Ok(object(&discovery::versions(&cluster.address))),
+        ["apis"] if get => Ok(object(&discovery::groups(&kinds))),
+        ["api", version] if get => Ok(found(discovery::resources(&kinds, "", version))),
+        ["apis", group] if get => Ok(found(discovery::group(&kinds, group))),
+        ["apis", group, version] if get => Ok(found(discovery::resources(&kinds, group, version))),
+        ["api", version, ref rest @ ..] => {
+            resource(cluster, &user, ["", version], rest, request).await
         }
-        ["api", "v1", "namespaces", namespace, "pods", name, "exec"] => {
-            cluster
-                .access
-                .authorize(user, action("create", "pods/exec", namespace, name))?;
-            let pod = cluster.pod(namespace, name)?;
-            Ok(whole(exec::serve(cluster, &pod, request)?))
-        }
-        ["api", "v1", "namespaces", namespace, "pods", name, "attach"] => {
-            cluster
-                .access
-                .authorize(user, action("create", "pods/attach", namespace, name))?;
-            let pod = cluster.pod(namespace, name)?;
-            Ok(whole(attach::serve(cluster, &pod, request)?))
-        }
-        [
-            "api",
-            "v1",
-            "namespaces",
-            namespace,
-            "pods",
-            name,
-            "portforward",
-        ] => {
-            cluster
-                .access
-                .authorize(user, action("create", "pods/portforward", namespace, name))?;
-            let pod = cluster.pod(namespace, name)?;
-            Ok(whole(port_forward::serve(cluster, &pod.name, request)?))
-        }
-        ["api", "v1", "namespaces", namespace, "pods", name, "log"] if get => {
-            cluster
-                .access
-                .authorize(user, action("get", "pods/log", namespace, name))?;
-            let pod = cluster.pod(namespace, name)?;
-            logs::serve(cluster, &pod, &mut head(request)).await
-        }
-        ["api", version, ref rest @ ..] if get => {
-            resource(cluster, user, "", version, rest, &mut head(request)).await
-        }
-        ["apis", group, version, ref rest @ ..] if get => {
-            resource(cluster, user, group, version, rest, &mut head(request)).await
-        }
-        ["api", version, ref rest @ ..] => write(cluster, user, "", version, rest, request).await,
         ["apis", group, version, ref rest @ ..] => {
-            write(cluster, user, group, version, rest, request).await
+            resource(cluster, &user, [group, version], rest, request).await
         }
-        _ => Err(unknown()),
+        _ => Ok(unknown()),
     }
 }
 
-pub(super) fn unknown() -> Refusal {
-    let message = "the server could not find the requested resource";
-    Refusal::new(Status::failure(404, "NotFound", message))
+/// Whether a client prefers discovery in one document.
+fn wants_aggregated<B>(request: &Request<B>) -> bool {
+    let accept = objects::accept(request).unwrap_or_default();
+    let mut types = accept.split(',');
+    types.any(|media| {
+        let mut parts = media.split(';').map(str::trim);
+        parts.next() == Some("application/json")
+            && ["g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"]
+                .iter()
+                .all(|wanted| media.split(';').any(|part| part.trim() == *wanted))
+    })
 }
 
-/// Which resources a version of a group has.
-fn resources(cluster: &Cluster, group: &str, version: &str) -> Result<Response<Body>, Refusal> {
-    let known = discovery::resources(&cluster.store.known(), group, version);
-    known.map(|known| object(&known)).ok_or_else(unknown)
+fn discovered(list: &Value) -> Response<Body> {
+    let mut response = object(list);
+    let media = HeaderValue::from_static(discovery::AGGREGATED);
+    response.headers_mut().insert(CONTENT_TYPE, media);
+    response
+}
+
+fn found(document: Option<Value>) -> Response<Body> {
+    document.map_or_else(unknown, |document| object(&document))
+}
+
+/// `k8s.io/apiserver/pkg/server/healthz/healthz.go`, with the one check that there is.
+fn health(path: &str, query: Option<&str>) -> Response<Body> {
+    let name = path.trim_start_matches('/');
+    let is_verbose = Parameters::parse(query).has("verbose");
+    text(match name.split_once('/') {
+        None if is_verbose => format!("[+]ping ok\n{name} check passed\n"),
+        None | Some((_, "ping")) => "ok".to_owned(),
+        Some(_) => return unknown(),
+    })
+}
+
+fn text(text: String) -> Response<Body> {
+    let mut response = Response::new(Full::new(text.into()));
+    let media = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, media);
+    whole(response)
+}
+
+/// What Go's server says of a path that nothing serves.
+fn unknown() -> Response<Body> {
+    let mut response = text("404 page not found\n".to_owned());
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+pub(super) fn not_allowed() -> Refusal {
+    let message = "the server does not allow this method on the requested resource";
+    Refusal::new(Status::failure(405, "MethodNotAllowed", message))
 }
 
 /// A request without its body, which GET has none of.
@@ -302,61 +291,11 @@ pub(super) fn head<B>(request: &mut Request<B>) -> Request<()> {
     head
 }
 
-/// Answers for objects of any kind: one, a list, or a watch.
-async fn resource(
+/// Answers for objects of any kind.
+async fn resource<B>(
     cluster: &Arc<Cluster>,
-    user: &str,
-    group: &str,
-    version: &str,
-    rest: &[&str],
-    request: &mut Request<()>,
-) -> Result<Response<Body>, Refusal> {
-    let (namespace, plural, name) = match *rest {
-        ["namespaces", namespace, plural] => (Some(namespace), plural, None),
-        ["namespaces", namespace, plural, name] => (Some(namespace), plural, Some(name)),
-        [plural] => (None, plural, None),
-        [plural, name] => (None, plural, Some(name)),
-        _ => return Err(unknown()),
-    };
-    let query = request.uri().query().unwrap_or_default();
-    let is_watch = query
-        .split('&')
-        .any(|pair| matches!(pair, "watch=true" | "watch=1"));
-    let verb = match name {
-        Some(_) => "get",
-        None if is_watch => "watch",
-        None => "list",
-    };
-    cluster.access.authorize(
-        user,
-        Action {
-            verb,
-            group,
-            resource: plural,
-            namespace: namespace.unwrap_or_default(),
-            name: name.unwrap_or_default(),
-        },
-    )?;
-    let resource = Resource::namespaced(group.to_owned(), version.to_owned(), plural.to_owned());
-    match name {
-        Some(name) => {
-            let namespace = namespace.unwrap_or_default();
-            let object = objects::find(cluster, &resource, namespace, name)?;
-            objects::get(cluster, &resource, &object, request)
-        }
-        None => {
-            let namespace = namespace.map(str::to_owned);
-            objects::collection(cluster, resource, namespace, request).await
-        }
-    }
-}
-
-/// Answers a write to an object of any kind.
-async fn write<B>(
-    cluster: &Arc<Cluster>,
-    user: &str,
-    group: &str,
-    version: &str,
+    user: &User,
+    of: [&str; 2],
     rest: &[&str],
     request: &mut Request<B>,
 ) -> Result<Response<Body>, Refusal>
@@ -364,62 +303,67 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (namespace, rest) = match *rest {
-        ["namespaces", namespace, ref rest @ ..] if !rest.is_empty() => (Some(namespace), rest),
-        _ => (None, rest),
+    let parameters = Parameters::parse(request.uri().query());
+    let Some(info) = Info::parse(request.method(), of, rest, &parameters) else {
+        return Ok(unknown());
     };
-    let (plural, name, subresource) = match *rest {
-        [plural] => (plural, None, None),
-        [plural, name] => (plural, Some(name), None),
-        [plural, name, subresource] => (plural, Some(name), Some(subresource)),
-        _ => return Err(unknown()),
+    cluster.access.authorize(user, &info.action())?;
+    let target = match info.target(&cluster.kinds) {
+        None => return Ok(unknown()),
+        Some(target) => target?,
     };
-    let verb = writes::verb(request.method()).ok_or_else(unknown)?;
-    let of = subresource.map_or(plural.to_owned(), |name| format!("{plural}/{name}"));
-    let action = Action {
-        verb,
-        group,
-        resource: &of,
-        namespace: namespace.unwrap_or_default(),
-        name: name.unwrap_or_default(),
-    };
-    cluster.access.authorize(user, action)?;
-    let (group, version, plural) = (group.to_owned(), version.to_owned(), plural.to_owned());
-    let resource = match namespace {
-        Some(_) => Resource::namespaced(group, version, plural),
-        None => Resource::cluster(group, version, plural),
-    };
-    let place = Place {
-        resource: &resource,
-        namespace: namespace.unwrap_or_default(),
-        name,
-        subresource,
-    };
-    writes::serve(cluster, place, request).await
+    let is_get = matches!(target.verb, "get" | "list" | "watch");
+    match target.subresource.as_deref() {
+        Some("exec" | "attach" | "portforward") => Ok(whole(stream(cluster, &target, request)?)),
+        Some("log") if is_get => {
+            let pod = cluster.pod(&target)?;
+            logs::serve(cluster, &pod, &mut head(request)).await
+        }
+        Some("proxy") => {
+            let what = format!("{}/proxy/{}", target.resource().plural, target.rest);
+            Err(not_implemented(what))
+        }
+        Some("scale") if is_get => {
+            let object = objects::find(cluster, &target)?;
+            Ok(self::object(&subresources::scale(
+                &target.kind,
+                &object.json,
+            )?))
+        }
+        None | Some("status" | "ephemeralcontainers" | "resize" | "approval") if is_get => {
+            if target.kind.is("create") {
+                return Err(not_allowed());
+            }
+            let mut head = head(request);
+            match target.name {
+                Some(_) => {
+                    let object = objects::find(cluster, &target)?;
+                    objects::get(cluster, &target, &object, &head)
+                }
+                None => objects::collection(cluster, &target, &mut head).await,
+            }
+        }
+        _ if is_get => Err(not_allowed()),
+        _ => writes::serve(cluster, user, &target, request).await,
+    }
+}
+
+fn stream<B>(
+    cluster: &Arc<Cluster>,
+    target: &Target,
+    request: &mut Request<B>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let pod = cluster.pod(target)?;
+    match target.subresource.as_deref() {
+        Some("exec") => exec::serve(cluster, &pod, request),
+        Some("attach") => attach::serve(cluster, &pod, request),
+        _ => port_forward::serve(cluster, &pod, request),
+    }
 }
 
 /// How often a watch cache sends bookmarks (`k8s.io/apiserver/pkg/storage/cacher/cacher.go`,
 /// `defaultBookmarkFrequency`).
 const BOOKMARKS: Duration = Duration::from_secs(60);
-
-pub(super) fn pods() -> Resource {
-    Resource::namespaced("", "v1", "pods")
-}
-
-fn action<'a>(
-    verb: &'static str,
-    resource: &'static str,
-    namespace: &'a str,
-    name: &'a str,
-) -> Action<'a> {
-    Action {
-        verb,
-        group: "",
-        resource,
-        namespace,
-        name,
-    }
-}
 
 /// A response whose body is whole.
 pub(super) fn whole(response: Response<Full<Bytes>>) -> Response<Body> {

@@ -39,15 +39,6 @@ impl Object {
 /// Objects in the order of their keys.
 pub(super) type Objects = Vec<(Key, Arc<Object>)>;
 
-/// What is known about a resource whose objects have been put.
-#[derive(Debug, Clone)]
-pub(super) struct Known {
-    pub(super) resource: Resource,
-    pub(super) kind: String,
-    /// Whether its objects have protobuf messages, as far as is known from the last.
-    pub(super) has_messages: bool,
-}
-
 pub(super) fn key(resource: &Resource, namespace: &str, name: &str) -> Key {
     (
         resource.group.to_string(),
@@ -55,6 +46,12 @@ pub(super) fn key(resource: &Resource, namespace: &str, name: &str) -> Key {
         namespace.to_owned(),
         name.to_owned(),
     )
+}
+
+/// The key of an object, by its metadata.
+pub(super) fn key_of(resource: &Resource, object: &Value) -> Key {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    key(resource, text("namespace"), text("name"))
 }
 
 /// One change.
@@ -79,49 +76,31 @@ pub(super) struct Store {
 struct State {
     version: u64,
     objects: BTreeMap<Key, Arc<Object>>,
-    /// In the order in which they became known.
-    known: Vec<Known>,
     changes: VecDeque<Change>,
     /// Changes up to this one are gone.
     compacted: u64,
     objects_made: u64,
+    /// How many objects have owners.
+    owned: usize,
 }
 
-impl Known {
-    /// Versions are views of the same objects.
-    fn is(&self, resource: &Resource) -> bool {
-        self.resource.group == resource.group && self.resource.plural == resource.plural
-    }
-}
-
-impl State {
-    fn know(&mut self, resource: &Resource, kind: String, has_messages: bool) {
-        let known = Known {
-            resource: resource.clone(),
-            kind,
-            has_messages,
-        };
-        match self.known.iter_mut().find(|known| known.is(resource)) {
-            Some(before) if known.kind.is_empty() => before.has_messages = has_messages,
-            Some(before) => *before = known,
-            None => self.known.push(known),
-        }
-    }
+fn is_owned(object: &Object) -> usize {
+    usize::from(object.json["metadata"]["ownerReferences"].is_array())
 }
 
 impl State {
-    fn put(&mut self, resource: &Resource, key: Key, object: Object, now: Stamp) -> Arc<Object> {
-        let Object { mut json, message } = object;
-        self.version += 1;
-        let version = self.version;
-        let kind = json["kind"].as_str().unwrap_or_default().to_owned();
-        self.know(resource, kind, message.is_some());
-        let before = self.objects.get(&key).cloned();
+    fn next_uid(&mut self) -> String {
+        self.objects_made += 1;
+        format!("00000000-0000-4000-8000-{:012x}", self.objects_made)
+    }
+
+    /// Fills in the server's part of an object's metadata but the version, which is returned.
+    fn complete(&mut self, key: &Key, json: &mut Value, now: Stamp) -> Option<Arc<Object>> {
+        let before = self.objects.get(key).cloned();
         if !json["metadata"].is_object() {
             json["metadata"] = json!({});
         }
         let metadata = &mut json["metadata"];
-        metadata["resourceVersion"] = version.to_string().into();
         match &before {
             Some(before) => {
                 for field in ["uid", "creationTimestamp"] {
@@ -129,15 +108,24 @@ impl State {
                 }
             }
             None => {
-                self.objects_made += 1;
                 if metadata["uid"].is_null() {
-                    let uid = format!("00000000-0000-4000-8000-{:012x}", self.objects_made);
-                    metadata["uid"] = uid.into();
+                    metadata["uid"] = self.next_uid().into();
                 }
                 metadata["creationTimestamp"] = seconds(now).into();
             }
         }
+        before
+    }
+
+    fn put(&mut self, key: Key, object: Object, now: Stamp) -> Arc<Object> {
+        let Object { mut json, message } = object;
+        let before = self.complete(&key, &mut json, now);
+        self.version += 1;
+        let version = self.version;
+        json["metadata"]["resourceVersion"] = version.to_string().into();
         let object = Arc::new(Object { json, message });
+        self.owned += is_owned(&object);
+        self.owned -= before.as_deref().map_or(0, is_owned);
         self.objects.insert(key.clone(), object.clone());
         self.changes.push_back(Change {
             version,
@@ -151,6 +139,7 @@ impl State {
 
     fn delete(&mut self, key: &Key) -> Option<Arc<Object>> {
         let before = self.objects.remove(key)?;
+        self.owned -= is_owned(&before);
         self.version += 1;
         let version = self.version;
         let mut object = (*before).clone();
@@ -211,10 +200,8 @@ impl Store {
 
     /// Creates or replaces an object; the server's part of the metadata is filled in.
     pub(super) fn put(&self, resource: &Resource, object: Object, now: Stamp) -> u64 {
-        let text = |field: &str| object.json["metadata"][field].as_str().unwrap_or_default();
-        let key = key(resource, text("namespace"), text("name"));
         let mut state = self.lock();
-        state.put(resource, key, object, now);
+        state.put(key_of(resource, &object.json), object, now);
         self.changed(state)
     }
 
@@ -226,19 +213,37 @@ impl Store {
     }
 
     /// Does to an object what `change` makes of its present state, with nothing in between, and
-    /// returns its new state, or the last one.
+    /// returns its new state, or the last one. A dry run returns the same and does nothing.
     pub(super) fn write<E>(
         &self,
-        resource: &Resource,
         key: Key,
         now: Stamp,
+        dry: bool,
         change: impl FnOnce(Option<&Object>) -> Result<Next, E>,
     ) -> Result<Option<Arc<Object>>, E> {
         let mut state = self.lock();
         let before = state.objects.get(&key).cloned();
         let after = match change(before.as_deref())? {
             Next::Same => return Ok(before),
-            Next::Put(object) => Some(state.put(resource, key, object, now)),
+            Next::Put(mut object) if dry => {
+                let made = state.objects_made;
+                let before = state.complete(&key, &mut object.json, now);
+                state.objects_made = made;
+                // As in a cluster, a dry run has the version of before, or none.
+                let version =
+                    before.map(|before| before.json["metadata"]["resourceVersion"].clone());
+                match version {
+                    Some(version) => object.json["metadata"]["resourceVersion"] = version,
+                    None => drop(
+                        object.json["metadata"]
+                            .as_object_mut()
+                            .map(|m| m.remove("resourceVersion")),
+                    ),
+                }
+                return Ok(Some(Arc::new(object)));
+            }
+            Next::Delete if dry => return Ok(before),
+            Next::Put(object) => Some(state.put(key, object, now)),
             Next::Delete => state.delete(&key),
         };
         self.changed(state);
@@ -263,16 +268,22 @@ impl Store {
         self.lock().objects.get(key).cloned()
     }
 
-    /// The resources whose objects have been put.
-    pub(super) fn known(&self) -> Vec<Known> {
-        self.lock().known.clone()
+    /// Whether any object has an owner.
+    pub(super) fn has_owned(&self) -> bool {
+        self.lock().owned > 0
     }
 
-    /// What is known of a resource, in any of its versions.
-    pub(super) fn find(&self, resource: &Resource) -> Option<Known> {
+    /// A uid that no object has.
+    pub(super) fn next_uid(&self) -> String {
+        self.lock().next_uid()
+    }
+
+    /// All objects that meet a condition, with their keys.
+    pub(super) fn all(&self, mut is_wanted: impl FnMut(&Key, &Object) -> bool) -> Objects {
         let state = self.lock();
-        let mut known = state.known.iter();
-        known.find(|known| known.is(resource)).cloned()
+        let all = state.objects.iter();
+        let wanted = all.filter(|(key, object)| is_wanted(key, object));
+        wanted.map(|(k, o)| (k.clone(), o.clone())).collect()
     }
 
     /// All objects of a resource, as they were at `version`, or are now, with the version.

@@ -45,11 +45,12 @@ impl Tasks {
         }
     }
 
-    /// Kills this process group, unless it is gone.
-    pub(super) fn kill(&self, group: Pid) {
+    /// Signals this process group, unless it is gone.
+    pub(super) fn signal(&self, group: Pid, signal: Signal) {
         let state = self.lock();
         if state.groups.contains(&group) {
-            kill(group);
+            // It may have ended by itself.
+            let _ = kill_process_group(group, signal);
         }
     }
 

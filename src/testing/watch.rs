@@ -18,16 +18,13 @@ use super::{
     store::{Change, Object},
     streaming::{self, BodyFault, Over, Writer},
 };
-use crate::{Resource, server::Refusal, session::later::later, wire::status::Status};
+use crate::{server::Refusal, session::later::later, wire::status::Status};
 
 /// A watch that is being answered.
 struct Watch {
-    resource: Resource,
-    namespace: Option<String>,
     query: Query,
     /// The version up to which the client knows.
     version: u64,
-    kind: String,
     /// Whether a table has named its columns.
     columns_sent: bool,
     writer: Writer,
@@ -36,13 +33,10 @@ struct Watch {
 /// Answers a watch.
 pub(super) fn watch<B>(
     cluster: &Arc<Cluster>,
-    resource: Resource,
-    namespace: Option<String>,
     query: Query,
     request: &mut Request<B>,
     fault: Option<BodyFault>,
 ) -> Result<Response<Body>, Refusal> {
-    let asked = query.get("resourceVersion");
     let initial = query.is("sendInitialEvents");
     // `k8s.io/apimachinery/pkg/apis/meta/internalversion/validation/validation.go`.
     if initial && !cluster.watch_list
@@ -52,13 +46,7 @@ pub(super) fn watch<B>(
                        sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
         return Err(Refusal::new(Status::failure(422, "Invalid", message)));
     }
-    let version = match asked {
-        "" | "0" => None,
-        text => Some(
-            text.parse()
-                .map_err(|_| Refusal::bad_request("invalid resource version"))?,
-        ),
-    };
+    let version = query.version()?.filter(|version| *version != 0);
     let timeout = Duration::from_secs(query.number("timeoutSeconds")?.unwrap_or(1800));
     let accepted = query.accepted;
     if let Form::MetadataList(_) = accepted.form {
@@ -78,15 +66,11 @@ pub(super) fn watch<B>(
         }
     };
     let mut watch = Watch {
-        resource,
-        namespace,
         query,
         version: version.unwrap_or(0),
-        kind: String::new(),
         columns_sent: false,
         writer,
     };
-    watch.know(cluster);
     let of_cluster = cluster.clone();
     cluster.tasks.spawn(async move {
         let made_up = version.is_none() || initial;
@@ -97,15 +81,9 @@ pub(super) fn watch<B>(
 }
 
 impl Watch {
-    fn know(&mut self, cluster: &Cluster) {
-        if let Some(known) = cluster.store.find(&self.resource) {
-            self.kind = known.kind;
-        }
-    }
-
     async fn send(&mut self, event: &str, object: &Object) -> Result<(), Over> {
         let with_columns = !self.columns_sent;
-        let document = self.query.document(&self.resource, object, with_columns);
+        let document = self.query.document(object, with_columns);
         self.columns_sent = true;
         match document.encode_event(self.query.accepted.encoding, event) {
             Ok(bytes) => self.writer.write(bytes).await,
@@ -135,8 +113,8 @@ impl Watch {
         }
         let object = Object {
             json: json!({
-                "kind": self.kind,
-                "apiVersion": self.resource.api_version(),
+                "kind": self.query.target.kind.kind,
+                "apiVersion": self.query.target.resource().api_version(),
                 "metadata": metadata,
             }),
             message: Some(Bytes::new()),
@@ -153,9 +131,9 @@ impl Watch {
     ) -> Result<(), Over> {
         let mut versions = cluster.store.subscribe();
         if made_up {
-            let listed = cluster
-                .store
-                .list(&self.resource, self.namespace.as_deref(), None);
+            let target = &self.query.target;
+            let (resource, namespace) = (target.resource(), target.in_namespace());
+            let listed = cluster.store.list(resource, namespace, None);
             let (objects, version) = listed.unwrap_or_default();
             // In no order of versions, as the API server's cache gives them.
             for (_, object) in objects.into_iter().rev() {
@@ -176,7 +154,6 @@ impl Watch {
             versions.mark_unchanged();
             match cluster.store.changes(self.version) {
                 Ok((changes, version)) => {
-                    self.know(cluster);
                     for change in changes {
                         self.change(&change).await?;
                     }
@@ -198,9 +175,10 @@ impl Watch {
     /// What a change is to this watch: an object may enter or leave its selection.
     async fn change(&mut self, change: &Change) -> Result<(), Over> {
         let (group, plural, namespace, _) = &change.key;
-        let mine = **group == self.resource.group
-            && **plural == self.resource.plural
-            && self.namespace.as_ref().is_none_or(|n| n == namespace);
+        let target = &self.query.target;
+        let mine = **group == target.resource().group
+            && **plural == target.resource().plural
+            && target.in_namespace().is_none_or(|n| n == namespace);
         if !mine {
             return Ok(());
         }

@@ -1,419 +1,432 @@
-//! Writes: in flow requests that create, replace, patch and delete objects, out come their new
-//! states.
+//! Writes: in flow requests that create, replace and patch objects, out come their new states.
 //!
 //! As far as it goes it is `k8s.io/apiserver/pkg/registry/generic/registry/store.go`: names are
 //! taken once, a resourceVersion that is given must be the current one, finalizers hold a deletion
-//! up, a write that changes nothing is none. There are no schemas, no defaults and no admission.
+//! up, a write that changes nothing is none, and a dry run changes nothing at all. There is no
+//! admission.
+
+use std::{cell::RefCell, sync::Arc};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
-use http_body_util::{BodyExt as _, Limited};
+use http::{Request, Response, StatusCode, header::USER_AGENT};
 use serde_json::{Value, json};
 
 use super::{
-    logs, objects,
+    access::User,
+    body, controllers, defaults, delete, logs,
+    managed::{self, Manager},
+    objects::{self, Query},
+    reviews,
     router::{self, Body, Cluster},
-    store::{Next, Object, key, seconds},
+    schema,
+    store::{self, Next, Object},
+    subresources,
+    target::{Invalid, Parameters, Target, invalid, not_implemented, refuse},
+    update, validation,
 };
-use crate::{
-    Resource,
-    server::Refusal,
-    wire::status::{Status, StatusDetails},
-};
+use crate::{server::Refusal, wire::status::Status};
 
-/// Bytes of a request's body: `k8s.io/apiserver/pkg/server/config.go`, `MaxRequestBodyBytes`.
-const BODY: usize = 3 << 20;
-
-/// What is written: an object of a resource, or the place for a new one.
-pub(super) struct Place<'a> {
-    pub(super) resource: &'a Resource,
-    pub(super) namespace: &'a str,
-    /// `None` for a new object.
-    pub(super) name: Option<&'a str>,
-    pub(super) subresource: Option<&'a str>,
-}
-
-impl Place<'_> {
-    /// The refusal of a write, with the details that name the object.
-    fn refuse(&self, code: u16, reason: &str, name: &str, message: String) -> Refusal {
-        let mut status = Status::failure(code, reason, message);
-        status.details = Some(StatusDetails {
-            name: name.to_owned(),
-            group: self.resource.group.to_string(),
-            kind: self.resource.plural.to_string(),
-            ..StatusDetails::default()
-        });
-        Refusal::new(status)
-    }
-
-    fn conflict(&self, name: &str, why: &str) -> Refusal {
-        // `k8s.io/apimachinery/pkg/api/errors/errors.go`, NewConflict.
-        let resource = self.resource;
-        let message = format!("Operation cannot be fulfilled on {resource} {name:?}: {why}");
-        self.refuse(409, "Conflict", name, message)
-    }
-
-    fn missing(&self, name: &str) -> Refusal {
-        let message = format!("{} {name:?} not found", self.resource);
-        self.refuse(404, "NotFound", name, message)
-    }
-}
-
-/// The verb that a request needs the right to; `None` if it is no write.
-pub(super) fn verb(method: &Method) -> Option<&'static str> {
-    Some(match *method {
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE => "delete",
-        _ => return None,
-    })
+/// A write that is being answered.
+pub(super) struct Write<'a> {
+    pub(super) cluster: &'a Arc<Cluster>,
+    pub(super) target: &'a Target,
+    pub(super) user: &'a User,
+    pub(super) parameters: Parameters,
+    head: Request<()>,
+    pub(super) media: String,
+    pub(super) body: Bytes,
+    pub(super) dry: bool,
+    /// What the client is told besides.
+    warning: RefCell<Vec<String>>,
 }
 
 /// Answers a write.
 pub(super) async fn serve<B>(
-    cluster: &Cluster,
-    place: Place<'_>,
+    cluster: &Arc<Cluster>,
+    user: &User,
+    target: &Target,
     request: &mut Request<B>,
 ) -> Result<Response<Body>, Refusal>
 where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let body = Limited::new(request.body_mut(), BODY).collect().await;
-    let body = body.map_err(|error| {
-        let message = format!("the request cannot be read: {error}");
-        Refusal::new(Status::failure(413, "RequestEntityTooLarge", message))
-    })?;
-    let body = body.to_bytes();
-    let head = router::head(request);
-    let media = request.headers().get(CONTENT_TYPE);
-    let media = media.and_then(|value| value.to_str().ok()).unwrap_or("");
-    let media = media.split(';').next().unwrap_or_default().trim();
-    if place.subresource.is_some_and(|name| name != "status") {
-        return Err(router::unknown());
-    }
-    match (request.method(), place.name) {
-        (&Method::POST, None) => create(cluster, &place, media, &body, &head),
-        (&Method::PUT, Some(name)) => {
-            let mut object = parse(media, &["application/json"], &body)?;
-            in_place(&mut object, &place, name)?;
-            update(cluster, &place, name, |_| object, &head)
-        }
-        (&Method::PATCH, Some(name)) => {
-            let patch = parse(media, &["application/merge-patch+json"], &body)?;
-            let change = |before: &Value| {
-                let mut after = before.clone();
-                // The version is a condition only where the patch says so.
-                if let Some(metadata) = after["metadata"].as_object_mut() {
-                    metadata.remove("resourceVersion");
-                }
-                merge(&mut after, &patch);
-                after
-            };
-            update(cluster, &place, name, change, &head)
-        }
-        (&Method::DELETE, Some(name)) => delete(cluster, &place, name, &body, &head),
-        _ => {
-            let message = "the server does not allow this method on the requested resource";
-            Err(Refusal::new(Status::failure(
-                405,
-                "MethodNotAllowed",
-                message,
-            )))
-        }
-    }
-}
-
-fn parse(media: &str, known: &[&str], body: &[u8]) -> Result<Value, Refusal> {
-    if !known.contains(&media) {
-        // `endpoints/handlers/negotiation/errors.go`.
-        let message = format!(
-            "the body of the request was in an unknown format - accepted media types include: {}",
-            known.join(", ")
-        );
-        let status = Status::failure(415, "UnsupportedMediaType", message);
-        return Err(Refusal::new(status));
-    }
-    serde_json::from_slice(body)
-        .ok()
-        .filter(Value::is_object)
-        .ok_or_else(|| Refusal::bad_request("the body of the request is no JSON object"))
-}
-
-/// RFC 7386.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
+    let body = body::read(request).await?;
+    let parameters = Parameters::parse(request.uri().query());
+    let options = match target.verb {
+        "create" => "CreateOptions",
+        "update" => "UpdateOptions",
+        "patch" => "PatchOptions",
+        _ => "DeleteOptions",
     };
-    if !target.is_object() {
-        *target = json!({});
+    let write = Write {
+        dry: supported(options, &parameters, "dryRun", &["All"])? == "All",
+        media: body::media(request),
+        head: router::head(request),
+        cluster,
+        target,
+        user,
+        parameters,
+        body,
+        warning: RefCell::default(),
+    };
+    let fields = ["Ignore", "Strict", "Warn"];
+    supported(options, &write.parameters, "fieldValidation", &fields)?;
+    // Who cannot be answered writes nothing.
+    Query::parse(cluster, target, &write.head)?;
+    match (target.verb, target.subresource.as_deref()) {
+        ("create", None) if target.kind.is("create") => reviews::serve(&write),
+        ("create", None) if target.name.is_none() => create(&write),
+        ("create", Some("eviction")) => subresources::evict(&write),
+        ("update" | "patch", None | Some("status" | "scale" | "ephemeralcontainers")) => {
+            update::update(&write)
+        }
+        ("delete", None) => delete::one(cluster, target, &write.deletion()?, &write.head),
+        ("deletecollection", None) => {
+            delete::collection(cluster, target, &write.deletion()?, &write.head)
+        }
+        (_, Some(name @ ("approval" | "binding" | "finalize" | "resize" | "token"))) => {
+            let what = format!("{}/{name}", target.resource().plural);
+            Err(not_implemented(what))
+        }
+        _ => Err(router::not_allowed()),
     }
-    if let Value::Object(target) = target {
-        for (name, value) in patch {
-            if value.is_null() {
-                target.remove(name);
+}
+
+/// A parameter that has only certain values
+/// (`k8s.io/apimachinery/pkg/apis/meta/v1/validation/validation.go`).
+fn supported<'a>(
+    options: &str,
+    parameters: &'a Parameters,
+    name: &str,
+    values: &[&str],
+) -> Result<&'a str, Refusal> {
+    let value = parameters.get(name);
+    if value.is_empty() || values.contains(&value) {
+        return Ok(value);
+    }
+    let known: Vec<_> = values.iter().map(|value| format!("{value:?}")).collect();
+    let field = Invalid {
+        field: name.to_owned(),
+        reason: "FieldValueNotSupported",
+        message: format!(
+            "Unsupported value: {value:?}: supported values: {}",
+            known.join(", ")
+        ),
+    };
+    Err(invalid(&format!("{options}.meta.k8s.io"), "", vec![field]))
+}
+
+impl Write<'_> {
+    /// Who writes: as the client calls itself, or the front of its `User-Agent`
+    /// (`managerOrUserAgent`).
+    pub(super) fn manager(&self, operation: &'static str) -> Manager {
+        let agent = self.head.headers().get(USER_AGENT);
+        let agent = agent
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let name = match self.parameters.get("fieldManager") {
+            "" => agent.split('/').next().unwrap_or_default(),
+            name => name,
+        };
+        let name = if name.is_empty() { "unknown" } else { name };
+        Manager {
+            name: name.chars().take(128).collect(),
+            operation,
+            subresource: self.target.subresource.clone().unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.target.name.as_deref().unwrap_or_default()
+    }
+
+    fn deletion(&self) -> Result<delete::Options, Refusal> {
+        let options = match self.body.is_empty() {
+            true => json!({}),
+            false => body::object(&self.media, &self.body)?,
+        };
+        delete::Options::parse(&options, &self.parameters, self.dry)
+    }
+
+    /// The object in the body, which is of the kind that the path names.
+    pub(super) fn object(&self, api_version: &str, kind: &str) -> Result<Value, Refusal> {
+        let mut object = body::object(&self.media, &self.body)?;
+        self.check_type(&mut object, api_version, kind)?;
+        Ok(object)
+    }
+
+    pub(super) fn check_type(
+        &self,
+        object: &mut Value,
+        api_version: &str,
+        kind: &str,
+    ) -> Result<(), Refusal> {
+        let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
+        let (given_version, given_kind) = (text("apiVersion"), text("kind"));
+        if self.target.kind.custom.is_some() && (given_kind.is_empty() || given_version.is_empty())
+        {
+            // Nothing else says what it is (`UnstructuredJSONScheme`).
+            let what = if given_kind.is_empty() {
+                "Kind"
             } else {
-                merge(target.entry(name.clone()).or_insert(Value::Null), value);
+                "apiVersion"
+            };
+            return Err(Refusal::bad_request(format!(
+                "Object '{what}' is missing in '{object}'"
+            )));
+        }
+        if !given_version.is_empty() && given_version != api_version {
+            return Err(Refusal::bad_request(format!(
+                "the API version in the data ({given_version}) does not match the expected API \
+                 version ({api_version})"
+            )));
+        }
+        if !given_kind.is_empty() && given_kind != kind {
+            let version = given_version.rsplit('/').next().unwrap_or_default();
+            return Err(Refusal::bad_request(format!(
+                "{given_kind} in version {version:?} cannot be handled as a {kind}: no kind \
+                 {given_kind:?} is registered for this resource"
+            )));
+        }
+        object["apiVersion"] = api_version.into();
+        object["kind"] = kind.into();
+        Ok(())
+    }
+
+    pub(super) fn expected(&self) -> (String, &str) {
+        match self.target.is("scale") {
+            true => ("autoscaling/v1".to_owned(), "Scale"),
+            false => (
+                self.target.resource().api_version(),
+                &*self.target.kind.kind,
+            ),
+        }
+    }
+
+    /// What strict clients want to know: fields that are there twice, or that there are not.
+    pub(super) fn check_fields(&self, object: &Value) -> Result<(), Refusal> {
+        let validation = match self.parameters.get("fieldValidation") {
+            // `k8s.io/apiserver/pkg/endpoints/handlers/rest.go`, fieldValidation.
+            "" => "Warn",
+            validation => validation,
+        };
+        if validation == "Ignore" {
+            return Ok(());
+        }
+        let twice = match &*self.media {
+            body::JSON_PATCH => Vec::new(),
+            _ => body::duplicates(&self.body),
+        };
+        let mut faults: Vec<_> = twice
+            .into_iter()
+            .map(|path| format!("duplicate field {path:?}"))
+            .collect();
+        match schema::unknown_fields(&self.target.kind, object) {
+            Some(unknown) => {
+                let unknown = unknown.into_iter();
+                faults.extend(unknown.map(|path| format!("unknown field {path:?}")));
+            }
+            None if validation == "Strict" => {
+                return Err(not_implemented(
+                    "fieldValidation=Strict for built-in kinds without the feature k8s-openapi",
+                ));
+            }
+            None => {}
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        if validation == "Warn" {
+            self.warning.borrow_mut().extend(faults);
+            return Ok(());
+        }
+        let (_, kind) = self.expected();
+        let version = &self.target.resource().version;
+        Err(Refusal::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
+            faults.join(", ")
+        )))
+    }
+
+    /// An object as the answer to a write.
+    pub(super) fn answer(&self, object: &Object) -> Result<Response<Body>, Refusal> {
+        let query = Query::parse(self.cluster, self.target, &self.head)?;
+        let mut response = match self.target.is("scale") {
+            true => {
+                let scale = subresources::scale(&self.target.kind, &object.json)?;
+                router::object(&scale)
+            }
+            false => objects::answer(&query, object)?,
+        };
+        for text in self.warning.borrow_mut().drain(..) {
+            // RFC 7234, section 5.5.
+            if let Ok(value) = format!("299 - {text:?}").parse() {
+                response.headers_mut().append("warning", value);
+            }
+        }
+        Ok(response)
+    }
+
+    /// Checks that an object is what the path says, and completes it.
+    pub(super) fn place(&self, object: &mut Value, name: &str) -> Result<(), Refusal> {
+        let metadata = &object["metadata"];
+        let named = metadata["name"].as_str().filter(|name| !name.is_empty());
+        let named = named.unwrap_or(name);
+        if named != name {
+            return Err(Refusal::bad_request(format!(
+                "the name of the object ({named}) does not match the name on the URL ({name})"
+            )));
+        }
+        let expected = &*self.target.namespace;
+        let namespace = metadata["namespace"]
+            .as_str()
+            .filter(|name| !name.is_empty());
+        let namespace = namespace.unwrap_or(expected);
+        if namespace != expected {
+            return Err(Refusal::bad_request(format!(
+                "the namespace of the provided object does not match the namespace sent on the \
+                 request ({namespace} != {expected})"
+            )));
+        }
+        if !object["metadata"].is_object() {
+            object["metadata"] = json!({});
+        }
+        object["metadata"]["name"] = name.into();
+        if !expected.is_empty() {
+            object["metadata"]["namespace"] = expected.into();
+        }
+        Ok(())
+    }
+
+    /// Refuses objects in namespaces that are not there, or no longer for long.
+    pub(super) fn check_namespace(&self, name: &str) -> Result<(), Refusal> {
+        let namespace = &self.target.namespace;
+        if namespace.is_empty() {
+            return Ok(());
+        }
+        let kind = self.cluster.kinds.core("namespaces");
+        let key = store::key(&kind.resource, "", namespace);
+        let Some(found) = self.cluster.store.get(&key) else {
+            let message = format!("namespaces {namespace:?} not found");
+            return Err(refuse(&kind.resource, namespace, 404, "NotFound", message));
+        };
+        if !found.json["metadata"]["deletionTimestamp"].is_null() {
+            let resource = self.target.resource();
+            let message = format!(
+                "{resource} {name:?} is forbidden: unable to create new content in namespace \
+                 {namespace} because it is being terminated"
+            );
+            return Err(refuse(resource, name, 403, "Forbidden", message));
+        }
+        Ok(())
+    }
+
+    /// A new object as it is stored.
+    pub(super) fn complete(&self, mut object: Value, manager: &Manager) -> Result<Value, Refusal> {
+        let kind = &self.target.kind;
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            for field in [
+                "uid",
+                "creationTimestamp",
+                "deletionTimestamp",
+                "deletionGracePeriodSeconds",
+                "generation",
+                "managedFields",
+                "selfLink",
+            ] {
+                metadata.remove(field);
+            }
+        }
+        if kind.has("status")
+            && let Some(object) = object.as_object_mut()
+        {
+            object.remove("status");
+        }
+        if kind.is("gen") {
+            object["metadata"]["generation"] = 1.into();
+        }
+        self.check_fields(&object)?;
+        schema::prune(kind, &mut object);
+        defaults::fill(kind, &mut object);
+        self.warning
+            .borrow_mut()
+            .extend(schema::unchecked(kind, &object));
+        self.validate(&object)?;
+        if manager.operation == "Update" {
+            managed::updated(kind, manager, None, &mut object, logs::now());
+        }
+        Ok(object)
+    }
+
+    pub(super) fn validate(&self, object: &Value) -> Result<(), Refusal> {
+        let mut faults = validation::metadata(&self.target.kind, object);
+        faults.extend(validation::required(&self.target.kind, object));
+        faults.extend(schema::faults(&self.target.kind, object)?);
+        match faults.is_empty() {
+            true => Ok(()),
+            false => {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                Err(self.target.invalid(name, faults))
             }
         }
     }
 }
 
-/// An object as the answer to a write.
-fn answer(
-    cluster: &Cluster,
-    place: &Place<'_>,
-    object: &Object,
-    head: &Request<()>,
-) -> Result<Response<Body>, Refusal> {
-    objects::get(cluster, place.resource, object, head)
-}
-
-fn create(
-    cluster: &Cluster,
-    place: &Place<'_>,
-    media: &str,
-    body: &[u8],
-    head: &Request<()>,
-) -> Result<Response<Body>, Refusal> {
-    let mut object = parse(media, &["application/json"], body)?;
+fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
+    let target = write.target;
+    let (api_version, kind) = write.expected();
+    let mut object = write.object(&api_version, kind)?;
     let metadata = &mut object["metadata"];
-    if metadata["name"].as_str().is_none_or(str::is_empty) {
-        let Some(prefix) = metadata["generateName"].as_str() else {
-            let kind = object["kind"].as_str().unwrap_or_default();
-            let message = format!(
-                "{kind}.{} \"\" is invalid: metadata.name: Required value: name or generateName \
-                 is required",
-                place.resource.group
-            );
-            return Err(place.refuse(422, "Invalid", "", message));
-        };
-        metadata["name"] = format!("{prefix}{:05x}", rand::random::<u32>() & 0xf_ffff).into();
+    if metadata["name"].as_str().is_none_or(str::is_empty)
+        && let Some(prefix) = metadata["generateName"].as_str().filter(|p| !p.is_empty())
+    {
+        metadata["name"] = format!("{prefix}{}", suffix()).into();
     }
     let name = metadata["name"].as_str().unwrap_or_default().to_owned();
-    in_place(&mut object, place, &name)?;
-    object["metadata"]["generation"] = 1.into();
-    let key = key(place.resource, place.namespace, &name);
-    let written = cluster
+    if metadata["resourceVersion"]
+        .as_str()
+        .is_some_and(|version| !version.is_empty())
+    {
+        // Nothing turns this error of `storage/errors.go` into a refusal of the client's.
+        let message = "resourceVersion should not be set on objects to be created";
+        return Err(Refusal::new(Status::failure(500, "", message)));
+    }
+    write.place(&mut object, &name)?;
+    write.check_namespace(&name)?;
+    let object = write.complete(object, &write.manager("Update"))?;
+    let key = store::key(target.resource(), &target.namespace, &name);
+    let written = write
+        .cluster
         .store
-        .write(place.resource, key, logs::now(), |before| {
+        .write(key, logs::now(), write.dry, |before| {
             if before.is_some() {
-                let message = format!("{} {name:?} already exists", place.resource);
-                return Err(place.refuse(409, "AlreadyExists", &name, message));
+                let message = format!("{} {name:?} already exists", target.resource());
+                return Err(refuse(
+                    target.resource(),
+                    &name,
+                    409,
+                    "AlreadyExists",
+                    message,
+                ));
             }
             Ok(Next::Put(Object::new(object)))
         })?;
-    let written = written.ok_or_else(|| place.missing(&name))?;
-    let mut response = answer(cluster, place, &written, head)?;
+    let written = written.ok_or_else(|| target.missing(&name))?;
+    if !write.dry {
+        controllers::after(write.cluster, &target.kind, None, &written.json);
+    }
+    let mut response = write.answer(&written)?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
 }
 
-/// Checks that an object is what the path says, and completes it.
-fn in_place(object: &mut Value, place: &Place<'_>, name: &str) -> Result<(), Refusal> {
-    let metadata = &object["metadata"];
-    let named = metadata["name"].as_str().unwrap_or(name);
-    if named != name {
-        return Err(Refusal::bad_request(format!(
-            "the name of the object ({named}) does not match the name on the URL ({name})"
-        )));
-    }
-    let namespace = metadata["namespace"].as_str().unwrap_or(place.namespace);
-    if namespace != place.namespace {
-        return Err(Refusal::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    if !object["metadata"].is_object() {
-        object["metadata"] = json!({});
-    }
-    object["metadata"]["name"] = name.into();
-    if !place.namespace.is_empty() {
-        object["metadata"]["namespace"] = place.namespace.into();
-    }
-    if object["apiVersion"].is_null() {
-        object["apiVersion"] = place.resource.api_version().into();
-    }
-    Ok(())
-}
-
-fn update(
-    cluster: &Cluster,
-    place: &Place<'_>,
-    name: &str,
-    change: impl FnOnce(&Value) -> Value,
-    head: &Request<()>,
-) -> Result<Response<Body>, Refusal> {
-    let key = key(place.resource, place.namespace, name);
-    let written = cluster
-        .store
-        .write(place.resource, key, logs::now(), |before| {
-            let before = before.ok_or_else(|| place.missing(name))?;
-            let mut after = change(&before.json);
-            in_place(&mut after, place, name)?;
-            let version = after["metadata"]["resourceVersion"].as_str();
-            if version
-                .is_some_and(|v| !v.is_empty() && before.json["metadata"]["resourceVersion"] != v)
-            {
-                let why = "the object has been modified; please apply your changes to the latest \
-                       version and try again";
-                return Err(place.conflict(name, why));
-            }
-            let uid = after["metadata"]["uid"].as_str();
-            if uid.is_some_and(|uid| before.json["metadata"]["uid"] != uid) {
-                return Err(place.conflict(name, "the UID in the object is not that of the object"));
-            }
-            Ok(next(before, after, place.subresource.is_some()))
-        })?;
-    let written = written.ok_or_else(|| place.missing(name))?;
-    answer(cluster, place, &written, head)
-}
-
-/// What an update makes of an object. The subresource `status` changes the status alone.
-fn next(before: &Object, mut after: Value, status_only: bool) -> Next {
-    if status_only {
-        let status = after["status"].take();
-        after = before.json.clone();
-        after["status"] = status;
-    }
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "resourceVersion",
-        "generation",
-    ] {
-        let kept = &before.json["metadata"][field];
-        match after["metadata"].as_object_mut() {
-            Some(metadata) if kept.is_null() => drop(metadata.remove(field)),
-            Some(metadata) => drop(metadata.insert(field.to_owned(), kept.clone())),
-            None => {}
-        }
-    }
-    let is_held = after["metadata"]["finalizers"]
-        .as_array()
-        .is_some_and(|f| !f.is_empty());
-    if !after["metadata"]["deletionTimestamp"].is_null() && !is_held {
-        return Next::Delete;
-    }
-    if after == before.json {
-        return Next::Same;
-    }
-    // What is neither metadata nor status is the wish that the generation counts.
-    let wish = |object: &Value| {
-        let mut wish = object.clone();
-        wish["metadata"] = Value::Null;
-        wish["status"] = Value::Null;
-        wish
+/// Five characters that spell no words (`k8s.io/apimachinery/pkg/util/rand/rand.go`).
+fn suffix() -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let character = || {
+        let at = usize::from(rand::random::<u8>()) % ALPHABET.len();
+        char::from(ALPHABET[at])
     };
-    if wish(&after) != wish(&before.json) {
-        let generation = before.json["metadata"]["generation"].as_i64();
-        after["metadata"]["generation"] = (generation.unwrap_or(0) + 1).into();
-    }
-    Next::Put(Object {
-        json: after,
-        message: before.message.clone(),
-    })
-}
-
-fn delete(
-    cluster: &Cluster,
-    place: &Place<'_>,
-    name: &str,
-    body: &[u8],
-    head: &Request<()>,
-) -> Result<Response<Body>, Refusal> {
-    let options: Value = serde_json::from_slice(body).unwrap_or_default();
-    let key = key(place.resource, place.namespace, name);
-    let now = logs::now();
-    let written = cluster.store.write(place.resource, key, now, |before| {
-        let before = before.ok_or_else(|| place.missing(name))?;
-        let metadata = &before.json["metadata"];
-        for field in ["uid", "resourceVersion"] {
-            let wanted = &options["preconditions"][field];
-            if !wanted.is_null() && *wanted != metadata[field] {
-                let why = format!(
-                    "Precondition failed: {field} in precondition: {wanted}, {field} in object \
-                     meta: {}",
-                    metadata[field]
-                );
-                return Err(place.conflict(name, &why));
-            }
-        }
-        let finalizers = metadata["finalizers"].as_array();
-        if finalizers.is_none_or(Vec::is_empty) {
-            return Ok(Next::Delete);
-        }
-        if !metadata["deletionTimestamp"].is_null() {
-            return Ok(Next::Same);
-        }
-        let mut object = before.clone();
-        object.json["metadata"]["deletionTimestamp"] = seconds(now).into();
-        Ok(Next::Put(object))
-    })?;
-    let written = written.ok_or_else(|| place.missing(name))?;
-    let metadata = &written.json["metadata"];
-    if !metadata["deletionTimestamp"].is_null() {
-        return answer(cluster, place, &written, head);
-    }
-    let status = json!({
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Success",
-        "details": {
-            "name": name,
-            "group": place.resource.group,
-            "kind": place.resource.plural,
-            "uid": metadata["uid"],
-        },
-    });
-    Ok(router::object(&status))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The examples of RFC 7386, appendix A.
-    #[test]
-    fn patches_merge_as_the_rfc_says() {
-        for (target, patch, expected) in [
-            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-            (
-                json!({"a": "b"}),
-                json!({"b": "c"}),
-                json!({"a": "b", "b": "c"}),
-            ),
-            (json!({"a": "b"}), json!({"a": null}), json!({})),
-            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
-            (
-                json!({"a": {"b": "c"}}),
-                json!({"a": {"b": "d", "c": null}}),
-                json!({"a": {"b": "d"}}),
-            ),
-            (
-                json!({"e": null}),
-                json!({"a": 1}),
-                json!({"e": null, "a": 1}),
-            ),
-            (
-                json!([1, 2]),
-                json!({"a": "b", "c": null}),
-                json!({"a": "b"}),
-            ),
-            (
-                json!({}),
-                json!({"a": {"bb": {"ccc": null}}}),
-                json!({"a": {"bb": {}}}),
-            ),
-        ] {
-            let mut merged = target.clone();
-            merge(&mut merged, &patch);
-            assert_eq!(merged, expected, "{target} {patch}");
-        }
-    }
+    (0..5).map(|_| character()).collect()
 }

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Deserializer};
 
 /// A container of a pod, as its specification has it.
+#[cfg(feature = "client")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Container {
@@ -23,6 +24,10 @@ pub struct Container {
 }
 
 /// What a container is to its pod.
+#[cfg_attr(
+    not(feature = "client"),
+    expect(unreachable_pub, reason = "named by the client's users alone")
+)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ContainerKind {
@@ -37,6 +42,7 @@ pub enum ContainerKind {
     Ephemeral,
 }
 
+#[cfg(feature = "client")]
 impl ContainerKind {
     /// Whether it is one of `spec.initContainers`, which start before all others.
     pub const fn is_init(self) -> bool {
@@ -92,6 +98,7 @@ pub(crate) struct Pod {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Metadata {
+    #[cfg(feature = "client")]
     name: String,
     uid: String,
     deletion_timestamp: Option<String>,
@@ -124,14 +131,18 @@ struct Spec {
 struct ContainerSpec {
     name: String,
     restart_policy: Option<String>,
+    #[cfg(feature = "client")]
     #[serde(default)]
     stdin: bool,
+    #[cfg(feature = "client")]
     #[serde(default)]
     tty: bool,
+    #[cfg(feature = "client")]
     #[serde(default, deserialize_with = "or_null")]
     ports: Vec<ContainerPort>,
 }
 
+#[cfg(feature = "client")]
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ContainerPort {
@@ -141,6 +152,7 @@ struct ContainerPort {
 }
 
 /// Unless an object says otherwise it is TCP, and nothing else can be forwarded.
+#[cfg(feature = "client")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub(crate) enum Protocol {
     #[default]
@@ -156,6 +168,7 @@ struct PodStatus {
     phase: String,
     reason: String,
     message: String,
+    #[cfg(feature = "client")]
     #[serde(deserialize_with = "or_null")]
     conditions: Vec<Condition>,
     #[serde(deserialize_with = "or_null")]
@@ -166,6 +179,7 @@ struct PodStatus {
     ephemeral_container_statuses: Vec<ContainerStatus>,
 }
 
+#[cfg(feature = "client")]
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Condition {
@@ -229,6 +243,7 @@ fn or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 }
 
 impl Pod {
+    #[cfg(feature = "client")]
     pub(crate) fn name(&self) -> &str {
         &self.metadata.name
     }
@@ -238,11 +253,13 @@ impl Pod {
     }
 
     /// Whether it runs and nobody has asked for its end.
+    #[cfg(feature = "client")]
     pub(crate) fn is_running(&self) -> bool {
         self.metadata.deletion_timestamp.is_none() && self.status.phase == "Running"
     }
 
     /// Since when it has been ready, as RFC 3339; empty if it does not say since when.
+    #[cfg(feature = "client")]
     pub(crate) fn ready_since(&self) -> Option<&str> {
         let conditions = &self.status.conditions;
         let ready = |one: &&Condition| one.r#type == "Ready" && one.status == "True";
@@ -264,7 +281,8 @@ impl Pod {
             .chain(ephemeral.map(|one| (Ephemeral, one)))
     }
 
-    /// The containers: the regular ones, those of `initContainers`, the ephemeral ones.
+    /// The containers, in the order of their [names](Self::container_names).
+    #[cfg(feature = "client")]
     pub(crate) fn containers(&self) -> Vec<Container> {
         let default = self.default_container();
         let container = |(kind, spec): (ContainerKind, &ContainerSpec)| Container {
@@ -277,6 +295,12 @@ impl Pod {
         self.specs().map(container).collect()
     }
 
+    /// The names of the containers: of the regular ones, those of `initContainers`, the ephemeral
+    /// ones.
+    pub(crate) fn container_names(&self) -> impl Iterator<Item = &str> {
+        self.specs().map(|(_, spec)| spec.name.as_str())
+    }
+
     /// The container that is meant where none is named (`podcmd.go`,
     /// `FindOrDefaultContainerByName`).
     pub(crate) fn default_container(&self) -> Option<&str> {
@@ -287,6 +311,7 @@ impl Pod {
     }
 
     /// The TCP port of this name, of the containers that run beside each other.
+    #[cfg(feature = "client")]
     pub(crate) fn port(&self, name: &str) -> Option<u16> {
         use ContainerKind::{Regular, Sidecar};
         let stays = |kind| matches!(kind, Regular | Sidecar);

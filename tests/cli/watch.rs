@@ -49,7 +49,11 @@ async fn a_watch_prints_the_server_s_table() {
 
 #[tokio::test]
 async fn a_watch_prints_every_change_in_the_form_that_is_asked_for() {
-    let server = ApiServer::builder().start().await.unwrap();
+    let server = ApiServer::builder()
+        .resource_with(things(), "Thing", |thing| thing.selectable_field("value"))
+        .start()
+        .await
+        .unwrap();
     let cluster = Cluster::around(server);
     let server = &cluster.server;
     put(server, "default", "a", 1);

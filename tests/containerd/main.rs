@@ -20,7 +20,7 @@ use std::{sync::OnceLock, time::Duration};
 use connect::{Via, open};
 use daemon::Daemon;
 use kubewire::{
-    Error, Over, Result,
+    AnyWebSocket, Error, Over, Result,
     attach::Attached,
     error::NetworkError,
     exec::{Child, Streams},
@@ -86,15 +86,18 @@ struct Through<'a> {
 }
 
 impl Through<'_> {
-    async fn over(&self, url: &str, request: &Request) -> Result<Over> {
-        let (websocket, protocol) = open(url, request.protocol, self.via).await?;
-        let over = Over::new(websocket, protocol, streams(request))
-            .operation("exec in the container")
-            .keepalive(request.keepalive);
-        Ok(match request.buffer {
-            Some(bytes) => over.buffer(bytes),
-            None => over,
-        })
+    async fn open(&self, url: &str, request: &Request) -> Result<(AnyWebSocket, Subprotocol)> {
+        open(url, request.protocol, self.via).await
+    }
+}
+
+fn choose<T>(over: Over<T>, request: &Request) -> Over<T> {
+    let over = over
+        .operation("exec in the container")
+        .keepalive(request.keepalive);
+    match request.buffer {
+        Some(bytes) => over.buffer(bytes),
+        None => over,
     }
 }
 
@@ -121,7 +124,9 @@ impl Target for Through<'_> {
         };
         let runtime = self.daemon.runtime().await;
         let url = runtime.call(call).await.expect("a URL").url;
-        let child = self.over(&url, request).await?.child();
+        let (websocket, protocol) = self.open(&url, request).await?;
+        let over = Child::over(websocket, protocol, streams(request));
+        let child = choose(over, request).spawn();
         if let Some(size) = request.tty {
             child.resize(size)?;
         }
@@ -143,7 +148,9 @@ impl Target for Through<'_> {
         };
         let runtime = self.daemon.runtime().await;
         let url = runtime.call(call).await.expect("a URL").url;
-        let attached = self.over(&url, request).await?.attached();
+        let (websocket, protocol) = self.open(&url, request).await?;
+        let over = Attached::over(websocket, protocol, streams(request));
+        let attached = choose(over, request).spawn();
         if let Some(size) = request.tty {
             attached.resize(size)?;
         }
@@ -221,7 +228,7 @@ async fn a_token_that_is_used_up_is_refused() {
         ..Streams::default()
     };
     let (websocket, protocol) = open(&url, V4, Via::Client).await.expect("it is fresh");
-    let mut child = Child::over(websocket, protocol, streams);
+    let mut child = Child::over(websocket, protocol, streams).spawn();
     assert!(child.wait().await.expect("it ends").success());
     let error = open(&url, V4, Via::Client).await.expect_err("it is used");
     let status = error.status().expect("a refusal").clone();

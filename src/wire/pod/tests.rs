@@ -1,3 +1,5 @@
+#![cfg(feature = "client")]
+
 use serde_json::{Value, from_value, json};
 
 use super::*;

@@ -168,11 +168,7 @@ impl Logs {
         let Some(state) = pod.state(&name) else {
             let error = CallerError::NoContainer {
                 pod: self.config.what.clone(),
-                containers: pod
-                    .containers()
-                    .into_iter()
-                    .map(|one| one.name.to_string())
-                    .collect(),
+                containers: pod.container_names().map(str::to_owned).collect(),
                 name,
             };
             return self.finish(LogEnd::Failed(error.into()));

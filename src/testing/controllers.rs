@@ -1,0 +1,65 @@
+//! What a cluster's controllers do at once: in flow objects that were written, out come pods that
+//! run and kinds that are served. There are no others: a Deployment makes no pods.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{
+    kinds::Kind,
+    kubelet, logs,
+    router::Cluster,
+    store::{self, Next, seconds},
+};
+use crate::server::Refusal;
+
+/// Does what follows a write.
+pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>, object: &Value) {
+    if kind.custom.is_some() {
+        return;
+    }
+    match (&*kind.resource.plural, before) {
+        ("pods", None) => kubelet::start(cluster, object),
+        ("customresourcedefinitions", _) => define(cluster, kind, object),
+        _ => {}
+    }
+}
+
+/// Serves the kinds of a definition, and says so in its status.
+fn define(cluster: &Arc<Cluster>, kind: &Kind, definition: &Value) {
+    for kind in Kind::of_definition(definition) {
+        cluster.kinds.add(kind);
+    }
+    let key = store::key_of(&kind.resource, definition);
+    let now = logs::now();
+    let _ = cluster.store.write(key, now, false, |before| {
+        let Some(mut object) = before.cloned() else {
+            return Ok::<_, Refusal>(Next::Same);
+        };
+        let names = &object.json["spec"]["names"];
+        let is_stored = |version: &&Value| version["storage"] == true;
+        let versions = object.json["spec"]["versions"].as_array();
+        let stored = versions.into_iter().flatten().find(is_stored);
+        let condition = |name: &str, reason: &str, message: &str| {
+            json!({
+                "type": name, "status": "True", "reason": reason, "message": message,
+                "lastTransitionTime": seconds(now),
+            })
+        };
+        let status = json!({
+            "acceptedNames": names,
+            "storedVersions": [stored.map(|version| version["name"].clone())],
+            "conditions": [
+                condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+                condition("Established", "InitialNamesAccepted",
+                    "the initial names have been accepted"),
+            ],
+        });
+        let old = &object.json["status"];
+        if old["acceptedNames"] == status["acceptedNames"] && !old["conditions"].is_null() {
+            return Ok(Next::Same);
+        }
+        object.json["status"] = status;
+        Ok(Next::Put(object))
+    });
+}

@@ -1,0 +1,310 @@
+//! The kinds of objects that a server has: in flow the table of built-in kinds, a test's
+//! declarations and CustomResourceDefinitions, out comes what a request for a resource is about.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use serde_json::Value;
+
+use crate::Resource;
+
+/// One kind of object in one version.
+#[derive(Debug)]
+pub(super) struct Kind {
+    pub(super) resource: Resource,
+    pub(super) kind: String,
+    pub(super) singular: String,
+    pub(super) short: Vec<String>,
+    pub(super) categories: Vec<String>,
+    pub(super) subresources: Vec<String>,
+    properties: Vec<String>,
+    /// What is special about a custom resource.
+    pub(super) custom: Option<Custom>,
+    /// Whether its objects have protobuf messages, as far as is known from the last.
+    has_messages: AtomicBool,
+}
+
+/// What a CustomResourceDefinition, or the test in its place, says of a kind.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Custom {
+    /// Where the scale has its wish and its state, such as `.spec.replicas`.
+    pub(super) scale: Option<[String; 3]>,
+    /// Fields that can be selected by, such as `spec.color`.
+    pub(super) selectable: Vec<String>,
+    /// The OpenAPI schema; null for none.
+    pub(super) schema: Value,
+}
+
+/// How names are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NameRule {
+    Subdomain,
+    Label,
+    PathSegment,
+}
+
+fn list(text: &str) -> Vec<String> {
+    match text {
+        "-" => Vec::new(),
+        text => text.split(',').map(str::to_owned).collect(),
+    }
+}
+
+impl Kind {
+    /// A line of the table.
+    fn parse(line: &str) -> Option<Self> {
+        let [
+            version,
+            kind,
+            plural,
+            properties,
+            short,
+            categories,
+            subresources,
+        ] = line.split_whitespace().collect::<Vec<_>>()[..]
+        else {
+            return None;
+        };
+        let properties = list(properties);
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let mut resource =
+            Resource::cluster(group.to_owned(), version.to_owned(), plural.to_owned());
+        resource.namespaced = properties.iter().any(|property| property == "ns");
+        Some(Self {
+            resource,
+            kind: kind.to_owned(),
+            singular: kind.to_lowercase(),
+            short: list(short),
+            categories: list(categories),
+            subresources: list(subresources),
+            properties,
+            custom: None,
+            has_messages: AtomicBool::new(false),
+        })
+    }
+
+    /// A custom kind without anything special.
+    pub(super) fn custom(resource: Resource, kind: &str) -> Self {
+        Self {
+            resource,
+            kind: kind.to_owned(),
+            singular: kind.to_lowercase(),
+            short: Vec::new(),
+            categories: Vec::new(),
+            subresources: Vec::new(),
+            properties: vec!["gen".to_owned()],
+            custom: Some(Custom::default()),
+            has_messages: AtomicBool::new(false),
+        }
+    }
+
+    /// The kinds that a CustomResourceDefinition defines, one a served version.
+    pub(super) fn of_definition(definition: &Value) -> Vec<Self> {
+        let spec = &definition["spec"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let texts = |value: &Value| value.as_array().into_iter().flatten().map(text).collect();
+        let names = &spec["names"];
+        let versions = spec["versions"].as_array().into_iter().flatten();
+        let served = versions.filter(|version| version["served"] == true);
+        let kinds = served.map(|version| {
+            let mut resource = Resource::namespaced(
+                text(&spec["group"]),
+                text(&version["name"]),
+                text(&names["plural"]),
+            );
+            resource.namespaced = spec["scope"] == "Namespaced";
+            let mut kind = Self::custom(resource, &text(&names["kind"]));
+            if let Some(singular) = names["singular"].as_str() {
+                singular.clone_into(&mut kind.singular);
+            }
+            kind.short = texts(&names["shortNames"]);
+            kind.categories = texts(&names["categories"]);
+            let subresources = &version["subresources"];
+            let scale = &subresources["scale"];
+            let is_there = |name: &&str| subresources[*name].is_object();
+            let there = ["scale", "status"].into_iter().filter(is_there);
+            kind.subresources = there.map(str::to_owned).collect();
+            kind.custom = Some(Custom {
+                scale: scale.is_object().then(|| {
+                    [
+                        "specReplicasPath",
+                        "statusReplicasPath",
+                        "labelSelectorPath",
+                    ]
+                    .map(|field| text(&scale[field]))
+                }),
+                selectable: version["selectableFields"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned())
+                    .collect(),
+                schema: version["schema"]["openAPIV3Schema"].clone(),
+            });
+            kind
+        });
+        kinds.collect()
+    }
+
+    pub(super) fn is(&self, property: &str) -> bool {
+        self.properties.iter().any(|known| known == property)
+    }
+
+    pub(super) fn has(&self, subresource: &str) -> bool {
+        self.subresources.iter().any(|known| known == subresource)
+    }
+
+    pub(super) fn is_core(&self, plural: &str) -> bool {
+        self.resource.group.is_empty() && self.resource.plural == plural
+    }
+
+    pub(super) fn name_rule(&self) -> NameRule {
+        match () {
+            () if self.is("label") => NameRule::Label,
+            () if self.is("path") => NameRule::PathSegment,
+            () => NameRule::Subdomain,
+        }
+    }
+
+    /// As messages have it: `Deployment.apps`.
+    pub(super) fn qualified(&self) -> String {
+        match &*self.resource.group {
+            "" => self.kind.clone(),
+            group => format!("{}.{group}", self.kind),
+        }
+    }
+
+    pub(super) fn has_messages(&self) -> bool {
+        self.has_messages.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_messages(&self, yes: bool) {
+        self.has_messages.store(yes, Ordering::Relaxed);
+    }
+
+    /// What can be done with it, in the order of discovery.
+    pub(super) fn verbs(&self) -> &'static [&'static str] {
+        match () {
+            () if self.is("create") => &["create"],
+            () if self.is("static") => &["get", "list"],
+            // `k8s.io/kubernetes/pkg/registry/core/namespace/storage/storage.go` deletes one by one.
+            () if self.is_core("namespaces") => &[
+                "create", "delete", "get", "list", "patch", "update", "watch",
+            ],
+            () => &[
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch",
+            ],
+        }
+    }
+}
+
+/// All kinds, in the order of discovery.
+#[derive(Debug)]
+pub(super) struct Kinds(Mutex<Vec<Arc<Kind>>>);
+
+impl Kinds {
+    /// The built-in kinds.
+    pub(super) fn new() -> Self {
+        let lines = include_str!("kinds.txt").lines();
+        let lines = lines.filter(|line| !line.starts_with('#'));
+        let kinds = lines.map(|line| Arc::new(Kind::parse(line).expect("seven columns")));
+        Self(Mutex::new(kinds.collect()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Kind>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this server serves.
+    pub(super) fn all(&self) -> Vec<Arc<Kind>> {
+        let kinds = self.lock();
+        let served = kinds.iter().filter(|kind| !kind.is("gone"));
+        served.cloned().collect()
+    }
+
+    pub(super) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
+        let kinds = self.lock();
+        let found = kinds.iter().find(|kind| {
+            let Resource {
+                group: g,
+                version: v,
+                plural: p,
+                ..
+            } = &kind.resource;
+            *g == group && *v == version && *p == plural
+        });
+        found.cloned()
+    }
+
+    /// A resource in the first of its versions.
+    pub(super) fn any(&self, group: &str, plural: &str) -> Option<Arc<Kind>> {
+        let all = self.all();
+        let mut all = all.into_iter();
+        all.find(|kind| kind.resource.group == group && kind.resource.plural == plural)
+    }
+
+    /// A core kind, which is in the table.
+    pub(super) fn core(&self, plural: &str) -> Arc<Kind> {
+        self.find("", "v1", plural).expect("a line of the table")
+    }
+
+    /// Adds a kind, or replaces the custom one of this name and version.
+    pub(super) fn add(&self, kind: Kind) -> Arc<Kind> {
+        let kind = Arc::new(kind);
+        let mut kinds = self.lock();
+        match kinds.iter_mut().find(|k| k.resource == kind.resource) {
+            Some(known) => known.clone_from(&kind),
+            None => kinds.push(kind.clone()),
+        }
+        kind
+    }
+
+    /// Forgets a custom resource.
+    pub(super) fn remove(&self, group: &str, plural: &str) {
+        self.lock().retain(|kind| {
+            kind.custom.is_none() || kind.resource.group != group || kind.resource.plural != plural
+        });
+    }
+
+    /// The kind of a resource that a test names, which becomes known by that.
+    pub(super) fn declare(&self, resource: &Resource, kind: &str) -> Arc<Kind> {
+        match self.find(&resource.group, &resource.version, &resource.plural) {
+            Some(known) => known,
+            None => self.add(Kind::custom(resource.clone(), kind)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_names_every_kind_once() {
+        let kinds = Kinds::new();
+        let all = kinds.all();
+        assert!(all.len() > 50);
+        for kind in &all {
+            let Resource {
+                group,
+                version,
+                plural,
+                ..
+            } = &kind.resource;
+            let found = kinds.find(group, version, plural).unwrap();
+            assert!(Arc::ptr_eq(kind, &found), "{plural} twice");
+        }
+        let pods = kinds.core("pods");
+        assert_eq!((&*pods.kind, &*pods.short[0]), ("Pod", "po"));
+        assert!(pods.resource.namespaced && pods.has("log") && pods.is("gen"));
+    }
+}

@@ -1,0 +1,436 @@
+//! Pods at run time: in flow pods' objects, out come processes, and the states of the objects that
+//! a kubelet reports.
+//!
+//! A container runs if it names a command of this machine. What a container asks for and has not
+//! got here keeps it waiting, with the reason in its state.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    builder::{ContainerBuilder, PodBuilder, RestartPolicy},
+    container::Container,
+    defaults, delete, logs,
+    pods::{self, NODE, Pod, Waiting, condition},
+    port_forward::Ports,
+    router::Cluster,
+    store::{self, Next, Object, seconds},
+    target::Target,
+};
+use crate::{server::Refusal, wire::status::Status};
+
+/// What a container may ask for and does not get.
+const FIELDS: &[&str] = &[
+    "envFrom",
+    "lifecycle",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "volumeDevices",
+    "volumeMounts",
+    "workingDir",
+];
+
+/// The addresses of pods: of this machine, so that on Linux they lead to servers in pods.
+#[derive(Debug, Default)]
+pub(super) struct Addresses(AtomicU32);
+
+impl Addresses {
+    fn next(&self) -> String {
+        let number = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+        let [_, a, b, c] = number.to_be_bytes();
+        format!("127.{}.{b}.{c}", a | 0x80)
+    }
+}
+
+/// Starts a pod that a test declares.
+pub(super) fn add(
+    cluster: &Arc<Cluster>,
+    namespace: &str,
+    name: &str,
+    declared: PodBuilder,
+) -> io::Result<()> {
+    let PodBuilder {
+        labels,
+        annotations,
+        policy,
+        containers,
+        ports,
+    } = declared;
+    let mut started = Vec::new();
+    for container in containers {
+        let container = Container::start(name, container, policy, &cluster.tasks);
+        started.push(
+            container.inspect_err(|_| started.iter().for_each(|c: &Arc<Container>| c.stop()))?,
+        );
+    }
+    let mut object = json!({
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": labels,
+            "annotations": annotations,
+            "generation": 1,
+        },
+        "spec": {
+            "restartPolicy": policy.as_str(),
+            "nodeName": NODE,
+            "containers": started.iter().map(|c| c.spec()).collect::<Vec<_>>(),
+        },
+    });
+    defaults::fill(&cluster.kinds.core("pods"), &mut object);
+    cluster.ensure_namespace(namespace);
+    stop(cluster, namespace, name);
+    let resource = pods::resource();
+    let now = logs::now();
+    // With its state from the first version on.
+    let pod = Arc::new(Pod {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: cluster.store.next_uid(),
+        ip: cluster.addresses.next(),
+        ports,
+        started: now,
+        containers: started,
+        ephemeral: Mutex::default(),
+        waiting: Vec::new(),
+    });
+    object["metadata"]["uid"] = pod.uid.clone().into();
+    object["status"] = pod.status(&object, now);
+    let key = store::key_of(&resource, &object);
+    cluster.store.delete(&key);
+    cluster.store.put(&resource, Object::new(object), now);
+    cluster.pods.add(pod.clone());
+    keep(cluster, &pod);
+    Ok(())
+}
+
+/// Keeps containers running as the pod's policy wants it, and the pod's object true.
+fn keep(cluster: &Arc<Cluster>, pod: &Arc<Pod>) {
+    for container in pod.all() {
+        keep_one(cluster, pod, container);
+    }
+}
+
+fn keep_one(cluster: &Arc<Cluster>, pod: &Arc<Pod>, container: Arc<Container>) {
+    let (of_cluster, pod) = (cluster.clone(), pod.clone());
+    cluster.tasks.spawn(async move {
+        container.keep(|| publish(&of_cluster, &pod)).await;
+    });
+}
+
+/// Stores a pod's state, unless the pod is gone.
+fn publish(cluster: &Cluster, pod: &Pod) {
+    let key = store::key(&pods::resource(), &pod.namespace, &pod.name);
+    let now = logs::now();
+    let _ = cluster.store.write(key, now, false, |before| {
+        let Some(before) = before.filter(|b| b.json["metadata"]["uid"] == pod.uid) else {
+            return Ok::<_, Refusal>(Next::Same);
+        };
+        let mut after = before.clone();
+        after.json["spec"]["nodeName"] = NODE.into();
+        after.json["status"] = pod.status(&before.json, now);
+        Ok(match after.json == before.json {
+            true => Next::Same,
+            false => Next::Put(after),
+        })
+    });
+}
+
+/// Starts a pod that a client has created.
+pub(super) fn start(cluster: &Arc<Cluster>, object: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (metadata, spec) = (&object["metadata"], &object["spec"]);
+    let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
+    if let Some((reason, message)) = unschedulable(spec) {
+        return unscheduled(cluster, object, reason, &message);
+    }
+    let policy = match spec["restartPolicy"].as_str() {
+        Some("Never") => RestartPolicy::Never,
+        Some("OnFailure") => RestartPolicy::OnFailure,
+        _ => RestartPolicy::Always,
+    };
+    let (mut containers, mut waiting) = (Vec::new(), Vec::new());
+    let ip = cluster.addresses.next();
+    let is_plain = |field: &str| spec[field].as_array().is_none_or(Vec::is_empty);
+    for container in spec["containers"].as_array().into_iter().flatten() {
+        let declared = match is_plain("initContainers") {
+            true => declare(cluster, object, container, &ip),
+            false => Err(("CreateContainerConfigError", not_here("initContainers"))),
+        };
+        let started = declared.and_then(|declared| {
+            Container::start(&name, declared, policy, &cluster.tasks)
+                .map_err(|error| ("RunContainerError", error.to_string()))
+        });
+        match started {
+            Ok(container) => containers.push(container),
+            Err((reason, message)) => waiting.push(Waiting {
+                name: text(&container["name"]),
+                image: text(&container["image"]),
+                reason,
+                message,
+            }),
+        }
+    }
+    let pod = Arc::new(Pod {
+        namespace,
+        name,
+        uid: text(&metadata["uid"]),
+        ip,
+        ports: Ports::default(),
+        started: logs::now(),
+        containers,
+        ephemeral: Mutex::default(),
+        waiting,
+    });
+    cluster.pods.add(pod.clone());
+    publish(cluster, &pod);
+    keep(cluster, &pod);
+}
+
+fn not_here(what: &str) -> String {
+    format!("not implemented by the embedded server: {what}")
+}
+
+/// Why a pod stays without a node.
+fn unschedulable(spec: &Value) -> Option<(&'static str, String)> {
+    let is_set = |field: &str| match &spec[field] {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+        _ => true,
+    };
+    if is_set("schedulingGates") {
+        let message = "Scheduling is blocked due to non-empty scheduling gates";
+        return Some(("SchedulingGated", message.to_owned()));
+    }
+    let strange = ["nodeSelector", "affinity", "resourceClaims"]
+        .into_iter()
+        .find(|f| is_set(f));
+    if let Some(field) = strange {
+        return Some(("Unschedulable", not_here(field)));
+    }
+    let scheduler = spec["schedulerName"]
+        .as_str()
+        .unwrap_or("default-scheduler");
+    let node = spec["nodeName"].as_str().unwrap_or(NODE);
+    if scheduler != "default-scheduler" || node != NODE {
+        return Some(("Unschedulable", not_here("other schedulers and nodes")));
+    }
+    None
+}
+
+fn unscheduled(cluster: &Cluster, object: &Value, reason: &str, message: &str) {
+    let key = store::key_of(&pods::resource(), object);
+    let now = logs::now();
+    let _ = cluster.store.write(key, now, false, |before| {
+        let Some(before) = before else {
+            return Ok::<_, Refusal>(Next::Same);
+        };
+        let mut after = before.clone();
+        let status = &mut after.json["status"];
+        condition(status, "PodScheduled", false, Some(reason), now);
+        status["conditions"][0]["message"] = message.into();
+        Ok(Next::Put(after))
+    });
+}
+
+/// A container as its pod's spec declares it, or why it cannot be, as a kubelet says it.
+fn declare(
+    cluster: &Cluster,
+    pod: &Value,
+    container: &Value,
+    ip: &str,
+) -> Result<ContainerBuilder, (&'static str, String)> {
+    let config = |message: String| ("CreateContainerConfigError", message);
+    if let Some(field) = FIELDS.iter().find(|field| !container[**field].is_null()) {
+        return Err(config(not_here(field)));
+    }
+    let texts = |field: &str| {
+        let values = container[field].as_array().into_iter().flatten();
+        values
+            .filter_map(|v| v.as_str().map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    let mut command = texts("command");
+    if command.is_empty() {
+        // There are no images, and so no commands of theirs.
+        return Err((
+            "ErrImageNeverPull",
+            not_here("images: the container names no command"),
+        ));
+    }
+    command.extend(texts("args"));
+    let mut env: Vec<(String, String)> = Vec::new();
+    for variable in container["env"].as_array().into_iter().flatten() {
+        let name = variable["name"].as_str().unwrap_or_default();
+        let value = match &variable["valueFrom"] {
+            Value::Null => variable["value"].as_str().unwrap_or_default().to_owned(),
+            from => value_from(cluster, pod, from, ip).map_err(config)?,
+        };
+        env.push((name.to_owned(), value));
+    }
+    for argument in &mut command {
+        // `k8s.io/kubernetes/third_party/forked/golang/expansion/expand.go`.
+        for (name, value) in &env {
+            *argument = argument.replace(&format!("$({name})"), value);
+        }
+    }
+    Ok(ContainerBuilder {
+        name: container["name"].as_str().unwrap_or_default().to_owned(),
+        command,
+        env,
+        stdin: container["stdin"] == true,
+        stdin_once: container["stdinOnce"] == true,
+        tty: container["tty"] == true,
+        image: container["image"].as_str().map(str::to_owned),
+    })
+}
+
+fn value_from(cluster: &Cluster, pod: &Value, from: &Value, ip: &str) -> Result<String, String> {
+    if let Some(path) = from["fieldRef"]["fieldPath"].as_str() {
+        let value = match path {
+            "status.podIP" | "status.podIPs" => ip.to_owned(),
+            "status.hostIP" => "127.0.0.1".to_owned(),
+            "spec.nodeName" => NODE.to_owned(),
+            path if path.contains('[') => return Err(not_here(path)),
+            path => {
+                let path = format!("/{}", path.replace('.', "/"));
+                let value = pod.pointer(&path).and_then(Value::as_str);
+                value.unwrap_or_default().to_owned()
+            }
+        };
+        return Ok(value);
+    }
+    for (field, plural) in [
+        ("configMapKeyRef", "configmaps"),
+        ("secretKeyRef", "secrets"),
+    ] {
+        let from = &from[field];
+        let (Some(name), Some(key)) = (from["name"].as_str(), from["key"].as_str()) else {
+            continue;
+        };
+        let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+        let resource = &cluster.kinds.core(plural).resource;
+        let object = cluster.store.get(&store::key(resource, namespace, name));
+        let value = object.as_ref().and_then(|object| {
+            let text = object.json["data"][key].as_str()?;
+            match plural {
+                "secrets" => {
+                    use base64::{Engine as _, engine::general_purpose::STANDARD};
+                    String::from_utf8(STANDARD.decode(text).ok()?).ok()
+                }
+                _ => Some(text.to_owned()),
+            }
+        });
+        return match value {
+            Some(value) => Ok(value),
+            None if from["optional"] == true => Ok(String::new()),
+            None if object.is_none() => Err(format!(
+                "{} {name:?} not found",
+                &plural[..plural.len() - 1]
+            )),
+            None => Err(format!(
+                "couldn't find key {key} in {plural} {namespace}/{name}"
+            )),
+        };
+    }
+    Err(not_here("this valueFrom"))
+}
+
+/// Ends a pod's processes, which have until the end of the grace period, and then deletes its
+/// object.
+pub(super) fn terminate(cluster: &Arc<Cluster>, object: &Value, grace: u64) {
+    let text = |field: &str| {
+        object["metadata"][field]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (namespace, name, uid) = (text("namespace"), text("name"), text("uid"));
+    let pod = cluster
+        .pods
+        .get(&namespace, &name)
+        .filter(|pod| pod.uid == uid);
+    let of_cluster = cluster.clone();
+    cluster.tasks.spawn(async move {
+        if let Some(pod) = pod {
+            let deadline = Instant::now() + Duration::from_secs(grace);
+            let mut ends = tokio::task::JoinSet::new();
+            for container in pod.all() {
+                ends.spawn(async move { container.terminate(deadline).await });
+            }
+            while ends.join_next().await.is_some() {}
+            publish(&of_cluster, &pod);
+        }
+        delete::finish(&of_cluster, &namespace, &name, &uid);
+    });
+}
+
+/// Kills a pod whose object is gone.
+pub(super) fn stop(cluster: &Cluster, namespace: &str, name: &str) {
+    if let Some(pod) = cluster.pods.remove(namespace, name) {
+        pod.all().for_each(|container| container.stop());
+    }
+}
+
+/// Starts the ephemeral containers that a pod's object has and the pod has not.
+pub(super) fn debug(
+    cluster: &Arc<Cluster>,
+    target: &Target,
+    object: &Value,
+) -> Result<(), Refusal> {
+    let name = target.name.as_deref().unwrap_or_default();
+    let pod = cluster.pod(target)?;
+    let known: Vec<_> = pod
+        .all()
+        .map(|container| container.name().to_owned())
+        .collect();
+    let wanted = object["spec"]["ephemeralContainers"].as_array();
+    for container in wanted.into_iter().flatten() {
+        if known.iter().any(|known| container["name"] == **known) {
+            continue;
+        }
+        let fail = |message: String| Refusal::new(Status::failure(501, "NotImplemented", message));
+        let declared =
+            declare(cluster, object, container, &pod.ip).map_err(|(_, message)| fail(message))?;
+        let policy = RestartPolicy::Never;
+        let started = Container::start(name, declared, policy, &cluster.tasks);
+        let started = started.map_err(|error| fail(error.to_string()))?;
+        let mut ephemeral = pod.ephemeral.lock().unwrap_or_else(PoisonError::into_inner);
+        ephemeral.push(started.clone());
+        drop(ephemeral);
+        keep_one(cluster, &pod, started);
+    }
+    publish(cluster, &pod);
+    Ok(())
+}
+
+/// The object of the one node.
+pub(super) fn node() -> Value {
+    let now = logs::now();
+    json!({
+        "kind": "Node",
+        "apiVersion": "v1",
+        "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}},
+        "spec": {},
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "conditions": [{
+                "type": "Ready", "status": "True", "reason": "KubeletReady",
+                "lastTransitionTime": seconds(now), "lastHeartbeatTime": seconds(now),
+            }],
+        },
+    })
+}

@@ -1,0 +1,472 @@
+//! Who owns which field: in flow an object before and after a write, out come its `managedFields`,
+//! and what a server-side apply makes of it.
+//!
+//! It is `sigs.k8s.io/structured-merge-diff/v6/merge/update.go` over the lists of
+//! [`lists`](super::lists): all others are one value.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use super::{kinds::Kind, lists, store::seconds};
+use crate::{
+    server::Refusal,
+    wire::{
+        stamp::Stamp,
+        status::{Status, StatusCause, StatusDetails},
+    },
+};
+
+/// A path as `FieldsV1` spells it: `f:spec`, `k:{"name":"a"}`, `v:"x"`.
+type Path = Vec<String>;
+type Set = BTreeSet<Path>;
+/// The fields of an object with their values; of an item of a list, that it is there.
+type Leaves = BTreeMap<Path, Value>;
+
+/// Who writes, and how.
+#[derive(Debug, Clone)]
+pub(super) struct Manager {
+    pub(super) name: String,
+    /// `Apply` or `Update`.
+    pub(super) operation: &'static str,
+    pub(super) subresource: String,
+}
+
+/// What nobody owns: it is the server's
+/// (`k8s.io/apimachinery/pkg/util/managedfields/internal/stripmeta.go`).
+fn is_stripped(path: &[String]) -> bool {
+    let names: Vec<_> = path.iter().map(String::as_str).collect();
+    match names[..] {
+        ["f:apiVersion" | "f:kind" | "f:metadata"] => true,
+        ["f:metadata", name, ..] => matches!(
+            name,
+            "f:name"
+                | "f:namespace"
+                | "f:creationTimestamp"
+                | "f:selfLink"
+                | "f:uid"
+                | "f:resourceVersion"
+                | "f:generation"
+                | "f:managedFields"
+                | "f:deletionTimestamp"
+                | "f:deletionGracePeriodSeconds"
+        ),
+        _ => false,
+    }
+}
+
+/// How an item of a list is called in a path.
+fn item_name(item: &Value, keys: &[String]) -> Option<String> {
+    if keys.is_empty() {
+        return Some(format!("v:{item}"));
+    }
+    let mut named = Map::new();
+    for key in keys {
+        let value = match &item[key] {
+            // The one key with a default.
+            Value::Null if key == "protocol" => "TCP".into(),
+            Value::Null => return None,
+            value => value.clone(),
+        };
+        named.insert(key.clone(), value);
+    }
+    Some(format!("k:{}", Value::Object(named)))
+}
+
+/// The names of fields in a path, without the items of lists.
+fn names(path: &[String]) -> Vec<&str> {
+    let names = path.iter().filter_map(|element| element.strip_prefix("f:"));
+    names.collect()
+}
+
+fn leaves(kind: &Kind, object: &Value) -> Leaves {
+    let mut leaves = Leaves::new();
+    add_leaves(kind, object, &mut Vec::new(), &mut leaves);
+    leaves.retain(|path, _| !is_stripped(path));
+    leaves
+}
+
+fn add_leaves(kind: &Kind, value: &Value, path: &mut Path, leaves: &mut Leaves) {
+    match value {
+        Value::Object(map) if !map.is_empty() && !lists::is_atomic(kind, &names(path)) => {
+            for (name, value) in map {
+                path.push(format!("f:{name}"));
+                add_leaves(kind, value, path, leaves);
+                path.pop();
+            }
+        }
+        Value::Array(items) => {
+            let keys = lists::keys(kind, &names(path));
+            let named = keys.and_then(|keys| {
+                let named = items.iter().map(|item| item_name(item, &keys));
+                named.collect::<Option<Vec<_>>>()
+            });
+            let Some(named) = named else {
+                leaves.insert(path.clone(), value.clone());
+                return;
+            };
+            for (name, item) in named.into_iter().zip(items) {
+                path.push(name);
+                leaves.insert(path.clone(), Value::Null);
+                if item.is_object() {
+                    add_leaves(kind, item, path, leaves);
+                }
+                path.pop();
+            }
+        }
+        value => {
+            leaves.insert(path.clone(), value.clone());
+        }
+    }
+}
+
+/// Reads a `FieldsV1`.
+fn read(fields: &Value) -> Set {
+    fn walk(fields: &Value, path: &mut Path, set: &mut Set) {
+        let Some(map) = fields.as_object() else {
+            return;
+        };
+        if map.is_empty() && !path.is_empty() {
+            set.insert(path.clone());
+        }
+        for (name, inner) in map {
+            if name == "." {
+                set.insert(path.clone());
+                continue;
+            }
+            path.push(name.clone());
+            walk(inner, path, set);
+            path.pop();
+        }
+    }
+    let mut set = Set::new();
+    walk(fields, &mut Vec::new(), &mut set);
+    set
+}
+
+/// Writes a `FieldsV1`.
+fn write(set: &Set) -> Value {
+    let mut root = json!({});
+    for path in set {
+        let mut at = &mut root;
+        for name in path {
+            at = &mut at[name];
+            if at.is_null() {
+                *at = json!({});
+            }
+        }
+    }
+    // What is owned itself and has owned parts says so.
+    for path in set {
+        let mut at = &mut root;
+        for name in path {
+            at = &mut at[name];
+        }
+        if at.as_object().is_some_and(|map| !map.is_empty()) {
+            at["."] = json!({});
+        }
+    }
+    root
+}
+
+/// One entry of `managedFields`.
+#[derive(Debug, Clone)]
+struct Entry {
+    json: Value,
+    set: Set,
+}
+
+impl Entry {
+    fn is(&self, manager: &Manager, api_version: &str) -> bool {
+        self.json["manager"] == *manager.name
+            && self.json["operation"] == manager.operation
+            && self.json["subresource"].as_str().unwrap_or_default() == manager.subresource
+            // Who applies keeps its fields from version to version.
+            && (manager.operation == "Apply" || self.json["apiVersion"] == api_version)
+    }
+}
+
+fn entries(object: &Value) -> Vec<Entry> {
+    let entries = object["metadata"]["managedFields"].as_array();
+    let entries = entries.into_iter().flatten().map(|json| Entry {
+        json: json.clone(),
+        set: read(&json["fieldsV1"]),
+    });
+    entries.collect()
+}
+
+fn store(object: &mut Value, entries: Vec<Entry>) {
+    let entries = entries.into_iter().filter(|entry| !entry.set.is_empty());
+    let json: Vec<_> = entries.map(|entry| entry.json).collect();
+    if json.is_empty() {
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+        }
+    } else {
+        object["metadata"]["managedFields"] = json.into();
+    }
+}
+
+/// Gives a manager what it owns now; the time is that of a change.
+fn own(entries: &mut Vec<Entry>, kind: &Kind, manager: &Manager, set: Set, now: Stamp) {
+    let api_version = kind.resource.api_version();
+    let mut json = json!({
+        "manager": manager.name,
+        "operation": manager.operation,
+        "apiVersion": api_version,
+        "time": seconds(now),
+        "fieldsType": "FieldsV1",
+        "fieldsV1": write(&set),
+    });
+    if !manager.subresource.is_empty() {
+        json["subresource"] = manager.subresource.clone().into();
+    }
+    match entries
+        .iter_mut()
+        .find(|entry| entry.is(manager, &api_version))
+    {
+        Some(entry) if entry.set == set => {}
+        Some(entry) => *entry = Entry { json, set },
+        None => entries.push(Entry { json, set }),
+    }
+}
+
+/// Takes fields away from everybody but one.
+fn disown(entries: &mut [Entry], lost: &Set, but: impl Fn(&Entry) -> bool) {
+    for entry in entries.iter_mut().filter(|entry| !but(entry)) {
+        let left: Set = entry.set.difference(lost).cloned().collect();
+        if left.len() != entry.set.len() {
+            entry.json["fieldsV1"] = write(&left);
+            entry.set = left;
+        }
+    }
+}
+
+/// Notes who owns the fields that a create, an update or a patch has changed.
+pub(super) fn updated(
+    kind: &Kind,
+    manager: &Manager,
+    before: Option<&Value>,
+    after: &mut Value,
+    now: Stamp,
+) {
+    let api_version = kind.resource.api_version();
+    let old = before
+        .map(|before| leaves(kind, before))
+        .unwrap_or_default();
+    let new = leaves(kind, after);
+    let changed: Set = new
+        .iter()
+        .filter(|(path, value)| old.get(*path) != Some(value))
+        .map(|(path, _)| path.clone())
+        .collect();
+    let removed: Set = old
+        .into_keys()
+        .filter(|path| !new.contains_key(path))
+        .collect();
+    if changed.is_empty() && removed.is_empty() {
+        return;
+    }
+    let mut entries = entries(before.unwrap_or(&Value::Null));
+    let is_mine = |entry: &Entry| entry.is(manager, &api_version);
+    disown(&mut entries, &changed, is_mine);
+    disown(&mut entries, &removed, |_| false);
+    let mine = entries.iter().find(|entry| is_mine(entry));
+    let mut mine = mine.map(|entry| entry.set.clone()).unwrap_or_default();
+    mine.extend(changed);
+    own(&mut entries, kind, manager, mine, now);
+    store(after, entries);
+}
+
+/// What a server-side apply makes of an object.
+///
+/// # Errors
+///
+/// If others own fields that it would change, unless it is forced to.
+pub(super) fn apply(
+    kind: &Kind,
+    manager: &Manager,
+    before: Option<&Value>,
+    applied: &Value,
+    force: bool,
+    now: Stamp,
+) -> Result<Value, Refusal> {
+    let api_version = kind.resource.api_version();
+    let wish = leaves(kind, applied);
+    let set: Set = wish.keys().cloned().collect();
+    let mut after = before.cloned().unwrap_or_else(|| json!({}));
+    let old = leaves(kind, &after);
+    let mut entries = entries(&after);
+    let is_mine = |entry: &Entry| entry.is(manager, &api_version);
+    let changed: Set = wish
+        .iter()
+        .filter(|(path, value)| old.get(*path) != Some(value))
+        .map(|(path, _)| path.clone())
+        .collect();
+    if !force {
+        let others = entries.iter().filter(|entry| !is_mine(entry));
+        let conflicts: Vec<_> = others
+            .flat_map(|entry| {
+                entry
+                    .set
+                    .intersection(&changed)
+                    .map(move |path| (entry, path))
+            })
+            .collect();
+        if !conflicts.is_empty() {
+            return Err(conflict(&conflicts));
+        }
+    }
+    disown(&mut entries, &changed, is_mine);
+    combine(kind, &mut after, applied, &mut Vec::new());
+    let given_up: Vec<Path> = {
+        let mine = entries.iter().filter(|entry| is_mine(entry));
+        let given_up = mine.flat_map(|entry| entry.set.difference(&set));
+        let others = || entries.iter().filter(|entry| !is_mine(entry));
+        // An item stays as long as anybody owns a part of it.
+        let is_owned = |path: &Path| {
+            others().any(|entry| entry.set.iter().any(|other| other.starts_with(path)))
+                || set.iter().any(|other| other.starts_with(path))
+        };
+        given_up.filter(|path| !is_owned(path)).cloned().collect()
+    };
+    for path in &given_up {
+        remove(kind, &mut after, path, &mut Vec::new());
+    }
+    own(&mut entries, kind, manager, set, now);
+    store(&mut after, entries);
+    Ok(after)
+}
+
+/// Lays what is applied over what there is.
+fn combine(kind: &Kind, live: &mut Value, applied: &Value, path: &mut Path) {
+    match applied {
+        Value::Object(map) if !lists::is_atomic(kind, &names(path)) => {
+            if !live.is_object() {
+                *live = json!({});
+            }
+            for (name, value) in map {
+                path.push(format!("f:{name}"));
+                combine(kind, &mut live[name], value, path);
+                path.pop();
+            }
+        }
+        Value::Array(items) => {
+            let keys = lists::keys(kind, &names(path));
+            let (Some(keys), Value::Array(known)) = (keys, &mut *live) else {
+                *live = applied.clone();
+                return;
+            };
+            for item in items {
+                let name = item_name(item, &keys);
+                let mut known_items = known.iter_mut();
+                match known_items.find(|known| item_name(known, &keys) == name) {
+                    Some(known) => combine(kind, known, item, path),
+                    None => known.push(item.clone()),
+                }
+            }
+        }
+        value => *live = value.clone(),
+    }
+}
+
+/// Removes a field or an item, and the maps that are empty without it; says whether `value` is.
+fn remove(kind: &Kind, value: &mut Value, path: &[String], at: &mut Path) -> bool {
+    let Some((first, rest)) = path.split_first() else {
+        return true;
+    };
+    match value {
+        Value::Object(map) => {
+            let name = first.strip_prefix("f:").unwrap_or(first);
+            let Some(inner) = map.get_mut(name) else {
+                return false;
+            };
+            at.push(first.clone());
+            let gone = remove(kind, inner, rest, at);
+            at.pop();
+            if gone {
+                map.remove(name);
+            }
+            gone && map.is_empty()
+        }
+        Value::Array(items) => {
+            let keys = lists::keys(kind, &names(at)).unwrap_or_default();
+            let is_it = |item: &Value| item_name(item, &keys).as_ref() == Some(first);
+            if rest.is_empty() {
+                items.retain(|item| !is_it(item));
+                return items.is_empty();
+            }
+            if let Some(item) = items.iter_mut().find(|item| is_it(item)) {
+                remove(kind, item, rest, at);
+            }
+            false
+        }
+        _ => false,
+    }
+}
+
+/// A path as messages have it: `.spec.containers[name="a"].image`.
+fn spelled(path: &Path) -> String {
+    let mut text = String::new();
+    for element in path {
+        match element.split_once(':') {
+            Some(("k", keys)) => {
+                let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+                let keys = keys.iter().map(|(name, value)| format!("{name}={value}"));
+                text += &format!("[{}]", keys.collect::<Vec<_>>().join(","));
+            }
+            Some(("v", value)) => text += &format!("[={value}]"),
+            Some((_, name)) => text += &format!(".{name}"),
+            None => {}
+        }
+    }
+    text
+}
+
+/// `k8s.io/apimachinery/pkg/util/managedfields/internal/conflict.go`.
+fn conflict(conflicts: &[(&Entry, &Path)]) -> Refusal {
+    let manager = |entry: &Entry| {
+        let text = |field: &str| entry.json[field].as_str().unwrap_or_default().to_owned();
+        let name = format!("{:?}", text("manager"));
+        let with = match &*text("subresource") {
+            "" => String::new(),
+            subresource => format!(" with subresource {subresource:?}"),
+        };
+        match &*text("operation") {
+            "Update" => format!("{name}{with} using {}", text("apiVersion")),
+            _ => format!("{name}{with}"),
+        }
+    };
+    let message = match conflicts {
+        [(entry, path)] => format!(
+            "Apply failed with 1 conflict: conflict with {}: {}",
+            manager(entry),
+            spelled(path)
+        ),
+        several => {
+            let mut by_manager: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            for (entry, path) in several {
+                let paths = by_manager.entry(manager(entry)).or_default();
+                paths.push(format!("- {}", spelled(path)));
+            }
+            let parts = by_manager
+                .into_iter()
+                .map(|(manager, paths)| format!("conflicts with {manager}:\n{}", paths.join("\n")));
+            let parts = parts.collect::<Vec<_>>().join("\n");
+            format!("Apply failed with {} conflicts: {parts}", several.len())
+        }
+    };
+    let mut status = Status::failure(409, "Conflict", message);
+    status.details = Some(StatusDetails {
+        causes: conflicts
+            .iter()
+            .map(|(entry, path)| StatusCause {
+                reason: "FieldManagerConflict".to_owned(),
+                message: format!("conflict with {}", manager(entry)),
+                field: spelled(path),
+            })
+            .collect(),
+        ..StatusDetails::default()
+    });
+    Refusal::new(status)
+}

@@ -1,0 +1,317 @@
+//! What a request is about: in flow its method, path and query, out come the verb and the object.
+//!
+//! It is `k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`.
+
+use std::{collections::HashMap, sync::Arc};
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use super::{
+    access::Action,
+    kinds::{Kind, Kinds},
+};
+use crate::{
+    Resource,
+    server::Refusal,
+    wire::status::{Status, StatusCause, StatusDetails},
+};
+
+/// The parameters of a request; of several of one name, the first.
+#[derive(Debug, Default)]
+pub(super) struct Parameters(HashMap<String, String>);
+
+impl Parameters {
+    pub(super) fn parse(query: Option<&str>) -> Self {
+        let decode = |text: &str| {
+            let text = text.replace('+', " ");
+            percent_decode_str(&text).decode_utf8_lossy().into_owned()
+        };
+        let mut parameters = HashMap::new();
+        for pair in query.unwrap_or_default().split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            parameters.entry(decode(name)).or_insert(decode(value));
+        }
+        Self(parameters)
+    }
+
+    pub(super) fn get(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Any text but these sets a flag
+    /// (`k8s.io/apimachinery/pkg/runtime/conversion.go`, `Convert_Slice_string_To_bool`).
+    pub(super) fn is(&self, name: &str) -> bool {
+        let value = self.0.get(name);
+        value.is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
+    }
+
+    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
+        match self.get(name) {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| {
+                // In the words of Go's strconv.
+                let why = format!("strconv.ParseInt: parsing {text:?}: invalid syntax");
+                Refusal::bad_request(why)
+            }),
+        }
+    }
+}
+
+/// A path of resources, before it is known whether there is such a resource.
+#[derive(Debug)]
+pub(super) struct Info<'a> {
+    verb: &'static str,
+    group: &'a str,
+    version: &'a str,
+    plural: &'a str,
+    namespaced: bool,
+    namespace: &'a str,
+    name: Option<&'a str>,
+    subresource: Option<String>,
+    /// What follows a subresource.
+    rest: Vec<&'a str>,
+}
+
+impl<'a> Info<'a> {
+    /// Reads what follows the group and the version.
+    pub(super) fn parse(
+        method: &Method,
+        [group, version]: [&'a str; 2],
+        rest: &[&'a str],
+        parameters: &Parameters,
+    ) -> Option<Self> {
+        let (namespaced, namespace, rest) = match *rest {
+            ["namespaces", namespace, subresource] if is_of_namespaces(subresource) => {
+                (false, namespace, rest)
+            }
+            ["namespaces", namespace, ref rest @ ..] if !rest.is_empty() => (true, namespace, rest),
+            ["namespaces", name] => (false, name, rest),
+            _ => (false, "", rest),
+        };
+        let (plural, name, subresource, rest) = match *rest {
+            [plural] => (plural, None, None, &[][..]),
+            [plural, name] => (plural, Some(name), None, &[][..]),
+            [plural, name, subresource, ref rest @ ..] => {
+                (plural, Some(name), Some(subresource.to_owned()), rest)
+            }
+            [] => return None,
+        };
+        let verb = match (method, name) {
+            (&Method::GET | &Method::HEAD, Some(_)) => "get",
+            (&Method::GET | &Method::HEAD, None) if parameters.is("watch") => "watch",
+            (&Method::GET | &Method::HEAD, None) => "list",
+            (&Method::POST, _) => "create",
+            (&Method::PUT, _) => "update",
+            (&Method::PATCH, _) => "patch",
+            (&Method::DELETE, Some(_)) => "delete",
+            (&Method::DELETE, None) => "deletecollection",
+            _ => return None,
+        };
+        Some(Self {
+            verb,
+            group,
+            version,
+            plural,
+            namespaced,
+            namespace,
+            name,
+            subresource,
+            rest: rest.to_vec(),
+        })
+    }
+
+    /// What the request needs the right to. A stream is a creation, whatever its method
+    /// (`AuthorizePodWebsocketUpgradeCreatePermission`).
+    pub(super) fn action(&self) -> Action {
+        let subresource = self.subresource.as_deref().unwrap_or_default();
+        let is_stream = matches!(subresource, "exec" | "attach" | "portforward");
+        let resource = match subresource {
+            "" => self.plural.to_owned(),
+            name => format!("{}/{name}", self.plural),
+        };
+        Action {
+            verb: if is_stream { "create" } else { self.verb }.to_owned(),
+            group: self.group.to_owned(),
+            resource,
+            namespace: self.namespace.to_owned(),
+            name: self.name.unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// What the request is about; `None` if there is no such resource, or not there.
+    pub(super) fn target(self, kinds: &Kinds) -> Option<Result<Target, Refusal>> {
+        let kind = kinds.find(self.group, self.version, self.plural)?;
+        if kind.is("gone") {
+            let what = format!("{} in {}", kind.kind, kind.resource.api_version());
+            return Some(Err(not_implemented(what)));
+        }
+        let resource = &kind.resource;
+        let all_namespaces = resource.namespaced && self.name.is_none();
+        if self.namespaced != resource.namespaced && (self.namespaced || !all_namespaces) {
+            return None;
+        }
+        if self
+            .subresource
+            .as_deref()
+            .is_some_and(|name| !kind.has(name))
+        {
+            return None;
+        }
+        Some(Ok(Target {
+            namespace: match resource.namespaced {
+                true => self.namespace.to_owned(),
+                false => String::new(),
+            },
+            name: self.name.map(str::to_owned),
+            subresource: self.subresource,
+            rest: self.rest.join("/"),
+            verb: self.verb,
+            kind,
+        }))
+    }
+}
+
+fn is_of_namespaces(subresource: &str) -> bool {
+    matches!(subresource, "status" | "finalize")
+}
+
+/// The refusal of what a cluster does and this server does not.
+pub(super) fn not_implemented(what: impl std::fmt::Display) -> Refusal {
+    let message = format!("not implemented by the embedded server: {what}");
+    Refusal::new(Status::failure(501, "NotImplemented", message))
+}
+
+/// What a request is about.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) kind: Arc<Kind>,
+    /// Empty for all, and for what has none.
+    pub(super) namespace: String,
+    pub(super) name: Option<String>,
+    pub(super) subresource: Option<String>,
+    pub(super) rest: String,
+    pub(super) verb: &'static str,
+}
+
+/// Something wrong with a field.
+#[derive(Debug)]
+pub(super) struct Invalid {
+    pub(super) field: String,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+impl Invalid {
+    pub(super) fn value(field: impl Into<String>, value: &str, why: &str) -> Self {
+        Self {
+            field: field.into(),
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {value}: {why}"),
+        }
+    }
+
+    pub(super) fn required(field: impl Into<String>, why: &str) -> Self {
+        Self {
+            field: field.into(),
+            reason: "FieldValueRequired",
+            message: format!("Required value: {why}"),
+        }
+    }
+
+    pub(super) fn forbidden(field: impl Into<String>, why: &str) -> Self {
+        Self {
+            field: field.into(),
+            reason: "FieldValueForbidden",
+            message: format!("Forbidden: {why}"),
+        }
+    }
+}
+
+/// The refusal of an object with invalid fields (`k8s.io/apimachinery/pkg/api/errors/errors.go`,
+/// NewInvalid). `kind` is qualified by its group.
+pub(super) fn invalid(kind: &str, name: &str, fields: Vec<Invalid>) -> Refusal {
+    let texts: Vec<_> = fields
+        .iter()
+        .map(|invalid| format!("{}: {}", invalid.field, invalid.message))
+        .collect();
+    let texts = match &texts[..] {
+        [one] => one.clone(),
+        several => format!("[{}]", several.join(", ")),
+    };
+    let message = format!("{kind} {name:?} is invalid: {texts}");
+    let mut status = Status::failure(422, "Invalid", message);
+    let (kind, group) = kind.split_once('.').unwrap_or((kind, ""));
+    status.details = Some(StatusDetails {
+        name: name.to_owned(),
+        group: group.to_owned(),
+        kind: kind.to_owned(),
+        causes: fields
+            .into_iter()
+            .map(|invalid| StatusCause {
+                reason: invalid.reason.to_owned(),
+                message: invalid.message,
+                field: invalid.field,
+            })
+            .collect(),
+        ..StatusDetails::default()
+    });
+    Refusal::new(status)
+}
+
+/// The refusal that names a resource's object.
+pub(super) fn refuse(
+    resource: &Resource,
+    name: &str,
+    code: u16,
+    reason: &str,
+    message: String,
+) -> Refusal {
+    let mut status = Status::failure(code, reason, message);
+    status.details = Some(StatusDetails {
+        name: name.to_owned(),
+        group: resource.group.to_string(),
+        kind: resource.plural.to_string(),
+        ..StatusDetails::default()
+    });
+    Refusal::new(status)
+}
+
+pub(super) fn missing(resource: &Resource, name: &str) -> Refusal {
+    let message = format!("{resource} {name:?} not found");
+    refuse(resource, name, 404, "NotFound", message)
+}
+
+impl Target {
+    pub(super) fn resource(&self) -> &Resource {
+        &self.kind.resource
+    }
+
+    pub(super) fn is(&self, subresource: &str) -> bool {
+        self.subresource.as_deref() == Some(subresource)
+    }
+
+    /// The namespace that is asked about, if not all are.
+    pub(super) fn in_namespace(&self) -> Option<&str> {
+        (!self.namespace.is_empty()).then_some(&self.namespace)
+    }
+
+    pub(super) fn conflict(&self, name: &str, why: &str) -> Refusal {
+        // `k8s.io/apimachinery/pkg/api/errors/errors.go`, NewConflict.
+        let resource = self.resource();
+        let message = format!("Operation cannot be fulfilled on {resource} {name:?}: {why}");
+        refuse(resource, name, 409, "Conflict", message)
+    }
+
+    pub(super) fn missing(&self, name: &str) -> Refusal {
+        missing(self.resource(), name)
+    }
+
+    pub(super) fn invalid(&self, name: &str, fields: Vec<Invalid>) -> Refusal {
+        invalid(&self.kind.qualified(), name, fields)
+    }
+}

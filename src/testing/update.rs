@@ -1,0 +1,296 @@
+//! Updates: in flow what clients make of objects, by replacing or patching them, out come the
+//! objects as they are stored, with the server's part in them.
+
+use http::{Response, StatusCode};
+use serde_json::Value;
+
+use super::{
+    body, controllers, defaults, delete,
+    kinds::Kind,
+    kubelet, logs,
+    managed::{self, Manager},
+    patch,
+    router::Body,
+    schema,
+    store::{self, Next, Object},
+    subresources,
+    target::{Invalid, Target, invalid},
+    validation::{self, texts},
+    writes::Write,
+};
+use crate::server::Refusal;
+
+/// What a request makes of an object.
+enum Change {
+    Replace(Value),
+    Merge(Value),
+    Strategic(Value),
+    Json,
+    Apply { object: Value, force: bool },
+}
+
+impl Change {
+    fn of(write: &Write<'_>) -> Result<Self, Refusal> {
+        let (api_version, kind) = write.expected();
+        if write.target.verb == "update" {
+            return Ok(Self::Replace(write.object(&api_version, kind)?));
+        }
+        let forbidden = |field: Invalid| Err(invalid("PatchOptions.meta.k8s.io", "", vec![field]));
+        let is_applied = write.media == body::APPLY_PATCH;
+        if is_applied && write.parameters.get("fieldManager").is_empty() {
+            let why = "is required for apply patch";
+            return forbidden(Invalid::required("fieldManager", why));
+        }
+        if !is_applied && !write.parameters.get("force").is_empty() {
+            let why = "may not be specified for non-apply patch";
+            return forbidden(Invalid::forbidden("force", why));
+        }
+        match &*write.media {
+            body::JSON_PATCH => Ok(Self::Json),
+            body::MERGE_PATCH => Ok(Self::Merge(body::json(&write.body)?)),
+            body::STRATEGIC_PATCH if write.target.kind.custom.is_none() => {
+                Ok(Self::Strategic(body::json(&write.body)?))
+            }
+            body::APPLY_PATCH => {
+                let mut object = body::yaml(&write.body)?;
+                for field in ["apiVersion", "kind"] {
+                    if object[field].as_str().is_none_or(str::is_empty) {
+                        let why =
+                            format!("invalid object type: {field} is required for apply patch");
+                        return Err(Refusal::bad_request(why));
+                    }
+                }
+                if object["metadata"]["managedFields"].is_array() {
+                    let why = "metadata.managedFields must be nil";
+                    return Err(Refusal::bad_request(why));
+                }
+                write.check_type(&mut object, &api_version, kind)?;
+                let force = write.parameters.is("force");
+                Ok(Self::Apply { object, force })
+            }
+            _ => {
+                let mut known = vec![body::JSON_PATCH, body::MERGE_PATCH, body::APPLY_PATCH];
+                if write.target.kind.custom.is_none() {
+                    known.insert(2, body::STRATEGIC_PATCH);
+                }
+                Err(body::unsupported(&known))
+            }
+        }
+    }
+
+    /// The object as it is to be, before the server's part in it.
+    fn of_object(
+        &self,
+        write: &Write<'_>,
+        before: Option<&Value>,
+        manager: &Manager,
+    ) -> Result<Value, Refusal> {
+        let mut after = match (self, before) {
+            (Self::Replace(object), _) => return Ok(object.clone()),
+            (Self::Apply { object, force }, before) => {
+                let kind = &write.target.kind;
+                return managed::apply(kind, manager, before, object, *force, logs::now());
+            }
+            (_, Some(before)) => before.clone(),
+            (_, None) => return Err(write.target.missing(write.name())),
+        };
+        // The version is a condition only where the patch says so.
+        let version = after["metadata"]["resourceVersion"].take();
+        match self {
+            Self::Merge(patch) => patch::merge(&mut after, patch),
+            Self::Strategic(patch) => patch::strategic(&mut after, patch)?,
+            Self::Json => {
+                // A test may ask for it.
+                after["metadata"]["resourceVersion"] = version;
+                patch::json_patch(&mut after, &write.body)?;
+            }
+            Self::Replace(_) | Self::Apply { .. } => {}
+        }
+        let (api_version, kind) = write.expected();
+        write.check_type(&mut after, &api_version, kind)?;
+        Ok(after)
+    }
+}
+
+/// Answers a replacement or a patch.
+pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
+    let target = write.target;
+    let name = write.name();
+    let mut change = Change::of(write)?;
+    if let Change::Replace(object) | Change::Apply { object, .. } = &mut change {
+        write.place(object, name)?;
+    }
+    let manager = write.manager(match change {
+        Change::Apply { .. } => "Apply",
+        _ => "Update",
+    });
+    let creates = target.subresource.is_none()
+        && match change {
+            Change::Replace(_) => target.kind.is("upsert"),
+            Change::Apply { .. } => true,
+            _ => false,
+        };
+    let now = logs::now();
+    let key = store::key(target.resource(), &target.namespace, name);
+    let mut old = None;
+    let mut is_deleted = false;
+    if creates && write.cluster.store.get(&key).is_none() {
+        write.check_namespace(name)?;
+    }
+    let written = write.cluster.store.write(key, now, write.dry, |before| {
+        let Some(before) = before else {
+            if !creates {
+                return Err(target.missing(name));
+            }
+            let mut after = change.of_object(write, None, &manager)?;
+            write.place(&mut after, name)?;
+            let managed = after["metadata"]["managedFields"].clone();
+            let mut after = write.complete(after, &manager)?;
+            if !managed.is_null() {
+                after["metadata"]["managedFields"] = managed;
+            }
+            return Ok(Next::Put(Object::new(after)));
+        };
+        old = Some(before.clone());
+        let next = changed(write, &change, before, &manager)?;
+        is_deleted = matches!(next, Next::Delete);
+        Ok(next)
+    })?;
+    let written = written.ok_or_else(|| target.missing(name))?;
+    if !write.dry {
+        if target.is("ephemeralcontainers") {
+            kubelet::debug(write.cluster, target, &written.json)?;
+        }
+        match &old {
+            Some(_) if is_deleted => delete::gone(write.cluster, &target.kind, &written.json),
+            old => {
+                let old = old.as_ref().map(|old| &old.json);
+                controllers::after(write.cluster, &target.kind, old, &written.json);
+            }
+        }
+    }
+    let mut response = write.answer(&written)?;
+    if old.is_none() {
+        *response.status_mut() = StatusCode::CREATED;
+    }
+    Ok(response)
+}
+
+/// What an update makes of an object.
+fn changed(
+    write: &Write<'_>,
+    change: &Change,
+    before: &Object,
+    manager: &Manager,
+) -> Result<Next, Refusal> {
+    let (target, name, kind) = (write.target, write.name(), &write.target.kind);
+    let old = &before.json;
+    let mut after = match target.is("scale") {
+        false => change.of_object(write, Some(old), manager)?,
+        true => {
+            let scale = subresources::scale(kind, old)?;
+            let mut scale = change.of_object(write, Some(&scale), manager)?;
+            write.place(&mut scale, name)?;
+            subresources::scaled(target, old, &scale)?
+        }
+    };
+    write.place(&mut after, name)?;
+    let metadata = &after["metadata"];
+    let version = metadata["resourceVersion"]
+        .as_str()
+        .filter(|v| !v.is_empty());
+    if version.is_some_and(|version| old["metadata"]["resourceVersion"] != version) {
+        let why = "the object has been modified; please apply your changes to the latest \
+                   version and try again";
+        return Err(target.conflict(name, why));
+    }
+    if version.is_none() && matches!(change, Change::Replace(_)) && kind.custom.is_some() {
+        // `k8s.io/apiserver/pkg/registry/generic/registry/store.go`, Update.
+        let field = "metadata.resourceVersion";
+        let field = Invalid::value(field, "0x0", "must be specified for an update");
+        return Err(invalid(&target.resource().to_string(), name, vec![field]));
+    }
+    let uid = metadata["uid"].as_str().filter(|uid| !uid.is_empty());
+    if let Some(uid) = uid.filter(|uid| old["metadata"]["uid"] != *uid) {
+        let there = old["metadata"]["uid"].as_str().unwrap_or_default();
+        let why =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {there}");
+        return Err(target.conflict(name, &why));
+    }
+    // An apply has said already who owns what.
+    let managed = match change {
+        Change::Apply { .. } => Some(after["metadata"]["managedFields"].clone()),
+        _ => None,
+    };
+    write.check_fields(&after)?;
+    keep_others(target, old, &mut after);
+    let mut faults = validation::keep_metadata(old, &mut after);
+    if target.subresource.is_none() {
+        defaults::fill(kind, &mut after);
+        schema::prune(kind, &mut after);
+        faults.extend(validation::immutable(kind, old, &after));
+    }
+    if !faults.is_empty() {
+        return Err(target.invalid(name, faults));
+    }
+    write.validate(&after)?;
+    let metadata = &after["metadata"];
+    let is_held = texts(&metadata["finalizers"]).next().is_some()
+        || metadata["deletionGracePeriodSeconds"].as_u64().unwrap_or(0) > 0
+        || kind.is_core("namespaces");
+    if !metadata["deletionTimestamp"].is_null() && !is_held {
+        return Ok(Next::Delete);
+    }
+    match managed {
+        Some(Value::Null) => {}
+        Some(managed) => after["metadata"]["managedFields"] = managed,
+        None => managed::updated(kind, manager, Some(old), &mut after, logs::now()),
+    }
+    if after == *old {
+        return Ok(Next::Same);
+    }
+    count_generation(kind, old, &mut after);
+    Ok(Next::Put(Object {
+        json: after,
+        message: before.message.clone(),
+    }))
+}
+
+/// Keeps what a request to this subresource, or to none, does not change.
+fn keep_others(target: &Target, before: &Value, after: &mut Value) {
+    let mut keep = |field: &str| match (&before[field], after.as_object_mut()) {
+        (Value::Null, Some(after)) => drop(after.remove(field)),
+        (value, Some(after)) => drop(after.insert(field.to_owned(), value.clone())),
+        (_, None) => {}
+    };
+    match target.subresource.as_deref() {
+        None if target.kind.has("status") => keep("status"),
+        Some("status") => {
+            let status = after["status"].take();
+            let version = after["metadata"]["resourceVersion"].clone();
+            *after = before.clone();
+            after["status"] = status;
+            after["metadata"]["resourceVersion"] = version;
+        }
+        Some("ephemeralcontainers") => {
+            let containers = after["spec"]["ephemeralContainers"].take();
+            *after = before.clone();
+            after["spec"]["ephemeralContainers"] = containers;
+        }
+        _ => {}
+    }
+}
+
+/// What is neither metadata nor status is the wish that the generation counts.
+pub(super) fn count_generation(kind: &Kind, before: &Value, after: &mut Value) {
+    let wish = |object: &Value| {
+        let mut wish = object.clone();
+        wish["metadata"] = Value::Null;
+        wish["status"] = Value::Null;
+        wish
+    };
+    if kind.is("gen") && wish(after) != wish(before) {
+        let generation = before["metadata"]["generation"].as_i64();
+        after["metadata"]["generation"] = (generation.unwrap_or(0) + 1).into();
+    }
+}
