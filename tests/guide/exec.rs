@@ -21,18 +21,9 @@ async fn input() -> Result {
     let (_server, client) = serve().await?;
     let pod = client.pod("default", "web-0");
     // [input]
-    use kubewire::exec::Stdio;
-    use tokio::io::AsyncWriteExt as _;
-
-    let mut child = pod.exec(["cat"]).stdin(Stdio::piped()).spawn().await?;
-    let mut stdin = child.stdin.take().expect("stdin is piped");
-    let feed = async move {
-        stdin.write_all(&vec![b'x'; 8 << 20]).await?;
-        stdin.shutdown().await // the process sees the end of its input
-    };
-    let (fed, output) = tokio::join!(feed, child.wait_with_output());
-    fed?;
-    assert_eq!(output?.stdout.len(), 8 << 20);
+    let data = vec![b'x'; 8 << 20];
+    let output = pod.exec("cat").input(data).output().await?;
+    assert_eq!(output.stdout.len(), 8 << 20);
     // [end]
     Ok(())
 }
@@ -92,6 +83,25 @@ async fn failure() -> Result {
         Err(Error::Network(lost)) => println!("nobody knows whether it ran: {lost}"),
         Err(other) => return Err(other.into()),
     }
+    // [end]
+    Ok(())
+}
+
+#[tokio::test]
+async fn by_hand() -> Result {
+    let (_server, client) = serve().await?;
+    let pod = client.pod("default", "web-0");
+    // [by-hand]
+    use kubewire::exec::Stdio;
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+
+    let mut child = pod.exec("cat").stdin(Stdio::piped()).spawn().await?;
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    let mut lines = child.stdout.take().expect("stdout is piped").lines();
+    stdin.write_all(b"ping\n").await?;
+    assert_eq!(lines.next_line().await?.as_deref(), Some("ping"));
+    stdin.shutdown().await?; // the process sees the end of its input
+    assert!(child.wait().await?.success());
     // [end]
     Ok(())
 }

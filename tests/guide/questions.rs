@@ -111,11 +111,26 @@ async fn timeout() -> Result {
     let (_server, client) = serve().await?;
     let pod = client.pod("default", "web-0");
     // [timeout]
+    use kubewire::{Error, error::CallerError};
+    use std::time::Duration;
+
+    // The container ends it.
     let output = pod
         .exec(["timeout", "0.1", "sleep", "600"])
         .output()
         .await?;
-    assert_eq!(output.status.code(), Some(124)); // the container ended it
+    assert_eq!(output.status.code(), Some(124));
+
+    // This side no longer waits, and has what came so far.
+    let slow = pod
+        .exec(["sh", "-c", "echo begun; sleep 2"])
+        .timeout(Duration::from_secs(1));
+    match slow.output().await {
+        Err(Error::Caller(CallerError::TimedOut { output, .. })) => {
+            println!("{}", String::from_utf8_lossy(&output.stdout));
+        }
+        other => println!("{other:?}"),
+    }
     // [end]
     Ok(())
 }
@@ -128,22 +143,13 @@ async fn upload() -> Result {
     let path = directory.path().join("file");
     let path = path.to_str().ok_or("a path")?;
     // [upload]
-    use kubewire::exec::Stdio;
-    use tokio::io::AsyncWriteExt as _;
-
     let data = vec![b'x'; 1 << 20];
     // Not `cat > file` alone: the shell would become cat, whose stdout is the file.
     let script = "cat > \"$1\" && wc -c < \"$1\"";
-    let upload = pod
-        .exec(["sh", "-c", script, "sh", path])
-        .stdin(Stdio::piped());
-    let mut child = upload.spawn().await?;
-    let mut stdin = child.stdin.take().expect("stdin is piped");
-    stdin.write_all(&data).await?;
-    stdin.shutdown().await?;
-    let output = child.wait_with_output().await?;
+    let upload = pod.exec(["sh", "-c", script, "sh", path]);
+    let output = upload.input(data).output().await?;
     let arrived = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(arrived.trim(), data.len().to_string());
+    assert_eq!(arrived.trim(), (1 << 20).to_string());
     // [end]
     Ok(())
 }
