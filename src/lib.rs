@@ -235,6 +235,7 @@
 //! | `client` | [`Client`], [`Config`] and the verbs; with `ring` or `aws-lc-rs` | yes |
 //! | `ring` | TLS with ring's cryptography | yes |
 //! | `aws-lc-rs` | TLS with AWS-LC's cryptography, also if `ring` is on | |
+//! | `copy` | [`copy`]: files and trees to and from containers | |
 //! | `server` | [`server`] | |
 //! | `testing` | [`testing`] (Unix); with `ring` or `aws-lc-rs` | |
 //! | `k8s-openapi` | the types of k8s-openapi say what they are resources of | |
@@ -281,6 +282,12 @@ pub mod exec {
 #[cfg(feature = "client")]
 pub mod attach {
     pub use crate::client::{Attach, Attached, ChildStderr, ChildStdin, ChildStdout, Input, Stdio};
+}
+
+/// Copy files and trees to and from containers.
+#[cfg(feature = "copy")]
+pub mod copy {
+    pub use crate::client::copy::{Copied, CopyFrom, CopyTo, LeftOut, Reason};
 }
 
 /// Forward connections to ports of a pod.

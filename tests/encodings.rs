@@ -75,7 +75,7 @@ async fn start(builder: ApiServerBuilder) -> (ApiServer, Client) {
 }
 
 async fn patient<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), work)
+    tokio::time::timeout(Duration::from_secs(300), work)
         .await
         .expect("it hangs")
 }

@@ -140,7 +140,7 @@ async fn echoes(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     stream.write_all(b"hello").await.unwrap();
     let mut answer = [0; 5];
     let read = stream.read_exact(&mut answer);
-    tokio::time::timeout(Duration::from_secs(30), read)
+    tokio::time::timeout(Duration::from_secs(300), read)
         .await
         .unwrap()
         .unwrap();

@@ -17,7 +17,7 @@ use kubewire::{
 use serde_json::Value;
 
 async fn patient<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), work)
+    tokio::time::timeout(Duration::from_secs(300), work)
         .await
         .expect("it hangs")
 }

@@ -30,7 +30,7 @@ async fn texts(lines: &mut LogLines) -> Vec<String> {
             texts.push(String::from_utf8(line.unwrap().bytes.to_vec()).unwrap());
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), read)
+    tokio::time::timeout(Duration::from_secs(300), read)
         .await
         .unwrap();
     texts
@@ -251,7 +251,7 @@ async fn merged_logs_bring_every_line_with_its_source() {
         let mut lines = logs.stream();
         let mut all = Vec::new();
         while all.len() < count {
-            let line = tokio::time::timeout(Duration::from_secs(20), lines.next());
+            let line = tokio::time::timeout(Duration::from_secs(300), lines.next());
             let Some(line) = line.await.unwrap() else {
                 break;
             };
@@ -294,7 +294,7 @@ async fn merged_logs_bring_every_line_with_its_source() {
     assert_eq!(collect(both, usize::MAX).await.len(), 4);
     let mut missing = named.pods(["wbe-0"]).all_containers().stream();
     let missing = async { (missing.next().await, missing.next().await) };
-    let (first, second) = tokio::time::timeout(Duration::from_secs(60), missing)
+    let (first, second) = tokio::time::timeout(Duration::from_secs(300), missing)
         .await
         .unwrap();
     let error = first.unwrap().unwrap_err();
@@ -324,7 +324,7 @@ async fn merged_logs_end_with_their_pod() {
             line.unwrap();
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), read)
+    tokio::time::timeout(Duration::from_secs(300), read)
         .await
         .unwrap();
 }

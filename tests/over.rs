@@ -95,7 +95,7 @@ async fn drain(mut server: WebSocketStream<DuplexStream>) -> Vec<Theirs> {
 
 #[track_caller]
 fn patiently<T>(what: impl Future<Output = T>) -> impl Future<Output = T> {
-    let limit = Duration::from_secs(20);
+    let limit = Duration::from_secs(300);
     let whose = std::panic::Location::caller();
     async move {
         match tokio::time::timeout(limit, what).await {

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "common/soon.rs"]
+mod soon;
+
 use std::{
     collections::HashMap,
     io,
@@ -23,6 +26,7 @@ use kubewire::{
         websocket::{Decoder, FrameHeader, Message, Opcode},
     },
 };
+use soon::soon;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -32,18 +36,10 @@ use tokio::{
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// Workers of a SPDY connection, and frames that wait for each
 /// (`github.com/moby/spdystream/connection.go`, `FRAME_WORKERS` and `QUEUE_SIZE`).
 const WORKERS: usize = 5;
 const QUEUE: usize = 50;
-
-async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work)
-        .await
-        .expect("it takes too long")
-}
 
 /// Where the payload of a stream goes: whoever puts some there waits until it is taken.
 #[derive(Clone)]

@@ -3,8 +3,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
-#[path = "config_table/servers.rs"]
-#[allow(dead_code, unreachable_pub)]
+#[path = "common/servers.rs"]
+#[allow(dead_code, reason = "each test uses its part")]
 mod servers;
 
 use kubewire::{Client, testing::ApiServer};

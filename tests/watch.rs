@@ -70,7 +70,7 @@ async fn until_done(updates: &mut kubewire::watch::Updates, mirror: &mut Mirror<
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), follow)
+    tokio::time::timeout(Duration::from_secs(300), follow)
         .await
         .unwrap();
 }
@@ -399,7 +399,7 @@ async fn a_refusal_names_the_rule_and_the_watch_goes_on_if_polled() {
         "{text}"
     );
     assert!(matches!(&error, Error::Api(e) if e.status.code == 403));
-    let again = tokio::time::timeout(Duration::from_secs(5), async {
+    let again = tokio::time::timeout(Duration::from_secs(300), async {
         loop {
             if let Err(error) = updates.next().await.unwrap() {
                 return error;

@@ -4,6 +4,8 @@
 mod attach;
 mod child;
 mod command;
+#[cfg(feature = "copy")]
+pub(crate) mod copy;
 mod discovery;
 mod events;
 mod exec;

@@ -171,6 +171,14 @@ pub enum CallerError {
         /// How many were asked for.
         count: usize,
     },
+    /// A file of this machine cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Its path.
+        path: String,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
     /// A stream given by the caller failed.
     #[error("{0}")]
     Stream(#[source] Arc<io::Error>),

@@ -242,6 +242,14 @@ pub enum PeerError {
     /// A text message of a log over a WebSocket, which should be base64, is not.
     #[error("the server sent a message of a log that is not valid base64")]
     Base64,
+    /// A copy that is not what was copied, or that would not stay where it belongs.
+    #[error("{path}: {problem}")]
+    Copy {
+        /// The file, as the container names it.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An answer that should be objects is something else.
     #[error("the server answered with the content type {found:?}")]
     ContentType {

@@ -154,6 +154,67 @@ pub(super) fn resources(kinds: &[Arc<Kind>], group: &str, version: &str) -> Opti
     })
 }
 
+/// `/openapi/v3`: where the document of each version is.
+pub(super) fn openapi(kinds: &[Arc<Kind>]) -> Value {
+    let mut paths = serde_json::Map::new();
+    for kind in kinds {
+        let path = match &*kind.resource.group {
+            "" => format!("api/{}", kind.resource.version),
+            _ => format!("apis/{}", kind.resource.api_version()),
+        };
+        let url = format!("/openapi/v3/{path}");
+        paths.insert(path, json!({"serverRelativeURL": url}));
+    }
+    json!({"paths": paths})
+}
+
+/// The document of a version: which operations there are, and for custom resources their schemas.
+/// Whether fields are checked is what kubectl asks of it.
+pub(super) fn openapi_of(kinds: &[Arc<Kind>], group: &str, version: &str) -> Option<Value> {
+    let mine = kinds
+        .iter()
+        .filter(|kind| kind.resource.group == group && kind.resource.version == version);
+    let (mut paths, mut schemas) = (serde_json::Map::new(), serde_json::Map::new());
+    for kind in mine {
+        let root = if group.is_empty() { "api" } else { "apis" };
+        let scope = if kind.resource.namespaced {
+            "/namespaces/{namespace}"
+        } else {
+            ""
+        };
+        let (of, plural) = (kind.resource.api_version(), &kind.resource.plural);
+        let path = format!("/{root}/{of}{scope}/{plural}/{{name}}");
+        let gvk = json!({"group": group, "version": version, "kind": kind.kind});
+        let mut names = vec!["dryRun", "fieldManager", "force"];
+        if kind.custom.is_some() || cfg!(feature = "k8s-openapi") {
+            names.push("fieldValidation");
+        }
+        let parameters: Vec<_> = names
+            .into_iter()
+            .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}}))
+            .collect();
+        let patch = json!({
+            "parameters": parameters, "responses": {}, "x-kubernetes-group-version-kind": gvk,
+        });
+        paths.insert(path, json!({"patch": patch}));
+        if let Some(custom) = kind
+            .custom
+            .as_ref()
+            .filter(|custom| custom.schema.is_object())
+        {
+            let mut schema = custom.schema.clone();
+            schema["x-kubernetes-group-version-kind"] = json!([gvk]);
+            schemas.insert(format!("{group}.{version}.{}", kind.kind), schema);
+        }
+    }
+    (!paths.is_empty()).then(|| {
+        json!({
+            "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.36.2"},
+            "paths": paths, "components": {"schemas": schemas},
+        })
+    })
+}
+
 /// `/api` or `/apis` in the aggregated form.
 pub(super) fn aggregated(kinds: &[Arc<Kind>], core: bool) -> Value {
     let response = |[group, version, kind]: [String; 3]| json!({"group": group, "version": version, "kind": kind});

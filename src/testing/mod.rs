@@ -87,7 +87,8 @@
 //! JSON; `PartialObjectMetadata` also in protobuf; whole objects in protobuf where the test brings
 //! their messages ([`ApiServer::put_protobuf`]), and otherwise 406 or JSON, as for custom
 //! resources; CBOR if [asked for](ApiServerBuilder::cbor); `Table` with kubectl's columns for
-//! pods, and name and age for all others. Clients send JSON or YAML.
+//! pods, and name and age for all others. Clients send JSON or YAML, and in protobuf what
+//! `kubectl create` sends.
 //!
 //! # Logs
 //!

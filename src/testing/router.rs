@@ -209,6 +209,14 @@ where
     match segments[..] {
         ["version"] if get => Ok(object(&version())),
         ["healthz" | "livez" | "readyz", ..] if get => Ok(health(&path, request.uri().query())),
+        ["openapi", "v3"] if get => Ok(object(&discovery::openapi(&kinds))),
+        ["openapi", "v3", "api", version] if get => {
+            Ok(found(discovery::openapi_of(&kinds, "", version)))
+        }
+        ["openapi", "v3", "apis", group, version] if get => {
+            Ok(found(discovery::openapi_of(&kinds, group, version)))
+        }
+        ["openapi", ..] => Err(not_implemented("this OpenAPI document")),
         ["api"] if get && aggregated => Ok(discovered(&discovery::aggregated(&kinds, true))),
         ["apis"] if get && aggregated => Ok(discovered(&discovery::aggregated(&kinds, false))),
         ["api"] if get => Ok(object(&discovery::versions(&cluster.address))),

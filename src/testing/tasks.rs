@@ -2,11 +2,13 @@
 
 use std::{
     future::Future,
+    io::{self, PipeWriter, Write as _},
+    process::Stdio,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use tokio::task::JoinSet;
+use tokio::{process::Command, task::JoinSet};
 
 /// What a server has running.
 #[derive(Debug, Default)]
@@ -19,6 +21,49 @@ struct State {
     stopped: bool,
     tasks: JoinSet<()>,
     groups: Vec<Pid>,
+    guard: Option<Guard>,
+}
+
+/// A process that kills the groups when this program is gone, however that came: it is told of
+/// them over a pipe, and the kernel closes that.
+#[derive(Debug)]
+struct Guard(PipeWriter);
+
+const GUARD: &str = r#"groups=
+while read -r sign group; do
+    kept=
+    for known in $groups; do [ "$known" = "$group" ] || kept="$kept $known"; done
+    groups=$kept
+    [ "$sign" = + ] && groups="$groups $group"
+done
+for group in $groups; do kill -s KILL -- "-$group"; done"#;
+
+impl Guard {
+    fn start() -> io::Result<Self> {
+        let (ours, theirs) = io::pipe()?;
+        // It ends when the pipe does, and the runtime reaps it.
+        Command::new("sh")
+            .args(["-c", GUARD])
+            .stdin(ours)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        Ok(Self(theirs))
+    }
+
+    fn tell(&mut self, sign: char, group: Pid) {
+        // One that is gone has nothing to guard.
+        let _ = writeln!(self.0, "{sign} {}", group.as_raw_nonzero());
+    }
+}
+
+impl State {
+    fn tell(&mut self, sign: char, group: Pid) {
+        if let Some(guard) = &mut self.guard {
+            guard.tell(sign, group);
+        }
+    }
 }
 
 impl Tasks {
@@ -42,6 +87,12 @@ impl Tasks {
             kill(group);
         } else {
             state.groups.push(group);
+            if state.guard.is_none() {
+                let guard = Guard::start();
+                let guard = guard.inspect_err(|error| tracing::warn!(%error, "no guard"));
+                state.guard = guard.ok();
+            }
+            state.tell('+', group);
         }
     }
 
@@ -59,7 +110,9 @@ impl Tasks {
     pub(super) fn reaped(&self, group: Pid) {
         // The group's number belongs to it while it has members.
         if test_kill_process_group(group).is_err() {
-            self.lock().groups.retain(|known| *known != group);
+            let mut state = self.lock();
+            state.groups.retain(|known| *known != group);
+            state.tell('-', group);
         }
     }
 
@@ -67,7 +120,11 @@ impl Tasks {
     pub(super) fn stop(&self) {
         let mut state = self.lock();
         state.stopped = true;
-        state.groups.drain(..).for_each(kill);
+        for group in std::mem::take(&mut state.groups) {
+            kill(group);
+            state.tell('-', group);
+        }
+        state.guard = None;
         state.tasks.abort_all();
     }
 

@@ -8,7 +8,10 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::tool::{Cluster, Ran};
+use crate::{
+    kubectl,
+    tool::{Cluster, Ran, squeeze},
+};
 
 /// A server that knows the resource `things`, and answers to a request for them in these words.
 async fn answering(body: &str) -> String {
@@ -187,4 +190,149 @@ async fn names_and_messages_do_nothing_to_a_terminal() {
         .run(&["-v=9", "get", "things", "x\u{1b}[2J\u{9b}31m\ny"])
         .await;
     assert!(is_harmless(&verbose.stderr), "{:?}", verbose.stderr);
+}
+
+/// Pods with labels, and a thing.
+async fn labelled() -> Cluster {
+    let server = ApiServer::builder()
+        .pod("default", "web-0", |pod| {
+            let pod = pod.label("app", "web").label("example.com/tier", "front");
+            pod.container("main", ["sleep", "infinity"])
+        })
+        .pod("default", "db-0", |pod| {
+            pod.label("app", "db")
+                .container("main", ["sleep", "infinity"])
+        })
+        .start()
+        .await
+        .unwrap();
+    let things = Resource::namespaced("example.com", "v1", "things");
+    // Words that YAML would take for something else without quotes.
+    let object = json!({
+        "apiVersion": "example.com/v1",
+        "kind": "Thing",
+        "metadata": {
+            "name": "odd",
+            "namespace": "default",
+            "managedFields": [{"manager": "m", "operation": "Update"}],
+        },
+        "spec": {
+            "yes": "no", "number": "012", "float": "1e3", "null": "~", "empty": "", "text": "a: b",
+            "lines": "one\ntwo\n", "time": "2020-01-01", "list": [1, true, null, {"x": []}],
+        },
+    });
+    server.put(&things, object);
+    Cluster::around(server)
+}
+
+/// A table without the spaces, and without the ages, which change as time goes by.
+fn rows(table: &str) -> Vec<String> {
+    let is_age = |cell: &str| cell.ends_with('s') && cell.starts_with(|c: char| c.is_ascii_digit());
+    let cells = |row: &str| {
+        let row = squeeze(row);
+        let cells = row.split(' ').filter(|cell| !is_age(cell));
+        cells.collect::<Vec<_>>().join(" ")
+    };
+    table.lines().map(cells).collect()
+}
+
+#[tokio::test]
+async fn tables_are_chosen_as_kubectl_chooses() {
+    let cluster = labelled().await;
+    let kubectl = kubectl::kubectl();
+    for (arguments, expected) in [
+        (
+            &["pods", "-L", "app,example.com/tier", "--no-headers"][..],
+            Some(&["db-0 1/1 Running 0 db", "web-0 1/1 Running 0 web front"][..]),
+        ),
+        (
+            &["pods", "web-0", "--show-labels", "-L=app"],
+            Some(&[
+                "NAME READY STATUS RESTARTS AGE APP LABELS",
+                "web-0 1/1 Running 0 web app=web,example.com/tier=front",
+            ]),
+        ),
+        (&["pods", "web-0", "db-0"], None),
+        (&["pod/web-0", "things.example.com/odd"], None),
+        (&["pods,things", "--show-labels"], None),
+        (&["pods", "--show-kind"], None),
+        (&["pods", "web-0", "none", "--ignore-not-found"], None),
+        (&["pods", "none", "--ignore-not-found"], Some(&[])),
+        (&["pods", "-l", "app=none"], Some(&[])),
+        (&["pods", "-l", "app=none", "--ignore-not-found"], None),
+        (
+            &["pods", "web-0", "db-0", "-o", "name"],
+            Some(&["pod/web-0", "pod/db-0"]),
+        ),
+    ] {
+        println!("{arguments:?}");
+        let arguments = [&["get"], arguments].concat();
+        let (code, stdout, stderr) = cluster.run(&arguments).await.into_text();
+        assert_eq!(code, Some(0), "{stderr}");
+        if let Some(expected) = expected {
+            assert_eq!(rows(&stdout), expected);
+        }
+        if let Some(kubectl) = &kubectl {
+            let theirs = cluster.run_program(kubectl, &arguments).await.into_text();
+            assert_eq!(
+                (code, rows(&stdout), stderr),
+                (theirs.0, rows(&theirs.1), theirs.2)
+            );
+        }
+    }
+    // What is there is printed, and what is not is an error.
+    let ran = cluster
+        .run(&["get", "pods", "none", "web-0", "-o", "name"])
+        .await;
+    assert_eq!((ran.code, &ran.stdout[..]), (Some(1), &b"pod/web-0\n"[..]));
+    assert!(
+        ran.stderr.contains("pods \"none\" not found"),
+        "{}",
+        ran.stderr
+    );
+    for (arguments, what) in [
+        (&["get", "pod/web-0", "db-0"][..], "exclude each other"),
+        (&["get", "pods", "web-0", "-A"], "exclude each other"),
+        (&["get", "pods,nothings"], "nothings"),
+    ] {
+        cluster.run(arguments).await.is_error(what);
+    }
+}
+
+#[tokio::test]
+async fn objects_are_printed_as_kubectl_prints_them() {
+    let cluster = labelled().await;
+    let kubectl = kubectl::kubectl();
+    for arguments in [
+        &["things", "odd"][..],
+        &["things"],
+        &["pod/web-0", "things/odd"],
+        &["pods", "-l", "app=none"],
+        &["things", "odd", "--show-managed-fields"],
+        &["things", "odd", "none", "--ignore-not-found"],
+    ] {
+        println!("{arguments:?}");
+        let json = [&["get", "-o", "json"], arguments].concat();
+        let yaml = [&["get", "-o", "yaml"], arguments].concat();
+        let (code, text, stderr) = cluster.run(&json).await.into_text();
+        assert_eq!((code, &*stderr), (Some(0), ""));
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            text.contains("managedFields"),
+            arguments.len() == 3 && arguments[2].contains("managed")
+        );
+        let (code, same, stderr) = cluster.run(&yaml).await.into_text();
+        assert_eq!((code, &*stderr), (Some(0), ""));
+        assert_eq!(
+            serde_saphyr::from_str::<Value>(&same).unwrap(),
+            value,
+            "{same}"
+        );
+        if let Some(kubectl) = &kubectl {
+            let theirs = cluster.run_program(kubectl, &json).await.into_text();
+            assert_eq!(text, theirs.1, "{}", theirs.2);
+            let theirs = cluster.run_program(kubectl, &yaml).await.into_text().1;
+            assert_eq!(serde_saphyr::from_str::<Value>(&theirs).unwrap(), value);
+        }
+    }
 }

@@ -212,6 +212,37 @@ async fn a_workload_or_a_service_stands_for_one_of_its_pods() {
         assert_eq!((code, &*stdout), (Some(0), "one 15\n"), "{stderr}");
         assert_eq!(stderr, "Found 3 pods, using pod/one\n");
     }
+    let all = ["logs", "deploy/web", "--all-pods", "--tail=1"];
+    let (code, stdout, stderr) = cluster.run(&all).await.into_text();
+    let mut lines: Vec<_> = stdout.lines().collect();
+    lines.sort_unstable();
+    let expected = [
+        "[pod/one/main] one 15",
+        "[pod/three/y] y 2",
+        "[pod/two/a] a 15",
+    ];
+    assert_eq!((code, &lines[..]), (Some(0), &expected[..]), "{stderr}");
+    let mut tool = cluster.start_tool(&["logs", "svc/web", "--all-pods", "-f", "--tail=1"]);
+    let mut lines = [tool.line().await, tool.line().await, tool.line().await];
+    lines.sort_unstable();
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test]
+async fn a_workload_s_first_pod_is_waited_for() {
+    let cluster = cluster().await;
+    cluster.server.put(
+        &Resource::namespaced("apps", "v1", "deployments"),
+        json!({
+            "kind": "Deployment",
+            "metadata": {"name": "idle", "namespace": "default"},
+            "spec": {"selector": {"matchLabels": {"app": "none"}}},
+        }),
+    );
+    let none = ["logs", "deploy/idle", "--pod-running-timeout=1s"];
+    let begun = std::time::Instant::now();
+    cluster.run(&none).await.is_error("deploy/idle has no pod");
+    assert!(begun.elapsed() >= Duration::from_secs(1));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 use jiff::{Timestamp, Unit};
 use kubewire::wire::status::Status;
+use serde::Serialize as _;
 use serde_json::{Value, json};
 
 use crate::{
@@ -37,24 +38,73 @@ pub(crate) fn value(body: &[u8]) -> Result<Value, Failure> {
     Ok(value)
 }
 
-/// YAML that is no Status of failure.
-pub(crate) fn yaml(body: &[u8]) -> Result<Printable, Failure> {
-    let text = String::from_utf8_lossy(body);
-    if text.trim().is_empty() {
-        return Err(Failure::Message("the server's answer is empty".to_owned()));
-    }
-    // Servers that know no YAML may answer in JSON, which is YAML too.
-    if text.trim_start().starts_with('{') {
-        let value = value(body)?;
-        return Ok(Printable::json(&format!("{value:#}\n")));
-    }
-    if text.lines().any(|line| line.trim_end() == "kind: Status") {
-        let value: Value = serde_saphyr::from_str(&text)
-            .map_err(|error| Failure::local("the server's answer", &error))?;
-        if value["kind"] == "Status" {
-            return Err(status(value.to_string().as_bytes()));
+/// The objects of an answer, or the one that was named, each with its own kind, as kubectl prints
+/// them.
+pub(crate) fn objects(
+    body: &[u8],
+    named: bool,
+    managed_fields: bool,
+) -> Result<Vec<Value>, Failure> {
+    let mut value = value(body)?;
+    let kind = value["kind"].as_str().map(str::to_owned);
+    let kind = kind.ok_or_else(|| {
+        let problem = "the server's answer is neither an object nor a list, for it has no kind";
+        Failure::Message(problem.to_owned())
+    })?;
+    let mut objects = if named {
+        vec![value]
+    } else {
+        match (
+            value.get_mut("items").map(Value::take),
+            kind.strip_suffix("List"),
+        ) {
+            (Some(Value::Array(mut items)), Some(kind)) => {
+                let version = value["apiVersion"].take();
+                for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                    // What a list says once, its items do not say again.
+                    item.entry("kind").or_insert_with(|| json!(kind));
+                    item.entry("apiVersion").or_insert_with(|| version.clone());
+                }
+                items
+            }
+            // Go writes an empty slice as `null`.
+            (Some(Value::Null), Some(_)) => Vec::new(),
+            _ => {
+                let problem = format!("the server's answer, a {kind}, is a list without items");
+                return Err(Failure::Message(problem));
+            }
+        }
+    };
+    if !managed_fields {
+        let metadata = objects
+            .iter_mut()
+            .filter_map(|object| object.get_mut("metadata"));
+        for metadata in metadata.filter_map(Value::as_object_mut) {
+            metadata.remove("managedFields");
         }
     }
+    Ok(objects)
+}
+
+/// Objects as the list that kubectl prints (`k8s.io/kubectl/pkg/cmd/get/get.go`, `printGeneric`).
+pub(crate) fn list(items: Vec<Value>) -> Value {
+    let metadata = json!({"resourceVersion": ""});
+    json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": metadata})
+}
+
+/// JSON with kubectl's indents.
+pub(crate) fn json(value: &Value) -> Printable {
+    let mut text = Vec::new();
+    let indents = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, indents);
+    // Writing a value to memory does not fail.
+    let _ = value.serialize(&mut serializer);
+    Printable::json(&String::from_utf8_lossy(&text))
+}
+
+/// A value as YAML.
+pub(crate) fn yaml(value: &Value) -> Result<Printable, Failure> {
+    let text = serde_saphyr::to_string(value).map_err(|error| Failure::local("YAML", &error))?;
     Ok(Printable::lines(&text))
 }
 
@@ -157,9 +207,8 @@ mod tests {
             br#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no","code":500}"#;
         assert_eq!(said(table(failure)), "no");
         assert_eq!(said(value(failure)), "no");
-        assert_eq!(said(yaml(failure)), "no");
-        let failure = b"apiVersion: v1\ncode: 500\nkind: Status\nmessage: the disk is full\nmetadata: {}\nstatus: Failure\n";
-        assert_eq!(said(yaml(failure)), "the disk is full");
+        assert_eq!(said(objects(failure, true, false)), "no");
+        assert_eq!(said(objects(failure, false, false)), "no");
         let success = br#"{"kind":"Status","apiVersion":"v1","status":"Success"}"#;
         assert!(said(table(success)).contains("not what was asked for"));
         for body in [
@@ -180,7 +229,17 @@ mod tests {
         ] {
             assert!(!said(table(body.as_bytes())).is_empty(), "{body}");
         }
-        assert!(!said(yaml(b" \n")).is_empty());
+        for body in [
+            "{}",
+            r#"{"kind":"PodList"}"#,
+            r#"{"kind":"Pod"}"#,
+            r#"{"items":[]}"#,
+        ] {
+            assert!(
+                !said(objects(body.as_bytes(), false, false)).is_empty(),
+                "{body}"
+            );
+        }
     }
 
     #[test]
@@ -194,8 +253,12 @@ mod tests {
             let table = table(body.as_bytes()).unwrap();
             assert!(table.rows.unwrap_or_default().is_empty(), "{body}");
         }
-        let text = "kind: PodList\nitems: []\n";
-        assert_eq!(yaml(text.as_bytes()).unwrap().to_string(), text);
+        for body in [
+            r#"{"kind":"PodList","items":[]}"#,
+            r#"{"kind":"PodList","items":null}"#,
+        ] {
+            assert!(objects(body.as_bytes(), false, false).unwrap().is_empty());
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::{
     connection::Connection,
     failure::{Failure, note},
     keys::Keys,
+    many::{Bounds, Many},
     relay::{self, Remote, Streams},
     target::Target,
 };
@@ -23,10 +24,18 @@ use crate::{
     kubewire exec web-0 -- date\n  \
     kubewire exec web-0 -it -- sh\n  \
     kubewire exec deploy/web -c main -- env\n  \
-    tar c site | kubewire exec web-0 -i -- tar x -C /srv")]
+    tar c site | kubewire exec web-0 -i -- tar x -C /srv\n  \
+    kubewire exec -l app=web --timeout 30s -- nginx -t")]
 pub(crate) struct Exec {
     #[command(flatten)]
     target: Target,
+    /// In all pods whose labels match, at once: each line begins with its pod, and a table of exit
+    /// codes goes to stderr. The exit code is 0 if all are, the one that all others share, or 1
+    #[arg(short = 'l', long, value_name = "SELECTOR",
+          conflicts_with_all = ["pod", "filename", "stdin", "tty"])]
+    selector: Option<String>,
+    #[command(flatten)]
+    bounds: Bounds,
     /// The command: program, then arguments; no shell is involved
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -34,9 +43,19 @@ pub(crate) struct Exec {
 
 impl Exec {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
+        if let Some(labels) = &self.selector {
+            let client = connection.client()?;
+            let (container, quiet) = (self.target.container, self.target.quiet);
+            return Many::new(client, self.command, container, self.bounds)
+                .run(labels, quiet)
+                .await;
+        }
         let pod = self.target.pod(connection).await?;
         let terminal = self.target.terminal();
         let mut exec = pod.exec(self.command).stdin(self.target.stdio());
+        if let Some(limit) = self.bounds.timeout {
+            exec = exec.timeout(limit);
+        }
         if let Some(container) = &self.target.container {
             exec = exec.container(container);
         }
@@ -66,7 +85,7 @@ impl Exec {
 
 /// The exit code here for one of the remote's: its lowest byte, as for a process of this machine,
 /// but never a success that it was not.
-fn exit_code(code: i32) -> u8 {
+pub(crate) fn exit_code(code: i32) -> u8 {
     match (code, code as u8) {
         (0, _) => 0,
         (_, 0) => 1,

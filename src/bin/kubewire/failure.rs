@@ -3,9 +3,9 @@
 
 use std::{fmt, io::Write as _};
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 
-use crate::printable::Printable;
+use crate::{absent, printable::Printable};
 
 /// The exit code of a process that a broken pipe ended, as a shell sees it: 128 + SIGPIPE.
 const BROKEN_PIPE: u8 = 141;
@@ -71,7 +71,31 @@ pub(crate) fn usage(error: &clap::Error) -> u8 {
     let complaint = complaint.unwrap_or_default().replace("\n\n  tip: ", "; ");
     let complaint: Vec<_> = complaint.split_whitespace().collect();
     let usage = usage.lines().next().unwrap_or("kubewire --help");
+    if let Some(message) = of_kubectl(error, usage) {
+        return Failure::Message(message).report();
+    }
     Failure::Message(format!("{}; usage: {usage}", complaint.join(" "))).report()
+}
+
+/// What to use instead of what only kubectl has.
+fn of_kubectl(error: &clap::Error, usage: &str) -> Option<String> {
+    let context = |kind| error.get(kind).map(ToString::to_string);
+    let words = usage.split_whitespace().skip(1);
+    let verb: Vec<_> = words
+        .take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
+        .collect();
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            absent::flag_of(&verb.join(" "), &context(ContextKind::InvalidArg)?)
+        }
+        ErrorKind::InvalidSubcommand => absent::verb(&context(ContextKind::InvalidSubcommand)?),
+        ErrorKind::InvalidValue => {
+            let flag = context(ContextKind::InvalidArg)?;
+            let value = context(ContextKind::InvalidValue)?;
+            absent::output(&value).filter(|_| flag.starts_with("--output"))
+        }
+        _ => None,
+    }
 }
 
 /// Writes one line to stderr. The terminal is as it was at the start by then, or the line says so

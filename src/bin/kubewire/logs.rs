@@ -19,7 +19,8 @@ use crate::{
     failure::{Failure, note},
     lines::Lines,
     printable::Printable,
-    target, workload,
+    target,
+    workload::{self, Selects, Wait},
 };
 
 /// How many lines of each log a selector brings, unless told
@@ -34,7 +35,8 @@ const SELECTOR_TAIL: u64 = 10;
 #[command(after_help = "Examples:\n  \
     kubewire logs web-0 --tail 20\n  \
     kubewire logs -f web-0 -c main --timestamps\n  \
-    kubewire logs -f -l app=web --all-containers --prefix")]
+    kubewire logs -f -l app=web --all-containers --prefix\n  \
+    kubewire logs deploy/web --all-pods --tail 5")]
 pub(crate) struct Logs {
     /// The pod: NAME, pod/NAME, or what selects pods, of which one is taken: deploy/NAME, svc/NAME
     #[arg(value_name = "POD", required_unless_present = "selector")]
@@ -45,6 +47,15 @@ pub(crate) struct Logs {
     /// The pods whose labels match, instead of one
     #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "pod")]
     selector: Option<String>,
+    /// All pods that POD selects, with prefixes, instead of one of them
+    #[arg(long, requires = "pod")]
+    all_pods: bool,
+    /// The labels of the pods, where there may be many.
+    #[arg(skip)]
+    labels: Option<String>,
+    /// How long to wait for a pod, where one is chosen: 1m30s, or a number of seconds
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::or_seconds)]
+    pod_running_timeout: std::time::Duration,
     /// The container; without it the pod's default container, or its first
     #[arg(short, long, value_name = "NAME")]
     container: Option<String>,
@@ -116,8 +127,16 @@ impl Logs {
         // What was before has ended: there is nothing to follow.
         self.follow &= !self.previous;
         let client = connection.client()?;
+        self.labels = self.selector.clone();
+        if let (Some(target), true) = (&self.pod, self.all_pods) {
+            self.prefix = true;
+            match workload::selects(&client, client.namespace(), target).await? {
+                Selects::Labels(labels) => self.labels = Some(labels),
+                Selects::Pod(_) => {}
+            }
+        }
         let mut out = Lines::start()?;
-        let done = if self.selector.is_none() && !self.all_containers {
+        let done = if self.labels.is_none() && !self.all_containers {
             let pod = client.pod(client.namespace(), self.pod_name(&client).await?);
             self.one(&pod, self.container.clone(), &mut out).await
         } else if self.follow {
@@ -134,7 +153,8 @@ impl Logs {
 
     async fn pod_name(&self, client: &Client) -> Result<String, Failure> {
         let target = self.pod.as_deref().unwrap_or_default();
-        let found = workload::pod(client, client.namespace(), target, None).await?;
+        let wait = Wait::Any(self.pod_running_timeout);
+        let found = workload::pod(client, client.namespace(), target, wait).await?;
         if found.of > 1 {
             note(&format!(
                 "Found {} pods, using pod/{}",
@@ -253,7 +273,7 @@ impl Logs {
     /// The logs of many containers, one after the other.
     async fn each(&self, client: &Client, out: &mut Lines) -> Result<u8, Failure> {
         let namespace = client.namespace();
-        let names = match &self.selector {
+        let names = match &self.labels {
             None => vec![self.pod_name(client).await?],
             Some(selector) => {
                 let pods = client.request(Resource::namespaced("", "v1", "pods"));
@@ -293,7 +313,7 @@ impl Logs {
     /// The logs of many containers, as they are written.
     async fn merged(&self, client: &Client, out: &mut Lines) -> Result<u8, Failure> {
         let mut logs = client.logs(client.namespace()).follow();
-        if let Some(selector) = &self.selector {
+        if let Some(selector) = &self.labels {
             logs = logs.labels(selector);
         } else {
             logs = logs.pods([self.pod_name(client).await?]);

@@ -8,6 +8,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+mod absent;
 mod answer;
 mod attach;
 mod completion;
@@ -20,6 +21,7 @@ mod get;
 mod keys;
 mod lines;
 mod logs;
+mod many;
 mod port_forward;
 mod printable;
 mod proxy;

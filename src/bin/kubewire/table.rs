@@ -57,6 +57,27 @@ impl Row {
         metadata(&self.object, field)
     }
 
+    /// The value of a label; nothing if its object has none
+    /// (`k8s.io/cli-runtime/pkg/printers/tableprinter.go`, `labelValues`).
+    pub(crate) fn label(&self, name: &str) -> Printable {
+        let value = self.object["metadata"]["labels"][name].as_str();
+        Printable::cell(value.unwrap_or_default())
+    }
+
+    /// All labels.
+    pub(crate) fn labels(&self) -> Printable {
+        let labels = self.object["metadata"]["labels"].as_object();
+        let labels = labels.into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let labels: Vec<_> = labels
+            .map(|(name, value)| format!("{name}={}", text(value)))
+            .collect();
+        match &*labels.join(",") {
+            "" => Printable::cell("<none>"),
+            labels => Printable::cell(labels),
+        }
+    }
+
     /// The cells that are shown.
     pub(crate) fn cells<'a>(
         &'a self,

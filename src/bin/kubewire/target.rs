@@ -17,14 +17,15 @@ use crate::{
     connection::Connection,
     duration,
     failure::{Failure, note},
-    terminal, workload,
+    terminal,
+    workload::{self, Wait},
 };
 
 /// A container and its streams.
 #[derive(Args)]
 pub(crate) struct Target {
     /// The pod: NAME, pod/NAME, or what selects pods, of which one is taken: deploy/NAME, svc/NAME
-    #[arg(value_name = "POD", required_unless_present = "filename")]
+    #[arg(value_name = "POD")]
     pod: Option<String>,
     /// The file, in YAML or JSON, of the pod or of what selects it, instead of its name
     #[arg(short, long, value_name = "FILE", conflicts_with = "pod")]
@@ -51,12 +52,18 @@ impl Target {
     pub(crate) async fn pod(&self, connection: &Connection) -> Result<Pod, Failure> {
         let client = connection.client()?;
         let (name, namespace) = match &self.filename {
-            None => (self.pod.clone().unwrap_or_default(), None),
+            None => match &self.pod {
+                Some(pod) => (pod.clone(), None),
+                None => {
+                    let problem = "which pod? Name one as <POD>, or what selects pods, or give -f";
+                    return Err(Failure::Message(problem.to_owned()));
+                }
+            },
             Some(file) => in_file(file)?,
         };
         let namespace = namespace.filter(|_| !connection.has_namespace());
         let namespace = namespace.unwrap_or_else(|| client.namespace().to_owned());
-        let wait = Some(self.pod_running_timeout);
+        let wait = Wait::Running(self.pod_running_timeout);
         let found = workload::pod(&client, &namespace, &name, wait).await?;
         Ok(client.pod(namespace, found.name))
     }

@@ -10,6 +10,9 @@ use crate::{connection::Connection, failure::Failure, printable::Printable};
 
 /// Print the versions of this program and of the server
 #[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    kubewire version\n  \
+    kubewire version --client")]
 pub(crate) struct Version {
     /// Do not ask the server
     #[arg(long)]

@@ -8,6 +8,9 @@ use crate::{connection::Connection, failure::Failure, printable::Printable, tabl
 
 /// Print who the server takes this user for
 #[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    kubewire auth whoami\n  \
+    kubewire auth whoami --as jane --as-group dev")]
 pub(crate) struct Whoami {}
 
 impl Whoami {

@@ -16,30 +16,25 @@ pub(crate) struct Found {
     pub(crate) of: usize,
 }
 
-/// The pod that a target means: itself, or the first that runs of those that it selects, for which
-/// it may wait.
+/// For which pod to wait, and how long.
+#[derive(Clone, Copy)]
+pub(crate) enum Wait {
+    Any(Duration),
+    Running(Duration),
+}
+
+/// The pod that a target means: itself, or the first that runs of those that it selects, else the
+/// first.
 pub(crate) async fn pod(
     client: &Client,
     namespace: &str,
     target: &str,
-    wait: Option<Duration>,
+    wait: Wait,
 ) -> Result<Found, Failure> {
-    let parsed: ForwardTarget = target.parse().map_err(|_| {
-        let message = format!("{target}: neither a pod nor anything that selects pods");
-        Failure::Message(message)
-    })?;
-    let (resource, name) = match parsed {
-        ForwardTarget::Pod(name) => return Ok(Found { name, of: 1 }),
-        ForwardTarget::Service(name) => (Resource::namespaced("", "v1", "services"), name),
-        ForwardTarget::Workload { resource, name } => (resource, name),
-        _ => return Err(Failure::Message(format!("{target}: of an unknown kind"))),
+    let selector = match selects(client, namespace, target).await? {
+        Selects::Pod(name) => return Ok(Found { name, of: 1 }),
+        Selects::Labels(selector) => selector,
     };
-    let objects = client.request(resource).namespace(namespace);
-    let object: Value = objects.get(&name).await?;
-    let selector = selector(&object["spec"]["selector"]);
-    if selector.is_empty() {
-        return Err(Failure::Message(format!("{target} selects no pods")));
-    }
     let pods = client.request(Resource::namespaced("", "v1", "pods"));
     let pods = pods.namespace(namespace).labels(&selector);
     let is_ready = |pod: &&Value| {
@@ -53,11 +48,16 @@ pub(crate) async fn pod(
         let list: List<Value> = pods.list().await?;
         let all = || list.items.iter();
         let running = all().find(is_ready).or_else(|| all().find(is_running));
-        if running.is_none() && wait.is_some_and(|wait| started.elapsed() < wait) {
+        let chosen = running.or_else(|| all().next());
+        let wait = match wait {
+            Wait::Any(wait) if chosen.is_none() => wait,
+            Wait::Running(wait) if running.is_none() => wait,
+            _ => Duration::ZERO,
+        };
+        if started.elapsed() < wait {
             tokio::time::sleep(PERIOD).await;
             continue;
         }
-        let chosen = running.or_else(|| all().next());
         let chosen = chosen.and_then(|pod| pod["metadata"]["name"].as_str());
         let none = || Failure::Message(format!("{target} has no pod in the namespace {namespace}"));
         return Ok(Found {
@@ -65,6 +65,38 @@ pub(crate) async fn pod(
             of: list.items.len(),
         });
     }
+}
+
+/// What a target means.
+pub(crate) enum Selects {
+    Pod(String),
+    /// All pods with labels that match.
+    Labels(String),
+}
+
+/// What a target selects.
+pub(crate) async fn selects(
+    client: &Client,
+    namespace: &str,
+    target: &str,
+) -> Result<Selects, Failure> {
+    let parsed: ForwardTarget = target.parse().map_err(|_| {
+        let message = format!("{target}: neither a pod nor anything that selects pods");
+        Failure::Message(message)
+    })?;
+    let (resource, name) = match parsed {
+        ForwardTarget::Pod(name) => return Ok(Selects::Pod(name)),
+        ForwardTarget::Service(name) => (Resource::namespaced("", "v1", "services"), name),
+        ForwardTarget::Workload { resource, name } => (resource, name),
+        _ => return Err(Failure::Message(format!("{target}: of an unknown kind"))),
+    };
+    let objects = client.request(resource).namespace(namespace);
+    let object: Value = objects.get(&name).await?;
+    let selector = selector(&object["spec"]["selector"]);
+    if selector.is_empty() {
+        return Err(Failure::Message(format!("{target} selects no pods")));
+    }
+    Ok(Selects::Labels(selector))
 }
 
 /// A selector as text: that of a service or a replication controller is a map, that of others a

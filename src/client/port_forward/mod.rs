@@ -7,7 +7,7 @@ mod tunnel;
 
 use std::sync::Arc;
 
-use self::{resolve::Destination, tunnel::Way};
+use self::{resolve::Destination, tunnel::Transport};
 use super::{Client, Pod};
 use crate::{
     Result, Role,
@@ -142,26 +142,26 @@ impl PortForward {
     /// the protocol; [`CallerError::NoPod`] if none of a service's or workload's pods runs.
     pub async fn connect(&self) -> Result<Tunnel> {
         let destination = self.find(None).await?;
-        let way = self.find_way(&destination.pod).await?;
-        Ok(Tunnel::new(self.clone(), destination, way))
+        let transport = self.negotiate(&destination.pod).await?;
+        Ok(Tunnel::new(self.clone(), destination, transport))
     }
 
     async fn find(&self, keep: Option<&Destination>) -> Result<Destination> {
         resolve::find(&self.client, &self.namespace, &self.target, keep).await
     }
 
-    async fn find_way(&self, pod: &Pod) -> Result<Way> {
+    async fn negotiate(&self, pod: &Pod) -> Result<Transport> {
         let channels = self.protocols.iter().find(|p| p.encoding().is_some());
         if self.protocols.first() == channels {
             let protocol = channels.ok_or(CallerError::NoSubprotocol)?;
-            return Ok(Way::Channels(*protocol));
+            return Ok(Transport::Channels(*protocol));
         }
         match (self.dial_tunnel(pod).await, channels) {
-            (Ok(connections), _) => Ok(Way::shared(connections)),
+            (Ok(connections), _) => Ok(Transport::shared(connections)),
             (Err(error), Some(protocol)) if may_lack_tunnel(&error) => {
                 // Port 1 is not there, which the server says on a WebSocket that has opened.
                 match self.dial(pod, *protocol, &[1]).await {
-                    Ok(_) => Ok(Way::Channels(*protocol)),
+                    Ok(_) => Ok(Transport::Channels(*protocol)),
                     Err(_) => Err(error),
                 }
             }

@@ -26,14 +26,14 @@ use crate::{
 
 /// How connections are opened.
 #[derive(Debug)]
-pub(super) enum Way {
+pub(super) enum Transport {
     /// On WebSockets that they share, at least one.
     Shared(Vec<Socket>),
     /// On a WebSocket each.
     Channels(ForwardProtocol),
 }
 
-impl Way {
+impl Transport {
     pub(super) fn shared(connections: Connections) -> Self {
         Self::Shared(vec![Socket::new(connections)])
     }
@@ -78,7 +78,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     destination: Destination,
-    way: Way,
+    transport: Transport,
     /// How often the WebSockets have been given up for others.
     renewed: u64,
     /// When the pod was last known to be there.
@@ -88,12 +88,12 @@ struct State {
 impl State {
     /// Finds the pod anew if it may have gone, and dials if there is no way to it.
     async fn renew(&mut self, forward: &PortForward, doubt: bool) -> Result<()> {
-        let lost = match &mut self.way {
-            Way::Shared(sockets) => {
+        let lost = match &mut self.transport {
+            Transport::Shared(sockets) => {
                 sockets.retain(|socket| !socket.connections.should_leave());
                 sockets.is_empty()
             }
-            Way::Channels(_) => false,
+            Transport::Channels(_) => false,
         };
         let stale = self.looked.elapsed() >= limits::FORWARD_FRESH
             && self.destination.is_gone(&forward.client).await;
@@ -105,7 +105,7 @@ impl State {
         }
         let next = forward.find(Some(&self.destination)).await?;
         // The old ones go on with the connections that they have.
-        if let Way::Shared(sockets) = &mut self.way
+        if let Transport::Shared(sockets) = &mut self.transport
             && (lost || doubt || !next.is_pod_of(&self.destination))
         {
             tracing::debug!(
@@ -143,14 +143,18 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    pub(super) fn new(forward: PortForward, destination: Destination, way: Way) -> Self {
+    pub(super) fn new(
+        forward: PortForward,
+        destination: Destination,
+        transport: Transport,
+    ) -> Self {
         let further = (forward.tunnels - 1).min(Semaphore::MAX_PERMITS);
         Self {
             shared: Arc::new(Shared {
                 forward,
                 state: Mutex::new(State {
                     destination,
-                    way,
+                    transport,
                     renewed: 0,
                     looked: Instant::now(),
                 }),
@@ -192,9 +196,9 @@ impl Tunnel {
         }
         let port = state.destination.port(&forward.client, port).await?.pod;
         let pod = state.destination.pod.clone();
-        let sockets = match &state.way {
-            Way::Shared(sockets) => sockets,
-            Way::Channels(protocol) => {
+        let sockets = match &state.transport {
+            Transport::Shared(sockets) => sockets,
+            Transport::Channels(protocol) => {
                 let protocol = *protocol;
                 drop(state);
                 return forward.dial_channel(&pod, protocol, port).await;
@@ -211,7 +215,8 @@ impl Tunnel {
                     connections = another.clone();
                     let mut state = self.shared.state.lock().await;
                     // Unless there has come to be another pod.
-                    if let (true, Way::Shared(sockets)) = (renewed == state.renewed, &mut state.way)
+                    if let (true, Transport::Shared(sockets)) =
+                        (renewed == state.renewed, &mut state.transport)
                     {
                         sockets.push(Socket {
                             connections: another,
@@ -280,9 +285,9 @@ impl Tunnel {
 
     /// The subprotocol in use.
     pub async fn protocol(&self) -> ForwardProtocol {
-        match &self.shared.state.lock().await.way {
-            Way::Shared(_) => ForwardProtocol::Tunnel,
-            Way::Channels(protocol) => *protocol,
+        match &self.shared.state.lock().await.transport {
+            Transport::Shared(_) => ForwardProtocol::Tunnel,
+            Transport::Channels(protocol) => *protocol,
         }
     }
 
@@ -290,9 +295,9 @@ impl Tunnel {
     /// connections that either end may still use, or that have not been read to the end, two each.
     /// Over channels there is no such WebSocket, and none.
     pub async fn streams(&self) -> usize {
-        match &self.shared.state.lock().await.way {
-            Way::Shared(sockets) => sockets.iter().map(|s| s.connections.streams()).sum(),
-            Way::Channels(_) => 0,
+        match &self.shared.state.lock().await.transport {
+            Transport::Shared(sockets) => sockets.iter().map(|s| s.connections.streams()).sum(),
+            Transport::Channels(_) => 0,
         }
     }
 
@@ -305,9 +310,9 @@ impl Tunnel {
     ///
     /// Why it is over, unless the server ended it in order.
     pub async fn closed(&self) -> Result<()> {
-        let first = match &self.shared.state.lock().await.way {
-            Way::Shared(sockets) => sockets.first().map(|socket| socket.connections.clone()),
-            Way::Channels(_) => return std::future::pending().await,
+        let first = match &self.shared.state.lock().await.transport {
+            Transport::Shared(sockets) => sockets.first().map(|socket| socket.connections.clone()),
+            Transport::Channels(_) => return std::future::pending().await,
         };
         let Some(connections) = first else {
             return Ok(());
@@ -317,7 +322,7 @@ impl Tunnel {
 
     /// Closes the tunnel and all its connections. The next [`open`](Self::open) dials again.
     pub async fn close(&self) {
-        if let Way::Shared(sockets) = &self.shared.state.lock().await.way {
+        if let Transport::Shared(sockets) = &self.shared.state.lock().await.transport {
             for socket in sockets {
                 socket.connections.close();
             }

@@ -16,7 +16,7 @@ const TOGETHER: usize = 16 << 10;
 
 impl Mux {
     /// The next bytes to send. Control frames go before payload, and streams take turns, a frame
-    /// of at most [`limits::SPDY_DATA`] bytes each. Large payloads are handed out as they were
+    /// of at most 32 KiB each. Large payloads are handed out as they were
     /// written, after their heads.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         if let Some(payload) = self.staged.take() {

@@ -139,7 +139,7 @@ pub enum LogUpdate {
     /// A line.
     Line(LogLine),
     /// Text that the kubelet put in place of the log, without a stamp: why it cannot read on. A
-    /// line without control characters; of one answer no more than [`limits::SERVER_TEXT`] bytes.
+    /// line without control characters; of one answer no more than 4 KiB.
     Notice(String),
     /// The container has not started.
     Waiting {

@@ -39,7 +39,7 @@ pub struct Head<'a> {
     /// The `Content-Type` header.
     pub content_type: Option<&'a str>,
     /// The `Retry-After` header, which API servers give in seconds. No more than
-    /// [`limits::LOG_WATCH_RETRY_AFTER`] of it is waited.
+    /// 10 minutes of it is waited.
     pub retry_after: Option<Duration>,
 }
 

@@ -2,12 +2,14 @@
 //! encoding that was negotiated.
 
 mod cbor;
+mod decode;
 mod protobuf;
+
+pub(super) use decode::decode;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::target::not_implemented;
 use crate::{
     server::Refusal,
     wire::{status::Status, watch::Encoding},
@@ -80,11 +82,6 @@ impl Document {
         }
         json
     }
-}
-
-/// Reads an object that a client sends in protobuf.
-pub(super) fn decode(_: &[u8]) -> Result<Value, Refusal> {
-    Err(not_implemented("bodies in protobuf"))
 }
 
 /// What the body of one object or list, or that of a watch, is called.

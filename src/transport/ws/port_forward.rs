@@ -7,10 +7,11 @@
 
 mod stream;
 
+#[cfg(feature = "client")]
+use std::time::Instant;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Instant,
 };
 
 use super::{
@@ -19,9 +20,10 @@ use super::{
 };
 use crate::{
     error::{CallerError, Error},
-    limits,
-    session::port_forward::{ConnectionId, ForwardEvent, OpenError, PortForward},
+    session::port_forward::{ConnectionId, ForwardEvent, PortForward},
 };
+#[cfg(feature = "client")]
+use crate::{limits, session::port_forward::OpenError};
 
 pub use self::stream::ForwardStream;
 
@@ -41,10 +43,7 @@ struct Connection {
 struct Unread {
     bytes: usize,
     /// When the last of it could be sent.
-    #[cfg_attr(
-        not(feature = "client"),
-        allow(dead_code, reason = "a server opens none")
-    )]
+    #[cfg(feature = "client")]
     since: Option<Instant>,
 }
 
@@ -93,7 +92,10 @@ impl Forward {
     fn sent(&mut self, id: ConnectionId, bytes: usize) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.unread.bytes = connection.unread.bytes.saturating_add(bytes);
-            connection.unread.since = Some(crate::transport::now());
+            #[cfg(feature = "client")]
+            {
+                connection.unread.since = Some(crate::transport::now());
+            }
         }
     }
 

@@ -5,38 +5,28 @@
 //! [`Control`] learns the status and ends the session. The client's child and the server's
 //! process are made of these.
 
-use std::{
-    collections::VecDeque,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+mod stream;
+
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use tokio::io::AsyncWrite;
 
+pub(crate) use self::stream::{Input, Output};
 use super::{
     shared::{Endpoint, Shared, Slot, Waiters},
-    slices::read_slices,
     websocket::WebSocket,
 };
+#[cfg(feature = "server")]
+use crate::session::remote_command::Streams;
 use crate::{
     error::{CallerError, Error},
-    limits,
-    session::{
-        RemoteCommand, Subprotocol,
-        remote_command::{RemoteCommandEvent, Streams},
-    },
+    session::{RemoteCommand, Subprotocol, remote_command::RemoteCommandEvent},
     transport::now,
     wire::{channel::Channel, resize::TerminalSize, status::Status},
 };
 
 /// What a queued slice costs beside its bytes, so that a flood of tiny messages is bounded too.
 const SLICE: usize = 64;
-
-/// What a reader takes from its queue at once: many small slices cost one lock.
-const BATCH: usize = 256 << 10;
 
 /// Sizes of the client's terminal that are kept for a server which has not asked yet: the last,
 /// and the one before, from which it must differ for a program to draw its screen again
@@ -247,21 +237,12 @@ impl Control {
 
     /// The reader of a stream; there must be at most one.
     pub(crate) fn input(&self, channel: Channel) -> Input {
-        Input {
-            control: self.clone(),
-            channel,
-            current: Bytes::new(),
-            more: VecDeque::new(),
-            failed: false,
-        }
+        Input::new(self.clone(), channel)
     }
 
     /// The writer of a stream; there must be at most one.
     pub(crate) fn output(&self, channel: Channel) -> Output {
-        Output {
-            control: self.clone(),
-            channel,
-        }
+        Output::new(self.clone(), channel)
     }
 
     pub(crate) fn protocol(&self) -> Subprotocol {
@@ -352,186 +333,5 @@ impl Control {
             ..Inbox::default()
         };
         self.shared().lose_interest(&mut state, slot(channel));
-    }
-}
-
-/// The reading end of a stream.
-#[derive(Debug)]
-pub(crate) struct Input {
-    control: Control,
-    channel: Channel,
-    current: Bytes,
-    /// Slices that were taken from the queue together.
-    more: VecDeque<Bytes>,
-    /// Whether the stream of slices has given its error, after which it ends.
-    failed: bool,
-}
-
-impl Input {
-    /// [`poll_slice`](Self::poll_slice) as a stream, which ends after an error.
-    #[inline]
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        if self.failed {
-            return Poll::Ready(None);
-        }
-        let next = ready!(self.poll_slice(cx));
-        self.failed = matches!(next, Some(Err(_)));
-        Poll::Ready(next)
-    }
-
-    /// The next slice, without copying it; `None` at the end of the stream.
-    #[inline]
-    pub(crate) fn poll_slice(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        if !self.current.is_empty() {
-            return Poll::Ready(Some(Ok(std::mem::take(&mut self.current))));
-        }
-        if let Some(slice) = self.more.pop_front() {
-            return Poll::Ready(Some(Ok(slice)));
-        }
-        let Self {
-            control,
-            channel,
-            more,
-            ..
-        } = self;
-        control.shared().poll_take(cx, slot(*channel), |remote| {
-            let Remote { inboxes, ended, .. } = remote;
-            let inbox = &mut inboxes[slot(*channel)];
-            if inbox.cost <= BATCH {
-                inbox.cost = 0;
-                std::mem::swap(&mut inbox.slices, more);
-                if let Some(first) = more.pop_front() {
-                    return Some(Some(Ok(first)));
-                }
-            } else if let Some(first) = inbox.pop() {
-                let mut taken = first.len();
-                while taken < BATCH
-                    && let Some(slice) = inbox.pop()
-                {
-                    taken += slice.len() + SLICE;
-                    more.push_back(slice);
-                }
-                return Some(Some(Ok(first)));
-            }
-            match ended {
-                _ if inbox.finished => Some(None),
-                None => None,
-                Some(Ok(())) => Some(None),
-                Some(Err(error)) => Some(Some(Err(error.clone().into()))),
-            }
-        })
-    }
-}
-
-impl Drop for Input {
-    fn drop(&mut self) {
-        self.control.discard(self.channel);
-    }
-}
-
-read_slices!(Input);
-
-/// The writing end of a stream.
-#[derive(Debug)]
-pub(crate) struct Output {
-    control: Control,
-    channel: Channel,
-}
-
-impl Output {
-    fn slot(&self) -> Slot {
-        slot(self.channel)
-    }
-
-    /// Waits until the stream takes more.
-    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        drop(ready!(self.control.shared().poll_room(cx, self.slot())));
-        Poll::Ready(Ok(()))
-    }
-
-    /// Queues bytes without copying them, whatever the room.
-    pub(crate) fn send(&self, mut bytes: Bytes) -> Result<(), Error> {
-        let shared = self.control.shared();
-        let mut state = shared.lock();
-        if state.is_write_closed() {
-            return Err(CallerError::Ended.into());
-        }
-        let now = now();
-        while !bytes.is_empty() {
-            let part = bytes.split_to(bytes.len().min(limits::INPUT_MESSAGE));
-            state.endpoint.session.write(now, self.channel, part)?;
-        }
-        shared.push(&mut state);
-        Ok(())
-    }
-
-    pub(crate) fn poll_write(
-        &self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<Result<usize, Error>> {
-        let shared = self.control.shared();
-        let mut state = ready!(shared.poll_room(cx, self.slot()));
-        let (Remote { session, .. }, Some(socket)) = state.parts() else {
-            return Poll::Ready(Err(CallerError::Ended.into()));
-        };
-        let part = &bytes[..bytes.len().min(limits::INPUT_MESSAGE)];
-        let now = now();
-        match session.write_through(now, self.channel)? {
-            Some(prefix) if !part.is_empty() => socket.send_copy(prefix, part),
-            _ => session.write(now, self.channel, Bytes::copy_from_slice(part))?,
-        }
-        shared.push(&mut state);
-        Poll::Ready(Ok(part.len()))
-    }
-
-    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.control.shared().poll_flushed(cx, self.slot()).map(Ok)
-    }
-
-    /// Sends what is queued, then ends the stream alone, where the subprotocol can.
-    pub(crate) fn poll_finish(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        ready!(self.poll_flush(cx))?;
-        self.finish()?;
-        self.poll_flush(cx)
-    }
-
-    /// Queues the end of the stream.
-    pub(crate) fn finish(&self) -> Result<(), Error> {
-        let shared = self.control.shared();
-        let mut state = shared.lock();
-        state.endpoint.session.finish(now())?;
-        shared.push(&mut state);
-        Ok(())
-    }
-
-    #[cfg(feature = "client")]
-    pub(crate) fn control(&self) -> &Control {
-        &self.control
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        // On a server, and over a subprotocol without half-close, there is nothing to say.
-        let _ = self.finish();
-    }
-}
-
-impl AsyncWrite for Output {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Output::poll_write(&self, cx, buf).map_err(io::Error::from)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Output::poll_flush(&self, cx).map_err(io::Error::from)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_finish(cx).map_err(io::Error::from)
     }
 }

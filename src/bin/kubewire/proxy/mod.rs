@@ -68,6 +68,9 @@ const REJECTED_PATHS: &str = "^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach,\
 /// server will: decoded, and without the prefix; a path with dots or double slashes is refused.
 /// Pages of another origin may only read.
 #[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    kubewire proxy\n  \
+    kubewire proxy -p 0 --reject-methods POST,PUT,PATCH,DELETE")]
 pub(crate) struct Proxy {
     /// The port to listen on; 0 for any
     #[arg(short, long, default_value_t = 8001)]

@@ -1,0 +1,255 @@
+//! What kubectl has and this program has not: in flows an argument that is not known, out comes
+//! what to use instead.
+
+/// A flag of kubectl's.
+struct Flag {
+    /// The verb; empty for all of them.
+    verb: &'static str,
+    long: &'static str,
+    short: &'static str,
+    instead: &'static str,
+}
+
+const fn flag(
+    verb: &'static str,
+    long: &'static str,
+    short: &'static str,
+    instead: &'static str,
+) -> Flag {
+    Flag {
+        verb,
+        long,
+        short,
+        instead,
+    }
+}
+
+const JQ: &str = "use -o json with a program such as jq";
+const ONE_OBJECT: &str = "name the objects on the command line";
+
+const FLAGS: &[Flag] = &[
+    flag(
+        "",
+        "cache-dir",
+        "",
+        "nothing is cached on disk, so leave it out",
+    ),
+    flag(
+        "",
+        "disable-compression",
+        "",
+        "answers are never asked for compressed, so leave it out",
+    ),
+    flag("", "kuberc", "", "give the flags, or an alias of the shell"),
+    flag(
+        "",
+        "log-flush-frequency",
+        "",
+        "what -v shows is written at once, so leave it out",
+    ),
+    flag(
+        "",
+        "match-server-version",
+        "",
+        "compare what `kubewire version` prints",
+    ),
+    flag(
+        "",
+        "password",
+        "",
+        "put username and password into the kubeconfig's user, or use --token",
+    ),
+    flag(
+        "",
+        "profile",
+        "",
+        "use a profiler of the system, such as perf",
+    ),
+    flag(
+        "",
+        "profile-output",
+        "",
+        "use a profiler of the system, such as perf",
+    ),
+    flag(
+        "",
+        "username",
+        "",
+        "put username and password into the kubeconfig's user, or use --token",
+    ),
+    flag("", "vmodule", "", "use -v=9, which shows everything"),
+    flag(
+        "",
+        "warnings-as-errors",
+        "",
+        "the server's warnings are not looked at; use kubectl",
+    ),
+    flag("auth whoami", "allow-missing-template-keys", "", JQ),
+    flag(
+        "auth whoami",
+        "output",
+        "o",
+        "it prints a table only; use kubectl",
+    ),
+    flag(
+        "auth whoami",
+        "show-managed-fields",
+        "",
+        "it has none, so leave it out",
+    ),
+    flag(
+        "auth whoami",
+        "template",
+        "",
+        "it prints a table only; use kubectl",
+    ),
+    flag("get", "allow-missing-template-keys", "", JQ),
+    flag("get", "chunk-size", "", "lists come whole, so leave it out"),
+    flag("get", "filename", "f", ONE_OBJECT),
+    flag("get", "kustomize", "k", ONE_OBJECT),
+    flag(
+        "get",
+        "output-watch-events",
+        "",
+        "use `kubewire watch -o json`, which prints them",
+    ),
+    flag("get", "recursive", "R", ONE_OBJECT),
+    flag(
+        "get",
+        "server-print",
+        "",
+        "use -o name, or -o json with a program such as jq",
+    ),
+    flag("get", "sort-by", "", JQ),
+    flag(
+        "get",
+        "subresource",
+        "",
+        "use --raw with the subresource's path",
+    ),
+    flag("get", "template", "", JQ),
+    flag(
+        "get",
+        "watch",
+        "w",
+        "use `kubewire watch`, which prints what there is and every change",
+    ),
+    flag(
+        "get",
+        "watch-only",
+        "",
+        "use `kubewire watch`, which prints what there is and every change",
+    ),
+    flag(
+        "proxy",
+        "append-server-path",
+        "",
+        "the path of the server's URL is always put in front, so leave it out",
+    ),
+    flag("proxy", "keepalive", "", "the system's keep-alive holds"),
+    flag("proxy", "unix-socket", "u", "use --port and --address"),
+    flag("proxy", "www", "w", "serve files with a web server"),
+    flag("proxy", "www-prefix", "P", "serve files with a web server"),
+    flag(
+        "version",
+        "output",
+        "o",
+        "use `kubewire get --raw /version`, which prints JSON",
+    ),
+];
+
+/// kubectl's verbs, and what is here instead.
+const VERBS: &[(&str, &str)] = &[
+    ("annotate", ""),
+    (
+        "api-resources",
+        "`kubewire get --raw /apis` has the server's own list; or ",
+    ),
+    (
+        "api-versions",
+        "`kubewire get --raw /apis` has the server's own list; or ",
+    ),
+    ("apply", ""),
+    ("autoscale", ""),
+    ("certificate", ""),
+    ("cluster-info", ""),
+    ("config", ""),
+    ("cordon", ""),
+    (
+        "cp",
+        "`kubewire exec -i POD -- tar x` takes an archive; or ",
+    ),
+    ("create", ""),
+    ("debug", ""),
+    ("delete", ""),
+    (
+        "describe",
+        "`kubewire get -o yaml` prints all that is known; or ",
+    ),
+    ("diff", ""),
+    ("drain", ""),
+    ("edit", ""),
+    (
+        "events",
+        "`kubewire watch events` prints them as they come; or ",
+    ),
+    ("explain", ""),
+    ("expose", ""),
+    ("kuberc", ""),
+    ("kustomize", ""),
+    ("label", ""),
+    ("options", "every verb's --help lists all flags; or "),
+    ("patch", ""),
+    ("plugin", ""),
+    ("replace", ""),
+    ("rollout", ""),
+    ("run", ""),
+    ("scale", ""),
+    ("set", ""),
+    ("taint", ""),
+    ("top", ""),
+    ("uncordon", ""),
+    ("wait", "`kubewire watch` prints every change; or "),
+];
+
+/// What to say of a flag, `--long` or `-s`, that a verb does not know, if kubectl does.
+pub(crate) fn flag_of(verb: &str, argument: &str) -> Option<String> {
+    let is_meant = |flag: &&Flag| {
+        let long = argument.strip_prefix("--").map(|name| name == flag.long);
+        let short = || argument.strip_prefix('-').map(|name| name == flag.short);
+        (flag.verb.is_empty() || flag.verb == verb)
+            && long.or_else(short).unwrap_or(false)
+            && argument != "-"
+    };
+    let found = FLAGS.iter().find(is_meant)?;
+    let instead = found.instead;
+    Some(format!("kubectl's {argument} is not here: {instead}"))
+}
+
+/// What to say of a verb that is not known, if kubectl knows it.
+pub(crate) fn verb(verb: &str) -> Option<String> {
+    let (verb, instead) = VERBS.iter().find(|(known, _)| *known == verb)?;
+    Some(format!(
+        "kubectl's {verb} is not here: {instead}use kubectl {verb}; \
+         this is the tool of the streaming protocols"
+    ))
+}
+
+/// What to say of a form of output that is not known, if kubectl knows it.
+pub(crate) fn output(value: &str) -> Option<String> {
+    let form = value.split('=').next().unwrap_or_default();
+    let instead = match form {
+        "kyaml" => "use -o yaml",
+        "go-template"
+        | "go-template-file"
+        | "template"
+        | "templatefile"
+        | "jsonpath"
+        | "jsonpath-as-json"
+        | "jsonpath-file"
+        | "custom-columns"
+        | "custom-columns-file" => JQ,
+        _ => return None,
+    };
+    Some(format!("kubectl's -o {form} is not here: {instead}"))
+}
