@@ -306,7 +306,9 @@ pub mod port_forward {
 #[cfg(feature = "client")]
 pub mod logs {
     pub use crate::{
-        client::{LogLines, LogSource, Logs, MergedLines, MergedLogs, SourcedLine, SourcedUpdate},
+        client::{
+            LogLines, LogSource, Logs, MergedLines, MergedLogs, Since, SourcedLine, SourcedUpdate,
+        },
         session::logs::{Exit, LogEnd, LogLine, LogStream, LogUpdate},
         wire::stamp::Stamp,
     };

@@ -159,7 +159,7 @@ async fn a_service_leads_to_its_pod_and_to_another_when_that_has_gone() -> Resul
         ]}}),
     );
     fixture.pods(&["web-0"], port);
-    let forward = fixture.client.port_forward("default", "svc/web".parse()?);
+    let forward = fixture.client.port_forward("default", "svc/web");
     let tunnel = forward.connect().await?;
     assert_eq!(tunnel.pod().await.name(), "web-0");
     let resolved = tunnel.resolve("http").await?;
@@ -184,7 +184,7 @@ async fn a_service_leads_to_its_pod_and_to_another_when_that_has_gone() -> Resul
 
     fixture.pods(&[], moved);
     tokio::time::sleep(limits::FORWARD_FRESH).await;
-    let error = tunnel.open("http").await.unwrap_err();
+    let error = tunnel.try_open("http").await.unwrap_err();
     assert!(
         matches!(error, Error::Caller(CallerError::NoPod { .. })),
         "{error:?}"
@@ -193,7 +193,7 @@ async fn a_service_leads_to_its_pod_and_to_another_when_that_has_gone() -> Resul
 }
 
 #[tokio::test]
-async fn a_listener_waits_for_the_next_pod() -> Result {
+async fn a_listener_and_an_open_wait_for_the_next_pod() -> Result {
     let fixture = Fixture::new().await?;
     let port = echo().await;
     fixture.put(
@@ -201,9 +201,7 @@ async fn a_listener_waits_for_the_next_pod() -> Result {
         json!({"spec": {"selector": {"matchLabels": {"app": "web"}}}}),
     );
     fixture.pods(&["web-0"], port);
-    let forward = fixture
-        .client
-        .port_forward("default", "deploy/web".parse()?);
+    let forward = fixture.client.port_forward("default", "deploy/web");
     let tunnel = forward.connect().await?;
     let listener = tunnel.listen("127.0.0.1:0", "main").await?;
     let local = listener.local_addrs()[0];
@@ -211,8 +209,14 @@ async fn a_listener_waits_for_the_next_pod() -> Result {
     fixture.pods(&[], port);
     tokio::time::sleep(limits::FORWARD_FRESH).await;
     let mut waiting = TcpStream::connect(local).await?;
+    let opening = tokio::spawn({
+        let tunnel = tunnel.clone();
+        async move { tunnel.open("main").await }
+    });
     tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!opening.is_finished());
     fixture.pods(&["web-1"], port);
+    echoes(&mut opening.await??).await;
     echoes(&mut waiting).await;
     assert_eq!(tunnel.pod().await.name(), "web-1");
     Ok(())
@@ -230,11 +234,17 @@ async fn a_pod_s_ports_have_names_and_a_service_needs_a_selector() -> Result {
     assert!(matches!(error, Error::Caller(_)), "{error:?}");
 
     fixture.put(SERVICE, json!({"spec": {"ports": [{"port": 80}]}}));
-    let forward = fixture.client.port_forward("default", "svc/web".parse()?);
+    let forward = fixture.client.port_forward("default", "svc/web");
     let error = forward.connect().await.unwrap_err();
     assert!(error.to_string().contains("selector"), "{error}");
-    let forward = fixture.client.port_forward("default", "svc/none".parse()?);
+    let forward = fixture.client.port_forward("default", "svc/none");
     let error = forward.connect().await.unwrap_err();
     assert_eq!(error.status().unwrap().code, 404);
+    // What is no target is an error where it is used.
+    for target in ["configmap/web", "svc/"] {
+        let forward = fixture.client.port_forward("default", target);
+        let error = forward.connect().await.unwrap_err();
+        assert!(matches!(error, Error::Caller(_)), "{error:?}");
+    }
     Ok(())
 }

@@ -302,3 +302,20 @@ fn imports_are_found_in_whatever_form() {
     ];
     assert_eq!(found, expected);
 }
+
+#[test]
+fn the_links_of_the_architecture_lead_somewhere() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let text = fs::read_to_string(docs.join("ARCHITECTURE.md")).unwrap();
+    let links: Vec<_> = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(link, _)| link)
+        .filter(|link| link.starts_with("../"))
+        .collect();
+    assert!(!links.is_empty());
+    for link in links {
+        assert!(docs.join(link).exists(), "{link}");
+    }
+}

@@ -3,7 +3,7 @@
 use super::{
     ChildStderr, ChildStdin, ChildStdout, Input, Over, Pod, Stdio,
     feed::{Copies, Handles},
-    remote_command::{Options, options},
+    remote_command::{Opened, Options, options},
 };
 use crate::{
     Result,
@@ -48,12 +48,8 @@ impl Attach {
     ///
     /// Those of [`Exec::spawn`](super::Exec::spawn).
     pub async fn spawn(&self) -> Result<Attached> {
-        let (control, handles) = self.options.open(&self.pod, "attach", &[]).await?;
-        Ok(Attached::new(
-            control,
-            self.pod.operation("attach to"),
-            handles,
-        ))
+        let opened = self.options.open(&self.pod, "attach", &[]).await?;
+        Ok(Attached::new(opened))
     }
 }
 
@@ -70,24 +66,26 @@ pub struct Attached {
     pub stderr: Option<ChildStderr>,
     copies: Copies,
     operation: String,
+    container: Option<String>,
     control: Control,
 }
 
 impl Attached {
-    pub(super) fn new(control: Control, operation: String, handles: Handles) -> Self {
+    pub(super) fn new(opened: Opened) -> Self {
         let Handles {
             stdin,
             stdout,
             stderr,
             copies,
-        } = handles;
+        } = opened.handles;
         Self {
             stdin,
             stdout,
             stderr,
             copies,
-            operation,
-            control,
+            operation: opened.operation,
+            container: opened.container,
+            control: opened.control,
         }
     }
 
@@ -137,6 +135,12 @@ impl Attached {
     /// [`CallerError::Ended`](crate::error::CallerError::Ended).
     pub fn resize(&self, size: TerminalSize) -> Result<()> {
         self.control.resize(size)
+    }
+
+    /// The container, where this side chose it: the one that was named, or of several the pod's
+    /// default. `None` if the server chose, which is when there is only one.
+    pub fn container(&self) -> Option<&str> {
+        self.container.as_deref()
     }
 
     /// The subprotocol that the server chose.

@@ -16,6 +16,7 @@ use super::{
     Over,
     attach::unread,
     feed::{Copies, Handles, next_slice},
+    remote_command::Opened,
 };
 use crate::{
     Result,
@@ -58,39 +59,31 @@ pub struct Child {
     pub stderr: Option<ChildStderr>,
     copies: Copies,
     operation: String,
+    container: Option<String>,
     max_output: usize,
     deadline: Option<Deadline>,
     control: Control,
 }
 
 impl Child {
-    pub(super) fn new(
-        control: Control,
-        operation: String,
-        handles: Handles,
-        max_output: usize,
-    ) -> Self {
+    pub(super) fn new(opened: Opened, max_output: usize, deadline: Option<Deadline>) -> Self {
         let Handles {
             stdin,
             stdout,
             stderr,
             copies,
-        } = handles;
+        } = opened.handles;
         Self {
             stdin,
             stdout,
             stderr,
             copies,
-            operation,
+            operation: opened.operation,
+            container: opened.container,
             max_output,
-            deadline: None,
-            control,
+            deadline,
+            control: opened.control,
         }
-    }
-
-    pub(super) fn with_deadline(mut self, deadline: Option<Deadline>) -> Self {
-        self.deadline = deadline;
-        self
     }
 
     /// A session of exec over a WebSocket that someone else connected, where `protocol` was agreed on and
@@ -212,6 +205,12 @@ impl Child {
     /// Closes the connection without waiting for the process; see [Dropping](Self#dropping).
     pub fn kill(&mut self) {
         self.control.close();
+    }
+
+    /// The container, where this side chose it: the one that was named, or of several the pod's
+    /// default. `None` if the server chose, which is when there is only one.
+    pub fn container(&self) -> Option<&str> {
+        self.container.as_deref()
     }
 
     /// The subprotocol that the server chose.

@@ -127,22 +127,18 @@ impl Exec {
         if self.command.is_empty() {
             return Err(CallerError::NoCommand.into());
         }
-        let operation = self.pod.operation("exec in");
         let deadline = self.timeout.map(Deadline::after);
         // It is large, and the future of every caller would have it twice.
         let opening = Box::pin(self.options.open(&self.pod, "exec", &self.command));
-        let (control, handles) = match Deadline::limit(deadline, opening).await {
-            Some(opened) => opened?,
-            None => {
-                return Err(Deadline::missed(
-                    deadline,
-                    operation,
-                    PartialOutput::default(),
-                ));
-            }
+        let Some(opened) = Deadline::limit(deadline, opening).await else {
+            let operation = self.pod.operation("exec in");
+            return Err(Deadline::missed(
+                deadline,
+                operation,
+                PartialOutput::default(),
+            ));
         };
-        let max_output = self.options.max_output;
-        Ok(Child::new(control, operation, handles, max_output).with_deadline(deadline))
+        Ok(Child::new(opened?, self.options.max_output, deadline))
     }
 
     /// Runs the command and collects what it writes.

@@ -8,7 +8,10 @@ use std::{
 
 use futures_core::Stream;
 
-use super::Pod;
+use super::{
+    Pod,
+    since::{Since, When},
+};
 use crate::{
     Result,
     resource::with_query,
@@ -16,7 +19,6 @@ use crate::{
         LogConfig, LogEnd, LogLine, LogRequest, LogStream, LogUpdate, Logs as Session, SUBPROTOCOLS,
     },
     transport::http::exchange::{Driver, Get},
-    wire::stamp::Stamp,
 };
 
 /// A log to be read: which, and how much of it.
@@ -78,15 +80,34 @@ impl Logs {
         self
     }
 
-    /// Only lines of the last so many seconds; at least 1.
-    pub fn since_seconds(mut self, seconds: u64) -> Self {
-        self.config.since_seconds = Some(seconds);
-        self
-    }
-
-    /// Only lines from this instant on, by the node's clock.
-    pub fn since(mut self, time: Stamp) -> Self {
-        self.config.since_time = Some(time);
+    /// Only lines from then on: an instant by the node's clock, or a time ago, in whole seconds.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = kubewire::testing::ApiServer::builder()
+    /// #     .pod("default", "web-0", |pod| pod.container("main", ["echo", "hello"]))
+    /// #     .start()
+    /// #     .await?;
+    /// # let client = kubewire::Client::new(&server.config())?;
+    /// use std::time::Duration;
+    ///
+    /// let logs = client.pod("default", "web-0").logs().follow();
+    /// let mut lines = logs.since(Duration::from_secs(600)).stream().await?;
+    /// while let Some(line) = lines.next().await {
+    ///     assert_eq!(line?.bytes, "hello");
+    ///     # break;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn since(mut self, since: impl Into<Since>) -> Self {
+        let (seconds, time) = match since.into().0 {
+            When::Ago(seconds) => (Some(seconds), None),
+            When::At(time) => (None, Some(time)),
+        };
+        self.config.since_seconds = seconds;
+        self.config.since_time = time;
         self
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::Client;
+use super::{Client, Since};
 use crate::{
     Resource,
     session::logs::{LogLine, LogUpdate},
@@ -83,8 +83,7 @@ enum Choice {
     AcrossRestarts,
     Previous,
     Tail(u64),
-    SinceSeconds(u64),
-    Since(crate::wire::stamp::Stamp),
+    Since(Since),
 }
 
 impl MergedLogs {
@@ -159,15 +158,10 @@ impl MergedLogs {
         self
     }
 
-    /// Only lines of the last so many seconds, of pods that are there at the start.
-    pub fn since_seconds(mut self, seconds: u64) -> Self {
-        self.options.push(Choice::SinceSeconds(seconds));
-        self
-    }
-
-    /// Only lines from this instant on.
-    pub fn since(mut self, time: crate::wire::stamp::Stamp) -> Self {
-        self.options.push(Choice::Since(time));
+    /// Only lines from then on: an instant by the nodes' clocks, or a time ago, which is for pods
+    /// that are there at the start.
+    pub fn since(mut self, since: impl Into<Since>) -> Self {
+        self.options.push(Choice::Since(since.into()));
         self
     }
 

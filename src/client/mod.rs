@@ -19,6 +19,7 @@ pub(crate) mod port_forward;
 mod proxy;
 mod remote_command;
 mod request;
+mod since;
 mod stdio;
 pub(crate) mod watch;
 
@@ -36,6 +37,7 @@ pub use pod::Pod;
 use port_forward::{ForwardTarget, PortForward};
 pub use proxy::HttpProxy;
 pub use request::{Deleted, Patch, Request};
+pub use since::Since;
 pub use stdio::{Input, Stdio};
 pub use watch::{Updates, Watch};
 
@@ -137,9 +139,9 @@ impl Client {
     /// this connects, and again when it has gone.
     ///
     /// ```no_run
-    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn run() -> kubewire::Result<()> {
     /// let client = kubewire::Client::from_env().await?;
-    /// let tunnel = client.port_forward("default", "svc/web".parse()?).connect().await?;
+    /// let tunnel = client.port_forward("default", "svc/web").connect().await?;
     /// let stream = tunnel.open("http").await?;
     /// # drop(stream);
     /// # Ok(())
@@ -147,8 +149,12 @@ impl Client {
     /// ```
     ///
     /// Besides the rights for port-forward it needs `get` on the service or workload, and `get`
-    /// and `list` on `pods`.
-    pub fn port_forward(&self, namespace: impl Into<String>, target: ForwardTarget) -> PortForward {
+    /// and `list` on `pods`. A text that is no target is an error of [`PortForward::connect`].
+    pub fn port_forward<T>(&self, namespace: impl Into<String>, target: T) -> PortForward
+    where
+        T: TryInto<ForwardTarget, Error: Into<CallerError>>,
+    {
+        let target = target.try_into().map_err(Into::into);
         PortForward::new(self.clone(), namespace.into(), target)
     }
 

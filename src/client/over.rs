@@ -6,11 +6,11 @@ use std::marker::PhantomData;
 use super::{
     Attached, Child, Stdio,
     feed::{Ends, Handles},
-    remote_command::Options,
+    remote_command::{Opened, Options},
 };
 use crate::{
     session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
-    transport::{AnyWebSocket, ws::remote_command::Control},
+    transport::AnyWebSocket,
 };
 
 /// A session to be over a WebSocket that someone else connected: [`Child::over`],
@@ -82,11 +82,17 @@ impl<T> Over<T> {
         self
     }
 
-    fn start(self) -> (Control, String, Handles, usize) {
+    fn start(self) -> (Opened, usize) {
         let socket = self.websocket.into_inner();
         let control = self.options.start(socket, self.protocol, self.streams);
         let handles = Handles::new(&control, &self.options, self.streams, Ends::default());
-        (control, self.operation, handles, self.options.max_output)
+        let opened = Opened {
+            control,
+            operation: self.operation,
+            container: None,
+            handles,
+        };
+        (opened, self.options.max_output)
     }
 }
 
@@ -103,8 +109,8 @@ impl Over<Child> {
     ///
     /// Outside a tokio runtime, on which the session's timers run.
     pub fn spawn(self) -> Child {
-        let (control, operation, handles, max_output) = self.start();
-        Child::new(control, operation, handles, max_output)
+        let (opened, max_output) = self.start();
+        Child::new(opened, max_output, None)
     }
 }
 
@@ -115,7 +121,6 @@ impl Over<Attached> {
     ///
     /// Outside a tokio runtime, on which the session's timers run.
     pub fn spawn(self) -> Attached {
-        let (control, operation, handles, _) = self.start();
-        Attached::new(control, operation, handles)
+        Attached::new(self.start().0)
     }
 }

@@ -132,6 +132,14 @@ impl Pod {
         }
     }
 
+    /// The container that is meant where none is named, if the pod can be read.
+    pub(super) async fn default_container(&self) -> Option<String> {
+        let pods = Resource::namespaced("", "v1", "pods");
+        let pods = self.client.request(pods).namespace(self.namespace.as_str());
+        let pod = pods.get::<wire::pod::Pod>(&self.name).await.ok()?;
+        pod.default_container().map(str::to_owned)
+    }
+
     /// Asks the API server which containers the pod has: the regular ones, the init containers,
     /// the ephemeral ones. It needs the right `get` on `pods`.
     ///

@@ -5,7 +5,9 @@ use super::{
     feed::{Ends, Handles},
 };
 use crate::{
-    Result, Role, limits,
+    Error, Result, Role,
+    error::Hint,
+    limits,
     session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
     transport::{
         http::Outgoing,
@@ -17,6 +19,21 @@ use crate::{
     },
     wire::{channel::Channel, resize::TerminalSize},
 };
+
+/// A session that has begun.
+pub(super) struct Opened {
+    pub(super) control: Control,
+    /// What errors call it.
+    pub(super) operation: String,
+    /// Where the process is, unless the server chose.
+    pub(super) container: Option<String>,
+    pub(super) handles: Handles,
+}
+
+/// Whether the server wants a container to be named.
+fn is_ambiguous(error: &Error) -> bool {
+    matches!(error, Error::Api(refusal) if matches!(refusal.hint, Some(Hint::Containers(_))))
+}
 
 /// The choices of a builder.
 #[derive(Debug, Clone)]
@@ -77,16 +94,64 @@ impl Options {
     }
 
     /// Opens the session.
-    pub(super) async fn open(
+    pub(super) async fn open(&self, pod: &Pod, verb: &str, command: &[String]) -> Result<Opened> {
+        let ends = Ends::open(self)?;
+        let streams = self.streams();
+        let operation = pod.operation(if verb == "exec" {
+            "exec in"
+        } else {
+            "attach to"
+        });
+        let mut container = self.container.clone();
+        let ask = async |container: Option<&str>| {
+            let path = self.path(pod, verb, command, container)?;
+            let outgoing = Outgoing {
+                about: pod.about("get", verb),
+                ..Outgoing::upgrade(operation.clone(), path)
+            };
+            pod.client().open(outgoing, &self.protocols).await
+        };
+        let mut opened = ask(container.as_deref()).await;
+        if let (None, Err(error)) = (&container, &opened)
+            && is_ambiguous(error)
+            && let Some(default) = pod.default_container().await
+        {
+            tracing::debug!(
+                pod = pod.name(),
+                container = default,
+                "no container is named: this is the pod's default"
+            );
+            opened = ask(Some(&default)).await;
+            container = Some(default);
+        }
+        let (websocket, protocol) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Err(pod.explain(error).await),
+        };
+        let control = self.start(websocket.into_inner(), protocol, streams);
+        if let Some(size) = self.tty {
+            // The server does not know the terminal's size until it is told.
+            control.resize(size)?;
+        }
+        let handles = Handles::new(&control, self, streams, ends);
+        Ok(Opened {
+            control,
+            operation,
+            container,
+            handles,
+        })
+    }
+
+    fn path(
         &self,
         pod: &Pod,
         verb: &str,
         command: &[String],
-    ) -> Result<(Control, Handles)> {
-        let ends = Ends::open(self)?;
+        container: Option<&str>,
+    ) -> Result<String> {
         let streams = self.streams();
         let mut query = Vec::new();
-        query.extend(self.container.as_deref().map(|name| ("container", name)));
+        query.extend(container.map(|name| ("container", name)));
         for (key, wanted) in [
             ("stdin", streams.stdin),
             ("stdout", streams.stdout),
@@ -96,29 +161,7 @@ impl Options {
             query.extend(wanted.then_some((key, "true")));
         }
         query.extend(command.iter().map(|word| ("command", word.as_str())));
-        let operation = pod.operation(if verb == "exec" {
-            "exec in"
-        } else {
-            "attach to"
-        });
-        let path = pod.path(verb, &query)?;
-        let outgoing = Outgoing {
-            about: pod.about("get", verb),
-            ..Outgoing::upgrade(operation, path)
-        };
-        let opened = pod.client().open(outgoing, &self.protocols).await;
-        let (websocket, protocol) = match opened {
-            Ok(opened) => opened,
-            Err(error) => return Err(pod.explain(error).await),
-        };
-        let socket = websocket.into_inner();
-        let control = self.start(socket, protocol, streams);
-        if let Some(size) = self.tty {
-            // The server does not know the terminal's size until it is told.
-            control.resize(size)?;
-        }
-        let handles = Handles::new(&control, self, streams, ends);
-        Ok((control, handles))
+        pod.path(verb, &query)
     }
 
     /// A session over a WebSocket that is open.
@@ -136,7 +179,9 @@ impl Options {
 /// The setters that the builders of exec and attach share.
 macro_rules! options {
     () => {
-        /// The container; without one the pod's default container, or its only one.
+        /// The container. Without one it is the pod's only one or, as in kubectl, the one of its
+        /// annotation `kubectl.kubernetes.io/default-container`, or else its first. To choose among
+        /// several needs the right `get` on `pods`; the handle's `container` says which it is.
         pub fn container(mut self, name: impl Into<String>) -> Self {
             self.options.container = Some(name.into());
             self

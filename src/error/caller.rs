@@ -184,6 +184,13 @@ pub enum CallerError {
     Stream(#[source] Arc<io::Error>),
 }
 
+/// For conversions that cannot fail where others can.
+impl From<std::convert::Infallible> for CallerError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 /// What a process had written when its time was over.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]

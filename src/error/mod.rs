@@ -265,7 +265,7 @@ pub enum PeerError {
 /// `v5.channel.k8s.io` answer before they ask the kubelet
 /// (`k8s.io/apiserver/pkg/util/proxy/streamtranslator.go`).
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{operation}: {}{}", Printable(.status), Advice(.hint.as_ref()))]
+#[error("{operation}: {}{}", Printable(.status), Advice(self))]
 #[non_exhaustive]
 pub struct ApiError {
     /// What was asked, such as `exec in pod default/web-0`.
@@ -316,12 +316,16 @@ impl ApiError {
     }
 }
 
-struct Advice<'a>(Option<&'a Hint>);
+struct Advice<'a>(&'a ApiError);
 
 impl std::fmt::Display for Advice<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
+        match &self.0.hint {
             None => Ok(()),
+            // The message has named them.
+            Some(Hint::Containers(_)) if self.0.status.message.contains("choose one of: ") => {
+                f.write_str(" (set the container; to take the default one needs `get` on `pods`)")
+            }
             Some(hint) => write!(f, " ({hint})"),
         }
     }

@@ -105,6 +105,27 @@ impl Stamp {
 }
 
 /// UTC with nine fraction digits, the kubelet's form.
+impl From<std::time::SystemTime> for Stamp {
+    fn from(time: std::time::SystemTime) -> Self {
+        let whole =
+            |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        match time.duration_since(std::time::UNIX_EPOCH) {
+            Ok(after) => Self {
+                seconds: whole(after),
+                nanos: after.subsec_nanos(),
+            },
+            Err(before) => {
+                let before = before.duration();
+                let part = before.subsec_nanos();
+                Self {
+                    seconds: -whole(before) - i64::from(part > 0),
+                    nanos: if part > 0 { 1_000_000_000 - part } else { 0 },
+                }
+            }
+        }
+    }
+}
+
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (days, clock) = (

@@ -60,7 +60,6 @@ async fn open(tunnel: &Tunnel, port: impl Into<ForwardPort>) -> String {
 
 async fn tunnel(target: &str) -> Tunnel {
     let client = Client::from_env().await.expect("KUBECONFIG");
-    let target = target.parse().expect("a target");
     let forward = client.port_forward(NAMESPACE, target);
     forward.connect().await.expect("it connects")
 }

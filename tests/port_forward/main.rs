@@ -428,7 +428,7 @@ async fn further_tunnels_are_dialled_when_needed_and_used_again() -> Result {
     assert_eq!(tunnel.streams().await, 2 * 8);
     tunnel.close().await;
     assert!(first.read_u8().await.is_err() && third.read_u8().await.is_err());
-    let refused = tunnel.open(echo).await.unwrap_err();
+    let refused = tunnel.try_open(echo).await.unwrap_err();
     assert_eq!(refused.status().map(|status| status.code), Some(503));
     let mut again = tunnel.open(echo).await?;
     round_trip(&mut again, b"again").await?;

@@ -62,13 +62,8 @@ impl Exec {
         if let Some(terminal) = terminal {
             exec = exec.tty(terminal.size);
         }
-        let mut child = match exec.spawn().await {
-            Ok(child) => child,
-            Err(error) => {
-                let container = self.target.default_container(&pod, error).await?;
-                exec.container(container).spawn().await?
-            }
-        };
+        let mut child = exec.spawn().await?;
+        self.target.note_default(&pod, child.container()).await;
         tracing::info!(protocol = %child.protocol(), "the command is accepted");
         let streams = Streams {
             stdin: child.stdin.take(),

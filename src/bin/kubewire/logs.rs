@@ -199,7 +199,7 @@ impl Logs {
             logs = logs.tail(lines);
         }
         if let Some(seconds) = self.seconds() {
-            logs = logs.since_seconds(seconds);
+            logs = logs.since(std::time::Duration::from_secs(seconds));
         }
         if let Some(time) = self.since_time {
             logs = logs.since(time);
@@ -331,7 +331,7 @@ impl Logs {
             logs = logs.tail(lines);
         }
         if let Some(seconds) = self.seconds() {
-            logs = logs.since_seconds(seconds);
+            logs = logs.since(std::time::Duration::from_secs(seconds));
         }
         if let Some(time) = self.since_time {
             logs = logs.since(time);

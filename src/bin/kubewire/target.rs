@@ -7,8 +7,7 @@ use std::{
 
 use clap::Args;
 use kubewire::{
-    Error, Pod,
-    error::Hint,
+    Pod,
     exec::{Container, ContainerKind, Stdio, TerminalSize},
 };
 use serde_json::Value;
@@ -68,23 +67,11 @@ impl Target {
         Ok(client.pod(namespace, found.name))
     }
 
-    /// The container to name after the server has refused to choose one; any other error comes
-    /// back as it is.
-    pub(crate) async fn default_container(
-        &self,
-        pod: &Pod,
-        error: Error,
-    ) -> kubewire::Result<String> {
-        let ambiguous = match &error {
-            Error::Api(refusal) => matches!(refusal.hint, Some(Hint::Containers(_))),
-            _ => false,
-        };
-        if self.container.is_some() || !ambiguous {
-            return Err(error);
-        }
-        match pod.containers().await {
-            Ok(all) => self.choose(&all).map(|one| one.name.clone()).ok_or(error),
-            Err(_) => Err(error),
+    /// Says which container of several is used, if the user named none.
+    pub(crate) async fn note_default(&self, pod: &Pod, used: Option<&str>) {
+        if self.container.is_none() && !self.quiet && used.is_some() {
+            // They could be read a moment ago; if they no longer can, there is nothing to say.
+            default_container(&pod.containers().await.unwrap_or_default(), false);
         }
     }
 

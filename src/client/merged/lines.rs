@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     Error, Result,
-    client::{LogLines, Logs, Updates},
+    client::{
+        LogLines, Logs, Updates,
+        since::{Since, When},
+    },
     error::{ApiError, CallerError, PeerError},
     limits,
     session::{
@@ -338,10 +341,10 @@ impl MergedLines {
                 logs = match choice {
                     Choice::AcrossRestarts => logs.across_restarts(),
                     Choice::Previous => logs.previous(),
-                    Choice::Since(time) => logs.since(*time),
+                    Choice::Since(Since(When::Ago(_))) if !at_start => logs,
+                    Choice::Since(since) => logs.since(*since),
                     Choice::Tail(lines) if at_start => logs.tail(*lines),
-                    Choice::SinceSeconds(seconds) if at_start => logs.since_seconds(*seconds),
-                    Choice::Tail(_) | Choice::SinceSeconds(_) => logs,
+                    Choice::Tail(_) => logs,
                 };
             }
             self.reading.push((Arc::new(source), logs.start()));

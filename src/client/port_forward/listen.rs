@@ -18,7 +18,6 @@ use super::{ForwardPort, Tunnel};
 use crate::{
     Result,
     error::{CallerError, Error},
-    limits,
     transport::ws::relay::{Copied, relay},
 };
 
@@ -212,32 +211,12 @@ async fn forward(
         socket,
         whole: false,
     };
-    let mut pause = limits::FORWARD_RETRY_FIRST;
-    let give_up = Instant::now() + limits::FORWARD_RETRY;
-    let stream = loop {
-        match tunnel.open_port(port).await {
-            Ok(stream) => break stream,
-            Err(error) if Instant::now() + pause < give_up && is_passing(&error) => {
-                let _ = news.try_send(ListenEvent::Unreachable { error });
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            Err(error) => return Err(error),
-        }
-    };
+    let tell = |error| drop(news.try_send(ListenEvent::Unreachable { error }));
+    let stream = tunnel.wait_open(port, tell).await?;
     let outcome = relay(stream, &mut local.socket, copied).await;
     match &outcome {
         Ok(()) => local.whole = true,
         Err(error) => tunnel.note(error),
     }
     outcome
-}
-
-/// Whether what failed may work in a moment: an API server that restarts, a pod that is replaced.
-fn is_passing(error: &Error) -> bool {
-    match error {
-        Error::Network(_) | Error::Caller(CallerError::NoPod { .. }) => true,
-        Error::Api(refusal) => matches!(refusal.status.code, 400 | 404 | 429 | 500..),
-        _ => false,
-    }
 }

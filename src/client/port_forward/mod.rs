@@ -13,7 +13,7 @@ use crate::{
     Result, Role,
     error::{CallerError, Error, NetworkError, PeerError},
     session::{
-        mux::PingConfig,
+        KeepaliveConfig,
         port_forward::{
             Channels, ForwardConfig, ForwardProtocol, PortForward as PortForwardSession,
             Tunnel as TunnelSession, WhenFull,
@@ -55,7 +55,7 @@ pub enum HalfClose {
 pub struct PortForward {
     client: Client,
     namespace: String,
-    target: ForwardTarget,
+    target: Result<ForwardTarget, CallerError>,
     protocols: Vec<ForwardProtocol>,
     config: ForwardConfig,
     half_close: HalfClose,
@@ -63,7 +63,11 @@ pub struct PortForward {
 }
 
 impl PortForward {
-    pub(super) fn new(client: Client, namespace: String, target: ForwardTarget) -> Self {
+    pub(super) fn new(
+        client: Client,
+        namespace: String,
+        target: Result<ForwardTarget, CallerError>,
+    ) -> Self {
         Self {
             client,
             namespace,
@@ -119,9 +123,15 @@ impl PortForward {
         self
     }
 
-    /// How often to ask the tunnel for signs of life, and how long to wait for them.
-    pub fn ping(mut self, config: PingConfig) -> Self {
-        self.config.mux.ping = config;
+    /// How often to ask the server for signs of life, and how long to wait for them. What more
+    /// there is to choose for the tunnel protocol, [`config`](Self::config) has.
+    pub fn keepalive(mut self, config: KeepaliveConfig) -> Self {
+        let ping = &mut self.config.mux.ping;
+        ping.interval = config.interval;
+        ping.silence = config.silence;
+        // Nothing is suspect later than it is dead.
+        ping.suspect = ping.suspect.min(config.silence);
+        self.config.keepalive = config;
         self
     }
 
@@ -147,7 +157,8 @@ impl PortForward {
     }
 
     async fn find(&self, keep: Option<&Destination>) -> Result<Destination> {
-        resolve::find(&self.client, &self.namespace, &self.target, keep).await
+        let target = self.target.as_ref().map_err(CallerError::clone)?;
+        resolve::find(&self.client, &self.namespace, target, keep).await
     }
 
     async fn negotiate(&self, pod: &Pod) -> Result<Transport> {

@@ -86,6 +86,22 @@ impl FromStr for ForwardTarget {
     }
 }
 
+impl TryFrom<&str> for ForwardTarget {
+    type Error = CallerError;
+
+    fn try_from(text: &str) -> Result<Self, CallerError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for ForwardTarget {
+    type Error = CallerError;
+
+    fn try_from(text: String) -> Result<Self, CallerError> {
+        text.parse()
+    }
+}
+
 /// As kubectl writes it: `pod/web-0`, `service/web`, `deployments.apps/web`.
 impl fmt::Display for ForwardTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -175,6 +175,9 @@ impl Tunnel {
     /// workload, the server is asked whether it still runs, at most once in
     /// [`limits::FORWARD_FRESH`]; if not, another is found.
     ///
+    /// While the API server cannot be reached, or no pod runs, it tries again for
+    /// [`limits::FORWARD_RETRY`], as a [`Listener`] does. [`try_open`](Self::try_open) does not.
+    ///
     /// Cancel safety: dropping the future opens nothing.
     ///
     /// # Errors
@@ -182,10 +185,39 @@ impl Tunnel {
     /// Those of [`PortForward::connect`], where the tunnel has to be dialled again;
     /// [`CallerError::NoPort`] if there is no such port.
     pub async fn open(&self, port: impl Into<ForwardPort>) -> Result<ForwardStream> {
+        self.wait_open(&port.into(), |_| {}).await
+    }
+
+    /// As [`open`](Self::open), in one attempt.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub async fn try_open(&self, port: impl Into<ForwardPort>) -> Result<ForwardStream> {
         self.open_port(&port.into()).await
     }
 
-    pub(super) async fn open_port(&self, port: &ForwardPort) -> Result<ForwardStream> {
+    /// Opens a connection, and tells `tell` why each attempt but the last failed.
+    pub(super) async fn wait_open(
+        &self,
+        port: &ForwardPort,
+        mut tell: impl FnMut(Error),
+    ) -> Result<ForwardStream> {
+        let mut pause = limits::FORWARD_RETRY_FIRST;
+        let give_up = Instant::now() + limits::FORWARD_RETRY;
+        loop {
+            match self.open_port(port).await {
+                Err(error) if Instant::now() + pause < give_up && is_passing(&error) => {
+                    tell(error);
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn open_port(&self, port: &ForwardPort) -> Result<ForwardStream> {
         let Shared { forward, state, .. } = &*self.shared;
         let doubt = &self.shared.doubt;
         let mut state = state.lock().await;
@@ -337,5 +369,14 @@ fn ended(connections: &Connections, why: OpenError) -> Error {
             let source = std::io::Error::other(why);
             NetworkError::Lost(Arc::new(source)).into()
         }
+    }
+}
+
+/// Whether what failed may work in a moment: an API server that restarts, a pod that is replaced.
+fn is_passing(error: &Error) -> bool {
+    match error {
+        Error::Network(_) | Error::Caller(CallerError::NoPod { .. }) => true,
+        Error::Api(refusal) => matches!(refusal.status.code, 400 | 404 | 429 | 500..),
+        _ => false,
     }
 }
