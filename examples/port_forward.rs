@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let local: u16 = if local.is_empty() { 0 } else { local.parse()? };
 
     let tunnel = client
-        .port_forward(namespace, target.parse()?)
+        .port_forward(namespace, target.as_str())
         .connect()
         .await?;
     let mut listener = tunnel.listen(("localhost", local), remote).await?;

@@ -36,7 +36,10 @@ fn config_maps() -> Resource {
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     match std::env::args().nth(1).as_deref() {
         None => played::play().await,
-        Some("cluster") => Ok(control(Client::from_env().await?).await),
+        Some("cluster") => {
+            control(Client::from_env().await?).await;
+            Ok(())
+        }
         Some(_) => Err("usage: controller [cluster]".into()),
     }
 }
@@ -80,8 +83,9 @@ async fn reconcile(client: Client, key: ObjectKey) -> std::result::Result<(), Fa
     if !site["metadata"]["deletionTimestamp"].is_null() {
         unless_gone::<Deleted<Value>>(maps.delete(key.name(), None).await)?;
         let release = |site: &mut Value| {
-            let finalizers = site["metadata"]["finalizers"].as_array_mut();
-            finalizers.map(|all| all.retain(|one| one != FINALIZER));
+            if let Some(all) = site["metadata"]["finalizers"].as_array_mut() {
+                all.retain(|one| one != FINALIZER);
+            }
         };
         unless_gone(sites.update(key.name(), release).await)?;
         return Ok(());
@@ -112,7 +116,7 @@ async fn reconcile(client: Client, key: ObjectKey) -> std::result::Result<(), Fa
     match maps.create(&map).await {
         Err(error) if error.status().is_some_and(|status| status.code == 409) => {
             maps.update(key.name(), |found: &mut Value| {
-                found["data"] = map["data"].clone()
+                found["data"] = map["data"].clone();
             })
             .await?
         }
