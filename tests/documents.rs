@@ -26,7 +26,7 @@ fn all(directories: &[&str]) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     for directory in directories {
-        sources(&root.join(directory), &mut found).unwrap();
+        sources(&root.join(directory), &mut found).expect("the sources can be read");
     }
     found
 }
