@@ -9,7 +9,6 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, Resource as _, api::AttachParams, core::Request};
 use kubewire::{
-    Over,
     exec::{Child, Streams, Subprotocol},
     testing::ApiServer,
 };
@@ -25,9 +24,15 @@ async fn exec(client: &Client, namespace: &str, pod: &str, command: &[String]) -
         true => Subprotocol::V5,
         false => Subprotocol::V4,
     };
-    let streams = Streams { stdout: true, stderr: true, ..Streams::default() };
+    let streams = Streams {
+        stdout: true,
+        stderr: true,
+        ..Streams::default()
+    };
     let operation = format!("exec in pod {namespace}/{pod}");
-    Ok(Over::new(connection.into_stream(), protocol, streams).operation(operation).child())
+    Ok(Child::over(connection.into_stream(), protocol, streams)
+        .operation(operation)
+        .spawn())
 }
 
 #[tokio::main]
@@ -37,7 +42,10 @@ async fn main() -> Result<()> {
         return play().await;
     };
     let client = Client::try_default().await?;
-    let output = exec(&client, namespace, pod, command).await?.wait_with_output().await?;
+    let output = exec(&client, namespace, pod, command)
+        .await?
+        .wait_with_output()
+        .await?;
     print!("{}", String::from_utf8_lossy(&output.stdout));
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     std::process::exit(output.status.code().unwrap_or(1))
@@ -46,21 +54,34 @@ async fn main() -> Result<()> {
 async fn play() -> Result<()> {
     let server = ApiServer::builder()
         .plain()
-        .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+        .pod("default", "web-0", |pod| {
+            pod.container("main", ["sleep", "infinity"])
+        })
         .start()
         .await?;
     let client = Client::try_from(kube::Config::new(server.url().parse()?))?;
 
     let command = ["sh", "-c", "echo hello; exit 3"].map(str::to_owned);
-    let output = exec(&client, "default", "web-0", &command).await?.wait_with_output().await?;
-    assert_eq!((&output.stdout[..], output.status.code()), (&b"hello\n"[..], Some(3)));
+    let output = exec(&client, "default", "web-0", &command)
+        .await?
+        .wait_with_output()
+        .await?;
+    assert_eq!(
+        (&output.stdout[..], output.status.code()),
+        (&b"hello\n"[..], Some(3))
+    );
 
     // The same types on both sides.
     let by_kube: Pod = Api::namespaced(client, "default").get("web-0").await?;
     let kubewire = kubewire::Client::new(&server.config())?;
-    let pods = kubewire.request(kubewire::Resource::of::<Pod>()).namespace("default");
+    let pods = kubewire
+        .request(kubewire::Resource::namespaced("", "v1", "pods"))
+        .namespace("default");
     let by_kubewire: Pod = pods.get("web-0").await?;
     assert_eq!(by_kube, by_kubewire);
-    println!("kube's connection, kubewire's session: {:?}", output.status.code());
+    println!(
+        "kube's connection, kubewire's session: {:?}",
+        output.status.code()
+    );
     Ok(())
 }
