@@ -273,7 +273,10 @@ pub mod exec {
             Child, ChildStderr, ChildStdin, ChildStdout, Container, ContainerKind, Exec,
             ExitStatus, Input, IntoCommand, Output, Program, Stdio, Words,
         },
-        session::{Subprotocol, remote_command::Streams},
+        session::{
+            Subprotocol,
+            remote_command::{InputAtExit, Streams},
+        },
         wire::resize::TerminalSize,
     };
 }

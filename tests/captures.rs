@@ -240,7 +240,7 @@ fn each_session_replays_to_what_happened() {
             continue;
         }
         let status = end.status().expect("a status");
-        let expected = (code != NO_EXIT).then_some(code);
+        let expected = (code != NO_EXIT).then_some(i64::from(code));
         assert_eq!(status.code_of_exit(), expected, "{name}: {status:?}");
         assert!(end.ended().is_ok(), "{name}");
     }

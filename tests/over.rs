@@ -308,3 +308,47 @@ async fn large_input_arrives_whole_whoever_holds_the_connection() {
         drop(child);
     }
 }
+
+#[tokio::test]
+async fn input_that_nobody_took_is_counted() {
+    for holder in HOLDERS {
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let mut server = WebSocketStream::from_raw_socket(far, TheirRole::Server, None).await;
+        let mut child = Child::over(hold(near, holder).await, Subprotocol::V5, STREAMS).spawn();
+        let mut stdin = child.stdin.take().expect("piped");
+        patiently(stdin.write_all(&[7; 100_000])).await.unwrap();
+        // The server has read nothing when it says how the process ended.
+        patiently(server.send(Theirs::Binary(SUCCESS.into())))
+            .await
+            .unwrap();
+        let status = patiently(child.wait()).await.unwrap();
+        let input = status.input_at_exit();
+        assert!(status.success() && !input.closed, "{holder:?}: {input:?}");
+        let unsent = 100_000 - (1 << 10)..100_000 + 64;
+        assert!(unsent.contains(&input.unsent), "{holder:?}: {input:?}");
+    }
+}
+
+#[tokio::test]
+async fn exit_codes_of_all_32_bits_are_told() {
+    for (raw, code) in [
+        (1, Some(1)),
+        (300, Some(300)),
+        (-1, Some(-1)),
+        (3_221_225_786, Some(-1_073_741_510)),
+        (4_294_967_295, Some(-1)),
+        (4_294_967_296, None),
+    ] {
+        let (websocket, mut server) = pair(Holder::Nobody).await;
+        let mut child = Child::over(websocket, Subprotocol::V4, STREAMS).spawn();
+        let json = kubewire::wire::status::Status::exit_code(raw).to_json();
+        let status = [&[3], &json[..]].concat();
+        patiently(server.send(Theirs::Binary(status.into())))
+            .await
+            .unwrap();
+        let status = patiently(child.wait()).await.unwrap();
+        assert_eq!((status.raw_code(), status.code()), (raw, code));
+        assert_eq!(status.to_string(), format!("exit status: {raw}"));
+        assert!(!status.success());
+    }
+}

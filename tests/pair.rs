@@ -485,7 +485,7 @@ impl World {
             assert!(server_end.is_ok(), "{server_end:?}");
             assert_eq!(
                 client.status.as_ref().and_then(Status::code_of_exit),
-                Some(self.plan.code)
+                Some(self.plan.code.into())
             );
             if !self.plan.pauses {
                 for end in &self.ends {

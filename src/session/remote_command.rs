@@ -69,13 +69,14 @@ pub struct Streams {
 /// A process may succeed without having seen its whole input: container runtimes close it when the
 /// process's stdout ends before the process does, as in `sh -c 'cat >file'`
 /// (containerd/containerd#13934). Nothing undoes that, but here it shows, where more was to come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InputAtExit {
-    /// Whether the end of the input had been sent; over a subprotocol that cannot say it, whether
-    /// it had been reached.
+    /// Whether the end of the input had been said, or there was no input; over a subprotocol that
+    /// cannot say it, whether it had been reached.
     pub closed: bool,
-    /// Bytes that had been written and not been sent: nobody can have read them. Bytes that had
+    /// Bytes that had been written and that the operating system had not taken: nobody can have
+    /// read them. Those that a WebSocket had framed are counted with their frames. Bytes that had
     /// been sent may not have been read either.
     pub unsent: usize,
 }
@@ -449,7 +450,7 @@ impl RemoteCommand {
 
     fn complete(&mut self, now: Instant) {
         let mut input = InputAtExit {
-            closed: self.stdin().is_some_and(|stdin| stdin != Stdin::Open),
+            closed: !self.streams.stdin || self.stdin().is_some_and(|stdin| stdin != Stdin::Open),
             unsent: 0,
         };
         if self.role() == Role::Client {

@@ -6,7 +6,9 @@
 
 use serde::Deserialize;
 
-/// Bytes of one size that are kept while it is incomplete: more than any size has.
+use super::watch::{EndOfValue, skip_space};
+
+/// Bytes of one size: more than any has.
 const LONGEST: usize = 1024;
 
 /// The size of a terminal, in character cells.
@@ -51,7 +53,9 @@ pub struct ResizeError;
 /// The bytes of the resize channel, put together.
 #[derive(Debug, Default)]
 pub struct ResizeDecoder {
+    /// The start of a size whose end had not arrived.
     partial: Vec<u8>,
+    end: EndOfValue,
 }
 
 impl ResizeDecoder {
@@ -63,26 +67,51 @@ impl ResizeDecoder {
     /// If the bytes are not a sequence of sizes.
     pub fn push(
         &mut self,
-        bytes: &[u8],
+        mut bytes: &[u8],
         mut each: impl FnMut(TerminalSize),
     ) -> Result<(), ResizeError> {
-        self.partial.extend_from_slice(bytes);
-        let mut values = serde_json::Deserializer::from_slice(&self.partial).into_iter::<Wire>();
-        let taken = loop {
-            match values.next() {
-                Some(Ok(Wire { width, height })) => each(TerminalSize { width, height }),
-                Some(Err(error)) if !error.is_eof() => return Err(ResizeError),
-                _ => break values.byte_offset(),
-            }
-        };
-        self.partial.drain(..taken);
-        if self.partial.len() > LONGEST {
-            return Err(ResizeError);
+        if !self.partial.is_empty() {
+            let before = self.partial.len();
+            // No size is longer; what follows it is looked at afterwards.
+            let take = bytes.len().min(LONGEST + 1 - before);
+            self.partial.extend_from_slice(&bytes[..take]);
+            let Some(end) = find(&mut self.end, &self.partial)? else {
+                return Ok(());
+            };
+            each(size(&self.partial[..end])?);
+            bytes = &bytes[end - before..];
+            self.partial.clear();
         }
-        // What one large message has needed, the next sizes do not.
-        self.partial.shrink_to(LONGEST);
-        Ok(())
+        loop {
+            bytes = &bytes[skip_space(bytes, 0)..];
+            match bytes.first() {
+                None => return Ok(()),
+                Some(b'{') => {}
+                Some(_) => return Err(ResizeError),
+            }
+            self.end = EndOfValue::default();
+            let Some(end) = find(&mut self.end, bytes)? else {
+                self.partial.extend_from_slice(bytes);
+                return Ok(());
+            };
+            each(size(&bytes[..end])?);
+            bytes = &bytes[end..];
+        }
     }
+}
+
+/// Where the size ends that `bytes` begin with; `None` if that has not arrived.
+fn find(end: &mut EndOfValue, bytes: &[u8]) -> Result<Option<usize>, ResizeError> {
+    let end = end.find(bytes).map_err(|_| ResizeError)?;
+    if end.unwrap_or(bytes.len()) > LONGEST {
+        return Err(ResizeError);
+    }
+    Ok(end)
+}
+
+fn size(object: &[u8]) -> Result<TerminalSize, ResizeError> {
+    let Wire { width, height } = serde_json::from_slice(object).map_err(|_| ResizeError)?;
+    Ok(TerminalSize { width, height })
 }
 
 #[cfg(test)]
@@ -116,6 +145,9 @@ mod tests {
                 Err(ResizeError)
             );
         }
+        let long = format!("{{\"Width\":1{}}}", " ".repeat(LONGEST));
+        let pushed = ResizeDecoder::default().push(long.as_bytes(), |_| {});
+        assert_eq!(pushed, Err(ResizeError));
         let mut decoder = ResizeDecoder::default();
         let none = |_| panic!("a size");
         assert_eq!(decoder.push(&[b' '; 900], none), Ok(()));

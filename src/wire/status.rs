@@ -138,7 +138,8 @@ impl Status {
     /// The failure that carries the exit code of a command.
     ///
     /// The form is that of `k8s.io/cri-streaming/pkg/streaming/remotecommand/exec.go`.
-    pub fn exit_code(code: i32) -> Self {
+    pub fn exit_code(code: impl Into<i64>) -> Self {
+        let code = code.into();
         let message = format!(
             "command terminated with non-zero exit code: command terminated with exit code {code}"
         );
@@ -181,7 +182,7 @@ impl Status {
         let code = text
             .strip_prefix("command terminated with non-zero exit code")
             .and_then(|rest| rest.rsplit([' ', ':']).next())
-            .and_then(|code| code.parse().ok());
+            .and_then(|code| code.parse::<i64>().ok());
         match code {
             Some(code) => Self {
                 message: text.to_owned(),
@@ -194,7 +195,9 @@ impl Status {
     /// The exit code of the command, where the Status says that it ran: 0 for a success, and for
     /// a failure the cause `ExitCode`. A failure with code 0 contradicts itself, and has none: it
     /// must not pass for a success.
-    pub fn code_of_exit(&self) -> Option<i32> {
+    ///
+    /// A code of Windows has all 32 bits, as in 3221225786 for Ctrl-C.
+    pub fn code_of_exit(&self) -> Option<i64> {
         if self.is_success() {
             return Some(0);
         }
@@ -285,6 +288,23 @@ mod tests {
             Status::failure(500, "InternalError", "no").code_of_exit(),
             None
         );
+    }
+
+    #[test]
+    fn every_exit_code_keeps_its_value() {
+        for code in [1, 255, 256, 300, -1, 3_221_225_786, i64::MAX, i64::MIN] {
+            let status = Status::from_json(&Status::exit_code(code).to_json()).unwrap();
+            assert_eq!(status.code_of_exit(), Some(code));
+            let status = Status::from_text(&status.message);
+            assert_eq!(status.code_of_exit(), Some(code), "as text");
+        }
+        let status = |code: &str| {
+            let mut status = Status::exit_code(1);
+            status.details.as_mut().unwrap().causes[0].message = code.into();
+            status.code_of_exit()
+        };
+        assert_eq!(status("9223372036854775808"), None);
+        assert_eq!(status("0"), None);
     }
 
     #[test]

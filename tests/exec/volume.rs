@@ -144,3 +144,53 @@ async fn two_hundred_sessions_do_not_mix() -> Result {
     }
     Ok(())
 }
+
+/// As container runtimes do to `sh -c 'cat >file'`: the process has no stdout, its input ends early,
+/// and it succeeds.
+#[tokio::test]
+async fn input_that_a_process_did_not_see_is_told() -> Result {
+    let fixture = Fixture::plain().await?;
+    let file = std::env::temp_dir().join(format!("kubewire-input-{}", std::process::id()));
+    for protocol in [Subprotocol::V5, Subprotocol::V4, Subprotocol::V1] {
+        let script = format!("exec head -c 32768 >{}", file.display());
+        let exec = fixture
+            .web()
+            .exec(["sh", "-c", &script])
+            .stdin(Stdio::piped())
+            .subprotocols([protocol]);
+        let mut child = soon(exec.spawn()).await?;
+        let mut stdin = child.stdin.take().expect("piped");
+        let flood = async move {
+            let chunk = vec![0; 64 << 10];
+            while stdin.write_all(&chunk).await.is_ok() {}
+        };
+        let ((), status) = soon(async { tokio::join!(flood, child.wait()) }).await;
+        let status = status?;
+        assert!(status.success(), "{protocol}: {status:?}");
+        assert_eq!(std::fs::metadata(&file)?.len(), 32768);
+        let input = status.input_at_exit();
+        assert!(!input.closed && !input.is_whole(), "{protocol}: {input:?}");
+    }
+    let script = format!("cat >{}; true", file.display());
+    let exec = fixture.web().exec(["sh", "-c", &script]);
+    let mut child = soon(exec.clone().stdin(Stdio::piped()).spawn()).await?;
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = vec![0; 1 << 20];
+    let feed = async {
+        stdin.write_all(&input).await?;
+        stdin.shutdown().await
+    };
+    let (fed, output) = soon(async { tokio::join!(feed, child.wait_with_output()) }).await;
+    fed?;
+    let input = output?.status.input_at_exit();
+    assert_eq!(
+        (input.closed, input.unsent, input.is_whole()),
+        (true, 0, true)
+    );
+    assert_eq!(std::fs::metadata(&file)?.len(), 1 << 20);
+    std::fs::remove_file(&file)?;
+
+    let without = soon(fixture.web().exec(["true"]).status()).await?;
+    assert!(without.input_at_exit().is_whole());
+    Ok(())
+}

@@ -16,6 +16,8 @@ use super::{
     shared::{Endpoint, Shared, Slot, Waiters},
     websocket::WebSocket,
 };
+#[cfg(feature = "client")]
+use crate::session::remote_command::InputAtExit;
 #[cfg(feature = "server")]
 use crate::session::remote_command::Streams;
 use crate::{
@@ -74,6 +76,8 @@ pub(crate) struct Remote {
     /// The bound of each inbox.
     bound: usize,
     status: Option<Status>,
+    /// What the socket had still to send when the Status came.
+    unsent: usize,
     sizes: VecDeque<TerminalSize>,
     ended: Option<Result<(), Error>>,
     warned: bool,
@@ -82,6 +86,14 @@ pub(crate) struct Remote {
 impl Remote {
     fn inbox(&mut self, channel: Channel) -> &mut Inbox {
         &mut self.inboxes[slot(channel)]
+    }
+
+    /// What had become of the input when the Status came.
+    #[cfg(feature = "client")]
+    fn input_at_exit(&self) -> Option<InputAtExit> {
+        let mut input = self.session.input_at_exit()?;
+        input.unsent = input.unsent.saturating_add(self.unsent);
+        Some(input)
     }
 
     /// What became of the work, if that is known.
@@ -160,6 +172,12 @@ impl Endpoint for Remote {
         self.status.is_some()
     }
 
+    fn handle_unsent(&mut self, bytes: usize) {
+        if self.status.is_none() {
+            self.unsent = bytes;
+        }
+    }
+
     fn closed(&mut self) {
         self.ended.get_or_insert(Err(CallerError::Killed.into()));
     }
@@ -211,6 +229,7 @@ pub(crate) fn spawn(
         inboxes,
         bound: bound.max(1),
         status: None,
+        unsent: 0,
         sizes: VecDeque::new(),
         ended: None,
         warned: false,
@@ -273,6 +292,12 @@ impl Control {
             self.shared().see_off();
         }
         status
+    }
+
+    /// What had become of the input when the Status came.
+    #[cfg(feature = "client")]
+    pub(crate) fn input_at_exit(&self) -> Option<InputAtExit> {
+        self.shared().lock().endpoint.input_at_exit()
     }
 
     /// Waits for the end of the session.

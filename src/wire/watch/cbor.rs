@@ -106,46 +106,44 @@ impl EndOfItem {
     pub(super) fn find(&mut self, data: &[u8], bound: usize) -> Result<Option<usize>, EventError> {
         let mut at = self.at;
         while self.depth > 0 {
-            let left = &mut self.open[self.depth - 1];
-            if *left == 0 {
-                self.depth -= 1;
-                continue;
-            }
-            let rest = data.get(at..).unwrap_or_default();
-            // Nearly every item is a short one.
-            let (major, argument, mut len) = match rest.first() {
-                Some(first) if first & 0x1f < 24 => (first >> 5, u64::from(first & 0x1f), 1),
-                _ => match Head::read(rest)? {
-                    Some(head) => (head.major, head.argument, head.len),
-                    None => {
-                        self.at = at;
-                        return Ok(None);
+            let mut left = self.open[self.depth - 1];
+            while left > 0 {
+                let rest = data.get(at..).unwrap_or_default();
+                // Nearly every item is a short one.
+                let (major, argument, mut len) = match rest.first() {
+                    Some(first) if first & 0x1f < 24 => (first >> 5, u64::from(first & 0x1f), 1),
+                    _ => match Head::read(rest)? {
+                        Some(head) => (head.major, head.argument, head.len),
+                        None => {
+                            self.open[self.depth - 1] = left;
+                            self.at = at;
+                            return Ok(None);
+                        }
+                    },
+                };
+                // A tag belongs to the item that follows it (RFC 8949, section 3.4).
+                left -= u64::from(major != 6);
+                match major {
+                    2 | 3 => {
+                        let inside = usize::try_from(argument).unwrap_or(usize::MAX);
+                        len = inside.saturating_add(len);
                     }
-                },
-            };
-            // A tag belongs to the item that follows it (RFC 8949, section 3.4).
-            if major != 6 {
-                *left -= 1;
-            }
-            match major {
-                2 | 3 => {
-                    let inside = usize::try_from(argument).unwrap_or(usize::MAX);
-                    len = inside.saturating_add(len);
+                    4 | 5 => {
+                        self.open[self.depth - 1] = left;
+                        left = argument.saturating_mul(u64::from(major) - 3);
+                        if self.depth == self.open.len() {
+                            return Err(malformed("the items are nested too deeply"));
+                        }
+                        self.depth += 1;
+                    }
+                    _ => {}
                 }
-                4 | 5 => {
-                    *self
-                        .open
-                        .get_mut(self.depth)
-                        .ok_or(malformed("the items are nested too deeply"))? =
-                        argument.saturating_mul(u64::from(major) - 3);
-                    self.depth += 1;
+                at = at.saturating_add(len);
+                if at > bound {
+                    return Err(EventError::TooLarge { bound });
                 }
-                _ => {}
             }
-            at = at.saturating_add(len);
-            if at > bound {
-                return Err(EventError::TooLarge { bound });
-            }
+            self.depth -= 1;
         }
         self.at = at;
         Ok((at <= data.len()).then_some(at))
@@ -217,19 +215,24 @@ impl<'a> Entries<'a> {
         self.left == 0
     }
 
-    /// The next key, and the data from the start of its value on.
+    /// The next key, and the data from the start of its value on. After an error it is the same
+    /// again.
+    #[inline]
     pub(super) fn next(&mut self) -> Result<Option<Entry<'a>>, EventError> {
         if self.left == 0 {
             return Ok(None);
         }
+        let mut data = self.data;
         if self.at_value {
-            self.data = &self.data[skip(self.data)?..];
+            data = &data[skip(data)?..];
         }
-        self.left -= 1;
-        self.entry = self.data;
-        let (key, rest) = string(self.data)?;
-        self.data = rest;
-        self.at_value = true;
+        let (key, rest) = string(data)?;
+        *self = Self {
+            data: rest,
+            entry: data,
+            left: self.left - 1,
+            at_value: true,
+        };
         Ok(Some((Cow::Borrowed(key), rest)))
     }
 

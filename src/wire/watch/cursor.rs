@@ -125,6 +125,7 @@ impl<'a> Value<'a> {
     }
 
     /// The value and nothing else; in protobuf without its tag and length.
+    #[inline]
     pub(super) fn bytes(self) -> Result<&'a [u8], EventError> {
         match self {
             Self::Json(data) => Ok(&data[..json::skip_value(data)?]),
@@ -134,6 +135,7 @@ impl<'a> Value<'a> {
     }
 
     /// The members of the object that the value is; none of `null`.
+    #[inline]
     pub(super) fn members(self) -> Result<Members<'a>, EventError> {
         Ok(match self {
             Self::Json(data) => Members::Json(json::Members::new(data)?),
@@ -186,6 +188,7 @@ impl<'a> Members<'a> {
     }
 
     /// The members of an object of the API, which in protobuf may be in an envelope.
+    #[inline]
     pub(super) fn of_object(encoding: Encoding, data: &'a [u8]) -> Result<Self, EventError> {
         if encoding != Encoding::Protobuf {
             return Self::new(encoding, data);
@@ -287,4 +290,31 @@ fn entry(message: &[u8]) -> Result<(Key<'_>, Value<'_>), EventError> {
         value: text,
     };
     Ok((Key::Name(Cow::Borrowed(name.bytes()?)), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_an_error_nothing_is_read_behind_it() {
+        let objects: [(Encoding, &[u8]); 4] = [
+            // A name of 5 bytes, of which 3 are there and look like a name of one.
+            (Encoding::Protobuf, b"\x0a\x05\x0a\x05\x0a\x01x"),
+            (Encoding::Cbor, b"\xa1\x48metadata\xa1\x01\x44name"),
+            (
+                Encoding::Cbor,
+                b"\xa1\x48metadata\xa2\x41a\xff\x44name\x41x",
+            ),
+            (Encoding::Json, b"{\"metadata\":{\"a\":0,0,\"name\":\"x\"}}"),
+        ];
+        for (encoding, bytes) in objects {
+            let object = super::super::Object::new(encoding, bytes.into());
+            let metadata = object.metadata().unwrap();
+            let first = metadata.name().unwrap_err();
+            for _ in 0..3 {
+                assert_eq!(metadata.name().unwrap_err(), first, "{encoding}");
+            }
+        }
+    }
 }

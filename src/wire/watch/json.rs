@@ -177,22 +177,24 @@ impl<'a> Members<'a> {
         })
     }
 
-    /// The next name, and the data from the start of its value on.
+    /// The next name, and the data from the start of its value on. After an error it is the same
+    /// again.
+    #[inline]
     pub(super) fn next(&mut self) -> Result<Option<Member<'a>>, EventError> {
         if self.done {
             return Ok(None);
         }
         let data = self.data;
+        let mut at = self.at;
         if self.at_value {
-            self.at = self.skip_value()?;
+            at = self.skip_value()?;
         }
-        let first = !self.at_value && data.get(self.at.wrapping_sub(1)) == Some(&b'{');
-        let mut at = skip_space(data, self.at);
-        self.start = at;
+        let first = !self.at_value && data.get(at.wrapping_sub(1)) == Some(&b'{');
+        at = skip_space(data, at);
+        let start = at;
         match data.get(at) {
             Some(b'}') => {
                 self.done = true;
-                self.at = at + 1;
                 return Ok(None);
             }
             Some(b',') if !first => at = skip_space(data, at + 1),
@@ -204,12 +206,11 @@ impl<'a> Members<'a> {
         if data.get(at) != Some(&b':') {
             return Err(malformed("a colon should follow the name of a member"));
         }
-        self.at = skip_space(data, at + 1);
-        self.at_value = true;
         let name = match name.escaped {
             false => Cow::Borrowed(name.inside),
             true => Cow::Owned(name.text()?.into_owned().into_bytes()),
         };
+        (self.start, self.at, self.at_value) = (start, skip_space(data, at + 1), true);
         Ok(Some((name, &data[self.at..])))
     }
 
@@ -252,7 +253,7 @@ pub(super) fn skip_value(data: &[u8]) -> Result<usize, EventError> {
 
 /// Finds the end of the value at the start of a growing buffer.
 #[derive(Debug, Default, Clone)]
-pub(super) struct EndOfValue {
+pub(in crate::wire) struct EndOfValue {
     /// How far the value is known.
     at: usize,
     in_string: bool,
@@ -264,7 +265,7 @@ impl EndOfValue {
     /// behind it. Brackets are counted whatever their kind: who reads the value minds that.
     ///
     /// `data` is what the last call had and what arrived since.
-    pub(super) fn find(&mut self, data: &[u8]) -> Result<Option<usize>, EventError> {
+    pub(in crate::wire) fn find(&mut self, data: &[u8]) -> Result<Option<usize>, EventError> {
         let Self {
             mut at,
             mut in_string,
@@ -312,7 +313,7 @@ impl EndOfValue {
     }
 }
 
-pub(super) fn skip_space(data: &[u8], mut at: usize) -> usize {
+pub(in crate::wire) fn skip_space(data: &[u8], mut at: usize) -> usize {
     // RFC 8259, section 2: space, tab, line feed, carriage return.
     while matches!(data.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
@@ -346,11 +347,24 @@ impl<'a> Quoted<'a> {
 }
 
 /// The string that `data` begins with, and what follows.
+#[inline]
 fn string(data: &[u8]) -> Result<(Quoted<'_>, &[u8]), EventError> {
-    if data.first() != Some(&b'"') {
+    let Some((b'"', inside)) = data.split_first() else {
         return Err(malformed("a string should stand here"));
+    };
+    match quote_or_escape(inside) {
+        Some(found) if inside[found] == b'"' => {
+            let (inside, rest) = (&inside[..found], &inside[found + 1..]);
+            let escaped = false;
+            Ok((Quoted { inside, escaped }, rest))
+        }
+        found => escaped_string(data, found.map_or(data.len(), |found| found + 1)),
     }
-    let mut at = 1;
+}
+
+/// The rest of [`string`] where a backslash is at `at`.
+#[cold]
+fn escaped_string(data: &[u8], mut at: usize) -> Result<(Quoted<'_>, &[u8]), EventError> {
     let mut escaped = false;
     loop {
         match quote_or_escape(data.get(at..).unwrap_or_default()) {
@@ -370,6 +384,7 @@ fn string(data: &[u8]) -> Result<(Quoted<'_>, &[u8]), EventError> {
 /// The first quote or backslash.
 ///
 /// Names and most values are too short for a vector search to pay: the first words go by.
+#[inline]
 fn quote_or_escape(data: &[u8]) -> Option<usize> {
     const WORDS: usize = 4;
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);

@@ -3,6 +3,8 @@
 //! In go the chunks of a response body; out comes each item as an [`Object`], a slice of the chunk
 //! that it arrived in, and at the end the list's resourceVersion and what continues it.
 
+mod protobuf;
+
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -11,7 +13,6 @@ use super::{
     Encoding, EventError, Object, TypeMeta, cbor,
     cursor::{API_VERSION, Field, KIND, METADATA, Members, Value},
     json::{self, EndOfValue},
-    protobuf,
 };
 use crate::limits;
 
@@ -360,87 +361,6 @@ impl ListDecoder {
                 Ok(piece.map_or(Taken::Incomplete, Taken::Item))
             }
             _ => Err(json::malformed("a list does not go on like this")),
-        }
-    }
-
-    fn protobuf(&mut self) -> Result<Taken, EventError> {
-        let step = self.step.clone();
-        if step == Step::Start {
-            // Without the magic bytes the list stands alone; `k` would be a group there.
-            if self.carry.first().or(self.chunk.first()) != Some(&b'k') {
-                self.step = Step::Message(None);
-                return Ok(Taken::Other);
-            }
-            return match self.piece(|_, data| Ok((data.len() >= 4).then_some(4)))? {
-                None => Ok(Taken::Incomplete),
-                Some(magic) if *magic == *protobuf::MAGIC => {
-                    self.step = Step::Envelope;
-                    Ok(Taken::Other)
-                }
-                Some(_) => Err(protobuf::malformed("a list begins with other magic bytes")),
-            };
-        }
-        if step == Step::Message(Some(0)) {
-            self.step = Step::Envelope;
-            return Ok(Taken::Other);
-        }
-        let in_envelope = step == Step::Envelope;
-        let piece = self.piece(|_, data| {
-            let Some(extent) = protobuf::Extent::of(data)? else {
-                return Ok(None);
-            };
-            // runtime.Unknown: raw = 2. It is gone into, and not waited for.
-            if in_envelope && extent.number == 2 {
-                return Ok(Some(extent.content));
-            }
-            Ok((extent.end <= data.len()).then_some(extent.end))
-        })?;
-        let Some(piece) = piece else {
-            return Ok(Taken::Incomplete);
-        };
-        let extent = protobuf::Extent::of(&piece)?;
-        let (number, content, end) = extent.map_or((0, 0, 0), |e| (e.number, e.content, e.end));
-        if in_envelope {
-            match number {
-                1 => {
-                    let mut meta = Members::new(self.encoding, &piece[content..end])?;
-                    while let Some((key, value)) = meta.next()? {
-                        // runtime.TypeMeta: apiVersion = 1, kind = 2.
-                        if key.is(Field("", 1)) {
-                            self.meta.api_version = value.text()?.into_owned();
-                        } else if key.is(Field("", 2)) {
-                            self.meta.kind = value.text()?.into_owned();
-                        }
-                    }
-                    return self.keep_tables();
-                }
-                2 if self.meta.kind.is_empty() => {
-                    return Err(protobuf::malformed("a list does not say its kind first"));
-                }
-                2 => self.step = Step::Message(Some((end - content) as u64)),
-                _ => {}
-            }
-            return Ok(Taken::Other);
-        }
-        if let Step::Message(Some(left)) = &mut self.step {
-            let what = "a field is longer than its list";
-            *left = left
-                .checked_sub(piece.len() as u64)
-                .ok_or(protobuf::malformed(what))?;
-        }
-        match number {
-            1 => {
-                let mut fields = Members::new(self.encoding, &piece)?;
-                if let Some((_, metadata)) = fields.next()? {
-                    self.list.read(metadata)?;
-                }
-                Ok(Taken::Other)
-            }
-            2 => {
-                self.begin_items();
-                Ok(Taken::Item(piece.slice(content..)))
-            }
-            _ => Ok(Taken::Other),
         }
     }
 

@@ -4,7 +4,11 @@
 //! read, so that asking for many fields reads each byte once at most, and asking for those that
 //! come first reads little.
 
-use std::{borrow::Cow, cell::Cell, fmt};
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    fmt,
+};
 
 use super::{
     Encoding, EventError, Object, Text,
@@ -70,28 +74,78 @@ impl Field {
 /// behind it is.
 #[derive(Clone)]
 pub struct Metadata<'a> {
-    api_version: Cell<Option<Value<'a>>>,
-    kind: Cell<Option<Value<'a>>>,
+    object: RefCell<TopLevel<'a>>,
     of_list: Option<&'a super::TypeMeta>,
-    /// The object's members that have not been read.
-    object: Cell<Members<'a>>,
-    /// Those of its metadata, once that is found.
-    members: Cell<Option<Members<'a>>>,
+    /// The members of the metadata that have not been read.
+    members: RefCell<Members<'a>>,
     found: [Cell<Option<Value<'a>>>; FIELDS],
 }
 
-impl<'a> Metadata<'a> {
-    pub(super) fn new(object: &'a Object) -> Result<Self, EventError> {
-        let metadata = Self {
-            api_version: Cell::new(None),
-            kind: Cell::new(None),
-            of_list: object.of_list.as_deref(),
-            object: Cell::new(Members::of_object(object.encoding, &object.bytes)?),
-            members: Cell::new(None),
-            found: Default::default(),
+/// The members of an object around its metadata.
+#[derive(Clone)]
+struct TopLevel<'a> {
+    api_version: Option<Value<'a>>,
+    kind: Option<Value<'a>>,
+    /// Those that have not been read.
+    members: Members<'a>,
+}
+
+impl<'a> TopLevel<'a> {
+    /// Reads on up to the metadata.
+    fn metadata(&mut self) -> Result<Members<'a>, EventError> {
+        while let Some((key, value)) = self.members.next()? {
+            if key.is(METADATA) {
+                return self.open(value);
+            }
+            self.keep(&key, value);
+        }
+        Ok(Members::NONE)
+    }
+
+    fn keep(&mut self, key: &Key<'_>, value: Value<'a>) {
+        if key.is(API_VERSION) {
+            self.api_version = Some(value);
+        } else if key.is(KIND) {
+            self.kind = Some(value);
+        }
+    }
+
+    /// Reads on behind the metadata.
+    fn advance(&mut self) -> Result<bool, EventError> {
+        let Some((key, value)) = self.members.next()? else {
+            return Ok(false);
         };
-        metadata.advance(|m| m.members.get().is_some())?;
-        Ok(metadata)
+        self.keep(&key, value);
+        Ok(true)
+    }
+
+    fn open(&self, metadata: Value<'a>) -> Result<Members<'a>, EventError> {
+        // That of a Status is a list's, with other numbers.
+        if metadata.encoding() == Encoding::Protobuf
+            && let Some(kind) = self.kind
+            && kind.text()? == "Status"
+        {
+            return Ok(Members::NONE);
+        }
+        metadata.members()
+    }
+}
+
+impl<'a> Metadata<'a> {
+    #[inline]
+    pub(super) fn new(object: &'a Object) -> Result<Self, EventError> {
+        let mut top = TopLevel {
+            api_version: None,
+            kind: None,
+            members: Members::of_object(object.encoding, &object.bytes)?,
+        };
+        let members = top.metadata()?;
+        Ok(Self {
+            object: RefCell::new(top),
+            of_list: object.of_list.as_deref(),
+            members: RefCell::new(members),
+            found: Default::default(),
+        })
     }
 
     /// Such as `v1` or `apps/v1`.
@@ -99,9 +153,10 @@ impl<'a> Metadata<'a> {
         if let Some(of_list) = self.of_list {
             return Ok(of_list.api_version.as_str().into());
         }
-        self.advance(|m| m.api_version.get().is_some())?;
-        self.api_version
-            .get()
+        let mut object = self.object.borrow_mut();
+        while object.api_version.is_none() && object.advance()? {}
+        object
+            .api_version
             .map_or(Ok(Cow::Borrowed("")), Value::text)
     }
 
@@ -110,8 +165,9 @@ impl<'a> Metadata<'a> {
         if let Some(of_list) = self.of_list {
             return Ok(of_list.kind.as_str().into());
         }
-        self.advance(|m| m.kind.get().is_some())?;
-        self.kind.get().map_or(Ok(Cow::Borrowed("")), Value::text)
+        let mut object = self.object.borrow_mut();
+        while object.kind.is_none() && object.advance()? {}
+        object.kind.map_or(Ok(Cow::Borrowed("")), Value::text)
     }
 
     /// The object's name.
@@ -173,60 +229,24 @@ impl<'a> Metadata<'a> {
         Ok(Labels { entries })
     }
 
-    /// Reads members of the object until there are no more or `enough` says so.
-    fn advance(&self, enough: impl Fn(&Self) -> bool) -> Result<(), EventError> {
-        let mut members = self.object.get();
-        while !enough(self) {
-            let Some((key, value)) = members.next()? else {
-                break;
-            };
-            if key.is(API_VERSION) {
-                self.api_version.set(Some(value));
-            } else if key.is(KIND) {
-                self.kind.set(Some(value));
-            } else if key.is(METADATA) && self.members.get().is_none() {
-                self.members.set(Some(self.of_object(value)?));
-            }
-        }
-        self.object.set(members);
-        Ok(())
-    }
-
-    fn of_object(&self, value: Value<'a>) -> Result<Members<'a>, EventError> {
-        // That of a Status is a list's, with other numbers.
-        if value.encoding() == Encoding::Protobuf
-            && let Some(kind) = self.kind.get()
-            && kind.text()? == "Status"
-        {
-            return Ok(Members::NONE);
-        }
-        value.members()
-    }
-
     /// Reads on through the metadata until the field is found or there are no more.
     fn get(&self, wanted: Field) -> Result<Option<Value<'a>>, EventError> {
         if let Some(value) = self.found[wanted as usize].get() {
             return Ok(Some(value));
         }
-        let Some(mut members) = self.members.get() else {
-            return Ok(None);
-        };
-        let found = loop {
-            let Some((key, value)) = members.next()? else {
-                break None;
-            };
+        let mut members = self.members.borrow_mut();
+        while let Some((key, value)) = members.next()? {
             if let Some(field) = Field::of(&key) {
                 let slot = &self.found[field as usize];
                 if slot.get().is_none() {
                     slot.set(Some(value));
                 }
                 if field == wanted {
-                    break Some(value);
+                    return Ok(Some(value));
                 }
             }
-        };
-        self.members.set(Some(members));
-        Ok(found)
+        }
+        Ok(None)
     }
 }
 

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use self::cursor::{Field, Members, Value};
+pub(in crate::wire) use self::json::{EndOfValue, skip_space};
 #[cfg(all(feature = "testing", unix))]
 pub(crate) use self::protobuf::{Fields, MAGIC};
 pub use self::{
@@ -257,6 +258,7 @@ impl Object {
     /// # Errors
     ///
     /// If the object is malformed before its metadata begins.
+    #[inline]
     pub fn metadata(&self) -> Result<Metadata<'_>, EventError> {
         Metadata::new(self)
     }

@@ -26,6 +26,7 @@ pub(crate) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
+    #[inline]
     pub(super) fn bytes(self) -> Result<&'a [u8], EventError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
@@ -33,6 +34,7 @@ impl<'a> Value<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn text(self) -> Result<&'a str, EventError> {
         std::str::from_utf8(self.bytes()?).map_err(|_| malformed("a string is not UTF-8"))
     }
@@ -59,11 +61,20 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field and its number. Groups, which Kubernetes does not write, are refused.
+    /// After an error it is the same again.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, EventError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
+        let mut fields = *self;
+        let field = fields.field()?;
+        *self = fields;
+        Ok(Some(field))
+    }
+
+    #[inline]
+    fn field(&mut self) -> Result<(u64, Value<'a>), EventError> {
         let tag = self.varint()?;
         // https://protobuf.dev/programming-guides/encoding/#structure
         let value = match tag & 7 {
@@ -77,7 +88,7 @@ impl<'a> Fields<'a> {
             5 => Value::Bytes(self.take(4)?),
             _ => return Err(malformed("a field has an unknown wire type")),
         };
-        Ok(Some((tag >> 3, value)))
+        Ok((tag >> 3, value))
     }
 
     /// What follows the field read last.
@@ -85,6 +96,7 @@ impl<'a> Fields<'a> {
         self.rest
     }
 
+    #[inline]
     fn take(&mut self, len: usize) -> Result<&'a [u8], EventError> {
         let (taken, rest) = self
             .rest

@@ -117,6 +117,7 @@ impl Decoder {
         })
     }
 
+    #[inline]
     fn check(&self, header: &FrameHeader) -> Result<(), WebSocketError> {
         match (self.role, header.mask) {
             // "A client MUST close a connection if it detects a masked frame", and a server

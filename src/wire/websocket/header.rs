@@ -29,6 +29,7 @@ pub enum Opcode {
 }
 
 impl Opcode {
+    #[inline]
     const fn from_bits(bits: u8) -> Option<Self> {
         Some(match bits {
             0 => Self::Continuation,
@@ -41,6 +42,7 @@ impl Opcode {
         })
     }
 
+    #[inline]
     pub(super) const fn is_control(self) -> bool {
         self as u8 >= 8
     }

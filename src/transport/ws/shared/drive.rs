@@ -155,6 +155,8 @@ impl<E: Endpoint> Shared<E> {
     ) -> Driven {
         state.active = true;
         self.flush(state);
+        let pending = state.socket.as_ref().map_or(0, |socket| socket.pending());
+        state.endpoint.handle_unsent(pending + state.dropped);
         let now = now();
         let mut cx = Context::from_waker(&self.read_waker);
         self.poll_socket(state);
@@ -264,6 +266,7 @@ impl<E: Endpoint> Shared<E> {
                 endpoint,
                 socket: Some(socket),
                 write_closed,
+                dropped,
                 waiters,
                 ..
             } = &mut *state
@@ -275,8 +278,9 @@ impl<E: Endpoint> Shared<E> {
                 let Some(transmit) = session.poll_transmit() else {
                     break;
                 };
-                if !*write_closed {
-                    socket.send(transmit);
+                match *write_closed {
+                    true => *dropped = dropped.saturating_add(transmit.len()),
+                    false => socket.send(transmit),
                 }
             }
             if *write_closed {

@@ -75,6 +75,9 @@ pub(crate) trait Endpoint: Send + 'static {
     /// Takes note that the session was closed from this side and will say nothing more.
     fn closed(&mut self);
 
+    /// Takes note that the socket had these bytes still to send when what follows arrived.
+    fn handle_unsent(&mut self, _bytes: usize) {}
+
     /// Takes note that a full queue holds the peer back.
     fn held_back(&mut self) {}
 
@@ -89,6 +92,8 @@ pub(crate) struct State<E> {
     socket: Option<Box<dyn WebSocket>>,
     /// Whether the socket takes no more: what is queued is dropped, what arrives still counts.
     write_closed: bool,
+    /// Bytes that were queued and dropped, as the socket takes no more.
+    dropped: usize,
     held: bool,
     /// Whether the last drive left the socket empty, so that its waker is called when more
     /// arrives.
@@ -157,6 +162,7 @@ impl<E: Endpoint> Shared<E> {
                 waiters,
                 socket: Some(socket),
                 write_closed: false,
+                dropped: 0,
                 held: false,
                 empty: false,
                 over: false,
