@@ -1,4 +1,4 @@
-//! A tour of exec and attach, through real TLS WebSockets.
+//! A tour of every verb, through real TLS connections.
 //!
 //! `cargo run --example tour` starts an API server inside this process, whose containers run
 //! programs of this machine, and plays against it.
@@ -16,9 +16,12 @@ use futures_util::StreamExt as _;
 use kubewire::{
     Client, Config, Pod,
     config::KubeconfigOptions,
-    exec::{Exec, Stdio, TerminalSize},
+    exec::{Stdio, TerminalSize},
+    request::Resource,
     testing::ApiServer,
+    watch::Update,
 };
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -49,13 +52,34 @@ async fn tour(options: Options) -> Result {
     let namespace = options
         .namespace
         .unwrap_or_else(|| client.namespace().to_owned());
+    let pod = client.pod(namespace, pod);
+    let container = match options.container {
+        Some(name) => name,
+        None => {
+            let containers = pod.containers().await?;
+            let default = containers.into_iter().find(|one| one.default);
+            default.ok_or("the pod has no container")?.name
+        }
+    };
+    let pods = client.request(Resource::namespaced("", "v1", "pods"));
+    let object: Value = pods.namespace(pod.namespace()).get(pod.name()).await?;
+    let containers = object["spec"]["containers"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let mut ports = containers.filter_map(|one| one["ports"][0]["containerPort"].as_u64());
+    let port = ports.next().and_then(|port| u16::try_from(port).ok());
     let stage = Stage {
-        pod: client.pod(namespace, pod),
-        container: options.container,
+        client,
+        pod,
+        container,
+        port,
     };
     println!("The API server is {}.", config.server_url());
+    println!("The container is {}.", stage.container);
     stage.exec().await?;
     stage.listen().await?;
+    stage.others().await?;
     stage.refusals().await?;
     println!("\nThat was the tour.");
     Ok(())
@@ -65,7 +89,8 @@ async fn tour(options: Options) -> Result {
 async fn embedded() -> Result {
     let server = ApiServer::builder()
         .pod("default", "web-0", |pod| {
-            pod.container("main", ["sleep", "infinity"])
+            let command = ["sh", "-c", "echo ready; exec sleep infinity"];
+            pod.container("main", command)
         })
         .pod("default", "echo-0", |pod| {
             pod.container_with("main", ["cat"], |container| container.stdin())
@@ -81,10 +106,13 @@ async fn embedded() -> Result {
     let client = Client::new(&server.config())?;
     let stage = Stage {
         pod: client.pod("default", "web-0"),
-        container: None,
+        client: client.clone(),
+        container: "main".to_owned(),
+        port: Some(greeter().await?),
     };
     stage.exec().await?;
     attach(&client.pod("default", "echo-0")).await?;
+    stage.others().await?;
     stage.refusals().await?;
     without_rights(&server).await?;
     without_trust(&server).await?;
@@ -98,19 +126,28 @@ async fn embedded() -> Result {
 
 /// Where the tour plays.
 struct Stage {
+    client: Client,
     pod: Pod,
-    container: Option<String>,
+    container: String,
+    /// One where the pod listens.
+    port: Option<u16>,
+}
+
+/// A program of the embedded server's pods, which have this machine's ports.
+async fn greeter() -> Result<u16> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let answer = b"HTTP/1.0 200 OK\r\n\r\nhello\n";
+            let _ = socket.read(&mut [0; 1024]).await;
+            let _ = socket.write_all(answer).await;
+        }
+    });
+    Ok(port)
 }
 
 impl Stage {
-    fn command<const N: usize>(&self, command: [&str; N]) -> Exec {
-        let exec = self.pod.exec(command);
-        match &self.container {
-            Some(name) => exec.container(name),
-            None => exec,
-        }
-    }
-
     async fn exec(&self) -> Result {
         self.output().await?;
         self.exit_code().await?;
@@ -120,11 +157,13 @@ impl Stage {
     }
 
     async fn output(&self) -> Result {
+        let (pod, container) = (&self.pod, &self.container);
         title("Run a command", "As with std::process: build, run, look.");
         show("output");
         // show: output
-        let output = self
-            .command(["sh", "-c", "echo hello from $HOSTNAME"])
+        let output = pod
+            .exec(["sh", "-c", "echo hello from $HOSTNAME"])
+            .container(container)
             .output()
             .await?;
         // end
@@ -134,6 +173,7 @@ impl Stage {
     }
 
     async fn exit_code(&self) -> Result {
+        let (pod, container) = (&self.pod, &self.container);
         title(
             "Two streams and an exit code",
             "stdout and stderr come on channels of their own, the exit code in a Status at the end.",
@@ -141,7 +181,11 @@ impl Stage {
         show("exit_code");
         // show: exit_code
         let script = "echo to stdout; echo to stderr >&2; exit 3";
-        let output = self.command(["sh", "-c", script]).output().await?;
+        let output = pod
+            .exec(["sh", "-c", script])
+            .container(container)
+            .output()
+            .await?;
         // end
         println!("  stdout  {}", text(&output.stdout));
         println!("  stderr  {}", text(&output.stderr));
@@ -151,6 +195,7 @@ impl Stage {
     }
 
     async fn stdin(&self) -> Result {
+        let (pod, container) = (&self.pod, &self.container);
         title(
             "Input, and its end",
             "sort writes nothing until its input ends. Only v5 of the subprotocol can end it while\n\
@@ -158,7 +203,12 @@ impl Stage {
         );
         show("stdin");
         // show: stdin
-        let mut child = self.command(["sort"]).stdin(Stdio::piped()).spawn().await?;
+        let mut child = pod
+            .exec(["sort"])
+            .container(container)
+            .stdin(Stdio::piped())
+            .spawn()
+            .await?;
         let mut stdin = child.stdin.take().ok_or("stdin is piped")?;
         let half_close = stdin.can_shutdown();
         stdin.write_all(b"pear\napple\nfig\n").await?;
@@ -182,6 +232,7 @@ impl Stage {
     }
 
     async fn zero_copy(&self) -> Result {
+        let (pod, container) = (&self.pod, &self.container);
         title(
             "Much output",
             "Each item is a slice of the buffer that the socket was read into: no payload is copied\n\
@@ -189,8 +240,9 @@ impl Stage {
         );
         show("zero_copy");
         // show: zero_copy
-        let mut child = self
-            .command(["head", "-c", "33554432", "/dev/zero"])
+        let mut child = pod
+            .exec(["head", "-c", "33554432", "/dev/zero"])
+            .container(container)
             .spawn()
             .await?;
         let mut stdout = child.stdout.take().ok_or("stdout is piped")?;
@@ -206,6 +258,7 @@ impl Stage {
     }
 
     async fn terminal(&self) -> Result {
+        let (pod, container) = (&self.pod, &self.container);
         title(
             "A terminal",
             "The remote program gets a terminal of 80 columns and 24 rows, which then grows. The\n\
@@ -218,8 +271,9 @@ impl Stage {
                           echo \"$size\"; \
                       done";
         let small = TerminalSize::new(80, 24);
-        let mut child = self
-            .command(["sh", "-c", script])
+        let mut child = pod
+            .exec(["sh", "-c", script])
+            .container(container)
             .tty(small)
             .spawn()
             .await?;
@@ -235,6 +289,7 @@ impl Stage {
 
     /// attach in a pod that is not ours: without stdin, which would be the program's.
     async fn listen(&self) -> Result {
+        let (pod, container) = (&self.pod, &self.container);
         title(
             "Attach",
             "This joins the program that the container runs and hears what it writes from now on.\n\
@@ -242,15 +297,12 @@ impl Stage {
         );
         show("listen");
         // show: listen
-        let containers = self.pod.containers().await?;
+        let containers = pod.containers().await?;
         let mut containers = containers.iter();
-        let container = match &self.container {
-            Some(name) => containers.find(|one| one.name == *name),
-            None => containers.find(|one| one.default),
-        };
-        let container = container.ok_or("there is no such container")?;
-        let mut attach = self.pod.attach().container(&container.name);
-        if container.tty {
+        let known = containers.find(|one| one.name == *container);
+        let has_terminal = known.is_some_and(|known| known.tty);
+        let mut attach = pod.attach().container(container);
+        if has_terminal {
             attach = attach.tty(TerminalSize::new(80, 24));
         }
         let mut attached = attach.spawn().await?;
@@ -265,20 +317,119 @@ impl Stage {
         Ok(())
     }
 
+    async fn others(&self) -> Result {
+        self.port_forward().await?;
+        self.logs().await?;
+        self.watch().await?;
+        self.request().await
+    }
+
+    async fn port_forward(&self) -> Result {
+        title(
+            "Port-forward",
+            "A connection to a port of the pod, one of many over one WebSocket.",
+        );
+        let Some(port) = self.port else {
+            println!("  The pod names no port: on to the next.");
+            return Ok(());
+        };
+        let pod = &self.pod;
+        show("port_forward");
+        // show: port_forward
+        let tunnel = pod.port_forward().connect().await?;
+        let mut stream = tunnel.open(port).await?.take(1 << 16);
+        let request = stream.get_mut();
+        request
+            .write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            .await?;
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let read = tokio::time::timeout(Duration::from_secs(5), read).await;
+        // end
+        match read {
+            Ok(Ok(bytes)) => println!("  {bytes} bytes from port {port}"),
+            Ok(Err(error)) => println!("  {error}"),
+            Err(_) => println!("  It says nothing for five seconds."),
+        }
+        Ok(())
+    }
+
+    async fn logs(&self) -> Result {
+        title(
+            "Logs",
+            "What the container has written. With follow() it goes on, each line once, through\n\
+             broken connections.",
+        );
+        let (pod, container) = (&self.pod, &self.container);
+        show("logs");
+        // show: logs
+        let mut lines = pod.logs().container(container).tail(3).stream().await?;
+        while let Some(line) = lines.next().await {
+            let line = line?;
+            println!("  {}", String::from_utf8_lossy(&line.bytes).escape_debug());
+        }
+        // end
+        Ok(())
+    }
+
+    async fn watch(&self) -> Result {
+        title(
+            "Watch",
+            "First what is there, then every change, through broken connections and expired versions.",
+        );
+        let (client, pod) = (&self.client, &self.pod);
+        show("watch");
+        // show: watch
+        let pods = Resource::namespaced("", "v1", "pods");
+        let watch = client.watch(pods).namespace(pod.namespace());
+        let mut updates = watch.name(pod.name()).stream();
+        while let Some(update) = updates.next().await {
+            match update? {
+                Update::Event(event) => {
+                    let kind = event.event_type.as_str();
+                    println!("  {kind} {}", event.object.metadata()?.name()?);
+                }
+                Update::SnapshotEnd { .. } => break,
+                _ => {}
+            }
+        }
+        // end
+        Ok(())
+    }
+
+    async fn request(&self) -> Result {
+        title(
+            "A plain request",
+            "Get, list, create, replace, patch and delete, of any resource, as any serde type.",
+        );
+        let (client, pod) = (&self.client, &self.pod);
+        show("request");
+        // show: request
+        let pods = client.request(Resource::namespaced("", "v1", "pods"));
+        let object: Value = pods.namespace(pod.namespace()).get(pod.name()).await?;
+        println!("  It is {}.", object["status"]["phase"]);
+        // end
+        Ok(())
+    }
+
     async fn refusals(&self) -> Result {
         title(
             "Refusals",
             "An error says who is to blame, and carries the server's words and what to do about it.",
         );
         show("refusals");
+        let (pod, container) = (&self.pod, &self.container);
         // show: refusals
-        let nowhere = self
-            .pod
+        let nowhere = pod
             .exec(["true"])
             .container("no-such-container")
             .output()
             .await;
-        let nothing = self.command(["/no/such/program"]).output().await;
+        let nothing = pod
+            .exec(["/no/such/program"])
+            .container(container)
+            .output()
+            .await;
         // end
         for result in [nowhere, nothing] {
             println!("  {}", result.err().ok_or("both are refused")?);
@@ -376,7 +527,10 @@ fn style(code: &str, text: &str) -> String {
 }
 
 fn title(title: &str, explanation: &str) {
-    println!("\n{}\n{explanation}\n", style("1", &format!("## {title}")));
+    println!(
+        "\n{}\n{explanation}\n",
+        style("1;33", &format!("## {title}"))
+    );
 }
 
 /// Prints the piece of this file between `show: name` and `end`.
@@ -388,7 +542,7 @@ fn show(name: &str) {
     let indent = code.len() - code.trim_start().len();
     for line in code.trim_end().lines() {
         let line = line.get(indent..).unwrap_or_default();
-        println!("    {}", style("2", line));
+        println!("    {}", style("36", line));
     }
     println!();
 }

@@ -1,0 +1,223 @@
+//! The programs in `examples/` do what they say, against the embedded server. `cargo test` builds
+//! them; for this file alone run `cargo build --examples --all-features` before.
+
+#![cfg(unix)]
+
+use std::{path::PathBuf, process::Stdio, time::Duration};
+
+use kubewire::{
+    Client, Config,
+    testing::{ApiServer, RestartPolicy},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::{TcpListener, TcpStream},
+    process::{Child, ChildStdout, Command},
+};
+
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+const DEADLINE: Duration = Duration::from_secs(180);
+
+/// A server with two pods of the label `app=web`, and the kubeconfig for it.
+struct Stage {
+    server: ApiServer,
+    directory: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new() -> Result<Self> {
+        let mut server = ApiServer::builder();
+        for name in ["web-0", "web-1"] {
+            server = server.pod("default", name, |pod| {
+                let pod = pod.label("app", "web").restart_policy(RestartPolicy::Never);
+                let said = ["sh", "-c", "echo ready; exit 4"];
+                pod.container("main", ["sleep", "infinity"])
+                    .container("said", said)
+            });
+        }
+        let server = server.start().await?;
+        let directory = tempfile::tempdir()?;
+        std::fs::write(directory.path().join("config"), server.kubeconfig())?;
+        Ok(Self { server, directory })
+    }
+
+    fn program(&self, name: &str) -> Result<Command> {
+        let mut path: PathBuf = std::env::current_exe()?;
+        path.pop();
+        path.set_file_name("examples");
+        path.push(name);
+        if !path.exists() {
+            return Err(format!("{} is not built", path.display()).into());
+        }
+        let mut command = Command::new(path);
+        command.env("KUBECONFIG", self.directory.path().join("config"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// Runs a program to its end.
+    async fn run(&self, name: &str, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+        let output = self.program(name)?.args(arguments).output();
+        let output = tokio::time::timeout(DEADLINE, output).await??;
+        Ok((output.status.code(), String::from_utf8(output.stdout)?))
+    }
+}
+
+struct Running {
+    _process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn of(mut command: Command) -> Result<Self> {
+        let mut process = command.spawn()?;
+        let stdout = process.stdout.take().ok_or("stdout is piped")?;
+        let lines = BufReader::new(stdout).lines();
+        Ok(Self {
+            _process: process,
+            lines,
+        })
+    }
+
+    async fn line(&mut self) -> Result<String> {
+        let line = tokio::time::timeout(DEADLINE, self.lines.next_line()).await??;
+        Ok(line.ok_or("it has ended")?)
+    }
+}
+
+#[tokio::test]
+async fn a_command_runs_in_all_pods_of_a_label() -> Result {
+    let stage = Stage::new().await?;
+    let (code, output) = stage.run("exec_all", &["app=web", "echo", "hello"]).await?;
+    let mut lines: Vec<_> = output.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        (code, lines),
+        (Some(0), vec!["web-0: hello", "web-1: hello"])
+    );
+    let (code, _) = stage
+        .run("exec_all", &["-n", "default", "app=web", "false"])
+        .await?;
+    assert_eq!(code, Some(1));
+    let (code, _) = stage.run("exec_all", &["app=other", "true"]).await?;
+    assert_eq!(code, Some(1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_local_port_leads_to_a_pod() -> Result {
+    let program = TcpListener::bind("127.0.0.1:0").await?;
+    let port = program.local_addr()?.port();
+    tokio::spawn(async move {
+        let (mut socket, _) = program.accept().await?;
+        let mut hello = [0; 5];
+        socket.read_exact(&mut hello).await?;
+        socket.write_all(&hello).await
+    });
+    let stage = Stage::new().await?;
+    let mut command = stage.program("port_forward")?;
+    command.args(["pod/web-0", &format!(":{port}")]);
+    let mut forward = Running::of(command)?;
+    let first = forward.line().await?;
+    let (address, _) = first.split_once(' ').ok_or("an address comes first")?;
+    let mut socket = TcpStream::connect(address).await?;
+    socket.write_all(b"hello").await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    assert_eq!(answer, "hello");
+    drop(socket);
+    while !forward
+        .line()
+        .await?
+        .contains(": 5 bytes there, 5 back in ")
+    {}
+    Ok(())
+}
+
+#[tokio::test]
+async fn logs_and_pods_are_followed() -> Result {
+    let stage = Stage::new().await?;
+    let (code, output) = stage
+        .run("follow", &["logs", "default", "web-0", "said"])
+        .await?;
+    assert_eq!((code, output.lines().next()), (Some(0), Some("ready")));
+    assert!(output.contains("code: Some(4)"), "{output}");
+
+    let mut command = stage.program("follow")?;
+    command.args(["pods", "default"]);
+    let mut pods = Running::of(command)?;
+    while pods.line().await? != "+ default/web-1" {}
+    stage.server.delete(
+        &kubewire::Resource::namespaced("", "v1", "pods"),
+        "default",
+        "web-1",
+    );
+    while !pods.line().await?.starts_with("- default/web-1") {}
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_controller_lasts() -> Result {
+    let (code, output) = Stage::new().await?.run("controller", &[]).await?;
+    assert_eq!(code, Some(0), "{output}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_gateway_joins_sessions() -> Result {
+    let stage = Stage::new().await?;
+    let mut command = stage.program("gateway")?;
+    command.env("GATEWAY_TOKEN", "secret");
+    let mut gateway = Running::of(command)?;
+    let url = gateway.line().await?;
+
+    let pod = Client::new(&Config::new(&url)?.with_token("secret"))?.pod("default", "web-0");
+    let exec = pod
+        .exec(["sh", "-c", "cat; echo err >&2; exit 3"])
+        .container("main");
+    let mut child = exec.stdin(kubewire::exec::Stdio::piped()).spawn().await?;
+    let mut stdin = child.stdin.take().ok_or("stdin is piped")?;
+    let mut stdout = child.stdout.take().ok_or("stdout is piped")?;
+    let sent = vec![b'x'; 4 << 20];
+    let feed = async {
+        stdin.write_all(&sent).await?;
+        stdin.shutdown().await
+    };
+    let mut echo = Vec::new();
+    tokio::try_join!(feed, stdout.read_to_end(&mut echo))?;
+    assert!(echo == sent);
+    let output = child.wait_with_output().await?;
+    assert_eq!(
+        (output.status.code(), &output.stderr[..]),
+        (Some(3), &b"err\n"[..])
+    );
+    assert!(gateway.line().await?.starts_with("exec default/web-0 "));
+
+    let size = kubewire::exec::TerminalSize::new(132, 43);
+    let script = "until test \"$(stty size)\" = '43 132'; do sleep 0.1; done";
+    let terminal = pod.exec(["sh", "-c", script]).container("main").tty(size);
+    assert!(terminal.status().await?.success());
+
+    // The API server's refusal comes through as it is.
+    let refused = pod
+        .exec(["true"])
+        .container("none")
+        .output()
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("container none"), "{refused}");
+
+    let other = Client::new(&Config::new(&url)?.with_token("guess"))?.pod("default", "web-0");
+    let refused = other
+        .exec(["true"])
+        .container("main")
+        .output()
+        .await
+        .unwrap_err();
+    assert_eq!(refused.status().map(|status| status.code), Some(401));
+    Ok(())
+}
