@@ -38,7 +38,8 @@ fn builder() -> ApiServerBuilder {
             pod.container("main", ["sleep", "infinity"])
         })
         .pod("default", "reader", |pod| {
-            pod.container_with("main", shell, |container| container.stdin())
+            // Otherwise attach ends with the client's input.
+            pod.container_with("main", shell, |container| container.stdin().stdin_once())
         })
         .plain()
 }

@@ -49,6 +49,23 @@ async fn the_remote_s_streams_and_exit_code_are_its_own() {
 }
 
 #[tokio::test]
+async fn input_that_was_not_read_is_told() {
+    let cluster = Cluster::start().await;
+    let input = vec![0; 8 << 20];
+    let partly = ["web-0", "--", "head", "-c", "10"];
+    let ran = cluster
+        .run_with_input(&[&["exec", "-i"], &partly[..]].concat(), &input)
+        .await;
+    let (code, stdout, stderr) = ran.into_text();
+    assert_eq!((code, stdout.len()), (Some(0), 10), "{stderr}");
+    assert!(stderr.contains("before all its input was sent"), "{stderr}");
+    assert!(stderr.contains("cat >file; true"), "{stderr}");
+    let quiet = [&["exec", "-q", "-i"], &partly[..]].concat();
+    let (code, _, stderr) = cluster.run_with_input(&quiet, &input).await.into_text();
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+}
+
+#[tokio::test]
 async fn stdin_is_copied_to_its_end() {
     let cluster = Cluster::start().await;
     cluster

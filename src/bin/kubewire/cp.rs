@@ -248,22 +248,17 @@ impl Cp {
         mut attempt: impl AsyncFnMut(Option<&str>) -> kubewire::Result<T>,
     ) -> Result<T, Failure> {
         let mut container = self.container.clone();
+        if container.is_none() {
+            // Who may not read pods is served in the container that the server takes.
+            let all = pod.containers().await.unwrap_or_default();
+            container = target::default_container(&all, false).map(|one| one.name.clone());
+        }
         let mut left = self.retries;
         loop {
             let error = match attempt(container.as_deref()).await {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            let ambiguous = match &error {
-                Error::Api(refusal) => matches!(refusal.hint, Some(Hint::Containers(_))),
-                _ => false,
-            };
-            if ambiguous && container.is_none() {
-                let all = pod.containers().await?;
-                let default = target::default_container(&all, false);
-                container = Some(default.ok_or(error)?.name.clone());
-                continue;
-            }
             if left == 0 || !error.is_retryable() {
                 return Err(error.into());
             }

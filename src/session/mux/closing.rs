@@ -75,7 +75,7 @@ impl Mux {
 
     /// Tells the peer that a stream is over. What its own streams cost is owed to it: a peer that
     /// opens them without end and reads nothing is found out.
-    pub(super) fn reset(&mut self, stream: StreamId, status: RstStatus) {
+    pub(super) fn send_reset(&mut self, stream: StreamId, status: RstStatus) {
         let before = self.out.len();
         RstStream { stream, status }.encode(&mut self.out);
         if stream.opener() != self.role {
@@ -85,7 +85,7 @@ impl Mux {
 
     /// Ends a stream for a reason that its owner has to be told.
     pub(super) fn abort(&mut self, stream: StreamId, status: RstStatus, why: Abort) {
-        self.reset(stream, status);
+        self.send_reset(stream, status);
         self.close_stream(stream, why);
     }
 

@@ -51,8 +51,8 @@ use crate::{
     error::CallerError,
     limits,
     wire::spdy::{
-        Data, Decoder, HeaderReader, HeaderWriter, Headers, RstStatus, RstStream, StreamId,
-        SynReply, SynStream,
+        Data, Decoder, HeaderReader, HeaderWriter, Headers, RstStatus, StreamId, SynReply,
+        SynStream,
     },
 };
 
@@ -308,7 +308,7 @@ impl Mux {
         // Also after this side has said that it was all: `moby/spdystream` does not, so that its
         // peers wait for nothing (`stream.go`, `resetStream`).
         if !entry.is_closed() && !self.ended {
-            self.reset(stream, status);
+            self.send_reset(stream, status);
         }
         self.shut(stream);
         self.forget_if_over(stream);

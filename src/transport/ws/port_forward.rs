@@ -362,3 +362,46 @@ impl Connections {
         self.shared().close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Role,
+        error::NetworkError,
+        session::port_forward::{ForwardConfig, Tunnel},
+    };
+
+    fn incoming(count: u32) -> (Forward, Waiters, Vec<ConnectionId>) {
+        let now = crate::transport::now();
+        let config = ForwardConfig::default();
+        // Ids as a client gives them; the peer that is tested only has to name them.
+        let mut client = Tunnel::new(Role::Client, config.clone(), now);
+        let ids = (0..count).map(|_| client.open(now, 80).unwrap()).collect();
+        let server = Tunnel::new(Role::Server, config, now);
+        (Forward::new(Box::new(server)), Waiters::default(), ids)
+    }
+
+    #[test]
+    fn what_is_reset_before_anybody_accepts_it_leaves_nothing_behind() {
+        let (mut forward, mut waiters, ids) = incoming(200);
+        for id in ids {
+            forward.sort(ForwardEvent::Incoming { id, port: 80 }, &mut waiters);
+            let result = Err(NetworkError::Silent {
+                silent: std::time::Duration::ZERO,
+            }
+            .into());
+            forward.sort(ForwardEvent::Closed { id, result }, &mut waiters);
+            assert_eq!((forward.incoming.len(), forward.connections.len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn what_ended_in_order_before_anybody_accepts_it_can_be_read() {
+        let (mut forward, mut waiters, ids) = incoming(1);
+        let id = ids[0];
+        forward.sort(ForwardEvent::Incoming { id, port: 80 }, &mut waiters);
+        forward.sort(ForwardEvent::Closed { id, result: Ok(()) }, &mut waiters);
+        assert_eq!((forward.incoming.len(), forward.connections.len()), (1, 1));
+    }
+}
