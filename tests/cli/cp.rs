@@ -120,7 +120,14 @@ async fn cp_begins_anew_as_often_as_it_is_told() {
     let cluster = Cluster::start().await;
     let tree = plant(&cluster);
     let back = cluster.dir.path().join("back");
-    let arguments = ["cp", &format!("web-0:{tree}"), back.to_str().unwrap()];
+    // With a container named, the copy's connection is the first that is made.
+    let arguments = [
+        "cp",
+        "-c",
+        "main",
+        &format!("web-0:{tree}"),
+        back.to_str().unwrap(),
+    ];
     cluster.server.inject(Fault::CutAfter(300));
     let ran = cluster.run(&arguments).await;
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
