@@ -92,7 +92,7 @@ fuzz_target!(|data: &[u8]| {
             _ => {
                 let status = match action >> 3 {
                     0 => Status::success(),
-                    code => Status::exit_code(code.into()),
+                    code => Status::exit_code(i64::from(code)),
                 };
                 if server.exit(now, &status).is_ok() {
                     exit = Some(status);

@@ -176,7 +176,7 @@ impl Tunnel {
     /// [`limits::FORWARD_FRESH`]; if not, another is found.
     ///
     /// While the API server cannot be reached, or no pod runs, it tries again for
-    /// [`limits::FORWARD_RETRY`], as a [`Listener`] does. [`try_open`](Self::try_open) does not.
+    /// 30 s, as a [`Listener`] does. [`try_open`](Self::try_open) does not.
     ///
     /// Cancel safety: dropping the future opens nothing.
     ///
