@@ -199,7 +199,8 @@ macro_rules! options {
         /// A process that ends before it has read everything is no error. A failed read of the
         /// input ends the session, and is the error of `wait`. Servers without
         /// `v5.channel.k8s.io` cannot close stdin by itself: see
-        /// [`require_half_close`](Self::require_half_close).
+        /// [`require_half_close`](Self::require_half_close). An attached session ends with its input,
+        /// unless the container has `stdinOnce`.
         pub fn input(self, input: impl Into<Input>) -> Self {
             self.stdin(input.into())
         }
