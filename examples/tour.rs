@@ -18,7 +18,7 @@ use kubewire::{
     config::KubeconfigOptions,
     exec::{Stdio, TerminalSize},
     request::Resource,
-    testing::ApiServer,
+    testing::{ApiServer, Fault},
     watch::Update,
 };
 use serde_json::Value;
@@ -496,15 +496,15 @@ async fn without_trust(server: &ApiServer) -> Result {
 async fn cut(server: ApiServer, pod: &Pod) -> Result {
     title(
         "A cut is not a success",
-        "The server goes away while a command runs. Nobody knows how that ended, and the error says so.",
+        "The connection breaks while a command runs. Nobody knows how that ended, and the error says so.",
     );
     show("cut");
     // show: cut
-    let mut child = pod.exec(["sleep", "60"]).spawn().await?;
-    server.shutdown().await;
-    let lost = child.wait().await;
+    server.inject(Fault::CutAfter(4096));
+    let lost = pod.exec("yes").output().await;
     // end
     println!("  {}", lost.err().ok_or("nobody has said how it ended")?);
+    server.shutdown().await;
     Ok(())
 }
 
