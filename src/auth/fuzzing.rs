@@ -54,5 +54,7 @@ pub fn token_response(body: &[u8], granted: bool) -> Result<()> {
         true => http::StatusCode::OK,
         false => http::StatusCode::BAD_REQUEST,
     };
-    provider().granted("https://nowhere.invalid/token", status, body).map(drop)
+    provider()
+        .granted("https://nowhere.invalid/token", status, body)
+        .map(drop)
 }
