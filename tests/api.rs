@@ -202,10 +202,12 @@ mod kube {
             .await
             .unwrap_err();
         assert_eq!(error.status().unwrap().code, 401);
-        let mut exec = kube_client::config::ExecConfig::default();
-        exec.command = Some("true".into());
-        exec.api_version = Some("client.authentication.k8s.io/v1".into());
-        exec.drop_env = Some(vec!["HOME".into()]);
+        let exec = kube_client::config::ExecConfig {
+            command: Some("true".into()),
+            api_version: Some("client.authentication.k8s.io/v1".into()),
+            drop_env: Some(vec!["HOME".into()]),
+            ..Default::default()
+        };
         kube.auth_info.exec = Some(exec);
         let error = Client::try_from(kube).unwrap_err();
         assert!(error.to_string().contains("drop_env"), "{error}");
