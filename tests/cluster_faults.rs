@@ -172,7 +172,7 @@ async fn attach(pod: Pod, fault: Arc<Fault>) {
 }
 
 async fn logs(pod: Pod, fault: Arc<Fault>) {
-    let mut lines = pod.logs().follow().stream().await.expect("it can be read");
+    let mut lines = pod.logs().follow().stream();
     let (mut count, mut noticed, mut tries) = (
         Count {
             next: Some(0),

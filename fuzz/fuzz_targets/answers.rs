@@ -79,14 +79,12 @@ async fn run(verb: u8, client: &Client, sent: &[u8]) {
             },
             Err(error) => check(&error),
         },
-        3 => match pod.logs().follow().stream().await {
-            Ok(mut lines) => {
-                while let Some(line) = lines.next().await {
-                    line.as_ref().err().into_iter().for_each(check);
-                }
+        3 => {
+            let mut lines = pod.logs().follow().stream();
+            while let Some(line) = lines.next().await {
+                line.as_ref().err().into_iter().for_each(check);
             }
-            Err(error) => check(&error),
-        },
+        }
         4 => {
             let mut lines = client.logs("default").labels("app=web").stream();
             while let Some(line) = lines.next().await {
