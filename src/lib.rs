@@ -324,8 +324,10 @@ pub mod logs {
 #[cfg(feature = "client")]
 pub mod watch {
     pub use crate::{
-        client::{Events, Updates, Watch},
-        session::watch::{Change, Form, Mirror, ObjectKey, Shard, ShardField, Update},
+        client::{Events, MirrorBuilder, MirrorChanges, MirrorReader, Updates, Watch},
+        session::watch::{
+            Change, Condition, Form, Mirror, MirrorUpdate, ObjectKey, Shard, ShardField, Update,
+        },
         wire::watch::{
             Encoding, Event, EventType, Labels, Metadata, Object, ObjectMeta, TypedEvent,
         },
