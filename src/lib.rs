@@ -147,7 +147,7 @@
 //! # watch
 //!
 //! A watch begins with a snapshot and outlives cut connections and expired versions. Objects stay
-//! unparsed until somebody asks; a [`Mirror`](watch::Mirror) always has the server's state.
+//! unparsed until somebody asks. [`Client::mirror`] keeps the server's state for many readers.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
