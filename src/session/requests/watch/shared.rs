@@ -67,6 +67,17 @@ pub enum MirrorUpdate<K> {
     },
 }
 
+impl<K> MirrorUpdate<K> {
+    /// Which object it is about, if it is about one.
+    pub fn key(&self) -> Option<&ObjectKey> {
+        match self {
+            Self::Added(key, _) | Self::Modified(key, _) | Self::Deleted(key, _) => Some(key),
+            Self::Unreadable { key, .. } => key.as_ref(),
+            _ => None,
+        }
+    }
+}
+
 impl<K> Clone for MirrorUpdate<K> {
     fn clone(&self) -> Self {
         match self {
