@@ -19,6 +19,7 @@ use crate::{
     Result,
     client::Updates,
     session::watch::{MirrorUpdate, ObjectKey, Update},
+    wire::watch::Object,
 };
 
 /// Updates that are applied at once, where so many have arrived.
@@ -42,9 +43,10 @@ pub(super) async fn follow<K>(shared: Arc<Shared<K>>, mut updates: Updates, keep
         let mut state = shared.state.write().unwrap_or_else(PoisonError::into_inner);
         for (update, decoded) in batch.into_iter().zip(decoded) {
             match update {
-                // What was known is not any more if an update of the same batch was about it.
                 Ok(update) => {
-                    state.apply(&update, |object| decoded.unwrap_or_else(|| keep(object)))
+                    // What was known is not any more if another of the batch was about it.
+                    let decode = |object: &Object| decoded.unwrap_or_else(|| keep(object));
+                    state.apply(&update, decode);
                 }
                 Err(error) => state.refuse(error),
             }

@@ -18,10 +18,12 @@ use serde_json::Value;
 /// assert!(!ready.holds(None) && !scheduled.holds(Some(&Pod::default())));
 /// ```
 pub struct Condition<K> {
-    test: Arc<dyn Fn(Option<&K>) -> bool + Send + Sync>,
+    test: Arc<Test<K>>,
     /// It holds where the object was deleted, also if there is another of its name now.
     pub(crate) is_deletion: bool,
 }
+
+type Test<K> = dyn Fn(Option<&K>) -> bool + Send + Sync;
 
 impl<K> Condition<K> {
     /// This is true of the object; `None` is that there is none.

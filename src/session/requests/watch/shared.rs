@@ -291,7 +291,7 @@ impl<K> SharedMirror<K> {
     }
 
     /// Hands what has changed to all readers, and returns it; `None` for nothing.
-    pub fn publish(&mut self) -> Option<Arc<[Result<MirrorUpdate<K>, Error>]>> {
+    pub fn publish(&mut self) -> Option<Arc<[Told<K>]>> {
         if self.pending.is_empty() {
             return None;
         }
