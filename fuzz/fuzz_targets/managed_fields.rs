@@ -70,9 +70,6 @@ fuzz_target!(|data: &[u8]| {
     };
     let object = Object::new(encoding, Bytes::copy_from_slice(body));
     let stripped = object.without_managed_fields();
-    if let (Ok(stripped), Ok(before)) = (&stripped, object.bytes()) {
-        assert!(stripped.bytes().is_ok_and(|after| after.len() <= before.len()));
-    }
     if encoding != Encoding::Json || serde_json::from_slice::<Unambiguous>(body).is_err() {
         return;
     }
@@ -94,4 +91,5 @@ fuzz_target!(|data: &[u8]| {
     // There are none left.
     let again = stripped.without_managed_fields().expect("as readable as before");
     assert_eq!(again.bytes().ok(), stripped.bytes().ok());
+    assert!(again.bytes().is_ok_and(|after| after.len() <= body.len()));
 });
