@@ -138,7 +138,7 @@
 //!   accept, TLS          listener.rs, tls.rs
 //!     -> who may what    access.rs
 //!       -> which verb    router.rs, target.rs
-//!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, watch.rs, ...
+//!         -> the verb    exec.rs, attach.rs, logs.rs, proxy.rs, objects.rs, watch.rs, ...
 //!           -> writes    writes.rs, update.rs, patch.rs, managed.rs (who owns what), delete.rs
 //!             -> checks  validation.rs, schema.rs, defaults.rs over {kinds,types,rules}.txt
 //!           -> processes kubelet.rs, container.rs (a container's own), process.rs (any)
@@ -172,6 +172,7 @@ mod patch;
 mod pods;
 mod port_forward;
 mod process;
+mod proxy;
 mod reviews;
 mod router;
 mod schema;
