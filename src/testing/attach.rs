@@ -24,7 +24,10 @@ pub(super) fn serve<B>(
     let mut request = RemoteCommandRequest::parse(request)?;
     let container = pod.container(request.container.as_deref(), |Waiting { name, .. }| {
         let (pod, namespace) = (&pod.name, &pod.namespace);
-        Refusal::text(StatusCode::INTERNAL_SERVER_ERROR, format!("container {name} not found in pod {pod}_{namespace}"))
+        Refusal::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("container {name} not found in pod {pod}_{namespace}"),
+        )
     })?;
     request.streams.stderr &= !request.streams.tty;
     let (response, opening) = request.accept(&cluster.subprotocols)?;

@@ -34,7 +34,10 @@ pub(super) fn serve<B>(
     let mut request = RemoteCommandRequest::parse(request)?;
     // The kubelet's words, which the API server passes on as they are.
     let container = pod.container(request.container.as_deref(), |Waiting { name, .. }| {
-        Refusal::text(StatusCode::INTERNAL_SERVER_ERROR, format!("container not found ({name:?})"))
+        Refusal::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("container not found ({name:?})"),
+        )
     })?;
     // Kubelets drop what the container runtime would refuse.
     request.streams.stderr &= !request.streams.tty;

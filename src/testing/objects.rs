@@ -146,7 +146,9 @@ const COMPRESSED: usize = 128 << 10;
 
 fn allows_gzip<B>(request: &Request<B>) -> bool {
     let values = request.headers().get_all(ACCEPT_ENCODING).iter();
-    let mut codings = values.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+    let mut codings = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|v| v.split(','));
     codings.any(|coding| coding.trim() == "gzip")
 }
 

@@ -85,7 +85,10 @@ impl Pod {
     ) -> Result<Arc<Container>, Refusal> {
         let pod = &self.name;
         let names: Vec<_> = self.containers.iter().map(|c| c.name()).collect();
-        let names: Vec<_> = names.into_iter().chain(self.waiting.iter().map(|w| &*w.name)).collect();
+        let names: Vec<_> = names
+            .into_iter()
+            .chain(self.waiting.iter().map(|w| &*w.name))
+            .collect();
         let name = match (name, &names[..]) {
             (Some(name), _) => name,
             (None, [only]) => only,

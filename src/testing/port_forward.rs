@@ -86,7 +86,9 @@ async fn forward(incoming: IncomingForward, pod: Arc<Pod>) {
 pub(super) async fn connect(pod: &Pod, port: u16) -> Result<Io, String> {
     match pod.ports.0.get(&port) {
         Some(backend) => backend.connect().await,
-        None => connect_here(port).await.map(|socket| Box::new(socket) as Io),
+        None => connect_here(port)
+            .await
+            .map(|socket| Box::new(socket) as Io),
     }
 }
 

@@ -60,8 +60,9 @@ where
     };
     let io = connect(&pod, port).await.map_err(failed)?;
     let broken = |error: hyper::Error| failed(error.to_string());
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(broken)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
+        .await
+        .map_err(broken)?;
     cluster.tasks.spawn(async move {
         // The answer's body says how it ended.
         let _ = connection.await;
@@ -70,10 +71,18 @@ where
     *onward.method_mut() = request.method().clone();
     *onward.headers_mut() = request.headers().clone();
     // As it was spelled: what follows the fifth or the seventh segment.
-    let rest = path.splitn(if target.namespace.is_empty() { 7 } else { 9 }, '/').last();
-    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let rest = path
+        .splitn(if target.namespace.is_empty() { 7 } else { 9 }, '/')
+        .last();
+    let query = request
+        .uri()
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
     let rest = rest.filter(|_| !target.rest.is_empty()).unwrap_or_default();
-    *onward.uri_mut() = format!("/{rest}{query}").parse::<Uri>().map_err(|error| failed(error.to_string()))?;
+    *onward.uri_mut() = format!("/{rest}{query}")
+        .parse::<Uri>()
+        .map_err(|error| failed(error.to_string()))?;
     let headers = onward.headers_mut();
     own_hop(headers);
     // The API server's credentials are not the application's.
@@ -94,7 +103,13 @@ fn own_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding"] {
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+    ] {
         headers.remove(name);
     }
 }
@@ -114,14 +129,19 @@ fn split(target: &Target) -> Result<(&str, &str), Refusal> {
 
 fn of_pod(cluster: &Cluster, target: &Target) -> Result<(Arc<Pod>, u16), Refusal> {
     let (name, port) = split(target)?;
-    let named = Target { name: Some(name.to_owned()), ..target.clone() };
+    let named = Target {
+        name: Some(name.to_owned()),
+        ..target.clone()
+    };
     let object = objects::find(cluster, &named)?;
     let first = items(&object.json["spec"]["containers"])
         .flat_map(|container| items(&container["ports"]))
         .find_map(|port| port["containerPort"].as_u64());
     let port = match port {
         "" => u16::try_from(first.unwrap_or(80)).unwrap_or(80),
-        port => port.parse().map_err(|_| Refusal::bad_request(format!("invalid port {port:?}")))?,
+        port => port
+            .parse()
+            .map_err(|_| Refusal::bad_request(format!("invalid port {port:?}")))?,
     };
     Ok((cluster.pod(&named)?, port))
 }
@@ -130,7 +150,10 @@ fn of_pod(cluster: &Cluster, target: &Target) -> Result<(Arc<Pod>, u16), Refusal
 fn of_service(cluster: &Cluster, target: &Target) -> Result<(Arc<Pod>, u16), Refusal> {
     let (name, port) = split(target)?;
     let key = store::key(target.resource(), &target.namespace, name);
-    let service = cluster.store.get(&key).ok_or_else(|| missing(target.resource(), name))?;
+    let service = cluster
+        .store
+        .get(&key)
+        .ok_or_else(|| missing(target.resource(), name))?;
     let none = |what: String| refusal((503, "ServiceUnavailable"), what, [""; 3], []);
     let spec = &service.json["spec"];
     let mut ports = items(&spec["ports"]);
@@ -140,13 +163,21 @@ fn of_service(cluster: &Cluster, target: &Target) -> Result<(Arc<Pod>, u16), Ref
     };
     let known = ports.clone().find(is_it);
     let known = known.or_else(|| ports.next().filter(|_| port.is_empty()));
-    let known = known.ok_or_else(|| none(format!("no service port {port:?} found for service {name:?}")))?;
+    let known = known.ok_or_else(|| {
+        none(format!(
+            "no service port {port:?} found for service {name:?}"
+        ))
+    })?;
     let labels: Vec<_> = super::json::members(&spec["selector"])
         .map(|(name, value)| format!("{name}={}", text(value)))
         .collect();
     let labels = selector::labels(&labels.join(","))?;
     let pods = super::pods::resource();
-    let listed = cluster.store.list(&pods, Some(&target.namespace), None).unwrap_or_default().0;
+    let listed = cluster
+        .store
+        .list(&pods, Some(&target.namespace), None)
+        .unwrap_or_default()
+        .0;
     for (key, object) in listed {
         if labels.is_empty() || !selector::selects(&labels, &[], &object.json) {
             continue;

@@ -235,7 +235,9 @@ where
         ["apis", group, version, ref rest @ ..] => {
             resource(cluster, &user, [group, version], rest, request).await
         }
-        ["metrics" | "logs" | "debug" | ".well-known" | "openid", ..] => Err(not_implemented(&path)),
+        ["metrics" | "logs" | "debug" | ".well-known" | "openid", ..] => {
+            Err(not_implemented(&path))
+        }
         _ => Ok(unknown()),
     }
 }

@@ -77,7 +77,10 @@ impl Parameters {
             _ => [OBJECT, WRITE],
         };
         let is_known = |name: &&String| {
-            name.is_empty() || known.iter().any(|known| known.split_whitespace().any(|known| known == *name))
+            name.is_empty()
+                || known
+                    .iter()
+                    .any(|known| known.split_whitespace().any(|known| known == *name))
         };
         let mut unknown = self.0.keys().filter(|name| !is_known(name));
         match unknown.next() {
@@ -182,7 +185,9 @@ impl<'a> Info<'a> {
     /// What the request is about; `None` if there is no such resource, or not there.
     pub(super) fn target(self, kinds: &Kinds) -> Option<Result<Target, Refusal>> {
         if self.plural == "watch" {
-            return Some(Err(not_implemented("watches by path; use the parameter watch")));
+            return Some(Err(not_implemented(
+                "watches by path; use the parameter watch",
+            )));
         }
         let kind = kinds.find(self.group, self.version, self.plural)?;
         if kind.is("gone") {

@@ -104,7 +104,11 @@ impl Watch {
     }
 
     async fn write(&mut self, bytes: Bytes) -> Result<(), Over> {
-        let bytes = if self.gzip { encoding::gzip(&bytes) } else { bytes };
+        let bytes = if self.gzip {
+            encoding::gzip(&bytes)
+        } else {
+            bytes
+        };
         self.writer.write(bytes).await
     }
 
