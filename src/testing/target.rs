@@ -64,7 +64,7 @@ impl Parameters {
             (_, Some("proxy")) => return Ok(()),
             (_, Some("exec" | "attach")) => ["container command stdin stdout stderr tty", ""],
             (_, Some("portforward")) => ["ports", ""],
-            ("get", Some("log")) => [
+            (_, Some("log")) => [
                 "container follow previous sinceSeconds sinceTime timestamps tailLines limitBytes",
                 "insecureSkipTLSVerifyBackend stream pretty",
             ],
