@@ -159,7 +159,9 @@ fn of_service(cluster: &Cluster, target: &Target) -> Result<(Arc<Pod>, u16), Ref
     let mut ports = items(&spec["ports"]);
     let is_it = |known: &&Value| match port {
         "" => ports.len() == 1,
-        port => known["name"] == port || known["port"].to_string() == port,
+        port => {
+            known["name"] == port || port.parse::<u64>().is_ok_and(|port| known["port"] == port)
+        }
     };
     let known = ports.clone().find(is_it);
     let known = known.or_else(|| ports.next().filter(|_| port.is_empty()));
