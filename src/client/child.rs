@@ -1,16 +1,8 @@
 //! A remote process and its streams.
 
-use std::{
-    io,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use futures_sink::Sink;
-use tokio::{io::AsyncWrite, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Over,
@@ -27,7 +19,7 @@ use crate::{
         AnyWebSocket,
         ws::{
             remote_command::{Control, Input, Output as Writer},
-            slices::read_inner,
+            slices::{read_inner, write_inner},
         },
     },
     wire::{channel::Channel, resize::TerminalSize, status::Status},
@@ -292,8 +284,9 @@ impl Deadline {
     }
 }
 
-/// The input of a remote process: [`AsyncWrite`], and a [`Sink`] of [`Bytes`] that are sent
-/// without being copied, unless somebody else holds them too.
+/// The input of a remote process: [`AsyncWrite`](tokio::io::AsyncWrite), and a
+/// [`Sink`](futures_sink::Sink) of [`Bytes`](bytes::Bytes) that are sent without being copied,
+/// unless somebody else holds them too.
 ///
 /// A write waits while more than [`limits::SEND_BUFFER`](crate::limits::SEND_BUFFER) bytes are
 /// on their way. It fails with [`CallerError::Ended`] once the process or the session has ended.
@@ -320,50 +313,14 @@ impl ChildStdin {
     }
 }
 
-impl AsyncWrite for ChildStdin {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-impl Sink<Bytes> for ChildStdin {
-    type Error = io::Error;
-
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_ready(cx).map_err(io::Error::from)
-    }
-
-    fn start_send(self: Pin<&mut Self>, item: Bytes) -> io::Result<()> {
-        Ok(self.0.send(item)?)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(Pin::new(&mut self.0), cx)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_shutdown(self, cx)
-    }
-}
+write_inner!(ChildStdin, poll_shutdown);
 
 macro_rules! output_stream {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         ///
         /// It is [`AsyncRead`](tokio::io::AsyncRead), [`AsyncBufRead`](tokio::io::AsyncBufRead), and
-        /// a [`Stream`](futures_core::Stream) of [`Bytes`] that are slices of
+        /// a [`Stream`](futures_core::Stream) of [`Bytes`](bytes::Bytes) that are slices of
         /// the buffer which the socket was read into. All three can be mixed. The end of the
         /// stream is the end of the session; a session that ends without the server closing it in
         /// order is an error here, after all that had arrived.
