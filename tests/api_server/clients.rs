@@ -117,7 +117,7 @@ async fn a_killed_program_leaves_no_container_running() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pid");
     let mut program = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "processes::holds_a_container"])
+        .args(["--exact", "clients::holds_a_container"])
         .env(HELD, &file)
         .stdout(std::process::Stdio::null())
         .kill_on_drop(true)
