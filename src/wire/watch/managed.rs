@@ -138,6 +138,7 @@ mod tests {
                 r#"{"spec":{"managedFields":1},"metadata":{"name":"x"}}"#,
             ),
             (r#"{"kind":"Pod"}"#, r#"{"kind":"Pod"}"#),
+            (r#" {"kind":"Pod"} "#, r#"{"kind":"Pod"}"#),
         ] {
             assert_eq!(stripped(before), after);
             serde_json::from_str::<Value>(after).unwrap();
