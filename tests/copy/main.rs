@@ -1,0 +1,12 @@
+//! Copies of files and trees, between this crate's client and its embedded server, whose containers
+//! run the programs of this machine.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod between;
+mod cut;
+mod fixture;
+mod hostile;
+mod images;
+mod trees;
