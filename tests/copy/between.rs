@@ -5,7 +5,9 @@ use std::{fs, path::Path};
 use kubewire::copy::Reason;
 
 use crate::{
-    fixture::{BUSYBOX, Fixture, Program, Result, assert_same, bin, busybox, on_disk, plant, survey},
+    fixture::{
+        BUSYBOX, Fixture, Program, Result, assert_same, bin, busybox, on_disk, plant, survey,
+    },
     hostile::archive,
 };
 
@@ -14,7 +16,17 @@ const GNU: &str = "/usr/bin:/bin";
 #[tokio::test]
 async fn a_tree_is_the_same_in_the_other_pod() -> Result {
     let names = [
-        "tar", "xargs", "sha256sum", "sh", "cat", "mkdir", "mv", "rm", "chmod", "touch", "dd",
+        "tar",
+        "xargs",
+        "sha256sum",
+        "sh",
+        "cat",
+        "mkdir",
+        "mv",
+        "rm",
+        "chmod",
+        "touch",
+        "dd",
     ];
     let Some(bin) = busybox(&names)? else {
         return Ok(());
@@ -27,19 +39,33 @@ async fn a_tree_is_the_same_in_the_other_pod() -> Result {
         let (tree, there) = (fixture.remote("tree"), fixture.remote("there"));
         // Over what is there the second time.
         for _ in 0..2 {
-            let copied = fixture.pod.copy_between(&tree, &fixture.other, &there).run().await?;
+            let copied = fixture
+                .pod
+                .copy_between(&tree, &fixture.other, &there)
+                .run()
+                .await?;
             assert_eq!((copied.files, copied.compared), (16, true));
-            assert!(copied.left_out.is_empty() && copied.not_kept.is_empty(), "{copied:?}");
+            assert!(
+                copied.left_out.is_empty() && copied.not_kept.is_empty(),
+                "{copied:?}"
+            );
             assert_same(&survey(&fixture.path("there"))?, &expected, true);
         }
         if from == GNU {
-            assert!(on_disk(&fixture.path("there/holes")) < 5 << 20, "{from} {to}");
+            assert!(
+                on_disk(&fixture.path("there/holes")) < 5 << 20,
+                "{from} {to}"
+            );
         }
         assert_eq!(fixture.aside()?, [Path::new(""); 0]);
         // A file alone, into a directory under its own name.
         let (file, into) = (fixture.remote("tree/plain"), fixture.remote("into/"));
         fs::create_dir(fixture.path("into"))?;
-        fixture.pod.copy_between(&file, &fixture.other, &into).run().await?;
+        fixture
+            .pod
+            .copy_between(&file, &fixture.other, &into)
+            .run()
+            .await?;
         assert_eq!(fs::read(fixture.path("into/plain"))?, fs::read(&file)?);
     }
     Ok(())
@@ -64,11 +90,18 @@ async fn a_hostile_pod_cannot_write_elsewhere_in_the_other() -> Result {
         let file = tempfile::NamedTempFile::new()?;
         fs::write(file.path(), archive(entries))?;
         let script = format!("cat {}", file.path().display());
-        let hostile = bin(&[("tar", Program::Script(script)), ("sh", Program::Link("/bin/sh"))])?;
+        let hostile = bin(&[
+            ("tar", Program::Script(script)),
+            ("sh", Program::Link("/bin/sh")),
+        ])?;
         let fixture = Fixture::with_paths(hostile.path().to_str().unwrap(), GNU).await?;
         fs::write(fixture.path("victim"), "untouched")?;
         let there = fixture.remote("in");
-        let copied = fixture.pod.copy_between("/x", &fixture.other, &there).run().await;
+        let copied = fixture
+            .pod
+            .copy_between("/x", &fixture.other, &there)
+            .run()
+            .await;
         assert_eq!(fs::read(fixture.path("victim"))?, b"untouched");
         if entries.len() == 1 {
             copied.expect_err("it is taken");
@@ -89,7 +122,10 @@ async fn both_pods_need_tar() -> Result {
     if !Path::new(BUSYBOX).exists() {
         return Ok(());
     }
-    let poor = bin(&[("sh", Program::Link("/bin/sh")), ("cat", Program::Link("/bin/cat"))])?;
+    let poor = bin(&[
+        ("sh", Program::Link("/bin/sh")),
+        ("cat", Program::Link("/bin/cat")),
+    ])?;
     let poor = poor.path().to_str().unwrap();
     for (from, to, blamed) in [(poor, GNU, "web-0"), (GNU, poor, "web-1")] {
         let fixture = Fixture::with_paths(from, to).await?;
@@ -97,7 +133,10 @@ async fn both_pods_need_tar() -> Result {
         let (file, there) = (fixture.remote("file"), fixture.remote("there"));
         let copy = fixture.pod.copy_between(file, &fixture.other, there);
         let error = copy.run().await.unwrap_err().to_string();
-        assert!(error.contains(blamed) && error.contains("kubectl debug"), "{error}");
+        assert!(
+            error.contains(blamed) && error.contains("kubectl debug"),
+            "{error}"
+        );
     }
     Ok(())
 }

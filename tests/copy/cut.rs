@@ -119,7 +119,9 @@ async fn relay(mut a: TcpStream, mut b: TcpStream, state: &Mutex<State>) -> std:
 /// Gaps between cuts, of `most` bytes at most.
 fn gaps(seed: u64, most: u64) -> impl Iterator<Item = u64> {
     let bytes = noise(seed, 4096);
-    let numbers = bytes.chunks(4).map(|it| u32::from_le_bytes(it.try_into().unwrap()));
+    let numbers = bytes
+        .chunks(4)
+        .map(|it| u32::from_le_bytes(it.try_into().unwrap()));
     let numbers: Vec<_> = numbers.map(|it| u64::from(it) % most + 1).collect();
     numbers.into_iter()
 }
@@ -165,7 +167,10 @@ async fn cut_and_resumed(fixture: &Fixture, way: Way, cuts: usize) -> Result {
             most = passed / 4;
         } else {
             let times = passed as f64 / (4 * most) as f64;
-            println!("{way:?}, seed {seed}: {} cuts, {times:.1} times the bytes", cutter.cuts() - before);
+            println!(
+                "{way:?}, seed {seed}: {} cuts, {times:.1} times the bytes",
+                cutter.cuts() - before
+            );
         }
     }
     Ok(())
@@ -226,19 +231,30 @@ async fn without_retries_a_cut_is_an_error_and_leaves_no_half_file() -> Result {
         cutter.plan([gap]);
         let progress = Progress::default();
         let copy = pod.copy_from(fixture.remote("tree"), fixture.path("back"));
-        let error = copy.progress(&progress).run().await.expect_err("it was cut");
+        let error = copy
+            .progress(&progress)
+            .run()
+            .await
+            .expect_err("it was cut");
         assert!(matches!(error, Error::Network(_)), "after {gap}: {error:?}");
         progress.settled().await;
         if fixture.path("back").exists() {
             for (path, state) in survey(&fixture.path("back"))? {
                 let here = expected.get(&path).map_or("", |state| state);
                 let whole = state.split(' ').take(3).eq(here.split(' ').take(3));
-                assert!(whole || !state.contains(" bytes "), "{path:?} after {gap}: {state}");
+                assert!(
+                    whole || !state.contains(" bytes "),
+                    "{path:?} after {gap}: {state}"
+                );
             }
         }
         cutter.plan([gap]);
         let copy = pod.copy_to(fixture.path("tree"), fixture.remote("there"));
-        let error = copy.progress(&progress).run().await.expect_err("it was cut");
+        let error = copy
+            .progress(&progress)
+            .run()
+            .await
+            .expect_err("it was cut");
         assert!(matches!(error, Error::Network(_)), "after {gap}: {error:?}");
         progress.settled().await;
         assert!(!fixture.path("there").exists());
@@ -285,20 +301,29 @@ async fn a_deadline_ends_all_attempts() -> Result {
     let fixture = Fixture::new().await?;
     fs::write(fixture.path("file"), "x")?;
     fixture.server.inject(Fault::StallAfter(0));
-    let copy = fixture.pod.copy_from(fixture.remote("file"), fixture.path("back"));
+    let copy = fixture
+        .pod
+        .copy_from(fixture.remote("file"), fixture.path("back"));
     let copy = copy.retries(u32::MAX).deadline(Duration::from_millis(300));
     let error = copy.run().await.expect_err("it stalls");
-    assert!(matches!(error, Error::Caller(CallerError::TimedOut { .. })), "{error:?}");
+    assert!(
+        matches!(error, Error::Caller(CallerError::TimedOut { .. })),
+        "{error:?}"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn what_fails_in_the_container_is_not_tried_again() -> Result {
     let fixture = Fixture::new().await?;
-    let copy = fixture.pod.copy_from(fixture.remote("missing"), fixture.path("back"));
+    let copy = fixture
+        .pod
+        .copy_from(fixture.remote("missing"), fixture.path("back"));
     let copy = copy.retries(u32::MAX);
     // For ever, if it were.
-    let error = tokio::time::timeout(Duration::from_secs(300), copy.run()).await?.unwrap_err();
+    let error = tokio::time::timeout(Duration::from_secs(300), copy.run())
+        .await?
+        .unwrap_err();
     assert!(matches!(error, Error::Api(_)), "{error:?}");
     Ok(())
 }

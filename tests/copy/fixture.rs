@@ -50,7 +50,10 @@ impl Fixture {
             .start()
             .await?;
         let client = Client::new(&server.config())?;
-        let (pod, other) = (client.pod("default", "web-0"), client.pod("default", "web-1"));
+        let (pod, other) = (
+            client.pod("default", "web-0"),
+            client.pod("default", "web-1"),
+        );
         let disk = tempfile::tempdir()?;
         Ok(Self {
             server,
@@ -61,9 +64,7 @@ impl Fixture {
     }
 
     /// With these programs alone: scripts, or links to programs.
-    pub(crate) async fn with_programs(
-        programs: &[(&str, Program<'_>)],
-    ) -> Result<(Self, TempDir)> {
+    pub(crate) async fn with_programs(programs: &[(&str, Program<'_>)]) -> Result<(Self, TempDir)> {
         let bin = bin(programs)?;
         Ok((Self::with_path(bin.path().to_str().unwrap()).await?, bin))
     }
@@ -75,7 +76,11 @@ impl Fixture {
         while let Some(path) = left.pop() {
             for entry in fs::read_dir(path)? {
                 let entry = entry?;
-                if entry.file_name().to_string_lossy().starts_with(".kubewire-") {
+                if entry
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with(".kubewire-")
+                {
                     found.push(entry.path());
                 } else if entry.file_type()?.is_dir() {
                     left.push(entry.path());
@@ -119,7 +124,10 @@ pub(crate) fn busybox(names: &[&str]) -> Result<Option<TempDir>> {
         eprintln!("skipped: there is no {BUSYBOX}");
         return Ok(None);
     }
-    let programs: Vec<_> = names.iter().map(|name| (*name, Program::Link(BUSYBOX))).collect();
+    let programs: Vec<_> = names
+        .iter()
+        .map(|name| (*name, Program::Link(BUSYBOX)))
+        .collect();
     bin(&programs).map(Some)
 }
 
@@ -262,4 +270,3 @@ pub(crate) fn peer_problem(error: Error) -> (String, String) {
         other => panic!("the container is not to blame: {other:?}"),
     }
 }
-

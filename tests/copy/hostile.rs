@@ -163,4 +163,3 @@ async fn a_link_on_this_disk_is_not_followed() -> Result {
     assert_eq!(fs::read(fixture.path("in/f"))?, b"new");
     Ok(())
 }
-

@@ -9,4 +9,7 @@ mod cut;
 mod fixture;
 mod hostile;
 mod images;
+mod size;
+#[path = "../common/tree.rs"]
+mod tree;
 mod trees;

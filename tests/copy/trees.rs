@@ -69,7 +69,10 @@ async fn a_tree_with_odd_names_links_and_holes_is_the_same_after_both_ways() -> 
     let copied = both_ways(&fixture, true).await?;
     assert!(copied.iter().all(|it| it.compared));
     for copy in ["back/holes", "there/holes", "into/back/holes"] {
-        assert!(on_disk(&fixture.path(copy)) < 5 << 20, "{copy} has no holes");
+        assert!(
+            on_disk(&fixture.path(copy)) < 5 << 20,
+            "{copy} has no holes"
+        );
     }
     assert!(copied.iter().all(|it| it.not_kept.is_empty()));
     assert_eq!(fixture.aside()?, [Path::new(""); 0]);
@@ -78,7 +81,18 @@ async fn a_tree_with_odd_names_links_and_holes_is_the_same_after_both_ways() -> 
 
 #[tokio::test]
 async fn busybox_does_as_well() -> Result {
-    let names = ["tar", "xargs", "sha256sum", "sh", "cat", "mkdir", "mv", "rm", "chmod", "touch"];
+    let names = [
+        "tar",
+        "xargs",
+        "sha256sum",
+        "sh",
+        "cat",
+        "mkdir",
+        "mv",
+        "rm",
+        "chmod",
+        "touch",
+    ];
     for more in [&[][..], &["dd", "find", "head", "tail", "wc"]] {
         let names = [&names[..], more].concat();
         let Some(bin) = busybox(&names)? else {
@@ -232,4 +246,3 @@ async fn what_fails_is_said_in_the_words_of_tar_or_of_the_system() -> Result {
     );
     Ok(())
 }
-

@@ -9,7 +9,7 @@ use super::{
     glob::Exclude,
     lock,
     pack::{Keep, Plan},
-    pipe::{PipeWriter, pipe},
+    pipe::{PipeReader, PipeWriter, pipe},
     progress::Progress,
     relay::relay,
     retry::Retry,
@@ -109,7 +109,7 @@ impl CopyBetween {
     /// Those of [`CopyFrom::run`] and [`CopyTo::run`].
     pub async fn run(&self) -> Result<Copied> {
         let mut work = None;
-        self.progress.start(0, 0);
+        self.progress.begin();
         let attempt = async || {
             if work.is_none() {
                 work = Some(self.begin().await?);
@@ -120,7 +120,9 @@ impl CopyBetween {
             }
         };
         let retry = &self.retry;
-        retry.run(&self.side, "copy from", &self.progress, attempt).await
+        retry
+            .run(&self.side, "copy from", &self.progress, attempt)
+            .await
     }
 
     async fn begin(&self) -> Result<Begun> {
@@ -158,7 +160,6 @@ impl CopyBetween {
             work,
         })
     }
-
 }
 
 /// A copy under way, which outlives its connections.
@@ -207,9 +208,9 @@ impl Begun {
             entries: limits::COPY_ENTRIES,
             bytes: limits::COPY_BYTES,
         };
-        let job = move |archive| {
+        let job = move |archive: PipeReader| {
             let packed = &mut lock(&packed);
-            let out = PipeWriter::new(to);
+            let out = PipeWriter::new(to, archive.awaited());
             relay(archive, base.as_deref(), bounds, &plan, packed, out)
         };
         let receiving = self.side.receive(source, &progress, job);

@@ -136,7 +136,9 @@ pub(super) async fn send(work: &mut Work) -> Result<()> {
             Some(Ok(Ok((record, filled)))) => {
                 work.sent.insert(record.name.clone(), record.clone());
                 if let Some(filled) = filled {
-                    lock(&work.packed).filled.insert(record.name.clone(), filled);
+                    lock(&work.packed)
+                        .filled
+                        .insert(record.name.clone(), filled);
                 }
                 records.insert(record.name.clone(), record);
             }
@@ -151,7 +153,10 @@ pub(super) async fn send(work: &mut Work) -> Result<()> {
         work.lost(vec![NotKept::Holes]);
     }
     let mut packed = lock(&work.packed);
-    packed.records = order.iter().filter_map(|name| records.remove(name)).collect();
+    packed.records = order
+        .iter()
+        .filter_map(|name| records.remove(name))
+        .collect();
     Ok(())
 }
 
@@ -165,7 +170,9 @@ async fn structure(work: &mut Work, items: Vec<Item>) -> Result<Vec<Item>> {
         match &item.kind {
             Kind::Directory => {
                 finish.line("make", &[&name], "exit 1");
-                lock(&work.packed).directories.push((item.below, item.header));
+                lock(&work.packed)
+                    .directories
+                    .push((item.below, item.header));
             }
             Kind::Link(target) if work.tools.has("ln") => {
                 finish.line("link", &[&name_bytes(target), &name], "exit 1");

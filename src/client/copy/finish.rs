@@ -100,7 +100,9 @@ impl Finish {
             self.line("false", &[], "echo holes");
             return;
         }
-        let words = blocks.iter().map(|(first, end)| format!(" {first} {}", end - first));
+        let words = blocks
+            .iter()
+            .map(|(first, end)| format!(" {first} {}", end - first));
         let words: String = words.collect();
         self.is_empty = false;
         self.script.extend_from_slice(b"dig ");
@@ -117,7 +119,10 @@ impl Finish {
         let exec = side.exec(["sh"]).input(self.script).require_half_close();
         let said = side.run(exec, "copy to").await?;
         let mut lost: Vec<_> = NotKept::ALL.into_iter().collect();
-        lost.retain(|it| said.split(|byte| *byte == b'\n').any(|line| line == it.word()));
+        lost.retain(|it| {
+            said.split(|byte| *byte == b'\n')
+                .any(|line| line == it.word())
+        });
         Ok(lost)
     }
 }

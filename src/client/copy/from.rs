@@ -141,7 +141,7 @@ impl CopyFrom {
     ///   container, because it has changed meanwhile.
     pub async fn run(&self) -> Result<Copied> {
         let mut work = None;
-        self.progress.start(0, 0);
+        self.progress.begin();
         let attempt = async || {
             if work.is_none() {
                 work = Some(self.begin().await?);
@@ -152,7 +152,9 @@ impl CopyFrom {
             }
         };
         let retry = &self.retry;
-        retry.run(&self.side, "copy from", &self.progress, attempt).await
+        retry
+            .run(&self.side, "copy from", &self.progress, attempt)
+            .await
     }
 
     async fn begin(&self) -> Result<Work> {
@@ -382,7 +384,9 @@ impl Work {
         if done.contains(&b""[..]) {
             return Ok(());
         }
-        let mut list = self.from.without(&self.exclude, done.iter().map(|it| &it[..]));
+        let mut list = self
+            .from
+            .without(&self.exclude, done.iter().map(|it| &it[..]));
         loop {
             let what = self.from.what();
             let mut words = self.from.archive(&what, self.tools.is_gnu());

@@ -64,7 +64,11 @@ fn one(pattern: &[u8], byte: u8) -> Option<usize> {
             let negated = usize::from(matches!(set, [b'!' | b'^', ..]));
             let inside = &set[negated..];
             // A bracket that is the first of a set is in it.
-            let end = inside.iter().skip(1).position(|it| *it == b']').map(|at| at + 1);
+            let end = inside
+                .iter()
+                .skip(1)
+                .position(|it| *it == b']')
+                .map(|at| at + 1);
             let Some(end) = end else {
                 return (byte == b'[').then_some(1);
             };

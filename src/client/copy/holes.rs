@@ -119,7 +119,9 @@ impl<F: FnMut(&[u8], u64)> Read for DataOf<'_, F> {
             self.file.seek(io::SeekFrom::Start(*offset))?;
             (self.at, self.left) = (*offset, *length);
         }
-        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let most = buffer
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let read = self.file.read(&mut buffer[..most])?;
         self.at += read as u64;
         self.left -= read as u64;

@@ -18,7 +18,7 @@ use super::{
     glob::Exclude,
     holes::{DataOf, Segments, announce, segments},
     name_bytes,
-    pipe::PipeWriter,
+    pipe::{Awaited, PipeWriter},
     progress::Progress,
 };
 use crate::{
@@ -88,7 +88,9 @@ pub(super) fn pack(plan: &Plan, packed: &mut Packed, out: PipeWriter) -> Result<
     packed.left_out.clear();
     packed.directories.clear();
     packed.current = None;
+    let awaited = out.awaited();
     let mut packer = Packer {
+        awaited,
         archive: Builder::new(out),
         plan,
         names: 0,
@@ -170,6 +172,7 @@ pub(super) fn failure(path: &Path) -> impl Fn(io::Error) -> Error {
 }
 
 struct Packer<'a> {
+    awaited: Awaited,
     archive: Builder<PipeWriter>,
     plan: &'a Plan,
     names: usize,
@@ -262,16 +265,18 @@ impl Packer<'_> {
                 let more = announce(&mut header, &segments, size)?;
                 let mut digest = Sha256::new();
                 let mut data = DataOf::new(&file, &segments, |bytes, hole| {
-                    zeros(&mut digest, hole);
+                    zeros(&mut digest, hole, &self.awaited);
                     digest.update(bytes);
                     progress.add(hole + bytes.len() as u64);
                 });
                 let contents = more.chain(&mut data);
                 self.archive.append_data(&mut header, name, contents)?;
                 let at = data.at();
-                let end = segments.last().map_or(0, |(offset, length)| offset + length);
+                let end = segments
+                    .last()
+                    .map_or(0, |(offset, length)| offset + length);
                 if at == end {
-                    zeros(&mut digest, size - at);
+                    zeros(&mut digest, size - at, &self.awaited);
                     progress.add(size - at);
                     (size, digest)
                 } else {
@@ -307,9 +312,10 @@ impl Packer<'_> {
     }
 }
 
-fn zeros(digest: &mut Sha256, mut count: u64) {
-    const ZEROS: [u8; 32 << 10] = [0; 32 << 10];
-    while count > 0 {
+/// Digests the zeros of a hole, as long as anybody waits for that.
+fn zeros(digest: &mut Sha256, mut count: u64, awaited: &Awaited) {
+    static ZEROS: [u8; 32 << 10] = [0; 32 << 10];
+    while count > 0 && awaited.check().is_ok() {
         let part = count.min(ZEROS.len() as u64);
         digest.update(&ZEROS[..part as usize]);
         count -= part;

@@ -94,6 +94,11 @@ impl Progress {
         self.0.is_watched.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn begin(&self) {
+        self.total(UNKNOWN);
+        self.start(0, 0);
+    }
+
     pub(super) fn start(&self, files: u64, bytes: u64) {
         self.0.files.store(files, Ordering::Relaxed);
         self.0.bytes.store(bytes, Ordering::Relaxed);

@@ -19,7 +19,7 @@ use super::{
     place::leads_out,
     unpack::{Bounds, below, each, is_file, wrong},
 };
-use crate::{Result, error::Error};
+use crate::Result;
 
 /// Zeros of so many bytes are a hole.
 const HOLE: usize = 32 << 10;
@@ -175,7 +175,6 @@ impl Relay<'_> {
             io::ErrorKind::BrokenPipe => failure(name)(error),
             _ => wrong(name, error.to_string()),
         })
-        .map_err(Error::from)
     }
 
     /// The attributes that are kept.

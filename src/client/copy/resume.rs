@@ -91,7 +91,8 @@ async fn append(work: &mut Work, name: &[u8], digest: Digest) -> Result<Option<R
         let segments = segments(&file, size);
         let mut front = Digesting::new((&file).take(there), &plan.progress);
         io::copy(&mut front, &mut io::sink()).map_err(&failed)?;
-        let is_beginning = front.read == there && <[u8; 32]>::from(front.digest.clone().finalize()) == digest;
+        let is_beginning =
+            front.read == there && <[u8; 32]>::from(front.digest.clone().finalize()) == digest;
         let digest = front.digest;
         Ok(is_beginning.then(|| (file, digest, size, segments, plan.header(&metadata))))
     });

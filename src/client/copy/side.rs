@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    pipe::{PipeReader, PipeWriter, pipe},
+    pipe::{Awaited, PipeReader, PipeWriter, pipe},
     progress::Progress,
     tools::without_tools,
 };
@@ -85,7 +85,8 @@ impl Side {
     ) -> Result<()> {
         let mut child = exec.spawn().await.map_err(|error| self.explain(error))?;
         let (to, from) = pipe();
-        let working = thread(progress, move || job(PipeReader::new(from)));
+        let (_held, awaited) = Awaited::new();
+        let working = thread(progress, move || job(PipeReader::new(from, awaited)));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let work = async {
             let pumped = pump(stdout, to).await;
@@ -115,8 +116,11 @@ impl Side {
         job: impl FnOnce(PipeWriter) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         let (to, from) = pipe();
+        let (_held, awaited) = Awaited::new();
         let progress = progress.clone();
-        let working = async move { joined(thread(&progress, move || job(PipeWriter::new(to)))).await };
+        let working = async move {
+            joined(thread(&progress, move || job(PipeWriter::new(to, awaited)))).await
+        };
         self.deliver(exec, from, working).await
     }
 

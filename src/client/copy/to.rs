@@ -14,8 +14,7 @@ use super::{
     Copied, NotKept, Record, bytes_path,
     finish::Finish,
     glob::Exclude,
-    lock,
-    name_bytes,
+    lock, name_bytes,
     pack::{Keep, Packed, Plan, pack, pack_directories, total},
     progress::Progress,
     retry::Retry,
@@ -28,8 +27,8 @@ use super::{
     verify::verify,
 };
 #[cfg(doc)]
-use crate::error::{CallerError, Error};
-use crate::{Pod, Result};
+use crate::error::CallerError;
+use crate::{Pod, Result, error::Error};
 
 /// A copy from this machine to a container.
 ///
@@ -152,7 +151,7 @@ impl CopyTo {
     ///   program sees the end of its input.
     pub async fn run(&self) -> Result<Copied> {
         let mut work = None;
-        self.progress.start(0, 0);
+        self.progress.begin();
         let attempt = async || {
             if work.is_none() {
                 work = Some(self.begin().await?);
@@ -163,7 +162,9 @@ impl CopyTo {
             }
         };
         let retry = &self.retry;
-        retry.run(&self.side, "copy to", &self.progress, attempt).await
+        retry
+            .run(&self.side, "copy to", &self.progress, attempt)
+            .await
     }
 
     async fn begin(&self) -> Result<Work> {
@@ -401,7 +402,9 @@ impl Work {
         let inside = String::from_utf8_lossy(&inside);
         let name = name_bytes(&self.plan.root);
         let name = format!("./{}", String::from_utf8_lossy(&name));
-        let exec = self.side.program(["tar", "-c", "-f", "-", "-C", &inside, &name]);
+        let exec = self
+            .side
+            .program(["tar", "-c", "-f", "-", "-C", &inside, &name]);
         let base = self.plan.root.clone();
         let shown = self.shown();
         let job = move |input| compare(input, &base, &shown, &records);
@@ -453,16 +456,15 @@ impl Work {
             return Ok(false);
         }
         if !stage.quiet().await? {
-            let mut packed = lock(&self.packed);
-            let records = std::mem::take(&mut packed.records);
-            drop(packed);
-            let committed = self.committing
-                && verify(&self.side, &self.target, &self.shown(), &records)
-                    .await
-                    .unwrap_or(false);
-            let mut packed = lock(&self.packed);
-            packed.records = records;
-            return Ok(committed);
+            if !self.committing {
+                return Ok(false);
+            }
+            let records = lock(&self.packed).records.clone();
+            let there = verify(&self.side, &self.target, &self.shown(), &records).await;
+            return match there {
+                Err(error @ Error::Network(_)) => Err(error),
+                there => Ok(there.unwrap_or(false)),
+            };
         }
         super::resume::resume(self).await?;
         Ok(false)

@@ -20,7 +20,7 @@ use super::{
     glob::Exclude,
     name_bytes,
     pack::{Digesting, failure},
-    pipe::{PipeReader, State},
+    pipe::{Awaited, PipeReader, State},
     place::{About, Attributes, Growing, Root, leads_out},
     progress::Progress,
     verify::of_hex,
@@ -183,10 +183,7 @@ pub(super) fn compare(
     })?;
     match records.iter().find(|it| missing.contains_key(&it.name[..])) {
         None => Ok(()),
-        Some(record) => Err(wrong(
-            &record.shown(shown),
-            "it was sent and is not there",
-        )),
+        Some(record) => Err(wrong(&record.shown(shown), "it was sent and is not there")),
     }
 }
 
@@ -209,13 +206,21 @@ pub(super) struct Rules {
     pub(super) progress: Progress,
 }
 
+/// A link that is not made yet.
+#[derive(Debug)]
+struct Symlink {
+    below: PathBuf,
+    target: PathBuf,
+    owner: Option<(u32, u32)>,
+}
+
 /// What is written, and what waits until nothing more is.
 #[derive(Debug)]
 pub(super) struct Unpacker {
     pub(super) rules: Rules,
     pub(super) root: Root,
     directories: HashMap<PathBuf, Attributes>,
-    symlinks: Vec<(PathBuf, PathBuf, Option<(u32, u32)>)>,
+    symlinks: Vec<Symlink>,
     /// With names below the destination; a name once.
     pub(super) records: HashMap<Vec<u8>, Record>,
     /// Further names of those files, with their first.
@@ -223,6 +228,8 @@ pub(super) struct Unpacker {
     pub(super) left_out: Vec<LeftOut>,
     /// The file in which the archive was cut.
     pub(super) partial: Option<Growing>,
+    /// Whether anybody waits for it.
+    pub(super) awaited: Awaited,
 }
 
 impl Unpacker {
@@ -236,12 +243,14 @@ impl Unpacker {
             links: HashMap::new(),
             left_out: Vec::new(),
             partial: None,
+            awaited: Awaited::default(),
         })
     }
 
     /// Writes what is in an archive.
     pub(super) fn unpack(&mut self, input: PipeReader) -> Result<()> {
         self.forget();
+        self.awaited = input.awaited();
         let base = self.rules.base.clone();
         let bounds = self.rules.bounds;
         each(input, base.as_deref(), bounds, |path, entry, state| {
@@ -320,6 +329,7 @@ impl Unpacker {
 
     /// Writes a file to its end; keeps what there is of it if that does not come.
     pub(super) fn grow(&mut self, growing: Growing, from: &mut impl Read) -> Result<()> {
+        let awaited = self.awaited.clone();
         let growing = self.partial.insert(growing);
         let mut buffer = vec![0; limits::COPY_STEP];
         loop {
@@ -332,6 +342,7 @@ impl Unpacker {
                     Err(error) => end = Some(Err(error)),
                 }
             }
+            awaited.check().map_err(failure(growing.place()))?;
             growing.write(&buffer[..filled])?;
             self.rules.progress.add(filled as u64);
             match end {
@@ -355,6 +366,7 @@ impl Unpacker {
     /// Writes what comes behind the file that was cut. The first line is the digest of its
     /// beginning in the container.
     pub(super) fn rest(&mut self, mut input: PipeReader) -> Result<()> {
+        self.awaited = input.awaited();
         let Some(growing) = self.partial.take() else {
             return Ok(());
         };
@@ -407,7 +419,11 @@ impl Unpacker {
         if leads_out(&below, &target) {
             self.leave_out(below, Reason::LeadsOut { target });
         } else {
-            self.symlinks.push((below, target, owner));
+            self.symlinks.push(Symlink {
+                below,
+                target,
+                owner,
+            });
         }
         Ok(())
     }
@@ -427,8 +443,8 @@ impl Unpacker {
 
     /// What waits until nothing more is written: links, then the modes and times of directories.
     pub(super) fn finish(&mut self) -> Result<()> {
-        for (below, target, owner) in std::mem::take(&mut self.symlinks) {
-            self.root.symlink(&below, &target, owner)?;
+        for link in std::mem::take(&mut self.symlinks) {
+            self.root.symlink(&link.below, &link.target, link.owner)?;
         }
         let mut directories: Vec<_> = self.directories.drain().collect();
         // Those below before those above, whose mode may close them.

@@ -11,11 +11,7 @@ use super::{
     side::{Side, is_missing, of_stream, send_all},
     unpack::wrong,
 };
-use crate::{
-    Result,
-    client::Stdio,
-    error::Error,
-};
+use crate::{Result, client::Stdio, error::Error};
 
 /// The exit code of `xargs` if a program that it runs fails (POSIX, xargs, "EXIT STATUS").
 const FAILED: i32 = 123;
@@ -74,7 +70,8 @@ pub(super) async fn digests<'a>(
         Err(error) if is_missing(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let (mut stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (mut stdin, stdout, stderr) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let asked = names.clone();
     let ask = async {
         let (Some(mut stdin), mut words) = (stdin.take(), Vec::new()) else {

@@ -17,6 +17,7 @@ use super::{
     Reason, bytes_path,
     from::Work,
     lock, name_bytes,
+    pipe::PipeReader,
     place::{About, Attributes},
     shell::{WALK, escaped},
     unpack::{Counted, Unpacker, below, wrong},
@@ -39,7 +40,10 @@ pub(super) struct Walked {
 /// Gets all, or what is left of it.
 pub(super) async fn receive(work: &mut Work, is_again: bool) -> Result<()> {
     if is_again {
-        let partial = lock(&work.unpacker).partial.as_ref().map(|it| name_bytes(&it.about().below));
+        let partial = lock(&work.unpacker)
+            .partial
+            .as_ref()
+            .map(|it| name_bytes(&it.about().below));
         work.rest(|_| false).await?;
         let mut walked = lock(&work.walked);
         // The one that was cut is the last.
@@ -50,22 +54,23 @@ pub(super) async fn receive(work: &mut Work, is_again: bool) -> Result<()> {
         }
     }
     let path = escaped(work.from.rooted().as_bytes());
-    let mark = format!("{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>());
+    let mark = format!(
+        "{:016x}{:016x}",
+        rand::random::<u64>(),
+        rand::random::<u64>()
+    );
     let skip = lock(&work.walked).whole.to_string();
     let exec = work.side.script(WALK, [&path[..], &mark, &skip]);
     let (unpacker, walked) = (work.unpacker.clone(), work.walked.clone());
-    let job = move |input| {
+    let job = move |input: PipeReader| {
+        lock(&unpacker).awaited = input.awaited();
         let mut marked = Marked::new(input, mark.as_bytes());
         walk(&mut marked, &mut lock(&unpacker), &mut lock(&walked))
     };
     work.side.receive(exec, &work.progress, job).await
 }
 
-fn walk(
-    from: &mut Marked<impl Read>,
-    unpacker: &mut Unpacker,
-    walked: &mut Walked,
-) -> Result<()> {
+fn walk(from: &mut Marked<impl Read>, unpacker: &mut Unpacker, walked: &mut Walked) -> Result<()> {
     let broken = |error: io::Error| wrong(Path::new("the copy"), error.to_string());
     let (whole, mut at) = (walked.whole, 0);
     let mut counted = Counted::new(unpacker.rules.bounds);
@@ -76,8 +81,8 @@ fn walk(
             return Err(wrong(Path::new("the copy"), "a header of it is none"));
         };
         let path = bytes_path(header.name);
-        let path = below(&path, None)
-            .ok_or_else(|| wrong(&path, "it is not what was asked for"))?;
+        let path =
+            below(&path, None).ok_or_else(|| wrong(&path, "it is not what was asked for"))?;
         if header.kind == b'e' {
             return Ok(());
         }
@@ -85,7 +90,10 @@ fn walk(
         if at < whole {
             if walked.names.get(at).map(|it| &it[..]) != Some(header.name) {
                 walked.whole = 0;
-                return Err(wrong(&path, "other files are there than were before the cut"));
+                return Err(wrong(
+                    &path,
+                    "other files are there than were before the cut",
+                ));
             }
         } else {
             walked.names.truncate(at);
@@ -110,7 +118,12 @@ fn walk(
                 target.pop();
                 unpacker.symlink(path, bytes_path(&target), None)?;
             }
-            b'n' => unpacker.leave_out(path, Reason::Lacks { program: "readlink" }),
+            b'n' => unpacker.leave_out(
+                path,
+                Reason::Lacks {
+                    program: "readlink",
+                },
+            ),
             b'f' => {
                 let first = header.linked.and_then(|id| walked.first.get(id));
                 if let Some(first) = first.filter(|it| **it != path) {
@@ -191,7 +204,9 @@ impl<'a> Header<'a> {
         let time = time.and_then(|it| SystemTime::UNIX_EPOCH.checked_add(it));
         let size = text().and_then(|it| it.parse().ok());
         let names = text().and_then(|it| it.parse::<u64>().ok());
-        let linked = words.next().filter(|_| names.is_some_and(|names| names > 1));
+        let linked = words
+            .next()
+            .filter(|_| names.is_some_and(|names| names > 1));
         Some(Self {
             kind,
             // Set-user-ID would be that of whoever runs this.
@@ -231,7 +246,9 @@ impl<R: Read> Marked<R> {
     fn short(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.ended = false;
-        self.by_ref().take(HEADER as u64 + 1).read_to_end(&mut bytes)?;
+        self.by_ref()
+            .take(HEADER as u64 + 1)
+            .read_to_end(&mut bytes)?;
         match bytes.len() > HEADER {
             true => Err(io::Error::other("a name is longer than any")),
             false => Ok(bytes),
@@ -309,10 +326,19 @@ mod tests {
     #[test]
     fn a_header_says_what_the_container_can_say() {
         let header = Header::parse(b"f 4755 1000 12 2 8:1\nline\nfeed").expect("it is one");
-        assert_eq!((header.kind, header.mode, header.size), (b'f', Some(0o755), Some(12)));
-        assert_eq!((header.linked, header.name), (Some(&b"8:1"[..]), &b"line\nfeed"[..]));
+        assert_eq!(
+            (header.kind, header.mode, header.size),
+            (b'f', Some(0o755), Some(12))
+        );
+        assert_eq!(
+            (header.linked, header.name),
+            (Some(&b"8:1"[..]), &b"line\nfeed"[..])
+        );
         let header = Header::parse(b"f 755\nx").expect("it is one");
-        assert_eq!((header.mode, header.time, header.size), (Some(0o755), None, None));
+        assert_eq!(
+            (header.mode, header.time, header.size),
+            (Some(0o755), None, None)
+        );
         assert!(Header::parse(b"").is_none());
     }
 }
