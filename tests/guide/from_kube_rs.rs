@@ -21,12 +21,16 @@ async fn objects() -> Result {
     let (_server, client) = serve().await?;
     // [objects]
     use k8s_openapi::api::core::v1::Pod;
-    use kubewire::{Resource, request::List};
+    use serde_json::json;
 
-    // kube: Api::<Pod>::namespaced(client, "default").list(&ListParams::default()).await?
-    let pods = client.request(Resource::of::<Pod>()).namespace("default");
-    let all: List<Pod> = pods.list().await?;
-    assert_eq!(all.items.len(), 1);
+    // kube: Api::<Pod>::namespaced(client, "default")
+    let pods = client.api::<Pod>().namespace("default");
+    // kube: pods.list(&ListParams::default()).await?
+    assert_eq!(pods.list().await?.items.len(), 1);
+    // kube: pods.patch("web-0", &PatchParams::default(), &Patch::Merge(&json!({..}))).await?
+    let labels = json!({"metadata": {"labels": {"seen": "yes"}}});
+    let pod = pods.patch("web-0", &labels).await?;
+    assert_eq!(pod.metadata.labels.unwrap_or_default()["seen"], "yes");
     // [end]
     Ok(())
 }
@@ -36,16 +40,16 @@ async fn watch() -> Result {
     let (_server, client) = serve().await?;
     // [watch]
     use k8s_openapi::api::core::v1::Pod;
-    use kubewire::watch::Mirror;
+    use kubewire::watch::Condition;
 
-    // kube: reflector(writer, watcher(api, watcher::Config::default()))
-    let mut updates = client.watch_typed::<Pod>().namespace("default").stream();
-    let mut store = Mirror::<Pod>::new();
-    while !store.is_current() {
-        let update = updates.next().await.expect("it never ends")?;
-        store.apply(&update, |object| object.decode())?;
-    }
-    assert_eq!(store.len(), 1);
+    // kube: reflector(writer, watcher(api, watcher::Config::default())), and a task that polls it
+    let store = client.mirror::<Pod>().namespace("default").start();
+    // kube: store.wait_until_ready().await?
+    store.wait_until_ready().await?;
+    // kube: store.state()
+    assert_eq!(store.list().len(), 1);
+    // kube: await_condition(api, "web-0", conditions::is_pod_running()).await?
+    store.wait_for("web-0", &Condition::ready()).await?;
     // [end]
     Ok(())
 }
