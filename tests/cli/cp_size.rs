@@ -19,6 +19,13 @@ struct Cost {
     memory: u64,
 }
 
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (wall, cpu) = (self.wall.as_secs_f64(), self.cpu.as_secs_f64());
+        write!(f, "{wall:.1} s, {cpu:.1} s of CPU, {} KiB", self.memory)
+    }
+}
+
 fn run(program: &Path, kubeconfig: &Path, arguments: &[&str]) -> Cost {
     let start = Instant::now();
     let mut child = Command::new(program)
@@ -32,8 +39,8 @@ fn run(program: &Path, kubeconfig: &Path, arguments: &[&str]) -> Cost {
         format!("/proc/{}/stat", child.id()),
         format!("/proc/{}/status", child.id()),
     );
-    let (mut memory, mut ticks) = (0, 0);
-    let ended = loop {
+    let mut memory = 0;
+    let (ended, ticks) = loop {
         // As long as nobody has waited for it, its numbers are there.
         if let Ok(text) = fs::read_to_string(&status) {
             let line = text.lines().find(|line| line.starts_with("VmHWM:"));
@@ -42,9 +49,9 @@ fn run(program: &Path, kubeconfig: &Path, arguments: &[&str]) -> Cost {
         }
         if let Ok(text) = fs::read_to_string(&stat) {
             let fields: Vec<_> = text.rsplit(") ").next().unwrap().split(' ').collect();
-            ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+            let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
             if fields[0] == "Z" {
-                break child.wait().unwrap();
+                break (child.wait().unwrap(), ticks);
             }
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -97,7 +104,7 @@ async fn a_large_tree_beside_kubectl() {
             let (from, to) = (tree.to_str().unwrap(), back.to_str().unwrap());
             let up = run(program, &kubeconfig, &["cp", from, &there]);
             let down = run(program, &kubeconfig, &["cp", &there, to]);
-            println!("{name}, round {round}: there {up:?}, back {down:?}");
+            println!("{name}, round {round}: there {up}, back {down}");
             if name == "kubewire" {
                 assert_eq!(tree::digest(&back).unwrap(), expected);
                 assert!(up.memory.max(down.memory) < 32 << 10, "more than 32 MiB");

@@ -1,5 +1,7 @@
 //! A tree of a given size for copies: files of many sizes, odd names, holes and links.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use std::{
     fs::{self, File},
     io::{Seek as _, SeekFrom, Write as _},
