@@ -4,7 +4,6 @@ use std::{
     collections::VecDeque,
     fs,
     net::SocketAddr,
-    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -159,7 +158,7 @@ async fn cut_and_resumed(fixture: &Fixture, way: Way, cuts: usize) -> Result {
         };
         assert_same(&survey(&name)?, &expected, true);
         assert!(most == 0 || cutter.cuts() > before, "nothing was cut");
-        assert_eq!(fixture.aside()?, [Path::new(""); 0]);
+        assert!(fixture.aside()?.is_empty());
         fs::remove_dir_all(&name)?;
         let passed = cutter.passed();
         if most == 0 {
@@ -258,7 +257,7 @@ async fn without_retries_a_cut_is_an_error_and_leaves_no_half_file() -> Result {
         assert!(matches!(error, Error::Network(_)), "after {gap}: {error:?}");
         progress.settled().await;
         assert!(!fixture.path("there").exists());
-        assert_eq!(fixture.aside()?, [Path::new(""); 0]);
+        assert!(fixture.aside()?.is_empty());
     }
     Ok(())
 }
@@ -291,7 +290,7 @@ async fn a_dropped_copy_leaves_nothing_behind() -> Result {
         }
         progress.settled().await;
         assert!(!fixture.path("there").exists() || progress.bytes() > bytes);
-        assert_eq!(fixture.aside()?, [Path::new(""); 0]);
+        assert!(fixture.aside()?.is_empty());
     }
     Ok(())
 }

@@ -1,10 +1,6 @@
 //! Containers that have not all: a shell and `cat`, `tar` alone, and neither.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use kubewire::{
     Error,
@@ -71,7 +67,7 @@ async fn a_shell_and_a_few_programs_keep_all_but_hard_links() -> Result {
         "{copied:?}"
     );
     assert_same(&survey(&fixture.path("back"))?, &expected, true);
-    assert_eq!(fixture.aside()?, [Path::new(""); 0]);
+    assert!(fixture.aside()?.is_empty());
     Ok(())
 }
 

@@ -2,7 +2,12 @@
 //! run the programs of this machine.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "helpers of tests are tests"
+)]
 
 mod between;
 mod cut;

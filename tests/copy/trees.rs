@@ -75,7 +75,7 @@ async fn a_tree_with_odd_names_links_and_holes_is_the_same_after_both_ways() -> 
         );
     }
     assert!(copied.iter().all(|it| it.not_kept.is_empty()));
-    assert_eq!(fixture.aside()?, [Path::new(""); 0]);
+    assert!(fixture.aside()?.is_empty());
     Ok(())
 }
 
