@@ -40,7 +40,7 @@ fn run(program: &Path, kubeconfig: &Path, arguments: &[&str]) -> Cost {
         format!("/proc/{}/status", child.id()),
     );
     let mut memory = 0;
-    let (ended, ticks) = loop {
+    let ticks = loop {
         // As long as nobody has waited for it, its numbers are there.
         if let Ok(text) = fs::read_to_string(&status) {
             let line = text.lines().find(|line| line.starts_with("VmHWM:"));
@@ -51,11 +51,12 @@ fn run(program: &Path, kubeconfig: &Path, arguments: &[&str]) -> Cost {
             let fields: Vec<_> = text.rsplit(") ").next().unwrap().split(' ').collect();
             let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
             if fields[0] == "Z" {
-                break (child.wait().unwrap(), ticks);
+                break ticks;
             }
         }
         std::thread::sleep(Duration::from_millis(5));
     };
+    let ended = child.wait().unwrap();
     assert!(ended.success(), "{program:?} {arguments:?}");
     Cost {
         wall: start.elapsed(),
