@@ -18,7 +18,7 @@ use super::{
     tools::without_tools,
 };
 use crate::{
-    Pod, Result,
+    KeepaliveConfig, Pod, Result,
     client::{ChildStderr, ChildStdin, ChildStdout, Exec, ExitStatus, Stdio},
     error::{ApiError, CallerError, Error, Hint, NetworkError},
     limits,
@@ -43,7 +43,12 @@ impl Side {
     }
 
     pub(super) fn exec<'a>(&self, command: impl IntoIterator<Item = &'a str>) -> Exec {
-        let exec = self.pod.exec(command);
+        // `tar` and `sha256sum` read what they are sent.
+        let keepalive = KeepaliveConfig {
+            unread: limits::COPY_STALLED,
+            ..KeepaliveConfig::default()
+        };
+        let exec = self.pod.exec(command).keepalive(keepalive);
         match &self.container {
             Some(container) => exec.container(container),
             None => exec,
