@@ -218,12 +218,6 @@ pub const DISCOVERY: Duration = Duration::from_secs(600);
 /// (`k8s.io/kubectl/pkg/cmd/logs/logs.go`, `--max-log-requests`) and asks for consent.
 pub const LOG_SOURCES: usize = 500;
 
-/// Bytes of a copied archive that one step of its pipe carries: 64 KiB.
-pub const COPY_STEP: usize = 64 << 10;
-
-/// Steps of a copied archive that wait between the connection and the disk: 16, 1 MiB.
-pub const COPY_STEPS: usize = 16;
-
 /// Entries of an archive that a container may send: 1,000,000. `CopyFrom::max_entries` changes it.
 ///
 /// Of each file the name, the size and the digest are kept until all are compared.
@@ -232,14 +226,3 @@ pub const COPY_ENTRIES: u64 = 1_000_000;
 /// Bytes of the files that a container may send in one copy: 1 TiB. `CopyFrom::max_bytes` changes
 /// it. Holes count, so that a disk of that size is enough.
 pub const COPY_BYTES: u64 = 1 << 40;
-
-/// Bytes of all names in a copy together: 64 MiB. They are kept until all files are compared.
-pub const COPY_NAMES: usize = 64 << 20;
-
-/// Bytes between the contents of two files of an archive, and behind its end: 1 MiB.
-///
-/// They are headers, with names of at most a few KiB, and padding.
-pub const COPY_HEADERS: u64 = 1 << 20;
-
-/// Bytes of what `tar` in a container complains of that are kept for the error: 4 KiB.
-pub const COPY_COMPLAINT: usize = 4 << 10;
