@@ -229,12 +229,6 @@ pub const LOG_SOURCES: usize = 500;
 /// read what it was sent: 5 min. Disks may hang for a while.
 pub const COPY_STALLED: Duration = Duration::from_secs(300);
 
-/// Bytes of a copied archive that one step of its pipe carries: 64 KiB.
-pub const COPY_STEP: usize = 64 << 10;
-
-/// Steps of a copied archive that wait between the connection and the disk: 16, 1 MiB.
-pub const COPY_STEPS: usize = 16;
-
 /// Entries of an archive that a container may send: 1,000,000. `CopyFrom::max_entries` changes it.
 ///
 /// Of each file the name, the size and the digest are kept until all are compared.
@@ -243,14 +237,3 @@ pub const COPY_ENTRIES: u64 = 1_000_000;
 /// Bytes of the files that a container may send in one copy: 1 TiB. `CopyFrom::max_bytes` changes
 /// it. Holes count, so that a disk of that size is enough.
 pub const COPY_BYTES: u64 = 1 << 40;
-
-/// Bytes of all names in a copy together: 64 MiB. They are kept until all files are compared.
-pub const COPY_NAMES: usize = 64 << 20;
-
-/// Bytes between the contents of two files of an archive, and behind its end: 1 MiB.
-///
-/// They are headers, with names of at most a few KiB, and padding.
-pub const COPY_HEADERS: u64 = 1 << 20;
-
-/// Bytes of what `tar` in a container complains of that are kept for the error: 4 KiB.
-pub const COPY_COMPLAINT: usize = 4 << 10;
