@@ -301,11 +301,11 @@ struct FewStatus<S> {
 
 /// What costs too much if it is more than this part of something else: what, of what, and the part.
 pub(crate) const PARTS: &[(&str, &str, f64)] = &[
-    ("watch, five fields of Pods", "watch, Pods", 1.0 / 8.0),
+    ("watch, five fields of Pods", "watch, Pods", 1.0 / 3.0),
     (
         "watch, five fields of Pods, borrowed",
         "watch, Pods",
-        1.0 / 8.0,
+        1.0 / 3.0,
     ),
     (
         "mirror of Pods, 100 readers",
