@@ -121,7 +121,10 @@ fn forward(client: Client) -> Outcome {
     let pod = client.pod("default", "web-0");
     Box::pin(async move {
         let tunnel = pod.port_forward().connect().await?;
-        tunnel.open(80).await.map(drop)
+        let mut stream = tunnel.open(80).await?;
+        let error = stream.read_u8().await.expect_err("nothing was sent");
+        let error = error.into_inner().expect("a cause").downcast();
+        Err(*error.expect("an error of the library"))
     })
 }
 

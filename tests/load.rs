@@ -1,7 +1,7 @@
 //! Load: sessions opened, used and dropped at random in every state, many at a time, and idle ones
 //! under a storm of pings. Afterwards there are no more descriptors, tasks and memory than before.
 //!
-//! `KUBEWIRE_LOAD_SECONDS` says how long it goes on (20 s, half of it on many threads, the rest
+//! `KUBEWIRE_LOAD_SECONDS` says how long it goes on (10 s, half of it on many threads, the rest
 //! on one and in tasks that are not `Send`), `KUBEWIRE_LOAD_SESSIONS` how many sessions are open
 //! at a time (2,000; the idle ones are five times as many). What is counted is the process's, so
 //! that there is one test here.
@@ -352,7 +352,7 @@ async fn idle_once(sessions: u64, time: Duration) -> usize {
 
 #[test]
 fn nothing_is_left_of_sessions_by_the_thousand() {
-    let time = Duration::from_secs(number("KUBEWIRE_LOAD_SECONDS", 20));
+    let time = Duration::from_secs(number("KUBEWIRE_LOAD_SECONDS", 10));
     let sessions = number("KUBEWIRE_LOAD_SESSIONS", 2_000);
     let many = Builder::new_multi_thread().enable_all().build().unwrap();
     let one = Builder::new_current_thread().enable_all().build().unwrap();
