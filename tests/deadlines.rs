@@ -82,6 +82,15 @@ fn client(url: &str, proxy: Option<&str>, stall: Stall) -> Client {
 
 type Outcome = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 type Work = fn(Client) -> Outcome;
+/// A step, the URL of the server and of a proxy, the stall, what waits, and what ends it.
+type Row = (
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    Stall,
+    Work,
+    Duration,
+);
 
 fn things() -> Resource {
     Resource::namespaced("example.com", "v1", "things")
@@ -148,7 +157,7 @@ async fn a_stall_at_each_step_ends_at_its_bound() {
     let none = None;
     let upgraded = Stall::Upgraded(b"");
     #[rustfmt::skip]
-    let table: &[(&str, &str, Option<&str>, Stall, Work, Duration)] = &[
+    let table: &[Row] = &[
         ("connect",              plain, none,  Stall::Dial,            get,      limits::CONNECT),
         ("connect to a proxy",   plain, http,  Stall::Dial,            exec,     limits::CONNECT),
         ("HTTP proxy's answer",  plain, http,  Stall::Silent,          exec,     limits::CONNECT),
