@@ -199,7 +199,8 @@ pub const MIRROR_BACKLOG: u64 = 1024;
 /// (`k8s.io/cri-streaming/pkg/streaming/server.go`, `StreamCreationTimeout`).
 pub const OPEN: Duration = Duration::from_secs(60);
 
-/// The longest wait for the head of the answer to a plain request: 90 s.
+/// The longest wait for the head of the answer to a plain request, and for each part of a body that
+/// is read whole: 90 s.
 ///
 /// API servers end such requests after 60 s themselves (`--request-timeout`). Requests that may
 /// take longer, such as those to a pod through the API server, have no such limit.
