@@ -22,7 +22,7 @@ use kubewire::{
     server::{Forwarding, PortForwardRequest},
     session::{
         Message, Session as _,
-        port_forward::{ForwardConfig, ForwardEvent, ForwardProtocol, Tunnel},
+        port_forward::{ForwardConfig, ForwardEvent, ForwardProtocol, Spdy},
         remote_command::{RemoteCommand, RemoteCommandEvent},
     },
     wire::spdy::{RstStatus, RstStream, StreamId, SynStream},
@@ -132,7 +132,7 @@ fn endless_request_ids(length: usize) -> [(usize, bool); 2] {
     let whole = vec![Bytes::from(messages.concat())];
     [messages, whole].map(|messages| {
         let now = Instant::now();
-        let mut server = Tunnel::new(Role::Server, ForwardConfig::default(), now);
+        let mut server = Spdy::new(Role::Server, ForwardConfig::default(), now);
         let counted = allocation_counter::measure(|| {
             for message in messages {
                 server.handle_message(now, Message::Binary(message));
@@ -172,7 +172,7 @@ fn open_and_reset(address: SocketAddr, connections: u32) {
     let mut request = format!("ws://{address}/api/v1/namespaces/default/pods/a/portforward")
         .into_client_request()
         .unwrap();
-    let offer = ForwardProtocol::Tunnel.name().parse().unwrap();
+    let offer = ForwardProtocol::Spdy.name().parse().unwrap();
     request
         .headers_mut()
         .insert("Sec-WebSocket-Protocol", offer);
@@ -208,7 +208,7 @@ async fn forwarding(listener: TcpListener) -> Forwarding {
     let (give, mut take) = mpsc::unbounded_channel();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let accepted = PortForwardRequest::parse(&mut request).unwrap();
-        let (response, opening) = accepted.accept(&[ForwardProtocol::Tunnel]).unwrap();
+        let (response, opening) = accepted.accept(&[ForwardProtocol::Spdy]).unwrap();
         let give = give.clone();
         tokio::spawn(async move { give.send(opening.await.unwrap()).unwrap() });
         async move { Ok::<_, Infallible>(response) }

@@ -18,6 +18,7 @@ use super::{
     port_forward::{Backend, Ports},
     router::Cluster,
     store::{Object, Store},
+    subresources,
     tasks::Tasks,
     tls,
 };
@@ -78,7 +79,7 @@ impl ApiServerBuilder {
     }
 
     /// The subprotocols of port-forward to accept; all unless set. A server before 1.30 is one
-    /// without [`ForwardProtocol::Tunnel`].
+    /// without [`ForwardProtocol::Spdy`].
     pub fn forward_protocols(
         mut self,
         protocols: impl IntoIterator<Item = ForwardProtocol>,
@@ -265,9 +266,8 @@ impl ResourceBuilder {
     fn into_kind(self) -> Kind {
         let mut kind = Kind::custom(self.resource, &self.kind);
         if let Some(custom) = &mut kind.custom {
-            let paths = [".spec.replicas", ".status.replicas", ".spec.selector"];
             custom.selectable = self.selectable;
-            custom.scale = Some(paths.map(str::to_owned));
+            custom.scale = Some(subresources::SCALE.map(str::to_owned));
         }
         kind.short = self.short;
         kind.categories = self.categories;

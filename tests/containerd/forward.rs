@@ -181,7 +181,7 @@ async fn forwards_over_channels() {
     let port = echo().await;
     let nobody = nobody().await;
     let forward = forward(containerd, Way::Channels).await;
-    // Without a choice the tunnel is asked for first, which the runtime does not know.
+    // Without a choice SPDY is asked for first, which the runtime does not know.
     let offers = [
         (None, ForwardProtocol::V4),
         (Some(ForwardProtocol::V4), ForwardProtocol::V4),
@@ -245,7 +245,7 @@ async fn a_refused_connection_that_was_written_to_hangs_no_other() {
     let (echo, nobody) = (echo().await, nobody().await);
     let forward = forward(containerd, Way::Tunnel).await;
     let tunnel = forward.connect().await.expect("it connects");
-    assert_eq!(tunnel.protocol().await, ForwardProtocol::Tunnel);
+    assert_eq!(tunnel.protocol().await, ForwardProtocol::Spdy);
     let listen = |port| tunnel.listen("127.0.0.1:0", port);
     let (good, bad) = tokio::join!(listen(echo), listen(nobody));
     let (good, bad) = (good.expect("a port"), bad.expect("a port"));

@@ -151,11 +151,8 @@ impl Shared {
         let is_shared = matches!(self.state().transport, Transport::Shared(_));
         // The old ones go on with the connections that they have.
         if is_shared && (lost || doubted || !next.is_pod_of(&way.destination)) {
-            tracing::debug!(
-                pod = next.pod.name(),
-                "dialling the port-forward tunnel again"
-            );
-            let connections = forward.dial_tunnel(&next.pod).await?;
+            tracing::debug!(pod = next.pod.name(), "dialling the port-forward again");
+            let connections = forward.dial_spdy(&next.pod).await?;
             let mut state = self.state();
             state.transport = Transport::shared(connections);
             state.renewed += 1;
@@ -181,7 +178,7 @@ impl Shared {
 ///
 /// Before it shows what became of an application, [`open`](Self::open) waits until the server has
 /// taken on the new connection, a round trip, and for
-/// [`limits::FORWARD_STALL`](crate::limits::FORWARD_STALL) at most; then it takes another tunnel.
+/// [`limits::FORWARD_STALL`](crate::limits::FORWARD_STALL) at most; then it takes another WebSocket.
 /// It does so while something has been sent to an application that has never answered, or
 /// [`limits::FORWARD_UNREAD`](crate::limits::FORWARD_UNREAD) bytes to any since it last did.
 /// What was opened before that may share the fate of the one that is stuck.
@@ -191,7 +188,7 @@ impl Shared {
 /// The protocol has no flow control, and one WebSocket carries all connections. Each may leave
 /// [`PortForward::buffer`] bytes unread without slowing the others;
 /// [`PortForward::when_full`] says what happens then. Connections that must never wait for each
-/// other get a WebSocket each, with [`PortForward::tunnels`].
+/// other get a WebSocket each, with [`PortForward::websockets`].
 #[derive(Debug, Clone)]
 pub struct Tunnel {
     shared: Arc<Shared>,
@@ -203,7 +200,7 @@ impl Tunnel {
         destination: Destination,
         transport: Transport,
     ) -> Self {
-        let further = (forward.tunnels - 1).min(Semaphore::MAX_PERMITS);
+        let further = (forward.websockets - 1).min(Semaphore::MAX_PERMITS);
         Self {
             shared: Arc::new(Shared {
                 forward,
@@ -230,8 +227,9 @@ impl Tunnel {
     /// other targets' ports are those that the pod's containers give them; to look one up needs
     /// the right `get` on `pods`.
     ///
-    /// Over the tunnel protocol it is ready at once, before the server has answered, unless another
-    /// connection may hold it up: a refusal by the application shows in the first read. Where the pod was found through a service or a
+    /// Over SPDY it is ready at once, before the server has answered, unless another connection may
+    /// hold it up: a refusal by the application shows in the first read. Where the pod was found
+    /// through a service or a
     /// workload, the server is asked whether it still runs, at most once in
     /// [`limits::FORWARD_FRESH`]; if not, another is found.
     ///
@@ -302,7 +300,7 @@ impl Tunnel {
             Err(protocol) => return forward.dial_channel(&pod, protocol, port).await,
         };
         if !alone && let Ok(further) = self.shared.further.clone().try_acquire_owned() {
-            match forward.dial_tunnel(&pod).await {
+            match forward.dial_spdy(&pod).await {
                 Ok(another) => {
                     connections = another.clone();
                     let mut state = self.shared.state();
@@ -316,7 +314,7 @@ impl Tunnel {
                         });
                     }
                 }
-                Err(error) => tracing::debug!(%error, "no further tunnel for a connection"),
+                Err(error) => tracing::debug!(%error, "no further WebSocket for a connection"),
             }
         }
         let opened = connections.open(port);
@@ -375,7 +373,7 @@ impl Tunnel {
     /// The subprotocol in use.
     pub async fn protocol(&self) -> ForwardProtocol {
         match &self.shared.state().transport {
-            Transport::Shared(_) => ForwardProtocol::Tunnel,
+            Transport::Shared(_) => ForwardProtocol::Spdy,
             Transport::Channels(protocol) => *protocol,
         }
     }

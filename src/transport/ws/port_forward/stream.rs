@@ -160,7 +160,7 @@ impl ForwardStream {
     }
 
     /// Waits, where the server may be waiting for another connection's application to read, until
-    /// it has taken on this new one. Otherwise the tunnel takes no new ones, and this one has
+    /// it has taken on this new one. Otherwise the WebSocket takes no new ones, and this one has
     /// carried nothing yet.
     #[cfg(feature = "client")]
     pub(crate) async fn is_taken_on(&self) -> bool {
