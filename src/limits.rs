@@ -163,12 +163,11 @@ pub const LOG_LINE: usize = 1 << 20;
 /// still less than this. `Decoder::with_bound` takes another.
 pub const WATCH_EVENT: usize = 32 << 20;
 
-/// Bytes of one page of a list that has to be kept whole, in CBOR or as a `Table`: 256 MiB. After
+/// Bytes of one page of a list that has to be kept whole, in CBOR or as a `Table`: 64 MiB. After
 /// this is reached, pages are asked for smaller.
 ///
-/// A page is [`LIST_PAGE`] objects, and etcd's default bound on each is 1.5 MiB; the usual page is
-/// a few megabytes.
-pub const LIST_BODY: usize = 256 << 20;
+/// A page is [`LIST_PAGE`] objects; the usual page is a few megabytes.
+pub const LIST_BODY: usize = 64 << 20;
 
 /// How long a followed log that a server refuses to give, and that gives nothing in between, is
 /// asked for: 10 min. Then it has failed. Where the server cannot be reached at all it is asked

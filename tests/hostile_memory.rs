@@ -19,13 +19,17 @@ use hyper_util::rt::TokioIo;
 use kubewire::{
     KeepaliveConfig, Role,
     exec::{Streams, Subprotocol, TerminalSize},
+    limits,
     server::{Forwarding, PortForwardRequest},
     session::{
         Message, Session as _,
         port_forward::{ForwardConfig, ForwardEvent, ForwardProtocol, Spdy},
         remote_command::{RemoteCommand, RemoteCommandEvent},
     },
-    wire::spdy::{RstStatus, RstStream, StreamId, SynStream},
+    wire::{
+        spdy::{RstStatus, RstStream, StreamId, SynStream},
+        watch::{Encoding, EventError, ListDecoder},
+    },
 };
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{
@@ -248,4 +252,142 @@ fn connections_that_are_reset_while_accept_waits_leave_nothing() {
     drop((kept, forwarding));
     runtime.shutdown_timeout(std::time::Duration::from_secs(60));
     client.join().unwrap();
+}
+
+/// A list without end: what it begins with, and what then comes again and again.
+struct Endless {
+    encoding: Encoding,
+    begin: Vec<u8>,
+    item: Vec<u8>,
+}
+
+impl Endless {
+    fn json(begin: &str, item: &str) -> Self {
+        Self {
+            encoding: Encoding::Json,
+            begin: begin.into(),
+            item: item.into(),
+        }
+    }
+
+    /// Hands in so many bytes; the items that came out, how it ended, and the most that was
+    /// allocated.
+    fn read(&self, bytes: usize) -> (usize, Option<EventError>, usize) {
+        let chunk: Bytes = self.item.repeat((64 << 10) / self.item.len() + 1).into();
+        let mut decoder = ListDecoder::new(self.encoding);
+        let (mut items, mut error) = (0, None);
+        let counted = allocation_counter::measure(|| {
+            let mut next = Bytes::from(self.begin.clone());
+            let mut handed_in = 0;
+            while handed_in < bytes && error.is_none() {
+                handed_in += next.len();
+                decoder.push(std::mem::replace(&mut next, chunk.clone()));
+                loop {
+                    match decoder.next_item() {
+                        Ok(Some(_)) => items += 1,
+                        Ok(None) => break,
+                        Err(why) => {
+                            error = Some(why);
+                            break;
+                        }
+                    }
+                }
+            }
+        });
+        (items, error, most(&counted))
+    }
+}
+
+/// A field of protobuf whose length is beyond all that comes.
+fn endless_field(number: u8, to: &mut Vec<u8>) {
+    to.push(number << 3 | 2);
+    to.extend([0xff, 0xff, 0xff, 0xff, 0x7f]);
+}
+
+/// `k8s\0`, a `PodList` in an envelope, and the beginning of the list.
+fn pods() -> Vec<u8> {
+    let mut begin = b"k8s\0\x0a\x0d\x0a\x02v1\x12\x07PodList".to_vec();
+    endless_field(2, &mut begin);
+    begin
+}
+
+#[test]
+fn of_a_list_without_end_one_item_is_kept() {
+    let own = r#"{"apiVersion":"a/v1","kind":"Foo","metadata":{"name":"a"}},"#;
+    let item = r#"{"metadata":{"name":"a"}},"#;
+    for list in [
+        Endless::json(
+            r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":["#,
+            item,
+        ),
+        // Those of custom resources are sorted by name, and so say their kind themselves.
+        Endless::json(r#"{"apiVersion":"a/v1","items":["#, own),
+        Endless {
+            encoding: Encoding::Protobuf,
+            begin: pods(),
+            // An item with metadata that has a name.
+            item: b"\x12\x05\x0a\x03\x0a\x01a".to_vec(),
+        },
+    ] {
+        let (items, error, most) = list.read(16 << 20);
+        assert_eq!(error, None, "{:?}", list.encoding);
+        assert!(items > 100_000, "{items}");
+        assert!(most < 1 << 20, "{:?}: {most}", list.encoding);
+    }
+}
+
+#[test]
+fn what_of_a_list_without_end_has_to_be_kept_is_bounded() {
+    let item = r#"{"metadata":{"name":"a"}},"#;
+    let table = r#"{"kind":"Table","columnDefinitions":[{"name":"Name"}],"rows":["#;
+    let whole = limits::LIST_BODY;
+    let one = limits::WATCH_EVENT;
+    let mut item_of_protobuf = pods();
+    endless_field(2, &mut item_of_protobuf);
+    for (list, bound) in [
+        // Kept whole.
+        (Endless::json(r#"{"items":["#, item), whole),
+        (Endless::json(table, r#"{"cells":["a"]},"#), whole),
+        (
+            Endless {
+                encoding: Encoding::Cbor,
+                begin: b"\xd9\xd9\xf7\xa3\x44kind\x47PodList\x45items\x9b\0\0\0\0\xff\0\0\0"
+                    .to_vec(),
+                item: b"\xa1\x48metadata\xa1\x44name\x41a".to_vec(),
+            },
+            whole,
+        ),
+        // One item, or what is around the items.
+        (
+            Endless::json(r#"{"kind":"PodList","items":["#, r#"{"a":"#),
+            one,
+        ),
+        (
+            Endless::json(r#"{"kind":"PodList","items":[{"a":""#, "aaaaaaaa"),
+            one,
+        ),
+        (
+            Endless::json(r#"{"kind":"PodList","metadata":{"a":""#, "aaaaaaaa"),
+            one,
+        ),
+        (Endless::json("{", r#""a":1,"#), one),
+        (
+            Endless {
+                encoding: Encoding::Protobuf,
+                begin: item_of_protobuf,
+                item: vec![0; 8],
+            },
+            one,
+        ),
+    ] {
+        let name = String::from_utf8_lossy(&list.begin).into_owned();
+        let (items, error, most) = list.read(96 << 20);
+        assert_eq!(
+            (items, error),
+            (0, Some(EventError::TooLarge { bound })),
+            "{name}"
+        );
+        // A buffer that grows is there twice for a moment.
+        assert!(most < 4 * bound, "{name}: {most}");
+    }
 }

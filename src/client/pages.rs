@@ -3,7 +3,7 @@
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::Request;
-use crate::Result;
+use crate::{Result, error::PeerError, limits};
 
 /// Objects of one kind, as a list or a page of one.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -57,6 +57,8 @@ pub struct Pages<T> {
     size: u32,
     /// What to ask for the next page with; `None` at the end.
     next: Option<String>,
+    /// Pages so far.
+    pub(super) pages: u32,
     item: std::marker::PhantomData<fn() -> T>,
 }
 
@@ -66,6 +68,7 @@ impl<T: DeserializeOwned> Pages<T> {
             request,
             size,
             next: Some(String::new()),
+            pages: 0,
             item: std::marker::PhantomData,
         }
     }
@@ -74,7 +77,8 @@ impl<T: DeserializeOwned> Pages<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`Request`]. A 410 `Expired` means that the server no longer has the version of
+    /// Those of [`Request`]; [`PeerError::Answer`](crate::error::PeerError::Answer) if the list has
+    /// no end: a page names itself as the next, or there are 100,000. A 410 `Expired` means that the server no longer has the version of
     /// the list: begin again.
     pub async fn next(&mut self) -> Result<Option<List<T>>> {
         let Some(next) = &self.next else {
@@ -82,6 +86,12 @@ impl<T: DeserializeOwned> Pages<T> {
         };
         let next = Some(next.as_str()).filter(|next| !next.is_empty());
         let page: List<T> = self.request.page(self.size, next).await?;
+        let again = next == Some(&*page.metadata.next);
+        if again || self.pages >= limits::LIST_PAGES && !page.metadata.next.is_empty() {
+            let operation = self.request.operation()?;
+            return Err(PeerError::endless(operation).into());
+        }
+        self.pages += 1;
         self.next = Some(page.metadata.next.clone()).filter(|next| !next.is_empty());
         Ok(Some(page))
     }

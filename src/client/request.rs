@@ -363,6 +363,11 @@ impl Request {
         }
     }
 
+    /// What error texts call a list.
+    pub(super) fn operation(&self) -> Result<String> {
+        Ok(self.call("list", Method::GET, None)?.operation)
+    }
+
     /// A page of a list.
     pub(super) async fn page<T: DeserializeOwned>(
         &self,

@@ -7,7 +7,7 @@ use futures_core::Stream as _;
 use futures_sink::Sink as _;
 use http::{Request, Response};
 use http_body_util::Full;
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, sync::Notify};
 
 use super::{
     container::Container,
@@ -38,10 +38,11 @@ pub(super) fn serve<B>(
     let command = std::mem::take(&mut request.command);
     let (response, opening) = request.accept(&cluster.subprotocols)?;
     let tasks = cluster.tasks.clone();
+    let input_ends = cluster.input_ends_with_output;
     cluster.tasks.spawn(async move {
         // A client that has left before is its own business.
         if let Ok(session) = opening.await {
-            run(session, &container, &command, &tasks).await;
+            run(session, &container, &command, input_ends, &tasks).await;
         }
     });
     Ok(response)
@@ -51,6 +52,7 @@ async fn run(
     session: server::Process,
     container: &Container,
     command: &[String],
+    input_ends: bool,
     tasks: &Arc<Tasks>,
 ) {
     let (streams, protocol) = (session.streams(), session.protocol());
@@ -63,7 +65,7 @@ async fn run(
         false => Ok(None),
     };
     match container.exec(command, streams, size.unwrap_or_default(), tasks) {
-        Ok(process) => play(session, process, command).await,
+        Ok(process) => play(session, process, command, input_ends && !streams.tty).await,
         Err(error) => {
             let message = cannot_start(command, &error);
             finish(session, internal_error(protocol, &message)).await;
@@ -72,7 +74,13 @@ async fn run(
 }
 
 /// Copies the streams until the process has ended and all its output has gone, or the client has.
-async fn play(mut session: server::Process, process: Process, command: &[String]) {
+/// `input_ends` says that the input does when an output has.
+async fn play(
+    mut session: server::Process,
+    process: Process,
+    command: &[String],
+    input_ends: bool,
+) {
     let Process {
         stdin,
         stdout,
@@ -81,9 +89,23 @@ async fn play(mut session: server::Process, process: Process, command: &[String]
         mut wait,
     } = process;
     let code = {
-        let input = feed(session.stdin.take(), stdin);
-        let stdout = copy(stdout, session.stdout.take());
-        let stderr = copy(stderr, session.stderr.take());
+        let output_over = Notify::new();
+        let feed = feed(session.stdin.take(), stdin);
+        let input = async {
+            tokio::select! {
+                () = feed => {}
+                () = output_over.notified(), if input_ends => {}
+            }
+        };
+        let (out, err) = (session.stdout.take(), session.stderr.take());
+        let stdout = async {
+            copy(stdout, out).await;
+            output_over.notify_one();
+        };
+        let stderr = async {
+            copy(stderr, err).await;
+            output_over.notify_one();
+        };
         let resizes = async {
             let Some(terminal) = terminal else { return };
             while let Some(size) = session.resized().await {
