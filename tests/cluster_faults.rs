@@ -63,6 +63,9 @@ struct Fault {
     began: Instant,
     /// No more is asked of anybody: all is up, and has been for a while.
     over: AtomicBool,
+    /// An API server whose connection to the runtime breaks sees all streams end, and says itself
+    /// that the command has succeeded (`streamtranslator.go`): nobody behind it can tell.
+    server_may_lie: bool,
     rows: Mutex<Vec<String>>,
 }
 
@@ -133,6 +136,10 @@ async fn exec(pod: Pod, lines: u32, fault: Arc<Fault>) {
     match child.wait().await {
         Ok(status) if status.success() => {
             assert!(read.is_ok());
+            if count.seen < lines && fault.server_may_lie {
+                let outcome = format!("{} lines; **the server says Success**", count.seen);
+                return fault.row("exec", Some(ended), outcome);
+            }
             assert_eq!(count.seen, lines, "a success with lines missing");
             fault.row("exec", None, format!("whole: {lines} lines"));
         }
@@ -159,9 +166,13 @@ async fn attach(pod: Pod, fault: Arc<Fault>) {
             Err(_) => {}
             Ok(Ok(0)) | Ok(Err(_)) => {
                 let ended = Instant::now();
-                let outcome = attached.wait().await;
-                let error = outcome.expect_err("the process goes on, and so it has not ended");
-                let outcome = format!("{} lines, {error}", count.seen);
+                let outcome = match attached.wait().await {
+                    Err(error) => format!("{} lines, {error}", count.seen),
+                    Ok(()) if fault.server_may_lie => {
+                        format!("{} lines; **the server says Success**", count.seen)
+                    }
+                    Ok(()) => panic!("the process goes on, and so it has not ended"),
+                };
                 return fault.row("attach", Some(ended), outcome);
             }
             Ok(Ok(_)) if line.ends_with('\n') => count.take(&line),
@@ -461,6 +472,7 @@ async fn play(part: &str, variable_name: &str, lasts: Duration) {
     let fault = Arc::new(Fault {
         began: Instant::now() + Duration::from_secs(5),
         over: AtomicBool::new(false),
+        server_may_lie: part == "containerd",
         rows: Mutex::default(),
     });
     let pod = |name: &str| client.pod(NAMESPACE, name);

@@ -90,10 +90,11 @@ async fn play(
     } = process;
     let code = {
         let output_over = Notify::new();
-        let feed = feed(session.stdin.take(), stdin);
+        let mut from = session.stdin.take();
         let input = async {
             tokio::select! {
-                () = feed => {}
+                () = feed(from.as_mut(), stdin) => drop(from.take()),
+                // Nobody reads what the client sends from here on.
                 () = output_over.notified(), if input_ends => {}
             }
         };
@@ -146,11 +147,11 @@ pub(super) async fn finish(session: server::Process, status: Status) {
 }
 
 /// Copies input to the process, and ends it with the client's.
-async fn feed(from: Option<server::Stdin>, to: Option<Writer>) {
-    let (Some(mut from), Some(mut to)) = (from, to) else {
+async fn feed(from: Option<&mut server::Stdin>, to: Option<Writer>) {
+    let (Some(from), Some(mut to)) = (from, to) else {
         return;
     };
-    while let Some(bytes) = next_input(&mut from).await {
+    while let Some(bytes) = next_input(from).await {
         // A process that reads no more: its input is dropped from here on.
         if to.write_all(&bytes).await.is_err() {
             return;
