@@ -119,6 +119,8 @@ async fn play(
         };
         let work = async { tokio::join!(wait.code(), stdout, stderr).0 };
         tokio::select! {
+            // Output first, so that its end is seen though input never pauses.
+            biased;
             code = work => Some(code),
             _ = session.closed() => None,
             () = never_ends => None,

@@ -72,15 +72,17 @@ async fn input_that_the_runtime_did_not_hand_on_is_told() {
         pod.container("main", ["sleep", "infinity"])
     });
     let cluster = Cluster::around(server.start().await.unwrap());
-    let input = vec![0; 16 << 20];
+    let input = vec![0; 64 << 20];
     let exec = |script| ["exec", "-i", "web-0", "--", "sh", "-c", script];
-    let short = cluster.run_with_input(&exec("exec cat >/dev/null"), &input);
-    let (code, _, stderr) = short.await.into_text();
+    let short = exec("exec cat >/dev/null");
+    let short = cluster.run_with_input(&short, &input).await;
+    let (code, _, stderr) = short.into_text();
     assert_eq!(code, Some(0));
     assert!(stderr.contains("before all its input was sent"), "{stderr}");
     assert!(stderr.contains("cat >file; true"), "{stderr}");
-    let whole = cluster.run_with_input(&exec("cat >/dev/null; true"), &input);
-    whole.await.is(0, "", "");
+    let whole = exec("cat >/dev/null; true");
+    let whole = cluster.run_with_input(&whole, &input).await;
+    whole.is(0, "", "");
 }
 
 #[tokio::test]
