@@ -398,11 +398,15 @@ impl Tunnel {
     /// Why it is over, unless the server ended it in order.
     pub async fn closed(&self) -> Result<()> {
         let first = match &self.shared.state().transport {
-            Transport::Shared(sockets) => sockets.first().map(|socket| socket.connections.clone()),
-            Transport::Channels(_) => return std::future::pending().await,
+            Transport::Shared(sockets) => {
+                Some(sockets.first().map(|socket| socket.connections.clone()))
+            }
+            Transport::Channels(_) => None,
         };
-        let Some(connections) = first else {
-            return Ok(());
+        let connections = match first {
+            Some(Some(connections)) => connections,
+            Some(None) => return Ok(()),
+            None => return std::future::pending().await,
         };
         connections.closed().await
     }

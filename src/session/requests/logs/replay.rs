@@ -45,11 +45,11 @@ impl Replay {
             *count += 1;
             return;
         }
-        if self.delivered.len() == limits::LOG_STAMPS {
-            if let Some((oldest, _)) = self.delivered.pop_front() {
-                let (first, last) = self.forgotten.unwrap_or((oldest, oldest));
-                self.forgotten = Some((first.min(oldest), last.max(oldest)));
-            }
+        if self.delivered.len() == limits::LOG_STAMPS
+            && let Some((oldest, _)) = self.delivered.pop_front()
+        {
+            let (first, last) = self.forgotten.unwrap_or((oldest, oldest));
+            self.forgotten = Some((first.min(oldest), last.max(oldest)));
         }
         self.delivered.push_back((stamp, 1));
     }
