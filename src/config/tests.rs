@@ -572,7 +572,8 @@ fn an_explicit_authority_wins_over_insecure_skip_tls_verify() {
 
 #[test]
 fn an_override_wins_over_what_cannot_be_used() {
-    let cases: [(&str, &str, fn(KubeconfigOptions) -> KubeconfigOptions); 13] = [
+    type With = fn(KubeconfigOptions) -> KubeconfigOptions;
+    let cases: [(&str, &str, With); 13] = [
         (
             "server: 'https://h', certificate-authority: f, insecure-skip-tls-verify: true",
             "",
