@@ -139,7 +139,8 @@ impl<T: DeserializeOwned + 'static> Pages<T> {
             let after = Some(page.metadata.next.clone()).filter(|next| !next.is_empty());
             if after.is_some() && (self.next == after || self.pages >= limits::LIST_PAGES) {
                 self.next = None;
-                return Err(PeerError::endless(self.request.operation()?).into());
+                let list = self.request.call("list", http::Method::GET, None)?;
+                return Err(PeerError::endless(list.operation).into());
             }
             self.pages += 1;
             self.next = after;

@@ -363,11 +363,6 @@ impl Request {
         }
     }
 
-    /// What error texts call a list.
-    pub(super) fn operation(&self) -> Result<String> {
-        Ok(self.call("list", Method::GET, None)?.operation)
-    }
-
     /// A page of a list.
     pub(super) async fn page<T: DeserializeOwned>(
         &self,
@@ -386,7 +381,12 @@ impl Request {
             .await
     }
 
-    fn call(&self, verb: &'static str, method: Method, name: Option<&str>) -> Result<Outgoing> {
+    pub(super) fn call(
+        &self,
+        verb: &'static str,
+        method: Method,
+        name: Option<&str>,
+    ) -> Result<Outgoing> {
         let all = name.is_none() && method == Method::GET;
         let namespace = match &self.namespace {
             Some(namespace) => Some(namespace.as_str()),
