@@ -20,16 +20,17 @@ pub(crate) use session::*;
 /// this in the other direction (`websocket.go`, `DefaultMaxPayloadBytes`).
 pub const MESSAGE: usize = 32 << 20;
 
-/// Bytes of the largest SPDY control frame that is accepted: 64 KiB.
+/// Bytes of the largest SPDY control frame that is accepted: 16 KiB.
 ///
-/// The frames of a port-forward are a few dozen bytes, the first header block about 60.
-pub const SPDY_CONTROL_FRAME: usize = 64 << 10;
+/// The frames of a port-forward are a few dozen bytes, the first header block about 60. The
+/// largest [header block](SPDY_HEADERS) fits in, compressed or not.
+pub const SPDY_CONTROL_FRAME: usize = 16 << 10;
 
-/// Bytes that a SPDY header block may expand to: 64 KiB.
+/// Bytes that a SPDY header block may expand to: 8 KiB.
 ///
 /// A stream of a port-forward has three headers of a few bytes. zlib expands up to a
 /// thousandfold, so that the bound on frames is none on this.
-pub const SPDY_HEADERS: usize = 64 << 10;
+pub const SPDY_HEADERS: usize = 8 << 10;
 
 /// Bytes of one forwarded connection that wait for its reader: 4 MiB. `PortForward::buffer`
 /// changes it.
@@ -169,12 +170,11 @@ pub const LOG_LINE: usize = 1 << 20;
 /// still less than this. `Decoder::with_bound` takes another.
 pub const WATCH_EVENT: usize = 32 << 20;
 
-/// Bytes of one page of a list that has to be kept whole, in CBOR or as a `Table`: 256 MiB. After
+/// Bytes of one page of a list that has to be kept whole, in CBOR or as a `Table`: 64 MiB. After
 /// this is reached, pages are asked for smaller.
 ///
-/// A page is [`LIST_PAGE`] objects, and etcd's default bound on each is 1.5 MiB; the usual page is
-/// a few megabytes.
-pub const LIST_BODY: usize = 256 << 20;
+/// A page is [`LIST_PAGE`] objects; the usual page is a few megabytes.
+pub const LIST_BODY: usize = 64 << 20;
 
 /// How long a followed log that a server refuses to give, and that gives nothing in between, is
 /// asked for: 10 min. Then it has failed. Where the server cannot be reached at all it is asked

@@ -381,7 +381,12 @@ impl Request {
             .await
     }
 
-    fn call(&self, verb: &'static str, method: Method, name: Option<&str>) -> Result<Outgoing> {
+    pub(super) fn call(
+        &self,
+        verb: &'static str,
+        method: Method,
+        name: Option<&str>,
+    ) -> Result<Outgoing> {
         let all = name.is_none() && method == Method::GET;
         let namespace = match &self.namespace {
             Some(namespace) => Some(namespace.as_str()),
