@@ -247,7 +247,10 @@ async fn churn(client: Client, objects: usize, fault: Arc<Fault>) {
         let name = format!("{}-{number}", fault.label);
         let _ = match round % 10 {
             3 => request.delete::<Value>(&name, None).await.map(drop),
-            4 => request.create(&configmap(&fault.label, number)).await.map(drop),
+            4 => request
+                .create(&configmap(&fault.label, number))
+                .await
+                .map(drop),
             _ => {
                 let change = json!({"data": {"n": round.to_string()}});
                 request
@@ -264,7 +267,7 @@ async fn churn(client: Client, objects: usize, fault: Arc<Fault>) {
 async fn versions(client: &Client, label: &str) -> HashMap<ObjectKey, String> {
     let request = client.request(configmaps()).namespace(NAMESPACE);
     let list = request
-        .labels(format!("run={}", fault.label))
+        .labels(format!("run={label}"))
         .list::<Value>()
         .await;
     let list = list.expect("the server is up");
