@@ -224,6 +224,7 @@
 //! | [`config`], [`net`] | where the server is and how it is reached |
 //! | [`error`], [`limits`] | what goes wrong, and how much of anything there can be |
 //! | [`server`] | the other side of each verb, for gateways and fake servers |
+//! | [`gateway`] | both sides of a verb, joined |
 //! | [`testing`] | an API server to embed in tests |
 //! | [`session`], [`wire`] | the protocols without I/O: state machines over frames, frames over bytes |
 //!
@@ -250,6 +251,8 @@ mod client;
 #[cfg(feature = "client")]
 pub mod config;
 pub mod error;
+#[cfg(all(feature = "client", feature = "server"))]
+pub mod gateway;
 pub mod limits;
 #[cfg(any(feature = "client", feature = "testing"))]
 pub mod net;

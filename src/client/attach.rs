@@ -36,7 +36,7 @@ impl Attach {
 
     /// Uses the container's terminal and gives it this size.
     pub fn tty(mut self, size: TerminalSize) -> Self {
-        self.options.tty = Some(size);
+        self.options.set_tty(size);
         self
     }
 

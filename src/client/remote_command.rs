@@ -42,7 +42,9 @@ pub(super) struct Options {
     pub(super) stdin: Stdio,
     pub(super) stdout: Stdio,
     pub(super) stderr: Stdio,
-    pub(super) tty: Option<TerminalSize>,
+    pub(super) tty: bool,
+    /// What the terminal is told first, if anything.
+    pub(super) size: Option<TerminalSize>,
     pub(super) protocols: Vec<Subprotocol>,
     pub(super) buffer: usize,
     pub(super) max_output: usize,
@@ -56,7 +58,8 @@ impl Default for Options {
             stdin: Stdio::null(),
             stdout: Stdio::piped(),
             stderr: Stdio::piped(),
-            tty: None,
+            tty: false,
+            size: None,
             protocols: Subprotocol::DEFAULT.to_vec(),
             buffer: limits::STREAM_BUFFER,
             max_output: limits::OUTPUT,
@@ -66,10 +69,27 @@ impl Default for Options {
 }
 
 impl Options {
+    pub(super) fn set_tty(&mut self, size: TerminalSize) {
+        self.tty = true;
+        self.size = Some(size);
+    }
+
+    /// Asks for these streams, each with a handle, and for a terminal without a size.
+    pub(super) fn set_streams(&mut self, streams: Streams) {
+        let piped = |wanted| match wanted {
+            true => Stdio::piped(),
+            false => Stdio::null(),
+        };
+        self.stdin = piped(streams.stdin);
+        self.stdout = piped(streams.stdout);
+        self.stderr = piped(streams.stderr);
+        self.tty = streams.tty;
+    }
+
     /// What the request asks for. The server wants at least one stream, and no stderr beside a
     /// TTY (`k8s.io/cri-streaming/pkg/streaming/server.go`, `validateExecRequest`).
     pub(super) fn streams(&self) -> Streams {
-        let tty = self.tty.is_some();
+        let tty = self.tty;
         let stdin = !self.stdin.is_null();
         let stderr = !self.stderr.is_null() && !tty;
         let stdout = !self.stdout.is_null() || tty || !(stdin || stderr);
@@ -129,7 +149,7 @@ impl Options {
             Err(error) => return Err(pod.explain(error).await),
         };
         let control = self.start(websocket.into_inner(), protocol, streams);
-        if let Some(size) = self.tty {
+        if let Some(size) = self.size {
             // The server does not know the terminal's size until it is told.
             control.resize(size)?;
         }
@@ -230,6 +250,13 @@ macro_rules! options {
         /// offered, and an older server's refusal fails the opening.
         pub fn require_half_close(self) -> Self {
             self.subprotocols([Subprotocol::V5])
+        }
+
+        /// Asks for what a client of this side has asked for.
+        #[cfg(feature = "server")]
+        pub(crate) fn streams(mut self, streams: Streams) -> Self {
+            self.options.set_streams(streams);
+            self
         }
 
         /// Bytes of each output stream that may wait for its reader;

@@ -78,6 +78,25 @@ impl Error {
         }
     }
 
+    /// The Status with which a server passes the error on: the one that the API server sent, or one
+    /// with the code 504 for a time that ran out and 500 for everything else, and the error's words.
+    ///
+    /// ```
+    /// use kubewire::error::{CallerError, Error};
+    ///
+    /// let status = Error::from(CallerError::Ended).to_status();
+    /// assert_eq!((status.code, status.message.as_str()), (500, "the session has ended"));
+    /// ```
+    pub fn to_status(&self) -> Status {
+        match (self.status(), self) {
+            (Some(status), _) => status.clone(),
+            (None, Self::Caller(CallerError::TimedOut { .. })) => {
+                Status::failure(504, "Timeout", self.to_string())
+            }
+            (None, _) => Status::failure(500, "InternalError", self.to_string()),
+        }
+    }
+
     /// Whether the object, or what it was asked for, does not exist (404).
     pub fn is_not_found(&self) -> bool {
         self.code() == Some(404)

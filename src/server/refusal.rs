@@ -7,7 +7,7 @@ use http::{
 };
 use http_body_util::Full;
 
-use crate::wire::status::Status;
+use crate::{error::Error, wire::status::Status};
 
 /// The refusal of a request.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -72,5 +72,12 @@ impl Refusal {
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));
         response
+    }
+}
+
+/// With [`Error::to_status`].
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::new(error.to_status())
     }
 }

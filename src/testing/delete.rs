@@ -187,7 +187,7 @@ pub(super) fn delete(
             let has_finalizers = texts(&metadata["finalizers"]).next().is_some();
             let is_held = has_finalizers || is_held_by_own || kind.is_core("namespaces");
             if !is_held && grace == 0 {
-                return Ok(Next::Delete);
+                return Ok::<_, Refusal>(Next::Delete);
             }
             if is_leaving && grace >= was_given {
                 return Ok(Next::Same);
