@@ -178,7 +178,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let server = kubewire::testing::ApiServer::builder().start().await?;
 //! # let client = kubewire::Client::new(&server.config())?;
-//! use kubewire::request::{List, Patch, Resource};
+//! use kubewire::request::{List, Resource};
 //! use serde_json::{Value, json};
 //!
 //! let maps = Resource::namespaced("", "v1", "configmaps");
@@ -189,12 +189,14 @@
 //!         "data": {"theme": "dark"},
 //!     }))
 //!     .await?;
-//! let _: Value = maps.patch("site", Patch::Merge(&json!({"data": {"theme": "light"}}))).await?;
+//! let _: Value = maps.patch("site", &json!({"data": {"theme": "light"}})).await?;
 //! let all: List<Value> = maps.list().await?;
 //! assert_eq!(all.items[0]["data"]["theme"], "light");
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Where the type says what it is, [`Client::api`] gives and takes that type and no other.
 //!
 //! # Errors
 //!
@@ -239,7 +241,8 @@
 //! | `copy` | [`copy`]: files and trees to and from containers | |
 //! | `server` | [`server`] | |
 //! | `testing` | [`testing`] (Unix); with `ring` or `aws-lc-rs` | |
-//! | `k8s-openapi` | the types of k8s-openapi say what they are resources of | |
+//! | `k8s-openapi` | [`Client::api`] for the types of k8s-openapi | |
+//! | `kube` | [`Client::api`] for all that is a `kube::Resource`, clients out of a `kube::Config` | |
 //! | `cli` | the command-line tool | |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -335,14 +338,12 @@ pub mod watch {
 /// Plain requests: get, list, create, replace, patch, delete, and what is served.
 #[cfg(feature = "client")]
 pub mod request {
-    #[cfg(feature = "k8s-openapi")]
-    pub use crate::resource::Scope;
     pub use crate::{
         client::{
-            ApiResource, Body, Deleted, Discovery, HttpProxy, List, ListMeta, MaybeUpgraded, Pages,
-            Patch, Request, Upgraded,
+            Api, ApiResource, ApiStatus, Body, Deleted, Discovery, HttpProxy, List, ListMeta,
+            MaybeUpgraded, Pages, Patch, Request, Upgraded,
         },
-        resource::Resource,
+        resource::{Cluster, InNamespaces, Kind, Namespaced, Resource, Scope},
     };
 }
 

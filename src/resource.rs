@@ -1,10 +1,14 @@
 //! What a request is about: in flow a group, a version and a plural, out come their names.
 
 #[cfg(feature = "client")]
+mod kind;
+#[cfg(feature = "client")]
 mod path;
 
 use std::borrow::Cow;
 
+#[cfg(feature = "client")]
+pub use kind::{Cluster, InNamespaces, Kind, Namespaced, Scope};
 #[cfg(feature = "client")]
 pub(crate) use path::{ESCAPED, with_query};
 
@@ -49,20 +53,6 @@ impl Resource {
         }
     }
 
-    /// The resource of a type of k8s-openapi: `Resource::of::<Pod>()`. Types of subresources have
-    /// none.
-    #[cfg(feature = "k8s-openapi")]
-    pub fn of<K>() -> Self
-    where
-        K: k8s_openapi::Resource,
-        K::Scope: Scope,
-    {
-        Self {
-            namespaced: K::Scope::NAMESPACED,
-            ..Self::namespaced(K::GROUP, K::VERSION, K::URL_PATH_SEGMENT)
-        }
-    }
-
     /// The `apiVersion` of its objects: `v1`, `apps/v1`.
     pub fn api_version(&self) -> String {
         match &*self.group {
@@ -83,31 +73,6 @@ impl std::fmt::Display for Resource {
     }
 }
 
-/// Where the objects of a type of k8s-openapi live: in namespaces, or in the cluster.
-#[cfg(feature = "k8s-openapi")]
-pub trait Scope: sealed::Sealed {
-    /// Whether they live in namespaces.
-    const NAMESPACED: bool;
-}
-
-#[cfg(feature = "k8s-openapi")]
-mod sealed {
-    use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
-
-    pub trait Sealed {}
-
-    impl Sealed for ClusterResourceScope {}
-    impl Sealed for NamespaceResourceScope {}
-
-    impl super::Scope for ClusterResourceScope {
-        const NAMESPACED: bool = false;
-    }
-
-    impl super::Scope for NamespaceResourceScope {
-        const NAMESPACED: bool = true;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,21 +86,5 @@ mod tests {
         );
         let pods = Resource::namespaced("", "v1", "pods");
         assert_eq!(pods.api_version(), "v1");
-    }
-
-    #[cfg(feature = "k8s-openapi")]
-    #[test]
-    fn types_of_k8s_openapi_know_their_resource() {
-        use k8s_openapi::api::{apps::v1::Deployment, core::v1 as core};
-        let deployments = Resource::namespaced("apps", "v1", "deployments");
-        assert_eq!(Resource::of::<Deployment>(), deployments);
-        assert_eq!(
-            Resource::of::<core::Pod>(),
-            Resource::namespaced("", "v1", "pods")
-        );
-        assert_eq!(
-            Resource::of::<core::Node>(),
-            Resource::cluster("", "v1", "nodes")
-        );
     }
 }

@@ -360,15 +360,34 @@ async fn forms_that_do_not_fit_are_refused_as_by_the_api_server() {
 #[tokio::test]
 async fn an_object_that_has_no_protobuf_ends_a_watch_in_it() {
     let (server, client) = start(ApiServer::builder()).await;
-    let version = put_map(&server, "a", "1");
-    let watch = client.watch(maps()).encoding(Encoding::Protobuf);
+    let thing =
+        |name: &str| json!({"kind": "Thing", "metadata": {"name": name, "namespace": "default"}});
+    let version = server.put_protobuf(&things(), thing("a"), Vec::new());
+    let watch = client.watch(things()).encoding(Encoding::Protobuf);
     let mut events = watch.from(version).once().await.unwrap();
-    let object = json!({"kind": "ConfigMap", "metadata": {"name": "b", "namespace": "default"}});
-    server.put(&maps(), object);
+    server.put(&things(), thing("b"));
     let event = patient(events.next()).await.unwrap().unwrap();
     let status = event.object.status().unwrap();
     assert_eq!((event.event_type, status.code), (EventType::Error, 406));
     assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn built_in_kinds_have_the_same_protobuf_whoever_writes_it() {
+    let (server, client) = start(ApiServer::builder()).await;
+    put_map(&server, "a", "1");
+    let given = server.objects(&maps()).remove(0);
+    let watch = client.watch(maps()).encoding(Encoding::Protobuf);
+    let mut events = watch.from("1").once().await.unwrap();
+    let first = patient(events.next()).await.unwrap().unwrap().object;
+    server.put(&maps(), given);
+    let second = patient(events.next()).await.unwrap().unwrap().object;
+    let message = |object: &Object| {
+        let message = object.protobuf_message().unwrap().unwrap();
+        ConfigMap::decode(message).unwrap()
+    };
+    assert_eq!(message(&first), message(&second));
+    assert_eq!(message(&second).data["key"], "1");
 }
 
 fn cells(table: &Object) -> Value {

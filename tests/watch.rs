@@ -183,9 +183,10 @@ async fn over_a_websocket_a_refusal_is_the_same_too() {
 #[tokio::test]
 async fn a_typed_watch_decodes_on_demand_and_survives_what_is_no_such_type() {
     use k8s_openapi::api::core::v1::ConfigMap;
+    use kubewire::request::Kind as _;
     for watch_list in [true, false] {
         let (server, client) = start(ApiServer::builder().watch_list(watch_list)).await;
-        let maps = Resource::of::<ConfigMap>();
+        let maps = ConfigMap::resource();
         let put = |name: &str, data: Value| {
             let object = json!({
                 "kind": "ConfigMap", "data": data,
@@ -195,7 +196,7 @@ async fn a_typed_watch_decodes_on_demand_and_survives_what_is_no_such_type() {
         };
         put("good", json!({"key": "value"}));
         put("bad", json!("no map"));
-        let mut watch = client.watch_typed::<ConfigMap>().stream();
+        let mut watch = client.api::<ConfigMap>().watch().stream();
         let (mut good, mut bad) = (Vec::new(), 0);
         while let Some(update) = watch.next().await {
             match update.unwrap() {

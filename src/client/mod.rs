@@ -1,6 +1,7 @@
 //! The verbs: in flows what a user asks of a pod, out come handles in the shape of
 //! [`tokio::process`].
 
+mod api;
 mod attach;
 mod child;
 mod command;
@@ -23,6 +24,7 @@ mod since;
 mod stdio;
 pub(crate) mod watch;
 
+pub use api::{Api, ApiStatus};
 pub use attach::{Attach, Attached};
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 pub use command::{IntoCommand, Program, Words};
@@ -51,14 +53,12 @@ pub use crate::{
     wire::pod::{Container, ContainerKind},
 };
 
-#[cfg(feature = "k8s-openapi")]
-use crate::wire::watch::TypedEvent;
 use crate::{
     Config, Result, Role,
     auth::Connector,
     error::{CallerError, PeerError},
     limits,
-    resource::Resource,
+    resource::{Kind, Resource},
     session::Subprotocol,
     transport::{
         AnyWebSocket,
@@ -158,7 +158,26 @@ impl Client {
         PortForward::new(self.clone(), namespace.into(), target)
     }
 
-    /// Requests for the objects of a resource.
+    /// The objects of a type that says what it is: of k8s-openapi with the feature of that name, any
+    /// `kube::Resource` with the feature `kube`, or a [`Kind`] of the program's own. All that is
+    /// asked of it, requests, watches and mirrors, gives and takes that type.
+    ///
+    /// ```no_run
+    /// # async fn run() -> kubewire::Result<()> {
+    /// use k8s_openapi::api::core::v1::Pod;
+    ///
+    /// let client = kubewire::Client::from_env().await?;
+    /// let pods = client.api::<Pod>().namespace("default").labels("app=web").list().await?;
+    /// println!("{} pods", pods.items.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn api<K: Kind>(&self) -> Api<K> {
+        Api::new(self.clone())
+    }
+
+    /// Requests for the objects of a resource that only the running program knows; for types that
+    /// are known there is [`api`](Self::api).
     ///
     /// ```no_run
     /// # async fn run() -> kubewire::Result<()> {
@@ -297,39 +316,29 @@ impl Client {
         Watch::new(self.clone(), resource)
     }
 
-    /// Watches the objects of a type of k8s-openapi. Each event has the object's metadata unparsed
-    /// and, when asked, the object.
-    ///
-    /// ```no_run
-    /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
-    /// use k8s_openapi::api::core::v1::Pod;
-    /// use kubewire::watch::{Mirror, Update};
-    ///
-    /// let mut watch = client.watch_typed::<Pod>().namespace("default").stream();
-    /// let mut pods = Mirror::<Pod>::new();
-    /// while let Some(update) = watch.next().await {
-    ///     let update = update?;
-    ///     if let Update::Event(event) = &update {
-    ///         println!("{} {}", event.event_type.as_str(), event.object.metadata()?.name()?);
-    ///     }
-    ///     pods.apply(&update, |object| object.decode())?;
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// Other `serde` types: [`Watch::typed`].
-    #[cfg(feature = "k8s-openapi")]
-    pub fn watch_typed<K>(&self) -> Watch<TypedEvent<K>>
-    where
-        K: k8s_openapi::Resource + serde::de::DeserializeOwned,
-        K::Scope: crate::resource::Scope,
-    {
-        self.watch(Resource::of::<K>()).typed()
-    }
-
     pub(crate) fn without_watch_list(&self) -> &Arc<watch::WithoutWatchList> {
         &self.without_watch_list
+    }
+}
+
+/// A client for the server of a `kube::Config`, as its user; see
+/// [`Config`](Config#impl-TryFrom<Config>-for-Config) for what is carried over.
+///
+/// ```no_run
+/// # fn run(kube: kube_client::Config) -> kubewire::Result<()> {
+/// let client = kubewire::Client::try_from(kube)?;
+/// # drop(client);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A `kube::Client` tells nobody what it was made of: clone its configuration before it is made.
+#[cfg(feature = "kube")]
+impl TryFrom<kube_client::Config> for Client {
+    type Error = crate::Error;
+
+    fn try_from(kube: kube_client::Config) -> Result<Self> {
+        Self::new(&kube.try_into()?)
     }
 }
 

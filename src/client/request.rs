@@ -21,6 +21,9 @@ use crate::{
     wire::status::Status,
 };
 
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
 /// Requests for the objects of one resource; see [`Client::request`].
 ///
 /// Objects are of any `serde` type. One that leaves fields out loses them when it is sent back:
@@ -39,14 +42,34 @@ pub struct Request {
     namespace: Option<String>,
     subresource: Option<String>,
     query: Vec<(Cow<'static, str>, String)>,
+    /// Ask for the metadata of objects only.
+    metadata: bool,
     deadline: Duration,
 }
 
 /// A change to an object, in one of the forms that the API server knows
 /// (`k8s.io/apimachinery/pkg/types/patch.go`).
+///
+/// A reference to anything that can be serialized is [`Inferred`](Self::Inferred):
+///
+/// ```no_run
+/// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
+/// use k8s_openapi::api::apps::v1::Deployment;
+/// use kubewire::request::Patch;
+/// use serde_json::json;
+///
+/// let deployments = client.api::<Deployment>().namespace("default");
+/// let three = json!({"spec": {"replicas": 3}});
+/// deployments.patch("web", &three).await?; // merged
+/// deployments.patch("web", Patch::Strategic(&three)).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Patch<'a, T> {
+    /// A list is a JSON Patch, all else a JSON Merge Patch.
+    Inferred(&'a T),
     /// A JSON Patch: a list of operations (RFC 6902).
     Json(&'a T),
     /// A JSON Merge Patch: fields to set, and `null` for those to remove (RFC 7386).
@@ -62,6 +85,12 @@ pub enum Patch<'a, T> {
         /// Whether to take fields over that others own. Without it that is a conflict.
         force: bool,
     },
+}
+
+impl<'a, T> From<&'a T> for Patch<'a, T> {
+    fn from(patch: &'a T) -> Self {
+        Self::Inferred(patch)
+    }
 }
 
 /// What the server answers to a delete.
@@ -82,6 +111,7 @@ impl Request {
             namespace: None,
             subresource: None,
             query: Vec::new(),
+            metadata: false,
             deadline: limits::REQUEST,
         }
     }
@@ -119,6 +149,12 @@ impl Request {
     /// [`limits::REQUEST`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.deadline = timeout;
+        self
+    }
+
+    /// The metadata of objects only.
+    pub(super) fn metadata(mut self) -> Self {
+        self.metadata = true;
         self
     }
 
@@ -236,15 +272,19 @@ impl Request {
     ///
     /// Those of [`Request`]; an [`Error::Conflict`] from apply names the fields and their owners
     /// in the causes of its Status.
-    pub async fn patch<T, R>(&self, name: &str, patch: Patch<'_, T>) -> Result<R>
+    pub async fn patch<'a, T, R>(&self, name: &str, patch: impl Into<Patch<'a, T>>) -> Result<R>
     where
-        T: Serialize,
+        T: Serialize + 'a,
         R: DeserializeOwned,
     {
         let mut request = self.clone();
+        let patch = patch.into();
+        let is_inferred = matches!(patch, Patch::Inferred(_));
         let (form, body) = match patch {
-            Patch::Json(body) => ("application/json-patch+json", body),
-            Patch::Merge(body) => ("application/merge-patch+json", body),
+            // Which of the two shows when it is written.
+            Patch::Inferred(body) => (MERGE_PATCH, body),
+            Patch::Json(body) => (JSON_PATCH, body),
+            Patch::Merge(body) => (MERGE_PATCH, body),
             Patch::Strategic(body) => ("application/strategic-merge-patch+json", body),
             Patch::Apply {
                 object,
@@ -260,6 +300,10 @@ impl Request {
         };
         let mut call = request.call("patch", Method::PATCH, Some(name))?;
         request.write(&mut call, form, body)?;
+        if is_inferred && call.body.starts_with(b"[") {
+            let form = HeaderValue::from_static(JSON_PATCH);
+            call.headers.insert(CONTENT_TYPE, form);
+        }
         request.object(call).await
     }
 
@@ -364,8 +408,13 @@ impl Request {
         };
         call.method = method;
         call.deadline = Some(self.deadline);
+        let accept = match (self.metadata, all) {
+            (false, _) => "application/json",
+            (true, false) => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+            (true, true) => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        };
         call.headers
-            .insert(ACCEPT, HeaderValue::from_static("application/json"));
+            .insert(ACCEPT, HeaderValue::from_static(accept));
         Ok(call)
     }
 

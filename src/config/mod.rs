@@ -9,6 +9,8 @@ mod dial;
 mod environment;
 mod exec;
 mod file;
+#[cfg(feature = "kube")]
+mod kube;
 mod kubeconfig;
 mod material;
 mod oidc;

@@ -165,6 +165,14 @@ pub enum CallerError {
         /// Its kind.
         kind: String,
     },
+    /// No object can be made of metadata alone.
+    #[error(
+        "a type of {resource} that has only metadata cannot be written: all else would be lost"
+    )]
+    MetadataOnly {
+        /// The resource.
+        resource: String,
+    },
     /// More ports than one WebSocket can have, or none.
     #[error("{count} ports on one WebSocket")]
     Ports {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use http::{HeaderMap, header::AUTHORIZATION};
 use serde_json::{Value, json};
 
-use super::store::{self, Store};
-use crate::{
-    Resource,
-    server::Refusal,
-    wire::status::{Status, StatusDetails},
+use super::{
+    json::{items, text, texts},
+    store::{self, Store},
+    target::refusal,
 };
+use crate::{Resource, server::Refusal, wire::status::Status};
 
 pub(super) const ADMIN: &str = "admin";
 pub(super) const NOBODY: &str = "nobody";
@@ -130,23 +130,14 @@ fn rbac(plural: &'static str) -> Resource {
 
 /// Whether a `PolicyRule` allows it (`RuleAllows`).
 fn allows(rule: &Value, action: &Action) -> bool {
-    let any = |field: &str, wanted: &[&str]| {
-        let values = rule[field].as_array().into_iter().flatten();
-        let mut values = values.filter_map(Value::as_str);
-        values.any(|value| value == "*" || wanted.contains(&value))
-    };
-    let names = rule["resourceNames"].as_array().into_iter().flatten();
-    let mut names = names.filter_map(Value::as_str).peekable();
-    let (_, subresource) = action.resource.split_once('/').unwrap_or_default();
-    let all_of = format!("*/{subresource}");
-    let resources = match subresource {
-        "" => &[&*action.resource][..],
-        _ => &[&*action.resource, &*all_of][..],
-    };
-    any("verbs", &[&action.verb])
-        && any("apiGroups", &[&action.group])
-        && any("resources", resources)
-        && (names.peek().is_none() || names.any(|name| name == action.name))
+    let any = |field: &str, wanted: &str| texts(&rule[field]).any(|v| v == "*" || v == wanted);
+    let is_all = |(_, name)| texts(&rule["resources"]).any(|v| v.strip_prefix("*/") == Some(name));
+    any("verbs", &action.verb)
+        && any("apiGroups", &action.group)
+        && (any("resources", &action.resource)
+            || action.resource.split_once('/').is_some_and(is_all))
+        && (items(&rule["resourceNames"]).len() == 0
+            || texts(&rule["resourceNames"]).any(|name| name == action.name))
 }
 
 impl Access {
@@ -263,20 +254,22 @@ impl Access {
         let mut bound = |bindings: &'static str, namespace: Option<&str>| {
             let bindings = self.roles.list(&rbac(bindings), namespace, None);
             for (_, binding) in bindings.unwrap_or_default().0 {
-                let mut subjects = binding.json["subjects"].as_array().into_iter().flatten();
-                if subjects.any(|subject| is_subject(user, subject)) {
-                    let role = &binding.json["roleRef"];
-                    let name = role["name"].as_str().unwrap_or_default();
-                    let key = match role["kind"].as_str() {
-                        Some("Role") => {
-                            store::key(&rbac("roles"), namespace.unwrap_or_default(), name)
-                        }
-                        _ => store::key(&rbac("clusterroles"), "", name),
-                    };
-                    let role = self.roles.get(&key);
-                    let found = role.iter().flat_map(|role| role.json["rules"].as_array());
-                    rules.extend(found.flatten().cloned());
+                if !items(&binding.json["subjects"]).any(|subject| is_subject(user, subject)) {
+                    continue;
                 }
+                let role = &binding.json["roleRef"];
+                let (plural, of) = match text(&role["kind"]) {
+                    "Role" => ("roles", namespace.unwrap_or_default()),
+                    _ => ("clusterroles", ""),
+                };
+                let role = self
+                    .roles
+                    .get(&store::key(&rbac(plural), of, text(&role["name"])));
+                rules.extend(
+                    role.iter()
+                        .flat_map(|role| items(&role.json["rules"]))
+                        .cloned(),
+                );
             }
         };
         bound("clusterrolebindings", None);
@@ -311,39 +304,32 @@ impl Access {
         } else {
             format!(" {name:?}")
         };
-        let scope = if namespace.is_empty() {
-            "at the cluster scope".to_owned()
-        } else {
-            format!("in the namespace {namespace:?}")
+        let scope = match &**namespace {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace {namespace:?}"),
         };
-        let qualified = if group.is_empty() {
-            kind.to_owned()
-        } else {
-            format!("{kind}.{group}")
-        };
+        let qualified = Resource::cluster(group.clone(), "", kind.to_owned());
         let message = format!(
             "{qualified}{of} is forbidden: User {user:?} cannot {verb} resource {resource:?} in \
              API group {group:?} {scope}"
         );
-        let mut status = Status::failure(403, "Forbidden", message);
-        status.details = Some(StatusDetails {
-            name: name.to_owned(),
-            group: group.to_owned(),
-            kind: kind.to_owned(),
-            ..StatusDetails::default()
-        });
-        Err(Refusal::new(status))
+        Err(refusal(
+            (403, "Forbidden"),
+            message,
+            [group, kind, name],
+            [],
+        ))
     }
 }
 
 /// Whether a binding's subject is this user (`appliesToUser`).
 fn is_subject(user: &User, subject: &Value) -> bool {
-    let name = subject["name"].as_str().unwrap_or_default();
-    match subject["kind"].as_str() {
-        Some("User") => user.name == name,
-        Some("Group") => user.groups.iter().any(|group| group == name),
-        Some("ServiceAccount") => {
-            let namespace = subject["namespace"].as_str().unwrap_or_default();
+    let name = text(&subject["name"]);
+    match text(&subject["kind"]) {
+        "User" => user.name == name,
+        "Group" => user.groups.iter().any(|group| group == name),
+        "ServiceAccount" => {
+            let namespace = text(&subject["namespace"]);
             user.name == format!("system:serviceaccount:{namespace}:{name}")
         }
         _ => false,

@@ -113,6 +113,14 @@ impl<'de> DeserializeSeed<'de> for Duplicates<'_> {
     }
 }
 
+macro_rules! scalars {
+    ($($visit:ident: $of:ty),+) => {
+        $(fn $visit<E>(self, _: $of) -> Result<(), E> {
+            Ok(())
+        })+
+    };
+}
+
 impl<'de> Visitor<'de> for Duplicates<'_> {
     type Value = ();
 
@@ -151,25 +159,7 @@ impl<'de> Visitor<'de> for Duplicates<'_> {
         Ok(())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
+    scalars!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
 
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())

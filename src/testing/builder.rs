@@ -18,6 +18,7 @@ use super::{
     port_forward::{Backend, Ports},
     router::Cluster,
     store::{Object, Store},
+    subresources,
     tasks::Tasks,
     tls,
 };
@@ -265,9 +266,8 @@ impl ResourceBuilder {
     fn into_kind(self) -> Kind {
         let mut kind = Kind::custom(self.resource, &self.kind);
         if let Some(custom) = &mut kind.custom {
-            let paths = [".spec.replicas", ".status.replicas", ".spec.selector"];
             custom.selectable = self.selectable;
-            custom.scale = Some(paths.map(str::to_owned));
+            custom.scale = Some(subresources::SCALE.map(str::to_owned));
         }
         kind.short = self.short;
         kind.categories = self.categories;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
+    json::items,
     kinds::Kind,
     kubelet, logs,
     router::Cluster,
@@ -37,9 +38,8 @@ fn define(cluster: &Arc<Cluster>, kind: &Kind, definition: &Value) {
             return Ok::<_, Refusal>(Next::Same);
         };
         let names = &object.json["spec"]["names"];
-        let is_stored = |version: &&Value| version["storage"] == true;
-        let versions = object.json["spec"]["versions"].as_array();
-        let stored = versions.into_iter().flatten().find(is_stored);
+        let mut versions = items(&object.json["spec"]["versions"]);
+        let stored = versions.find(|version| version["storage"] == true);
         let condition = |name: &str, reason: &str, message: &str| {
             json!({
                 "type": name, "status": "True", "reason": reason, "message": message,

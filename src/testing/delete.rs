@@ -12,28 +12,17 @@ use http::{Request, Response};
 use serde_json::{Value, json};
 
 use super::{
+    json::{items, some, text, texts},
     kinds::Kind,
     kubelet, logs,
     objects::{self, Query},
     router::{self, Body, Cluster},
     store::{self, Key, Next, Object, seconds},
-    target::{Invalid, Parameters, Target, invalid},
-    validation::texts,
+    target::{Invalid, Parameters, Target, invalid, missing, refuse},
 };
 use crate::{server::Refusal, wire::stamp::Stamp};
 
 const FOREGROUND: &str = "foregroundDeletion";
-
-/// Kinds whose deletion is answered with the object (`ReturnDeletedObject`).
-const RETURNED: &[&str] = &[
-    "persistentvolumeclaims",
-    "persistentvolumes",
-    "pods",
-    "podtemplates",
-    "resourcequotas",
-    "serviceaccounts",
-    "services",
-];
 
 /// What a client says about a deletion: `DeleteOptions`.
 #[derive(Debug, Default)]
@@ -46,38 +35,25 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn parse(body: &Value, parameters: &Parameters, dry: bool) -> Result<Self, Refusal> {
-        let text = |field: &str| {
-            let of_body = body[field].as_str().unwrap_or_default();
-            match of_body {
-                "" => parameters.get(field).to_owned(),
-                text => text.to_owned(),
-            }
-        };
-        let mut propagation = text("propagationPolicy");
-        match &*propagation {
-            "" if body["orphanDependents"] == true => "Orphan".clone_into(&mut propagation),
-            "" | "Background" | "Foreground" | "Orphan" => {}
+        let given = some(&body["propagationPolicy"]);
+        let propagation = match given.unwrap_or(parameters.get("propagationPolicy")) {
+            "" if body["orphanDependents"] == true || parameters.is("orphanDependents") => "Orphan",
+            known @ ("" | "Background" | "Foreground" | "Orphan") => known,
             other => {
-                let why = "supported values: \"Background\", \"Foreground\", \"Orphan\"";
-                let field = Invalid {
-                    field: "propagationPolicy".to_owned(),
-                    reason: "FieldValueNotSupported",
-                    message: format!("Unsupported value: {other:?}: {why}"),
-                };
+                let known = ["\"Background\"", "\"Foreground\"", "\"Orphan\""];
+                let value = format!("{other:?}");
+                let field = Invalid::unsupported("propagationPolicy", &value, known);
                 return Err(invalid("DeleteOptions.meta.k8s.io", "", vec![field]));
             }
-        }
+        };
         Ok(Self {
             grace: match body["gracePeriodSeconds"].as_u64() {
                 Some(grace) => Some(grace),
                 None => parameters.number("gracePeriodSeconds")?,
             },
-            propagation,
+            propagation: propagation.to_owned(),
             preconditions: body["preconditions"].clone(),
-            dry: dry
-                || body["dryRun"]
-                    .as_array()
-                    .is_some_and(|list| list.contains(&"All".into())),
+            dry: dry || texts(&body["dryRun"]).any(|how| how == "All"),
         })
     }
 }
@@ -89,14 +65,10 @@ pub(super) fn one(
     options: &Options,
     head: &Request<()>,
 ) -> Result<Response<Body>, Refusal> {
-    let name = target.name.as_deref().unwrap_or_default();
     let query = Query::parse(cluster, target, head)?;
-    let key = store::key(target.resource(), &target.namespace, name);
-    let object = delete(cluster, &target.kind, key, options)?;
+    let object = delete(cluster, &target.kind, target.key(), options)?;
     let metadata = &object.json["metadata"];
-    let is_returned =
-        target.kind.custom.is_none() && RETURNED.contains(&&*target.kind.resource.plural);
-    if is_returned || !metadata["deletionTimestamp"].is_null() {
+    if target.kind.is("returned") || !metadata["deletionTimestamp"].is_null() {
         return objects::answer(&query, &object);
     }
     Ok(router::object(&json!({
@@ -105,7 +77,7 @@ pub(super) fn one(
         "metadata": {},
         "status": "Success",
         "details": {
-            "name": name,
+            "name": target.name(),
             "group": target.resource().group,
             "kind": target.resource().plural,
             "uid": metadata["uid"],
@@ -125,15 +97,15 @@ pub(super) fn collection(
         .store
         .list(target.resource(), target.in_namespace(), None);
     let (objects, version) = listed.unwrap_or_default();
-    let mut items = Vec::new();
+    let mut gone = Vec::new();
     for (key, object) in objects
         .into_iter()
         .filter(|(_, object)| query.selects(&object.json))
     {
         match delete(cluster, &target.kind, key, options) {
-            Ok(object) => items.push(object.json.clone()),
+            Ok(object) => gone.push(object.json.clone()),
             // It went with another.
-            Err(refusal) if refusal.code() == 404 => items.push(object.json.clone()),
+            Err(refusal) if refusal.code() == 404 => gone.push(object.json.clone()),
             Err(refusal) => return Err(refusal),
         }
     }
@@ -141,20 +113,23 @@ pub(super) fn collection(
         "kind": format!("{}List", target.kind.kind),
         "apiVersion": target.resource().api_version(),
         "metadata": {"resourceVersion": version.to_string()},
-        "items": items,
+        "items": gone,
     })))
 }
 
 /// How long a pod may take to end.
 fn grace(kind: &Kind, object: &Value, options: &Options) -> u64 {
     // `k8s.io/kubernetes/pkg/registry/core/pod/strategy.go`, CheckGracefulDelete.
-    let phase = object["status"]["phase"].as_str().unwrap_or_default();
-    let is_over = matches!(phase, "Succeeded" | "Failed") || object["spec"]["nodeName"].is_null();
-    if !kind.is_core("pods") || is_over {
+    let is_over = matches!(text(&object["status"]["phase"]), "Succeeded" | "Failed");
+    if !kind.is_core("pods") || is_over || object["spec"]["nodeName"].is_null() {
         return 0;
     }
     let own = object["spec"]["terminationGracePeriodSeconds"].as_u64();
     options.grace.or(own).unwrap_or(30)
+}
+
+fn is_held(metadata: &Value) -> bool {
+    texts(&metadata["finalizers"]).next().is_some()
 }
 
 /// Deletes an object, or begins to, and returns its last state.
@@ -164,19 +139,18 @@ pub(super) fn delete(
     key: Key,
     options: &Options,
 ) -> Result<Arc<Object>, Refusal> {
-    let resource = &kind.resource;
-    let name = key.3.clone();
-    let now = logs::now();
-    let owns = |object: &Object| !dependents(cluster, &object.json).is_empty();
-    let is_held_by_own = match options.propagation == "Foreground" {
-        true => cluster.store.get(&key).is_some_and(|object| owns(&object)),
-        false => false,
-    };
+    let (resource, name, now) = (&kind.resource, key.3.clone(), logs::now());
+    let is_namespace = kind.is_core("namespaces");
+    let there = cluster
+        .store
+        .get(&key)
+        .filter(|_| options.propagation == "Foreground");
+    let is_held_by_own = there.is_some_and(|object| !dependents(cluster, &object.json).is_empty());
     let mut ends_in = None;
     let written = cluster
         .store
         .write(key.clone(), now, options.dry, |before| {
-            let before = before.ok_or_else(|| super::target::missing(resource, &name))?;
+            let before = before.ok_or_else(|| missing(resource, &name))?;
             check(resource, &name, before, &options.preconditions)?;
             let metadata = &before.json["metadata"];
             let grace = grace(kind, &before.json, options);
@@ -184,9 +158,7 @@ pub(super) fn delete(
             let was_given = metadata["deletionGracePeriodSeconds"]
                 .as_u64()
                 .unwrap_or(u64::MAX);
-            let has_finalizers = texts(&metadata["finalizers"]).next().is_some();
-            let is_held = has_finalizers || is_held_by_own || kind.is_core("namespaces");
-            if !is_held && grace == 0 {
+            if !is_held(metadata) && !is_held_by_own && !is_namespace && grace == 0 {
                 return Ok::<_, Refusal>(Next::Delete);
             }
             if is_leaving && grace >= was_given {
@@ -201,21 +173,24 @@ pub(super) fn delete(
                 metadata["generation"] = (generation + 1).into();
             }
             if is_held_by_own && !is_leaving {
-                let held = texts(&metadata["finalizers"]).chain([FOREGROUND]);
-                metadata["finalizers"] = held.collect();
+                metadata["finalizers"] =
+                    texts(&metadata["finalizers"]).chain([FOREGROUND]).collect();
             }
-            if kind.is_core("namespaces") {
+            if is_namespace {
                 object.json["status"]["phase"] = "Terminating".into();
             }
             ends_in = Some(grace);
             Ok(Next::Put(object))
         })?;
-    let written = written.ok_or_else(|| super::target::missing(resource, &name))?;
+    let written = written.ok_or_else(|| missing(resource, &name))?;
     if options.dry {
         return Ok(written);
     }
     if options.propagation == "Orphan" {
-        orphan(cluster, &written.json);
+        let uid = text(&written.json["metadata"]["uid"]);
+        for (key, _) in dependents(cluster, &written.json) {
+            forget(cluster, key, uid);
+        }
     }
     match ends_in {
         None if cluster.store.get(&key).is_none() => gone(cluster, kind, &written.json),
@@ -226,7 +201,7 @@ pub(super) fn delete(
                 collect(cluster, &written.json, &options.propagation);
                 release(cluster, &written.json);
             }
-            if kind.is_core("namespaces") {
+            if is_namespace {
                 clear(cluster, &name);
             }
         }
@@ -240,65 +215,80 @@ fn check(
     object: &Object,
     preconditions: &Value,
 ) -> Result<(), Refusal> {
-    let metadata = &object.json["metadata"];
     for (field, spelled) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
-        let wanted = &preconditions[field];
-        if !wanted.is_null() && *wanted != metadata[field] {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (wanted, there) = (&preconditions[field], &object.json["metadata"][field]);
+        if !wanted.is_null() && wanted != there {
             let message = format!(
                 "Operation cannot be fulfilled on {resource} {name:?}: Precondition failed: \
                  {spelled} in precondition: {}, {spelled} in object meta: {}",
                 text(wanted),
-                text(&metadata[field])
+                text(there)
             );
-            return Err(super::target::refuse(
-                resource, name, 409, "Conflict", message,
-            ));
+            return Err(refuse(resource, name, (409, "Conflict"), message));
         }
     }
     Ok(())
+}
+
+/// Makes of an object's metadata what `change` does, and deletes it if that says so; returns
+/// whether it has gone.
+fn change(
+    cluster: &Cluster,
+    key: &Key,
+    change: impl FnOnce(&mut Value) -> bool,
+) -> Option<Arc<Object>> {
+    let written = cluster
+        .store
+        .write(key.clone(), logs::now(), false, |before| {
+            let Some(mut object) = before.cloned() else {
+                return Ok::<_, Refusal>(Next::Same);
+            };
+            Ok(match change(&mut object.json["metadata"]) {
+                true => Next::Delete,
+                false if before.is_some_and(|before| before.json == object.json) => Next::Same,
+                false => Next::Put(object),
+            })
+        });
+    written
+        .ok()
+        .flatten()
+        .filter(|_| cluster.store.get(key).is_none())
 }
 
 /// A pod's processes have ended: its object goes, or waits for its finalizers alone.
 pub(super) fn finish(cluster: &Arc<Cluster>, namespace: &str, name: &str, uid: &str) {
     let kind = cluster.kinds.core("pods");
     let key = store::key(&kind.resource, namespace, name);
-    let written = cluster
-        .store
-        .write(key.clone(), logs::now(), false, |before| {
-            let Some(before) = before.filter(|before| before.json["metadata"]["uid"] == uid) else {
-                return Ok::<_, Refusal>(Next::Same);
-            };
-            if texts(&before.json["metadata"]["finalizers"])
-                .next()
-                .is_none()
-            {
-                return Ok(Next::Delete);
-            }
-            let mut object = before.clone();
-            object.json["metadata"]["deletionGracePeriodSeconds"] = 0.into();
-            Ok(Next::Put(object))
-        });
-    if let Ok(Some(object)) = written
-        && object.json["metadata"]["uid"] == uid
-        && cluster.store.get(&key).is_none()
-    {
+    let deleted = change(cluster, &key, |metadata| {
+        let is_it = metadata["uid"] == uid;
+        if is_it && is_held(metadata) {
+            metadata["deletionGracePeriodSeconds"] = 0.into();
+        }
+        is_it && !is_held(metadata)
+    });
+    if let Some(object) = deleted {
         gone(cluster, &kind, &object.json);
     }
 }
 
 /// Does what follows when an object has gone.
 pub(super) fn gone(cluster: &Arc<Cluster>, kind: &Kind, object: &Value) {
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
-    let (namespace, name) = (text("namespace"), text("name"));
+    let (namespace, name) = (
+        text(&object["metadata"]["namespace"]),
+        text(&object["metadata"]["name"]),
+    );
     if kind.is_core("pods") {
         kubelet::stop(cluster, namespace, name);
     }
     if kind.resource.plural == "customresourcedefinitions" && kind.custom.is_none() {
         for kind in Kind::of_definition(object) {
             let resource = &kind.resource;
-            let listed = cluster.store.list(resource, None, None);
-            for (key, object) in listed.unwrap_or_default().0 {
+            for (key, object) in cluster
+                .store
+                .list(resource, None, None)
+                .unwrap_or_default()
+                .0
+            {
                 if cluster.store.delete(&key).is_some() {
                     gone(cluster, &kind, &object.json);
                 }
@@ -308,25 +298,23 @@ pub(super) fn gone(cluster: &Arc<Cluster>, kind: &Kind, object: &Value) {
     }
     collect(cluster, object, "Background");
     for owner in owners(object) {
-        let owned_by = cluster
+        let owners = cluster
             .store
             .all(|_, object| object.json["metadata"]["uid"] == owner);
-        for (_, owner) in owned_by {
-            release(cluster, &owner.json);
-        }
+        owners
+            .iter()
+            .for_each(|(_, owner)| release(cluster, &owner.json));
     }
     empty(cluster, namespace);
 }
 
 fn owners(object: &Value) -> impl Iterator<Item = &str> {
-    let owners = object["metadata"]["ownerReferences"].as_array();
-    let owners = owners.into_iter().flatten();
-    owners.filter_map(|owner| owner["uid"].as_str())
+    items(&object["metadata"]["ownerReferences"]).filter_map(|owner| owner["uid"].as_str())
 }
 
 /// The objects that an object owns, perhaps with others.
 fn dependents(cluster: &Cluster, owner: &Value) -> store::Objects {
-    let uid = owner["metadata"]["uid"].as_str().unwrap_or_default();
+    let uid = text(&owner["metadata"]["uid"]);
     match cluster.store.has_owned() {
         true => cluster
             .store
@@ -337,96 +325,69 @@ fn dependents(cluster: &Cluster, owner: &Value) -> store::Objects {
 
 /// Deletes what an object owns alone.
 fn collect(cluster: &Arc<Cluster>, owner: &Value, propagation: &str) {
-    let own = owner["metadata"]["uid"].as_str().unwrap_or_default();
+    let own = text(&owner["metadata"]["uid"]);
     for (key, object) in dependents(cluster, owner) {
         let others: Vec<_> = owners(&object.json).filter(|uid| *uid != own).collect();
-        let is_there = |object: &Object| {
-            let uid = object.json["metadata"]["uid"].as_str();
-            uid.is_some_and(|uid| others.contains(&uid))
-        };
-        if !others.is_empty() && !cluster.store.all(|_, object| is_there(object)).is_empty() {
+        let is_other = |object: &Object| others.contains(&text(&object.json["metadata"]["uid"]));
+        if !others.is_empty() && !cluster.store.all(|_, object| is_other(object)).is_empty() {
             forget(cluster, key, own);
         } else if let Some(kind) = cluster.kinds.any(&key.0, &key.1) {
-            let options = Options {
-                propagation: propagation.to_owned(),
-                ..Options::default()
-            };
+            let propagation = propagation.to_owned();
             // It may have gone by itself.
-            let _ = delete(cluster, &kind, key, &options);
+            let _ = delete(
+                cluster,
+                &kind,
+                key,
+                &Options {
+                    propagation,
+                    ..Options::default()
+                },
+            );
         }
-    }
-}
-
-fn orphan(cluster: &Cluster, owner: &Value) {
-    let uid = owner["metadata"]["uid"].as_str().unwrap_or_default();
-    for (key, _) in dependents(cluster, owner) {
-        forget(cluster, key, uid);
     }
 }
 
 /// Takes an owner from an object.
 fn forget(cluster: &Cluster, key: Key, owner: &str) {
-    let _ = cluster.store.write(key, logs::now(), false, |before| {
-        let Some(mut object) = before.cloned() else {
-            return Ok::<_, Refusal>(Next::Same);
-        };
-        let metadata = &mut object.json["metadata"];
-        let owners = metadata["ownerReferences"].as_array();
-        let left = owners
-            .into_iter()
-            .flatten()
-            .filter(|known| known["uid"] != owner);
+    change(cluster, &key, |metadata| {
+        let left = items(&metadata["ownerReferences"]).filter(|known| known["uid"] != owner);
         let left: Vec<_> = left.cloned().collect();
-        match metadata.as_object_mut() {
-            Some(metadata) if left.is_empty() => drop(metadata.remove("ownerReferences")),
-            _ => metadata["ownerReferences"] = left.into(),
-        }
-        Ok(Next::Put(object))
+        let left = if left.is_empty() {
+            Value::Null
+        } else {
+            left.into()
+        };
+        super::json::set(metadata, "ownerReferences", &left);
+        false
     });
 }
 
 /// Lets an object go that waited for what it owned.
 fn release(cluster: &Arc<Cluster>, owner: &Value) {
-    let is_waiting = texts(&owner["metadata"]["finalizers"]).any(|name| name == FOREGROUND);
-    let uid = owner["metadata"]["uid"].as_str().unwrap_or_default();
+    let uid = text(&owner["metadata"]["uid"]);
     let blocks = |object: &Object| {
-        let owners = object.json["metadata"]["ownerReferences"].as_array();
-        let mut owners = owners.into_iter().flatten();
+        let mut owners = items(&object.json["metadata"]["ownerReferences"]);
         owners.any(|owner| owner["uid"] == uid && owner["blockOwnerDeletion"] == true)
     };
-    if !is_waiting
+    if !texts(&owner["metadata"]["finalizers"]).any(|name| name == FOREGROUND)
         || dependents(cluster, owner)
             .iter()
             .any(|(_, object)| blocks(object))
     {
         return;
     }
-    let found = cluster
+    for (key, _) in cluster
         .store
-        .all(|_, object| object.json["metadata"]["uid"] == uid);
-    let Some((key, _)) = found.into_iter().next() else {
-        return;
-    };
-    let written = cluster
-        .store
-        .write(key.clone(), logs::now(), false, |before| {
-            let Some(mut object) = before.cloned() else {
-                return Ok::<_, Refusal>(Next::Same);
-            };
-            let left: Vec<_> = texts(&object.json["metadata"]["finalizers"])
-                .filter(|name| *name != FOREGROUND)
-                .map(str::to_owned)
-                .collect();
-            if left.is_empty() {
-                return Ok(Next::Delete);
-            }
-            object.json["metadata"]["finalizers"] = left.into();
-            Ok(Next::Put(object))
-        });
-    if let (Ok(Some(object)), None) = (written, cluster.store.get(&key))
-        && let Some(kind) = cluster.kinds.any(&key.0, &key.1)
+        .all(|_, object| object.json["metadata"]["uid"] == uid)
     {
-        gone(cluster, &kind, &object.json);
+        let deleted = change(cluster, &key, |metadata| {
+            let left = texts(&metadata["finalizers"]).filter(|name| *name != FOREGROUND);
+            metadata["finalizers"] = left.map(str::to_owned).collect();
+            !is_held(metadata)
+        });
+        if let (Some(object), Some(kind)) = (deleted, cluster.kinds.any(&key.0, &key.1)) {
+            gone(cluster, &kind, &object.json);
+        }
     }
 }
 
@@ -445,17 +406,14 @@ fn clear(cluster: &Arc<Cluster>, namespace: &str) {
 fn empty(cluster: &Arc<Cluster>, namespace: &str) {
     let kind = cluster.kinds.core("namespaces");
     let key = store::key(&kind.resource, "", namespace);
-    let found = cluster.store.get(&key);
-    let is_leaving = found.is_some_and(|object| {
-        let metadata = &object.json["metadata"];
-        !metadata["deletionTimestamp"].is_null() && texts(&metadata["finalizers"]).next().is_none()
-    });
-    if !is_leaving || !cluster.store.all(|key, _| key.2 == namespace).is_empty() {
+    let Some(object) = cluster.store.get(&key) else {
         return;
-    }
-    let object = cluster.store.get(&key);
-    if cluster.store.delete(&key).is_some()
-        && let Some(object) = object
+    };
+    let metadata = &object.json["metadata"];
+    let is_leaving = !metadata["deletionTimestamp"].is_null() && !is_held(metadata);
+    if is_leaving
+        && cluster.store.all(|key, _| key.2 == namespace).is_empty()
+        && cluster.store.delete(&key).is_some()
     {
         gone(cluster, &kind, &object.json);
     }

@@ -6,7 +6,13 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::kinds::Kind;
+use super::{
+    json::{items, set, text},
+    kinds::Kind,
+    schema,
+    types::REFERENCE,
+};
+use crate::Resource;
 
 /// The media type of the aggregated form.
 pub(super) const AGGREGATED: &str =
@@ -16,18 +22,11 @@ const CHANGE: &[&str] = &["get", "patch", "update"];
 const STREAM: &[&str] = &["create", "get"];
 const CREATE: &[&str] = &["create"];
 
-/// A subresource: its group, version and kind, where they are not the resource's, and its verbs.
-fn subresource(name: &str, kind: &Kind) -> ([String; 3], &'static [&'static str]) {
-    let own = [
-        kind.resource.group.to_string(),
-        kind.resource.version.to_string(),
-        kind.kind.clone(),
-    ];
-    let options = |of: &str| {
-        let [group, version, kind] = own.clone();
-        [group, version, format!("{kind}{of}Options")]
-    };
-    let other = |group: &str, version: &str, kind: &str| [group, version, kind].map(str::to_owned);
+/// A subresource's group, version and kind, and its verbs.
+fn subresource(name: &str, kind: &Kind) -> (Value, &'static [&'static str]) {
+    let (group, version) = (&*kind.resource.group, &*kind.resource.version);
+    let own = response(group, version, &kind.kind);
+    let options = |of: &str| response(group, version, &format!("{}{of}Options", kind.kind));
     match name {
         "attach" => (options("Attach"), STREAM),
         "exec" => (options("Exec"), STREAM),
@@ -37,13 +36,20 @@ fn subresource(name: &str, kind: &Kind) -> ([String; 3], &'static [&'static str]
             &["create", "delete", "get", "patch", "update"],
         ),
         "log" => (own, &["get"]),
-        "binding" => (other("", "v1", "Binding"), CREATE),
-        "eviction" => (other("policy", "v1", "Eviction"), CREATE),
-        "token" => (other("authentication.k8s.io", "v1", "TokenRequest"), CREATE),
-        "scale" => (other("autoscaling", "v1", "Scale"), CHANGE),
+        "binding" => (response("", "v1", "Binding"), CREATE),
+        "eviction" => (response("policy", "v1", "Eviction"), CREATE),
+        "token" => (
+            response("authentication.k8s.io", "v1", "TokenRequest"),
+            CREATE,
+        ),
+        "scale" => (response("autoscaling", "v1", "Scale"), CHANGE),
         "finalize" => (own, &["update"]),
         _ => (own, CHANGE),
     }
+}
+
+fn response(group: &str, version: &str, kind: &str) -> Value {
+    json!({"group": group, "version": version, "kind": kind})
 }
 
 /// `/api`.
@@ -110,41 +116,37 @@ pub(super) fn group(kinds: &[Arc<Kind>], group: &str) -> Option<Value> {
     Some(object)
 }
 
-/// `/api/v1` or `/apis/{group}/{version}`; `None` if there is no such version.
+/// `/api/v1` or `/apis/{group}/{version}`, out of the aggregated form; `None` if there is no such
+/// version.
 pub(super) fn resources(kinds: &[Arc<Kind>], group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
-    let mine = kinds
-        .iter()
-        .filter(|kind| kind.resource.group == group && kind.resource.version == version);
-    for kind in mine {
+    for kind in of_version(kinds, group, version) {
         let (plural, namespaced) = (&kind.resource.plural, kind.resource.namespaced);
-        let mut resource = json!({
+        let whole = resource(kind);
+        let mut own = json!({
             "name": plural, "singularName": kind.singular, "namespaced": namespaced,
-            "kind": kind.kind, "verbs": kind.verbs(),
+            "kind": kind.kind, "verbs": whole["verbs"],
         });
-        if !kind.short.is_empty() {
-            resource["shortNames"] = kind.short.clone().into();
-        }
-        if !kind.categories.is_empty() {
-            resource["categories"] = kind.categories.clone().into();
-        }
-        resources.push(resource);
-        for name in &kind.subresources {
-            let ([of_group, of_version, of_kind], verbs) = subresource(name, kind);
+        set(&mut own, "shortNames", &whole["shortNames"]);
+        set(&mut own, "categories", &whole["categories"]);
+        resources.push(own);
+        for sub in items(&whole["subresources"]) {
+            let of = &sub["responseKind"];
             let mut resource = json!({
-                "name": format!("{plural}/{name}"), "singularName": "", "namespaced": namespaced,
-                "kind": of_kind, "verbs": verbs,
+                "name": format!("{plural}/{}", text(&sub["subresource"])), "singularName": "",
+                "namespaced": namespaced, "kind": of["kind"], "verbs": sub["verbs"],
             });
-            if (&*of_group, &*of_version) != (group, version) {
-                resource["group"] = of_group.into();
-                resource["version"] = of_version.into();
+            if (text(&of["group"]), text(&of["version"])) != (group, version) {
+                set(&mut resource, "group", &of["group"]);
+                set(&mut resource, "version", &of["version"]);
             }
             resources.push(resource);
         }
     }
-    let group_version = match group {
-        "" => version.to_owned(),
-        group => format!("{group}/{version}"),
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
     };
     (!resources.is_empty()).then(|| {
         json!({
@@ -154,99 +156,141 @@ pub(super) fn resources(kinds: &[Arc<Kind>], group: &str, version: &str) -> Opti
     })
 }
 
+fn of_version<'a>(kinds: &'a [Arc<Kind>], group: &str, version: &str) -> Vec<&'a Kind> {
+    let is_it =
+        |kind: &&Arc<Kind>| kind.resource.group == group && kind.resource.version == version;
+    kinds.iter().filter(is_it).map(Arc::as_ref).collect()
+}
+
+/// Where OpenAPI has a version: `api/v1`.
+fn root(kind: &Kind) -> String {
+    let root = if kind.resource.group.is_empty() {
+        "api"
+    } else {
+        "apis"
+    };
+    format!("{root}/{}", kind.resource.api_version())
+}
+
 /// `/openapi/v3`: where the document of each version is.
 pub(super) fn openapi(kinds: &[Arc<Kind>]) -> Value {
-    let mut paths = serde_json::Map::new();
-    for kind in kinds {
-        let path = match &*kind.resource.group {
-            "" => format!("api/{}", kind.resource.version),
-            _ => format!("apis/{}", kind.resource.api_version()),
-        };
-        let url = format!("/openapi/v3/{path}");
-        paths.insert(path, json!({"serverRelativeURL": url}));
-    }
+    let paths: serde_json::Map<_, _> = kinds
+        .iter()
+        .map(|kind| root(kind))
+        .map(|path| {
+            let url = format!("/openapi/v3/{path}");
+            (path, json!({"serverRelativeURL": url}))
+        })
+        .collect();
     json!({"paths": paths})
 }
 
-/// The document of a version: which operations there are, and for custom resources their schemas.
-/// Whether fields are checked is what kubectl asks of it.
+/// The document of a version.
 pub(super) fn openapi_of(kinds: &[Arc<Kind>], group: &str, version: &str) -> Option<Value> {
-    let mine = kinds
-        .iter()
-        .filter(|kind| kind.resource.group == group && kind.resource.version == version);
-    let (mut paths, mut schemas) = (serde_json::Map::new(), serde_json::Map::new());
-    for kind in mine {
-        let root = if group.is_empty() { "api" } else { "apis" };
-        let scope = if kind.resource.namespaced {
-            "/namespaces/{namespace}"
-        } else {
-            ""
-        };
-        let (of, plural) = (kind.resource.api_version(), &kind.resource.plural);
-        let path = format!("/{root}/{of}{scope}/{plural}/{{name}}");
-        let gvk = json!({"group": group, "version": version, "kind": kind.kind});
-        let mut names = vec!["dryRun", "fieldManager", "force"];
-        if kind.custom.is_some() || cfg!(feature = "k8s-openapi") {
-            names.push("fieldValidation");
-        }
-        let parameters: Vec<_> = names
-            .into_iter()
-            .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}}))
-            .collect();
-        let patch = json!({
-            "parameters": parameters, "responses": {}, "x-kubernetes-group-version-kind": gvk,
-        });
-        paths.insert(path, json!({"patch": patch}));
-        if let Some(custom) = kind
-            .custom
-            .as_ref()
-            .filter(|custom| custom.schema.is_object())
-        {
-            let mut schema = custom.schema.clone();
-            schema["x-kubernetes-group-version-kind"] = json!([gvk]);
-            schemas.insert(format!("{group}.{version}.{}", kind.kind), schema);
-        }
-    }
-    (!paths.is_empty()).then(|| {
+    let kinds = of_version(kinds, group, version);
+    (!kinds.is_empty()).then(|| {
         json!({
             "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.36.2"},
-            "paths": paths, "components": {"schemas": schemas},
+            "paths": paths(&kinds, |reference| json!({
+                "content": {"application/json": {"schema": reference}},
+            })),
+            "components": {"schemas": schema::documents(&kinds)},
         })
     })
 }
 
-/// `/api` or `/apis` in the aggregated form.
-pub(super) fn aggregated(kinds: &[Arc<Kind>], core: bool) -> Value {
-    let response = |[group, version, kind]: [String; 3]| json!({"group": group, "version": version, "kind": kind});
-    let resource = |kind: &Kind| {
-        let of = &kind.resource;
-        let own = [
-            of.group.to_string(),
-            of.version.to_string(),
-            kind.kind.clone(),
-        ];
-        let subresources = kind.subresources.iter().map(|name| {
-            let (of, verbs) = subresource(name, kind);
-            json!({"subresource": name, "responseKind": response(of), "verbs": verbs})
-        });
-        let mut resource = json!({
-            "resource": of.plural,
-            "responseKind": response(own),
-            "scope": if of.namespaced { "Namespaced" } else { "Cluster" },
-            "singularResource": kind.singular,
-            "verbs": kind.verbs(),
-        });
-        let mut add = |name: &str, values: Vec<Value>| {
-            if !values.is_empty() {
-                resource[name] = values.into();
+/// `/openapi/v2`: the document of all kinds.
+pub(super) fn openapi_v2(kinds: &[Arc<Kind>]) -> String {
+    let kinds: Vec<_> = kinds.iter().map(Arc::as_ref).collect();
+    let document = json!({
+        "swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.36.2"},
+        "paths": paths(&kinds, |reference| json!({"schema": reference})),
+        "definitions": schema::documents(&kinds),
+    });
+    document.to_string().replace(REFERENCE, "#/definitions/")
+}
+
+/// What can be done with each kind: whether fields are checked is what kubectl asks of it.
+fn paths(kinds: &[&Kind], answer: impl Fn(Value) -> Value) -> Value {
+    let mut paths = serde_json::Map::new();
+    for kind in kinds {
+        let Resource {
+            group,
+            version,
+            plural,
+            namespaced,
+        } = &kind.resource;
+        let scope = if *namespaced {
+            "/namespaces/{namespace}"
+        } else {
+            ""
+        };
+        let name = match kind.type_name() {
+            Some(name) => name.to_owned(),
+            None => format!("{group}.{version}.{}", kind.kind),
+        };
+        let of = response(group, version, &kind.kind);
+        let operation = |action: &str, names: &[&str]| {
+            let parameters = names
+                .iter()
+                .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}}));
+            let mut answer = answer(json!({"$ref": format!("{REFERENCE}{name}")}));
+            answer["description"] = "OK".into();
+            json!({
+                "parameters": parameters.collect::<Vec<_>>(), "responses": {"200": answer},
+                "x-kubernetes-action": action, "x-kubernetes-group-version-kind": of,
+            })
+        };
+        let write = &["dryRun", "fieldManager", "fieldValidation"][..];
+        let path = format!("/{}{scope}/{plural}", root(kind));
+        let verbs = kind.verbs();
+        let mut add = |path: String, method: &str, verb: &str, names: &[&str]| {
+            if verbs.contains(&verb) {
+                paths.entry(path).or_insert_with(|| json!({}))[method] = operation(verb, names);
             }
         };
-        let values = |texts: &[String]| texts.iter().cloned().map(Value::from).collect();
-        add("shortNames", values(&kind.short));
-        add("categories", values(&kind.categories));
-        add("subresources", subresources.collect());
-        resource
-    };
+        add(path.clone(), "post", "create", write);
+        let path = format!("{path}/{{name}}");
+        add(path.clone(), "get", "get", &[]);
+        add(path.clone(), "put", "update", write);
+        add(
+            path,
+            "patch",
+            "patch",
+            &["dryRun", "fieldManager", "fieldValidation", "force"],
+        );
+    }
+    paths.into()
+}
+
+/// A kind in the aggregated form.
+fn resource(kind: &Kind) -> Value {
+    let of = &kind.resource;
+    let subresources = kind.subresources.iter().map(|name| {
+        let (of, verbs) = subresource(name, kind);
+        json!({"subresource": name, "responseKind": of, "verbs": verbs})
+    });
+    let mut resource = json!({
+        "resource": of.plural,
+        "responseKind": response(&of.group, &of.version, &kind.kind),
+        "scope": if of.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": kind.singular,
+        "verbs": kind.verbs(),
+    });
+    for (name, values) in [
+        ("shortNames", json!(kind.short)),
+        ("categories", json!(kind.categories)),
+        ("subresources", subresources.collect()),
+    ] {
+        if items(&values).len() > 0 {
+            resource[name] = values;
+        }
+    }
+    resource
+}
+
+/// `/api` or `/apis` in the aggregated form.
+pub(super) fn aggregated(kinds: &[Arc<Kind>], core: bool) -> Value {
     let items = grouped(kinds, core).into_iter().map(|(group, versions)| {
         let versions = versions.into_iter().map(|(version, kinds)| {
             let resources: Vec<_> = kinds.into_iter().map(resource).collect();

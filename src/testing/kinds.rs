@@ -8,6 +8,7 @@ use std::sync::{
 
 use serde_json::Value;
 
+use super::{json, types};
 use crate::Resource;
 
 /// One kind of object in one version.
@@ -103,11 +104,10 @@ impl Kind {
     /// The kinds that a CustomResourceDefinition defines, one a served version.
     pub(super) fn of_definition(definition: &Value) -> Vec<Self> {
         let spec = &definition["spec"];
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let texts = |value: &Value| value.as_array().into_iter().flatten().map(text).collect();
+        let text = |value: &Value| json::text(value).to_owned();
+        let texts = |value: &Value| json::items(value).map(text).collect();
         let names = &spec["names"];
-        let versions = spec["versions"].as_array().into_iter().flatten();
-        let served = versions.filter(|version| version["served"] == true);
+        let served = json::items(&spec["versions"]).filter(|version| version["served"] == true);
         let kinds = served.map(|version| {
             let mut resource = Resource::namespaced(
                 text(&spec["group"]),
@@ -128,17 +128,14 @@ impl Kind {
             kind.subresources = there.map(str::to_owned).collect();
             kind.custom = Some(Custom {
                 scale: scale.is_object().then(|| {
-                    [
+                    let paths = [
                         "specReplicasPath",
                         "statusReplicasPath",
                         "labelSelectorPath",
-                    ]
-                    .map(|field| text(&scale[field]))
+                    ];
+                    paths.map(|field| text(&scale[field]))
                 }),
-                selectable: version["selectableFields"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
+                selectable: json::items(&version["selectableFields"])
                     .map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned())
                     .collect(),
                 schema: version["schema"]["openAPIV3Schema"].clone(),
@@ -150,6 +147,26 @@ impl Kind {
 
     pub(super) fn is(&self, property: &str) -> bool {
         self.properties.iter().any(|known| known == property)
+    }
+
+    /// The name of its type in OpenAPI, if it is a built-in one.
+    pub(super) fn type_name(&self) -> Option<&'static str> {
+        match self.custom {
+            Some(_) => None,
+            None => types::name(&self.resource.api_version(), &self.kind),
+        }
+    }
+
+    /// The fields of a built-in kind of which the table says this, with what it says.
+    pub(super) fn rules(&self, rule: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let lines = include_str!("rules.txt")
+            .lines()
+            .filter(|_| self.custom.is_none());
+        lines.filter_map(move |line| {
+            let mut columns = line.splitn(4, ' ');
+            let is_it = columns.next()? == self.resource.plural && columns.next()? == rule;
+            is_it.then_some((columns.next()?, columns.next().unwrap_or_default()))
+        })
     }
 
     pub(super) fn has(&self, subresource: &str) -> bool {
@@ -177,7 +194,7 @@ impl Kind {
     }
 
     pub(super) fn has_messages(&self) -> bool {
-        self.has_messages.load(Ordering::Relaxed)
+        self.type_name().is_some() || self.has_messages.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_messages(&self, yes: bool) {
@@ -193,19 +210,21 @@ impl Kind {
             () if self.is_core("namespaces") => &[
                 "create", "delete", "get", "list", "patch", "update", "watch",
             ],
-            () => &[
-                "create",
-                "delete",
-                "deletecollection",
-                "get",
-                "list",
-                "patch",
-                "update",
-                "watch",
-            ],
+            () => &VERBS,
         }
     }
 }
+
+const VERBS: [&str; 8] = [
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
 
 /// All kinds, in the order of discovery.
 #[derive(Debug)]
@@ -233,16 +252,9 @@ impl Kinds {
 
     pub(super) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
         let kinds = self.lock();
-        let found = kinds.iter().find(|kind| {
-            let Resource {
-                group: g,
-                version: v,
-                plural: p,
-                ..
-            } = &kind.resource;
-            *g == group && *v == version && *p == plural
-        });
-        found.cloned()
+        let wanted = [group, version, plural];
+        let of = |kind: &Resource| [&*kind.group, &*kind.version, &*kind.plural] == wanted;
+        kinds.iter().find(|kind| of(&kind.resource)).cloned()
     }
 
     /// A resource in the first of its versions.

@@ -13,13 +13,16 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
     builder::{ContainerBuilder, PodBuilder, RestartPolicy},
     container::Container,
-    defaults, delete, logs,
+    defaults, delete,
+    json::{at, items, text, texts},
+    logs,
     pods::{self, NODE, Pod, Waiting, condition},
     port_forward::Ports,
     router::Cluster,
@@ -150,7 +153,7 @@ fn publish(cluster: &Cluster, pod: &Pod) {
 
 /// Starts a pod that a client has created.
 pub(super) fn start(cluster: &Arc<Cluster>, object: &Value) {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let text = |value: &Value| text(value).to_owned();
     let (metadata, spec) = (&object["metadata"], &object["spec"]);
     let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
     if let Some((reason, message)) = unschedulable(spec) {
@@ -163,9 +166,8 @@ pub(super) fn start(cluster: &Arc<Cluster>, object: &Value) {
     };
     let (mut containers, mut waiting) = (Vec::new(), Vec::new());
     let ip = cluster.addresses.next();
-    let is_plain = |field: &str| spec[field].as_array().is_none_or(Vec::is_empty);
-    for container in spec["containers"].as_array().into_iter().flatten() {
-        let declared = match is_plain("initContainers") {
+    for container in items(&spec["containers"]) {
+        let declared = match items(&spec["initContainers"]).len() == 0 {
             true => declare(cluster, object, container, &ip),
             false => Err(("CreateContainerConfigError", not_here("initContainers"))),
         };
@@ -257,13 +259,7 @@ fn declare(
     if let Some(field) = FIELDS.iter().find(|field| !container[**field].is_null()) {
         return Err(config(not_here(field)));
     }
-    let texts = |field: &str| {
-        let values = container[field].as_array().into_iter().flatten();
-        values
-            .filter_map(|v| v.as_str().map(str::to_owned))
-            .collect::<Vec<_>>()
-    };
-    let mut command = texts("command");
+    let mut command: Vec<_> = texts(&container["command"]).map(str::to_owned).collect();
     if command.is_empty() {
         // There are no images, and so no commands of theirs.
         return Err((
@@ -271,12 +267,12 @@ fn declare(
             not_here("images: the container names no command"),
         ));
     }
-    command.extend(texts("args"));
+    command.extend(texts(&container["args"]).map(str::to_owned));
     let mut env: Vec<(String, String)> = Vec::new();
-    for variable in container["env"].as_array().into_iter().flatten() {
-        let name = variable["name"].as_str().unwrap_or_default();
+    for variable in items(&container["env"]) {
+        let name = text(&variable["name"]);
         let value = match &variable["valueFrom"] {
-            Value::Null => variable["value"].as_str().unwrap_or_default().to_owned(),
+            Value::Null => text(&variable["value"]).to_owned(),
             from => value_from(cluster, pod, from, ip).map_err(config)?,
         };
         env.push((name.to_owned(), value));
@@ -288,7 +284,7 @@ fn declare(
         }
     }
     Ok(ContainerBuilder {
-        name: container["name"].as_str().unwrap_or_default().to_owned(),
+        name: text(&container["name"]).to_owned(),
         command,
         env,
         stdin: container["stdin"] == true,
@@ -305,11 +301,7 @@ fn value_from(cluster: &Cluster, pod: &Value, from: &Value, ip: &str) -> Result<
             "status.hostIP" => "127.0.0.1".to_owned(),
             "spec.nodeName" => NODE.to_owned(),
             path if path.contains('[') => return Err(not_here(path)),
-            path => {
-                let path = format!("/{}", path.replace('.', "/"));
-                let value = pod.pointer(&path).and_then(Value::as_str);
-                value.unwrap_or_default().to_owned()
-            }
+            path => text(at(pod, path)).to_owned(),
         };
         return Ok(value);
     }
@@ -321,16 +313,13 @@ fn value_from(cluster: &Cluster, pod: &Value, from: &Value, ip: &str) -> Result<
         let (Some(name), Some(key)) = (from["name"].as_str(), from["key"].as_str()) else {
             continue;
         };
-        let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+        let namespace = text(&pod["metadata"]["namespace"]);
         let resource = &cluster.kinds.core(plural).resource;
         let object = cluster.store.get(&store::key(resource, namespace, name));
         let value = object.as_ref().and_then(|object| {
             let text = object.json["data"][key].as_str()?;
             match plural {
-                "secrets" => {
-                    use base64::{Engine as _, engine::general_purpose::STANDARD};
-                    String::from_utf8(STANDARD.decode(text).ok()?).ok()
-                }
+                "secrets" => String::from_utf8(STANDARD.decode(text).ok()?).ok(),
                 _ => Some(text.to_owned()),
             }
         });
@@ -352,12 +341,7 @@ fn value_from(cluster: &Cluster, pod: &Value, from: &Value, ip: &str) -> Result<
 /// Ends a pod's processes, which have until the end of the grace period, and then deletes its
 /// object.
 pub(super) fn terminate(cluster: &Arc<Cluster>, object: &Value, grace: u64) {
-    let text = |field: &str| {
-        object["metadata"][field]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let text = |field: &str| text(&object["metadata"][field]).to_owned();
     let (namespace, name, uid) = (text("namespace"), text("name"), text("uid"));
     let pod = cluster
         .pods
@@ -391,14 +375,12 @@ pub(super) fn debug(
     target: &Target,
     object: &Value,
 ) -> Result<(), Refusal> {
-    let name = target.name.as_deref().unwrap_or_default();
     let pod = cluster.pod(target)?;
     let known: Vec<_> = pod
         .all()
         .map(|container| container.name().to_owned())
         .collect();
-    let wanted = object["spec"]["ephemeralContainers"].as_array();
-    for container in wanted.into_iter().flatten() {
+    for container in items(&object["spec"]["ephemeralContainers"]) {
         if known.iter().any(|known| container["name"] == **known) {
             continue;
         }
@@ -406,7 +388,7 @@ pub(super) fn debug(
         let declared =
             declare(cluster, object, container, &pod.ip).map_err(|(_, message)| fail(message))?;
         let policy = RestartPolicy::Never;
-        let started = Container::start(name, declared, policy, &cluster.tasks);
+        let started = Container::start(&pod.name, declared, policy, &cluster.tasks);
         let started = started.map_err(|error| fail(error.to_string()))?;
         let mut ephemeral = pod.ephemeral.lock().unwrap_or_else(PoisonError::into_inner);
         ephemeral.push(started.clone());

@@ -15,14 +15,11 @@ use super::{
     pods::Pod,
     router::{self, Body, Cluster},
     streaming::{self, Over, Writer},
+    target::{Invalid, Parameters, invalid},
 };
 use crate::{
     server::Refusal,
-    wire::{
-        channel::Channel,
-        stamp::Stamp,
-        status::{Status, StatusCause, StatusDetails},
-    },
+    wire::{channel::Channel, stamp::Stamp},
 };
 
 /// Lines of a container's log that are kept; older ones are dropped, as by rotation.
@@ -129,6 +126,10 @@ impl State {
     }
 }
 
+fn some(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
 /// Which lines a request asks for, and how.
 struct Options {
     follow: bool,
@@ -145,20 +146,10 @@ pub(super) async fn serve<B>(
     pod: &Pod,
     request: &mut Request<B>,
 ) -> Result<Response<Body>, Refusal> {
-    let query: HashMap<_, _> = request
-        .uri()
-        .query()
-        .unwrap_or_default()
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(name, value)| {
-            let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
-            (name, value.into_owned())
-        })
-        .collect();
-    let container = pod.container(query.get("container").map(String::as_str))?;
+    let query = Parameters::parse(request.uri().query());
+    let container = pod.container(some(query.get("container")))?;
     let options = Options::parse(cluster, pod, &query)?;
-    let log = match is(&query, "previous") {
+    let log = match query.is("previous") {
         false => container.log(),
         true => container.previous_log().ok_or_else(|| {
             Refusal::bad_request(format!(
@@ -189,39 +180,16 @@ pub(super) async fn serve<B>(
     Ok(response)
 }
 
-/// Whether a flag is set: any text but these two sets it
-/// (`k8s.io/apimachinery/pkg/runtime/conversion.go`, `Convert_Slice_string_To_bool`).
-fn is(query: &HashMap<&str, String>, name: &str) -> bool {
-    let value = query.get(name);
-    value.is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
-}
-
 /// A refusal of `k8s.io/kubernetes/pkg/apis/core/validation/validation.go`,
 /// `ValidatePodLogOptions`.
-fn invalid(pod: &Pod, field: &str, reason: &str, message: &str) -> Refusal {
-    let text = format!(
-        "PodLogOptions {:?} is invalid: {field}: {message}",
-        pod.name
-    );
-    let mut status = Status::failure(422, "Invalid", text);
-    let cause = StatusCause {
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-        field: field.to_owned(),
-    };
-    status.details = Some(StatusDetails {
-        name: pod.name.clone(),
-        kind: "PodLogOptions".to_owned(),
-        causes: vec![cause],
-        ..StatusDetails::default()
-    });
-    Refusal::new(status)
+fn refuse(pod: &Pod, field: Invalid) -> Refusal {
+    invalid("PodLogOptions", &pod.name, vec![field])
 }
 
 impl Options {
-    fn parse(cluster: &Cluster, pod: &Pod, query: &HashMap<&str, String>) -> Result<Self, Refusal> {
+    fn parse(cluster: &Cluster, pod: &Pod, query: &Parameters) -> Result<Self, Refusal> {
         let number = |name: &str, least: i64| {
-            let Some(text) = query.get(name) else {
+            let Some(text) = some(query.get(name)) else {
                 return Ok(None);
             };
             let number: i64 = text.parse().map_err(|_| {
@@ -236,16 +204,12 @@ impl Options {
                 0 => "must be greater than or equal to 0",
                 _ => "must be greater than 0",
             };
-            let message = format!("Invalid value: {number}: {must}");
-            Err(invalid(pod, name, "FieldValueInvalid", &message))
+            Err(refuse(pod, Invalid::value(name, &number.to_string(), must)))
         };
-        let forbidden = |field, message: &str| {
-            let message = format!("Forbidden: {message}");
-            invalid(pod, field, "FieldValueForbidden", &message)
-        };
+        let forbidden = |field: &str, why: &str| refuse(pod, Invalid::forbidden(field, why));
         let tail = number("tailLines", 0)?;
         let limit = number("limitBytes", 1)?;
-        let since_time = query.get("sinceTime").map(|text| {
+        let since_time = some(query.get("sinceTime")).map(|text| {
             Stamp::parse(text.as_bytes())
                 .ok_or_else(|| Refusal::bad_request(format!("parsing time {text:?}")))
         });
@@ -263,7 +227,7 @@ impl Options {
             }
             (None, None) => None,
         };
-        let stream = query.get("stream").map(String::as_str);
+        let stream = some(query.get("stream"));
         if stream.is_some() && !cluster.log_streams {
             return Err(forbidden("stream", "may not be specified"));
         }
@@ -272,11 +236,9 @@ impl Options {
             Some("Stdout") => Some(Channel::Stdout),
             Some("Stderr") => Some(Channel::Stderr),
             Some(other) => {
-                let message = format!(
-                    "Unsupported value: {other:?}: supported values: \"All\", \"Stderr\", \
-                     \"Stdout\""
-                );
-                return Err(invalid(pod, "stream", "FieldValueNotSupported", &message));
+                let known = ["\"All\"", "\"Stderr\"", "\"Stdout\""];
+                let field = Invalid::unsupported("stream", &format!("{other:?}"), known);
+                return Err(refuse(pod, field));
             }
         };
         if channel.is_some() && tail.is_some() {
@@ -285,8 +247,8 @@ impl Options {
         }
         let size = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self {
-            follow: is(query, "follow"),
-            timestamps: is(query, "timestamps"),
+            follow: query.is("follow"),
+            timestamps: query.is("timestamps"),
             since,
             tail: tail.map(size),
             limit: limit.map_or(usize::MAX, size),

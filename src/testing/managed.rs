@@ -2,20 +2,20 @@
 //! and what a server-side apply makes of it.
 //!
 //! It is `sigs.k8s.io/structured-merge-diff/v6/merge/update.go` over the lists of
-//! [`lists`](super::lists): all others are one value.
+//! the [schemas](super::schema): all others are one value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{kinds::Kind, lists, store::seconds};
-use crate::{
-    server::Refusal,
-    wire::{
-        stamp::Stamp,
-        status::{Status, StatusCause, StatusDetails},
-    },
+use super::{
+    json::{items, map, members, set, text},
+    kinds::Kind,
+    schema,
+    store::seconds,
+    target::refusal,
 };
+use crate::{server::Refusal, wire::stamp::Stamp};
 
 /// A path as `FieldsV1` spells it: `f:spec`, `k:{"name":"a"}`, `v:"x"`.
 type Path = Vec<String>;
@@ -35,22 +35,21 @@ pub(super) struct Manager {
 /// What nobody owns: it is the server's
 /// (`k8s.io/apimachinery/pkg/util/managedfields/internal/stripmeta.go`).
 fn is_stripped(path: &[String]) -> bool {
-    let names: Vec<_> = path.iter().map(String::as_str).collect();
-    match names[..] {
-        ["f:apiVersion" | "f:kind" | "f:metadata"] => true,
-        ["f:metadata", name, ..] => matches!(
-            name,
-            "f:name"
-                | "f:namespace"
-                | "f:creationTimestamp"
-                | "f:selfLink"
-                | "f:uid"
-                | "f:resourceVersion"
-                | "f:generation"
-                | "f:managedFields"
-                | "f:deletionTimestamp"
-                | "f:deletionGracePeriodSeconds"
-        ),
+    const SERVERS: [&str; 10] = [
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "managedFields",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ];
+    match &names(path)[..] {
+        ["apiVersion" | "kind" | "metadata"] => path.len() == 1,
+        ["metadata", name, ..] => SERVERS.contains(name),
         _ => false,
     }
 }
@@ -88,7 +87,7 @@ fn leaves(kind: &Kind, object: &Value) -> Leaves {
 
 fn add_leaves(kind: &Kind, value: &Value, path: &mut Path, leaves: &mut Leaves) {
     match value {
-        Value::Object(map) if !map.is_empty() && !lists::is_atomic(kind, &names(path)) => {
+        Value::Object(map) if !map.is_empty() && !schema::is_atomic(kind, &names(path)) => {
             for (name, value) in map {
                 path.push(format!("f:{name}"));
                 add_leaves(kind, value, path, leaves);
@@ -96,7 +95,7 @@ fn add_leaves(kind: &Kind, value: &Value, path: &mut Path, leaves: &mut Leaves) 
             }
         }
         Value::Array(items) => {
-            let keys = lists::keys(kind, &names(path));
+            let keys = schema::keys(kind, &names(path));
             let named = keys.and_then(|keys| {
                 let named = items.iter().map(|item| item_name(item, &keys));
                 named.collect::<Option<Vec<_>>>()
@@ -123,13 +122,10 @@ fn add_leaves(kind: &Kind, value: &Value, path: &mut Path, leaves: &mut Leaves) 
 /// Reads a `FieldsV1`.
 fn read(fields: &Value) -> Set {
     fn walk(fields: &Value, path: &mut Path, set: &mut Set) {
-        let Some(map) = fields.as_object() else {
-            return;
-        };
-        if map.is_empty() && !path.is_empty() {
+        if *fields == json!({}) && !path.is_empty() {
             set.insert(path.clone());
         }
-        for (name, inner) in map {
+        for (name, inner) in members(fields) {
             if name == "." {
                 set.insert(path.clone());
                 continue;
@@ -147,24 +143,18 @@ fn read(fields: &Value) -> Set {
 /// Writes a `FieldsV1`.
 fn write(set: &Set) -> Value {
     let mut root = json!({});
+    let mut last: Option<&Path> = None;
     for path in set {
         let mut at = &mut root;
-        for name in path {
-            at = &mut at[name];
-            if at.is_null() {
-                *at = json!({});
+        for (depth, name) in path.iter().enumerate() {
+            // What is owned itself and has owned parts says so. It comes right before them.
+            if last.is_some_and(|last| last.len() == depth && path.starts_with(last)) {
+                at["."] = json!({});
             }
-        }
-    }
-    // What is owned itself and has owned parts says so.
-    for path in set {
-        let mut at = &mut root;
-        for name in path {
             at = &mut at[name];
+            map(at);
         }
-        if at.as_object().is_some_and(|map| !map.is_empty()) {
-            at["."] = json!({});
-        }
+        last = Some(path);
     }
     root
 }
@@ -187,8 +177,7 @@ impl Entry {
 }
 
 fn entries(object: &Value) -> Vec<Entry> {
-    let entries = object["metadata"]["managedFields"].as_array();
-    let entries = entries.into_iter().flatten().map(|json| Entry {
+    let entries = items(&object["metadata"]["managedFields"]).map(|json| Entry {
         json: json.clone(),
         set: read(&json["fieldsV1"]),
     });
@@ -198,13 +187,12 @@ fn entries(object: &Value) -> Vec<Entry> {
 fn store(object: &mut Value, entries: Vec<Entry>) {
     let entries = entries.into_iter().filter(|entry| !entry.set.is_empty());
     let json: Vec<_> = entries.map(|entry| entry.json).collect();
-    if json.is_empty() {
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.remove("managedFields");
-        }
+    let json = if json.is_empty() {
+        Value::Null
     } else {
-        object["metadata"]["managedFields"] = json.into();
-    }
+        json.into()
+    };
+    set(&mut object["metadata"], "managedFields", &json);
 }
 
 /// Gives a manager what it owns now; the time is that of a change.
@@ -341,7 +329,7 @@ pub(super) fn apply(
 /// Lays what is applied over what there is.
 fn combine(kind: &Kind, live: &mut Value, applied: &Value, path: &mut Path) {
     match applied {
-        Value::Object(map) if !lists::is_atomic(kind, &names(path)) => {
+        Value::Object(map) if !schema::is_atomic(kind, &names(path)) => {
             if !live.is_object() {
                 *live = json!({});
             }
@@ -352,7 +340,7 @@ fn combine(kind: &Kind, live: &mut Value, applied: &Value, path: &mut Path) {
             }
         }
         Value::Array(items) => {
-            let keys = lists::keys(kind, &names(path));
+            let keys = schema::keys(kind, &names(path));
             let (Some(keys), Value::Array(known)) = (keys, &mut *live) else {
                 *live = applied.clone();
                 return;
@@ -390,7 +378,7 @@ fn remove(kind: &Kind, value: &mut Value, path: &[String], at: &mut Path) -> boo
             gone && map.is_empty()
         }
         Value::Array(items) => {
-            let keys = lists::keys(kind, &names(at)).unwrap_or_default();
+            let keys = schema::keys(kind, &names(at)).unwrap_or_default();
             let is_it = |item: &Value| item_name(item, &keys).as_ref() == Some(first);
             if rest.is_empty() {
                 items.retain(|item| !is_it(item));
@@ -426,47 +414,34 @@ fn spelled(path: &Path) -> String {
 /// `k8s.io/apimachinery/pkg/util/managedfields/internal/conflict.go`.
 fn conflict(conflicts: &[(&Entry, &Path)]) -> Refusal {
     let manager = |entry: &Entry| {
-        let text = |field: &str| entry.json[field].as_str().unwrap_or_default().to_owned();
-        let name = format!("{:?}", text("manager"));
-        let with = match &*text("subresource") {
+        let name = format!("{:?}", text(&entry.json["manager"]));
+        let with = match text(&entry.json["subresource"]) {
             "" => String::new(),
             subresource => format!(" with subresource {subresource:?}"),
         };
-        match &*text("operation") {
-            "Update" => format!("{name}{with} using {}", text("apiVersion")),
+        match text(&entry.json["operation"]) {
+            "Update" => format!("{name}{with} using {}", text(&entry.json["apiVersion"])),
             _ => format!("{name}{with}"),
         }
     };
-    let message = match conflicts {
-        [(entry, path)] => format!(
-            "Apply failed with 1 conflict: conflict with {}: {}",
-            manager(entry),
-            spelled(path)
-        ),
-        several => {
-            let mut by_manager: BTreeMap<String, Vec<String>> = BTreeMap::new();
-            for (entry, path) in several {
-                let paths = by_manager.entry(manager(entry)).or_default();
-                paths.push(format!("- {}", spelled(path)));
-            }
-            let parts = by_manager
-                .into_iter()
-                .map(|(manager, paths)| format!("conflicts with {manager}:\n{}", paths.join("\n")));
-            let parts = parts.collect::<Vec<_>>().join("\n");
-            format!("Apply failed with {} conflicts: {parts}", several.len())
-        }
-    };
-    let mut status = Status::failure(409, "Conflict", message);
-    status.details = Some(StatusDetails {
-        causes: conflicts
-            .iter()
-            .map(|(entry, path)| StatusCause {
-                reason: "FieldManagerConflict".to_owned(),
-                message: format!("conflict with {}", manager(entry)),
-                field: spelled(path),
-            })
-            .collect(),
-        ..StatusDetails::default()
+    let mut by_manager: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (entry, path) in conflicts {
+        by_manager
+            .entry(manager(entry))
+            .or_default()
+            .push(spelled(path));
+    }
+    let one = conflicts.len() == 1;
+    let parts = by_manager.iter().map(|(manager, paths)| match one {
+        true => format!("conflict: conflict with {manager}: {}", paths[0]),
+        false => format!("conflicts with {manager}:\n- {}", paths.join("\n- ")),
     });
-    Refusal::new(status)
+    let parts = parts.collect::<Vec<_>>().join("\n");
+    let between = if one { "" } else { "conflicts: " };
+    let message = format!("Apply failed with {} {between}{parts}", conflicts.len());
+    let causes = conflicts.iter().map(|(entry, path)| {
+        let message = format!("conflict with {}", manager(entry));
+        ("FieldManagerConflict", message, spelled(path))
+    });
+    refusal((409, "Conflict"), message, ["", "", ""], causes)
 }

@@ -39,8 +39,7 @@
 //!
 //! What a cluster does and this server does not is refused with 501 and a text that begins with
 //! "not implemented by the embedded server". There is no admission, and there are no controllers
-//! but those of pods, namespaces and garbage: a Deployment makes no pods. Fields of built-in kinds
-//! are checked with the feature `k8s-openapi`.
+//! but those of pods, namespaces and garbage: a Deployment makes no pods.
 //!
 //! What goes wrong is part of it: [`ApiServer::inject_into_bodies`] cuts, ends, stalls, delays or
 //! refuses lists, watches and logs, [`ApiServer::inject`] does it to any connection, and
@@ -84,11 +83,10 @@
 //! # Encodings
 //!
 //! Answers are in the encoding and form that the client accepts, chosen as the API server does:
-//! JSON; `PartialObjectMetadata` also in protobuf; whole objects in protobuf where the test brings
-//! their messages ([`ApiServer::put_protobuf`]), and otherwise 406 or JSON, as for custom
-//! resources; CBOR if [asked for](ApiServerBuilder::cbor); `Table` with kubectl's columns for
-//! pods, and name and age for all others. Clients send JSON or YAML, and in protobuf what
-//! `kubectl create` sends.
+//! JSON; protobuf for built-in kinds and `PartialObjectMetadata`, and for custom resources where
+//! the test brings their messages ([`ApiServer::put_protobuf`]), otherwise 406 or JSON; CBOR if
+//! [asked for](ApiServerBuilder::cbor); `Table` with kubectl's columns for pods, and name and age
+//! for all others. Clients send JSON, YAML or, for built-in kinds, protobuf.
 //!
 //! # Logs
 //!
@@ -142,7 +140,7 @@
 //!       -> which verb    router.rs, target.rs
 //!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, watch.rs, ...
 //!           -> writes    writes.rs, update.rs, patch.rs, managed.rs (who owns what), delete.rs
-//!             -> checks  validation.rs, schema.rs, defaults.rs over kinds.txt and lists.rs
+//!             -> checks  validation.rs, schema.rs, defaults.rs over {kinds,types,rules}.txt
 //!           -> processes kubelet.rs, container.rs (a container's own), process.rs (any)
 //!           -> objects   store.rs, selector.rs
 //!             -> bytes   negotiation.rs, encoding/, table.rs
@@ -161,10 +159,10 @@ mod discovery;
 mod encoding;
 mod exec;
 mod faults;
+mod json;
 mod kinds;
 mod kubelet;
 mod listener;
-mod lists;
 mod logs;
 mod managed;
 mod messages;
@@ -185,6 +183,7 @@ mod table;
 mod target;
 mod tasks;
 mod tls;
+mod types;
 mod update;
 mod validation;
 mod watch;
@@ -319,9 +318,9 @@ contexts:
     /// [`add_pod`](Self::add_pod).
     ///
     /// Clients get it as JSON, as CBOR where [the server has that](ApiServerBuilder::cbor), as
-    /// `PartialObjectMetadata` in any encoding, or as a `Table`. In protobuf it is refused with
-    /// 406, or sent as JSON to a client that takes both, as custom resources are; see
-    /// [`put_protobuf`](Self::put_protobuf) for others.
+    /// `PartialObjectMetadata` in any encoding, or as a `Table`. In protobuf a custom resource is
+    /// refused with 406, or sent as JSON to a client that takes both; see
+    /// [`put_protobuf`](Self::put_protobuf).
     pub fn put(&self, resource: &crate::Resource, object: Value) -> String {
         self.store(resource, object, None)
     }

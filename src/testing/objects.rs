@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 
 use super::{
     encoding::{self, Document},
+    json::set,
     logs,
     negotiation::{self, Accepted, Form},
     router::{self, Body, Cluster},
     selector::{self, Requirement},
-    store::{Compacted, Key, Object, key},
+    store::{Compacted, Key, Object},
     streaming::{self, BodyFault},
     table::{self, Include},
     target::{Invalid, Parameters, Target, invalid},
@@ -104,9 +105,9 @@ impl Query {
                 // Versions are views of the same objects, and custom ones convert by name.
                 json["apiVersion"] = resource.api_version().into();
                 Document {
-                    json,
                     message: object.message.clone(),
-                    items: None,
+                    of: self.target.kind.type_name(),
+                    ..Document::object(json)
                 }
             }
             Form::Metadata(version) | Form::MetadataList(version) => {
@@ -147,11 +148,10 @@ pub(super) fn response(accepted: Accepted, is_watch: bool, body: Body) -> Respon
 
 /// One object as it is stored.
 pub(super) fn find(cluster: &Cluster, target: &Target) -> Result<Arc<Object>, Refusal> {
-    let name = target.name.as_deref().unwrap_or_default();
-    let object = cluster
+    cluster
         .store
-        .get(&key(target.resource(), &target.namespace, name));
-    object.ok_or_else(|| target.missing(name))
+        .get(&target.key())
+        .ok_or_else(|| target.missing(target.name()))
 }
 
 /// The refusal of a version that is yet to come
@@ -163,7 +163,7 @@ fn too_large(wanted: u64, current: u64) -> Refusal {
         causes: vec![StatusCause {
             reason: "ResourceVersionTooLarge".to_owned(),
             message: "Too large resource version".to_owned(),
-            field: String::new(),
+            ..StatusCause::default()
         }],
         retry_after_seconds: 1,
         ..StatusDetails::default()
@@ -246,13 +246,9 @@ fn state(query: &Query, current: u64) -> Result<(Option<u64>, Option<Key>), Refu
         }
         "Exact" | "NotOlderThan" => {}
         other => {
-            let field = Invalid {
-                field: "resourceVersionMatch".to_owned(),
-                reason: "FieldValueNotSupported",
-                message: format!(
-                    "Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
-                ),
-            };
+            let known = ["\"Exact\"", "\"NotOlderThan\"", "\"\""];
+            let value = format!("{other:?}");
+            let field = Invalid::unsupported("resourceVersionMatch", &value, known);
             return Err(invalid("ListOptions.meta.k8s.io", "", vec![field]));
         }
     }
@@ -348,9 +344,7 @@ fn list(
 
 /// The item of a typed list: the list's kind says what its items are.
 fn without_type(mut item: Document) -> Document {
-    if let Some(item) = item.json.as_object_mut() {
-        item.remove("kind");
-        item.remove("apiVersion");
-    }
+    set(&mut item.json, "kind", &Value::Null);
+    set(&mut item.json, "apiVersion", &Value::Null);
     item
 }

@@ -2,10 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    lists::{self, Keys},
-    target::not_implemented,
-};
+use super::{json::map, kinds::Kind, schema, target::not_implemented};
 use crate::{server::Refusal, wire::status::Status};
 
 /// Operations of a JSON patch: `k8s.io/apiserver/pkg/endpoints/handlers/patch.go`,
@@ -18,16 +15,11 @@ pub(super) fn merge(target: &mut Value, patch: &Value) {
         *target = patch.clone();
         return;
     };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    if let Value::Object(target) = target {
-        for (name, value) in patch {
-            if value.is_null() {
-                target.remove(name);
-            } else {
-                merge(target.entry(name.clone()).or_insert(Value::Null), value);
-            }
+    let target = map(target);
+    for (name, value) in patch {
+        match value {
+            Value::Null => drop(target.remove(name)),
+            value => merge(target.entry(name).or_insert(Value::Null), value),
         }
     }
 }
@@ -56,11 +48,12 @@ pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal
 
 /// A strategic merge patch
 /// (`k8s.io/apimachinery/pkg/util/strategicpatch/patch.go`) of a built-in kind.
-pub(super) fn strategic(target: &mut Value, patch: &Value) -> Result<(), Refusal> {
-    strategic_at(target, patch, &mut Vec::new())
+pub(super) fn strategic(kind: &Kind, target: &mut Value, patch: &Value) -> Result<(), Refusal> {
+    strategic_at(kind, target, patch, &mut Vec::new())
 }
 
 fn strategic_at<'a>(
+    kind: &Kind,
     target: &mut Value,
     patch: &'a Value,
     path: &mut Vec<&'a str>,
@@ -86,12 +79,7 @@ fn strategic_at<'a>(
             return Err(Refusal::bad_request(why));
         }
     }
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let Value::Object(target) = target else {
-        return Ok(());
-    };
+    let target = map(target);
     if let Some(Value::Array(kept)) = patch.get("$retainKeys") {
         target.retain(|name, _| kept.iter().any(|kept| kept == name.as_str()));
     }
@@ -100,24 +88,23 @@ fn strategic_at<'a>(
         match value {
             Value::Null => drop(target.remove(name)),
             Value::Array(items) => {
-                let list = target.entry(name.clone()).or_insert(Value::Null);
-                strategic_list(list, items, path)?;
+                strategic_list(kind, target.entry(name).or_insert(Value::Null), items, path)?;
             }
             Value::Object(inner) if inner.get("$patch").is_some_and(|how| how == "delete") => {
                 target.remove(name);
             }
             value => {
-                let entry = target.entry(name.clone()).or_insert(Value::Null);
-                strategic_at(entry, value, path)?;
+                strategic_at(kind, target.entry(name).or_insert(Value::Null), value, path)?;
             }
         }
         path.pop();
     }
-    directives(target, patch, path)
+    directives(kind, target, patch, path)
 }
 
 /// What a patch says about lists besides their items.
 fn directives<'a>(
+    kind: &Kind,
     target: &mut Map<String, Value>,
     patch: &'a Map<String, Value>,
     path: &mut Vec<&'a str>,
@@ -134,9 +121,9 @@ fn directives<'a>(
             "$deleteFromPrimitiveList" => list.retain(|item| !values.contains(item)),
             "$setElementOrder" => {
                 path.push(name);
-                let key = merge_key(path);
+                let key = schema::merge_key(kind, path).flatten();
                 path.pop();
-                order(list, values, key);
+                order(list, values, key.as_deref());
             }
             // A label may be called so.
             _ if !directive.starts_with('$') => {}
@@ -164,14 +151,8 @@ fn order(list: &mut [Value], order: &[Value], key: Option<&str>) {
     }
 }
 
-fn merge_key(path: &[&str]) -> Option<&'static str> {
-    match lists::built_in(path) {
-        Some(Keys::Map(keys)) => keys.first().copied(),
-        _ => None,
-    }
-}
-
 fn strategic_list<'a>(
+    kind: &Kind,
     list: &mut Value,
     patch: &'a [Value],
     path: &mut Vec<&'a str>,
@@ -182,7 +163,7 @@ fn strategic_list<'a>(
         *list = items.cloned().collect();
         return Ok(());
     }
-    let Some(keys) = lists::built_in(path) else {
+    let Some(key) = schema::merge_key(kind, path) else {
         *list = patch.to_vec().into();
         return Ok(());
     };
@@ -193,14 +174,11 @@ fn strategic_list<'a>(
         return Ok(());
     };
     for item in patch {
-        let key = match keys {
-            Keys::Set => {
-                if !list.contains(item) {
-                    list.push(item.clone());
-                }
-                continue;
+        let Some(key) = &key else {
+            if !list.contains(item) {
+                list.push(item.clone());
             }
-            Keys::Map(keys) => keys[0],
+            continue;
         };
         if item[key].is_null() {
             let name = path.last().copied().unwrap_or_default();
@@ -212,10 +190,10 @@ fn strategic_list<'a>(
             continue;
         }
         match list.iter_mut().find(|known| known[key] == item[key]) {
-            Some(known) => strategic_at(known, item, path)?,
+            Some(known) => strategic_at(kind, known, item, path)?,
             None => {
                 let mut new = Value::Null;
-                strategic_at(&mut new, item, path)?;
+                strategic_at(kind, &mut new, item, path)?;
                 list.push(new);
             }
         }
@@ -269,6 +247,7 @@ mod tests {
 
     #[test]
     fn strategic_patches_merge_lists_by_their_keys() {
+        let kind = crate::testing::kinds::Kinds::new().core("pods");
         let pod = json!({"spec": {
             "containers": [
                 {"name": "a", "image": "x", "env": [{"name": "k", "value": "v"}]},
@@ -329,10 +308,10 @@ mod tests {
             ),
         ] {
             let mut patched = pod.clone();
-            strategic(&mut patched, &patch).unwrap();
+            strategic(&kind, &mut patched, &patch).unwrap();
             assert_eq!(patched.pointer(path), Some(&expected), "{patch}");
         }
         let keyless = json!({"spec": {"containers": [{"image": "z"}]}});
-        assert!(strategic(&mut pod.clone(), &keyless).is_err());
+        assert!(strategic(&kind, &mut pod.clone(), &keyless).is_err());
     }
 }

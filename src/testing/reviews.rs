@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     access::{Action, User},
+    json::{map, text, texts},
     router::{self, Body},
     target::{Invalid, not_implemented},
     writes::Write,
@@ -21,7 +22,7 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     review["status"] = match kind {
         "SelfSubjectReview" => json!({"userInfo": info(user)}),
         "TokenReview" => {
-            let token = review["spec"]["token"].as_str().unwrap_or_default();
+            let token = text(&review["spec"]["token"]);
             match access.user(token) {
                 Some(user) => json!({"authenticated": true, "user": info(user)}),
                 None => json!({
@@ -33,13 +34,8 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
         "SelfSubjectAccessReview" => allowed(write, user, &review["spec"])?,
         "SubjectAccessReview" | "LocalSubjectAccessReview" => {
             let spec = &review["spec"];
-            let groups = spec["groups"].as_array().into_iter().flatten();
-            let other = User {
-                name: spec["user"].as_str().unwrap_or_default().to_owned(),
-                groups: groups
-                    .filter_map(|g| g.as_str().map(str::to_owned))
-                    .collect(),
-            };
+            let groups: Vec<_> = texts(&spec["groups"]).collect();
+            let other = User::new(text(&spec["user"]), &groups);
             if other.name.is_empty() && other.groups.is_empty() {
                 let why = "at least one of user or group must be specified";
                 let field = Invalid::required("spec.user", why);
@@ -48,7 +44,7 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
             allowed(write, &other, spec)?
         }
         "SelfSubjectRulesReview" => {
-            let namespace = review["spec"]["namespace"].as_str().unwrap_or_default();
+            let namespace = text(&review["spec"]["namespace"]);
             json!({
                 "resourceRules": access.rules(user, namespace),
                 "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["*"]}],
@@ -57,9 +53,7 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
         }
         other => return Err(not_implemented(other)),
     };
-    if !review["metadata"].is_object() {
-        review["metadata"] = json!({});
-    }
+    map(&mut review["metadata"]);
     let mut response = router::object(&review);
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
@@ -81,7 +75,7 @@ fn allowed(write: &Write<'_>, user: &User, spec: &Value) -> Result<Value, Refusa
         // This server lets everybody have what is no resource, as it says in `rules`.
         return Ok(json!({"allowed": spec["nonResourceAttributes"]["verb"] == "get"}));
     }
-    let text = |field: &str| attributes[field].as_str().unwrap_or_default().to_owned();
+    let text = |field: &str| text(&attributes[field]).to_owned();
     let resource = match &*text("subresource") {
         "" => text("resource"),
         subresource => format!("{}/{subresource}", text("resource")),

@@ -18,7 +18,7 @@ use super::{
     encoding::{self, Document},
     exec,
     faults::{Fault, Faults, Plan},
-    kinds::Kinds,
+    kinds::{Kind, Kinds},
     kubelet, logs, negotiation, objects,
     pods::{Pod, Pods},
     port_forward::{self, Forwardings},
@@ -114,7 +114,7 @@ impl Cluster {
 
     /// The pod that runs, of which an object says that it should.
     pub(super) fn pod(&self, target: &Target) -> Result<Arc<Pod>, Refusal> {
-        let name = target.name.as_deref().unwrap_or_default();
+        let name = target.name();
         if let Some(pod) = self.pods.get(&target.namespace, name) {
             return Ok(pod);
         }
@@ -209,6 +209,7 @@ where
     match segments[..] {
         ["version"] if get => Ok(object(&version())),
         ["healthz" | "livez" | "readyz", ..] if get => Ok(health(&path, request.uri().query())),
+        ["openapi", "v2"] if get => Ok(openapi(&kinds)),
         ["openapi", "v3"] if get => Ok(object(&discovery::openapi(&kinds))),
         ["openapi", "v3", "api", version] if get => {
             Ok(found(discovery::openapi_of(&kinds, "", version)))
@@ -232,6 +233,14 @@ where
         }
         _ => Ok(unknown()),
     }
+}
+
+fn openapi(kinds: &[Arc<Kind>]) -> Response<Body> {
+    let body = Full::new(discovery::openapi_v2(kinds).into());
+    let mut response = Response::new(whole_body(body));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
 }
 
 /// Whether a client prefers discovery in one document.

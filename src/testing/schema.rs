@@ -1,9 +1,15 @@
-//! Schemas: in flow objects, out come the fields that they should not have. Those of custom
-//! resources are in their definitions, those of built-in kinds in the types of k8s-openapi.
+//! Schemas: in flow objects, out come the fields that they should not have, those that are wrong,
+//! and how their lists and maps are merged. Those of custom resources are in their definitions,
+//! those of built-in kinds in the table of types.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{kinds::Kind, target::Invalid};
+use super::{
+    json::{items, map, members, text, texts},
+    kinds::Kind,
+    target::Invalid,
+    types,
+};
 use crate::server::Refusal;
 
 /// What a schema may ask for that is not checked here.
@@ -17,13 +23,35 @@ const UNCHECKED: &[&str] = &[
     "multipleOf",
 ];
 
-fn of(kind: &Kind) -> Option<&Value> {
-    let schema = &kind.custom.as_ref()?.schema;
-    schema.is_object().then_some(schema)
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+/// The schema of a kind; null if it has none.
+fn of(kind: &Kind) -> &Value {
+    match &kind.custom {
+        Some(custom) => &custom.schema,
+        None => kind.type_name().map_or(&Value::Null, types::schema),
+    }
+}
+
+/// What a reference leads to.
+fn resolve(schema: &Value) -> &Value {
+    match schema["$ref"]
+        .as_str()
+        .and_then(|path| path.strip_prefix(types::REFERENCE))
+    {
+        Some(name) => types::schema(name),
+        None => schema,
+    }
 }
 
 /// The schema of a field; `None` if there may be no such field.
-fn field<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
+fn field<'a>(schema: &'a Value, name: &str, is_root: bool) -> Option<&'a Value> {
+    if is_root && matches!(name, "apiVersion" | "kind") {
+        return Some(&Value::Null);
+    }
+    if is_root && name == "metadata" {
+        return Some(types::schema(OBJECT_META));
+    }
     match (&schema["properties"][name], &schema["additionalProperties"]) {
         (field @ Value::Object(_), _) => Some(field),
         (_, more @ Value::Object(_)) => Some(more),
@@ -35,30 +63,28 @@ fn field<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
     }
 }
 
-/// Goes through the fields of a custom resource: `unknown` is called for those that its schema
-/// does not have, and says whether they are removed.
+fn join(path: &str, name: &str) -> String {
+    match path {
+        "" => name.to_owned(),
+        path => format!("{path}.{name}"),
+    }
+}
+
+/// Goes through an object's fields: `unknown` is called for those that its schema does not have,
+/// and says whether they are removed. Defaults are filled in.
 fn walk(value: &mut Value, schema: &Value, path: &str, unknown: &mut dyn FnMut(String) -> bool) {
+    let schema = resolve(schema);
     match value {
         Value::Object(map) => {
             let is_root = path.is_empty() || schema["x-kubernetes-embedded-resource"] == true;
-            map.retain(|name, value| {
-                if is_root && matches!(&**name, "apiVersion" | "kind" | "metadata") {
-                    return true;
+            map.retain(|name, value| match field(schema, name, is_root) {
+                Some(field) => {
+                    walk(value, field, &join(path, name), unknown);
+                    true
                 }
-                let path = match path {
-                    "" => name.clone(),
-                    path => format!("{path}.{name}"),
-                };
-                match field(schema, name) {
-                    Some(field) => {
-                        walk(value, field, &path, unknown);
-                        true
-                    }
-                    None => !unknown(path),
-                }
+                None => !unknown(join(path, name)),
             });
-            let properties = schema["properties"].as_object().into_iter().flatten();
-            for (name, field) in properties {
+            for (name, field) in members(&schema["properties"]) {
                 let is_missing = map.get(name).is_none_or(Value::is_null);
                 if let (true, Some(value)) = (is_missing, field.get("default")) {
                     map.insert(name.clone(), value.clone());
@@ -74,36 +100,54 @@ fn walk(value: &mut Value, schema: &Value, path: &str, unknown: &mut dyn FnMut(S
     }
 }
 
-/// Removes what a custom resource has and its schema has not, and fills in the defaults
+/// Removes what an object has and its schema has not, and fills in the defaults
 /// (`k8s.io/apiextensions-apiserver/pkg/apiserver/schema/{pruning,defaulting}`).
 pub(super) fn prune(kind: &Kind, object: &mut Value) {
-    if let Some(schema) = of(kind) {
-        walk(object, schema, "", &mut |_| true);
+    if of(kind).is_object() {
+        walk(object, of(kind), "", &mut |_| true);
     }
 }
 
-/// The fields that an object has and its schema has not; `None` if there is no schema to ask.
-pub(super) fn unknown_fields(kind: &Kind, object: &Value) -> Option<Vec<String>> {
-    if kind.custom.is_none() {
-        return built_in::unknown_fields(kind, object);
-    }
+/// The fields that an object has and its schema has not.
+pub(super) fn unknown_fields(kind: &Kind, object: &Value) -> Vec<String> {
     let mut unknown = Vec::new();
-    if let Some(schema) = of(kind) {
-        walk(&mut object.clone(), schema, "", &mut |path| {
+    if of(kind).is_object() {
+        walk(&mut object.clone(), of(kind), "", &mut |path| {
             unknown.push(path);
             false
         });
     }
-    Some(unknown)
+    unknown
 }
 
 /// What is wrong with an object.
+///
+/// # Errors
+///
+/// If an object of a built-in kind is not of its type: then it cannot be read at all.
 pub(super) fn faults(kind: &Kind, object: &Value) -> Result<Vec<Invalid>, Refusal> {
+    let mut types = Vec::new();
+    let (schema, is_custom) = (of(kind), kind.custom.is_some());
+    match is_custom {
+        true => check(
+            &object["metadata"],
+            types::schema(OBJECT_META),
+            "metadata",
+            false,
+            &mut types,
+        ),
+        false => check(object, schema, "", false, &mut types),
+    }
+    if let Some(Invalid { field, message, .. }) = types.first() {
+        let (kind, version) = (&kind.kind, &kind.resource.version);
+        return Err(Refusal::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: json: cannot unmarshal \
+             {message} into Go struct field {kind}.{field}"
+        )));
+    }
     let mut faults = Vec::new();
-    match of(kind) {
-        Some(schema) => check(object, schema, "", &mut faults),
-        None if kind.custom.is_none() => built_in::check(kind, object)?,
-        None => {}
+    if is_custom {
+        check(object, schema, "", true, &mut faults);
     }
     Ok(faults)
 }
@@ -114,138 +158,120 @@ fn is_of_type(value: &Value, schema: &Value) -> bool {
     if schema["x-kubernetes-int-or-string"] == true {
         return is_integer || value.is_string();
     }
-    match schema["type"].as_str() {
-        Some("object") => value.is_object(),
-        Some("array") => value.is_array(),
-        Some("string") => value.is_string(),
-        Some("boolean") => value.is_boolean(),
-        Some("integer") => is_integer,
-        Some("number") => value.is_number(),
+    match text(&schema["type"]) {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => is_integer,
+        "number" => value.is_number(),
         _ => true,
     }
 }
 
-fn check(value: &Value, schema: &Value, path: &str, faults: &mut Vec<Invalid>) {
-    if value.is_null() && schema["nullable"] == true {
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn check(value: &Value, schema: &Value, path: &str, is_custom: bool, faults: &mut Vec<Invalid>) {
+    let schema = resolve(schema);
+    if value.is_null() && (schema["nullable"] == true || !is_custom) {
         return;
     }
     if !is_of_type(value, schema) {
+        let found = type_of(value);
         let wanted = schema["type"].as_str().unwrap_or("integer or string");
-        let found = match value {
-            Value::Null => "null",
-            Value::Bool(_) => "boolean",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
+        let message = match is_custom {
+            true => format!(
+                "Invalid value: {found:?}: {path} in body must be of type {wanted}: {found:?}"
+            ),
+            false => found.to_owned(),
         };
-        let why = format!("{path} in body must be of type {wanted}: {found:?}");
-        faults.push(Invalid {
-            field: path.to_owned(),
-            reason: "FieldValueTypeInvalid",
-            message: format!("Invalid value: {found:?}: {why}"),
-        });
+        faults.push(Invalid::new(path, "FieldValueTypeInvalid", message));
         return;
     }
-    let mut fault = |why: String| {
-        faults.push(Invalid::value(
-            path,
-            &value.to_string(),
-            &format!("{path} in body {why}"),
-        ));
-    };
-    let size = match value {
-        Value::String(text) => Some(("Length", "chars long", text.chars().count() as u64)),
-        Value::Array(items) => Some(("Items", "items", items.len() as u64)),
-        Value::Object(map) => Some(("Properties", "properties", map.len() as u64)),
-        _ => None,
-    };
-    if let Some((of, unit, size)) = size {
-        if let Some(least) = schema[format!("min{of}")]
-            .as_u64()
-            .filter(|least| size < *least)
-        {
-            fault(format!("should be at least {least} {unit}"));
-        }
-        if let Some(most) = schema[format!("max{of}")]
-            .as_u64()
-            .filter(|most| size > *most)
-        {
-            fault(format!("should be at most {most} {unit}"));
-        }
-    }
-    if let Some(number) = value.as_f64() {
-        if let Some(least) = schema["minimum"].as_f64().filter(|least| number < *least) {
-            fault(format!("should be greater than or equal to {least}"));
-        }
-        if let Some(most) = schema["maximum"].as_f64().filter(|most| number > *most) {
-            fault(format!("should be less than or equal to {most}"));
-        }
-    }
-    if let Some(values) = schema["enum"]
-        .as_array()
-        .filter(|values| !values.contains(value))
-    {
-        let values: Vec<_> = values.iter().map(Value::to_string).collect();
-        faults.push(Invalid {
-            field: path.to_owned(),
-            reason: "FieldValueNotSupported",
-            message: format!(
-                "Unsupported value: {value}: supported values: {}",
-                values.join(", ")
-            ),
-        });
+    if is_custom {
+        limits(value, schema, path, faults);
     }
     match value {
         Value::Object(map) => {
-            let join = |name: &str| match path {
-                "" => name.to_owned(),
-                path => format!("{path}.{name}"),
-            };
-            let required = schema["required"].as_array().into_iter().flatten();
-            for name in required.filter_map(Value::as_str) {
-                if !map.contains_key(name) {
-                    faults.push(Invalid::required(join(name), ""));
-                }
+            for name in
+                texts(&schema["required"]).filter(|name| is_custom && !map.contains_key(*name))
+            {
+                faults.push(Invalid::required(join(path, name), ""));
             }
             for (name, value) in map {
-                if path.is_empty() && matches!(&**name, "apiVersion" | "kind" | "metadata") {
+                let is_root = path.is_empty();
+                if is_root && is_custom && matches!(&**name, "apiVersion" | "kind" | "metadata") {
                     continue;
                 }
-                if let Some(field) = field(schema, name) {
-                    check(value, field, &join(name), faults);
+                if let Some(field) = field(schema, name, is_root) {
+                    check(value, field, &join(path, name), is_custom, faults);
                 }
             }
         }
         Value::Array(items) => {
             for (at, item) in items.iter().enumerate() {
-                check(item, &schema["items"], &format!("{path}[{at}]"), faults);
+                check(
+                    item,
+                    &schema["items"],
+                    &format!("{path}[{at}]"),
+                    is_custom,
+                    faults,
+                );
             }
         }
         _ => {}
     }
 }
 
+/// The limits that a schema sets to a value of the right type.
+fn limits(value: &Value, schema: &Value, path: &str, faults: &mut Vec<Invalid>) {
+    let (of, unit, size) = match value {
+        Value::String(text) => ("Length", " chars long", text.chars().count() as f64),
+        Value::Array(items) => ("Items", " items", items.len() as f64),
+        Value::Object(map) => ("Properties", " properties", map.len() as f64),
+        Value::Number(number) => ("imum", "", number.as_f64().unwrap_or_default()),
+        _ => ("", "", 0.0),
+    };
+    let (least, most) = match of {
+        "imum" => ("greater than or equal to", "less than or equal to"),
+        _ => ("at least", "at most"),
+    };
+    let bound = |which: &str| schema[format!("{which}{of}")].as_f64();
+    let mut fault = |bound: f64, words: &str| {
+        let why = format!("{path} in body should be {words} {bound}{unit}");
+        faults.push(Invalid::value(path, &value.to_string(), &why));
+    };
+    if let Some(bound) = bound("min").filter(|least| size < *least) {
+        fault(bound, least);
+    }
+    if let Some(bound) = bound("max").filter(|most| size > *most) {
+        fault(bound, most);
+    }
+    if let Some(values) = schema["enum"]
+        .as_array()
+        .filter(|values| !values.contains(value))
+    {
+        faults.push(Invalid::unsupported(path, &value.to_string(), values));
+    }
+}
+
 /// What a definition's schemas ask for that is not checked here, for a warning.
 pub(super) fn unchecked(kind: &Kind, object: &Value) -> Vec<String> {
     fn find(schema: &Value, found: &mut Vec<&'static str>) {
-        let Some(map) = schema.as_object() else {
-            return;
-        };
-        for (name, inner) in map {
-            if let Some(known) = UNCHECKED.iter().find(|known| *known == name)
-                && !found.contains(known)
-            {
-                found.push(known);
-            }
-            match name.as_str() {
-                "properties" => inner
-                    .as_object()
-                    .into_iter()
-                    .flatten()
-                    .for_each(|(_, s)| find(s, found)),
+        for (name, inner) in members(schema) {
+            match &**name {
+                "properties" => members(inner).for_each(|(_, schema)| find(schema, found)),
                 "items" | "additionalProperties" => find(inner, found),
-                _ => {}
+                name => found.extend(UNCHECKED.iter().find(|known| **known == name)),
             }
         }
     }
@@ -253,125 +279,88 @@ pub(super) fn unchecked(kind: &Kind, object: &Value) -> Vec<String> {
         return Vec::new();
     }
     let mut found = Vec::new();
-    for version in object["spec"]["versions"].as_array().into_iter().flatten() {
+    for version in items(&object["spec"]["versions"]) {
         find(&version["schema"]["openAPIV3Schema"], &mut found);
     }
-    if object["spec"]["conversion"]["strategy"] == json!("Webhook") {
+    if object["spec"]["conversion"]["strategy"] == "Webhook" {
         found.push("conversion by webhooks");
     }
-    let text =
-        |what: &str| format!("not implemented by the embedded server: {what} is not checked");
+    found.sort_unstable();
+    found.dedup();
+    let text = |what| format!("not implemented by the embedded server: {what} is not checked");
     found.into_iter().map(text).collect()
 }
 
-/// Built-in kinds, by the types of k8s-openapi.
-#[cfg(feature = "k8s-openapi")]
-mod built_in {
-    use k8s_openapi::api::{
-        apps::v1 as apps, autoscaling::v2 as autoscaling, batch::v1 as batch,
-        coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
-        networking::v1 as networking, policy::v1 as policy, rbac::v1 as rbac,
-        scheduling::v1 as scheduling, storage::v1 as storage,
-    };
-    use serde::{Serialize, de::DeserializeOwned};
-    use serde_json::Value;
-
-    use super::Kind;
-    use crate::server::Refusal;
-
-    /// An object as its type keeps it.
-    fn keep<T: Serialize + DeserializeOwned>(object: &Value) -> serde_json::Result<Value> {
-        serde_json::to_value(T::deserialize(object)?)
-    }
-
-    macro_rules! types {
-        ($kind:expr, $object:expr, $($module:ident: $($name:ident),+;)+) => {
-            match &*$kind.kind {
-                $($(stringify!($name) => Some(keep::<$module::$name>($object)),)+)+
-                _ => None,
-            }
-        };
-    }
-
-    /// What the type of a kind keeps of an object; `None` if there is no such type here.
-    fn kept(kind: &Kind, object: &Value) -> Option<serde_json::Result<Value>> {
-        types! { kind, object,
-            core: ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, PersistentVolume,
-                PersistentVolumeClaim, Pod, PodTemplate, ReplicationController, ResourceQuota,
-                Secret, Service, ServiceAccount;
-            apps: ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet;
-            autoscaling: HorizontalPodAutoscaler;
-            batch: CronJob, Job;
-            coordination: Lease;
-            discovery: EndpointSlice;
-            networking: Ingress, IngressClass, NetworkPolicy;
-            policy: PodDisruptionBudget;
-            rbac: ClusterRole, ClusterRoleBinding, Role, RoleBinding;
-            scheduling: PriorityClass;
-            storage: CSIDriver, CSINode, StorageClass, VolumeAttachment;
+/// The schema of a field by its path, in which the items of lists have no names. That of a list
+/// or a map is the field's own, with what it says about merging.
+fn at<'a>(kind: &'a Kind, path: &[&str]) -> &'a Value {
+    let mut schema = of(kind);
+    for (depth, name) in path.iter().enumerate() {
+        let mut inside = resolve(schema);
+        if inside["items"].is_object() {
+            inside = resolve(&inside["items"]);
         }
+        schema = field(inside, name, depth == 0).unwrap_or(&Value::Null);
     }
+    schema
+}
 
-    pub(super) fn unknown_fields(kind: &Kind, object: &Value) -> Option<Vec<String>> {
-        let mut unknown = Vec::new();
-        // What is not of the type at all is refused in `check`.
-        if let Ok(kept) = kept(kind, object)? {
-            compare(object, &kept, "", &mut unknown);
-        }
-        Some(unknown)
-    }
-
-    fn compare(object: &Value, kept: &Value, path: &str, unknown: &mut Vec<String>) {
-        match (object, kept) {
-            (Value::Object(map), Value::Object(kept)) => {
-                for (name, value) in map.iter().filter(|(_, value)| !value.is_null()) {
-                    let path = match path {
-                        "" => name.clone(),
-                        path => format!("{path}.{name}"),
-                    };
-                    match kept.get(name) {
-                        Some(kept) => compare(value, kept, &path, unknown),
-                        None => unknown.push(path),
-                    }
-                }
-            }
-            (Value::Array(items), Value::Array(kept)) => {
-                for (at, (item, kept)) in items.iter().zip(kept).enumerate() {
-                    compare(item, kept, &format!("{path}[{at}]"), unknown);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn check(kind: &Kind, object: &Value) -> Result<(), Refusal> {
-        let error = match kept(kind, object) {
-            Some(Err(error)) => error.to_string(),
-            _ => return Ok(()),
-        };
-        // What is required is another's business.
-        if error.starts_with("missing field") {
-            return Ok(());
-        }
-        let (kind, version) = (&kind.kind, &kind.resource.version);
-        Err(Refusal::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {kind}: json: {error}"
-        )))
+/// The fields by which the items of a list are told apart; none if by themselves. All other lists
+/// are one value.
+pub(super) fn keys(kind: &Kind, path: &[&str]) -> Option<Vec<String>> {
+    let schema = at(kind, path);
+    match text(&schema["x-kubernetes-list-type"]) {
+        "set" => Some(Vec::new()),
+        "map" => Some(
+            texts(&schema["x-kubernetes-list-map-keys"])
+                .map(str::to_owned)
+                .collect(),
+        ),
+        _ => None,
     }
 }
 
-#[cfg(not(feature = "k8s-openapi"))]
-mod built_in {
-    use serde_json::Value;
+/// Likewise for a strategic merge patch, which knows at most one field.
+pub(super) fn merge_key(kind: &Kind, path: &[&str]) -> Option<Option<String>> {
+    let schema = at(kind, path);
+    let is_merged = schema["x-kubernetes-patch-strategy"] == "merge";
+    is_merged.then(|| {
+        schema["x-kubernetes-patch-merge-key"]
+            .as_str()
+            .map(str::to_owned)
+    })
+}
 
-    use super::Kind;
-    use crate::server::Refusal;
+/// Whether a map, or the item of a list, is one value.
+pub(super) fn is_atomic(kind: &Kind, path: &[&str]) -> bool {
+    let schema = at(kind, path);
+    let is = |schema: &Value| schema["x-kubernetes-map-type"] == "atomic";
+    is(schema) || is(&schema["items"])
+}
 
-    pub(super) fn unknown_fields(_: &Kind, _: &Value) -> Option<Vec<String>> {
-        None
+/// A kind's schema and those that it refers to, under the names that OpenAPI has for them.
+pub(super) fn documents(kinds: &[&Kind]) -> serde_json::Map<String, Value> {
+    let mut schemas = types::closure(kinds.iter().filter_map(|kind| kind.type_name()));
+    for kind in kinds.iter().filter(|kind| kind.custom.is_some()) {
+        let of = &kind.resource;
+        let mut schema = of_custom(kind);
+        schema["x-kubernetes-group-version-kind"] =
+            serde_json::json!([{"group": of.group, "version": of.version, "kind": kind.kind}]);
+        schemas.extend(types::closure([OBJECT_META]));
+        schemas.insert(format!("{}.{}.{}", of.group, of.version, kind.kind), schema);
     }
+    schemas
+}
 
-    pub(super) fn check(_: &Kind, _: &Value) -> Result<(), Refusal> {
-        Ok(())
+/// A custom resource's schema, with what every object has.
+fn of_custom(kind: &Kind) -> Value {
+    let mut schema = of(kind).clone();
+    map(&mut schema).entry("type").or_insert("object".into());
+    let properties = &mut schema["properties"];
+    for name in ["apiVersion", "kind"] {
+        properties[name] = serde_json::json!({"type": "string"});
     }
+    properties["metadata"] =
+        serde_json::json!({"$ref": format!("{}{OBJECT_META}", types::REFERENCE)});
+    schema
 }

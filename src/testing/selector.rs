@@ -5,51 +5,65 @@ use serde_json::Value;
 
 use super::{
     kinds::Kind,
-    validation::{is_label_key, is_label_value},
+    validation::{LABEL_VALUE, QUALIFIED, is_label_key, is_label_value},
 };
 use crate::server::Refusal;
 
+/// How a value is compared.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Operator {
+    In,
+    NotIn,
+    Exists,
+    Missing,
+    Greater,
+    Less,
+}
+
 /// One part of a selector.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Requirement {
-    Is(String, String),
-    IsNot(String, String),
-    In(String, Vec<String>),
-    NotIn(String, Vec<String>),
-    Exists(String),
-    Missing(String),
-    Greater(String, i64),
-    Less(String, i64),
+pub(super) struct Requirement {
+    key: String,
+    operator: Operator,
+    values: Vec<String>,
 }
 
 impl Requirement {
-    pub(super) fn matches(&self, get: impl Fn(&str) -> Option<String>) -> bool {
-        let number = |key: &str| get(key).and_then(|value| value.parse::<i64>().ok());
-        match self {
-            Self::Is(key, value) => get(key).as_ref() == Some(value),
-            Self::IsNot(key, value) => get(key).as_ref() != Some(value),
-            Self::In(key, values) => get(key).is_some_and(|value| values.contains(&value)),
-            Self::NotIn(key, values) => !get(key).is_some_and(|value| values.contains(&value)),
-            Self::Exists(key) => get(key).is_some(),
-            Self::Missing(key) => get(key).is_none(),
-            Self::Greater(key, than) => number(key).is_some_and(|value| value > *than),
-            Self::Less(key, than) => number(key).is_some_and(|value| value < *than),
+    fn new<'a>(key: &str, operator: Operator, values: impl IntoIterator<Item = &'a str>) -> Self {
+        let values = values
+            .into_iter()
+            .map(|value| value.trim().to_owned())
+            .collect();
+        Self {
+            key: key.trim().to_owned(),
+            operator,
+            values,
         }
     }
 
-    fn key(&self) -> &str {
-        match self {
-            Self::Is(key, _) | Self::IsNot(key, _) | Self::In(key, _) | Self::NotIn(key, _) => key,
-            Self::Exists(key) | Self::Missing(key) => key,
-            Self::Greater(key, _) | Self::Less(key, _) => key,
+    /// `key=value`, `key==value` or `key!=value`.
+    fn equality(part: &str) -> Option<Self> {
+        if let Some((key, value)) = part.split_once("!=") {
+            return Some(Self::new(key, Operator::NotIn, [value]));
         }
+        let (key, value) = part.split_once("==").or_else(|| part.split_once('='))?;
+        Some(Self::new(key, Operator::In, [value]))
     }
 
-    fn values(&self) -> &[String] {
-        match self {
-            Self::Is(_, value) | Self::IsNot(_, value) => std::slice::from_ref(value),
-            Self::In(_, values) | Self::NotIn(_, values) => values,
-            _ => &[],
+    fn matches(&self, get: impl Fn(&str) -> Option<String>) -> bool {
+        let value = get(&self.key);
+        let is_in = value
+            .as_ref()
+            .is_some_and(|value| self.values.contains(value));
+        let number = |text: &String| text.parse::<i64>().ok();
+        let numbers = || Some((number(value.as_ref()?)?, number(self.values.first()?)?));
+        match self.operator {
+            Operator::In => is_in,
+            Operator::NotIn => !is_in,
+            Operator::Exists => value.is_some(),
+            Operator::Missing => value.is_none(),
+            Operator::Greater => numbers().is_some_and(|(value, than)| value > than),
+            Operator::Less => numbers().is_some_and(|(value, than)| value < than),
         }
     }
 }
@@ -78,127 +92,64 @@ pub(super) fn labels(text: &str) -> Result<Vec<Requirement>, Refusal> {
 
 fn label(part: &str) -> Result<Requirement, Refusal> {
     let bad = |what: &str| Refusal::bad_request(format!("unable to parse requirement: {what}"));
-    let set = |values: &str| -> Result<Vec<String>, Refusal> {
+    let set = |key: &str, operator, values: &str| {
         let values = values.trim();
         let inside = values.strip_prefix('(').and_then(|v| v.strip_suffix(')'));
         let inside = inside.ok_or_else(|| bad(&format!("found '{values}', expected: '('")))?;
-        Ok(inside
-            .split(',')
-            .map(|value| value.trim().to_owned())
-            .collect())
+        Ok(Requirement::new(key, operator, inside.split(',')))
     };
-    let number = |text: &str| {
-        let why = "for 'Gt', 'Lt' operators, the value must be an integer";
-        text.trim()
-            .parse()
-            .map_err(|_| bad(&format!("values[0]: Invalid value: {text:?}: {why}")))
+    let number = |key: &str, operator, value: &str| match value.trim().parse::<i64>() {
+        Ok(_) => Ok(Requirement::new(key, operator, [value])),
+        Err(_) => Err(bad(&format!(
+            "values[0]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an \
+             integer"
+        ))),
     };
-    let own = |text: &str| text.trim().to_owned();
-    let requirement = if let Some((key, value)) = part.split_once("!=") {
-        Requirement::IsNot(own(key), own(value))
-    } else if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        Requirement::Is(own(key), own(value))
+    let requirement = if let Some(equality) = Requirement::equality(part) {
+        equality
     } else if let Some((key, values)) = part.split_once(" notin") {
-        Requirement::NotIn(own(key), set(values)?)
+        set(key, Operator::NotIn, values)?
     } else if let Some((key, values)) = part.split_once(" in") {
-        Requirement::In(own(key), set(values)?)
+        set(key, Operator::In, values)?
     } else if let Some((key, value)) = part.split_once('>') {
-        Requirement::Greater(own(key), number(value)?)
+        number(key, Operator::Greater, value)?
     } else if let Some((key, value)) = part.split_once('<') {
-        Requirement::Less(own(key), number(value)?)
+        number(key, Operator::Less, value)?
     } else if let Some(key) = part.strip_prefix('!') {
-        Requirement::Missing(own(key))
+        Requirement::new(key, Operator::Missing, [])
     } else {
-        Requirement::Exists(own(part))
+        Requirement::new(part, Operator::Exists, [])
     };
-    let key = requirement.key();
+    let key = &requirement.key;
     if !is_label_key(key) {
-        return Err(bad(&format!(
-            "<nil>: Invalid value: {key:?}: name part must consist of alphanumeric characters, \
-             '-', '_' or '.', and must start and end with an alphanumeric character"
-        )));
+        return Err(bad(&format!("<nil>: Invalid value: {key:?}: {QUALIFIED}")));
     }
-    if let Some(value) = requirement
-        .values()
+    match requirement
+        .values
         .iter()
         .find(|value| !is_label_value(value))
     {
-        return Err(bad(&format!(
-            "values[0][{key}]: Invalid value: {value:?}: a valid label must be an empty string or \
-             consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
-             alphanumeric character"
-        )));
+        None => Ok(requirement),
+        Some(value) => Err(bad(&format!(
+            "values[0][{key}]: Invalid value: {value:?}: {LABEL_VALUE}"
+        ))),
     }
-    Ok(requirement)
 }
 
-/// The fields that can be selected by, besides name and namespace: `AddFieldLabelConversionsFor…`
-/// in `k8s.io/kubernetes/pkg/apis/*/v1/conversion.go`.
-const FIELDS: &[(&str, &[&str])] = &[
-    (
-        "pods",
-        &[
-            "spec.nodeName",
-            "spec.restartPolicy",
-            "spec.schedulerName",
-            "spec.serviceAccountName",
-            "spec.hostNetwork",
-            "status.phase",
-            "status.podIP",
-            "status.podIPs",
-            "status.nominatedNodeName",
-        ],
-    ),
-    (
-        "events",
-        &[
-            "involvedObject.kind",
-            "involvedObject.namespace",
-            "involvedObject.name",
-            "involvedObject.uid",
-            "involvedObject.apiVersion",
-            "involvedObject.resourceVersion",
-            "involvedObject.fieldPath",
-            "reason",
-            "reportingComponent",
-            "source",
-            "type",
-        ],
-    ),
-    ("nodes", &["spec.unschedulable"]),
-    ("namespaces", &["status.phase"]),
-    ("secrets", &["type"]),
-    ("services", &["spec.clusterIP", "spec.type"]),
-    ("replicationcontrollers", &["status.replicas"]),
-    ("replicasets", &["status.replicas"]),
-    ("jobs", &["status.successful"]),
-    ("certificatesigningrequests", &["spec.signerName"]),
-];
-
-/// Reads a field selector (`k8s.io/apimachinery/pkg/fields/selector.go`) for a kind.
+/// Reads a field selector (`k8s.io/apimachinery/pkg/fields/selector.go`) for a kind, whose fields
+/// are those of `AddFieldLabelConversionsFor…` in `k8s.io/kubernetes/pkg/apis/*/v1/conversion.go`.
 pub(super) fn fields(text: &str, kind: &Kind) -> Result<Vec<Requirement>, Refusal> {
     let mut requirements = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
-        let requirement = if let Some((key, value)) = part.split_once("!=") {
-            Requirement::IsNot(key.to_owned(), value.to_owned())
-        } else if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-            Requirement::Is(key.to_owned(), value.to_owned())
-        } else {
+        let requirement = Requirement::equality(part).ok_or_else(|| {
             let why = format!("invalid selector: '{text}'; can't understand '{part}'");
-            return Err(Refusal::bad_request(why));
-        };
-        let key = requirement.key();
-        let custom = kind.custom.is_some();
-        let mut own = FIELDS
-            .iter()
-            .filter(|(plural, _)| !custom && kind.resource.plural == *plural);
-        let selectable = kind.custom.as_ref().map(|custom| &custom.selectable[..]);
-        let is_known = matches!(key, "metadata.name" | "metadata.namespace")
-            || own.any(|(_, fields)| fields.contains(&key))
-            || selectable
-                .unwrap_or_default()
-                .iter()
-                .any(|known| known == key);
+            Refusal::bad_request(why)
+        })?;
+        let key = &requirement.key;
+        let mut selectable = kind.custom.iter().flat_map(|custom| &custom.selectable);
+        let is_known = matches!(&**key, "metadata.name" | "metadata.namespace")
+            || kind.rules("select").any(|(field, _)| field == key)
+            || selectable.any(|field| field == key);
         if !is_known {
             return Err(Refusal::bad_request(format!(
                 "field label not supported: {key}"

@@ -5,28 +5,31 @@ use serde_json::{Value, json};
 
 use super::{
     delete,
+    json::{at, at_mut, items, members, set, text, texts},
     kinds::Kind,
+    objects,
     router::{self, Body},
-    selector, store,
-    target::{Invalid, Parameters, Target, not_implemented},
+    selector,
+    target::{Invalid, Parameters, Target, invalid, not_implemented, refusal},
     writes::Write,
 };
-use crate::{
-    server::Refusal,
-    wire::status::{Status, StatusCause, StatusDetails},
-};
+use crate::server::Refusal;
 
 /// Where an object has its scale: wish, state, selector.
-fn paths(kind: &Kind) -> Result<[String; 3], Refusal> {
-    let paths = match &kind.custom {
-        None => [".spec.replicas", ".status.replicas", ".spec.selector"].map(str::to_owned),
-        Some(custom) => custom
-            .scale
-            .clone()
-            .ok_or_else(|| not_implemented("this scale"))?,
-    };
-    Ok(paths.map(|path| path.replace('.', "/")))
+fn paths(kind: &Kind) -> Result<[&str; 3], Refusal> {
+    match &kind.custom {
+        None => Ok(SCALE),
+        Some(custom) => {
+            let scale = custom
+                .scale
+                .as_ref()
+                .ok_or_else(|| not_implemented("this scale"))?;
+            Ok(scale.each_ref().map(String::as_str))
+        }
+    }
 }
+
+pub(super) const SCALE: [&str; 3] = [".spec.replicas", ".status.replicas", ".spec.selector"];
 
 /// The selector as text (`metav1.FormatLabelSelector`).
 fn selector_text(selector: &Value) -> String {
@@ -38,20 +41,15 @@ fn selector_text(selector: &Value) -> String {
         Value::Null if selector["matchExpressions"].is_null() => selector,
         labels => labels,
     };
-    let labels = labels.as_object().into_iter().flatten();
-    let labels = labels.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
-    let expressions = selector["matchExpressions"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    let expressions = expressions.map(|expression| {
-        let key = expression["key"].as_str().unwrap_or_default();
-        let values = expression["values"].as_array().into_iter().flatten();
-        let values: Vec<_> = values.filter_map(Value::as_str).collect();
-        match expression["operator"].as_str() {
-            Some("In") => format!("{key} in ({})", values.join(",")),
-            Some("NotIn") => format!("{key} notin ({})", values.join(",")),
-            Some("DoesNotExist") => format!("!{key}"),
+    let labels =
+        members(labels).filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+    let expressions = items(&selector["matchExpressions"]).map(|expression| {
+        let key = text(&expression["key"]);
+        let values = texts(&expression["values"]).collect::<Vec<_>>().join(",");
+        match text(&expression["operator"]) {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
             _ => key.to_owned(),
         }
     });
@@ -61,13 +59,13 @@ fn selector_text(selector: &Value) -> String {
 /// The `Scale` of an object.
 pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
     let [wish, state, selector] = paths(kind)?;
-    let number = |path: &str| object.pointer(path).and_then(Value::as_i64).unwrap_or(0);
+    let number = |path| at(object, path).as_i64().unwrap_or(0);
     let mut scale = json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {},
-        "spec": {"replicas": number(&wish)},
-        "status": {"replicas": number(&state)},
+        "spec": {"replicas": number(wish)},
+        "status": {"replicas": number(state)},
     });
     for field in [
         "name",
@@ -76,13 +74,10 @@ pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
         "resourceVersion",
         "creationTimestamp",
     ] {
-        let value = &object["metadata"][field];
-        if !value.is_null() {
-            scale["metadata"][field] = value.clone();
-        }
+        set(&mut scale["metadata"], field, &object["metadata"][field]);
     }
-    if let Some(selector) = object.pointer(&selector).map(selector_text) {
-        scale["status"]["selector"] = selector.into();
+    if !at(object, selector).is_null() {
+        scale["status"]["selector"] = selector_text(at(object, selector)).into();
     }
     Ok(scale)
 }
@@ -94,22 +89,14 @@ pub(super) fn scaled(target: &Target, object: &Value, scale: &Value) -> Result<V
     if wanted.as_i64().is_none_or(|replicas| replicas < 0) {
         let why = "must be greater than or equal to 0";
         let field = Invalid::value("spec.replicas", &wanted.to_string(), why);
-        let name = target.name.as_deref().unwrap_or_default();
-        return Err(super::target::invalid(
-            "Scale.autoscaling",
-            name,
-            vec![field],
-        ));
+        return Err(invalid("Scale.autoscaling", target.name(), vec![field]));
     }
     let [wish, ..] = paths(&target.kind)?;
     let mut object = object.clone();
-    let mut at = &mut object;
-    for name in wish.split('/').skip(1) {
-        at = &mut at[name];
+    if let Some(replicas) = at_mut(&mut object, wish) {
+        *replicas = wanted.clone();
     }
-    *at = wanted.clone();
-    let version = &scale["metadata"]["resourceVersion"];
-    object["metadata"]["resourceVersion"] = version.clone();
+    object["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
     Ok(object)
 }
 
@@ -118,43 +105,30 @@ pub(super) fn scaled(target: &Target, object: &Value, scale: &Value) -> Result<V
 pub(super) fn evict(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let (cluster, target) = (write.cluster, write.target);
     let eviction = write.object("policy/v1", "Eviction")?;
-    let name = target.name.as_deref().unwrap_or_default();
-    let key = store::key(target.resource(), &target.namespace, name);
-    let pod = cluster
-        .store
-        .get(&key)
-        .ok_or_else(|| target.missing(name))?;
+    let pod = objects::find(cluster, target)?;
     let budgets = crate::Resource::namespaced("policy", "v1", "poddisruptionbudgets");
     let budgets = cluster.store.list(&budgets, Some(&target.namespace), None);
-    for (_, budget) in budgets.unwrap_or_default().0 {
-        let selector = selector_text(&budget.json["spec"]["selector"]);
-        let labels = selector::labels(&selector)?;
-        if !selector::selects(&labels, &[], &pod.json) {
-            continue;
-        }
+    for (key, budget) in budgets.unwrap_or_default().0 {
+        let labels = selector::labels(&selector_text(&budget.json["spec"]["selector"]))?;
         // The number is a controller's, or a test's: nobody else counts here.
-        if budget.json["status"]["disruptionsAllowed"]
+        let left = budget.json["status"]["disruptionsAllowed"]
             .as_i64()
-            .unwrap_or(0)
-            <= 0
-        {
+            .unwrap_or(0);
+        if left <= 0 && selector::selects(&labels, &[], &pod.json) {
             let message = "Cannot evict pod as it would violate the pod's disruption budget.";
-            let mut status = Status::failure(429, "TooManyRequests", message);
-            let name = budget.json["metadata"]["name"].as_str().unwrap_or_default();
-            status.details = Some(StatusDetails {
-                causes: vec![StatusCause {
-                    reason: "DisruptionBudget".to_owned(),
-                    message: format!("The disruption budget {name} does not allow it now"),
-                    field: String::new(),
-                }],
-                ..StatusDetails::default()
-            });
-            return Err(Refusal::new(status));
+            let cause = format!("The disruption budget {} does not allow it now", key.3);
+            let cause = ("DisruptionBudget", cause, String::new());
+            return Err(refusal(
+                (429, "TooManyRequests"),
+                message,
+                ["", "", ""],
+                [cause],
+            ));
         }
     }
     let parameters = Parameters::default();
     let options = delete::Options::parse(&eviction["deleteOptions"], &parameters, write.dry)?;
-    delete::delete(cluster, &target.kind, key, &options)?;
+    delete::delete(cluster, &target.kind, target.key(), &options)?;
     let mut response = router::object(&json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
     }));

@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use super::json::{items, some, text};
 use crate::{Resource, wire::stamp::Stamp};
 
 /// What a row says about its object besides the cells.
@@ -27,25 +28,10 @@ impl Include {
     }
 }
 
-/// A table's columns: name, type, format, and whether they are shown only where there is room.
-type Columns = &'static [(&'static str, &'static str, &'static str, bool)];
-
-const POD: Columns = &[
-    ("Name", "string", "name", false),
-    ("Ready", "string", "", false),
-    ("Status", "string", "", false),
-    ("Restarts", "string", "", false),
-    ("Age", "string", "", false),
-    ("IP", "string", "", true),
-    ("Node", "string", "", true),
-    ("Nominated Node", "string", "", true),
-    ("Readiness Gates", "string", "", true),
-];
-
-const ANY: Columns = &[
-    ("Name", "string", "name", false),
-    ("Age", "date", "", false),
-];
+/// A table's columns: name, type and format; those in brackets are shown only where there is room.
+const POD: &str = "Name:string:name Ready:string: Status:string: Restarts:string: Age:string: \
+                   [IP:string: [Node:string: [Nominated_Node:string: [Readiness_Gates:string:";
+const ANY: &str = "Name:string:name Age:date:";
 
 fn is_pods(resource: &Resource) -> bool {
     resource.group.is_empty() && resource.plural == "pods"
@@ -62,13 +48,14 @@ pub(super) fn table<'a>(
     now: Stamp,
 ) -> Value {
     let columns = if is_pods(resource) { POD } else { ANY };
-    let definitions = columns.iter().map(|(name, kind, format, wide)| {
+    let definitions = columns.split(' ').map(|column| {
+        let mut parts = column.trim_start_matches('[').split(':');
         json!({
-            "name": name,
-            "type": kind,
-            "format": format,
+            "name": parts.next().map(|name| name.replace('_', " ")),
+            "type": parts.next(),
+            "format": parts.next(),
             "description": "",
-            "priority": i32::from(*wide),
+            "priority": i32::from(column.starts_with('[')),
         })
     });
     let rows = objects.into_iter().map(|object| {
@@ -99,15 +86,14 @@ pub(super) fn partial(version: &str, object: &Value) -> Value {
 
 fn cells(resource: &Resource, object: &Value, now: Stamp) -> Vec<Value> {
     let metadata = &object["metadata"];
-    let name = metadata["name"].as_str().unwrap_or_default();
+    let name = text(&metadata["name"]);
     let age = since(&metadata["creationTimestamp"], now);
     if !is_pods(resource) {
         return vec![name.into(), age.into()];
     }
     let status = &object["status"];
-    let containers = status["containerStatuses"].as_array();
-    let containers = containers.into_iter().flatten();
-    let total = object["spec"]["containers"].as_array().map_or(0, Vec::len);
+    let containers = items(&status["containerStatuses"]);
+    let total = items(&object["spec"]["containers"]).len();
     let ready = containers.clone().filter(|c| c["ready"] == true).count();
     let restarts = containers.clone().map(|c| c["restartCount"].as_u64());
     let restarts = restarts.map(Option::unwrap_or_default).sum::<u64>();
@@ -119,38 +105,33 @@ fn cells(resource: &Resource, object: &Value, now: Stamp) -> Vec<Value> {
         Some(last) if restarts > 0 => format!("{restarts} ({} ago)", duration(last, now)),
         _ => restarts.to_string(),
     };
-    let text = |value: &Value| value.as_str().unwrap_or("<none>").to_owned();
+    let shown = |value: &Value| value.as_str().unwrap_or("<none>").to_owned();
     vec![
         name.into(),
         format!("{ready}/{total}").into(),
         pod_status(object).into(),
         restarts.into(),
         age.into(),
-        text(&status["podIP"]).into(),
-        text(&object["spec"]["nodeName"]).into(),
-        text(&status["nominatedNodeName"]).into(),
+        shown(&status["podIP"]).into(),
+        shown(&object["spec"]["nodeName"]).into(),
+        shown(&status["nominatedNodeName"]).into(),
         "<none>".into(),
     ]
 }
 
 /// The phase, or what is said about containers that do not run (`printPod`).
 fn pod_status(object: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let status = &object["status"];
-    let mut shown = match text(&status["reason"]) {
-        reason if reason.is_empty() => text(&status["phase"]),
-        reason => reason,
-    };
+    let mut shown = some(&status["reason"])
+        .unwrap_or(text(&status["phase"]))
+        .to_owned();
     let mut running = false;
-    let containers = status["containerStatuses"].as_array();
-    for container in containers.into_iter().flatten().rev() {
+    for container in items(&status["containerStatuses"]).rev() {
         let (waiting, terminated) = (
             &container["state"]["waiting"],
             &container["state"]["terminated"],
         );
-        if let Some(reason) = waiting["reason"].as_str().filter(|r| !r.is_empty()) {
-            reason.clone_into(&mut shown);
-        } else if let Some(reason) = terminated["reason"].as_str().filter(|r| !r.is_empty()) {
+        if let Some(reason) = some(&waiting["reason"]).or(some(&terminated["reason"])) {
             reason.clone_into(&mut shown);
         } else if terminated.is_object() {
             shown = format!("ExitCode:{}", terminated["exitCode"]);

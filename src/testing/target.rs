@@ -2,7 +2,7 @@
 //!
 //! It is `k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt::Display, sync::Arc};
 
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 use super::{
     access::Action,
     kinds::{Kind, Kinds},
+    store::{self, Key},
 };
 use crate::{
     Resource,
@@ -181,7 +182,7 @@ fn is_of_namespaces(subresource: &str) -> bool {
 }
 
 /// The refusal of what a cluster does and this server does not.
-pub(super) fn not_implemented(what: impl std::fmt::Display) -> Refusal {
+pub(super) fn not_implemented(what: impl Display) -> Refusal {
     let message = format!("not implemented by the embedded server: {what}");
     Refusal::new(Status::failure(501, "NotImplemented", message))
 }
@@ -207,29 +208,73 @@ pub(super) struct Invalid {
 }
 
 impl Invalid {
-    pub(super) fn value(field: impl Into<String>, value: &str, why: &str) -> Self {
+    pub(super) fn new(field: impl Into<String>, reason: &'static str, message: String) -> Self {
         Self {
             field: field.into(),
-            reason: "FieldValueInvalid",
-            message: format!("Invalid value: {value}: {why}"),
+            reason,
+            message,
         }
+    }
+
+    pub(super) fn value(field: impl Into<String>, value: &str, why: &str) -> Self {
+        Self::new(
+            field,
+            "FieldValueInvalid",
+            format!("Invalid value: {value}: {why}"),
+        )
     }
 
     pub(super) fn required(field: impl Into<String>, why: &str) -> Self {
-        Self {
-            field: field.into(),
-            reason: "FieldValueRequired",
-            message: format!("Required value: {why}"),
-        }
+        Self::new(
+            field,
+            "FieldValueRequired",
+            format!("Required value: {why}"),
+        )
     }
 
     pub(super) fn forbidden(field: impl Into<String>, why: &str) -> Self {
-        Self {
-            field: field.into(),
-            reason: "FieldValueForbidden",
-            message: format!("Forbidden: {why}"),
-        }
+        Self::new(field, "FieldValueForbidden", format!("Forbidden: {why}"))
     }
+
+    /// A value that is none of those that there are, as JSON.
+    pub(super) fn unsupported<V: Display>(
+        field: impl Into<String>,
+        value: &str,
+        known: impl IntoIterator<Item = V>,
+    ) -> Self {
+        let known: Vec<_> = known.into_iter().map(|value| value.to_string()).collect();
+        let message = format!(
+            "Unsupported value: {value}: supported values: {}",
+            known.join(", ")
+        );
+        Self::new(field, "FieldValueNotSupported", message)
+    }
+}
+
+/// A refusal with details: the kind and group, the name, and the causes with reason, message and
+/// field.
+pub(super) fn refusal(
+    (code, reason): (u16, &str),
+    message: impl Into<String>,
+    [group, kind, name]: [&str; 3],
+    causes: impl IntoIterator<Item = (&'static str, String, String)>,
+) -> Refusal {
+    let mut status = Status::failure(code, reason, message);
+    let causes = causes
+        .into_iter()
+        .map(|(reason, message, field)| StatusCause {
+            reason: reason.to_owned(),
+            message,
+            field,
+        });
+    status.details = Some(StatusDetails {
+        name: name.to_owned(),
+        group: group.to_owned(),
+        kind: kind.to_owned(),
+        causes: causes.collect(),
+        ..StatusDetails::default()
+    });
+    Refusal::new(status)
 }
 
 /// The refusal of an object with invalid fields (`k8s.io/apimachinery/pkg/api/errors/errors.go`,
@@ -244,51 +289,41 @@ pub(super) fn invalid(kind: &str, name: &str, fields: Vec<Invalid>) -> Refusal {
         several => format!("[{}]", several.join(", ")),
     };
     let message = format!("{kind} {name:?} is invalid: {texts}");
-    let mut status = Status::failure(422, "Invalid", message);
     let (kind, group) = kind.split_once('.').unwrap_or((kind, ""));
-    status.details = Some(StatusDetails {
-        name: name.to_owned(),
-        group: group.to_owned(),
-        kind: kind.to_owned(),
-        causes: fields
-            .into_iter()
-            .map(|invalid| StatusCause {
-                reason: invalid.reason.to_owned(),
-                message: invalid.message,
-                field: invalid.field,
-            })
-            .collect(),
-        ..StatusDetails::default()
-    });
-    Refusal::new(status)
+    let causes = fields
+        .into_iter()
+        .map(|invalid| (invalid.reason, invalid.message, invalid.field));
+    refusal((422, "Invalid"), message, [group, kind, name], causes)
 }
 
 /// The refusal that names a resource's object.
 pub(super) fn refuse(
     resource: &Resource,
     name: &str,
-    code: u16,
-    reason: &str,
-    message: String,
+    code: (u16, &str),
+    message: impl Into<String>,
 ) -> Refusal {
-    let mut status = Status::failure(code, reason, message);
-    status.details = Some(StatusDetails {
-        name: name.to_owned(),
-        group: resource.group.to_string(),
-        kind: resource.plural.to_string(),
-        ..StatusDetails::default()
-    });
-    Refusal::new(status)
+    refusal(code, message, [&resource.group, &resource.plural, name], [])
 }
 
 pub(super) fn missing(resource: &Resource, name: &str) -> Refusal {
     let message = format!("{resource} {name:?} not found");
-    refuse(resource, name, 404, "NotFound", message)
+    refuse(resource, name, (404, "NotFound"), message)
 }
 
 impl Target {
     pub(super) fn resource(&self) -> &Resource {
         &self.kind.resource
+    }
+
+    /// Empty for a collection.
+    pub(super) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    /// Where the object is.
+    pub(super) fn key(&self) -> Key {
+        store::key(self.resource(), &self.namespace, self.name())
     }
 
     pub(super) fn is(&self, subresource: &str) -> bool {
@@ -304,7 +339,7 @@ impl Target {
         // `k8s.io/apimachinery/pkg/api/errors/errors.go`, NewConflict.
         let resource = self.resource();
         let message = format!("Operation cannot be fulfilled on {resource} {name:?}: {why}");
-        refuse(resource, name, 409, "Conflict", message)
+        refuse(resource, name, (409, "Conflict"), message)
     }
 
     pub(super) fn missing(&self, name: &str) -> Refusal {

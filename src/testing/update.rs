@@ -6,16 +6,17 @@ use serde_json::Value;
 
 use super::{
     body, controllers, defaults, delete,
+    json::{set, some, text, texts},
     kinds::Kind,
     kubelet, logs,
     managed::{self, Manager},
     patch,
     router::Body,
     schema,
-    store::{self, Next, Object},
+    store::{Next, Object},
     subresources,
     target::{Invalid, Target, invalid},
-    validation::{self, texts},
+    validation,
     writes::Write,
 };
 use crate::server::Refusal;
@@ -54,7 +55,7 @@ impl Change {
             body::APPLY_PATCH => {
                 let mut object = body::yaml(&write.body)?;
                 for field in ["apiVersion", "kind"] {
-                    if object[field].as_str().is_none_or(str::is_empty) {
+                    if some(&object[field]).is_none() {
                         let why =
                             format!("invalid object type: {field} is required for apply patch");
                         return Err(Refusal::bad_request(why));
@@ -92,13 +93,13 @@ impl Change {
                 return managed::apply(kind, manager, before, object, *force, logs::now());
             }
             (_, Some(before)) => before.clone(),
-            (_, None) => return Err(write.target.missing(write.name())),
+            (_, None) => return Err(write.target.missing(write.target.name())),
         };
         // The version is a condition only where the patch says so.
         let version = after["metadata"]["resourceVersion"].take();
         match self {
             Self::Merge(patch) => patch::merge(&mut after, patch),
-            Self::Strategic(patch) => patch::strategic(&mut after, patch)?,
+            Self::Strategic(patch) => patch::strategic(&write.target.kind, &mut after, patch)?,
             Self::Json => {
                 // A test may ask for it.
                 after["metadata"]["resourceVersion"] = version;
@@ -115,7 +116,7 @@ impl Change {
 /// Answers a replacement or a patch.
 pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let target = write.target;
-    let name = write.name();
+    let name = target.name();
     let mut change = Change::of(write)?;
     if let Change::Replace(object) | Change::Apply { object, .. } = &mut change {
         write.place(object, name)?;
@@ -131,7 +132,7 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
             _ => false,
         };
     let now = logs::now();
-    let key = store::key(target.resource(), &target.namespace, name);
+    let key = target.key();
     let mut old = None;
     let mut is_deleted = false;
     if creates && write.cluster.store.get(&key).is_none() {
@@ -183,7 +184,7 @@ fn changed(
     before: &Object,
     manager: &Manager,
 ) -> Result<Next, Refusal> {
-    let (target, name, kind) = (write.target, write.name(), &write.target.kind);
+    let (target, name, kind) = (write.target, write.target.name(), &write.target.kind);
     let old = &before.json;
     let mut after = match target.is("scale") {
         false => change.of_object(write, Some(old), manager)?,
@@ -196,9 +197,7 @@ fn changed(
     };
     write.place(&mut after, name)?;
     let metadata = &after["metadata"];
-    let version = metadata["resourceVersion"]
-        .as_str()
-        .filter(|v| !v.is_empty());
+    let version = some(&metadata["resourceVersion"]);
     if version.is_some_and(|version| old["metadata"]["resourceVersion"] != version) {
         let why = "the object has been modified; please apply your changes to the latest \
                    version and try again";
@@ -210,9 +209,8 @@ fn changed(
         let field = Invalid::value(field, "0x0", "must be specified for an update");
         return Err(invalid(&target.resource().to_string(), name, vec![field]));
     }
-    let uid = metadata["uid"].as_str().filter(|uid| !uid.is_empty());
-    if let Some(uid) = uid.filter(|uid| old["metadata"]["uid"] != *uid) {
-        let there = old["metadata"]["uid"].as_str().unwrap_or_default();
+    if let Some(uid) = some(&metadata["uid"]).filter(|uid| old["metadata"]["uid"] != *uid) {
+        let there = text(&old["metadata"]["uid"]);
         let why =
             format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {there}");
         return Err(target.conflict(name, &why));
@@ -258,13 +256,8 @@ fn changed(
 
 /// Keeps what a request to this subresource, or to none, does not change.
 fn keep_others(target: &Target, before: &Value, after: &mut Value) {
-    let mut keep = |field: &str| match (&before[field], after.as_object_mut()) {
-        (Value::Null, Some(after)) => drop(after.remove(field)),
-        (value, Some(after)) => drop(after.insert(field.to_owned(), value.clone())),
-        (_, None) => {}
-    };
     match target.subresource.as_deref() {
-        None if target.kind.has("status") => keep("status"),
+        None if target.kind.has("status") => set(after, "status", &before["status"]),
         Some("status") => {
             let status = after["status"].take();
             let version = after["metadata"]["resourceVersion"].clone();

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
+    json::{at, items, items_mut, members, set, some, text, texts},
     kinds::{Kind, NameRule},
     target::Invalid,
 };
@@ -60,11 +61,11 @@ const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alpha
     or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', \
     regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 
-const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and \
+pub(super) const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and \
     must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or \
     '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
-const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric \
+pub(super) const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric \
     characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. \
     'MyValue',  or 'my_value',  or '12345', regex used for validation is \
     '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
@@ -95,113 +96,94 @@ fn name_fault(rule: NameRule, name: &str) -> Option<String> {
     }
 }
 
-fn quoted(text: &str) -> String {
-    format!("{text:?}")
-}
-
 /// What is wrong with an object's metadata.
 pub(super) fn metadata(kind: &Kind, object: &Value) -> Vec<Invalid> {
     let metadata = &object["metadata"];
     let mut faults = Vec::new();
-    let name = metadata["name"].as_str().unwrap_or_default();
+    let mut invalid = |field: &str, value: &str, why: &str| {
+        faults.push(Invalid::value(
+            format!("metadata.{field}"),
+            &format!("{value:?}"),
+            why,
+        ));
+    };
+    let name = text(&metadata["name"]);
+    if let Some(why) = name_fault(kind.name_rule(), name).filter(|_| !name.is_empty()) {
+        invalid("name", name, &why);
+    }
+    for (key, value) in members(&metadata["labels"]) {
+        if !is_label_key(key) {
+            invalid("labels", key, QUALIFIED);
+        } else if !is_label_value(text(value)) {
+            invalid("labels", text(value), LABEL_VALUE);
+        }
+    }
+    // Annotations are compared in lower case.
+    let annotations = || members(&metadata["annotations"]);
+    for (key, _) in annotations().filter(|(key, _)| !is_label_key(&key.to_lowercase())) {
+        invalid("annotations", key, QUALIFIED);
+    }
+    for finalizer in texts(&metadata["finalizers"]).filter(|name| !is_label_key(name)) {
+        invalid("finalizers", finalizer, QUALIFIED);
+    }
+    for (at, owner) in items(&metadata["ownerReferences"]).enumerate() {
+        for field in ["apiVersion", "kind", "name", "uid"] {
+            if some(&owner[field]).is_none() {
+                let why = format!("{field} must not be empty");
+                invalid(&format!("ownerReferences[{at}].{field}"), "", &why);
+            }
+        }
+    }
     if name.is_empty() {
         let why = "name or generateName is required";
         faults.push(Invalid::required("metadata.name", why));
-    } else if let Some(why) = name_fault(kind.name_rule(), name) {
-        faults.push(Invalid::value("metadata.name", &quoted(name), &why));
     }
-    let pairs = |field: &str| metadata[field].as_object().into_iter().flatten();
-    for (field, what) in [("labels", true), ("annotations", false)] {
-        let mut size = 0;
-        for (key, value) in pairs(field) {
-            let path = format!("metadata.{field}");
-            let Some(text) = value.as_str() else {
-                faults.push(Invalid::value(path, &value.to_string(), "must be a string"));
-                continue;
-            };
-            size += key.len() + text.len();
-            let is_key = match what {
-                true => is_label_key(key),
-                // Annotations are compared in lower case.
-                false => is_label_key(&key.to_lowercase()),
-            };
-            if !is_key {
-                faults.push(Invalid::value(path, &quoted(key), QUALIFIED));
-            } else if what && !is_label_value(text) {
-                faults.push(Invalid::value(path, &quoted(text), LABEL_VALUE));
-            }
-        }
-        if !what && size > ANNOTATIONS {
-            faults.push(Invalid {
-                field: "metadata.annotations".to_owned(),
-                reason: "FieldValueTooLong",
-                message: format!("Too long: may not be more than {ANNOTATIONS} bytes"),
-            });
-        }
-    }
-    for finalizer in texts(&metadata["finalizers"]) {
-        if !is_label_key(finalizer) {
-            let field = "metadata.finalizers";
-            faults.push(Invalid::value(field, &quoted(finalizer), QUALIFIED));
-        }
-    }
-    let owners = metadata["ownerReferences"].as_array().into_iter().flatten();
-    for (at, owner) in owners.enumerate() {
-        for field in ["apiVersion", "kind", "name", "uid"] {
-            if owner[field].as_str().is_none_or(str::is_empty) {
-                let path = format!("metadata.ownerReferences[{at}].{field}");
-                let why = format!("{field} must not be empty");
-                faults.push(Invalid::value(path, "\"\"", &why));
-            }
-        }
+    if annotations()
+        .map(|(key, value)| key.len() + text(value).len())
+        .sum::<usize>()
+        > ANNOTATIONS
+    {
+        let message = format!("Too long: may not be more than {ANNOTATIONS} bytes");
+        faults.push(Invalid::new(
+            "metadata.annotations",
+            "FieldValueTooLong",
+            message,
+        ));
     }
     faults
-}
-
-pub(super) fn texts(value: &Value) -> impl Iterator<Item = &str> {
-    let values = value.as_array().into_iter().flatten();
-    values.filter_map(Value::as_str)
 }
 
 /// Keeps the server's part of the metadata, and says what was wrong with the attempt to change it.
 pub(super) fn keep_metadata(before: &Value, after: &mut Value) -> Vec<Invalid> {
     let mut faults = Vec::new();
-    let old = &before["metadata"];
+    let (old, new) = (&before["metadata"], &mut after["metadata"]);
     for field in [
         "creationTimestamp",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
     ] {
-        let new = &after["metadata"][field];
-        if !new.is_null() && *new != old[field] {
-            let value = match new {
-                Value::String(text) => quoted(text),
-                other => other.to_string(),
-            };
+        let value = &new[field];
+        if !value.is_null() && *value != old[field] {
             let path = format!("metadata.{field}");
-            faults.push(Invalid::value(path, &value, "field is immutable"));
+            faults.push(Invalid::value(
+                path,
+                &value.to_string(),
+                "field is immutable",
+            ));
         }
     }
-    if !old["deletionTimestamp"].is_null() {
-        let known: Vec<_> = texts(&old["finalizers"]).collect();
-        let new = texts(&after["metadata"]["finalizers"]);
-        let added: Vec<_> = new
-            .filter(|name| !known.contains(name))
-            .map(quoted)
-            .collect();
-        if !added.is_empty() {
-            let why = format!(
-                "no new finalizers can be added if the object is being deleted, found new \
-                 finalizers []string{{{}}}",
-                added.join(", ")
-            );
-            faults.push(Invalid::forbidden("metadata.finalizers", &why));
-        }
+    let known: Vec<_> = texts(&old["finalizers"]).collect();
+    let added = texts(&new["finalizers"]).filter(|name| !known.contains(name));
+    let added: Vec<_> = added.map(|name| format!("{name:?}")).collect();
+    if !old["deletionTimestamp"].is_null() && !added.is_empty() {
+        let why = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers \
+             []string{{{}}}",
+            added.join(", ")
+        );
+        faults.push(Invalid::forbidden("metadata.finalizers", &why));
     }
-    if !after["metadata"].is_object() {
-        after["metadata"] = json!({});
-    }
-    let kept = [
+    for field in [
         "uid",
         "creationTimestamp",
         "deletionTimestamp",
@@ -209,113 +191,57 @@ pub(super) fn keep_metadata(before: &Value, after: &mut Value) -> Vec<Invalid> {
         "resourceVersion",
         "generation",
         "managedFields",
-    ];
-    for field in kept {
-        let metadata = after["metadata"].as_object_mut();
-        match (metadata, &old[field]) {
-            (Some(metadata), Value::Null) => drop(metadata.remove(field)),
-            (Some(metadata), value) => drop(metadata.insert(field.to_owned(), value.clone())),
-            (None, _) => {}
-        }
+    ] {
+        set(new, field, &old[field]);
     }
     faults
 }
 
-/// Fields that must be there.
-const REQUIRED: &[(&str, &str)] = &[
-    ("pods", "/spec/containers"),
-    ("deployments", "/spec/selector"),
-    ("deployments", "/spec/template/spec/containers"),
-    ("replicasets", "/spec/selector"),
-    ("daemonsets", "/spec/selector"),
-    ("daemonsets", "/spec/template/spec/containers"),
-    ("statefulsets", "/spec/selector"),
-    ("statefulsets", "/spec/template/spec/containers"),
-    ("jobs", "/spec/template/spec/containers"),
-    ("cronjobs", "/spec/schedule"),
-    ("rolebindings", "/roleRef/name"),
-    ("clusterrolebindings", "/roleRef/name"),
-    ("storageclasses", "/provisioner"),
-    ("persistentvolumeclaims", "/spec/accessModes"),
-    ("customresourcedefinitions", "/spec/group"),
-    ("customresourcedefinitions", "/spec/names/plural"),
-    ("customresourcedefinitions", "/spec/names/kind"),
-    ("customresourcedefinitions", "/spec/scope"),
-    ("customresourcedefinitions", "/spec/versions"),
-];
+/// A field as messages have it.
+fn spelled(path: &str) -> String {
+    path[1..].replace('/', ".")
+}
 
 /// What a built-in kind lacks.
 pub(super) fn required(kind: &Kind, object: &Value) -> Vec<Invalid> {
-    let plural = &*kind.resource.plural;
-    let paths = REQUIRED
-        .iter()
-        .filter(|(of, _)| kind.custom.is_none() && *of == plural);
     let mut faults = Vec::new();
-    for (_, path) in paths {
-        let there = object.pointer(path);
-        if there.is_none_or(|value| value.is_null() || *value == json!([]) || value == "") {
-            faults.push(Invalid::required(path[1..].replace('/', "."), ""));
+    for (path, _) in kind.rules("required") {
+        let there = at(object, path);
+        if there.is_null() || *there == json!([]) || there == "" {
+            faults.push(Invalid::required(spelled(path), ""));
         }
-        if path.ends_with("/containers") {
-            let containers = there.and_then(Value::as_array).into_iter().flatten();
-            for (at, container) in containers.enumerate() {
-                for field in ["name", "image"] {
-                    if container[field].as_str().is_none_or(str::is_empty) {
-                        let path = format!("{}[{at}].{field}", path[1..].replace('/', "."));
-                        faults.push(Invalid::required(path, ""));
-                    }
-                }
+        let containers = items(there)
+            .enumerate()
+            .filter(|_| path.ends_with("/containers"));
+        for (at, container) in containers {
+            for field in ["name", "image"]
+                .into_iter()
+                .filter(|f| some(&container[*f]).is_none())
+            {
+                faults.push(Invalid::required(
+                    format!("{}[{at}].{field}", spelled(path)),
+                    "",
+                ));
             }
         }
     }
     faults
 }
 
-/// Fields that cannot be changed once they are set.
-const IMMUTABLE: &[(&str, &str)] = &[
-    ("deployments", "/spec/selector"),
-    ("replicasets", "/spec/selector"),
-    ("daemonsets", "/spec/selector"),
-    ("statefulsets", "/spec/selector"),
-    ("statefulsets", "/spec/serviceName"),
-    ("statefulsets", "/spec/volumeClaimTemplates"),
-    ("statefulsets", "/spec/podManagementPolicy"),
-    ("jobs", "/spec/template"),
-    ("jobs", "/spec/selector"),
-    ("jobs", "/spec/completionMode"),
-    ("secrets", "/type"),
-    ("services", "/spec/clusterIP"),
-    ("storageclasses", "/provisioner"),
-    ("storageclasses", "/parameters"),
-    ("rolebindings", "/roleRef"),
-    ("clusterrolebindings", "/roleRef"),
-    ("priorityclasses", "/value"),
-    ("customresourcedefinitions", "/spec/group"),
-    ("customresourcedefinitions", "/spec/names/plural"),
-    ("customresourcedefinitions", "/spec/scope"),
-];
-
 /// What was changed that cannot be.
 pub(super) fn immutable(kind: &Kind, before: &Value, after: &Value) -> Vec<Invalid> {
     let mut faults = Vec::new();
-    if kind.custom.is_some() {
-        return faults;
-    }
-    let plural = &*kind.resource.plural;
-    let get = |object: &Value, path| object.pointer(path).cloned().unwrap_or_default();
-    let paths = IMMUTABLE.iter().filter(|(of, _)| *of == plural);
-    for (_, path) in paths {
-        let (old, new) = (get(before, path), get(after, path));
+    for (path, _) in kind.rules("immutable") {
+        let (old, new) = (at(before, path), at(after, path));
         if !old.is_null() && old != new {
-            let field = path[1..].replace('/', ".");
             faults.push(Invalid::value(
-                field,
+                spelled(path),
                 &new.to_string(),
                 "field is immutable",
             ));
         }
     }
-    if before["immutable"] == true {
+    if kind.custom.is_none() && before["immutable"] == true {
         for field in ["data", "binaryData", "stringData", "immutable"] {
             if before[field] != after[field] {
                 let why = "field is immutable when `immutable` is set";
@@ -338,14 +264,12 @@ pub(super) fn immutable(kind: &Kind, before: &Value, after: &Value) -> Vec<Inval
 fn fixed(spec: &Value) -> Value {
     let mut spec = spec.clone();
     for list in ["containers", "initContainers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
+        for container in items_mut(&mut spec[list]) {
             container["image"] = Value::Null;
         }
     }
-    for field in ["activeDeadlineSeconds", "tolerations", "initContainers"] {
-        if spec[field].as_array().is_none_or(Vec::is_empty) || field == "tolerations" {
-            spec[field] = Value::Null;
-        }
+    for field in ["activeDeadlineSeconds", "tolerations"] {
+        spec[field] = Value::Null;
     }
     spec
 }

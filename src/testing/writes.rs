@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use super::{
     access::User,
-    body, controllers, defaults, delete, logs,
+    body, controllers, defaults, delete,
+    json::{map, set, some, text},
+    logs,
     managed::{self, Manager},
     objects::{self, Query},
     reviews,
@@ -21,7 +23,7 @@ use super::{
     schema,
     store::{self, Next, Object},
     subresources,
-    target::{Invalid, Parameters, Target, invalid, not_implemented, refuse},
+    target::{Invalid, Parameters, Target, invalid, missing, not_implemented, refuse},
     update, validation,
 };
 use crate::{server::Refusal, wire::status::Status};
@@ -105,15 +107,8 @@ fn supported<'a>(
     if value.is_empty() || values.contains(&value) {
         return Ok(value);
     }
-    let known: Vec<_> = values.iter().map(|value| format!("{value:?}")).collect();
-    let field = Invalid {
-        field: name.to_owned(),
-        reason: "FieldValueNotSupported",
-        message: format!(
-            "Unsupported value: {value:?}: supported values: {}",
-            known.join(", ")
-        ),
-    };
+    let known = values.iter().map(|value| format!("{value:?}"));
+    let field = Invalid::unsupported(name, &format!("{value:?}"), known);
     Err(invalid(&format!("{options}.meta.k8s.io"), "", vec![field]))
 }
 
@@ -121,24 +116,26 @@ impl Write<'_> {
     /// Who writes: as the client calls itself, or the front of its `User-Agent`
     /// (`managerOrUserAgent`).
     pub(super) fn manager(&self, operation: &'static str) -> Manager {
-        let agent = self.head.headers().get(USER_AGENT);
+        let agent = self
+            .head
+            .headers()
+            .get(USER_AGENT)
+            .and_then(|value| value.to_str().ok());
         let agent = agent
-            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .split('/')
+            .next()
             .unwrap_or_default();
-        let name = match self.parameters.get("fieldManager") {
-            "" => agent.split('/').next().unwrap_or_default(),
-            name => name,
-        };
-        let name = if name.is_empty() { "unknown" } else { name };
+        let names = [self.parameters.get("fieldManager"), agent];
+        let name = names
+            .into_iter()
+            .find(|name| !name.is_empty())
+            .unwrap_or("unknown");
         Manager {
             name: name.chars().take(128).collect(),
             operation,
             subresource: self.target.subresource.clone().unwrap_or_default(),
         }
-    }
-
-    pub(super) fn name(&self) -> &str {
-        self.target.name.as_deref().unwrap_or_default()
     }
 
     fn deletion(&self) -> Result<delete::Options, Refusal> {
@@ -162,19 +159,14 @@ impl Write<'_> {
         api_version: &str,
         kind: &str,
     ) -> Result<(), Refusal> {
-        let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
-        let (given_version, given_kind) = (text("apiVersion"), text("kind"));
-        if self.target.kind.custom.is_some() && (given_kind.is_empty() || given_version.is_empty())
-        {
+        let given = |field: &str| text(&object[field]).to_owned();
+        let (given_version, given_kind) = (given("apiVersion"), given("kind"));
+        let missing = [("Kind", &given_kind), ("apiVersion", &given_version)];
+        let mut missing = missing.into_iter().filter(|(_, given)| given.is_empty());
+        if let Some((what, _)) = missing.next().filter(|_| self.target.kind.custom.is_some()) {
             // Nothing else says what it is (`UnstructuredJSONScheme`).
-            let what = if given_kind.is_empty() {
-                "Kind"
-            } else {
-                "apiVersion"
-            };
-            return Err(Refusal::bad_request(format!(
-                "Object '{what}' is missing in '{object}'"
-            )));
+            let why = format!("Object '{what}' is missing in '{object}'");
+            return Err(Refusal::bad_request(why));
         }
         if !given_version.is_empty() && given_version != api_version {
             return Err(Refusal::bad_request(format!(
@@ -218,22 +210,12 @@ impl Write<'_> {
             body::JSON_PATCH => Vec::new(),
             _ => body::duplicates(&self.body),
         };
-        let mut faults: Vec<_> = twice
+        let twice = twice
             .into_iter()
-            .map(|path| format!("duplicate field {path:?}"))
-            .collect();
-        match schema::unknown_fields(&self.target.kind, object) {
-            Some(unknown) => {
-                let unknown = unknown.into_iter();
-                faults.extend(unknown.map(|path| format!("unknown field {path:?}")));
-            }
-            None if validation == "Strict" => {
-                return Err(not_implemented(
-                    "fieldValidation=Strict for built-in kinds without the feature k8s-openapi",
-                ));
-            }
-            None => {}
-        }
+            .map(|path| format!("duplicate field {path:?}"));
+        let unknown = schema::unknown_fields(&self.target.kind, object).into_iter();
+        let unknown = unknown.map(|path| format!("unknown field {path:?}"));
+        let faults: Vec<_> = twice.chain(unknown).collect();
         if faults.is_empty() {
             return Ok(());
         }
@@ -270,31 +252,24 @@ impl Write<'_> {
 
     /// Checks that an object is what the path says, and completes it.
     pub(super) fn place(&self, object: &mut Value, name: &str) -> Result<(), Refusal> {
-        let metadata = &object["metadata"];
-        let named = metadata["name"].as_str().filter(|name| !name.is_empty());
-        let named = named.unwrap_or(name);
+        let metadata = map(&mut object["metadata"]);
+        let expected = &*self.target.namespace;
+        let given = |field: &str, expected| metadata.get(field).and_then(some).unwrap_or(expected);
+        let (named, namespace) = (given("name", name), given("namespace", expected));
         if named != name {
             return Err(Refusal::bad_request(format!(
                 "the name of the object ({named}) does not match the name on the URL ({name})"
             )));
         }
-        let expected = &*self.target.namespace;
-        let namespace = metadata["namespace"]
-            .as_str()
-            .filter(|name| !name.is_empty());
-        let namespace = namespace.unwrap_or(expected);
         if namespace != expected {
             return Err(Refusal::bad_request(format!(
                 "the namespace of the provided object does not match the namespace sent on the \
                  request ({namespace} != {expected})"
             )));
         }
-        if !object["metadata"].is_object() {
-            object["metadata"] = json!({});
-        }
-        object["metadata"]["name"] = name.into();
+        metadata.insert("name".to_owned(), name.into());
         if !expected.is_empty() {
-            object["metadata"]["namespace"] = expected.into();
+            metadata.insert("namespace".to_owned(), expected.into());
         }
         Ok(())
     }
@@ -308,8 +283,7 @@ impl Write<'_> {
         let kind = self.cluster.kinds.core("namespaces");
         let key = store::key(&kind.resource, "", namespace);
         let Some(found) = self.cluster.store.get(&key) else {
-            let message = format!("namespaces {namespace:?} not found");
-            return Err(refuse(&kind.resource, namespace, 404, "NotFound", message));
+            return Err(missing(&kind.resource, namespace));
         };
         if !found.json["metadata"]["deletionTimestamp"].is_null() {
             let resource = self.target.resource();
@@ -317,7 +291,7 @@ impl Write<'_> {
                 "{resource} {name:?} is forbidden: unable to create new content in namespace \
                  {namespace} because it is being terminated"
             );
-            return Err(refuse(resource, name, 403, "Forbidden", message));
+            return Err(refuse(resource, name, (403, "Forbidden"), message));
         }
         Ok(())
     }
@@ -325,23 +299,19 @@ impl Write<'_> {
     /// A new object as it is stored.
     pub(super) fn complete(&self, mut object: Value, manager: &Manager) -> Result<Value, Refusal> {
         let kind = &self.target.kind;
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            for field in [
-                "uid",
-                "creationTimestamp",
-                "deletionTimestamp",
-                "deletionGracePeriodSeconds",
-                "generation",
-                "managedFields",
-                "selfLink",
-            ] {
-                metadata.remove(field);
-            }
+        for field in [
+            "uid",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "generation",
+            "managedFields",
+            "selfLink",
+        ] {
+            set(&mut object["metadata"], field, &Value::Null);
         }
-        if kind.has("status")
-            && let Some(object) = object.as_object_mut()
-        {
-            object.remove("status");
+        if kind.has("status") {
+            set(&mut object, "status", &Value::Null);
         }
         if kind.is("gen") {
             object["metadata"]["generation"] = 1.into();
@@ -365,10 +335,9 @@ impl Write<'_> {
         faults.extend(schema::faults(&self.target.kind, object)?);
         match faults.is_empty() {
             true => Ok(()),
-            false => {
-                let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                Err(self.target.invalid(name, faults))
-            }
+            false => Err(self
+                .target
+                .invalid(text(&object["metadata"]["name"]), faults)),
         }
     }
 }
@@ -378,16 +347,11 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let (api_version, kind) = write.expected();
     let mut object = write.object(&api_version, kind)?;
     let metadata = &mut object["metadata"];
-    if metadata["name"].as_str().is_none_or(str::is_empty)
-        && let Some(prefix) = metadata["generateName"].as_str().filter(|p| !p.is_empty())
-    {
+    if let (None, Some(prefix)) = (some(&metadata["name"]), some(&metadata["generateName"])) {
         metadata["name"] = format!("{prefix}{}", suffix()).into();
     }
-    let name = metadata["name"].as_str().unwrap_or_default().to_owned();
-    if metadata["resourceVersion"]
-        .as_str()
-        .is_some_and(|version| !version.is_empty())
-    {
+    let name = text(&metadata["name"]).to_owned();
+    if some(&metadata["resourceVersion"]).is_some() {
         // Nothing turns this error of `storage/errors.go` into a refusal of the client's.
         let message = "resourceVersion should not be set on objects to be created";
         return Err(Refusal::new(Status::failure(500, "", message)));
@@ -405,8 +369,7 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
                 return Err(refuse(
                     target.resource(),
                     &name,
-                    409,
-                    "AlreadyExists",
+                    (409, "AlreadyExists"),
                     message,
                 ));
             }

@@ -21,12 +21,16 @@ async fn objects() -> Result {
     let (_server, client) = serve().await?;
     // [objects]
     use k8s_openapi::api::core::v1::Pod;
-    use kubewire::{Resource, request::List};
+    use serde_json::json;
 
-    // kube: Api::<Pod>::namespaced(client, "default").list(&ListParams::default()).await?
-    let pods = client.request(Resource::of::<Pod>()).namespace("default");
-    let all: List<Pod> = pods.list().await?;
-    assert_eq!(all.items.len(), 1);
+    // kube: Api::<Pod>::namespaced(client, "default")
+    let pods = client.api::<Pod>().namespace("default");
+    // kube: pods.list(&ListParams::default()).await?
+    assert_eq!(pods.list().await?.items.len(), 1);
+    // kube: pods.patch("web-0", &PatchParams::default(), &Patch::Merge(&json!({..}))).await?
+    let labels = json!({"metadata": {"labels": {"seen": "yes"}}});
+    let pod = pods.patch("web-0", &labels).await?;
+    assert_eq!(pod.metadata.labels.unwrap_or_default()["seen"], "yes");
     // [end]
     Ok(())
 }
@@ -39,7 +43,7 @@ async fn watch() -> Result {
     use kubewire::watch::Mirror;
 
     // kube: reflector(writer, watcher(api, watcher::Config::default()))
-    let mut updates = client.watch_typed::<Pod>().namespace("default").stream();
+    let mut updates = client.api::<Pod>().namespace("default").watch().stream();
     let mut store = Mirror::<Pod>::new();
     while !store.is_current() {
         let update = updates.next().await.expect("it never ends")?;

@@ -4,28 +4,49 @@ use crate::{Result, serve};
 async fn requests() -> Result {
     let (_server, client) = serve().await?;
     // [requests]
-    use kubewire::request::{List, Patch, Resource};
-    use serde_json::{Value, json};
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
 
-    let maps = client
-        .request(Resource::namespaced("", "v1", "configmaps"))
-        .namespace("default");
-    let map = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "site"},
-        "data": {"theme": "dark"},
-    });
+    let maps = client.api::<ConfigMap>().namespace("default");
+    let mut map = ConfigMap::default();
+    map.metadata.name = Some("site".to_owned());
+    map.data = Some([("theme".to_owned(), "dark".to_owned())].into());
     maps.create(&map).await?;
     let light = json!({"data": {"theme": "light"}});
-    let map: Value = maps.patch("site", Patch::Merge(&light)).await?;
-    assert_eq!(map["data"]["theme"], "light");
+    let map = maps.patch("site", &light).await?;
+    assert_eq!(map.data.unwrap_or_default()["theme"], "light");
+    assert_eq!(maps.list().await?.items.len(), 1);
+    // [end]
+    // [dynamic]
+    use kubewire::request::{List, Resource};
+    use serde_json::Value;
+
+    let resource = Resource::namespaced("", "v1", "configmaps");
+    let maps = client.request(resource).namespace("default");
     let all: List<Value> = maps.list().await?;
-    assert_eq!(all.items.len(), 1);
+    assert_eq!(all.items[0]["data"]["theme"], "light");
+    // [end]
+    // [patch]
+    use kubewire::request::Patch;
+
+    // A list is a JSON Patch.
+    let list = json!([{"op": "replace", "path": "/data/theme", "value": "dark"}]);
+    let map: Value = maps.patch("site", &list).await?;
+    assert_eq!(map["data"]["theme"], "dark");
+    // Server-side apply is asked for by its name.
+    let apply = Patch::Apply {
+        object: &json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"size": "3"}}),
+        manager: "guide",
+        force: false,
+    };
+    let map: Value = maps.patch("site", apply).await?;
+    assert_eq!(map["data"]["size"], "3");
     // [end]
     // [update]
     let map = maps
         .update("site", |map: &mut Value| map["data"]["seen"] = json!("yes"))
         .await?;
-    assert_eq!(map["data"]["theme"], "light");
+    assert_eq!(map["data"]["theme"], "dark");
     // [end]
     // [errors]
     let missing = maps.get::<Value>("nobody").await.unwrap_err();
@@ -48,12 +69,8 @@ async fn pages() -> Result {
     let (_server, client) = serve().await?;
     // [pages]
     use k8s_openapi::api::core::v1::Pod;
-    use kubewire::Resource;
 
-    let mut pages = client
-        .request(Resource::of::<Pod>())
-        .labels("app=web")
-        .pages::<Pod>(500);
+    let mut pages = client.api::<Pod>().labels("app=web").pages(500);
     while let Some(page) = pages.next().await? {
         for pod in page.items {
             println!("{:?}", pod.metadata.name);

@@ -34,7 +34,7 @@ async fn mirror() -> Result {
     use k8s_openapi::api::core::v1::Pod;
     use kubewire::watch::{Change, Mirror};
 
-    let mut updates = client.watch_typed::<Pod>().namespace("default").stream();
+    let mut updates = client.api::<Pod>().namespace("default").watch().stream();
     let mut pods = Mirror::<Pod>::new();
     while !pods.is_current() {
         let update = updates.next().await.expect("it never ends")?;
@@ -42,7 +42,11 @@ async fn mirror() -> Result {
     }
     assert_eq!(pods.len(), 1);
     // [end]
-    server.delete(&kubewire::Resource::of::<Pod>(), "default", "web-0");
+    server.delete(
+        &kubewire::Resource::namespaced("", "v1", "pods"),
+        "default",
+        "web-0",
+    );
     server.compact();
     // [changes]
     'watch: while let Some(update) = updates.next().await {

@@ -1,4 +1,5 @@
-//! exec of kubewire over a connection of kube's: kube authenticates, kubewire runs the session.
+//! kube and kubewire in one program: one configuration, the same types, and where a layer of kube's
+//! must see the connection, a session of kubewire over it.
 //!
 //! ```text
 //! cargo run --manifest-path benches/peers/Cargo.toml --example bridge [-- NAMESPACE POD COMMAND...]
@@ -6,14 +7,29 @@
 //!
 //! Without arguments it plays against an API server inside this process.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, Resource as _, api::AttachParams, core::Request};
+use k8s_openapi::{
+    api::core::v1::Pod,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, CustomResource, CustomResourceExt as _, Resource as _, api::AttachParams,
+    config::Kubeconfig, core::Request,
+};
 use kubewire::{
     exec::{Child, Streams, Subprotocol},
     testing::ApiServer,
 };
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// A custom resource by kube's derive.
+#[derive(
+    CustomResource, Clone, Debug, serde::Deserialize, serde::Serialize, schemars::JsonSchema,
+)]
+#[kube(group = "example.com", version = "v1", kind = "Site", namespaced)]
+struct SiteSpec {
+    page: String,
+}
 
 /// Runs a command in a pod over kube's client.
 async fn exec(client: &Client, namespace: &str, pod: &str, command: &[String]) -> Result<Child> {
@@ -53,35 +69,52 @@ async fn main() -> Result<()> {
 
 async fn play() -> Result<()> {
     let server = ApiServer::builder()
-        .plain()
         .pod("default", "web-0", |pod| {
             pod.container("main", ["sleep", "infinity"])
         })
         .start()
         .await?;
-    let client = Client::try_from(kube::Config::new(server.url().parse()?))?;
+    let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig())?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+    // The one line that adds kubewire to a program of kube's.
+    let kubewire = kubewire::Client::try_from(config.clone())?;
+    let kube = Client::try_from(config)?;
+
+    // The same types on both sides,
+    let by_kube: Pod = Api::namespaced(kube.clone(), "default")
+        .get("web-0")
+        .await?;
+    let pods = kubewire.api::<Pod>().namespace("default");
+    assert_eq!(by_kube, pods.get("web-0").await?);
+
+    // derived ones among them.
+    let definition = serde_json::to_value(Site::crd())?;
+    let definitions: Api<CustomResourceDefinition> = Api::all(kube.clone());
+    definitions
+        .create(&Default::default(), &serde_json::from_value(definition)?)
+        .await?;
+    let sites = kubewire.api::<Site>().namespace("default");
+    let page = SiteSpec {
+        page: "hello".to_owned(),
+    };
+    sites.create(&Site::new("front", page)).await?;
+    let by_kube: Site = Api::namespaced(kube.clone(), "default")
+        .get("front")
+        .await?;
+    assert_eq!(by_kube.spec.page, "hello");
 
     let command = ["sh", "-c", "echo hello; exit 3"].map(str::to_owned);
-    let output = exec(&client, "default", "web-0", &command)
-        .await?
-        .wait_with_output()
-        .await?;
-    assert_eq!(
-        (&output.stdout[..], output.status.code()),
-        (&b"hello\n"[..], Some(3))
-    );
-
-    // The same types on both sides.
-    let by_kube: Pod = Api::namespaced(client, "default").get("web-0").await?;
-    let kubewire = kubewire::Client::new(&server.config())?;
-    let pods = kubewire
-        .request(kubewire::Resource::namespaced("", "v1", "pods"))
-        .namespace("default");
-    let by_kubewire: Pod = pods.get("web-0").await?;
-    assert_eq!(by_kube, by_kubewire);
-    println!(
-        "kube's connection, kubewire's session: {:?}",
-        output.status.code()
-    );
+    let by_kubewire = kubewire.pod("default", "web-0").exec(&command);
+    let over_kube = exec(&kube, "default", "web-0", &command).await?;
+    for output in [
+        by_kubewire.output().await?,
+        over_kube.wait_with_output().await?,
+    ] {
+        assert_eq!(
+            (&output.stdout[..], output.status.code()),
+            (&b"hello\n"[..], Some(3))
+        );
+    }
+    println!("the types are kube's, the sessions kubewire's");
     Ok(())
 }

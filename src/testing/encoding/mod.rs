@@ -2,10 +2,7 @@
 //! encoding that was negotiated.
 
 mod cbor;
-mod decode;
 mod protobuf;
-
-pub(super) use decode::decode;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -25,6 +22,13 @@ pub(super) struct Document {
     pub(super) message: Option<Bytes>,
     /// Those of a list.
     pub(super) items: Option<Vec<Document>>,
+    /// The name of its type, where its kind does not say.
+    pub(super) of: Option<&'static str>,
+}
+
+/// Reads an object in protobuf.
+pub(super) fn decode(body: &[u8]) -> Result<Value, Refusal> {
+    protobuf::decode(body)
 }
 
 impl Document {
@@ -34,6 +38,7 @@ impl Document {
             json,
             message: None,
             items: None,
+            of: None,
         }
     }
 
@@ -136,6 +141,42 @@ mod tests {
         let encoded = document.encode_event(Encoding::Protobuf, "ADDED").unwrap();
         let captured = capture::body("watch-protobuf");
         assert_eq!(encoded, captured[..encoded.len()]);
+    }
+
+    #[test]
+    fn the_table_writes_and_reads_a_pod_with_the_bytes_of_the_capture() {
+        let (json, _) = pod();
+        let document = Document::object(json.clone());
+        let encoded = document
+            .clone()
+            .encode_event(Encoding::Protobuf, "ADDED")
+            .unwrap();
+        let captured = capture::body("watch-protobuf");
+        assert_eq!(encoded, captured[..encoded.len()]);
+        let again = decode(&document.encode(Encoding::Protobuf).unwrap()).unwrap();
+        let mut missing = Vec::new();
+        compare(&json, &again, "", &mut missing);
+        assert_eq!(missing, Vec::<String>::new());
+    }
+
+    /// What is there and not the same, but for what is empty and for nulls.
+    fn compare(wanted: &Value, found: &Value, path: &str, missing: &mut Vec<String>) {
+        match (wanted, found) {
+            (Value::Object(wanted), found) if found.is_object() || wanted.is_empty() => {
+                for (name, value) in wanted {
+                    compare(value, &found[name], &format!("{path}.{name}"), missing);
+                }
+            }
+            (Value::Array(wanted), Value::Array(found)) if wanted.len() == found.len() => {
+                for (wanted, found) in wanted.iter().zip(found) {
+                    compare(wanted, found, path, missing);
+                }
+            }
+            (Value::Null | Value::Bool(false), Value::Null) => {}
+            (wanted, found) if *wanted == 0 && found.is_null() => {}
+            (wanted, found) if wanted == found => {}
+            (wanted, found) => missing.push(format!("{path}: {wanted} {found}")),
+        }
     }
 
     #[test]

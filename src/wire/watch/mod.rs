@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use self::cursor::{Field, Members, Value};
 pub(in crate::wire) use self::json::{EndOfValue, skip_space};
 #[cfg(all(feature = "testing", unix))]
-pub(crate) use self::protobuf::{Fields, MAGIC};
+pub(crate) use self::protobuf::{Fields, MAGIC, Value as Raw};
 pub use self::{
     decoder::Decoder,
     list::{List, ListDecoder},

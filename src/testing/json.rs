@@ -1,0 +1,66 @@
+//! Short ways to the parts of JSON, which may be anything that a client sent.
+
+use serde_json::{Map, Value, map};
+
+pub(super) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A text that is there and not empty.
+pub(super) fn some(value: &Value) -> Option<&str> {
+    value.as_str().filter(|text| !text.is_empty())
+}
+
+pub(super) fn items(value: &Value) -> std::slice::Iter<'_, Value> {
+    value.as_array().map_or(&[][..], Vec::as_slice).iter()
+}
+
+pub(super) fn items_mut(value: &mut Value) -> impl Iterator<Item = &mut Value> {
+    value.as_array_mut().into_iter().flatten()
+}
+
+pub(super) fn texts(value: &Value) -> impl Iterator<Item = &str> {
+    items(value).filter_map(Value::as_str)
+}
+
+pub(super) fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flat_map(Map::iter)
+}
+
+/// The parts of a map, which it becomes if it is none.
+pub(super) fn map(value: &mut Value) -> &mut Map<String, Value> {
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    match value {
+        Value::Object(map) => map,
+        _ => unreachable!("it has just become one"),
+    }
+}
+
+/// Sets a field, or removes it if the value is null.
+pub(super) fn set(value: &mut Value, field: &str, to: &Value) {
+    match (map(value).entry(field), to) {
+        (map::Entry::Occupied(known), Value::Null) => drop(known.remove()),
+        (map::Entry::Vacant(_), Value::Null) => {}
+        (map::Entry::Occupied(mut known), to) => drop(known.insert(to.clone())),
+        (map::Entry::Vacant(missing), to) => drop(missing.insert(to.clone())),
+    }
+}
+
+/// A path of fields, such as `.spec.replicas` or `/spec/replicas`.
+pub(super) fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    let mut names = path.split(['.', '/']).skip_while(|name| name.is_empty());
+    names
+        .try_fold(value, |value, name| value.get(name))
+        .unwrap_or(&Value::Null)
+}
+
+/// Likewise; maps are made on the way, and what is none stays.
+pub(super) fn at_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    let mut names = path.split(['.', '/']).skip_while(|name| name.is_empty());
+    names.try_fold(value, |value, name| match value {
+        Value::Null | Value::Object(_) => Some(map(value).entry(name).or_insert(Value::Null)),
+        _ => None,
+    })
+}
