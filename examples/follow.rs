@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn follow(logs: kubewire::logs::Logs) -> Result<(), Box<dyn std::error::Error>> {
-    let mut lines = logs.across_restarts().tail(10).stream().await?;
+    let mut lines = logs.across_restarts().tail(10).stream();
     while let Some(update) = lines.next_update().await {
         match update {
             LogUpdate::Line(line) => println!("{}", String::from_utf8_lossy(&line.bytes)),

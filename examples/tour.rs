@@ -363,7 +363,7 @@ impl Stage {
         let (pod, container) = (&self.pod, &self.container);
         show("logs");
         // show: logs
-        let mut lines = pod.logs().container(container).tail(3).stream().await?;
+        let mut lines = pod.logs().container(container).tail(3).stream();
         while let Some(line) = lines.next().await {
             let line = line?;
             println!("  {}", String::from_utf8_lossy(&line.bytes).escape_debug());

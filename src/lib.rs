@@ -131,7 +131,7 @@
 //! #     .start()
 //! #     .await?;
 //! # let client = kubewire::Client::new(&server.config())?;
-//! let mut lines = client.pod("default", "web-0").logs().follow().stream().await?;
+//! let mut lines = client.pod("default", "web-0").logs().follow().stream();
 //! while let Some(line) = lines.next().await {
 //!     let line = line?;
 //!     if line.bytes == "ready" {

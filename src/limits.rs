@@ -34,12 +34,12 @@ pub const SPDY_HEADERS: usize = 64 << 10;
 /// Bytes of one forwarded connection that wait for its reader: 4 MiB. `PortForward::buffer`
 /// changes it.
 ///
-/// The tunnel has no flow control: up to here a slow reader slows nobody else, and here it either
-/// holds back the whole tunnel or loses its connection.
+/// The protocol has no flow control: up to here a slow reader slows nobody else, and here it either
+/// holds back all others of its WebSocket or loses its connection.
 pub const FORWARD_RECEIVE: usize = 4 << 20;
 
-/// Bytes of all connections of a tunnel together that wait for their readers: 64 MiB. Here the
-/// tunnel is held back whatever the choice for single connections is.
+/// Bytes of all connections of a WebSocket together that wait for their readers: 64 MiB. Here the
+/// WebSocket is held back whatever the choice for single connections is.
 pub const FORWARD_RECEIVE_TOTAL: usize = 64 << 20;
 
 /// Bytes of one forwarded connection that wait to be sent before its writer has to wait: 64 KiB,
@@ -47,7 +47,7 @@ pub const FORWARD_RECEIVE_TOTAL: usize = 64 << 20;
 pub const FORWARD_SEND: usize = 64 << 10;
 
 /// The time for which a reader of a full connection may take nothing while other connections of
-/// the tunnel wait: 5 s.
+/// the WebSocket wait: 5 s.
 pub const FORWARD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The time within which a peer must accept a stream: 30 s, as in client-go
@@ -57,21 +57,21 @@ pub const FORWARD_REPLY: Duration = Duration::from_secs(30);
 /// Streams that a SPDY peer may have open at once: 4,096, two a forwarded connection.
 pub const SPDY_STREAMS: usize = 4096;
 
-/// The time without inbound bytes after which a tunnel is pinged: 10 s, as client-go does
+/// The time without inbound bytes after which a SPDY connection is pinged: 10 s, as client-go does
 /// (`tunneling_dialer.go`).
-pub const TUNNEL_PING: Duration = Duration::from_secs(10);
+pub const SPDY_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The time without inbound bytes, though a ping is out, after which new connections get a new
-/// tunnel: 15 s.
-pub const TUNNEL_SUSPECT: Duration = Duration::from_secs(15);
+/// WebSocket: 15 s.
+pub const SPDY_SUSPECT: Duration = Duration::from_secs(15);
 
-/// The time without inbound bytes after which a tunnel is dead although sent payload may be
-/// waiting for an application that does not read: 5 min.
-pub const TUNNEL_STALLED: Duration = Duration::from_secs(300);
+/// The time without inbound bytes after which a SPDY connection is dead although sent payload may
+/// be waiting for an application that does not read: 5 min.
+pub const SPDY_STALLED: Duration = Duration::from_secs(300);
 
 /// The time after which an application that has not read, or answered, what was sent to it is
-/// taken for one that has stopped reading: 2 s. New connections then take another tunnel, for the
-/// server may be waiting for it.
+/// taken for one that has stopped reading: 2 s. New connections then take another WebSocket, for
+/// the server may be waiting for it.
 pub const FORWARD_STALL: Duration = Duration::from_secs(2);
 
 /// The bytes that must have been sent to it for that: 64 KiB. Fewer are taken by the operating
@@ -107,7 +107,7 @@ pub const OUTPUT: usize = 1 << 30;
 ///
 /// Load balancers and address translators drop what idles for one to six minutes
 /// (kubernetes/kubernetes#64949); half a minute is the usual lower end.
-pub const PING_INTERVAL: Duration = Duration::from_secs(20);
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
 /// The time without inbound bytes, pings unanswered, after which a peer is dead: 70 s.
 ///

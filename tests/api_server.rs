@@ -1136,7 +1136,7 @@ mod processes {
     async fn a_deletion_ends_what_clients_have_open() {
         let server = builder()
             .pod("default", "a", |pod| {
-                pod.container("main", ["sleep", "infinity"])
+                pod.container("main", ["sh", "-c", "echo up; sleep infinity"])
             })
             .start()
             .await
@@ -1152,7 +1152,8 @@ mod processes {
             .await
             .unwrap();
         let mut attached = pod.attach().spawn().await.unwrap();
-        let mut logs = pod.logs().follow().stream().await.unwrap();
+        let mut logs = pod.logs().follow().stream();
+        assert_eq!(soon(logs.next()).await.unwrap().unwrap().bytes, "up");
         send(&server, &format!("DELETE {PODS}/a"), &[], "").await;
         let output = soon(exec.wait_with_output()).await.unwrap();
         assert_eq!(output.status.code(), Some(137));

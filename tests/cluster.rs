@@ -430,7 +430,7 @@ async fn logs_and_watches_over_websockets_are_those_over_http() {
         logs.clone().over_websocket(),
         logs.clone().plain().over_websocket(),
     ] {
-        let mut stream = logs.stream().await.expect("the log is read");
+        let mut stream = logs.stream();
         let mut lines = Vec::new();
         while let Some(line) = stream.next().await {
             lines.push(String::from_utf8_lossy(&line.expect("a line").bytes).into_owned());
@@ -442,7 +442,8 @@ async fn logs_and_watches_over_websockets_are_those_over_http() {
         }
     }
     let missing = client.pod(NAMESPACE, "nope").logs().over_websocket();
-    let error = missing.stream().await.expect_err("no such pod");
+    let first = missing.stream().next().await.expect("the refusal");
+    let error = first.expect_err("no such pod");
     assert_eq!(error.status().map(|status| status.code), Some(404));
 
     let pods = client.find("pods").await.expect("pods exist").resource;

@@ -304,13 +304,7 @@ async fn logs(random: &mut Random) {
     let mut seen = Vec::new();
     let mut piece = String::new();
     let read = async {
-        // Refusals before the first line are told at once: then it is asked for again.
-        let mut stream = loop {
-            match logs.clone().stream().await {
-                Ok(stream) => break stream,
-                Err(error) => assert!(error.status().is_some(), "{error}"),
-            }
-        };
+        let mut stream = logs.clone().stream();
         while let Some(update) = stream.next_update().await {
             match update {
                 LogUpdate::Line(line) => {
@@ -318,6 +312,11 @@ async fn logs(random: &mut Random) {
                     if line.end != LineEnd::Piece {
                         seen.push(std::mem::take(&mut piece));
                     }
+                }
+                // Refusals before the first line are told at once: then it is asked for again.
+                LogUpdate::Ended(LogEnd::Failed(error)) if seen.is_empty() => {
+                    assert!(error.status().is_some(), "{error}");
+                    stream = logs.clone().stream();
                 }
                 LogUpdate::Notice(text) => panic!("no text of a kubelet: {text:?}"),
                 _ => {}

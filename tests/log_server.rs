@@ -237,7 +237,7 @@ async fn the_log_of_the_instance_before_is_kept() {
         (200, second)
     );
     let previous = client.pod("default", "web-0").logs().previous();
-    let mut previous = previous.stream().await.unwrap();
+    let mut previous = previous.stream();
     let line = patient(previous.next()).await.unwrap().unwrap();
     assert!(line.bytes.starts_with(b"up "));
     server.shutdown().await;
@@ -268,7 +268,7 @@ async fn a_follower_goes_on_with_the_next_instance_if_it_wants_to() {
     let script = "echo up; sleep 0.3; echo down; exit 3";
     let (server, client) = start(script, RestartPolicy::OnFailure).await;
     let logs = client.pod("default", "web-0").logs().follow();
-    let mut once = logs.clone().stream().await.unwrap();
+    let mut once = logs.clone().stream();
     let mut seen = Vec::new();
     while let Some(line) = patient(once.next()).await {
         seen.push(line.unwrap().bytes);
@@ -279,7 +279,7 @@ async fn a_follower_goes_on_with_the_next_instance_if_it_wants_to() {
         "{:?}",
         once.end()
     );
-    let mut on = logs.across_restarts().stream().await.unwrap();
+    let mut on = logs.across_restarts().stream();
     let (mut restarts, mut texts) = (0, Vec::new());
     while restarts < 3 {
         match patient(on.next_update()).await.unwrap() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kubewire::{
     Client, Error, Resource,
-    logs::{LogEnd, LogLines, LogStream},
+    logs::{LogEnd, LogLines, LogStream, Logs},
     testing::{ApiServer, BodyFault, RestartPolicy},
     wire::{line::LineEnd, status::Status},
 };
@@ -41,7 +41,7 @@ async fn a_followed_log_ends_with_the_container_and_its_code() {
     let (_server, client) =
         start("for i in 0 1 2; do echo line $i; sleep 0.1; done; printf end; exit 3").await;
     let pod = client.pod("default", "web-0");
-    let mut lines = pod.logs().follow().stream().await.unwrap();
+    let mut lines = pod.logs().follow().stream();
     assert_eq!(
         texts(&mut lines).await,
         ["line 0", "line 1", "line 2", "end"]
@@ -68,27 +68,27 @@ async fn over_a_websocket_each_line_comes_once_whatever_happens() {
     }
     let pod = client.pod("default", "web-0");
     let logs = pod.logs().over_websocket();
-    let mut lines = logs.clone().follow().stream().await.unwrap();
+    let mut lines = logs.clone().follow().stream();
     let all = [
         "line 0", "line 1", "line 2", "line 3", "line 4", "line 5", "end",
     ];
     assert_eq!(texts(&mut lines).await, all);
     assert!(matches!(lines.end(), Some(LogEnd::Exited(exit)) if exit.code == Some(3)));
-    let mut lines = logs.clone().stream().await.unwrap();
+    let mut lines = logs.clone().stream();
     assert_eq!(texts(&mut lines).await, all);
     assert!(matches!(lines.end(), Some(LogEnd::Complete)));
     server.inject_into_bodies([Some(BodyFault::Cut { after: 50 })]);
-    let mut lines = logs.clone().stream().await.unwrap();
+    let mut lines = logs.clone().stream();
     assert_eq!(texts(&mut lines).await, all, "a finite log is resumed");
     server.inject_into_bodies([Some(BodyFault::Cut { after: 7 })]);
-    let mut plain = logs.plain().stream().await.unwrap();
+    let mut plain = logs.plain().stream();
     assert_eq!(plain.next().await.unwrap().unwrap().bytes, "line 0");
     assert!(
         matches!(plain.next().await, Some(Err(Error::Network(_)))),
         "a close without a close frame is no end"
     );
     let missing = client.pod("default", "nope").logs().over_websocket();
-    let error = missing.stream().await.unwrap_err();
+    let error = refusal(missing).await;
     assert_eq!(error.status().unwrap().code, 404);
 }
 
@@ -99,78 +99,54 @@ async fn options_choose_the_lines() {
     let mut all = Vec::new();
     while all.len() < 3 {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        all = texts(&mut pod.logs().stream().await.unwrap()).await;
+        all = texts(&mut pod.logs().stream()).await;
     }
     assert_eq!(all[2], "two");
-    let mut lines = pod.logs().tail(1).stream().await.unwrap();
+    let mut lines = pod.logs().tail(1).stream();
     let line = lines.next().await.unwrap().unwrap();
     assert_eq!((&line.bytes[..], line.end), (&b"two"[..], LineEnd::Newline));
     assert!(lines.next().await.is_none());
     assert!(matches!(lines.end(), Some(LogEnd::Complete)));
     let two = line.stamp.unwrap();
-    let mut since = pod.logs().since(two).stream().await.unwrap();
+    let mut since = pod.logs().since(two).stream();
     assert_eq!(
         texts(&mut since).await,
         ["two"],
         "the server knows whole seconds only"
     );
-    let mut errors = pod.logs().only(LogStream::Stderr).stream().await.unwrap();
+    let mut errors = pod.logs().only(LogStream::Stderr).stream();
     assert_eq!(texts(&mut errors).await, ["err"]);
-    let mut plain = pod.logs().plain().stream().await.unwrap();
+    let mut plain = pod.logs().plain().stream();
     assert_eq!(plain.next().await.unwrap().unwrap().stamp, None);
-    let mut limited = pod
-        .logs()
-        .limit_bytes(5)
-        .only(LogStream::Stdout)
-        .stream()
-        .await
-        .unwrap();
+    let mut limited = pod.logs().limit_bytes(5).only(LogStream::Stdout).stream();
     assert_eq!(texts(&mut limited).await, ["one", "t"]);
     assert!(matches!(limited.end(), Some(LogEnd::Limit)));
+}
+
+/// What comes before the first line: a refusal.
+async fn refusal(logs: Logs) -> Error {
+    logs.stream().next().await.unwrap().unwrap_err()
 }
 
 #[tokio::test]
 async fn refusals_come_before_the_first_line() {
     let (_server, client) = start("sleep 60").await;
-    let error = client
-        .pod("default", "nope")
-        .logs()
-        .stream()
-        .await
-        .unwrap_err();
-    assert_eq!(error.status().unwrap().code, 404);
-    let error = client
-        .pod("default", "nope")
-        .logs()
-        .follow()
-        .stream()
-        .await
-        .unwrap_err();
-    assert_eq!(error.status().unwrap().code, 404);
+    let nope = client.pod("default", "nope");
+    for logs in [nope.logs(), nope.logs().follow()] {
+        assert_eq!(refusal(logs).await.status().unwrap().code, 404);
+    }
     let pod = client.pod("default", "web-0");
-    let error = pod.logs().previous().stream().await.unwrap_err();
+    let error = refusal(pod.logs().previous()).await;
     assert_eq!(error.status().unwrap().code, 400);
-    let error = pod
-        .logs()
-        .container("nope")
-        .follow()
-        .stream()
-        .await
-        .unwrap_err();
+    let error = refusal(pod.logs().container("nope").follow()).await;
     assert!(error.to_string().contains("it has main"), "{error}");
 }
 
 #[tokio::test]
 async fn a_pod_that_is_deleted_ends_the_log() {
     let (server, client) = start("echo one; sleep 60").await;
-    server.inject_into_bodies([Some(BodyFault::Cut { after: 20 })]);
-    let mut lines = client
-        .pod("default", "web-0")
-        .logs()
-        .follow()
-        .stream()
-        .await
-        .unwrap();
+    let mut lines = client.pod("default", "web-0").logs().follow().stream();
+    assert_eq!(lines.next().await.unwrap().unwrap().bytes, "one");
     server.delete(&Resource::namespaced("", "v1", "pods"), "default", "web-0");
     assert_eq!(texts(&mut lines).await, Vec::<String>::new());
     assert!(
@@ -210,7 +186,7 @@ async fn many_followers_through_random_faults_get_each_line_once() {
         .map(|_| {
             let logs = client.pod("default", "web-0").logs().follow();
             tokio::spawn(async move {
-                let mut lines = logs.stream().await.unwrap();
+                let mut lines = logs.stream();
                 (texts(&mut lines).await, lines.end().cloned())
             })
         })

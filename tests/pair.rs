@@ -490,7 +490,7 @@ impl World {
             if !self.plan.pauses {
                 for end in &self.ends {
                     assert!(
-                        end.longest_silence <= limits::PING_INTERVAL + Duration::from_secs(2),
+                        end.longest_silence <= limits::KEEPALIVE_INTERVAL + Duration::from_secs(2),
                         "{:?} without a sign of life",
                         end.longest_silence
                     );

@@ -305,7 +305,7 @@ async fn every_order(protocol: ForwardProtocol, count: usize) -> Result {
     let tunnel = forward.connect().await?;
     let listener = tunnel.listen("127.0.0.1:0", port).await?;
     let refuses = tunnel.listen("127.0.0.1:0", nobody).await?;
-    let half_close = protocol == ForwardProtocol::Tunnel;
+    let half_close = protocol == ForwardProtocol::Spdy;
     let fixture = Fixture {
         server,
         tunnel,
@@ -384,7 +384,7 @@ async fn some(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_connections_in_every_order_of_fin_and_rst_leave_nothing() -> Result {
     let begin = Instant::now();
-    every_order(ForwardProtocol::Tunnel, 540).await?;
+    every_order(ForwardProtocol::Spdy, 540).await?;
     every_order(ForwardProtocol::V4, 130).await?;
     println!("10,050 connections in {:?}", begin.elapsed());
     Ok(())

@@ -385,7 +385,7 @@ async fn a_refused_connection_whose_handle_has_gone_hangs_no_other() -> Result {
     let mut refused = fixture.tunnel.open(nobody).await?;
     refused.write_all(b"and gone").await?;
     drop(refused);
-    // When the refusal has come, the next connection takes another tunnel.
+    // When the refusal has come, the next connection takes another WebSocket.
     let another = async {
         while fixture.websockets.load(Ordering::Relaxed) < 2 {
             let stream = fixture.tunnel.open(echo).await.unwrap();

@@ -88,7 +88,7 @@ all![
     session::RemoteCommand,
     session::logs::Logs,
     session::port_forward::Channels,
-    session::port_forward::Tunnel,
+    session::port_forward::Spdy,
     session::watch::Watch,
 ];
 
@@ -151,5 +151,5 @@ fn futures_of_the_verbs_can_be_spawned() {
     sends(|pod| async move { pod.exec(["true"]).spawn().await });
     sends(|pod| async move { pod.attach().spawn().await });
     sends(|pod| async move { pod.port_forward().connect().await });
-    sends(|pod| async move { pod.logs().stream().await });
+    sends(|pod| async move { pod.logs().stream().next().await });
 }

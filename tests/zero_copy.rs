@@ -20,7 +20,7 @@ use kubewire::{
     exec::{Child, Streams, Subprotocol},
     session::{
         Session as _,
-        port_forward::{ConnectionId, ForwardConfig, PortForward as _, Tunnel},
+        port_forward::{ConnectionId, ForwardConfig, PortForward as _, Spdy},
     },
     wire::{
         channel::{self, Encoding},
@@ -133,11 +133,11 @@ fn spdy_data_frames_are_decoded_without_allocation_or_copy_however_they_are_cut(
     }
 }
 
-/// A tunnel's two ends with one connection.
-fn tunnel() -> (Tunnel, Tunnel, ConnectionId, Instant) {
+/// Both ends of a port-forward with one connection.
+fn port_forward() -> (Spdy, Spdy, ConnectionId, Instant) {
     let now = Instant::now();
-    let mut client = Tunnel::new(Role::Client, ForwardConfig::default(), now);
-    let mut server = Tunnel::new(Role::Server, ForwardConfig::default(), now);
+    let mut client = Spdy::new(Role::Client, ForwardConfig::default(), now);
+    let mut server = Spdy::new(Role::Server, ForwardConfig::default(), now);
     let id = client.open(now, 80).unwrap();
     pass(&mut client, &mut server, now);
     let opened = std::iter::from_fn(|| server.poll_event());
@@ -147,7 +147,7 @@ fn tunnel() -> (Tunnel, Tunnel, ConnectionId, Instant) {
     (client, server, id, now)
 }
 
-fn pass(from: &mut Tunnel, to: &mut Tunnel, now: Instant) {
+fn pass(from: &mut Spdy, to: &mut Spdy, now: Instant) {
     while let Some(transmit) = from.poll_transmit() {
         to.handle_message(now, transmit.to_message());
     }
@@ -155,7 +155,7 @@ fn pass(from: &mut Tunnel, to: &mut Tunnel, now: Instant) {
 
 #[test]
 fn a_connection_s_payload_is_read_where_it_arrived_without_allocation() {
-    let (mut client, _, id, now) = tunnel();
+    let (mut client, _, id, now) = port_forward();
     let stream = StreamId::new(3).unwrap();
     for size in [1, 64, 1 << 10, 32 << 10, 1 << 20] {
         let mut wire = Vec::new();
@@ -178,7 +178,7 @@ fn a_connection_s_payload_is_read_where_it_arrived_without_allocation() {
 
 #[test]
 fn a_connection_s_payload_is_sent_from_where_it_was_written() {
-    let (mut client, mut server, id, now) = tunnel();
+    let (mut client, mut server, id, now) = port_forward();
     for end in [&mut client, &mut server] {
         for size in [2 << 10, 32 << 10] {
             let payload = Bytes::from(vec![7; size]);

@@ -1,4 +1,4 @@
-//! A client and a server of a tunnel that do anything in any order: bytes arrive once and in
+//! A client and a server of a port-forward over SPDY that do anything in any order: bytes arrive once and in
 //! order, each connection is closed once, and in the end nothing is left.
 #![no_main]
 
@@ -12,7 +12,7 @@ use kubewire::{
     Role,
     session::{
         Message, Opcode, Session,
-        port_forward::{ConnectionId, ForwardConfig, ForwardEvent, PortForward as _, Tunnel},
+        port_forward::{ConnectionId, ForwardConfig, ForwardEvent, PortForward as _, Spdy},
     },
 };
 use libfuzzer_sys::fuzz_target;
@@ -24,7 +24,7 @@ struct Seen {
     closed: bool,
 }
 
-fn take(session: &mut Tunnel, seen: &mut BTreeMap<ConnectionId, Seen>) {
+fn take(session: &mut Spdy, seen: &mut BTreeMap<ConnectionId, Seen>) {
     while let Some(event) = session.poll_event() {
         match event {
             ForwardEvent::Incoming { id, .. } => assert!(seen.insert(id, Seen::default()).is_none()),
@@ -47,12 +47,12 @@ fn take(session: &mut Tunnel, seen: &mut BTreeMap<ConnectionId, Seen>) {
 
 fuzz_target!(|data: &[u8]| {
     let mut now = Instant::now();
-    let mut client = Tunnel::new(Role::Client, ForwardConfig::default(), now);
-    let mut server = Tunnel::new(Role::Server, ForwardConfig::default(), now);
+    let mut client = Spdy::new(Role::Client, ForwardConfig::default(), now);
+    let mut server = Spdy::new(Role::Server, ForwardConfig::default(), now);
     let (mut at_client, mut at_server) = (BTreeMap::new(), BTreeMap::new());
     let mut ids: Vec<ConnectionId> = Vec::new();
     let (mut up, mut down): (BTreeMap<_, Vec<u8>>, BTreeMap<_, Vec<u8>>) = Default::default();
-    let carry = |from: &mut Tunnel, to: &mut Tunnel, now, seen: &mut _, cut: usize| {
+    let carry = |from: &mut Spdy, to: &mut Spdy, now, seen: &mut _, cut: usize| {
         let Some(transmit) = from.poll_transmit() else {
             return false;
         };
@@ -108,7 +108,7 @@ fuzz_target!(|data: &[u8]| {
             }
         }
     }
-    let mut settle = |client: &mut Tunnel, server: &mut Tunnel| {
+    let mut settle = |client: &mut Spdy, server: &mut Spdy| {
         while carry(client, server, now, &mut at_server, usize::MAX)
             | carry(server, client, now, &mut at_client, usize::MAX)
         {}

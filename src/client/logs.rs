@@ -1,7 +1,6 @@
 //! Logs: in flows which, out comes a stream of their lines.
 
 use std::{
-    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -13,7 +12,7 @@ use super::{
     since::{Since, When},
 };
 use crate::{
-    Result,
+    Error, Result,
     resource::with_query,
     session::logs::{
         LogConfig, LogEnd, LogLine, LogRequest, LogStream, LogUpdate, Logs as Session, SUBPROTOCOLS,
@@ -25,7 +24,7 @@ use crate::{
 ///
 /// ```no_run
 /// # async fn run(pod: kubewire::Pod) -> kubewire::Result<()> {
-/// let mut lines = pod.logs().container("main").follow().stream().await?;
+/// let mut lines = pod.logs().container("main").follow().stream();
 /// while let Some(line) = lines.next().await {
 ///     println!("{}", String::from_utf8_lossy(&line?.bytes));
 /// }
@@ -93,7 +92,7 @@ impl Logs {
     /// use std::time::Duration;
     ///
     /// let logs = client.pod("default", "web-0").logs().follow();
-    /// let mut lines = logs.since(Duration::from_secs(600)).stream().await?;
+    /// let mut lines = logs.since(Duration::from_secs(600)).stream();
     /// while let Some(line) = lines.next().await {
     ///     assert_eq!(line?.bytes, "hello");
     ///     # break;
@@ -158,27 +157,12 @@ impl Logs {
         self
     }
 
-    /// Begins to read, and waits for the server's answer.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Api`](crate::Error::Api) if the server refuses: no such pod, no right, several
-    /// containers and none named. [`Error::Network`](crate::Error::Network) if a log that is not
-    /// followed cannot be had; one that is followed is tried again.
-    pub async fn stream(self) -> Result<LogLines> {
-        let pod = self.pod.clone();
-        let mut lines = self.start();
-        let first =
-            std::future::poll_fn(|cx| lines.driver.poll_until(cx, Session::is_reading)).await;
-        if let Some(LogUpdate::Ended(LogEnd::Failed(error))) = first {
-            return Err(pod.explain(error).await);
-        }
-        lines.first.extend(first);
-        Ok(lines)
-    }
-
     /// Begins to read when the stream is polled.
-    pub(super) fn start(self) -> LogLines {
+    ///
+    /// What the stream gives is [`Error::Api`](crate::Error::Api) if the server refuses: no such
+    /// pod, no right, several containers and none named; [`Error::Network`](crate::Error::Network)
+    /// if a log that is not followed cannot be had; one that is followed is tried again.
+    pub fn stream(self) -> LogLines {
         let session = Session::new(self.config, crate::transport::now(), rand::random());
         let pod = self.pod.clone();
         let over_websocket = self.websocket;
@@ -201,21 +185,25 @@ impl Logs {
         let http = self.pod.client().http().clone();
         LogLines {
             driver: Driver::new(session, http, to_get),
-            first: VecDeque::new(),
+            pod: self.pod,
+            explaining: None,
             retrying: false,
             end: None,
         }
     }
 }
 
+type Explaining = Pin<Box<dyn Future<Output = Error> + Send>>;
+
 /// The lines of a log.
 ///
 /// As a stream it gives the lines and, where the log cannot be read on, one error. What else there
 /// is to know, [`next_update`](Self::next_update) tells.
-#[derive(Debug)]
 pub struct LogLines {
+    pod: Pod,
     driver: Driver<Session>,
-    first: VecDeque<LogUpdate>,
+    /// Why the log ended, while the pod is asked which containers it has.
+    explaining: Option<Explaining>,
     /// It was said that the log is asked for again, and no line has come since.
     retrying: bool,
     end: Option<LogEnd>,
@@ -250,11 +238,16 @@ impl LogLines {
         if self.end.is_some() {
             return Poll::Ready(None);
         }
-        let update = match self.first.pop_front() {
-            Some(update) => update,
+        let update = match &mut self.explaining {
             None => ready!(self.driver.poll_update(cx)),
+            Some(error) => LogUpdate::Ended(LogEnd::Failed(ready!(error.as_mut().poll(cx)))),
         };
         match &update {
+            LogUpdate::Ended(LogEnd::Failed(error)) if self.explaining.is_none() => {
+                let (pod, error) = (self.pod.clone(), error.clone());
+                self.explaining = Some(Box::pin(async move { pod.explain(error).await }));
+                return self.poll_update(cx);
+            }
             LogUpdate::Ended(end) => self.end = Some(end.clone()),
             LogUpdate::Line(_) => self.retrying = false,
             LogUpdate::Retrying { error, retry_in } if !self.retrying => {
@@ -280,6 +273,15 @@ impl LogLines {
                 Some(_) => {}
             }
         }
+    }
+}
+
+impl std::fmt::Debug for LogLines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogLines")
+            .field("driver", &self.driver)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
     }
 }
 

@@ -227,7 +227,7 @@ pub enum PeerError {
     /// What should have been a Status is none.
     #[error("the peer sent an unreadable status: {0}")]
     Status(#[from] StatusError),
-    /// Bytes of a port-forward tunnel that are not acceptable SPDY.
+    /// Bytes of a port-forward that are not acceptable SPDY.
     #[error("the peer broke the SPDY protocol: {0}")]
     Spdy(#[from] SpdyError),
     /// A message of a port-forward that its channels do not allow.

@@ -17,7 +17,7 @@ use crate::limits;
 /// User name and password.
 type Login = (String, SecretString);
 
-/// Asks an HTTP proxy for a tunnel (RFC 9110, section 9.3.6).
+/// Asks an HTTP proxy to connect (RFC 9110, section 9.3.6).
 ///
 /// # Errors
 ///

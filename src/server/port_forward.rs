@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Result, Role,
     error::NetworkError,
-    session::port_forward::{Channels, ForwardConfig, ForwardProtocol, PortForward, Tunnel},
+    session::port_forward::{Channels, ForwardConfig, ForwardProtocol, PortForward, Spdy},
     transport::ws::{
         port_forward::{Connections, ForwardStream},
         relay::{Copied, relay},
@@ -32,8 +32,8 @@ use crate::{
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PortForwardRequest {
-    /// The ports that the request names, in order. Only the channel protocols need them; the
-    /// tunnel names a port for each connection.
+    /// The ports that the request names, in order. Only the channel protocols need them; SPDY
+    /// names a port for each connection.
     pub ports: Vec<u16>,
     /// The bounds and times of the session.
     pub config: ForwardConfig,
@@ -91,7 +91,7 @@ impl PortForwardRequest {
             .ok_or_else(|| Refusal::bare(StatusCode::FORBIDDEN))?;
         let (config, now) = (self.config, crate::transport::now());
         let session: Box<dyn PortForward> = match protocol.encoding() {
-            None => Box::new(Tunnel::new(Role::Server, config, now)),
+            None => Box::new(Spdy::new(Role::Server, config, now)),
             Some(encoding) => {
                 let channels = Channels::new(Role::Server, encoding, &self.ports, config, now);
                 let refused = |_| match self.ports.len() {
@@ -146,7 +146,7 @@ impl Forwarding {
     }
 
     /// Streams that are not forgotten: of connections that either end may still use, or that have
-    /// not been read to the end, two each through a tunnel.
+    /// not been read to the end, two each over SPDY.
     pub fn streams(&self) -> usize {
         self.connections.streams()
     }

@@ -38,7 +38,7 @@ pub struct KeepaliveConfig {
 impl Default for KeepaliveConfig {
     fn default() -> Self {
         Self {
-            interval: limits::PING_INTERVAL,
+            interval: limits::KEEPALIVE_INTERVAL,
             silence: limits::SILENCE,
             refresh: limits::IDLE_REFRESH,
         }

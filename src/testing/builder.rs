@@ -79,7 +79,7 @@ impl ApiServerBuilder {
     }
 
     /// The subprotocols of port-forward to accept; all unless set. A server before 1.30 is one
-    /// without [`ForwardProtocol::Tunnel`].
+    /// without [`ForwardProtocol::Spdy`].
     pub fn forward_protocols(
         mut self,
         protocols: impl IntoIterator<Item = ForwardProtocol>,

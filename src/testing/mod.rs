@@ -109,7 +109,7 @@
 //!     .start()
 //!     .await?;
 //! let pod = Client::new(&server.config())?.pod("default", "web-0");
-//! let mut lines = pod.logs().across_restarts().stream().await?;
+//! let mut lines = pod.logs().across_restarts().stream();
 //! let mut restarts = 0;
 //! while restarts == 0 {
 //!     match lines.next_update().await.expect("it goes on") {
@@ -124,7 +124,7 @@
 //!         _ => {}
 //!     }
 //! }
-//! let mut before = pod.logs().previous().stream().await?;
+//! let mut before = pod.logs().previous().stream();
 //! assert_eq!(before.next().await.expect("a line")?.bytes, "started");
 //! # Ok(())
 //! # }
@@ -445,7 +445,7 @@ contexts:
     }
 
     /// Streams of all port-forwards that clients have open: of connections that either end may
-    /// still use, or that have not been read to the end, two each through a tunnel. For a test that
+    /// still use, or that have not been read to the end, two each over SPDY. For a test that
     /// its program gives back what it opens.
     pub fn forward_streams(&self) -> usize {
         self.cluster.forwardings.streams()

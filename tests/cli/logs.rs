@@ -58,7 +58,7 @@ pub(crate) async fn cluster() -> Cluster {
         let logs = client.pod("default", pod).logs().container(container);
         let all = async {
             loop {
-                let mut stream = logs.clone().stream().await.unwrap();
+                let mut stream = logs.clone().stream();
                 let mut count = 0;
                 while let Some(Ok(_)) = stream.next().await {
                     count += 1;

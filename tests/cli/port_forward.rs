@@ -1,4 +1,4 @@
-//! `port-forward`: connections through it, and kubectl's over the same tunnel.
+//! `port-forward`: connections through it, and kubectl's over the same server.
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -194,7 +194,7 @@ async fn a_forward_that_cannot_be_is_an_error() {
 }
 
 #[tokio::test]
-async fn kubectl_forwards_over_the_tunnel() {
+async fn kubectl_forwards_over_spdy() {
     let Some(kubectl) = kubectl::kubectl() else {
         return;
     };

@@ -99,7 +99,7 @@ async fn forwards_over_channels() {
         listener.local_addr().expect("an address").port()
     };
     let forward = forward(containerd).await;
-    // Without a choice the tunnel is asked for first, which the runtime does not know.
+    // Without a choice SPDY is asked for first, which the runtime does not know.
     let offers = [
         (None, ForwardProtocol::V4),
         (Some(ForwardProtocol::V4), ForwardProtocol::V4),

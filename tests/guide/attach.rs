@@ -54,12 +54,7 @@ async fn exit_code() -> Result {
     use kubewire::logs::LogEnd;
 
     attached.wait().await?; // until the container ends
-    let mut log = client
-        .pod("default", "job-0")
-        .logs()
-        .follow()
-        .stream()
-        .await?;
+    let mut log = client.pod("default", "job-0").logs().follow().stream();
     while let Some(line) = log.next().await {
         line?;
     }

@@ -25,7 +25,7 @@ async fn follow() -> Result {
     server.inject_into_bodies([Some(BodyFault::Cut { after: 60 })]);
     // [follow]
     let pod = client.pod("default", "web-0");
-    let mut lines = pod.logs().container("main").follow().stream().await?;
+    let mut lines = pod.logs().container("main").follow().stream();
     let mut seen = Vec::new();
     while seen.len() < 3 {
         let line = lines.next().await.expect("the container runs")?;
@@ -51,7 +51,7 @@ async fn restarts() -> Result {
     use kubewire::logs::LogUpdate;
 
     let pod = client.pod("default", "web-0");
-    let mut updates = pod.logs().across_restarts().stream().await?;
+    let mut updates = pod.logs().across_restarts().stream();
     while let Some(update) = updates.next_update().await {
         match update {
             LogUpdate::Line(line) => println!("{}", String::from_utf8_lossy(&line.bytes)),

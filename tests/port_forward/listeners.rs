@@ -104,7 +104,7 @@ async fn broken(mut socket: TcpStream, how: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_breaks_on_its_way_is_reset_at_the_local_end() -> Result {
-    for protocol in [ForwardProtocol::Tunnel, ForwardProtocol::V4] {
+    for protocol in [ForwardProtocol::Spdy, ForwardProtocol::V4] {
         let mut fixture = Fixture::new().await?;
         let nobody = fixture.nobody().await;
         let rude = fixture
@@ -140,7 +140,7 @@ async fn what_breaks_on_its_way_is_reset_at_the_local_end() -> Result {
         assert_eq!(broken(socket, "refused").await, b"");
 
         // Over channels nothing but an end tells of the application's reset.
-        if protocol == ForwardProtocol::Tunnel {
+        if protocol == ForwardProtocol::Spdy {
             let (_listener, mut socket) = local(rude).await?;
             let mut half = [0; 11];
             soon(socket.read_exact(&mut half)).await?;

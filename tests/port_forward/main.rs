@@ -63,7 +63,7 @@ impl Fixture {
 
     async fn tunnel(&self) -> Result<Tunnel> {
         let tunnel = self.forward().connect().await?;
-        assert_eq!(tunnel.protocol().await, ForwardProtocol::Tunnel);
+        assert_eq!(tunnel.protocol().await, ForwardProtocol::Spdy);
         Ok(tunnel)
     }
 
@@ -207,7 +207,7 @@ async fn who_only_writes_learns_that_the_application_has_left() -> Result {
         .await;
     // It learns without the help of the keepalive.
     let mut config = ForwardConfig::default();
-    config.mux.ping.interval = Duration::from_secs(3600);
+    config.mux.keepalive.interval = Duration::from_secs(3600);
     let tunnel = fixture.forward().config(config).connect().await?;
     for port in [leaves, stalls] {
         let mut stream = tunnel.open(port).await?;
@@ -370,14 +370,14 @@ async fn a_slow_reader_stalls_only_itself_until_its_bound() -> Result {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_tunnel_each_a_slow_reader_stalls_nobody_and_loses_nothing() -> Result {
+async fn with_a_websocket_each_a_slow_reader_stalls_nobody_and_loses_nothing() -> Result {
     const LENGTH: usize = 32 << 20;
     let mut fixture = Fixture::new().await?;
     let source = fixture
         .application(|mut socket| async move { socket.write_all(&noise(LENGTH, 3)).await })
         .await;
     let echo = fixture.echo().await;
-    let forward = fixture.forward().buffer(64 << 10).tunnels(3);
+    let forward = fixture.forward().buffer(64 << 10).websockets(3);
     let tunnel = forward.connect().await?;
     let slow = tunnel.listen("127.0.0.1:0", source).await?;
     let quick = tunnel.listen("127.0.0.1:0", echo).await?;
@@ -401,10 +401,10 @@ async fn with_a_tunnel_each_a_slow_reader_stalls_nobody_and_loses_nothing() -> R
 }
 
 #[tokio::test]
-async fn further_tunnels_are_dialled_when_needed_and_used_again() -> Result {
+async fn further_websockets_are_dialled_when_needed_and_used_again() -> Result {
     let mut fixture = Fixture::new().await?;
     let echo = fixture.echo().await;
-    let tunnel = fixture.forward().tunnels(2).connect().await?;
+    let tunnel = fixture.forward().websockets(2).connect().await?;
     let refuse = || {
         let status = Status::failure(503, "ServiceUnavailable", "no more");
         fixture.server.inject(Fault::Refuse(Box::new(status)));
@@ -454,13 +454,13 @@ async fn the_only_connection_can_be_read_slowly_and_loses_nothing() -> Result {
 }
 
 #[tokio::test]
-async fn servers_without_the_tunnel_get_a_websocket_a_connection() -> Result {
+async fn servers_without_spdy_get_a_websocket_a_connection() -> Result {
     for protocol in [ForwardProtocol::V4, ForwardProtocol::V4Base64] {
         let mut fixture = Fixture::with(builder().forward_protocols([protocol])).await?;
         let (echo, nobody) = (fixture.echo().await, fixture.nobody().await);
         let forward = fixture
             .forward()
-            .subprotocols([ForwardProtocol::Tunnel, protocol]);
+            .subprotocols([ForwardProtocol::Spdy, protocol]);
         let tunnel = forward.connect().await?;
         assert_eq!(tunnel.protocol().await, protocol);
         let (mut a, mut b) = (tunnel.open(echo).await?, tunnel.open(echo).await?);

@@ -218,13 +218,7 @@ impl Logs {
             Some(container) => logs.clone().container(container),
             None => logs.clone(),
         };
-        let mut lines = match of(&name).stream().await {
-            Err(error) if name.is_none() => {
-                name = Some(self.guess(pod, error).await?);
-                of(&name).stream().await?
-            }
-            lines => lines?,
-        };
+        let mut lines = of(&name).stream();
         let mut retrying = false;
         loop {
             match lines.next_update().await {
@@ -245,6 +239,10 @@ impl Logs {
                 }
                 Some(LogUpdate::Waiting { reason, .. }) => {
                     note(&format!("waiting for the container to start: {reason}"));
+                }
+                Some(LogUpdate::Ended(LogEnd::Failed(error))) if name.is_none() => {
+                    name = Some(self.guess(pod, error).await?);
+                    lines = of(&name).stream();
                 }
                 Some(LogUpdate::Ended(LogEnd::Failed(error))) => return Err(error.into()),
                 Some(LogUpdate::Ended(end)) => {

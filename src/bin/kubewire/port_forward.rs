@@ -57,7 +57,7 @@ pub(crate) struct PortForward {
     /// The WebSockets to spread connections over, at most: with as many as there are connections,
     /// one that is read slowly holds up no other
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    tunnels: usize,
+    websockets: usize,
     /// How long to wait for a pod that runs: 1m30s, or a number of seconds
     #[arg(long, value_name = "DURATION", default_value = "1m0s", value_parser = duration::or_seconds)]
     pod_running_timeout: Duration,
@@ -109,7 +109,7 @@ impl PortForward {
         let namespace = client.namespace().to_owned();
         let forward = client
             .port_forward(namespace, self.target.clone())
-            .tunnels(self.tunnels)
+            .websockets(self.websockets)
             .half_close(match self.half_close {
                 HalfCloseWhen::Propagate => HalfClose::Propagate,
                 HalfCloseWhen::Defer => HalfClose::Defer,

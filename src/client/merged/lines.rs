@@ -347,7 +347,7 @@ impl MergedLines {
                     Choice::Tail(_) => logs,
                 };
             }
-            self.reading.push((Arc::new(source), logs.start()));
+            self.reading.push((Arc::new(source), logs.stream()));
         }
     }
 }

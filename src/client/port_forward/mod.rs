@@ -15,8 +15,8 @@ use crate::{
     session::{
         KeepaliveConfig,
         port_forward::{
-            Channels, ForwardConfig, ForwardProtocol, PortForward as PortForwardSession,
-            Tunnel as TunnelSession, WhenFull,
+            Channels, ForwardConfig, ForwardProtocol, PortForward as PortForwardSession, Spdy,
+            WhenFull,
         },
     },
     transport::{
@@ -59,7 +59,7 @@ pub struct PortForward {
     protocols: Vec<ForwardProtocol>,
     config: ForwardConfig,
     half_close: HalfClose,
-    tunnels: usize,
+    websockets: usize,
 }
 
 impl PortForward {
@@ -72,14 +72,14 @@ impl PortForward {
             client,
             namespace,
             target,
-            protocols: vec![ForwardProtocol::Tunnel, ForwardProtocol::V4],
+            protocols: vec![ForwardProtocol::Spdy, ForwardProtocol::V4],
             config: ForwardConfig::default(),
             half_close: HalfClose::default(),
-            tunnels: 1,
+            websockets: 1,
         }
     }
 
-    /// The subprotocols to use, most wanted first; unless set, the tunnel and, where the server
+    /// The subprotocols to use, most wanted first; unless set, SPDY and, where the server
     /// does not have it, [`ForwardProtocol::V4`].
     ///
     /// A channel protocol takes one WebSocket a connection: the ports are those of the request,
@@ -104,7 +104,7 @@ impl PortForward {
         self
     }
 
-    /// The WebSockets over which the tunnel protocol spreads its connections, at most; 1 unless
+    /// The WebSockets over which SPDY spreads its connections, at most; 1 unless
     /// set. Readers that fall behind hold up those on the same WebSocket only.
     ///
     /// A connection takes a WebSocket on which there is no other. Where there is none, another is
@@ -112,8 +112,8 @@ impl PortForward {
     /// not held back, with as few connections as there are. With as many as there are ever
     /// connections at once, no reader stalls another. They stay open for the next connections
     /// until the [`Tunnel`] is dropped.
-    pub fn tunnels(mut self, most: usize) -> Self {
-        self.tunnels = most.max(1);
+    pub fn websockets(mut self, most: usize) -> Self {
+        self.websockets = most.max(1);
         self
     }
 
@@ -124,13 +124,13 @@ impl PortForward {
     }
 
     /// How often to ask the server for signs of life, and how long to wait for them. What more
-    /// there is to choose for the tunnel protocol, [`config`](Self::config) has.
+    /// there is to choose for SPDY, [`config`](Self::config) has.
     pub fn keepalive(mut self, config: KeepaliveConfig) -> Self {
-        let ping = &mut self.config.mux.ping;
-        ping.interval = config.interval;
-        ping.silence = config.silence;
+        let keepalive = &mut self.config.mux.keepalive;
+        keepalive.interval = config.interval;
+        keepalive.silence = config.silence;
         // Nothing is suspect later than it is dead.
-        ping.suspect = ping.suspect.min(config.silence);
+        keepalive.suspect = keepalive.suspect.min(config.silence);
         self.config.keepalive = config;
         self
     }
@@ -167,9 +167,9 @@ impl PortForward {
             let protocol = channels.ok_or(CallerError::NoSubprotocol)?;
             return Ok(Transport::Channels(*protocol));
         }
-        match (self.dial_tunnel(pod).await, channels) {
+        match (self.dial_spdy(pod).await, channels) {
             (Ok(connections), _) => Ok(Transport::shared(connections)),
-            (Err(error), Some(protocol)) if may_lack_tunnel(&error) => {
+            (Err(error), Some(protocol)) if may_lack_spdy(&error) => {
                 // Port 1 is not there, which the server says on a WebSocket that has opened.
                 match self.dial(pod, *protocol, &[1]).await {
                     Ok(_) => Ok(Transport::Channels(*protocol)),
@@ -180,10 +180,9 @@ impl PortForward {
         }
     }
 
-    async fn dial_tunnel(&self, pod: &Pod) -> Result<Connections> {
-        let opened = self.dial(pod, ForwardProtocol::Tunnel, &[]).await?;
-        let session =
-            TunnelSession::new(Role::Client, self.config.clone(), crate::transport::now());
+    async fn dial_spdy(&self, pod: &Pod) -> Result<Connections> {
+        let opened = self.dial(pod, ForwardProtocol::Spdy, &[]).await?;
+        let session = Spdy::new(Role::Client, self.config.clone(), crate::transport::now());
         Ok(self.start(Box::new(session), opened))
     }
 
@@ -236,10 +235,10 @@ impl PortForward {
     }
 }
 
-/// Whether a refusal can mean that the server does not know the tunnel protocol. A kubelet answers
+/// Whether a refusal can mean that the server does not know SPDY over WebSockets. A kubelet answers
 /// a subprotocol that it does not know with a bare 403, and API servers in between with what they
 /// make of that.
-fn may_lack_tunnel(error: &Error) -> bool {
+fn may_lack_spdy(error: &Error) -> bool {
     match error {
         Error::Api(refusal) => {
             let known = refusal.status.details.is_some();

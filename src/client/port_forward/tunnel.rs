@@ -108,11 +108,8 @@ impl State {
         if let Transport::Shared(sockets) = &mut self.transport
             && (lost || doubt || !next.is_pod_of(&self.destination))
         {
-            tracing::debug!(
-                pod = next.pod.name(),
-                "dialling the port-forward tunnel again"
-            );
-            let connections = forward.dial_tunnel(&next.pod).await?;
+            tracing::debug!(pod = next.pod.name(), "dialling the port-forward again");
+            let connections = forward.dial_spdy(&next.pod).await?;
             *sockets = vec![Socket::new(connections)];
             self.renewed += 1;
         }
@@ -136,7 +133,7 @@ impl State {
 /// The protocol has no flow control, and one WebSocket carries all connections. Each may leave
 /// [`PortForward::buffer`] bytes unread without slowing the others;
 /// [`PortForward::when_full`] says what happens then. Connections that must never wait for each
-/// other get a WebSocket each, with [`PortForward::tunnels`].
+/// other get a WebSocket each, with [`PortForward::websockets`].
 #[derive(Debug, Clone)]
 pub struct Tunnel {
     shared: Arc<Shared>,
@@ -148,7 +145,7 @@ impl Tunnel {
         destination: Destination,
         transport: Transport,
     ) -> Self {
-        let further = (forward.tunnels - 1).min(Semaphore::MAX_PERMITS);
+        let further = (forward.websockets - 1).min(Semaphore::MAX_PERMITS);
         Self {
             shared: Arc::new(Shared {
                 forward,
@@ -170,7 +167,7 @@ impl Tunnel {
     /// other targets' ports are those that the pod's containers give them; to look one up needs
     /// the right `get` on `pods`.
     ///
-    /// Over the tunnel protocol it is ready at once, before the server has answered: a refusal by
+    /// Over SPDY it is ready at once, before the server has answered: a refusal by
     /// the application shows in the first read. Where the pod was found through a service or a
     /// workload, the server is asked whether it still runs, at most once in
     /// [`limits::FORWARD_FRESH`]; if not, another is found.
@@ -242,7 +239,7 @@ impl Tunnel {
         if !alone && let Ok(further) = self.shared.further.clone().try_acquire_owned() {
             let renewed = state.renewed;
             drop(state);
-            match forward.dial_tunnel(&pod).await {
+            match forward.dial_spdy(&pod).await {
                 Ok(another) => {
                     connections = another.clone();
                     let mut state = self.shared.state.lock().await;
@@ -258,7 +255,7 @@ impl Tunnel {
                     let opened = connections.open(port);
                     return opened.map_err(|why| ended(&connections, why));
                 }
-                Err(error) => tracing::debug!(%error, "no further tunnel for a connection"),
+                Err(error) => tracing::debug!(%error, "no further WebSocket for a connection"),
             }
         }
         let opened = connections.open(port);
@@ -318,7 +315,7 @@ impl Tunnel {
     /// The subprotocol in use.
     pub async fn protocol(&self) -> ForwardProtocol {
         match &self.shared.state.lock().await.transport {
-            Transport::Shared(_) => ForwardProtocol::Tunnel,
+            Transport::Shared(_) => ForwardProtocol::Spdy,
             Transport::Channels(protocol) => *protocol,
         }
     }

@@ -6,7 +6,7 @@ use super::*;
 use crate::session::{
     Messages, RemoteCommand, Session, Subprotocol,
     messages::MessagesEvent,
-    port_forward::{Channels, ForwardConfig, ForwardEvent, PortForward, Tunnel},
+    port_forward::{Channels, ForwardConfig, ForwardEvent, PortForward, Spdy},
     remote_command::{RemoteCommandEvent, Streams},
 };
 
@@ -43,7 +43,7 @@ macro_rules! linked {
 linked!(RemoteCommand, RemoteCommandEvent);
 linked!(Messages, MessagesEvent);
 linked!(Channels, ForwardEvent);
-linked!(Tunnel, ForwardEvent);
+linked!(Spdy, ForwardEvent);
 
 /// How the sessions of the table differ.
 struct Row<S> {
@@ -115,9 +115,9 @@ macro_rules! each {
                 leaves: 1011,
             });
             $check(&Row {
-                name: "tunnel",
+                name: "spdy",
                 role,
-                make: |role, _, now| Tunnel::new(role, ForwardConfig::default(), now),
+                make: |role, _, now| Spdy::new(role, ForwardConfig::default(), now),
                 pings: false,
                 finish: None,
                 leaves: 1000,
@@ -193,7 +193,7 @@ fn an_hour_of_a_blocked_socket<S: Linked>(row: &Row<S>) {
     let waits = sent(&mut session);
     let pings = waits.iter().filter(|t| t.opcode == Opcode::Ping).count();
     assert_eq!(pings, usize::from(row.pings), "{row}: {waits:?}");
-    // A tunnel has its SPDY ping; exec and the others may have an empty message.
+    // A SPDY connection has its own ping; exec and the others may have an empty message.
     assert!(waits.len() <= 2, "{row}: {waits:?}");
 }
 
@@ -318,7 +318,7 @@ fn a_malformed_message<S: Linked>(row: &Row<S>) {
     // On messages, anything goes.
     let (message, code) = match row.name {
         "messages" => return,
-        "tunnel" => (Message::Text("text".into()), 1002),
+        "spdy" => (Message::Text("text".into()), 1002),
         _ => (Message::Binary(Bytes::from_static(&[9])), 1002),
     };
     let now = Instant::now();
@@ -341,10 +341,10 @@ fn a_lost_connection<S: Linked>(row: &Row<S>) {
         let mut session = row.start(now);
         session.handle_end(lost.clone());
         let how = end(&mut session).expect("it has ended");
-        // A tunnel whose bytes end between two frames has ended in order.
+        // A SPDY connection whose bytes end between two frames has ended in order.
         assert_eq!(
             how.is_ok(),
-            row.name == "tunnel" && lost.is_none(),
+            row.name == "spdy" && lost.is_none(),
             "{row}: {how:?}"
         );
         assert_eq!(
@@ -503,7 +503,7 @@ fn a_ping_goes_behind_what_was_queued_before_it() {
     let now = Instant::now();
     let mut link = Link::new(Role::Client, Some(KeepaliveConfig::default()), now);
     link.send_input(now, Transmit::new(Opcode::Binary, "input"));
-    link.handle_timeout(now + limits::PING_INTERVAL);
+    link.handle_timeout(now + limits::KEEPALIVE_INTERVAL);
     link.handle_control(now, Message::Ping("x".into()));
     let order: Vec<Opcode> = std::iter::from_fn(|| link.poll_transmit())
         .map(|transmit| transmit.opcode)
@@ -511,7 +511,7 @@ fn a_ping_goes_behind_what_was_queued_before_it() {
     assert_eq!(order, [Opcode::Pong, Opcode::Binary, Opcode::Ping]);
     // What is taken back leaves the ping.
     link.send_input(now, Transmit::new(Opcode::Binary, "more"));
-    link.handle_timeout(now + 2 * limits::PING_INTERVAL);
+    link.handle_timeout(now + 2 * limits::KEEPALIVE_INTERVAL);
     assert_eq!(link.take_payload().len(), 1);
     assert_eq!(link.queued(), 8);
     assert_eq!(link.poll_transmit().unwrap().opcode, Opcode::Ping);

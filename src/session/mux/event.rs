@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::PingConfig;
+use super::MuxKeepalive;
 use crate::{
     error::Error,
     limits,
@@ -26,7 +26,7 @@ pub struct MuxConfig {
     /// Streams that the peer may have open at once; more are refused.
     pub max_streams: usize,
     /// Signs of life.
-    pub ping: PingConfig,
+    pub keepalive: MuxKeepalive,
 }
 
 impl Default for MuxConfig {
@@ -38,7 +38,7 @@ impl Default for MuxConfig {
             patience: limits::FORWARD_PATIENCE,
             reply: limits::FORWARD_REPLY,
             max_streams: limits::SPDY_STREAMS,
-            ping: PingConfig::default(),
+            keepalive: MuxKeepalive::default(),
         }
     }
 }

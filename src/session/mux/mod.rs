@@ -29,8 +29,8 @@
 mod closing;
 mod event;
 mod inbound;
+mod keepalive;
 mod outbound;
-mod ping;
 mod stream;
 mod timers;
 
@@ -42,7 +42,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use self::{
-    ping::Pings,
+    keepalive::Pings,
     stream::{Local, Remote, Reply, Stream},
 };
 use super::{later::later, reader::Watch};
@@ -58,7 +58,7 @@ use crate::{
 
 pub use self::{
     event::{Abort, MuxConfig, MuxEvent, OpenError},
-    ping::PingConfig,
+    keepalive::MuxKeepalive,
 };
 
 /// A SPDY connection. See [the module](self); the contract is that of
@@ -107,7 +107,7 @@ pub struct Mux {
 impl Mux {
     /// A connection that begins at `now`.
     pub fn new(role: Role, config: MuxConfig, now: Instant) -> Self {
-        let pings = Pings::new(role, config.ping, now);
+        let pings = Pings::new(role, config.keepalive, now);
         Self {
             role,
             config,

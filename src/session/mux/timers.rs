@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Abort, Mux, MuxEvent, ping::Due, stream::Reply};
+use super::{Abort, Mux, MuxEvent, keepalive::Due, stream::Reply};
 use crate::{
     error::NetworkError,
     session::later::later,

@@ -3,7 +3,7 @@
 //! In flow WebSocket messages, and commands for single connections; out come messages to send and
 //! [events](ForwardEvent). Two protocols carry connections, behind one trait, [`PortForward`]:
 //!
-//! - [`Tunnel`], `SPDY/3.1+portforward.k8s.io`: any number of connections to any ports, opened and
+//! - [`Spdy`], `SPDY/3.1+portforward.k8s.io`: any number of connections to any ports, opened and
 //!   half-closed at will, each with an error stream of its own;
 //! - [`Channels`], `v4.channel.k8s.io`: one connection for each of the ports that the request
 //!   names, open from the start, without half-close.
@@ -20,7 +20,7 @@
 
 mod channels;
 mod protocol;
-mod tunnel;
+mod spdy;
 
 use std::{fmt, time::Instant};
 
@@ -34,7 +34,7 @@ use crate::{
 
 pub use self::channels::Channels;
 pub use self::protocol::ForwardProtocol;
-pub use self::tunnel::Tunnel;
+pub use self::spdy::Spdy;
 pub use super::mux::OpenError;
 
 /// The number of a connection, which a session never uses again.
@@ -43,9 +43,9 @@ pub struct ConnectionId(pub(crate) u32);
 
 /// What to do when as much waits for a connection's reader as may.
 ///
-/// The protocols have no flow control, and one WebSocket carries all connections of a tunnel, so
+/// The protocols have no flow control, and one WebSocket carries all its connections, so
 /// that either the reader loses its connection or all wait for it. Where neither will do, the
-/// client's `PortForward::tunnels` gives connections WebSockets of their own.
+/// client's `PortForward::websockets` gives connections WebSockets of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenFull {
     /// Everything waits until the reader takes something, as TCP would have it. If it takes
@@ -64,11 +64,11 @@ pub enum WhenFull {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ForwardConfig {
-    /// The bounds of a connection and of all together, and the tunnel's signs of life.
+    /// The bounds of a connection and of all together, and a SPDY connection's signs of life.
     pub mux: MuxConfig,
     /// What happens at the bound of a connection.
     pub when_full: WhenFull,
-    /// The signs of life of [`Channels`]; a [`Tunnel`] pings by itself.
+    /// The signs of life of [`Channels`]; a [`Spdy`] pings by itself.
     pub keepalive: KeepaliveConfig,
 }
 
@@ -194,7 +194,7 @@ pub trait PortForward: Session<Event = ForwardEvent> + fmt::Debug + Send {
     }
 
     /// Streams that are not forgotten: of connections that are not over or have not been read to
-    /// the end, two each through a tunnel.
+    /// the end, two each over SPDY.
     fn streams(&self) -> usize;
 
     /// Whether no message should be handed in until more has been read.

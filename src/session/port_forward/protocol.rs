@@ -9,7 +9,7 @@ pub enum ForwardProtocol {
     /// `SPDY/3.1+portforward.k8s.io`: a SPDY connection in binary messages. API servers have it
     /// from 1.31 on, or from 1.30 behind a feature gate
     /// (`k8s.io/apimachinery/pkg/util/portforward/constants.go`).
-    Tunnel,
+    Spdy,
     /// `v4.channel.k8s.io`: one connection a port, in channels. Every kubelet has it.
     V4,
     /// `v4.base64.channel.k8s.io`: [`V4`](Self::V4) in text messages.
@@ -18,12 +18,12 @@ pub enum ForwardProtocol {
 
 impl ForwardProtocol {
     /// Every subprotocol.
-    pub const ALL: [Self; 3] = [Self::Tunnel, Self::V4, Self::V4Base64];
+    pub const ALL: [Self; 3] = [Self::Spdy, Self::V4, Self::V4Base64];
 
     /// Its name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Tunnel => "SPDY/3.1+portforward.k8s.io",
+            Self::Spdy => "SPDY/3.1+portforward.k8s.io",
             Self::V4 => "v4.channel.k8s.io",
             Self::V4Base64 => "v4.base64.channel.k8s.io",
         }
@@ -39,7 +39,7 @@ impl ForwardProtocol {
     /// How the payloads of channels are written; `None` where there are none.
     pub const fn encoding(self) -> Option<Encoding> {
         match self {
-            Self::Tunnel => None,
+            Self::Spdy => None,
             Self::V4 => Some(Encoding::Binary),
             Self::V4Base64 => Some(Encoding::Base64),
         }
@@ -73,7 +73,7 @@ mod tests {
         );
         assert_eq!(
             choose("nonsense,SPDY/3.1+portforward.k8s.io", &all),
-            Some(ForwardProtocol::Tunnel)
+            Some(ForwardProtocol::Spdy)
         );
         assert_eq!(choose("SPDY/3.1+portforward.k8s.io", &all[1..]), None);
         assert_eq!(choose("", &all), Some(ForwardProtocol::V4));

@@ -37,7 +37,7 @@ struct Seen {
 /// A session of either protocol.
 #[allow(clippy::large_enum_variant, reason = "a test has few of them")]
 enum Of {
-    Tunnel(Tunnel),
+    Spdy(Spdy),
     Channels(Channels),
 }
 
@@ -46,7 +46,7 @@ impl Deref for Of {
 
     fn deref(&self) -> &Self::Target {
         match self {
-            Self::Tunnel(tunnel) => tunnel,
+            Self::Spdy(spdy) => spdy,
             Self::Channels(channels) => channels,
         }
     }
@@ -55,7 +55,7 @@ impl Deref for Of {
 impl DerefMut for Of {
     fn deref_mut(&mut self) -> &mut Self::Target {
         match self {
-            Self::Tunnel(tunnel) => tunnel,
+            Self::Spdy(spdy) => spdy,
             Self::Channels(channels) => channels,
         }
     }
@@ -69,8 +69,8 @@ struct End {
 }
 
 impl End {
-    fn tunnel(role: Role, config: ForwardConfig, now: Instant) -> Self {
-        Self::of(Of::Tunnel(Tunnel::new(role, config, now)))
+    fn spdy(role: Role, config: ForwardConfig, now: Instant) -> Self {
+        Self::of(Of::Spdy(Spdy::new(role, config, now)))
     }
 
     fn channels(role: Role, encoding: Encoding, ports: &[u16], now: Instant) -> Self {
@@ -157,22 +157,22 @@ struct Pair {
     now: Instant,
     client: End,
     server: End,
-    /// Sizes of the messages that the tunnel's bytes are cut into, in turn.
+    /// Sizes of the messages that the SPDY bytes are cut into, in turn.
     cuts: Vec<usize>,
     cut: usize,
 }
 
 impl Pair {
-    fn tunnel() -> Self {
-        Self::tunnel_with(ForwardConfig::default(), vec![usize::MAX])
+    fn spdy() -> Self {
+        Self::spdy_with(ForwardConfig::default(), vec![usize::MAX])
     }
 
-    fn tunnel_with(config: ForwardConfig, cuts: Vec<usize>) -> Self {
+    fn spdy_with(config: ForwardConfig, cuts: Vec<usize>) -> Self {
         let now = Instant::now();
         Self {
             now,
-            client: End::tunnel(Role::Client, config.clone(), now),
-            server: End::tunnel(Role::Server, config, now),
+            client: End::spdy(Role::Client, config.clone(), now),
+            server: End::spdy(Role::Server, config, now),
             cuts,
             cut: 0,
         }
@@ -203,8 +203,8 @@ impl Pair {
         let mut moved = false;
         while let Some(transmit) = from.session.poll_transmit() {
             moved = true;
-            let tunnel = matches!(to.session, Of::Tunnel(_));
-            if transmit.opcode == Opcode::Binary && tunnel {
+            let spdy = matches!(to.session, Of::Spdy(_));
+            if transmit.opcode == Opcode::Binary && spdy {
                 let mut bytes = transmit.payload;
                 while !bytes.is_empty() {
                     let size = self.cuts[self.cut % self.cuts.len()].min(bytes.len());
@@ -237,17 +237,17 @@ impl Pair {
         for end in [&self.client, &self.server] {
             assert!(end.session.is_empty());
             assert_eq!(end.session.queued(), 0);
-            let Of::Tunnel(tunnel) = &end.session else {
+            let Of::Spdy(spdy) = &end.session else {
                 continue;
             };
-            tunnel.assert_nothing_left();
+            spdy.assert_nothing_left();
         }
     }
 }
 
 #[test]
 fn a_connection_carries_bytes_both_ways_and_half_closes() {
-    let mut pair = Pair::tunnel();
+    let mut pair = Pair::spdy();
     let id = pair.open(8080);
     pair.client.write(pair.now, id, b"request");
     pair.client.finish(pair.now, id);
@@ -273,7 +273,7 @@ fn a_connection_carries_bytes_both_ways_and_half_closes() {
 
 #[test]
 fn the_servers_half_can_end_first() {
-    let mut pair = Pair::tunnel();
+    let mut pair = Pair::spdy();
     let id = pair.open(8080);
     pair.run();
     pair.server.write(pair.now, id, b"greeting");
@@ -294,7 +294,7 @@ fn the_servers_half_can_end_first() {
 
 #[test]
 fn a_failed_connection_fails_alone_and_with_the_servers_text() {
-    let mut pair = Pair::tunnel();
+    let mut pair = Pair::spdy();
     let (bad, good) = (pair.open(1), pair.open(2));
     pair.client.write(pair.now, bad, b"hello?");
     pair.run();
@@ -316,7 +316,7 @@ fn a_failed_connection_fails_alone_and_with_the_servers_text() {
 
 #[test]
 fn what_arrived_before_a_failure_is_delivered() {
-    let mut pair = Pair::tunnel();
+    let mut pair = Pair::spdy();
     let id = pair.open(1);
     pair.client.unread.push(id);
     pair.run();
@@ -343,7 +343,7 @@ struct Scripted {
 impl Scripted {
     fn new() -> Self {
         let now = Instant::now();
-        let mut client = End::tunnel(Role::Client, ForwardConfig::default(), now);
+        let mut client = End::spdy(Role::Client, ForwardConfig::default(), now);
         let id = client.session.open(now, 80).unwrap();
         let (error, data) = (StreamId::new(1).unwrap(), StreamId::new(3).unwrap());
         let mut scripted = Self {
@@ -445,10 +445,10 @@ fn the_text_is_found_in_whatever_order_the_streams_end() {
         assert_eq!(error, "port-forward to port 80: went wrong", "script {n}");
         assert!(!scripted.client.seen[&scripted.id].finished, "script {n}");
         scripted.client.session.release(scripted.id);
-        let Of::Tunnel(tunnel) = &scripted.client.session else {
+        let Of::Spdy(spdy) = &scripted.client.session else {
             panic!();
         };
-        assert!(tunnel.mux.is_empty(), "script {n}: {:?}", tunnel.mux);
+        assert!(spdy.mux.is_empty(), "script {n}: {:?}", spdy.mux);
     }
 }
 
@@ -470,7 +470,7 @@ fn a_reset_without_a_text_is_said_to_be_one() {
 #[test]
 fn the_opening_frames_are_kubectls() {
     let now = Instant::now();
-    let mut client = End::tunnel(Role::Client, ForwardConfig::default(), now);
+    let mut client = End::spdy(Role::Client, ForwardConfig::default(), now);
     let id = client.session.open(now, 18080).unwrap();
     client.write(now, id, b"GET /");
     let mut bytes = BytesMut::new();
@@ -516,8 +516,8 @@ fn the_opening_frames_are_kubectls() {
 }
 
 #[test]
-fn the_tunnels_end_is_told_to_each_connection() {
-    let mut pair = Pair::tunnel();
+fn the_end_of_the_session_is_told_to_each_connection() {
+    let mut pair = Pair::spdy();
     let ids = [pair.open(1), pair.open(2)];
     pair.run();
     pair.server.session.close();
@@ -528,7 +528,7 @@ fn the_tunnels_end_is_told_to_each_connection() {
     assert!(pair.client.others.last().unwrap().starts_with("ended"));
     assert!(pair.client.session.open(pair.now, 3).is_err());
 
-    let mut pair = Pair::tunnel();
+    let mut pair = Pair::spdy();
     let id = pair.open(1);
     pair.run();
     let close = Close {
@@ -546,8 +546,8 @@ fn the_tunnels_end_is_told_to_each_connection() {
 }
 
 #[test]
-fn text_in_a_tunnel_ends_it() {
-    let mut pair = Pair::tunnel();
+fn text_in_spdy_ends_it() {
+    let mut pair = Pair::spdy();
     pair.client
         .session
         .handle_message(pair.now, Message::Text("hello".into()));
@@ -566,7 +566,7 @@ fn text_in_a_tunnel_ends_it() {
 
 #[test]
 fn a_reader_that_does_not_move_loses_its_connection_and_no_other() {
-    let mut pair = Pair::tunnel();
+    let mut pair = Pair::spdy();
     let (slow, other) = (pair.open(1), pair.open(2));
     pair.client.unread.push(slow);
     pair.run();
@@ -589,7 +589,7 @@ fn a_reader_that_does_not_move_loses_its_connection_and_no_other() {
 
 #[test]
 fn the_only_connection_may_be_read_as_slowly_as_it_likes() {
-    let mut pair = Pair::tunnel();
+    let mut pair = Pair::spdy();
     let id = pair.open(1);
     pair.client.unread.push(id);
     pair.run();
@@ -613,7 +613,7 @@ fn at_its_bound_a_connection_is_reset_where_that_is_asked_for() {
         when_full: WhenFull::Reset,
         ..ForwardConfig::default()
     };
-    let mut pair = Pair::tunnel_with(config, vec![usize::MAX]);
+    let mut pair = Pair::spdy_with(config, vec![usize::MAX]);
     let (slow, other) = (pair.open(1), pair.open(2));
     pair.client.unread.push(slow);
     pair.run();
@@ -631,7 +631,7 @@ fn at_its_bound_a_connection_is_reset_where_that_is_asked_for() {
 /// A server with a peer made of single frames.
 fn serve(headers: &[Headers]) -> (End, Vec<Frame>) {
     let now = Instant::now();
-    let mut server = End::tunnel(Role::Server, ForwardConfig::default(), now);
+    let mut server = End::spdy(Role::Server, ForwardConfig::default(), now);
     let mut writer = HeaderWriter::new();
     for (n, headers) in (0..).zip(headers) {
         let frame = SynStream {
@@ -671,7 +671,7 @@ fn headers(kind: &'static str, port: &'static str, request: Option<&'static str>
 
 #[test]
 fn a_detached_connection_sends_what_was_written_and_ends_in_order() {
-    let mut pair = Pair::tunnel();
+    let mut pair = Pair::spdy();
     let id = pair.open(80);
     pair.client.write(pair.now, id, &[7; 100_000]);
     pair.client.session.detach(pair.now, id);
@@ -687,7 +687,7 @@ fn a_detached_connection_sends_what_was_written_and_ends_in_order() {
 
 #[test]
 fn what_waits_to_be_sent_survives_the_end_of_its_connection() {
-    let mut pair = Pair::tunnel();
+    let mut pair = Pair::spdy();
     let id = pair.open(80);
     pair.client.finish(pair.now, id);
     pair.run();
@@ -704,7 +704,7 @@ fn what_waits_to_be_sent_survives_the_end_of_its_connection() {
 #[test]
 fn a_detached_connection_is_reset_when_the_peer_says_more_or_nothing() {
     for says_more in [true, false] {
-        let mut pair = Pair::tunnel();
+        let mut pair = Pair::spdy();
         let id = pair.open(80);
         pair.run();
         pair.client.session.detach(pair.now, id);
@@ -1017,7 +1017,7 @@ fn decode(bytes: &[u8], from: &str, cut: usize, mut take: impl FnMut(Message)) {
     assert!(input.is_empty());
 }
 
-/// The bytes that go through the tunnel of a capture in one direction.
+/// The bytes that go over the SPDY connection of a capture in one direction.
 fn captured_stream(from: &str) -> Bytes {
     let bytes = captured("portforward-spdy", from);
     let stream = |cut| {
@@ -1045,7 +1045,7 @@ fn kubectl_is_served_as_captured_at_every_split() {
     let request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:28080\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\n\r\n";
     for cut in 0..=stream.len() {
         let now = Instant::now();
-        let mut server = End::tunnel(Role::Server, ForwardConfig::default(), now);
+        let mut server = End::spdy(Role::Server, ForwardConfig::default(), now);
         for piece in two(&stream, cut) {
             server.session.handle_message(now, Message::Binary(piece));
             server.settle();
@@ -1066,7 +1066,7 @@ fn the_kubelet_is_understood_as_captured_at_every_split() {
     let stream = captured_stream("server");
     for cut in 0..=stream.len() {
         let now = Instant::now();
-        let mut client = End::tunnel(Role::Client, ForwardConfig::default(), now);
+        let mut client = End::spdy(Role::Client, ForwardConfig::default(), now);
         let ids = [(); 2].map(|()| {
             let id = client.session.open(now, 18080).unwrap();
             client.finish(now, id);
@@ -1085,10 +1085,10 @@ fn the_kubelet_is_understood_as_captured_at_every_split() {
             assert_eq!(seen.closed, Some(Ok(())), "cut at {cut}");
         }
         assert!(client.session.is_empty());
-        let Of::Tunnel(tunnel) = &client.session else {
+        let Of::Spdy(spdy) = &client.session else {
             panic!();
         };
-        assert!(tunnel.mux.is_empty());
+        assert!(spdy.mux.is_empty());
     }
 }
 
@@ -1202,7 +1202,7 @@ fn ten_thousand_connections_in_every_order_leave_nothing() {
         ToClient,
         Waits,
     ];
-    let mut pair = Pair::tunnel_with(ForwardConfig::default(), vec![1000, 300]);
+    let mut pair = Pair::spdy_with(ForwardConfig::default(), vec![1000, 300]);
     for n in 0..10_000usize {
         let id = pair.open(80);
         take(&mut pair, ClientWrites, id);
@@ -1238,7 +1238,7 @@ proptest! {
         cuts in prop::collection::vec(1..100usize, 1..5),
         payload in prop::collection::vec(any::<u8>(), 0..5000),
     ) {
-        let mut pair = Pair::tunnel_with(ForwardConfig::default(), cuts);
+        let mut pair = Pair::spdy_with(ForwardConfig::default(), cuts);
         let (troubled, sound) = (pair.open(1), pair.open(2));
         for step in steps {
             take(&mut pair, step, troubled);
@@ -1270,7 +1270,7 @@ proptest! {
         let now = Instant::now();
         let role = if server { Role::Server } else { Role::Client };
         let mut end = match kind {
-            0 => End::tunnel(role, ForwardConfig::default(), now),
+            0 => End::spdy(role, ForwardConfig::default(), now),
             1 => End::channels(role, Encoding::Binary, &[1, 2], now),
             _ => End::channels(role, Encoding::Base64, &[1, 2], now),
         };

@@ -105,23 +105,6 @@ impl<S: Exchange> Driver<S> {
         }
     }
 
-    /// Ready once the session is as `started` says, or anything is to be told.
-    pub(crate) fn poll_until(
-        &mut self,
-        cx: &mut Context<'_>,
-        started: impl Fn(&S) -> bool,
-    ) -> Poll<Option<S::Update>> {
-        loop {
-            if let Some(update) = self.session.poll_update() {
-                return Poll::Ready(Some(update));
-            }
-            if started(&self.session) {
-                return Poll::Ready(None);
-            }
-            ready!(self.poll_progress(cx));
-        }
-    }
-
     /// Does one thing that can be done now; pending if there is none.
     fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.session.wants_response() {

@@ -369,16 +369,16 @@ mod tests {
     use crate::{
         Role,
         error::NetworkError,
-        session::port_forward::{ForwardConfig, Tunnel},
+        session::port_forward::{ForwardConfig, Spdy},
     };
 
     fn incoming(count: u32) -> (Forward, Waiters, Vec<ConnectionId>) {
         let now = crate::transport::now();
         let config = ForwardConfig::default();
         // Ids as a client gives them; the peer that is tested only has to name them.
-        let mut client = Tunnel::new(Role::Client, config.clone(), now);
+        let mut client = Spdy::new(Role::Client, config.clone(), now);
         let ids = (0..count).map(|_| client.open(now, 80).unwrap()).collect();
-        let server = Tunnel::new(Role::Server, config, now);
+        let server = Spdy::new(Role::Server, config, now);
         (Forward::new(Box::new(server)), Waiters::default(), ids)
     }
 

@@ -1,6 +1,6 @@
 //! Frames out of a byte stream that arrives in pieces.
 //!
-//! In flow the messages of the tunnel, cut anywhere; out come frames. The payload of DATA is
+//! In flow messages, cut anywhere; out come frames. The payload of DATA is
 //! handed out as it arrives, always as slices of the input: a DATA frame that spans messages
 //! comes out as several [`Data`], of which only the last has the flag. Control frames that span
 //! messages, a few dozen bytes each, are copied together.

@@ -44,7 +44,7 @@ pub enum SpdyError {
     #[error("a SPDY stream was used wrongly: {0}")]
     Stream(String),
     /// A text message where only bytes belong.
-    #[error("a text message in a tunnel of bytes")]
+    #[error("a text message among the bytes of SPDY")]
     Text,
     /// The peer asks for so many answers without reading them that they would fill the memory.
     #[error("the peer asks for answers that it does not read: {0} bytes wait")]

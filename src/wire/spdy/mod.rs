@@ -1,6 +1,6 @@
-//! SPDY/3.1 frames: what flows through a `SPDY/3.1+portforward.k8s.io` tunnel.
+//! SPDY/3.1 frames: what `SPDY/3.1+portforward.k8s.io` carries.
 //!
-//! In flow the bytes of the tunnel, however the WebSocket cut them into messages; out come
+//! In flow bytes, however the WebSocket cut them into messages; out come
 //! [`Frame`]s, the payload of DATA as slices of the input, header blocks still compressed. The
 //! other way each frame writes itself into a buffer. A [`HeaderReader`] and a [`HeaderWriter`]
 //! turn header blocks into [`Headers`] and back; each keeps the zlib context of one direction.

@@ -134,7 +134,7 @@ impl Logs {
     }
 
     /// Whether the log itself is being read: the server has agreed.
-    pub fn is_reading(&self) -> bool {
+    fn is_reading(&self) -> bool {
         matches!(self.requests.phase, Phase::Answer(Answer::Log))
     }
 

@@ -30,7 +30,7 @@ impl<E: Endpoint> SessionTask<E> {
     pub(super) fn new(shared: Arc<Shared<E>>) -> Self {
         Self {
             shared,
-            timer: Timer::new(now() + limits::PING_INTERVAL),
+            timer: Timer::new(now() + limits::KEEPALIVE_INTERVAL),
             give_up: None,
             yielded: false,
         }
@@ -74,7 +74,7 @@ impl<E: Endpoint> SessionTask<E> {
         };
         let next = state.endpoint.session().poll_timeout();
         let next = next.into_iter().chain(self.give_up).min();
-        let next = next.unwrap_or(now + limits::PING_INTERVAL);
+        let next = next.unwrap_or(now + limits::KEEPALIVE_INTERVAL);
         state.alarm = Some(next);
         self.timer.reset(next.max(now));
         done

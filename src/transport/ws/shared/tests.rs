@@ -22,7 +22,7 @@ use crate::{
     error::Error,
     session::{
         KeepaliveConfig, Opcode, RemoteCommand, Subprotocol,
-        port_forward::{Channels, ForwardConfig, PortForward, Tunnel},
+        port_forward::{Channels, ForwardConfig, PortForward, Spdy},
         remote_command::Streams,
     },
     transport::{
@@ -245,12 +245,12 @@ fn the_session_ends_whoever_lets_go_first() {
 }
 
 /// Both ends of a port-forward.
-fn forward(tunnel: bool) -> (Connections, Connections, Open) {
+fn forward(spdy: bool) -> (Connections, Connections, Open) {
     let (near, far, open) = pair();
     let session = |role| -> Box<dyn PortForward> {
         let config = ForwardConfig::default();
-        match tunnel {
-            true => Box::new(Tunnel::new(role, config, now())),
+        match spdy {
+            true => Box::new(Spdy::new(role, config, now())),
             false => {
                 let channels = Channels::new(role, Encoding::Binary, &[80, 81], config, now());
                 Box::new(channels.unwrap())
@@ -315,10 +315,10 @@ fn connections_that_take_each_other_s_slots_lose_no_wakeup() {
 
 #[test]
 fn connections_may_be_dropped_at_any_point() {
-    for tunnel in [true, false] {
+    for spdy in [true, false] {
         explore(move || {
             block_on(async move {
-                let (client, server, open) = forward(tunnel);
+                let (client, server, open) = forward(spdy);
                 let server = spawn(echo(server));
                 let watching = client.clone();
                 let closed = spawn(async move { watching.closed().await });
@@ -354,7 +354,7 @@ fn connections_may_be_dropped_at_any_point() {
 }
 
 #[test]
-fn all_that_wait_for_the_end_of_a_tunnel_hear_of_it() {
+fn all_that_wait_for_the_end_of_a_port_forward_hear_of_it() {
     explore(|| {
         block_on(async {
             let (client, server, open) = forward(true);

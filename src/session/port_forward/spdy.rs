@@ -127,7 +127,7 @@ struct Half {
 
 /// Port-forward through a SPDY connection.
 #[derive(Debug)]
-pub struct Tunnel {
+pub struct Spdy {
     /// Without pings: the SPDY connection has its own.
     link: Link,
     when_full: WhenFull,
@@ -150,8 +150,8 @@ fn id_of(stream: StreamId) -> ConnectionId {
     ConnectionId(stream.get())
 }
 
-impl Tunnel {
-    /// A tunnel that begins at `now`, right after the handshake.
+impl Spdy {
+    /// A session that begins at `now`, right after the handshake.
     pub fn new(role: Role, config: ForwardConfig, now: Instant) -> Self {
         Self {
             link: Link::new(role, None, now),
@@ -192,7 +192,7 @@ impl Tunnel {
     }
 }
 
-impl PortForward for Tunnel {
+impl PortForward for Spdy {
     fn can_open(&self) -> Result<(), OpenError> {
         self.mux.can_open()
     }
@@ -319,7 +319,7 @@ impl PortForward for Tunnel {
 }
 
 #[cfg(test)]
-impl Tunnel {
+impl Spdy {
     pub(super) fn assert_nothing_left(&self) {
         assert!(self.mux.is_empty(), "{:?}", self.mux);
         assert!(self.connections.is_empty() && self.errors.is_empty());

@@ -22,7 +22,7 @@ use crate::{Role, limits, session::later::later};
 /// How often to ask a SPDY connection for a sign of life, and how long to wait for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct PingConfig {
+pub struct MuxKeepalive {
     /// The time without inbound bytes after which a ping is sent, and between pings.
     pub interval: Duration,
     /// The time without inbound bytes, though a ping is out, after which the connection is
@@ -34,13 +34,13 @@ pub struct PingConfig {
     pub stalled: Duration,
 }
 
-impl Default for PingConfig {
+impl Default for MuxKeepalive {
     fn default() -> Self {
         Self {
-            interval: limits::TUNNEL_PING,
-            suspect: limits::TUNNEL_SUSPECT,
+            interval: limits::SPDY_KEEPALIVE_INTERVAL,
+            suspect: limits::SPDY_SUSPECT,
             silence: limits::SILENCE,
-            stalled: limits::TUNNEL_STALLED,
+            stalled: limits::SPDY_STALLED,
         }
     }
 }
@@ -56,7 +56,7 @@ pub(super) enum Due {
 
 #[derive(Debug)]
 pub(super) struct Pings {
-    config: PingConfig,
+    config: MuxKeepalive,
     last_inbound: Instant,
     last_ping: Instant,
     last_id: u32,
@@ -67,7 +67,7 @@ pub(super) struct Pings {
 }
 
 impl Pings {
-    pub(super) fn new(role: Role, config: PingConfig, now: Instant) -> Self {
+    pub(super) fn new(role: Role, config: MuxKeepalive, now: Instant) -> Self {
         Self {
             config,
             last_inbound: now,
@@ -160,7 +160,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn pings(start: Instant) -> Pings {
-        let config = PingConfig {
+        let config = MuxKeepalive {
             interval: 10 * SECOND,
             suspect: 25 * SECOND,
             silence: 70 * SECOND,
@@ -237,7 +237,7 @@ mod tests {
     fn ids_have_the_parity_of_the_role() {
         let start = Instant::now();
         for (role, first) in [(Role::Client, 1), (Role::Server, 2)] {
-            let mut pings = Pings::new(role, PingConfig::default(), start);
+            let mut pings = Pings::new(role, MuxKeepalive::default(), start);
             let due = pings.handle_timeout(pings.deadline());
             assert_eq!(due, Due::Ping(first));
         }

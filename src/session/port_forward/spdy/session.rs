@@ -1,8 +1,8 @@
-//! A tunnel as a session: in flow messages and the time, out come messages and events.
+//! Port-forward over SPDY as a session: in flow messages and the time, out come messages and events.
 
 use std::time::Instant;
 
-use super::Tunnel;
+use super::Spdy;
 use crate::{
     error::{Error, NetworkError, PeerError},
     limits,
@@ -13,7 +13,7 @@ use crate::{
     wire::spdy::{RstStatus, SpdyError},
 };
 
-impl Session for Tunnel {
+impl Session for Spdy {
     type Event = ForwardEvent;
 
     fn handle_message(&mut self, now: Instant, message: Message) {
@@ -27,7 +27,7 @@ impl Session for Tunnel {
                     self.sort();
                 }
             }
-            // The API server's end of the tunnel treats text as an error, too
+            // The API server treats text as an error, too
             // (k8s.io/apiserver/pkg/util/proxy/streamtunnel.go).
             Message::Text(_) => {
                 let text = PeerError::Spdy(SpdyError::Text);

@@ -1,6 +1,6 @@
-//! What the SPDY connection tells a tunnel, sorted by connection.
+//! What the SPDY connection tells, sorted by connection.
 
-use super::{Connection, Half, Local, Remote, Tunnel, Verdict, id_of};
+use super::{Connection, Half, Local, Remote, Spdy, Verdict, id_of};
 use crate::{
     Role,
     error::{CallerError, Error, NetworkError, PeerError},
@@ -12,7 +12,7 @@ use crate::{
     wire::spdy::{Headers, RstStatus, SpdyError, StreamId},
 };
 
-impl Tunnel {
+impl Spdy {
     /// The connection is over: the user is told, and may still read what has arrived.
     pub(super) fn over(&mut self, id: ConnectionId, result: Result<(), Error>) {
         let (Some(connection), Some(stream)) = (self.forget(id), StreamId::new(id.0)) else {
@@ -20,7 +20,7 @@ impl Tunnel {
         };
         if connection.is_detached() {
             self.mux.reset(stream, RstStatus::CANCEL);
-            // It says something of the tunnel.
+            // It says something of them all.
             if result.is_err() {
                 self.events.push_back(ForwardEvent::Closed { id, result });
             }
