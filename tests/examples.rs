@@ -2,6 +2,7 @@
 //! them; for this file alone run `cargo build --examples --all-features` before.
 
 #![cfg(unix)]
+#![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
 #[path = "common/kubectl.rs"]
 mod kubectl;
