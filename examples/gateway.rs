@@ -93,7 +93,7 @@ async fn forward(client: State<Client>, pod: Pod, mut asked: Request) -> Result<
         .port_forward()
         .connect()
         .await?;
-    let (response, opening) = asked.accept(&[ForwardProtocol::Tunnel])?;
+    let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
     let report = move |one| println!("forward {}/{} {one:?}", pod.0.0, pod.0.1);
     tokio::spawn(async move {
         Ok::<_, kubewire::Error>(opening.await?.splice(tunnel).each(report).await)

@@ -59,7 +59,7 @@ impl Stage {
                             let asked = PortForwardRequest::parse(&mut request)?;
                             let forward = client.pod("default", "web-0").port_forward();
                             let tunnel = forward.connect().await?;
-                            let (response, opening) = asked.accept(&[ForwardProtocol::Tunnel])?;
+                            let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
                             tokio::spawn(async move {
                                 let splice = opening.await?.splice(tunnel);
                                 splice.each(move |one| drop(report.send(one))).await;

@@ -51,7 +51,7 @@ type Report = Arc<dyn Fn(Forwarded) + Send + Sync>;
 /// ) -> Result<Response<Full<Bytes>>, Refusal> {
 ///     let asked = PortForwardRequest::parse(&mut request)?;
 ///     let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
-///     let (response, opening) = asked.accept(&[ForwardProtocol::Tunnel])?;
+///     let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
 ///     tokio::spawn(async move {
 ///         let splice = opening.await?.splice(tunnel);
 ///         splice.each(|one| println!("port {}: {:?}", one.port, one.traffic)).await;

@@ -106,7 +106,7 @@ async fn forward<B>(
         .port_forward()
         .connect()
         .await?;
-    let (response, opening) = asked.accept(&[ForwardProtocol::Tunnel])?;
+    let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
     tokio::spawn(async move {
         let splice = opening.await?.splice(tunnel);
         splice
