@@ -1,3 +1,5 @@
+#![allow(clippy::print_stdout, reason = "what a page prints")]
+
 use crate::Result;
 
 // [serve]
