@@ -285,12 +285,15 @@ async fn input_that_cannot_be_ended_goes_on() -> Result {
     Ok(())
 }
 
+/// What has passed of stdin, stdout and stderr.
+type Record = Arc<Mutex<[Vec<u8>; 3]>>;
+
 /// A tap that keeps what passes, in the order of each stream.
 fn recorder() -> (
-    Arc<Mutex<[Vec<u8>; 3]>>,
+    Record,
     impl FnMut(Tapped<'_>) -> std::io::Result<()> + Send + 'static,
 ) {
-    let record = Arc::<Mutex<[Vec<u8>; 3]>>::default();
+    let record = Record::default();
     let recorder = record.clone();
     let tap = move |passed: Tapped<'_>| {
         let mut record = recorder.lock().expect("nobody panics");
