@@ -219,10 +219,292 @@ async fn labelled() -> Cluster {
         "spec": {
             "yes": "no", "number": "012", "float": "1e3", "null": "~", "empty": "", "text": "a: b",
             "lines": "one\ntwo\n", "time": "2020-01-01", "list": [1, true, null, {"x": []}],
+            "markup": "<b>&</b>", "floats": [1.5, 1e30, 2.5e-9, 100.0], "odd": {},
         },
     });
     server.put(&things, object);
     Cluster::around(server)
+}
+
+/// Things of several sizes, with a change to each of them from time to time.
+async fn sized() -> Cluster {
+    let server = ApiServer::builder().start().await.unwrap();
+    let things = Resource::namespaced("example.com", "v1", "things");
+    for (name, size, count) in [("a", "2Gi", 3), ("b", "100Mi", 12), ("c", "500m", 5)] {
+        let metadata = json!({"name": name, "namespace": "default", "labels": {"size": size}});
+        let spec = json!({"size": size, "count": count, "parts": [{"p": 1}, {"p": name}]});
+        let kind = json!("Thing");
+        let version = json!("example.com/v1");
+        server.put(
+            &things,
+            json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}),
+        );
+    }
+    Cluster::around(server)
+}
+
+#[tokio::test]
+async fn templates_columns_and_orders_are_kubectl_s() {
+    let cluster = sized().await;
+    let kubectl = kubectl::kubectl();
+    let file = |name: &str, text: &str| {
+        let file = cluster.dir.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let template = file(
+        "template",
+        "{range .items[*]}{.metadata.name}{\"\\n\"}{end}",
+    );
+    let columns = file("columns", "NAME  COUNT\n.metadata.name {.spec.count}\n");
+    let by_file = format!("jsonpath-file={template}");
+    let columns = format!("custom-columns-file={columns}");
+    for (arguments, expected) in [
+        (
+            &["-o", "jsonpath={.items[*].metadata.name}"][..],
+            Some("a b c"),
+        ),
+        (&["-o", &by_file], Some("a\nb\nc\n")),
+        (&["-o", "jsonpath", "--template", "{.kind}"], Some("List")),
+        (&["a", "-o", "jsonpath={.spec}"], None),
+        (&["a", "-o", "jsonpath-as-json={.spec.parts[*]}"], None),
+        (
+            &["a", "-o=jsonpath={.none}", "--allow-missing-template-keys"],
+            Some(""),
+        ),
+        (&["-o", "jsonpath={..p}"], None),
+        (
+            &[
+                "-o",
+                "custom-columns=N:.metadata.name,P:.spec.parts,X:.none,Q:.spec.parts[*].p",
+            ],
+            None,
+        ),
+        (
+            &["-o", "custom-columns=N:metadata.name", "--no-headers"],
+            Some("a\nb\nc\n"),
+        ),
+        (
+            &["-o", &columns],
+            Some("NAME   COUNT\na      3\nb      12\nc      5\n"),
+        ),
+        (&["-o", "name", "--sort-by", ".spec.count"], None),
+        (&["-o", "json", "--sort-by", "{.spec.size}"], None),
+        (
+            &[
+                "-o",
+                "jsonpath={.items[*].spec.count}",
+                "--sort-by=spec.count",
+            ],
+            Some("3 5 12"),
+        ),
+        (&["-L", "size", "--sort-by", ".spec.size"], None),
+        (
+            &["--no-headers", "--sort-by", ".spec.count", "--chunk-size=1"],
+            None,
+        ),
+        (&["--chunk-size=1"], None),
+        (&["--chunk-size=2", "-o", "json"], None),
+        (&["--chunk-size=0", "-o", "yaml"], None),
+    ] {
+        println!("{arguments:?}");
+        let arguments = [&["get", "things"], arguments].concat();
+        let (code, stdout, stderr) = cluster.run(&arguments).await.into_text();
+        assert_eq!((code, &*stderr), (Some(0), ""), "{stdout}");
+        if let Some(expected) = expected {
+            assert_eq!(stdout, expected);
+        }
+        let Some(kubectl) = &kubectl else { continue };
+        let theirs = cluster.run_program(kubectl, &arguments).await.into_text();
+        let is_table = !arguments.iter().any(|a| a.starts_with("-o"));
+        if is_table {
+            assert_eq!(rows(&stdout), rows(&theirs.1), "{}", theirs.2);
+        } else {
+            assert_eq!(stdout, theirs.1, "{}", theirs.2);
+        }
+    }
+    for (arguments, what) in [
+        (&["-o", "jsonpath={.a"][..], "unclosed action"),
+        (&["-o", "jsonpath="], "needs a template"),
+        (
+            &[
+                "-o",
+                "jsonpath={.none}",
+                "--allow-missing-template-keys=false",
+            ],
+            "none is not found",
+        ),
+        (&["-o", "custom-columns=NAME"], "is not HEADING:PATH"),
+        (&["-o", "custom-columns-file=/no/such"], "/no/such"),
+        (
+            &["-o", "go-template={{.}}"],
+            "kubectl's -o go-template is not here",
+        ),
+        (
+            &["-o", "xml"],
+            "-o xml is not known; there are custom-columns=",
+        ),
+        (
+            &["-o", "json", "--show-labels"],
+            "labels are columns of a table",
+        ),
+        (&["--sort-by", ".none"], "no object has a field .none"),
+        (&["--sort-by", ".spec"], "neither a number nor a text"),
+        (&["--output-watch-events"], "is for --watch"),
+        (&["--subresource", "status"], "not of a list"),
+        (&["a", "--subresource", "nothing"], "404 page not found"),
+        (&["a", "b", "-w"], "watched at a time"),
+        (&["none", "-w"], "not found"),
+    ] {
+        let arguments = [&["get", "things"], arguments].concat();
+        cluster.run(&arguments).await.is_error(what);
+    }
+}
+
+#[tokio::test]
+async fn objects_of_files_are_found_by_type_and_name() {
+    let cluster = sized().await;
+    let kubectl = kubectl::kubectl();
+    let root = cluster.dir.path().join("files");
+    std::fs::create_dir_all(root.join("below")).unwrap();
+    let thing = |name: &str| {
+        let head = "apiVersion: example.com/v1\nkind: Thing\nmetadata:\n  name: ";
+        format!("{head}{name}\n  namespace: default\n")
+    };
+    std::fs::write(
+        root.join("one.yaml"),
+        format!("{}---\n{}", thing("b"), thing("a")),
+    )
+    .unwrap();
+    std::fs::write(root.join("below/two.yml"), thing("c")).unwrap();
+    std::fs::write(root.join("notes.txt"), "nothing").unwrap();
+    let root = root.to_str().unwrap();
+    let one = format!("{root}/one.yaml");
+    let two = format!("{root}/below/two.yml");
+    for (arguments, expected) in [
+        (
+            &["-f", &one][..],
+            "thing.example.com/b\nthing.example.com/a\n",
+        ),
+        (&["-f", root], "thing.example.com/b\nthing.example.com/a\n"),
+        (
+            &["-R", "-f", root],
+            "thing.example.com/c\nthing.example.com/b\nthing.example.com/a\n",
+        ),
+        (
+            &["-f", &two, "-f", &one],
+            "thing.example.com/c\nthing.example.com/b\nthing.example.com/a\n",
+        ),
+    ] {
+        println!("{arguments:?}");
+        let names = [&["get", "-o", "name"], arguments].concat();
+        let json = [&["get", "-o", "json"], arguments].concat();
+        let ours = cluster.run(&json).await.into_text();
+        assert_eq!((ours.0, &*ours.2), (Some(0), ""));
+        let Some(kubectl) = &kubectl else {
+            cluster.run(&names).await.is(0, expected, "");
+            continue;
+        };
+        let theirs = cluster.run_program(kubectl, &names).await.into_text();
+        cluster.run(&names).await.is(0, &theirs.1, "");
+        assert_eq!(
+            ours.1,
+            cluster.run_program(kubectl, &json).await.into_text().1
+        );
+    }
+    let stdin = cluster
+        .run_with_input(&["get", "-f", "-", "-o", "name"], thing("a").as_bytes())
+        .await;
+    stdin.is(0, "thing.example.com/a\n", "");
+    for (arguments, what) in [
+        (&["-f", &one, "-n", "other"][..], "is of namespace default"),
+        (&["-f", "/no/such"], "/no/such"),
+        (&["-f", "https://example.com/x.yaml"], "are not fetched"),
+        (&["-R", "things"], "-R is for the directories"),
+    ] {
+        let arguments = [&["get"], arguments].concat();
+        cluster.run(&arguments).await.is_error(what);
+    }
+}
+
+#[tokio::test]
+async fn a_watch_of_get_prints_what_kubectl_prints() {
+    let cluster = sized().await;
+    let things = Resource::namespaced("example.com", "v1", "things");
+    let put = |name: &str, count: u64| {
+        let metadata = json!({"name": name, "namespace": "default"});
+        let (version, kind) = ("example.com/v1", "Thing");
+        let spec = json!({"count": count});
+        let object =
+            json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec});
+        cluster.server.put(&things, object);
+    };
+    let template = "jsonpath={.metadata.name}{.spec.count}{\"\\n\"}";
+    let events = "jsonpath={.type} {.object.metadata.name}{\"\\n\"}";
+    let columns = "custom-columns=N:.metadata.name,C:.spec.count";
+    let forms = [
+        (&["-w"][..], &["NAME AGE", "a", "b", "c", "d"][..]),
+        (
+            &["-w", "--output-watch-events"],
+            &["EVENT NAME AGE", "ADDED a", "ADDED b", "ADDED c", "ADDED d"],
+        ),
+        (&["-w", "-o", template], &["a3", "b12", "c5", "d7"]),
+        (&["--watch-only", "-o", template], &["d7"]),
+        (
+            &["-w", "-o", events, "--output-watch-events"],
+            &["ADDED a", "ADDED b", "ADDED c", "ADDED d"],
+        ),
+        (
+            &["-w", "-o", columns],
+            &["N C", "a 3", "b 12", "c 5", "d 7"],
+        ),
+        (
+            &["-w", "-o", "name"],
+            &[
+                "thing.example.com/a",
+                "thing.example.com/b",
+                "thing.example.com/c",
+                "thing.example.com/d",
+            ],
+        ),
+        (&["--watch-only"], &["NAME AGE", "d"]),
+        (&["a", "-w", "-o", "json"], &["{"]),
+    ];
+    let programs = [Some(crate::tool::KUBEWIRE.into()), kubectl::kubectl()];
+    for program in programs.into_iter().flatten() {
+        for (form, expected) in forms {
+            println!("{program:?} {form:?}");
+            let arguments = [&["get", "things"], form].concat();
+            let child = cluster.program(&program, &arguments).spawn().unwrap();
+            let mut tool = crate::tool::Running::new(child);
+            let mut seen = Vec::new();
+            let mut late = form.contains(&"--watch-only");
+            while seen.len() < expected.len() {
+                // What comes late is put until it is seen: nobody says that a watch has begun.
+                if expected[seen.len()].contains('d') && !late {
+                    late = true;
+                }
+                let line = if late {
+                    let mut line = std::pin::pin!(tool.line());
+                    loop {
+                        tokio::select! {
+                            line = &mut line => break line,
+                            () = tokio::time::sleep(std::time::Duration::from_millis(200)) => put("d", 7),
+                        }
+                    }
+                } else {
+                    tool.line().await
+                };
+                let age = |cell: &&str| !cell.ends_with('s') || cell.len() > 4;
+                let line = squeeze(&line);
+                let line: Vec<_> = line.split(' ').filter(age).collect();
+                seen.push(line.join(" ").replace("<unknown>", "").trim().to_owned());
+            }
+            assert_eq!(seen, expected);
+            drop(tool);
+            cluster.server.delete(&things, "default", "d");
+        }
+    }
 }
 
 /// A table without the spaces, and without the ages, which change as time goes by.

@@ -170,12 +170,8 @@ async fn what_only_kubectl_has_is_named_with_what_to_use() {
     let cluster = Cluster::start().await;
     for (arguments, what) in [
         (
-            &["get", "pods", "-w"][..],
-            "kubectl's -w is not here: use `kubewire watch`",
-        ),
-        (
-            &["get", "pods", "--sort-by=.metadata.name"],
-            "kubectl's --sort-by is not here",
+            &["get", "pods", "-k", "."][..],
+            "kubectl's -k is not here: use `kubectl kustomize",
         ),
         (
             &["--profile=cpu", "get", "pods"],

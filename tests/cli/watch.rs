@@ -78,7 +78,8 @@ async fn a_watch_prints_every_change_in_the_form_that_is_asked_for() {
         .await;
     let mut first = vec![names.line().await, names.line().await];
     first.sort();
-    assert_eq!(first, ["thing.example.com/a", "thing.example.com/b"]);
+    let expected = ["ADDED thing.example.com/a", "ADDED thing.example.com/b"];
+    assert_eq!(first, expected);
 
     put(server, "default", "a", 2);
     let event: Value = serde_json::from_str(&json.line().await).unwrap();

@@ -25,7 +25,6 @@ const fn flag(
 }
 
 const JQ: &str = "use -o json with a program such as jq";
-const ONE_OBJECT: &str = "name the objects on the command line";
 
 const FLAGS: &[Flag] = &[
     flag(
@@ -103,42 +102,17 @@ const FLAGS: &[Flag] = &[
         "",
         "it prints a table only; use kubectl",
     ),
-    flag("get", "allow-missing-template-keys", "", JQ),
-    flag("get", "chunk-size", "", "lists come whole, so leave it out"),
-    flag("get", "filename", "f", ONE_OBJECT),
-    flag("get", "kustomize", "k", ONE_OBJECT),
     flag(
         "get",
-        "output-watch-events",
-        "",
-        "use `kubewire watch -o json`, which prints them",
+        "kustomize",
+        "k",
+        "use `kubectl kustomize DIR | kubewire get -f -`",
     ),
-    flag("get", "recursive", "R", ONE_OBJECT),
     flag(
         "get",
         "server-print",
         "",
-        "use -o name, or -o json with a program such as jq",
-    ),
-    flag("get", "sort-by", "", JQ),
-    flag(
-        "get",
-        "subresource",
-        "",
-        "use --raw with the subresource's path",
-    ),
-    flag("get", "template", "", JQ),
-    flag(
-        "get",
-        "watch",
-        "w",
-        "use `kubewire watch`, which prints what there is and every change",
-    ),
-    flag(
-        "get",
-        "watch-only",
-        "",
-        "use `kubewire watch`, which prints what there is and every change",
+        "use -o name, -o custom-columns or -o jsonpath",
     ),
     flag(
         "proxy",
@@ -236,15 +210,9 @@ pub(crate) fn output(value: &str) -> Option<String> {
     let form = value.split('=').next().unwrap_or_default();
     let instead = match form {
         "kyaml" => "use -o yaml",
-        "go-template"
-        | "go-template-file"
-        | "template"
-        | "templatefile"
-        | "jsonpath"
-        | "jsonpath-as-json"
-        | "jsonpath-file"
-        | "custom-columns"
-        | "custom-columns-file" => JQ,
+        "go-template" | "go-template-file" | "template" | "templatefile" => {
+            "use -o jsonpath, -o custom-columns, or -o json with a program such as jq"
+        }
         _ => return None,
     };
     Some(format!("kubectl's -o {form} is not here: {instead}"))

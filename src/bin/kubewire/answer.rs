@@ -3,13 +3,16 @@
 //! A server need not know tables: then the table is made here, of names and ages. What is neither
 //! is an error, for it must not be taken for a list without objects.
 
+use std::io;
+
 use jiff::{Timestamp, Unit};
 use kubewire::wire::status::Status;
 use serde::Serialize as _;
-use serde_json::{Value, json};
+use serde_json::{Value, json, ser::Formatter};
 
 use crate::{
     failure::Failure,
+    jsonpath,
     printable::Printable,
     table::{Column, Row, Table},
 };
@@ -38,52 +41,44 @@ pub(crate) fn value(body: &[u8]) -> Result<Value, Failure> {
     Ok(value)
 }
 
-/// The objects of an answer, or the one that was named, each with its own kind, as kubectl prints
-/// them.
-pub(crate) fn objects(
-    body: &[u8],
-    named: bool,
-    managed_fields: bool,
-) -> Result<Vec<Value>, Failure> {
+/// The objects of an answer, or the one that was named, each with its own kind.
+pub(crate) fn objects(body: &[u8], named: bool) -> Result<Vec<Value>, Failure> {
     let mut value = value(body)?;
     let kind = value["kind"].as_str().map(str::to_owned);
     let kind = kind.ok_or_else(|| {
         let problem = "the server's answer is neither an object nor a list, for it has no kind";
         Failure::Message(problem.to_owned())
     })?;
-    let mut objects = if named {
-        vec![value]
-    } else {
-        match (
-            value.get_mut("items").map(Value::take),
-            kind.strip_suffix("List"),
-        ) {
-            (Some(Value::Array(mut items)), Some(kind)) => {
-                let version = value["apiVersion"].take();
-                for item in items.iter_mut().filter_map(Value::as_object_mut) {
-                    // What a list says once, its items do not say again.
-                    item.entry("kind").or_insert_with(|| json!(kind));
-                    item.entry("apiVersion").or_insert_with(|| version.clone());
-                }
-                items
+    if named {
+        return Ok(vec![value]);
+    }
+    match (
+        value.get_mut("items").map(Value::take),
+        kind.strip_suffix("List"),
+    ) {
+        (Some(Value::Array(mut items)), Some(kind)) => {
+            let version = value["apiVersion"].take();
+            for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                // What a list says once, its items do not say again.
+                item.entry("kind").or_insert_with(|| json!(kind));
+                item.entry("apiVersion").or_insert_with(|| version.clone());
             }
-            // Go writes an empty slice as `null`.
-            (Some(Value::Null), Some(_)) => Vec::new(),
-            _ => {
-                let problem = format!("the server's answer, a {kind}, is a list without items");
-                return Err(Failure::Message(problem));
-            }
+            Ok(items)
         }
-    };
-    if !managed_fields {
-        let metadata = objects
-            .iter_mut()
-            .filter_map(|object| object.get_mut("metadata"));
-        for metadata in metadata.filter_map(Value::as_object_mut) {
-            metadata.remove("managedFields");
+        // Go writes an empty slice as `null`.
+        (Some(Value::Null), Some(_)) => Ok(Vec::new()),
+        _ => {
+            let problem = format!("the server's answer, a {kind}, is a list without items");
+            Err(Failure::Message(problem))
         }
     }
-    Ok(objects)
+}
+
+/// Takes the managed fields away.
+pub(crate) fn without_managed_fields(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
 }
 
 /// Objects as the list that kubectl prints (`k8s.io/kubectl/pkg/cmd/get/get.go`, `printGeneric`).
@@ -94,18 +89,117 @@ pub(crate) fn list(items: Vec<Value>) -> Value {
 
 /// JSON with kubectl's indents.
 pub(crate) fn json(value: &Value) -> Printable {
-    let mut text = Vec::new();
     let indents = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut text, indents);
+    Printable::json(&encode(value, GoJson(indents)))
+}
+
+/// JSON on one line, as Go writes it.
+pub(crate) fn go_json(value: &Value) -> String {
+    encode(value, GoJson(serde_json::ser::CompactFormatter))
+}
+
+fn encode(value: &Value, formatter: impl Formatter) -> String {
+    let mut text = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
     // Writing a value to memory does not fail.
     let _ = value.serialize(&mut serializer);
-    Printable::json(&String::from_utf8_lossy(&text))
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// JSON as Go's `encoding/json` writes it: what HTML would take for markup by its number, and
+/// floats in its way.
+struct GoJson<F>(F);
+
+impl<F: Formatter> Formatter for GoJson<F> {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        writer.write_all(jsonpath::float(value, true).as_bytes())
+    }
+
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+            let (plain, from) = rest.split_at(at);
+            writer.write_all(plain.as_bytes())?;
+            let mut chars = from.chars();
+            if let Some(c) = chars.next() {
+                write!(writer, "\\u{:04x}", u32::from(c))?;
+            }
+            rest = chars.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array(writer)
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_array_value(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array_value(writer)
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_object_key(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(writer)
+    }
+
+    fn end_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object_value(writer)
+    }
 }
 
 /// A value as YAML.
 pub(crate) fn yaml(value: &Value) -> Result<Printable, Failure> {
-    let text = serde_saphyr::to_string(value).map_err(|error| Failure::local("YAML", &error))?;
+    let mut value = value.clone();
+    whole_numbers(&mut value);
+    let text = serde_saphyr::to_string(&value).map_err(|error| Failure::local("YAML", &error))?;
     Ok(Printable::lines(&text))
+}
+
+/// Makes 100.0 what Go makes of it, 100.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        Value::Number(number) if number.is_f64() => {
+            // All integers below are floats, too (2^53).
+            let float = number.as_f64().unwrap_or_default();
+            if float.fract() == 0.0 && float.abs() < 9e15 {
+                *number = (float as i64).into();
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The table that the server made, or one of the objects that it sent instead.
@@ -167,7 +261,7 @@ fn status(body: &[u8]) -> Failure {
 
 /// How long ago a time was, as kubectl writes it
 /// (`k8s.io/apimachinery/pkg/util/duration/duration.go`, `HumanDuration`).
-fn age(created: &str, now: Timestamp) -> Option<String> {
+pub(crate) fn age(created: &str, now: Timestamp) -> Option<String> {
     let created: Timestamp = created.parse().ok()?;
     let seconds = now.since((Unit::Second, created)).ok()?.get_seconds();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -207,8 +301,8 @@ mod tests {
             br#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no","code":500}"#;
         assert_eq!(said(table(failure)), "no");
         assert_eq!(said(value(failure)), "no");
-        assert_eq!(said(objects(failure, true, false)), "no");
-        assert_eq!(said(objects(failure, false, false)), "no");
+        assert_eq!(said(objects(failure, true)), "no");
+        assert_eq!(said(objects(failure, false)), "no");
         let success = br#"{"kind":"Status","apiVersion":"v1","status":"Success"}"#;
         assert!(said(table(success)).contains("not what was asked for"));
         for body in [
@@ -235,11 +329,17 @@ mod tests {
             r#"{"kind":"Pod"}"#,
             r#"{"items":[]}"#,
         ] {
-            assert!(
-                !said(objects(body.as_bytes(), false, false)).is_empty(),
-                "{body}"
-            );
+            assert!(!said(objects(body.as_bytes(), false)).is_empty(), "{body}");
         }
+    }
+
+    #[test]
+    fn json_is_what_go_writes() {
+        let value =
+            json!({"a": "<b>&\u{2028}\"\\\n\u{8}\u{1}ü", "f": [1e30, 100.0, 2.5e-9, 7], "e": {}});
+        let text =
+            r#"{"a":"\u003cb\u003e\u0026\u2028\"\\\n\b\u0001ü","e":{},"f":[1e+30,100,2.5e-9,7]}"#;
+        assert_eq!(go_json(&value), text);
     }
 
     #[test]
@@ -257,7 +357,7 @@ mod tests {
             r#"{"kind":"PodList","items":[]}"#,
             r#"{"kind":"PodList","items":null}"#,
         ] {
-            assert!(objects(body.as_bytes(), false, false).unwrap().is_empty());
+            assert!(objects(body.as_bytes(), false).unwrap().is_empty());
         }
     }
 

@@ -89,11 +89,6 @@ fn of_kubectl(error: &clap::Error, usage: &str) -> Option<String> {
             absent::flag_of(&verb.join(" "), &context(ContextKind::InvalidArg)?)
         }
         ErrorKind::InvalidSubcommand => absent::verb(&context(ContextKind::InvalidSubcommand)?),
-        ErrorKind::InvalidValue => {
-            let flag = context(ContextKind::InvalidArg)?;
-            let value = context(ContextKind::InvalidValue)?;
-            absent::output(&value).filter(|_| flag.starts_with("--output"))
-        }
         _ => None,
     }
 }

@@ -44,6 +44,18 @@ impl Lines {
             self.write(b"\n");
         }
         self.last = end;
+        self.flush().await
+    }
+
+    /// Hands on text that has its own ends of lines.
+    pub(crate) async fn text(&mut self, text: &str) -> Result<(), Failure> {
+        self.begin();
+        self.write(text.as_bytes());
+        self.last = LineEnd::Newline;
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<(), Failure> {
         let bytes = self.buffer.split().freeze();
         let written = match &self.out {
             Some(out) => out.write(bytes).await,

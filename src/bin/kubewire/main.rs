@@ -11,6 +11,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 mod absent;
 mod answer;
 mod attach;
+mod changes;
 mod completion;
 mod connection;
 mod cp;
@@ -19,6 +20,7 @@ mod exec;
 mod failure;
 mod flags;
 mod get;
+mod jsonpath;
 mod keys;
 mod lines;
 mod logs;
@@ -121,7 +123,7 @@ fn start(cli: Cli) -> Result<u8, Failure> {
             Command::Cp(cp) => cp.run(connection).await,
             Command::Logs(logs) => logs.run(connection).await,
             Command::Watch(watch) => watch.run(connection).await,
-            Command::Get(get) => connection.in_time(get.run(connection)).await,
+            Command::Get(get) => get.run(connection).await,
             Command::Proxy(proxy) => proxy.run(connection).await,
             Command::Version(version) => connection.in_time(version.run(connection)).await,
             Command::Auth(Auth::Whoami(whoami)) => connection.in_time(whoami.run(connection)).await,

@@ -59,13 +59,13 @@ impl Row {
 
     /// The value of a label; nothing if its object has none
     /// (`k8s.io/cli-runtime/pkg/printers/tableprinter.go`, `labelValues`).
-    pub(crate) fn label(&self, name: &str) -> Printable {
+    fn label(&self, name: &str) -> Printable {
         let value = self.object["metadata"]["labels"][name].as_str();
         Printable::cell(value.unwrap_or_default())
     }
 
     /// All labels.
-    pub(crate) fn labels(&self) -> Printable {
+    fn labels(&self) -> Printable {
         let labels = self.object["metadata"]["labels"].as_object();
         let labels = labels.into_iter().flatten();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -78,8 +78,7 @@ impl Row {
         }
     }
 
-    /// The cells that are shown.
-    pub(crate) fn cells<'a>(
+    fn cells<'a>(
         &'a self,
         columns: &'a [Column],
         wide: bool,
@@ -99,27 +98,20 @@ pub(crate) fn metadata(object: &Value, field: &str) -> Printable {
     Printable::cell(object["metadata"][field].as_str().unwrap_or_default())
 }
 
-/// The headings of the columns that are shown.
-pub(crate) fn headings(columns: &[Column], wide: bool) -> impl Iterator<Item = Printable> {
-    let shown = columns.iter().filter(move |column| column.is_shown(wide));
-    shown.map(|column| Printable::cell(&column.name.to_uppercase()))
-}
+/// Columns between two cells, and of a cell with what is behind it
+/// (`k8s.io/cli-runtime/pkg/printers/tabwriter.go`).
+const PADDING: usize = 3;
+const MIN_WIDTH: usize = 6;
 
 /// How wide columns are: as wide as the widest cell so far.
 #[derive(Default)]
 pub(crate) struct Layout(Vec<usize>);
 
 impl Layout {
-    /// With room for this row.
-    pub(crate) fn with(row: &[Printable]) -> Self {
-        let mut layout = Self::default();
-        layout.fit(row);
-        layout
-    }
-
     /// Makes room for a row.
     pub(crate) fn fit(&mut self, row: &[Printable]) {
-        self.0.resize(self.0.len().max(row.len()), 0);
+        let columns = self.0.len().max(row.len());
+        self.0.resize(columns, MIN_WIDTH - PADDING);
         for (width, cell) in self.0.iter_mut().zip(row) {
             *width = (*width).max(cell.width());
         }
@@ -128,21 +120,75 @@ impl Layout {
     /// A row with three spaces between columns.
     pub(crate) fn line(&self, row: &[Printable]) -> String {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(&self.0) {
+        let Some((last, cells)) = row.split_last() else {
+            return line;
+        };
+        for (cell, width) in cells.iter().zip(&self.0) {
             line.push_str(&format!("{cell:<width$}   "));
         }
-        line.truncate(line.trim_end().len());
+        line.push_str(&last.to_string());
         line
+    }
+
+    /// Rows as lines, each column as wide as all of them need.
+    pub(crate) fn text(rows: &[Vec<Printable>]) -> String {
+        let mut layout = Self::default();
+        rows.iter().for_each(|row| layout.fit(row));
+        let lines = rows.iter().map(|row| format!("{}\n", layout.line(row)));
+        lines.collect()
     }
 }
 
 /// Prints rows to stdout.
 pub(crate) fn print(rows: &[Vec<Printable>]) -> io::Result<()> {
-    let mut layout = Layout::default();
-    rows.iter().for_each(|row| layout.fit(row));
-    let mut out = io::stdout().lock();
-    for row in rows {
-        writeln!(out, "{}", layout.line(row))?;
+    io::stdout().write_all(Layout::text(rows).as_bytes())
+}
+
+/// What a table has besides the server's columns.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Extra {
+    /// The namespace as the first column.
+    pub(crate) namespaces: bool,
+    /// The type in front of the name.
+    pub(crate) kind: Option<String>,
+    /// A column for each of these labels.
+    pub(crate) labels: Vec<String>,
+    /// All labels as the last column.
+    pub(crate) all_labels: bool,
+}
+
+impl Extra {
+    /// The headings of the columns that are shown.
+    pub(crate) fn headings(&self, columns: &[Column], wide: bool) -> Vec<Printable> {
+        let namespace = self.namespaces.then(|| Printable::cell("NAMESPACE"));
+        let shown = columns.iter().filter(|column| column.is_shown(wide));
+        let shown = shown.map(|column| Printable::cell(&column.name.to_uppercase()));
+        // Of a prefixed label, what is behind the prefix.
+        let label = |label: &String| label.rsplit('/').next().unwrap_or("").to_uppercase();
+        let labels = self.labels.iter().map(|name| Printable::cell(&label(name)));
+        let all = self.all_labels.then(|| Printable::cell("LABELS"));
+        namespace
+            .into_iter()
+            .chain(shown)
+            .chain(labels)
+            .chain(all)
+            .collect()
     }
-    Ok(())
+
+    /// The cells that are shown.
+    pub(crate) fn cells(&self, row: &Row, columns: &[Column], wide: bool) -> Vec<Printable> {
+        let namespace = self.namespaces.then(|| metadata(&row.object, "namespace"));
+        let mut shown: Vec<_> = row.cells(columns, wide).collect();
+        if let (Some(name), Some(kind)) = (shown.first_mut(), &self.kind) {
+            *name = Printable::cell(&format!("{kind}/{name}"));
+        }
+        let labels = self.labels.iter().map(|name| row.label(name));
+        let all = self.all_labels.then(|| row.labels());
+        namespace
+            .into_iter()
+            .chain(shown)
+            .chain(labels)
+            .chain(all)
+            .collect()
+    }
 }

@@ -1,0 +1,228 @@
+//! What the arguments of `get` mean: in flow names of resources and objects, or files, out come
+//! resources and names.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use kubewire::{Client, request::ApiResource};
+use serde_json::Value;
+
+use crate::{connection::Connection, failure::Failure};
+
+/// Bytes of a file with objects: 64 MiB.
+const FILE: u64 = 64 << 20;
+
+/// What is asked for of one type: all, or the object of a name.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) known: ApiResource,
+    pub(crate) name: Option<String>,
+    /// `None` for all namespaces, or the cluster's.
+    pub(crate) namespace: Option<String>,
+}
+
+impl Asked {
+    /// As kubectl writes the type: the singular, and the group.
+    pub(crate) fn title(&self) -> String {
+        match &*self.known.resource.group {
+            "" => self.known.singular.clone(),
+            group => format!("{}.{group}", self.known.singular),
+        }
+    }
+}
+
+/// What names on the command line mean: `TYPE,TYPE [NAME…]` or `TYPE/NAME…`.
+pub(crate) async fn named(
+    client: &Client,
+    objects: &[String],
+    all_namespaces: bool,
+) -> Result<Vec<Asked>, Failure> {
+    let mut pairs = Vec::new();
+    if objects.iter().any(|object| object.contains('/')) {
+        for object in objects {
+            let Some((resource, name)) = object.split_once('/') else {
+                let problem = "TYPE/NAME and a name exclude each other";
+                return Err(Failure::Message(problem.to_owned()));
+            };
+            pairs.push((resource, Some(name)));
+        }
+    } else if let Some((resources, names)) = objects.split_first() {
+        for resource in resources.split(',') {
+            match names {
+                [] => pairs.push((resource, None)),
+                names => pairs.extend(names.iter().map(|name| (resource, Some(&**name)))),
+            }
+        }
+    }
+    let mut found: BTreeMap<&str, ApiResource> = BTreeMap::new();
+    let mut asked = Vec::new();
+    for (resource, name) in pairs {
+        if name.is_some() && all_namespaces {
+            let problem = "a name and --all-namespaces exclude each other";
+            return Err(Failure::Message(problem.to_owned()));
+        }
+        let known = match found.get(resource) {
+            Some(known) => known.clone(),
+            None => client.find(resource).await?,
+        };
+        found.insert(resource, known.clone());
+        let in_one = known.resource.namespaced && !all_namespaces;
+        asked.push(Asked {
+            known,
+            name: name.map(str::to_owned),
+            namespace: in_one.then(|| client.namespace().to_owned()),
+        });
+    }
+    Ok(asked)
+}
+
+/// The objects that are in files, by type and name.
+pub(crate) async fn in_files(
+    client: &Client,
+    connection: &Connection,
+    files: &[PathBuf],
+    recursive: bool,
+) -> Result<Vec<Asked>, Failure> {
+    let mut asked = Vec::new();
+    for file in expand(files, recursive)? {
+        let shown = file.display();
+        let problem = |what: &str| Failure::Message(format!("{shown}: {what}"));
+        let text = read(&file).map_err(|error| problem(&error.to_string()))?;
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(&text).map_err(|error| problem(&error.to_string()))?;
+        let mut objects = Vec::new();
+        for document in documents {
+            let is_list = document["kind"]
+                .as_str()
+                .is_some_and(|kind| kind.ends_with("List"));
+            match (is_list, &document["items"]) {
+                (true, Value::Array(items)) => objects.extend(items.iter().cloned()),
+                _ if document.is_null() => {}
+                _ => objects.push(document),
+            }
+        }
+        for object in objects {
+            let (version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
+            let (Some(version), Some(kind)) = (version, kind) else {
+                return Err(problem("an object without an apiVersion or a kind"));
+            };
+            let name = object["metadata"]["name"].as_str();
+            let name = name.ok_or_else(|| problem("an object without a name"))?;
+            let known = client.find(&qualified(kind, version)).await?;
+            let there = object["metadata"]["namespace"].as_str();
+            let here = client.namespace();
+            if let Some(there) = there.filter(|there| connection.has_namespace() && *there != here)
+            {
+                let what =
+                    format!("{kind} {name} is of namespace {there}, and --namespace is {here}");
+                return Err(problem(&what));
+            }
+            let namespace = known
+                .resource
+                .namespaced
+                .then(|| there.unwrap_or(here).to_owned());
+            asked.push(Asked {
+                known,
+                name: Some(name.to_owned()),
+                namespace,
+            });
+        }
+    }
+    Ok(asked)
+}
+
+/// A kind with its version and group, as they are looked for: `Deployment.v1.apps`, `Pod.v1`.
+fn qualified(kind: &str, version: &str) -> String {
+    match version.split_once('/') {
+        Some((group, version)) => format!("{kind}.{version}.{group}"),
+        None => format!("{kind}.{version}"),
+    }
+}
+
+/// Files, and those of directories by their names, as kubectl takes them.
+fn expand(files: &[PathBuf], recursive: bool) -> Result<Vec<PathBuf>, Failure> {
+    let mut all = Vec::new();
+    for file in files {
+        let text = file.to_string_lossy();
+        if text.starts_with("http://") || text.starts_with("https://") {
+            let problem =
+                format!("{text}: files of other servers are not fetched; use curl and -f -");
+            return Err(Failure::Message(problem));
+        }
+        if !file.is_dir() {
+            all.push(file.clone());
+            continue;
+        }
+        let failed = |error: std::io::Error| Failure::local(&text, &error);
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(file).map_err(failed)? {
+            entries.push(entry.map_err(failed)?.path());
+        }
+        entries.sort();
+        let is_known = |file: &Path| {
+            let extension = file.extension().and_then(|extension| extension.to_str());
+            matches!(extension, Some("json" | "yaml" | "yml"))
+        };
+        let before = all.len();
+        for entry in entries {
+            match (entry.is_dir(), recursive) {
+                (true, true) => all.extend(expand(&[entry], true)?),
+                (false, _) if is_known(&entry) => all.push(entry),
+                _ => {}
+            }
+        }
+        if all.len() == before && !recursive {
+            let problem = format!("{text}: no file ends with .json, .yaml or .yml");
+            return Err(Failure::Message(problem));
+        }
+    }
+    Ok(all)
+}
+
+/// The text of a file; `-` is stdin.
+fn read(file: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin()
+            .lock()
+            .take(FILE)
+            .read_to_string(&mut text)?;
+    } else {
+        fs::File::open(file)?.take(FILE).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_give_the_files_in_them_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir_all(path("below/empty")).unwrap();
+        for name in ["b.yaml", "a.json", "c.yml", "notes.txt", "below/d.yaml"] {
+            fs::write(path(name), "").unwrap();
+        }
+        let names = |recursive| {
+            let all = expand(&[dir.path().to_owned()], recursive).unwrap();
+            let name = |file: PathBuf| file.file_name().unwrap().to_str().unwrap().to_owned();
+            all.into_iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(false), ["a.json", "b.yaml", "c.yml"]);
+        assert_eq!(names(true), ["a.json", "b.yaml", "d.yaml", "c.yml"]);
+        assert!(expand(&[path("below/empty")], false).is_err());
+        assert!(expand(&["https://example.com/x.yaml".into()], false).is_err());
+    }
+
+    #[test]
+    fn kinds_are_looked_for_in_their_version() {
+        assert_eq!(qualified("Pod", "v1"), "Pod.v1");
+        assert_eq!(qualified("Deployment", "apps/v1"), "Deployment.v1.apps");
+    }
+}

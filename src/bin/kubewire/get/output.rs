@@ -1,0 +1,203 @@
+//! Forms of output: in flow objects, out comes text as kubectl prints it.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::{
+    absent, answer,
+    failure::Failure,
+    jsonpath::{self, JsonPath},
+    printable::Printable,
+    table::Layout,
+};
+
+/// What `-o` may be.
+pub(crate) const FORMATS: &str = "custom-columns=, custom-columns-file=, json, jsonpath=, \
+    jsonpath-as-json=, jsonpath-file=, name, wide and yaml";
+
+/// How to print.
+#[derive(Debug, Clone)]
+pub(crate) enum Output {
+    Table {
+        wide: bool,
+    },
+    Name,
+    Json,
+    Yaml,
+    /// The text of a template, or all that it finds as JSON.
+    JsonPath {
+        path: JsonPath,
+        as_json: bool,
+    },
+    Columns(Vec<Column>),
+}
+
+/// A column that the user has defined.
+#[derive(Debug, Clone)]
+pub(crate) struct Column {
+    heading: String,
+    path: JsonPath,
+}
+
+impl Output {
+    /// What `-o` and `--template` ask for. A field that is nowhere is an error of a template unless
+    /// it may be missing.
+    pub(crate) fn parse(
+        output: Option<&str>,
+        template: Option<&str>,
+        may_be_missing: bool,
+    ) -> Result<Self, Failure> {
+        let Some(output) = output else {
+            if template.is_some() {
+                let problem = "--template is for -o jsonpath or -o custom-columns; \
+                               kubectl's templates of Go are not here";
+                return Err(Failure::Message(problem.to_owned()));
+            }
+            return Ok(Self::Table { wide: false });
+        };
+        let (form, inline) = match output.split_once('=') {
+            Some((form, inline)) => (form, Some(inline)),
+            None => (output, template),
+        };
+        let argument = || {
+            inline.filter(|text| !text.is_empty()).ok_or_else(|| {
+                Failure::Message(format!("-o {form} needs a template, as in -o {form}=…"))
+            })
+        };
+        let json_path = |template: &str, as_json| {
+            let mut path = JsonPath::parse(template).map_err(|problem| {
+                Failure::Message(format!("error parsing jsonpath {template}, {problem}"))
+            })?;
+            path.allow_missing = may_be_missing;
+            Ok(Self::JsonPath { path, as_json })
+        };
+        match form {
+            "wide" => Ok(Self::Table { wide: true }),
+            "name" => Ok(Self::Name),
+            "json" => Ok(Self::Json),
+            "yaml" => Ok(Self::Yaml),
+            "jsonpath" => json_path(argument()?, false),
+            "jsonpath-as-json" => json_path(argument()?, true),
+            "jsonpath-file" => json_path(&file(argument()?)?, false),
+            "custom-columns" => columns(argument()?),
+            "custom-columns-file" => columns_of_file(&file(argument()?)?),
+            _ => Err(Failure::Message(absent::output(output).unwrap_or_else(
+                || format!("-o {form} is not known; there are {FORMATS}"),
+            ))),
+        }
+    }
+
+    /// Whether objects are asked for as a table.
+    pub(crate) fn is_table(&self) -> bool {
+        matches!(self, Self::Table { .. })
+    }
+
+    /// What to print for an object or a list, with its end.
+    pub(crate) fn object(&self, object: &Value, headers: bool) -> Result<String, Failure> {
+        Ok(match self {
+            Self::Yaml => answer::yaml(object)?.to_string(),
+            Self::JsonPath { path, as_json } => {
+                let failed =
+                    |problem| Failure::Message(format!("error executing jsonpath: {problem}"));
+                match as_json {
+                    false => Printable::lines(&path.text(object).map_err(failed)?).to_string(),
+                    true => {
+                        let found = path.lists(object).map_err(failed)?;
+                        let found = found.iter().map(|list| format!("{}\n", answer::json(list)));
+                        found.collect()
+                    }
+                }
+            }
+            Self::Columns(columns) => {
+                let objects = match (&object["kind"], object["items"].as_array()) {
+                    (Value::String(kind), Some(items)) if kind.ends_with("List") => items,
+                    _ => std::slice::from_ref(object),
+                };
+                let mut rows: Vec<_> = headers.then(|| headings(columns)).into_iter().collect();
+                for object in objects {
+                    rows.push(row(columns, object)?);
+                }
+                Layout::text(&rows)
+            }
+            // Names and tables have their own ways.
+            Self::Json | Self::Name | Self::Table { .. } => format!("{}\n", answer::json(object)),
+        })
+    }
+}
+
+/// The headings of columns.
+pub(crate) fn headings(columns: &[Column]) -> Vec<Printable> {
+    let heading = |column: &Column| Printable::line(&column.heading);
+    columns.iter().map(heading).collect()
+}
+
+/// An object's row (`k8s.io/kubectl/pkg/cmd/get/customcolumn.go`, `printOneObject`).
+pub(crate) fn row(columns: &[Column], object: &Value) -> Result<Vec<Printable>, Failure> {
+    let cell = |column: &Column| {
+        let found = column.path.find(object).map_err(Failure::Message)?;
+        let mut values: Vec<_> = found
+            .iter()
+            .flatten()
+            .map(|v| jsonpath::sprint(v))
+            .collect();
+        if found.first().is_none_or(Vec::is_empty) {
+            values.insert(0, "<none>".to_owned());
+        }
+        Ok(Printable::line(&values.join(",")))
+    };
+    columns.iter().map(cell).collect()
+}
+
+fn column(heading: &str, path: &str) -> Result<Column, Failure> {
+    Ok(Column {
+        heading: heading.to_owned(),
+        path: JsonPath::relaxed(path).map_err(Failure::Message)?,
+    })
+}
+
+/// `NAME:.metadata.name,IMAGE:.spec.containers[*].image`.
+fn columns(text: &str) -> Result<Output, Failure> {
+    let one = |text: &str| match text.split_once(':') {
+        Some((heading, path)) => column(heading, path),
+        None => Err(Failure::Message(format!(
+            "custom-columns: {text:?} is not HEADING:PATH, such as NAME:.metadata.name"
+        ))),
+    };
+    let columns: Result<_, _> = text.split(',').map(one).collect();
+    Ok(Output::Columns(columns?))
+}
+
+/// A line of headings and a line of paths.
+fn columns_of_file(text: &str) -> Result<Output, Failure> {
+    let mut lines = text.lines();
+    let mut words = || {
+        lines
+            .next()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+    };
+    let (Some(headings), Some(paths)) = (words(), words()) else {
+        let problem = "custom-columns-file: a line of headings and a line of paths are expected";
+        return Err(Failure::Message(problem.to_owned()));
+    };
+    if headings.len() != paths.len() {
+        let (headings, paths) = (headings.len(), paths.len());
+        let problem = format!("custom-columns-file: {headings} headings and {paths} paths");
+        return Err(Failure::Message(problem));
+    }
+    let columns = headings
+        .iter()
+        .zip(paths)
+        .map(|(heading, path)| column(heading, path));
+    Ok(Output::Columns(columns.collect::<Result<_, _>>()?))
+}
+
+fn file(name: &str) -> Result<String, Failure> {
+    let text = fs::read_to_string(Path::new(name));
+    text.map_err(|error| Failure::Message(format!("{name}: {error}")))
+}
+
+/// A change as an object: what happened, and to what.
+pub(crate) fn event(event: &str, object: Value) -> Value {
+    json!({"type": event, "object": object})
+}

@@ -1,0 +1,120 @@
+//! Values beside each other: in flow two, out comes whether a comparison holds, as Go's templates
+//! have it.
+
+use std::cmp::Ordering;
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::parse::Operator;
+
+impl Operator {
+    /// Whether it holds (`k8s.io/client-go/third_party/forked/golang/template/funcs.go`).
+    pub(super) fn holds(&self, left: &Value, right: &Value) -> Result<bool, String> {
+        if let Self::Matches = self {
+            let (Value::String(text), Value::String(pattern)) = (left, right) else {
+                return Err("regexp search only support string".to_owned());
+            };
+            let pattern = Regex::new(pattern).map_err(|error| error.to_string())?;
+            return Ok(pattern.is_match(text));
+        }
+        let order = order(left, right)?;
+        if let (Value::Bool(_), Self::Less | Self::LessEqual | Self::Greater | Self::GreaterEqual) =
+            (left, self)
+        {
+            return Err("invalid type for comparison".to_owned());
+        }
+        Ok(match self {
+            Self::Less => order.is_lt(),
+            Self::LessEqual => order.is_le(),
+            Self::Greater => order.is_gt(),
+            Self::GreaterEqual => order.is_ge(),
+            Self::Equal => order.is_eq(),
+            Self::NotEqual | Self::Matches => order.is_ne(),
+        })
+    }
+}
+
+fn order(left: &Value, right: &Value) -> Result<Ordering, String> {
+    match (left, right) {
+        (Value::Bool(left), Value::Bool(right)) => Ok(left.cmp(right)),
+        (Value::String(left), Value::String(right)) => Ok(left.cmp(right)),
+        (Value::Number(left), Value::Number(right)) => match (left.as_i64(), right.as_i64()) {
+            (Some(left), Some(right)) => Ok(left.cmp(&right)),
+            (None, None) => Ok(left
+                .as_f64()
+                .partial_cmp(&right.as_f64())
+                .unwrap_or(Ordering::Equal)),
+            _ => Err("incompatible types for comparison".to_owned()),
+        },
+        (Value::Null | Value::Array(_) | Value::Object(_), _)
+        | (_, Value::Null | Value::Array(_) | Value::Object(_)) => {
+            Err("invalid type for comparison".to_owned())
+        }
+        _ => Err("incompatible types for comparison".to_owned()),
+    }
+}
+
+/// What Go calls the type of a value.
+pub(super) fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// A quantity such as `500m` or `2Gi` as a number (`k8s.io/apimachinery/pkg/api/resource`).
+pub(crate) fn quantity(text: &str) -> Option<f64> {
+    let digits = text.trim_start_matches(['+', '-']);
+    let end = digits.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, suffix) = digits.split_at(end.unwrap_or(digits.len()));
+    let sign = &text[..text.len() - digits.len()];
+    if sign.len() > 1 || number.is_empty() {
+        return None;
+    }
+    let number: f64 = number.parse().ok()?;
+    let number = if sign == "-" { -number } else { number };
+    let scale = match suffix {
+        "n" => 1e-9,
+        "u" => 1e-6,
+        "m" => 1e-3,
+        "" => 1.0,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "P" => 1e15,
+        "E" => 1e18,
+        "Ki" => 1024_f64,
+        "Mi" => 1024_f64.powi(2),
+        "Gi" => 1024_f64.powi(3),
+        "Ti" => 1024_f64.powi(4),
+        "Pi" => 1024_f64.powi(5),
+        "Ei" => 1024_f64.powi(6),
+        exponent => 10_f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
+    };
+    Some(number * scale)
+}
+
+/// A float as Go's `fmt` writes it, or its `encoding/json`: the shortest digits, with an exponent
+/// where the number is very small or very large.
+pub(crate) fn float(value: f64, json: bool) -> String {
+    let small = if json { 1e-6 } else { 1e-4 };
+    if value == 0.0 || (small..1e21).contains(&value.abs()) {
+        return value.to_string();
+    }
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(exponent) => ('-', exponent),
+        None => ('+', exponent),
+    };
+    // JSON has no leading zero, the rest of Go has.
+    let width = if json { 1 } else { 2 };
+    format!("{digits}e{sign}{exponent:0>width$}")
+}
