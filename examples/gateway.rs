@@ -96,7 +96,8 @@ async fn forward(client: State<Client>, pod: Pod, mut asked: Request) -> Result<
     let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
     let report = move |one| println!("forward {}/{} {one:?}", pod.0.0, pod.0.1);
     tokio::spawn(async move {
-        Ok::<_, kubewire::Error>(opening.await?.splice(tunnel).each(report).await)
+        opening.await?.splice(tunnel).each(report).await;
+        Ok::<_, kubewire::Error>(())
     });
     Ok(response.map(Body::new))
 }
