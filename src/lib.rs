@@ -283,6 +283,7 @@ pub mod exec {
             Subprotocol,
             remote_command::{InputAtExit, Streams},
         },
+        transport::ws::stats::SessionStats,
         wire::resize::TerminalSize,
     };
 }
@@ -290,7 +291,10 @@ pub mod exec {
 /// Attach to the process that a container runs.
 #[cfg(feature = "client")]
 pub mod attach {
-    pub use crate::client::{Attach, Attached, ChildStderr, ChildStdin, ChildStdout, Input, Stdio};
+    pub use crate::{
+        client::{Attach, Attached, ChildStderr, ChildStdin, ChildStdout, Input, Stdio},
+        transport::ws::stats::SessionStats,
+    };
 }
 
 /// Copy files and trees to and from containers.
@@ -305,9 +309,10 @@ pub mod port_forward {
     pub use crate::{
         client::port_forward::{
             ForwardPort, ForwardStream, ForwardTarget, HalfClose, ListenEvent, Listener,
-            PortForward, ResolvedPort, Traffic, Tunnel,
+            ListenerStats, PortForward, ResolvedPort, Traffic, Tunnel, TunnelStats,
         },
         session::port_forward::{ForwardProtocol, WhenFull},
+        transport::ws::stats::SessionStats,
     };
 }
 
@@ -319,6 +324,7 @@ pub mod logs {
             LogLines, LogSource, Logs, MergedLines, MergedLogs, Since, SourcedLine, SourcedUpdate,
         },
         session::logs::{Exit, LogEnd, LogLine, LogStream, LogUpdate},
+        transport::http::exchange::StreamStats,
         wire::stamp::Stamp,
     };
 }
@@ -329,6 +335,7 @@ pub mod watch {
     pub use crate::{
         client::{Events, Updates, Watch},
         session::watch::{Change, Form, Mirror, ObjectKey, Shard, ShardField, Update},
+        transport::http::exchange::StreamStats,
         wire::watch::{
             Encoding, Event, EventType, Labels, Metadata, Object, ObjectMeta, TypedEvent,
         },

@@ -1,8 +1,11 @@
 //! What exec and attach have in common: in flow the builder's choices, out comes an open session.
 
+use tracing::{Instrument as _, Span};
+
 use super::{
     Pod, Stdio,
     feed::{Ends, Handles},
+    span,
 };
 use crate::{
     Error, Result, Role,
@@ -113,8 +116,25 @@ impl Options {
             .collect()
     }
 
-    /// Opens the session.
+    /// Opens the session, in a span that lasts as long as it does.
     pub(super) async fn open(&self, pod: &Pod, verb: &str, command: &[String]) -> Result<Opened> {
+        let span = match verb {
+            "exec" => span::exec(pod),
+            _ => span::attach(pod),
+        };
+        let opening = self.open_in(&span, pod, verb, command);
+        let opened = opening.instrument(span.clone()).await;
+        span::record_opened(&span, &opened);
+        opened
+    }
+
+    async fn open_in(
+        &self,
+        span: &Span,
+        pod: &Pod,
+        verb: &str,
+        command: &[String],
+    ) -> Result<Opened> {
         let ends = Ends::open(self)?;
         let streams = self.streams();
         let operation = pod.operation(if verb == "exec" {
@@ -148,6 +168,7 @@ impl Options {
             Ok(opened) => opened,
             Err(error) => return Err(pod.explain(error).await),
         };
+        span.record("k8s.container.name", container.as_deref());
         let control = self.start(websocket.into_inner(), protocol, streams);
         if let Some(size) = self.size {
             // The server does not know the terminal's size until it is told.

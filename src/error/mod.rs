@@ -283,6 +283,24 @@ pub enum PeerError {
 /// WebSocket first and sent the Status on its error channel: API servers with
 /// `v5.channel.k8s.io` answer before they ask the kubelet
 /// (`k8s.io/apiserver/pkg/util/proxy/streamtranslator.go`).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::{Error, error::Hint};
+///
+/// let error = client.pod("default", "web-0").exec(["/no/such/program"]).output().await.unwrap_err();
+/// let Error::Api(refusal) = error else { panic!("{error}") };
+/// assert!(matches!(refusal.hint, Some(Hint::Program(_))));
+/// assert!(refusal.to_string().contains("exec in pod default/web-0"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{operation}: {}{}", Printable(.status), Advice(self))]
 #[non_exhaustive]

@@ -22,6 +22,22 @@ use crate::{
 };
 
 /// The session with the API server: a [`Child`] or an [`Attached`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// # let process = |_: kubewire::gateway::ClientSession| {};
+/// // What `Process::splice` takes: a child, or an attached session.
+/// let child = client.pod("default", "web-0").exec(["true"]).spawn().await?;
+/// process(child.into());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ClientSession(Kind);
 
@@ -68,6 +84,23 @@ impl ClientSession {
 
 /// What passes through a [`Splice`], in the order in which it does; a slice of the buffer that the
 /// socket was read into, which a clone shares.
+///
+/// ```
+/// use kubewire::gateway::Tapped;
+///
+/// /// A tap that counts what the process writes.
+/// fn counter() -> impl FnMut(Tapped<'_>) -> std::io::Result<()> {
+///     let mut bytes = 0;
+///     move |passed| {
+///         if let Tapped::Stdout(slice) | Tapped::Stderr(slice) = passed {
+///             bytes += slice.len();
+///         }
+///         Ok(())
+///     }
+/// }
+/// # counter()(Tapped::Stdout(&bytes::Bytes::from_static(b"x")))?;
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Tapped<'a> {

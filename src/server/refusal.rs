@@ -10,6 +10,13 @@ use http_body_util::Full;
 use crate::{error::Error, wire::status::Status};
 
 /// The refusal of a request.
+///
+/// ```
+/// use kubewire::{server::Refusal, wire::status::Status};
+///
+/// let refusal = Refusal::new(Status::failure(403, "Forbidden", "not for you"));
+/// assert_eq!(refusal.into_response().status(), 403);
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("refused with {code}{}", Message(.status.as_deref()))]
 pub struct Refusal {
