@@ -3,13 +3,16 @@
 
 use std::{
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
+use futures_core::Stream;
 use tokio::{
     net::{TcpListener, TcpStream, ToSocketAddrs, lookup_host},
     sync::mpsc::{self, Receiver, Sender},
@@ -236,6 +239,16 @@ impl Listener {
             // The tasks, which hold the sender, end with this struct.
             None => std::future::pending().await,
         }
+    }
+}
+
+/// Its events; it has no end.
+impl Stream for Listener {
+    type Item = ListenEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ListenEvent>> {
+        // The tasks, which hold the sender, end with this struct.
+        self.events.poll_recv(cx)
     }
 }
 
