@@ -157,7 +157,7 @@ struct Entry<T> {
 /// let mut mirror = Mirror::new();
 /// while !mirror.is_current() {
 ///     let update = updates.next().await.expect("it never ends")?;
-///     mirror.apply(&update?, |object| object.decode::<Value>())?;
+///     mirror.apply(&update, |object| object.decode::<Value>())?;
 /// }
 /// assert!(mirror.get(&ObjectKey::new("default", "web-0")).is_some());
 /// # Ok(())
