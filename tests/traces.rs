@@ -93,7 +93,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
         let mut fields = Fields::default();
         span.record(&mut fields);
         let mut seen = self.0.lock().unwrap();
-        seen.spans.push((id.clone(), span.metadata().name(), fields));
+        seen.spans
+            .push((id.clone(), span.metadata().name(), fields));
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
