@@ -1,6 +1,7 @@
 //! What a session tells of itself: spans with OpenTelemetry's names, events in them, and counters.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::{
     collections::BTreeMap,
