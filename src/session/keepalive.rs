@@ -178,8 +178,7 @@ impl Keepalive {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
+    use crate::session::testing::SECOND;
 
     fn config() -> KeepaliveConfig {
         KeepaliveConfig {
