@@ -34,23 +34,6 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 /// [`Error::Conflict`]; an answer that is not the expected object as
 /// [`PeerError::Answer`]; and besides the errors of [`Client::send`]. Dropping a future gives the
 /// request up; the server may carry it out all the same.
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder().start().await?;
-/// # let client = kubewire::Client::new(&server.config())?;
-/// use kubewire::request::Resource;
-/// use serde_json::{Value, json};
-///
-/// let maps = client.request(Resource::namespaced("", "v1", "configmaps")).namespace("default");
-/// let _: Value = maps.create(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "site"}})).await?;
-/// maps.update("site", |map: &mut Value| map["data"]["theme"] = json!("dark")).await?;
-/// let map: Value = maps.get("site").await?;
-/// assert_eq!(map["data"]["theme"], "dark");
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a request does nothing until a method such as `get` is awaited"]
 pub struct Request {

@@ -476,6 +476,7 @@ fn only_a_client_sends_empty_messages_against_idling() {
 fn durations_without_end<S: Linked>(row: &Row<S>) {
     let start = Instant::now();
     let never = KeepaliveConfig {
+        unread: Duration::MAX,
         interval: Duration::MAX,
         silence: Duration::MAX,
         refresh: Duration::MAX,
