@@ -226,6 +226,7 @@
 //! | [`config`], [`net`] | where the server is and how it is reached |
 //! | [`error`], [`limits`] | what goes wrong, and how much of anything there can be |
 //! | [`server`] | the other side of each verb, for gateways and fake servers |
+//! | [`gateway`] | both sides of a verb, joined |
 //! | [`testing`] | an API server to embed in tests |
 //! | [`session`], [`wire`] | the protocols without I/O: state machines over frames, frames over bytes |
 //!
@@ -253,6 +254,8 @@ mod client;
 #[cfg(feature = "client")]
 pub mod config;
 pub mod error;
+#[cfg(all(feature = "client", feature = "server"))]
+pub mod gateway;
 pub mod limits;
 #[cfg(any(feature = "client", feature = "testing"))]
 pub mod net;
@@ -280,6 +283,7 @@ pub mod exec {
             Subprotocol,
             remote_command::{InputAtExit, Streams},
         },
+        transport::ws::stats::SessionStats,
         wire::resize::TerminalSize,
     };
 }
@@ -287,7 +291,10 @@ pub mod exec {
 /// Attach to the process that a container runs.
 #[cfg(feature = "client")]
 pub mod attach {
-    pub use crate::client::{Attach, Attached, ChildStderr, ChildStdin, ChildStdout, Input, Stdio};
+    pub use crate::{
+        client::{Attach, Attached, ChildStderr, ChildStdin, ChildStdout, Input, Stdio},
+        transport::ws::stats::SessionStats,
+    };
 }
 
 /// Copy files and trees to and from containers.
@@ -304,9 +311,10 @@ pub mod port_forward {
     pub use crate::{
         client::port_forward::{
             ForwardPort, ForwardStream, ForwardTarget, HalfClose, ListenEvent, Listener,
-            PortForward, ResolvedPort, Traffic, Tunnel,
+            ListenerStats, PortForward, ResolvedPort, Traffic, Tunnel, TunnelStats,
         },
         session::port_forward::{ForwardProtocol, WhenFull},
+        transport::ws::stats::SessionStats,
     };
 }
 
@@ -318,6 +326,7 @@ pub mod logs {
             LogLines, LogSource, Logs, MergedLines, MergedLogs, Since, SourcedLine, SourcedUpdate,
         },
         session::logs::{Exit, LogEnd, LogLine, LogStream, LogUpdate},
+        transport::http::exchange::StreamStats,
         wire::stamp::Stamp,
     };
 }
@@ -330,6 +339,7 @@ pub mod watch {
         session::watch::{
             Change, Condition, Form, Mirror, MirrorUpdate, ObjectKey, Shard, ShardField, Update,
         },
+        transport::http::exchange::StreamStats,
         wire::watch::{
             Encoding, Event, EventType, Labels, Metadata, Object, ObjectMeta, TypedEvent,
         },

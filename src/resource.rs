@@ -13,6 +13,14 @@ pub use kind::{Cluster, InNamespaces, Kind, Namespaced, Scope};
 pub(crate) use path::{ESCAPED, with_query};
 
 /// A kind of object as the API server's paths name it.
+///
+/// ```
+/// use kubewire::Resource;
+///
+/// let deployments = Resource::namespaced("apps", "v1", "deployments");
+/// assert_eq!(deployments.api_version(), "apps/v1");
+/// assert!(!Resource::cluster("", "v1", "nodes").namespaced);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Resource {

@@ -2,18 +2,24 @@
 //! them; for this file alone run `cargo build --examples --all-features` before.
 
 #![cfg(unix)]
+#![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+#[path = "common/kubectl.rs"]
+mod kubectl;
+
+use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use kubewire::{
     Client, Config,
     testing::{ApiServer, RestartPolicy},
 };
+use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::{TcpListener, TcpStream},
     process::{Child, ChildStdout, Command},
 };
+use tokio_rustls::TlsAcceptor;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -195,7 +201,9 @@ async fn the_gateway_joins_sessions() -> Result {
         (output.status.code(), &output.stderr[..]),
         (Some(3), &b"err\n"[..])
     );
-    assert!(gateway.line().await?.starts_with("exec default/web-0 "));
+    let audit = gateway.line().await?;
+    assert!(audit.starts_with("exec default/web-0 "), "{audit}");
+    assert!(audit.ends_with("4194304 bytes"), "{audit}");
 
     let size = kubewire::exec::TerminalSize::new(132, 43);
     let script = "until test \"$(stty size)\" = '43 132'; do sleep 0.1; done";
@@ -219,5 +227,76 @@ async fn the_gateway_joins_sessions() -> Result {
         .await
         .unwrap_err();
     assert_eq!(refused.status().map(|status| status.code), Some(401));
+    Ok(())
+}
+
+/// TLS before a server that has none: kubectl sends tokens over nothing else.
+async fn with_tls(url: &str) -> Result<String> {
+    let address = url.trim_start_matches("http://").to_owned();
+    let key = rcgen::KeyPair::generate()?;
+    let params = rcgen::CertificateParams::new(["localhost".to_owned()])?;
+    let certificate = params.self_signed(&key)?.der().clone();
+    let key = PrivateKeyDer::try_from(key.serialize_der())?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    let tls = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let (tls, address) = (tls.clone(), address.clone());
+            tokio::spawn(async move {
+                let mut near = tls.accept(socket).await?;
+                let mut far = TcpStream::connect(address).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    Ok(format!("https://localhost:{port}"))
+}
+
+#[tokio::test]
+async fn kubectl_works_through_the_gateway() -> Result {
+    let Some(kubectl) = kubectl::kubectl() else {
+        return Ok(());
+    };
+    let stage = Stage::new().await?;
+    let mut command = stage.program("gateway")?;
+    command.env("GATEWAY_TOKEN", "secret");
+    let mut gateway = Running::of(command)?;
+    let url = with_tls(&gateway.line().await?).await?;
+    let through = |arguments: &[&str]| {
+        let mut command = Command::new(&kubectl);
+        command
+            .env("KUBECONFIG", "/dev/null")
+            .env("HOME", stage.directory.path())
+            .args(["--server", &url, "--token", "secret"])
+            .arg("--insecure-skip-tls-verify")
+            .args(arguments)
+            .kill_on_drop(true)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        command
+    };
+    let script = "echo out; exit 5";
+    let mut exec = through(&["exec", "web-0", "-c", "main", "--", "sh", "-c", script]);
+    let output = tokio::time::timeout(DEADLINE, exec.output()).await??;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert_eq!(output.stdout, b"out\n");
+
+    let program = TcpListener::bind("127.0.0.1:0").await?;
+    let port = program.local_addr()?.port();
+    let mut forward = Running::of(through(&["port-forward", "pod/web-0", &format!(":{port}")]))?;
+    let line = forward.line().await?; // Forwarding from 127.0.0.1:40001 -> 40000
+    let local = line.split(' ').nth(2).ok_or("it says where")?;
+    let mut near = TcpStream::connect(local).await?;
+    let (mut far, _) = tokio::time::timeout(DEADLINE, program.accept()).await??;
+    far.write_all(b"hello").await?;
+    let mut hello = [0; 5];
+    tokio::time::timeout(DEADLINE, near.read_exact(&mut hello)).await??;
+    assert_eq!(&hello, b"hello");
     Ok(())
 }

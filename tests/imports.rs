@@ -45,6 +45,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["role", "limits", "wire", "error", "session", "transport"],
     ),
     (
+        "gateway",
+        &["wire", "error", "transport", "client", "server"],
+    ),
+    (
         "testing",
         &[
             "role",

@@ -183,6 +183,11 @@ impl Connector {
         &self.inner.dialer.server().authority
     }
 
+    /// The host that is asked, for traces.
+    pub(crate) fn server_address(&self) -> &str {
+        &self.inner.dialer.server().host
+    }
+
     /// Whether connections are TLS.
     pub fn is_tls(&self) -> bool {
         self.inner.dialer.is_tls()

@@ -9,7 +9,10 @@ use crate::{
     Result,
     error::{ApiError, Error},
     session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
-    transport::{AnyWebSocket, ws::remote_command::Control},
+    transport::{
+        AnyWebSocket,
+        ws::{remote_command::Control, stats::SessionStats},
+    },
     wire::{channel::Channel, resize::TerminalSize},
 };
 
@@ -17,6 +20,23 @@ use crate::{
 ///
 /// Output from before is in the container's log and does not come again. stdin needs a container
 /// with `stdin: true`, a terminal one with `tty: true`.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "while :; do echo tick; sleep 0.1; done"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use tokio::io::AsyncBufReadExt as _;
+///
+/// let mut attached = client.pod("default", "web-0").attach().container("main").spawn().await?;
+/// let mut lines = attached.stdout.take().expect("stdout is piped").lines();
+/// assert_eq!(lines.next_line().await?.as_deref(), Some("tick"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing is attached until it is spawned"]
 pub struct Attach {
@@ -36,7 +56,7 @@ impl Attach {
 
     /// Uses the container's terminal and gives it this size.
     pub fn tty(mut self, size: TerminalSize) -> Self {
-        self.options.tty = Some(size);
+        self.options.set_tty(size);
         self
     }
 
@@ -56,6 +76,22 @@ impl Attach {
 /// A session with a process that was running already.
 ///
 /// Dropping it closes the connection; the process goes on.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "sleep 1; echo done"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// let mut attached = client.pod("default", "web-0").attach().spawn().await?;
+/// attached.stdout = None; // its bytes are dropped
+/// attached.stderr = None;
+/// attached.wait().await?; // the container has ended
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Attached {
     /// The process's input, if it was asked for.
@@ -146,6 +182,11 @@ impl Attached {
     /// The subprotocol that the server chose.
     pub fn protocol(&self) -> Subprotocol {
         self.control.protocol()
+    }
+
+    /// What went through the session's WebSocket so far.
+    pub fn stats(&self) -> SessionStats {
+        self.control.stats()
     }
 
     /// The name of the stream that is full and holds everything else back, if one is.

@@ -20,6 +20,7 @@ use crate::{
         ws::{
             remote_command::{Control, Input, Output as Writer},
             slices::{read_inner, write_inner},
+            stats::SessionStats,
         },
     },
     wire::{channel::Channel, resize::TerminalSize, status::Status},
@@ -41,6 +42,25 @@ use crate::{
 /// end with [`CallerError::Killed`]. A process with a terminal is hung up by that; one without is
 /// not told, and most end at their next write (kubernetes/kubernetes#89031). After the status the
 /// streams can be read to their end without the child.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use tokio::io::AsyncReadExt as _;
+///
+/// let mut child = client.pod("default", "web-0").exec(["sh", "-c", "echo hello; exit 3"]).spawn().await?;
+/// let mut output = String::new();
+/// child.stdout.take().expect("stdout is piped").read_to_string(&mut output).await?;
+/// let status = child.wait().await?;
+/// assert_eq!((output.as_str(), status.code()), ("hello\n", Some(3)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Child {
     /// The process's input, if it is piped. Dropping it ends the input where the subprotocol
@@ -189,6 +209,8 @@ impl Child {
     fn exit_status(&self, status: Status) -> Result<ExitStatus> {
         // Wherever there is a Status there is this, too.
         let input = self.control.input_at_exit().unwrap_or_default();
+        let code = status.code_of_exit();
+        self.control.span().record("process.exit.code", code);
         ExitStatus::of(status, input, &self.operation)
     }
 
@@ -215,6 +237,11 @@ impl Child {
     /// The subprotocol that the server chose.
     pub fn protocol(&self) -> Subprotocol {
         self.control.protocol()
+    }
+
+    /// What went through the session's WebSocket so far.
+    pub fn stats(&self) -> SessionStats {
+        self.control.stats()
     }
 
     /// The name of the stream that is full and holds everything else back, if one is.
@@ -294,6 +321,28 @@ impl Deadline {
 ///
 /// Cancel safety: as for a pipe, what a write that has returned has taken will be sent, and a
 /// write that is dropped has taken nothing.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::exec::Stdio;
+/// use tokio::io::AsyncWriteExt as _;
+///
+/// let exec = client.pod("default", "web-0").exec(["wc", "-c"]).stdin(Stdio::piped());
+/// let mut child = exec.spawn().await?;
+/// let mut stdin = child.stdin.take().expect("stdin is piped");
+/// stdin.write_all(b"hello").await?;
+/// assert!(stdin.can_shutdown());
+/// stdin.shutdown().await?; // `wc` sees the end of its input
+/// assert_eq!(child.wait_with_output().await?.stdout.trim_ascii(), b"5");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ChildStdin(Writer);
 

@@ -22,6 +22,24 @@ use crate::{
 ///
 /// An `ERROR` event is an event like others; its object is a Status. After an `Err` the stream
 /// ends.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::Resource;
+///
+/// let pods = Resource::namespaced("", "v1", "pods");
+/// let mut events = client.watch(pods).namespace("default").once().await?;
+/// let event = events.next().await.expect("the pod that is there")?;
+/// assert_eq!(event.object.metadata()?.name()?, "web-0");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Events<E = Event> {
     source: Source,

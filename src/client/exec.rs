@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Result,
     error::{CallerError, PartialOutput},
-    session::{KeepaliveConfig, Subprotocol},
+    session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
     wire::resize::TerminalSize,
 };
 
@@ -68,7 +68,7 @@ impl Exec {
     /// Gives the process a terminal of this size. Output is then on stdout alone, with `\r\n` for
     /// line ends, and dropping the session hangs up the terminal, which ends most processes.
     pub fn tty(mut self, size: TerminalSize) -> Self {
-        self.options.tty = Some(size);
+        self.options.set_tty(size);
         self
     }
 

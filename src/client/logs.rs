@@ -10,6 +10,7 @@ use futures_core::Stream;
 use super::{
     Pod,
     since::{Since, When},
+    span,
 };
 use crate::{
     Error, Result,
@@ -17,7 +18,7 @@ use crate::{
     session::logs::{
         LogConfig, LogEnd, LogLine, LogRequest, LogStream, LogUpdate, Logs as Session, SUBPROTOCOLS,
     },
-    transport::http::exchange::{Driver, Get},
+    transport::http::exchange::{Driver, Get, StreamStats},
 };
 
 /// A log to be read: which, and how much of it.
@@ -184,8 +185,9 @@ impl Logs {
             })
         };
         let http = self.pod.client().http().clone();
+        let span = span::logs(&self.pod);
         LogLines {
-            driver: Driver::new(session, http, to_get),
+            driver: Driver::new(session, http, span, to_get),
             pod: self.pod,
             explaining: None,
             retrying: false,
@@ -200,6 +202,29 @@ type Explaining = Pin<Box<dyn Future<Output = Error> + Send>>;
 ///
 /// As a stream it gives the lines and, where the log cannot be read on, one error. What else there
 /// is to know, [`next_update`](Self::next_update) tells.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| {
+/// #         pod.restart_policy(kubewire::testing::RestartPolicy::Never)
+/// #             .container("main", ["sh", "-c", "echo tick; exit 4"])
+/// #     })
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::logs::LogEnd;
+///
+/// let mut lines = client.pod("default", "web-0").logs().follow().stream();
+/// while let Some(line) = lines.next().await {
+///     assert_eq!(line?.bytes, "tick");
+/// }
+/// // Why there are no more.
+/// assert!(matches!(lines.end(), Some(LogEnd::Exited(exit)) if exit.code == Some(4)));
+/// # Ok(())
+/// # }
+/// ```
 pub struct LogLines {
     pod: Pod,
     driver: Driver<Session>,
@@ -230,6 +255,11 @@ impl LogLines {
         self.end.as_ref()
     }
 
+    /// What the log has cost so far.
+    pub fn stats(&self) -> StreamStats {
+        self.driver.stats()
+    }
+
     /// The container that is read, once that is known.
     pub fn container(&self) -> Option<&str> {
         self.driver.session().container()
@@ -251,9 +281,11 @@ impl LogLines {
             }
             LogUpdate::Ended(end) => self.end = Some(end.clone()),
             LogUpdate::Line(_) => self.retrying = false,
-            LogUpdate::Retrying { error, retry_in } if !self.retrying => {
-                self.retrying = true;
-                tracing::warn!(%error, ?retry_in, "a log is asked for again until it comes");
+            LogUpdate::Retrying { error, retry_in } => {
+                self.driver.count_retry();
+                if !std::mem::replace(&mut self.retrying, true) {
+                    tracing::warn!(parent: self.driver.span(), %error, ?retry_in, "a log is asked for again until it comes");
+                }
             }
             _ => {}
         }
@@ -269,7 +301,7 @@ impl LogLines {
                     return Poll::Ready(Some(Err(error)));
                 }
                 Some(LogUpdate::Notice(text)) => {
-                    tracing::warn!(%text, "the kubelet wrote into a log");
+                    tracing::warn!(parent: self.driver.span(), %text, "the kubelet wrote into a log");
                 }
                 Some(_) => {}
             }

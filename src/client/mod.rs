@@ -23,6 +23,7 @@ mod proxy;
 mod remote_command;
 mod request;
 mod since;
+mod span;
 mod stdio;
 pub(crate) mod watch;
 
@@ -258,6 +259,11 @@ impl Client {
         let upgraded = hyper::upgrade::on(&mut response).await.map_err(blame)?;
         let upgraded = Upgraded(TokioIo::new(upgraded));
         Ok(response.map(|_| MaybeUpgraded::Upgraded(upgraded)))
+    }
+
+    /// The host of the server, for traces.
+    pub(crate) fn server_address(&self) -> &str {
+        self.http.server_address()
     }
 
     pub(crate) fn http(&self) -> &Http {

@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 
 use super::{
-    Attached, Child, Stdio,
+    Attached, Child,
     feed::{Ends, Handles},
     remote_command::{Opened, Options},
 };
@@ -45,21 +45,14 @@ pub struct Over<T> {
 
 impl<T> Over<T> {
     pub(super) fn new(websocket: AnyWebSocket, protocol: Subprotocol, streams: Streams) -> Self {
-        let piped = |wanted| match wanted {
-            true => Stdio::piped(),
-            false => Stdio::null(),
-        };
+        let mut options = Options::default();
+        options.set_streams(streams);
         Self {
             websocket,
             protocol,
             streams,
             operation: "remote command".into(),
-            options: Options {
-                stdin: piped(streams.stdin),
-                stdout: piped(streams.stdout),
-                stderr: piped(streams.stderr),
-                ..Options::default()
-            },
+            options,
             session: PhantomData,
         }
     }

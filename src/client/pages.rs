@@ -13,6 +13,25 @@ use super::Request;
 use crate::{Result, error::PeerError, limits};
 
 /// Objects of one kind, as a list or a page of one.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder().start().await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::request::Resource;
+/// use serde_json::{Value, json};
+///
+/// let maps = client.request(Resource::namespaced("", "v1", "configmaps")).namespace("default");
+/// use kubewire::request::List;
+///
+/// let _: Value = maps.create(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "site"}})).await?;
+/// let all: List<Value> = maps.list().await?;
+/// assert_eq!(all.items.len(), 1);
+/// assert!(!all.metadata.resource_version.is_empty()); // where a watch can go on
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(bound(deserialize = "T: Deserialize<'de>"))]
 #[non_exhaustive]

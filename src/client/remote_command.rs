@@ -1,8 +1,11 @@
 //! What exec and attach have in common: in flow the builder's choices, out comes an open session.
 
+use tracing::{Instrument as _, Span};
+
 use super::{
     Pod, Stdio,
     feed::{Ends, Handles},
+    span,
 };
 use crate::{
     Error, Result, Role,
@@ -42,7 +45,9 @@ pub(super) struct Options {
     pub(super) stdin: Stdio,
     pub(super) stdout: Stdio,
     pub(super) stderr: Stdio,
-    pub(super) tty: Option<TerminalSize>,
+    pub(super) tty: bool,
+    /// What the terminal is told first, if anything.
+    pub(super) size: Option<TerminalSize>,
     pub(super) protocols: Vec<Subprotocol>,
     pub(super) buffer: usize,
     pub(super) max_output: usize,
@@ -56,7 +61,8 @@ impl Default for Options {
             stdin: Stdio::null(),
             stdout: Stdio::piped(),
             stderr: Stdio::piped(),
-            tty: None,
+            tty: false,
+            size: None,
             protocols: Subprotocol::DEFAULT.to_vec(),
             buffer: limits::STREAM_BUFFER,
             max_output: limits::OUTPUT,
@@ -66,10 +72,27 @@ impl Default for Options {
 }
 
 impl Options {
+    pub(super) fn set_tty(&mut self, size: TerminalSize) {
+        self.tty = true;
+        self.size = Some(size);
+    }
+
+    /// Asks for these streams, each with a handle, and for a terminal without a size.
+    pub(super) fn set_streams(&mut self, streams: Streams) {
+        let piped = |wanted| match wanted {
+            true => Stdio::piped(),
+            false => Stdio::null(),
+        };
+        self.stdin = piped(streams.stdin);
+        self.stdout = piped(streams.stdout);
+        self.stderr = piped(streams.stderr);
+        self.tty = streams.tty;
+    }
+
     /// What the request asks for. The server wants at least one stream, and no stderr beside a
     /// TTY (`k8s.io/cri-streaming/pkg/streaming/server.go`, `validateExecRequest`).
     pub(super) fn streams(&self) -> Streams {
-        let tty = self.tty.is_some();
+        let tty = self.tty;
         let stdin = !self.stdin.is_null();
         let stderr = !self.stderr.is_null() && !tty;
         let stdout = !self.stdout.is_null() || tty || !(stdin || stderr);
@@ -93,8 +116,25 @@ impl Options {
             .collect()
     }
 
-    /// Opens the session.
+    /// Opens the session, in a span that lasts as long as it does.
     pub(super) async fn open(&self, pod: &Pod, verb: &str, command: &[String]) -> Result<Opened> {
+        let span = match verb {
+            "exec" => span::exec(pod),
+            _ => span::attach(pod),
+        };
+        let opening = self.open_in(&span, pod, verb, command);
+        let opened = opening.instrument(span.clone()).await;
+        span::record_opened(&span, &opened);
+        opened
+    }
+
+    async fn open_in(
+        &self,
+        span: &Span,
+        pod: &Pod,
+        verb: &str,
+        command: &[String],
+    ) -> Result<Opened> {
         let ends = Ends::open(self)?;
         let streams = self.streams();
         let operation = pod.operation(if verb == "exec" {
@@ -128,8 +168,9 @@ impl Options {
             Ok(opened) => opened,
             Err(error) => return Err(pod.explain(error).await),
         };
+        span.record("k8s.container.name", container.as_deref());
         let control = self.start(websocket.into_inner(), protocol, streams);
-        if let Some(size) = self.tty {
+        if let Some(size) = self.size {
             // The server does not know the terminal's size until it is told.
             control.resize(size)?;
         }
@@ -230,6 +271,13 @@ macro_rules! options {
         /// offered, and an older server's refusal fails the opening.
         pub fn require_half_close(self) -> Self {
             self.subprotocols([Subprotocol::V5])
+        }
+
+        /// Asks for what a client of this side has asked for.
+        #[cfg(feature = "server")]
+        pub(crate) fn streams(mut self, streams: Streams) -> Self {
+            self.options.set_streams(streams);
+            self
         }
 
         /// Bytes of each output stream that may wait for its reader;

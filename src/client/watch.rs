@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Client, MirrorBuilder,
     events::{Events, Incoming},
+    span,
 };
 use crate::{
     Resource, Result,
@@ -24,7 +25,7 @@ use crate::{
     session::watch::{Form, Shard, Source, Update, Watch as Session, WatchConfig},
     transport::http::{
         About,
-        exchange::{Answer, Driver, Get},
+        exchange::{Answer, Driver, Get, StreamStats},
         refusal,
     },
     wire::watch::{Encoding, Event, EventError, Object, TypedEvent},
@@ -276,9 +277,11 @@ impl<E: From<Event> + 'static> Watch<E> {
         let session = Session::new(self.config(), crate::transport::now(), rand::random());
         let (http, resource) = (self.client.http().clone(), self.resource.clone());
         let without_watch_list = self.client.without_watch_list().clone();
+        let namespace = self.namespace.as_deref();
+        let span = span::watch(&self.client, &resource.to_string(), namespace);
         let to_get = move |request| self.get(request);
         Updates {
-            driver: Driver::new(session, http, to_get),
+            driver: Driver::new(session, http, span, to_get),
             resource,
             without_watch_list,
             event: PhantomData,
@@ -323,6 +326,31 @@ impl<E: From<Event> + 'static> Watch<E> {
 ///
 /// Errors that pass are told as [`Update::Retrying`] and the stream goes on. What the server has
 /// understood and refused is an `Err`; the stream goes on after that too, if it is polled again.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::{Resource, watch::Update};
+///
+/// let pods = Resource::namespaced("", "v1", "pods");
+/// let mut updates = client.watch(pods).namespace("default").stream();
+/// while let Some(update) = updates.next().await {
+///     match update? {
+///         Update::Event(event) => println!("{}", event.object.metadata()?.name()?),
+///         Update::Retrying { error, retry_in, .. } => println!("{error}; again in {retry_in:?}"),
+///         Update::SnapshotEnd { .. } => break, // all that was there has been told
+///         _ => {}
+///     }
+/// }
+/// assert!(!updates.resource_version().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Updates<E = Event> {
     driver: Driver<Session>,
@@ -345,6 +373,11 @@ impl<E: From<Event>> Updates<E> {
         self.driver.session().resource_version()
     }
 
+    /// What the watch has cost so far.
+    pub fn stats(&self) -> StreamStats {
+        self.driver.stats()
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update<E>>>> {
         let update = ready!(self.driver.poll_update(cx));
         if let Update::SnapshotEnd { .. } = update
@@ -358,7 +391,8 @@ impl<E: From<Event>> Updates<E> {
             refused,
         } = &update
         {
-            tracing::debug!(%error, ?retry_in, refused, "a watch is tried again");
+            self.driver.count_retry();
+            tracing::debug!(parent: self.driver.span(), %error, ?retry_in, refused, "a watch is tried again");
             if *refused {
                 return Poll::Ready(Some(Err(error.clone())));
             }

@@ -78,6 +78,25 @@ impl Error {
         }
     }
 
+    /// The Status with which a server passes the error on: the one that the API server sent, or one
+    /// with the code 504 for a time that ran out and 500 for everything else, and the error's words.
+    ///
+    /// ```
+    /// use kubewire::error::{CallerError, Error};
+    ///
+    /// let status = Error::from(CallerError::Ended).to_status();
+    /// assert_eq!((status.code, status.message.as_str()), (500, "the session has ended"));
+    /// ```
+    pub fn to_status(&self) -> Status {
+        match (self.status(), self) {
+            (Some(status), _) => status.clone(),
+            (None, Self::Caller(CallerError::TimedOut { .. })) => {
+                Status::failure(504, "Timeout", self.to_string())
+            }
+            (None, _) => Status::failure(500, "InternalError", self.to_string()),
+        }
+    }
+
     /// Whether the object, or what it was asked for, does not exist (404).
     pub fn is_not_found(&self) -> bool {
         self.code() == Some(404)
@@ -264,6 +283,24 @@ pub enum PeerError {
 /// WebSocket first and sent the Status on its error channel: API servers with
 /// `v5.channel.k8s.io` answer before they ask the kubelet
 /// (`k8s.io/apiserver/pkg/util/proxy/streamtranslator.go`).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::{Error, error::Hint};
+///
+/// let error = client.pod("default", "web-0").exec(["/no/such/program"]).output().await.unwrap_err();
+/// let Error::Api(refusal) = error else { panic!("{error}") };
+/// assert!(matches!(refusal.hint, Some(Hint::Program(_))));
+/// assert!(refusal.to_string().contains("exec in pod default/web-0"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{operation}: {}{}", Printable(.status), Advice(self))]
 #[non_exhaustive]

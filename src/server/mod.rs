@@ -33,7 +33,7 @@ mod refusal;
 mod remote_command;
 pub(crate) mod upgrade;
 
-pub use crate::transport::ws::port_forward::ForwardStream;
+pub use crate::transport::ws::{port_forward::ForwardStream, stats::SessionStats};
 pub use port_forward::{Forwarding, IncomingForward, PortForwardRequest};
 pub use refusal::Refusal;
 pub use remote_command::{Output, Process, RemoteCommandRequest, SUBPROTOCOLS, Stdin};

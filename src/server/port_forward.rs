@@ -29,6 +29,43 @@ use crate::{
 ///
 /// A server reads it, decides whether the client may have what it asks, and
 /// [accepts](Self::accept).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use axum::{Router, body::Body, extract::Request, response::Response, routing::any};
+/// use kubewire::{port_forward::ForwardProtocol, server::{PortForwardRequest, Refusal}};
+/// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+///
+/// /// Answers every connection with its port.
+/// async fn answer(mut request: Request) -> Result<Response, Response> {
+///     let refuse = |refusal: Refusal| refusal.into_response().map(Body::new);
+///     let asked = PortForwardRequest::parse(&mut request).map_err(refuse)?;
+///     let (response, opening) = asked.accept(&[ForwardProtocol::Spdy]).map_err(refuse)?;
+///     tokio::spawn(async move {
+///         let forwarding = opening.await?;
+///         while let Some(incoming) = forwarding.accept().await {
+///             let port = incoming.port().to_string();
+///             incoming.into_stream().write_all(port.as_bytes()).await?;
+///         }
+///         std::io::Result::Ok(())
+///     });
+///     Ok(response.map(Body::new))
+/// }
+///
+/// let router =
+///     Router::new().route("/api/v1/namespaces/{namespace}/pods/{pod}/portforward", any(answer));
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let url = format!("http://{}", listener.local_addr()?);
+/// # tokio::spawn(async { axum::serve(listener, router).await });
+/// # let client = kubewire::Client::from_url(&url)?;
+/// let tunnel = client.pod("default", "any").port_forward().connect().await?;
+/// let mut said = String::new();
+/// tunnel.open(8080).await?.read_to_string(&mut said).await?;
+/// assert_eq!(said, "8080");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PortForwardRequest {

@@ -7,9 +7,16 @@ use http::{
 };
 use http_body_util::Full;
 
-use crate::wire::status::Status;
+use crate::{error::Error, wire::status::Status};
 
 /// The refusal of a request.
+///
+/// ```
+/// use kubewire::{server::Refusal, wire::status::Status};
+///
+/// let refusal = Refusal::new(Status::failure(403, "Forbidden", "not for you"));
+/// assert_eq!(refusal.into_response().status(), 403);
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("refused with {code}{body}")]
 pub struct Refusal {
@@ -90,5 +97,12 @@ impl Refusal {
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));
         response
+    }
+}
+
+/// With [`Error::to_status`].
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::new(error.to_status())
     }
 }

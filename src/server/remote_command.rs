@@ -23,6 +23,7 @@ use crate::{
         ws::{
             remote_command::{self, Control, Input, Output as Writer},
             slices::{read_inner, write_inner},
+            stats::SessionStats,
             websocket::{Socket, WebSocket},
         },
     },
@@ -43,6 +44,41 @@ pub const SUBPROTOCOLS: [Subprotocol; 6] = [
 ///
 /// A server reads it, decides whether the client may have what it asks, changes what it must, and
 /// [accepts](Self::accept).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use axum::{Router, body::Body, extract::Request, response::Response, routing::any};
+/// use kubewire::{server::{Refusal, RemoteCommandRequest, SUBPROTOCOLS}, wire::status::Status};
+/// use tokio::io::AsyncWriteExt as _;
+///
+/// /// Answers every exec with its command.
+/// async fn echo(mut request: Request) -> Result<Response, Response> {
+///     let refuse = |refusal: Refusal| refusal.into_response().map(Body::new);
+///     let asked = RemoteCommandRequest::parse(&mut request).map_err(refuse)?;
+///     let command = asked.command.join(" ");
+///     let (response, opening) = asked.accept(&SUBPROTOCOLS).map_err(refuse)?;
+///     tokio::spawn(async move {
+///         let mut process = opening.await?;
+///         if let Some(mut stdout) = process.stdout.take() {
+///             stdout.write_all(command.as_bytes()).await?;
+///         }
+///         process.exit(Status::success()).await?;
+///         std::io::Result::Ok(())
+///     });
+///     Ok(response.map(Body::new))
+/// }
+///
+/// let router = Router::new().route("/api/v1/namespaces/{namespace}/pods/{pod}/exec", any(echo));
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let url = format!("http://{}", listener.local_addr()?);
+/// # tokio::spawn(async { axum::serve(listener, router).await });
+/// # let client = kubewire::Client::from_url(&url)?;
+/// let output = client.pod("default", "any").exec(["a", "b"]).output().await?;
+/// assert_eq!(output.stdout, b"a b");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RemoteCommandRequest {
@@ -165,6 +201,30 @@ impl RemoteCommandRequest {
 ///
 /// Dropping it with all its streams closes the connection without a Status, which to the client
 /// is an error; [`exit`](Self::exit) is the way to end it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use kubewire::{AnyWebSocket, Role, exec::{Child, Streams, Subprotocol}, server::Process};
+/// # let streams = Streams { stdout: true, ..Streams::default() };
+/// # let (near, far) = tokio::io::duplex(1 << 16);
+/// # let near = AnyWebSocket::from_io(near, Role::Client, Default::default());
+/// # let far = AnyWebSocket::from_io(far, Role::Server, Default::default());
+/// # let child = Child::over(near, Subprotocol::V5, streams).spawn();
+/// # let mut process = Process::over(far, Subprotocol::V5, streams);
+/// use kubewire::wire::status::Status;
+/// use tokio::io::AsyncWriteExt as _;
+///
+/// // `process` is what an accepted request gives.
+/// let mut stdout = process.stdout.take().expect("the client asked for it");
+/// stdout.write_all(b"hello\n").await?;
+/// let (told, output) = tokio::join!(process.exit(Status::exit_code(3)), child.wait_with_output());
+/// told?;
+/// let output = output?;
+/// assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"hello\n"[..]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Process {
     /// The client's input, if it asked to send any.
@@ -225,6 +285,11 @@ impl Process {
     /// The streams of the session.
     pub fn streams(&self) -> Streams {
         self.control.streams()
+    }
+
+    /// What went through the session's WebSocket so far.
+    pub fn stats(&self) -> SessionStats {
+        self.control.stats()
     }
 
     /// Waits for the next size of the client's terminal, the newest if there were several;
@@ -297,6 +362,28 @@ read_inner!(Stdin);
 ///
 /// Cancel safety: what a write that has returned has taken will be sent, and a write that is
 /// dropped has taken nothing.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use kubewire::{AnyWebSocket, Role, exec::{Child, Streams, Subprotocol}, server::Process};
+/// # let streams = Streams { stdout: true, ..Streams::default() };
+/// # let (near, far) = tokio::io::duplex(1 << 16);
+/// # let near = AnyWebSocket::from_io(near, Role::Client, Default::default());
+/// # let far = AnyWebSocket::from_io(far, Role::Server, Default::default());
+/// # let child = Child::over(near, Subprotocol::V5, streams).spawn();
+/// # let mut process = Process::over(far, Subprotocol::V5, streams);
+/// use bytes::Bytes;
+/// use futures_util::SinkExt as _;
+///
+/// let mut stdout = process.stdout.take().expect("the client asked for it");
+/// stdout.send(Bytes::from_static(b"not copied")).await?;
+/// # let status = kubewire::wire::status::Status::success();
+/// # let (_, output) = tokio::join!(process.exit(status), child.wait_with_output());
+/// # assert_eq!(output?.stdout, b"not copied");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Output(Writer);
 

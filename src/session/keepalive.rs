@@ -23,6 +23,15 @@ use super::{Opcode, Transmit, later::later};
 use crate::limits;
 
 /// How often to ask for a sign of life, and how long to wait for one.
+///
+/// ```
+/// use kubewire::KeepaliveConfig;
+/// use std::time::Duration;
+///
+/// // For a load balancer that drops what is idle for 15 s.
+/// let keepalive = KeepaliveConfig { interval: Duration::from_secs(10), ..Default::default() };
+/// assert!(keepalive.silence > keepalive.interval);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepaliveConfig {
     /// The time without inbound bytes after which a ping is sent, and between pings. Load

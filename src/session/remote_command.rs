@@ -53,6 +53,14 @@ pub enum RemoteCommandEvent {
 }
 
 /// Which streams a session has.
+///
+/// ```
+/// use kubewire::session::remote_command::Streams;
+///
+/// // `stdin=true&stdout=true`
+/// let streams = Streams { stdin: true, stdout: true, ..Streams::default() };
+/// assert!(!streams.tty);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Streams {
     /// Whether the client sends input.

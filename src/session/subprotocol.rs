@@ -10,6 +10,18 @@ use crate::wire::channel::Encoding;
 /// A subprotocol of exec and attach.
 ///
 /// Versions 2 and 3 exist as names only: WebSocket servers do not accept them.
+///
+/// ```
+/// use kubewire::session::Subprotocol;
+///
+/// // What a server chooses, and what the client makes of its answer.
+/// let offer = "v5.channel.k8s.io, v4.channel.k8s.io";
+/// let chosen = Subprotocol::choose(offer, &[Subprotocol::V4]);
+/// assert_eq!(chosen, Some(Subprotocol::V4));
+/// let answer = Subprotocol::accept(Some("v4.channel.k8s.io"), &Subprotocol::DEFAULT);
+/// assert_eq!(answer, Ok(Subprotocol::V4));
+/// assert!(!Subprotocol::V4.has_half_close());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Subprotocol {

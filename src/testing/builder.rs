@@ -29,6 +29,21 @@ use crate::{
 };
 
 /// The builder of an [`ApiServer`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kubewire::testing::{ApiServer, Rule};
+///
+/// let server = ApiServer::builder()
+///     .pod("default", "web-0", |pod| pod.label("app", "web").container("main", ["sleep", "600"]))
+///     .user("reader", [Rule::new(["get"], ["pods"])])
+///     .start()
+///     .await?;
+/// assert!(server.token_of("reader").is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a server does nothing until it is started"]
 pub struct ApiServerBuilder {
@@ -328,6 +343,21 @@ impl RestartPolicy {
 }
 
 /// The declaration of a pod.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = kubewire::testing::ApiServer::builder()
+///     .pod("default", "web-0", |pod| {
+///         pod.label("app", "web").container("main", ["sleep", "infinity"])
+///     })
+///     .start()
+///     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// assert_eq!(client.pod("default", "web-0").containers().await?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct PodBuilder {
@@ -417,6 +447,21 @@ impl PodBuilder {
 }
 
 /// The declaration of a container.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = kubewire::testing::ApiServer::builder()
+///     .pod("default", "web-0", |pod| {
+///         pod.container_with("main", ["cat"], |container| container.stdin().env("LANG", "C"))
+///     })
+///     .start()
+///     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// assert!(client.pod("default", "web-0").containers().await?[0].stdin);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ContainerBuilder {

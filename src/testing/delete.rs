@@ -159,7 +159,7 @@ pub(super) fn delete(
                 .as_u64()
                 .unwrap_or(u64::MAX);
             if !is_held(metadata) && !is_held_by_own && !is_namespace && grace == 0 {
-                return Ok(Next::Delete);
+                return Ok::<_, Refusal>(Next::Delete);
             }
             if is_leaving && grace >= was_given {
                 return Ok(Next::Same);

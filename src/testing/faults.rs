@@ -16,6 +16,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::wire::status::Status;
 
 /// What goes wrong with a request; see [`ApiServer::inject`](super::ApiServer::inject).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::testing::Fault;
+///
+/// server.inject(Fault::CutAfter(1000));
+/// let broken = client.pod("default", "web-0").exec(["seq", "100000"]).output().await;
+/// assert!(broken.unwrap_err().is_retryable());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Fault {

@@ -208,6 +208,20 @@ pub use streaming::BodyFault;
 ///
 /// Dropping it kills its processes and ends its tasks, without waiting for either;
 /// [`shutdown`](Self::shutdown) waits.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = kubewire::testing::ApiServer::builder()
+///     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+///     .start()
+///     .await?;
+/// let client = kubewire::Client::new(&server.config())?;
+/// let output = client.pod("default", "web-0").exec(["echo", "hello"]).output().await?;
+/// assert_eq!(output.stdout, b"hello\n");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ApiServer {
     address: SocketAddr,

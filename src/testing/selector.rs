@@ -96,7 +96,7 @@ fn label(part: &str) -> Result<Requirement, Refusal> {
         let values = values.trim();
         let inside = values.strip_prefix('(').and_then(|v| v.strip_suffix(')'));
         let inside = inside.ok_or_else(|| bad(&format!("found '{values}', expected: '('")))?;
-        Ok(Requirement::new(key, operator, inside.split(',')))
+        Ok::<_, Refusal>(Requirement::new(key, operator, inside.split(',')))
     };
     let number = |key: &str, operator, value: &str| match value.trim().parse::<i64>() {
         Ok(_) => Ok(Requirement::new(key, operator, [value])),

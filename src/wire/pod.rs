@@ -6,6 +6,23 @@
 use serde::{Deserialize, Deserializer};
 
 /// A container of a pod, as its specification has it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| {
+/// #         pod.container("main", ["sleep", "600"]).container("proxy", ["sleep", "600"])
+/// #     })
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// let containers = client.pod("default", "web-0").containers().await?;
+/// let default = containers.iter().find(|container| container.default);
+/// assert_eq!(default.map(|container| container.name.as_str()), Some("main"));
+/// # Ok(())
+/// # }
+/// ```
 #[cfg(feature = "client")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -12,6 +12,12 @@ use super::watch::{EndOfValue, skip_space};
 const LONGEST: usize = 1024;
 
 /// The size of a terminal, in character cells.
+///
+/// ```
+/// use kubewire::wire::resize::TerminalSize;
+///
+/// assert_eq!(TerminalSize::new(80, 24).to_json(), br#"{"Width":80,"Height":24}"#);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TerminalSize {
     /// Columns.

@@ -9,6 +9,13 @@ use std::fmt;
 ///
 /// Stamps order and compare as instants: `02:00+01:00` equals `01:00Z`. The range is that of the
 /// four-digit years of RFC 3339.
+///
+/// ```
+/// use kubewire::wire::stamp::Stamp;
+///
+/// let stamp = Stamp::parse(b"2026-11-26T12:00:00.5Z").expect("it is RFC 3339");
+/// assert_eq!((stamp.unix_seconds(), stamp.subsec_nanos()), (1_795_694_400, 500_000_000));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp {
     seconds: i64,

@@ -10,6 +10,15 @@ use serde::{Deserialize, Serialize};
 ///
 /// The fields are those of `k8s.io/apimachinery/pkg/apis/meta/v1/types.go` (`Status`). Every field
 /// is optional on the wire; what was absent is empty here.
+///
+/// ```
+/// use kubewire::wire::status::Status;
+///
+/// let status = Status::from_json(&Status::exit_code(3).to_json())?;
+/// assert!(!status.is_success());
+/// assert_eq!((status.reason.as_str(), status.code_of_exit()), ("NonZeroExitCode", Some(3)));
+/// # Ok::<(), kubewire::wire::status::StatusError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]

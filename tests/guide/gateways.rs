@@ -1,3 +1,5 @@
+#![allow(clippy::print_stdout, reason = "what a page prints")]
+
 use crate::Result;
 
 // [serve]
@@ -54,5 +56,153 @@ async fn greeting() -> Result {
         .await?;
     assert_eq!(output.stdout, b"hello\n");
     // [end]
+    Ok(())
+}
+
+// [join]
+use kubewire::{
+    Client, Error,
+    server::{Refusal, RemoteCommandRequest},
+};
+
+async fn exec<B>(
+    client: Client,
+    mut request: Request<B>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let asked = RemoteCommandRequest::parse(&mut request)?;
+    let child = asked.exec(&client.pod("default", "web-0")).spawn().await?;
+    let (response, opening) = asked.accept(&server::SUBPROTOCOLS)?;
+    tokio::spawn(async move {
+        let spliced = opening.await?.splice(child).await;
+        println!("{:?}, {} bytes", spliced.status, spliced.stdout);
+        Ok::<_, Error>(())
+    });
+    Ok(response)
+}
+// [end]
+
+// [tap]
+use kubewire::{gateway::Tapped, server::Process};
+use std::{fs::File, io::Write as _};
+
+/// Joins, and keeps what the user typed.
+async fn recorded(process: Process, child: kubewire::exec::Child, mut file: File) {
+    let splice = process.splice(child).tap(move |passed| match passed {
+        Tapped::Stdin(bytes) => file.write_all(bytes),
+        _ => Ok(()),
+    });
+    splice.await;
+}
+// [end]
+
+// [forward]
+use kubewire::{port_forward::ForwardProtocol, server::PortForwardRequest};
+
+async fn forward<B>(
+    client: Client,
+    mut request: Request<B>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let asked = PortForwardRequest::parse(&mut request)?;
+    let tunnel = client
+        .pod("default", "web-0")
+        .port_forward()
+        .connect()
+        .await?;
+    let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
+    tokio::spawn(async move {
+        let splice = opening.await?.splice(tunnel);
+        splice
+            .each(|one| println!("{}: {:?}", one.port, one.traffic))
+            .await;
+        Ok::<_, Error>(())
+    });
+    Ok(response)
+}
+// [end]
+
+/// A gateway that answers exec and port-forward.
+async fn gateway(client: Client) -> Result<String> {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let client = client.clone();
+            let service =
+                hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+                    let client = client.clone();
+                    async move {
+                        let answer = match request.uri().path().ends_with("/exec") {
+                            true => exec(client, request).await,
+                            false => forward(client, request).await,
+                        };
+                        let answer = answer.unwrap_or_else(Refusal::into_response);
+                        Ok::<_, std::convert::Infallible>(answer)
+                    }
+                });
+            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            tokio::spawn(async move {
+                let io = TokioIo::new(socket);
+                server.serve_connection_with_upgrades(io, service).await
+            });
+        }
+    });
+    Ok(url)
+}
+
+#[tokio::test]
+async fn joining() -> Result {
+    let (_server, client) = crate::serve().await?;
+    let user = Client::from_url(&gateway(client).await?)?.pod("default", "web-0");
+    let output = user
+        .exec(["sh", "-c", "cat; exit 3"])
+        .input("hello")
+        .output()
+        .await?;
+    assert_eq!(
+        (output.status.code(), &output.stdout[..]),
+        (Some(3), &b"hello"[..])
+    );
+
+    let program = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let tunnel = user.port_forward().connect().await?;
+    let mut near = tunnel.open(program.local_addr()?.port()).await?;
+    near.write_all(b"x").await?;
+    let (mut far, _) = program.accept().await?;
+    assert_eq!(tokio::io::AsyncReadExt::read_u8(&mut far).await?, b'x');
+    Ok(())
+}
+
+#[tokio::test]
+async fn recording() -> Result {
+    use kubewire::{
+        AnyWebSocket, Role,
+        exec::{Child, Streams, Subprotocol},
+    };
+
+    let (_server, client) = crate::serve().await?;
+    let streams = Streams {
+        stdin: true,
+        stdout: true,
+        ..Streams::default()
+    };
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let over = |io, role| AnyWebSocket::from_io(io, role, Bytes::new());
+    let mut user = Child::over(over(near, Role::Client), Subprotocol::V5, streams).spawn();
+    let process = Process::over(over(far, Role::Server), Subprotocol::V5, streams);
+    let exec = client.pod("default", "web-0").exec(["cat"]);
+    let child = exec.stdin(kubewire::exec::Stdio::piped()).spawn().await?;
+    let mut stdin = user.stdin.take().ok_or("it is piped")?;
+    stdin.write_all(b"typed").await?;
+    drop(stdin);
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("session");
+    let (_, output) = tokio::join!(
+        recorded(process, child, File::create(&path)?),
+        user.wait_with_output()
+    );
+    assert_eq!(output?.stdout, b"typed");
+    assert_eq!(std::fs::read(&path)?, b"typed");
     Ok(())
 }

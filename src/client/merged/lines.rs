@@ -39,6 +39,21 @@ use crate::{
 /// The lines of many logs.
 ///
 /// An `Err` is about one source or about the list of pods; the others go on.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo tick; sleep 600"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// let mut lines = client.logs("default").pods(["web-0"]).follow().stream();
+/// let line = lines.next().await.expect("there is a line")?;
+/// assert_eq!((line.source.pod.as_str(), &line.line.bytes[..]), ("web-0", &b"tick"[..]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct MergedLines {
     choices: MergedLogs,

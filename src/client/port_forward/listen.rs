@@ -4,7 +4,10 @@
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -71,21 +74,77 @@ pub struct Traffic {
     pub duration: Duration,
 }
 
+/// What a [`Listener`] has carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ListenerStats {
+    /// Local connections that were accepted.
+    pub accepted: u64,
+    /// Those of them that have not ended.
+    pub open: u64,
+    /// Those that could not be forwarded, or broke.
+    pub failed: u64,
+    /// Bytes that those which have ended sent to the pod.
+    pub sent: u64,
+    /// Bytes that they received.
+    pub received: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    accepted: AtomicU64,
+    ended: AtomicU64,
+    failed: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Counts {
+    fn end(&self, traffic: &Traffic, failed: bool) {
+        self.sent.fetch_add(traffic.sent, Relaxed);
+        self.received.fetch_add(traffic.received, Relaxed);
+        self.failed.fetch_add(failed.into(), Relaxed);
+        self.ended.fetch_add(1, Relaxed);
+    }
+}
+
 /// Local ports that lead to a port of a pod.
 ///
 /// A connection that breaks on its way, or is refused by the application, is reset, as the
 /// application's own refusal would look. Dropping the listener closes its ports and resets all
 /// connections that came through them.
 ///
-/// ```no_run
-/// # async fn run(client: kubewire::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// use futures_util::StreamExt as _;
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+/// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let port = web.local_addr()?.port();
+/// # tokio::spawn(async move {
+/// #     while let Ok((mut socket, _)) = web.accept().await {
+/// #         let _ = socket.write_all(b"hello").await;
+/// #     }
+/// # });
+/// use kubewire::port_forward::ListenEvent;
 ///
-/// let tunnel = client.port_forward("default", "svc/web").connect().await?;
-/// let mut listener = tunnel.listen("127.0.0.1:8080", "http").await?;
-/// while let Some(event) = listener.next().await {
-///     println!("{event:?}");
-/// }
+/// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
+/// let mut listener = tunnel.listen("127.0.0.1:0", port).await?;
+/// let mut local = tokio::net::TcpStream::connect(listener.local_addrs()[0]).await?;
+/// let mut answer = String::new();
+/// local.read_to_string(&mut answer).await?;
+/// assert_eq!(answer, "hello");
+/// drop(local);
+/// let traffic = loop {
+///     if let ListenEvent::Closed { traffic, .. } = listener.event().await {
+///         break traffic;
+///     }
+/// };
+/// assert_eq!(traffic.received, 5);
 /// # Ok(())
 /// # }
 /// ```
@@ -94,6 +153,7 @@ pub struct Listener {
     addresses: Vec<SocketAddr>,
     port: ForwardPort,
     events: Receiver<ListenEvent>,
+    counts: Arc<Counts>,
     /// Ends with this struct.
     _tasks: JoinSet<()>,
 }
@@ -122,16 +182,25 @@ impl Listener {
             return Err(failed(failure.unwrap_or_else(none)).into());
         }
         let mut tasks = JoinSet::new();
+        let counts = Arc::<Counts>::default();
         let (news, events) = mpsc::channel(NEWS);
         let mut addresses = Vec::new();
         for listener in listeners {
             addresses.push(listener.local_addr().map_err(failed)?);
-            tasks.spawn(accept(listener, tunnel.clone(), port.clone(), news.clone()));
+            let counts = counts.clone();
+            tasks.spawn(accept(
+                listener,
+                tunnel.clone(),
+                port.clone(),
+                news.clone(),
+                counts,
+            ));
         }
         Ok(Self {
             addresses,
             port,
             events,
+            counts,
             _tasks: tasks,
         })
     }
@@ -144,6 +213,21 @@ impl Listener {
     /// The port that it forwards to.
     pub fn port(&self) -> &ForwardPort {
         &self.port
+    }
+
+    /// What it has carried.
+    pub fn stats(&self) -> ListenerStats {
+        let counts = &self.counts;
+        // In this order: no more have ended than were accepted.
+        let ended = counts.ended.load(Relaxed);
+        let accepted = counts.accepted.load(Relaxed);
+        ListenerStats {
+            accepted,
+            open: accepted.saturating_sub(ended),
+            failed: counts.failed.load(Relaxed),
+            sent: counts.sent.load(Relaxed),
+            received: counts.received.load(Relaxed),
+        }
     }
 
     /// Waits for the next event. Nobody has to: events that are too many are dropped.
@@ -173,6 +257,7 @@ async fn accept(
     tunnel: Tunnel,
     port: ForwardPort,
     news: Sender<ListenEvent>,
+    counts: Arc<Counts>,
 ) {
     let mut connections = JoinSet::new();
     loop {
@@ -187,6 +272,8 @@ async fn accept(
         };
         while connections.try_join_next().is_some() {}
         let (tunnel, port, news) = (tunnel.clone(), port.clone(), news.clone());
+        let counts = counts.clone();
+        counts.accepted.fetch_add(1, Relaxed);
         connections.spawn(async move {
             let tell = |event| drop(news.try_send(event));
             tell(ListenEvent::Accepted { peer });
@@ -197,6 +284,7 @@ async fn accept(
                 received: copied.received.load(Relaxed),
                 duration: begin.elapsed(),
             };
+            counts.end(&traffic, outcome.is_err());
             tell(match outcome {
                 Ok(()) => ListenEvent::Closed { peer, traffic },
                 Err(error) => ListenEvent::Failed {

@@ -7,8 +7,10 @@ mod tunnel;
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
+
 use self::{resolve::Destination, tunnel::Transport};
-use super::{Client, Pod};
+use super::{Client, Pod, span};
 use crate::{
     Result, Role,
     error::{CallerError, Error, NetworkError, PeerError},
@@ -29,9 +31,9 @@ use crate::{
 };
 
 pub use self::{
-    listen::{ListenEvent, Listener, Traffic},
+    listen::{ListenEvent, Listener, ListenerStats, Traffic},
     target::{ForwardPort, ForwardTarget, ResolvedPort},
-    tunnel::Tunnel,
+    tunnel::{Tunnel, TunnelStats},
 };
 pub use crate::transport::ws::port_forward::ForwardStream;
 
@@ -50,6 +52,31 @@ pub enum HalfClose {
 }
 
 /// Opens connections to ports of a pod; see [`Pod::port_forward`] and [`Client::port_forward`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+/// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let port = web.local_addr()?.port();
+/// # tokio::spawn(async move {
+/// #     while let Ok((mut socket, _)) = web.accept().await {
+/// #         let _ = socket.write_all(b"hello").await;
+/// #     }
+/// # });
+/// let forward = client.pod("default", "web-0").port_forward().websockets(4);
+/// let tunnel = forward.connect().await?;
+/// let mut answer = String::new();
+/// tunnel.open(port).await?.read_to_string(&mut answer).await?;
+/// assert_eq!(answer, "hello");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing is forwarded until it is connected"]
 pub struct PortForward {
@@ -151,9 +178,16 @@ impl PortForward {
     /// may not; [`Error::Network`] if it cannot be reached; [`Error::Peer`] if it does not speak
     /// the protocol; [`CallerError::NoPod`] if none of a service's or workload's pods runs.
     pub async fn connect(&self) -> Result<Tunnel> {
-        let destination = self.find(None).await?;
-        let transport = self.negotiate(&destination.pod).await?;
-        Ok(Tunnel::new(self.clone(), destination, transport))
+        let span = span::port_forward(&self.client, &self.namespace);
+        let connecting = async {
+            let destination = self.find(None).await?;
+            span.record("k8s.pod.name", destination.pod.name());
+            let transport = self.negotiate(&destination.pod).await;
+            span::record_opened(&span, &transport);
+            Ok::<_, Error>((destination, transport?))
+        };
+        let (destination, transport) = connecting.instrument(span.clone()).await?;
+        Ok(Tunnel::new(self.clone(), destination, transport, span))
     }
 
     async fn find(&self, keep: Option<&Destination>) -> Result<Destination> {

@@ -114,6 +114,13 @@ impl fmt::Display for ForwardTarget {
 }
 
 /// A port of a [`ForwardTarget`]: of a service its own, otherwise the pod's.
+///
+/// ```
+/// use kubewire::port_forward::ForwardPort;
+///
+/// assert_eq!(ForwardPort::from(8080), ForwardPort::Number(8080));
+/// assert_eq!(ForwardPort::from("http"), ForwardPort::Name("http".into()));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ForwardPort {

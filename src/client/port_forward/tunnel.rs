@@ -11,6 +11,7 @@ use tokio::{
     sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
+use tracing::{Instrument as _, Span};
 
 use super::{
     ForwardPort, ForwardStream, Listener, PortForward, ResolvedPort, resolve::Destination,
@@ -21,7 +22,7 @@ use crate::{
     error::{CallerError, Error, NetworkError},
     limits,
     session::port_forward::{ForwardProtocol, OpenError},
-    transport::ws::port_forward::Connections,
+    transport::ws::{port_forward::Connections, stats::SessionStats},
 };
 
 /// How connections are opened.
@@ -78,6 +79,7 @@ struct Shared {
     further: Arc<Semaphore>,
     /// Whether a connection failed in a way that speaks of a pod that has gone.
     doubt: AtomicBool,
+    span: Span,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,39 @@ struct State {
     transport: Transport,
     /// How often the WebSockets have been given up for others.
     renewed: u64,
+    /// Connections that have been opened.
+    opened: u64,
+}
+
+/// What a [`Tunnel`] has carried and carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct TunnelStats {
+    /// WebSockets that new connections may use. Over channels each connection has its own, which
+    /// are not among these.
+    pub websockets: usize,
+    /// Connections on them that have not ended.
+    pub connections: usize,
+    /// Connections that have been opened so far.
+    pub opened: u64,
+    /// How often the WebSockets were given up for another, as they had died or the pod had gone.
+    pub reconnects: u64,
+    /// What went through these WebSockets so far; what those carried that were given up is not in
+    /// it.
+    pub traffic: SessionStats,
+}
+
+impl State {
+    /// How many WebSockets connections share, and how many connections.
+    fn occupancy(&self) -> (usize, usize) {
+        match &self.transport {
+            Transport::Shared(sockets) => {
+                let loads = sockets.iter().map(|socket| socket.connections.load().1);
+                (sockets.len(), loads.sum())
+            }
+            Transport::Channels(_) => (0, 0),
+        }
+    }
 }
 
 impl Shared {
@@ -189,6 +224,33 @@ impl Shared {
 /// [`PortForward::buffer`] bytes unread without slowing the others;
 /// [`PortForward::when_full`] says what happens then. Connections that must never wait for each
 /// other get a WebSocket each, with [`PortForward::websockets`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+/// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let port = web.local_addr()?.port();
+/// # tokio::spawn(async move {
+/// #     while let Ok((mut socket, _)) = web.accept().await {
+/// #         let _ = socket.write_all(b"hello").await;
+/// #     }
+/// # });
+/// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
+/// let (mut one, mut other) = (tunnel.open(port).await?, tunnel.open(port).await?);
+/// let mut answer = String::new();
+/// one.read_to_string(&mut answer).await?;
+/// other.read_to_string(&mut answer).await?;
+/// assert_eq!(answer, "hellohello");
+/// assert_eq!(tunnel.pod().await.name(), "web-0");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Tunnel {
     shared: Arc<Shared>,
@@ -199,6 +261,7 @@ impl Tunnel {
         forward: PortForward,
         destination: Destination,
         transport: Transport,
+        span: Span,
     ) -> Self {
         let further = (forward.websockets - 1).min(Semaphore::MAX_PERMITS);
         Self {
@@ -208,6 +271,7 @@ impl Tunnel {
                     pod: destination.pod.clone(),
                     transport,
                     renewed: 0,
+                    opened: 0,
                 }),
                 way: AsyncMutex::new(Way {
                     destination,
@@ -217,6 +281,7 @@ impl Tunnel {
                 attempts: AtomicU64::new(0),
                 further: Arc::new(Semaphore::new(further)),
                 doubt: AtomicBool::new(false),
+                span,
             }),
         }
     }
@@ -276,6 +341,22 @@ impl Tunnel {
     }
 
     async fn open_port(&self, port: &ForwardPort) -> Result<ForwardStream> {
+        let opening = self.open_in_span(port);
+        let stream = opening.instrument(self.shared.span.clone()).await?;
+        let mut state = self.shared.state();
+        state.opened += 1;
+        let (websockets, connections) = state.occupancy();
+        drop(state);
+        tracing::debug!(
+            parent: &self.shared.span,
+            websockets,
+            connections,
+            "a connection is opened"
+        );
+        Ok(stream)
+    }
+
+    async fn open_in_span(&self, port: &ForwardPort) -> Result<ForwardStream> {
         let stream = self.open_once(port).await?;
         if stream.is_taken_on().await {
             return Ok(stream);
@@ -385,6 +466,25 @@ impl Tunnel {
         match &self.shared.state().transport {
             Transport::Shared(sockets) => sockets.iter().map(|s| s.connections.streams()).sum(),
             Transport::Channels(_) => 0,
+        }
+    }
+
+    /// What the tunnel has carried and carries.
+    pub async fn stats(&self) -> TunnelStats {
+        let state = self.shared.state();
+        let (websockets, connections) = state.occupancy();
+        let mut traffic = SessionStats::default();
+        if let Transport::Shared(sockets) = &state.transport {
+            for socket in sockets {
+                traffic += socket.connections.stats();
+            }
+        }
+        TunnelStats {
+            websockets,
+            connections,
+            opened: state.opened,
+            reconnects: state.renewed,
+            traffic,
         }
     }
 

@@ -3,6 +3,14 @@
 use crate::{session::subprotocol, wire::channel::Encoding};
 
 /// A subprotocol of port-forward.
+///
+/// ```
+/// use kubewire::session::port_forward::ForwardProtocol;
+///
+/// let protocol = ForwardProtocol::Spdy;
+/// assert_eq!(ForwardProtocol::from_name(protocol.name()), Some(protocol));
+/// assert!(protocol.encoding().is_none()); // it has streams, not channels
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ForwardProtocol {

@@ -17,12 +17,13 @@ use http::{
 };
 use hyper::body::Body as _;
 use tokio::time::{Sleep, sleep_until};
+use tracing::{Instrument as _, Span};
 
 use super::{About, Http, Outgoing, body::Body, upgrade};
 use crate::{
     Result, Role,
     error::{CallerError, PeerError},
-    session::{Exchange, Head},
+    session::{Exchange, Head, Message},
     transport::{
         self,
         ws::{messages::Messages, websocket::Socket},
@@ -65,12 +66,29 @@ pub(crate) struct Driver<S: Exchange> {
     timer: Option<Pin<Box<Sleep>>>,
     /// An update was handed out since bytes were asked for last.
     away: bool,
+    span: Span,
+    stats: StreamStats,
+}
+
+/// What a stream of requests, a log or a watch, has cost so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct StreamStats {
+    /// Bytes that arrived in answers.
+    pub received: u64,
+    /// Pieces in which they arrived: messages of a WebSocket, or what HTTP gave at once.
+    pub chunks: u64,
+    /// Requests that were made, the first included.
+    pub requests: u64,
+    /// How often a request had to be made again because one failed.
+    pub retries: u64,
 }
 
 impl<S: Exchange> Driver<S> {
     pub(crate) fn new(
         session: S,
         http: Http,
+        span: Span,
         to_get: impl Fn(S::Request) -> Result<Get> + Send + Sync + 'static,
     ) -> Self {
         Self {
@@ -80,7 +98,22 @@ impl<S: Exchange> Driver<S> {
             at: At::Idle,
             timer: None,
             away: false,
+            span,
+            stats: StreamStats::default(),
         }
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    pub(crate) fn stats(&self) -> StreamStats {
+        self.stats
+    }
+
+    /// Takes note that a request has failed and another follows.
+    pub(crate) fn count_retry(&mut self) {
+        self.stats.retries += 1;
     }
 
     pub(crate) fn session(&self) -> &S {
@@ -113,7 +146,11 @@ impl<S: Exchange> Driver<S> {
         let now = transport::now();
         if let Some(request) = self.session.poll_request(now) {
             match (self.to_get)(request) {
-                Ok(get) => self.at = At::Sending(send(self.http.clone(), get)),
+                Ok(get) => {
+                    self.stats.requests += 1;
+                    let sending = get.send(self.http.clone());
+                    self.at = At::Sending(Box::pin(sending.instrument(self.span.clone())));
+                }
                 Err(error) => self.session.handle_end(now, Some(error)),
             }
             return Poll::Ready(());
@@ -130,7 +167,13 @@ impl<S: Exchange> Driver<S> {
                 if let Poll::Ready(next) = messages.poll_next(cx) {
                     let now = transport::now();
                     match next {
-                        Some(Ok(message)) => self.session.handle_message(now, message),
+                        Some(Ok(message)) => {
+                            if let Message::Text(bytes) | Message::Binary(bytes) = &message {
+                                self.stats.received += bytes.len() as u64;
+                                self.stats.chunks += 1;
+                            }
+                            self.session.handle_message(now, message);
+                        }
                         Some(Err(error)) => {
                             self.at = At::Idle;
                             self.session.handle_end(now, Some(error));
@@ -149,6 +192,8 @@ impl<S: Exchange> Driver<S> {
                     match frame {
                         Some(Ok(frame)) => {
                             if let Ok(data) = frame.into_data() {
+                                self.stats.received += data.len() as u64;
+                                self.stats.chunks += 1;
                                 self.session.handle_body(now, data);
                             }
                         }
@@ -168,6 +213,11 @@ impl<S: Exchange> Driver<S> {
         self.poll_timer(cx)
     }
 
+    /// Records the code of an answer, the last of which stays.
+    fn record(&self, status: u16) {
+        self.span.record("http.response.status_code", status);
+    }
+
     fn answered(&mut self, answer: Result<Answer>) {
         let now = transport::now();
         self.at = At::Idle;
@@ -178,6 +228,7 @@ impl<S: Exchange> Driver<S> {
                     status,
                     ..Head::default()
                 };
+                self.record(status);
                 self.session.handle_head(now, head);
                 self.at = At::Listening(messages);
             }
@@ -196,12 +247,14 @@ impl<S: Exchange> Driver<S> {
                     content_type: text(CONTENT_TYPE),
                     retry_after: retry_after.map(Duration::from_secs),
                 };
+                self.span.record("http.response.status_code", head.status);
                 self.session.handle_head(now, head);
                 self.at = At::Reading(body);
             }
             // A WebSocket that was refused: to the session a refusal like any other.
             Err(error) => match error.status().filter(|status| status.code >= 400) {
                 Some(status) => {
+                    self.record(status.code);
                     let head = Head {
                         status: status.code,
                         content_type: Some("application/json"),
@@ -230,10 +283,6 @@ impl<S: Exchange> Driver<S> {
         self.session.handle_timeout(transport::now());
         Poll::Ready(())
     }
-}
-
-fn send(http: Http, get: Get) -> Sending {
-    Box::pin(get.send(http))
 }
 
 impl Get {

@@ -129,6 +129,11 @@ impl Http {
         }
     }
 
+    /// The host that is asked, for traces.
+    pub(crate) fn server_address(&self) -> &str {
+        self.connector.server_address()
+    }
+
     /// Sends a request and gives the server's answer, whatever its code. An upgrade goes over a
     /// connection of its own, as HTTP/1.1, and a 101 carries hyper's upgrade.
     ///
@@ -141,13 +146,22 @@ impl Http {
     /// Dropping the future gives the request up; the server may carry it out all the same.
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Response<Body>> {
         let about = &outgoing.about;
+        // That of an exec has the command in its query.
+        let path = match outgoing.upgrade {
+            true => outgoing
+                .path_and_query
+                .split('?')
+                .next()
+                .unwrap_or_default(),
+            false => &outgoing.path_and_query,
+        };
         let span = tracing::debug_span!(
             "request",
             verb = &*about.verb,
             resource = Some(&*about.resource).filter(|resource| !resource.is_empty()),
             namespace = about.namespace.as_deref(),
             name = about.name.as_deref(),
-            path = %Printable(&outgoing.path_and_query),
+            path = %Printable(path),
             operation = %outgoing.operation,
             status = Empty,
             bytes = Empty,

@@ -25,6 +25,28 @@ use crate::{
 /// A byte stream is the fastest: [`from_io`](Self::from_io) reads it the way this crate reads its
 /// own connections, without copying payloads. Where another library holds the connection, use
 /// [`From`] for tokio-tungstenite or [`from_messages`](Self::from_messages) for any other.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kubewire::{AnyWebSocket, Role, exec::{Child, Streams, Subprotocol}, server::Process};
+///
+/// // Both ends of a session in memory.
+/// let streams = Streams { stdout: true, ..Streams::default() };
+/// let (near, far) = tokio::io::duplex(1 << 16);
+/// let near = AnyWebSocket::from_io(near, Role::Client, Default::default());
+/// let far = AnyWebSocket::from_io(far, Role::Server, Default::default());
+/// let child = Child::over(near, Subprotocol::V5, streams).spawn();
+/// let process = Process::over(far, Subprotocol::V5, streams);
+/// let (told, output) = tokio::join!(
+///     process.exit(kubewire::wire::status::Status::exit_code(3)),
+///     child.wait_with_output(),
+/// );
+/// told?;
+/// assert_eq!(output?.status.code(), Some(3));
+/// # Ok(())
+/// # }
+/// ```
 pub struct AnyWebSocket(Box<dyn WebSocket>);
 
 impl AnyWebSocket {

@@ -8,4 +8,5 @@ pub(crate) mod relay;
 pub(crate) mod remote_command;
 mod shared;
 pub(crate) mod slices;
+pub(crate) mod stats;
 pub(crate) mod websocket;

@@ -14,6 +14,8 @@ use std::{
     sync::Arc,
 };
 
+#[cfg(feature = "client")]
+use super::stats::SessionStats;
 use super::{
     shared::{Endpoint, Shared, Slot, Waiters},
     websocket::WebSocket,
@@ -369,6 +371,11 @@ impl Connections {
         self.shared().push(&mut state);
         drop(state);
         Ok(ForwardStream::new(self.clone(), id, slot))
+    }
+
+    #[cfg(feature = "client")]
+    pub(crate) fn stats(&self) -> SessionStats {
+        self.shared().stats()
     }
 
     /// Streams that the session has not forgotten.

@@ -71,10 +71,7 @@ where
         };
         let down = async {
             while let Some(payload) = poll_fn(|cx| stream.poll_payload(cx)).await {
-                let payload = payload.map_err(|error| match Error::of_io(&error) {
-                    Some(known) => known.clone(),
-                    None => broken(error),
-                })?;
+                let payload = payload.map_err(of_stream)?;
                 write.write_all(&payload).await.map_err(broken)?;
                 received.fetch_add(payload.len() as u64, Relaxed);
             }
@@ -99,6 +96,51 @@ where
     outcome
 }
 
+/// Joins a connection of a client to one that this side has opened, until both directions have
+/// ended or one has broken: then the other end sees that, with the words of `far` for it.
+///
+/// If the future is dropped, both are reset.
+#[cfg(all(feature = "client", feature = "server"))]
+pub(crate) async fn splice(
+    near: ForwardStream,
+    far: ForwardStream,
+    copied: &Copied,
+) -> Result<(), Error> {
+    let mut both = (Unfinished(Some(near)), Unfinished(Some(far)));
+    let outcome = {
+        let (Some(near), Some(far)) = (&both.0.0, &both.1.0) else {
+            return Ok(());
+        };
+        let up = pass(near, far, &copied.sent);
+        let down = pass(far, near, &copied.received);
+        tokio::try_join!(up, down).map(drop)
+    };
+    match &outcome {
+        Ok(()) => (both.0.0, both.1.0) = (None, None),
+        Err(error) => {
+            if let Some(near) = both.0.0.take() {
+                near.fail(
+                    &error
+                        .status()
+                        .map_or_else(|| error.to_string(), |s| s.message.clone()),
+                );
+            }
+        }
+    }
+    outcome
+}
+
+#[cfg(all(feature = "client", feature = "server"))]
+async fn pass(from: &ForwardStream, to: &ForwardStream, bytes: &AtomicU64) -> Result<(), Error> {
+    while let Some(payload) = poll_fn(|cx| from.poll_payload(cx)).await {
+        let payload = payload.map_err(of_stream)?;
+        let length = payload.len();
+        to.send(payload).await?;
+        bytes.fetch_add(length as u64, Relaxed);
+    }
+    to.finish()
+}
+
 /// A connection whose bytes have not all been copied.
 struct Unfinished(Option<ForwardStream>);
 
@@ -107,6 +149,13 @@ impl Drop for Unfinished {
         if let Some(stream) = &mut self.0 {
             stream.abort();
         }
+    }
+}
+
+fn of_stream(error: io::Error) -> Error {
+    match Error::of_io(&error) {
+        Some(known) => known.clone(),
+        None => broken(error),
     }
 }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 pub(crate) use self::stream::{Input, Output};
 use super::{
     shared::{Endpoint, Shared, Slot, Waiters},
+    stats::SessionStats,
     websocket::WebSocket,
 };
 #[cfg(feature = "client")]
@@ -271,6 +272,15 @@ impl Control {
     #[cfg(feature = "server")]
     pub(crate) fn streams(&self) -> Streams {
         self.shared().lock().endpoint.session.streams()
+    }
+
+    pub(crate) fn stats(&self) -> SessionStats {
+        self.shared().stats()
+    }
+
+    #[cfg(feature = "client")]
+    pub(crate) fn span(&self) -> &tracing::Span {
+        self.shared().span()
     }
 
     /// Waits for the Status, or for an end without one. `unread` says which streams nobody can

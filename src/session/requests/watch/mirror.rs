@@ -140,6 +140,29 @@ struct Entry<T> {
 ///
 /// Between [`Update::SnapshotBegin`] and [`Update::SnapshotEnd`] it holds the objects of before,
 /// those of the snapshot so far in their new state; from the end on, exactly those of the server.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::{Resource, watch::{Mirror, ObjectKey}};
+/// use serde_json::Value;
+///
+/// let pods = Resource::namespaced("", "v1", "pods");
+/// let mut updates = client.watch(pods).namespace("default").stream();
+/// let mut mirror = Mirror::new();
+/// while !mirror.is_current() {
+///     let update = updates.next().await.expect("it never ends")?;
+///     mirror.apply(&update, |object| object.decode::<Value>())?;
+/// }
+/// assert!(mirror.get(&ObjectKey::new("default", "web-0")).is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Mirror<T> {
     objects: HashMap<ObjectKey, Entry<T>>,

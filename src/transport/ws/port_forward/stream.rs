@@ -39,6 +39,35 @@ fn is_deferred(forward: &Forward, id: ConnectionId) -> bool {
 /// refusal shows.
 ///
 /// Reads and writes are cancel safe: what a dropped future did not report was not done.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+/// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let port = web.local_addr()?.port();
+/// # tokio::spawn(async move {
+/// #     while let Ok((mut socket, _)) = web.accept().await {
+/// #         let _ = socket.write_all(b"hello").await;
+/// #     }
+/// # });
+/// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
+/// let mut stream = tunnel.open(port).await?;
+/// let payload = stream.next().await.expect("it says something")?; // not copied
+/// assert_eq!(payload, "hello");
+///
+/// // What the application refuses shows in the first read.
+/// # let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+/// let error = tunnel.open(closed).await?.read_u8().await.unwrap_err();
+/// assert!(kubewire::Error::of_io(&error).is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ForwardStream {
     connections: Connections,

@@ -159,7 +159,10 @@ impl Output {
         let part = &bytes[..bytes.len().min(limits::INPUT_MESSAGE)];
         let now = now();
         match session.write_through(now, self.channel)? {
-            Some(prefix) if !part.is_empty() => socket.send_copy(prefix, part),
+            Some(prefix) if !part.is_empty() => {
+                socket.send_copy(prefix, part);
+                state.count_sent(1 + part.len());
+            }
             _ => session.write(now, self.channel, Bytes::copy_from_slice(part))?,
         }
         shared.push(&mut state);

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Endpoint, Guard, Shared, Slot, State, wakers::Direction};
+use super::{super::stats::SessionStats, Endpoint, Guard, Shared, Slot, State, wakers::Direction};
 use crate::{error::Error, limits, session::Session as _, transport::now};
 
 /// Reads in a row that one task makes for the others while data flows.
@@ -174,6 +174,7 @@ impl<E: Endpoint> Shared<E> {
             // All that is in the buffer is sorted at once: the next handle finds it in its queue.
             match socket.buffered() {
                 Ok(Some(message)) => {
+                    state.counts.received(&message);
                     if let Some(event) = state.endpoint.session_mut().receive(now, message) {
                         state.endpoint.sort(event, &mut state.waiters);
                         state.sort_events();
@@ -208,8 +209,9 @@ impl<E: Endpoint> Shared<E> {
         if held != state.held {
             state.held = held;
             state.session().handle_hold(now, held);
+            state.counts.hold(now, held);
             if held {
-                state.endpoint.held_back();
+                self.span().in_scope(|| state.endpoint.held_back());
             }
         }
         // Pongs, and the answer to a close.
@@ -221,12 +223,24 @@ impl<E: Endpoint> Shared<E> {
             if !std::mem::replace(&mut state.over, true) {
                 // The task sees the socket off.
                 state.waiters.notify_task();
+                state.counts.hold(now, false);
+                self.trace_end(state.counts.at(now));
             }
             satisfied(&mut state.endpoint);
         } else if driven == Driven::Full && satisfied(&mut state.endpoint) {
             return Driven::Satisfied;
         }
         driven
+    }
+
+    fn trace_end(&self, stats: SessionStats) {
+        tracing::debug!(
+            parent: &self.span,
+            sent = stats.sent,
+            received = stats.received,
+            held_back_ms = u64::try_from(stats.held_back.as_millis()).unwrap_or(u64::MAX),
+            "the session is over"
+        );
     }
 
     /// Drives for the others, as far as one may in a row.
@@ -272,6 +286,7 @@ impl<E: Endpoint> Shared<E> {
                 write_closed,
                 dropped,
                 waiters,
+                counts,
                 ..
             } = &mut *state
             else {
@@ -284,7 +299,10 @@ impl<E: Endpoint> Shared<E> {
                 };
                 match *write_closed {
                     true => *dropped = dropped.saturating_add(transmit.len()),
-                    false => socket.send(transmit),
+                    false => {
+                        counts.sent(transmit.len());
+                        socket.send(transmit);
+                    }
                 }
             }
             if *write_closed {

@@ -44,7 +44,10 @@ use self::{
     task::SessionTask,
     wakers::{Direction, Readiness, TaskNotify, Wakeups},
 };
-use super::websocket::WebSocket;
+use super::{
+    stats::{Counts, SessionStats},
+    websocket::WebSocket,
+};
 use crate::session::Session;
 
 pub(crate) use self::wakers::{Slot, Waiters};
@@ -95,6 +98,7 @@ pub(crate) struct State<E> {
     /// Bytes that were queued and dropped, as the socket takes no more.
     dropped: usize,
     held: bool,
+    counts: Counts,
     /// Whether the last drive left the socket empty, so that its waker is called when more
     /// arrives.
     empty: bool,
@@ -112,6 +116,12 @@ impl<E> State<E> {
     /// Whether nothing that is sent goes anywhere any more.
     pub(crate) fn is_write_closed(&self) -> bool {
         self.write_closed || self.socket.is_none()
+    }
+
+    /// Takes note of a message that went to the socket past the session's queue.
+    #[inline]
+    pub(crate) fn count_sent(&mut self, bytes: usize) {
+        self.counts.sent(bytes);
     }
 
     /// The session, and its socket if that still takes something.
@@ -143,6 +153,8 @@ pub(crate) struct Shared<E> {
     read_waker: Waker,
     write_waker: Waker,
     task: Arc<TaskNotify>,
+    /// The span in which the session began, and to which its events belong.
+    span: tracing::Span,
 }
 
 impl<E> std::fmt::Debug for Shared<E> {
@@ -164,6 +176,7 @@ impl<E: Endpoint> Shared<E> {
                 write_closed: false,
                 dropped: 0,
                 held: false,
+                counts: Counts::default(),
                 empty: false,
                 over: false,
                 active: false,
@@ -174,11 +187,21 @@ impl<E: Endpoint> Shared<E> {
             write_waker: readiness.waker(Direction::Write),
             readiness,
             task,
+            span: tracing::Span::current(),
         });
         // What the session says first is sent by its task.
         shared.task.notify();
         sync::spawn(SessionTask::new(shared.clone()));
         shared
+    }
+
+    /// What went through the WebSocket so far.
+    pub(crate) fn stats(&self) -> SessionStats {
+        self.lock().counts.at(crate::transport::now())
+    }
+
+    pub(crate) fn span(&self) -> &tracing::Span {
+        &self.span
     }
 
     pub(crate) fn lock(&self) -> Guard<'_, E> {

@@ -1,0 +1,203 @@
+//! A client's port-forward joined to a tunnel: what passes, what holds whom back, and what each is
+//! told of the other's end.
+
+#![cfg(unix)]
+
+use std::{convert::Infallible, time::Duration};
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kubewire::{
+    Client, Error,
+    gateway::Forwarded,
+    limits,
+    port_forward::{ForwardProtocol, Tunnel},
+    server::{PortForwardRequest, Refusal},
+    testing::ApiServer,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::mpsc::{self, UnboundedReceiver},
+};
+
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+const DEADLINE: Duration = Duration::from_secs(180);
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, work)
+        .await
+        .expect("it ends in time")
+}
+
+/// A gateway before a server with one pod, the tunnel of its user, and what it reports.
+struct Stage {
+    _server: ApiServer,
+    tunnel: Tunnel,
+    ended: UnboundedReceiver<Forwarded>,
+}
+
+impl Stage {
+    async fn new() -> Result<Self> {
+        let server = ApiServer::builder()
+            .pod("default", "web-0", |pod| {
+                pod.container("main", ["sleep", "infinity"])
+            })
+            .start()
+            .await?;
+        let client = Client::new(&server.config())?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let (report, ended) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let (client, report) = (client.clone(), report.clone());
+                let service = hyper::service::service_fn(move |mut request| {
+                    let (client, report) = (client.clone(), report.clone());
+                    async move {
+                        let answered = async {
+                            let asked = PortForwardRequest::parse(&mut request)?;
+                            let forward = client.pod("default", "web-0").port_forward();
+                            let tunnel = forward.connect().await?;
+                            let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
+                            tokio::spawn(async move {
+                                let splice = opening.await?.splice(tunnel);
+                                splice.each(move |one| drop(report.send(one))).await;
+                                Ok::<_, Error>(())
+                            });
+                            Ok::<_, Refusal>(response)
+                        };
+                        let answer = answered.await.unwrap_or_else(Refusal::into_response);
+                        Ok::<_, Infallible>(answer)
+                    }
+                });
+                let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                tokio::spawn(async move {
+                    let io = TokioIo::new(socket);
+                    http.serve_connection_with_upgrades(io, service).await
+                });
+            }
+        });
+        let user = Client::from_url(&url)?.pod("default", "web-0");
+        let tunnel = within(user.port_forward().connect()).await?;
+        Ok(Self {
+            _server: server,
+            tunnel,
+            ended,
+        })
+    }
+
+    async fn ended(&mut self) -> Result<Forwarded> {
+        Ok(within(self.ended.recv()).await.ok_or("it reports")?)
+    }
+}
+
+/// The application in the pod, whose only connection this is.
+async fn application() -> Result<(u16, impl Future<Output = std::io::Result<TcpStream>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    Ok((port, async move {
+        listener.accept().await.map(|(socket, _)| socket)
+    }))
+}
+
+#[tokio::test]
+async fn bytes_and_ends_go_through() -> Result {
+    let mut stage = Stage::new().await?;
+    let (port, accepted) = application().await?;
+    let mut near = stage.tunnel.open(port).await?;
+    let mut far = within(accepted).await?;
+    let sent = vec![b'x'; 2 << 20];
+    let feed = async {
+        near.write_all(&sent).await?;
+        near.shutdown().await
+    };
+    let mut got = Vec::new();
+    within(async { tokio::try_join!(feed, far.read_to_end(&mut got)) }).await?;
+    assert!(got == sent);
+    // The other direction is open still.
+    far.write_all(b"answer").await?;
+    drop(far);
+    let mut answer = String::new();
+    within(near.read_to_string(&mut answer)).await?;
+    assert_eq!(answer, "answer");
+    let one = stage.ended().await?;
+    one.result?;
+    assert_eq!(
+        (one.port, one.traffic.sent, one.traffic.received),
+        (port, 2 << 20, 6)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refusal_has_the_words_of_the_pod_and_touches_nothing_else() -> Result {
+    let mut stage = Stage::new().await?;
+    let (port, accepted) = application().await?;
+    let mut good = stage.tunnel.open(port).await?;
+    let mut far = within(accepted).await?;
+    // Nobody listens where somebody has.
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        listener.local_addr()?.port()
+    };
+    let mut bad = stage.tunnel.open(closed).await?;
+    let error = within(bad.read_u8()).await.unwrap_err();
+    let told = Error::of_io(&error).ok_or("it is an error of this crate")?;
+    let known = stage.ended().await?.result.unwrap_err();
+    let words = |error: &Error| error.status().map(|status| status.message.clone());
+    assert!(words(&known).is_some());
+    assert_eq!(words(told), words(&known));
+    good.write_all(b"x").await?;
+    assert_eq!(within(far.read_u8()).await?, b'x');
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_resets_what_has_not_ended() -> Result {
+    let mut stage = Stage::new().await?;
+    let (port, accepted) = application().await?;
+    let mut near = stage.tunnel.open(port).await?;
+    let mut far = within(accepted).await?;
+    near.write_all(b"half").await?;
+    let mut half = [0; 4];
+    within(far.read_exact(&mut half)).await?;
+    stage.tunnel.close().await;
+    assert!(stage.ended().await?.result.is_err());
+    // How the pod's side shows it is the runtime's affair; it does end.
+    let _ = within(far.read_u8()).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_the_pod_back() -> Result {
+    let mut stage = Stage::new().await?;
+    let (port, accepted) = application().await?;
+    let mut near = stage.tunnel.open(port).await?;
+    let mut far = within(accepted).await?;
+    // What fits into the buffers of two sessions and of the operating system, and what does not.
+    let total = 16 * limits::FORWARD_RECEIVE;
+    let feed = tokio::spawn(async move {
+        let mut written = 0;
+        while written < total {
+            far.write_all(&[b'x'; 64 << 10]).await?;
+            written += 64 << 10;
+        }
+        std::io::Result::Ok(())
+    });
+    // It cannot end before this side reads, whenever that is looked at.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!feed.is_finished());
+    let mut read = 0;
+    let mut buffer = vec![0; 256 << 10];
+    while read < total {
+        let length = within(near.read(&mut buffer)).await?;
+        assert!(length > 0, "after {read} of {total}");
+        read += length;
+    }
+    within(feed).await??;
+    drop(near);
+    let one = stage.ended().await?;
+    assert_eq!(one.traffic.received, total as u64);
+    Ok(())
+}
