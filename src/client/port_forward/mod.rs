@@ -2,6 +2,7 @@
 
 mod listen;
 mod resolve;
+mod shared;
 mod target;
 mod tunnel;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use tracing::Instrument as _;
 
-use self::{resolve::Destination, tunnel::Transport};
+use self::{resolve::Destination, shared::Transport};
 use super::{Client, Pod, span};
 use crate::{
     Result, Role,
@@ -32,8 +33,9 @@ use crate::{
 
 pub use self::{
     listen::{ListenEvent, Listener, ListenerStats, Traffic},
+    shared::TunnelStats,
     target::{ForwardPort, ForwardTarget, ResolvedPort},
-    tunnel::{Tunnel, TunnelStats},
+    tunnel::Tunnel,
 };
 pub use crate::transport::ws::port_forward::ForwardStream;
 
