@@ -222,7 +222,7 @@
 //!
 //! | module | has |
 //! |---|---|
-//! | [`exec`], [`attach`], [`port_forward`], [`logs`], [`watch`], [`request`] | what each verb needs |
+//! | [`exec`], [`attach`], [`debug`], [`port_forward`], [`logs`], [`watch`], [`request`] | what each verb needs |
 //! | [`config`], [`net`] | where the server is and how it is reached |
 //! | [`error`], [`limits`] | what goes wrong, and how much of anything there can be |
 //! | [`server`] | the other side of each verb, for gateways and fake servers |
@@ -273,8 +273,9 @@ pub mod wire;
 pub mod exec {
     pub use crate::{
         client::{
-            Child, ChildStderr, ChildStdin, ChildStdout, Container, ContainerKind, Exec,
-            ExitStatus, Input, IntoCommand, Output, Program, Stdio, Words,
+            AllEvent, AllOutput, Child, ChildStderr, ChildStdin, ChildStdout, Container,
+            ContainerKind, Exec, ExecAll, ExitStatus, Input, IntoCommand, Output, Program,
+            RunningAll, Stdio, Words,
         },
         session::{
             Subprotocol,
@@ -288,6 +289,12 @@ pub mod exec {
 #[cfg(feature = "client")]
 pub mod attach {
     pub use crate::client::{Attach, Attached, ChildStderr, ChildStdin, ChildStdout, Input, Stdio};
+}
+
+/// Look into a pod that runs, from an ephemeral container.
+#[cfg(feature = "client")]
+pub mod debug {
+    pub use crate::client::{DebugContainer, DebugProfile, Debugger};
 }
 
 /// Copy files and trees to and from containers.

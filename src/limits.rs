@@ -239,3 +239,19 @@ pub const COPY_HEADERS: u64 = 1 << 20;
 
 /// Bytes of what `tar` in a container complains of that are kept for the error: 4 KiB.
 pub const COPY_COMPLAINT: usize = 4 << 10;
+
+/// In how many pods a command runs at once: 32. `ExecAll::max_concurrent` changes it.
+///
+/// Each is a WebSocket, and a process at a kubelet.
+pub const ALL_AT_ONCE: usize = 32;
+
+/// Bytes of a line from one of many pods: 64 KiB. A longer one comes in pieces.
+pub const ALL_LINE: usize = 64 << 10;
+
+/// Lines from many pods that wait to be taken: 32.
+pub const ALL_LINES: usize = 32;
+
+/// How long an ephemeral container may take to start: 5 min. `DebugContainer::timeout` changes it.
+///
+/// Its image may have to be pulled.
+pub const DEBUG_START: Duration = Duration::from_secs(300);

@@ -9,12 +9,13 @@ use crate::{kubectl, tool::Cluster};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/FLAGS.md");
 
-const VERBS: [&str; 10] = [
+const VERBS: [&str; 11] = [
     "exec",
     "attach",
     "port-forward",
     "logs",
     "cp",
+    "debug",
     "get",
     "proxy",
     "version",

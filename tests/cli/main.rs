@@ -14,6 +14,7 @@ mod kubectl;
 mod tool;
 
 mod cp;
+mod debug;
 mod exec;
 mod flags;
 mod get;

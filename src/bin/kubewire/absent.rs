@@ -24,6 +24,7 @@ const fn flag(
     }
 }
 
+const COPY: &str = "it is for copies of pods, which are kubectl's: use kubectl debug";
 const JQ: &str = "use -o json with a program such as jq";
 
 const FLAGS: &[Flag] = &[
@@ -102,6 +103,19 @@ const FLAGS: &[Flag] = &[
         "",
         "it prints a table only; use kubectl",
     ),
+    flag("debug", "copy-to", "", COPY),
+    flag("debug", "custom", "", "use --profile, or kubectl debug"),
+    flag("debug", "filename", "f", "name the pod on the command line"),
+    flag("debug", "keep-annotations", "", COPY),
+    flag("debug", "keep-init-containers", "", COPY),
+    flag("debug", "keep-labels", "", COPY),
+    flag("debug", "keep-liveness", "", COPY),
+    flag("debug", "keep-readiness", "", COPY),
+    flag("debug", "keep-startup", "", COPY),
+    flag("debug", "replace", "", COPY),
+    flag("debug", "same-node", "", COPY),
+    flag("debug", "set-image", "", COPY),
+    flag("debug", "share-processes", "", COPY),
     flag(
         "get",
         "kustomize",
@@ -150,7 +164,6 @@ const VERBS: &[(&str, &str)] = &[
     ("config", ""),
     ("cordon", ""),
     ("create", ""),
-    ("debug", ""),
     ("delete", ""),
     (
         "describe",

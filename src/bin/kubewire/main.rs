@@ -15,6 +15,7 @@ mod changes;
 mod completion;
 mod connection;
 mod cp;
+mod debug;
 mod duration;
 mod exec;
 mod failure;
@@ -73,6 +74,7 @@ enum Command {
     Attach(attach::Attach),
     PortForward(port_forward::PortForward),
     Cp(cp::Cp),
+    Debug(debug::Debug),
     Logs(logs::Logs),
     Watch(watch::Watch),
     Get(get::Get),
@@ -121,6 +123,7 @@ fn start(cli: Cli) -> Result<u8, Failure> {
             Command::Attach(attach) => attach.run(connection).await,
             Command::PortForward(forward) => forward.run(connection).await,
             Command::Cp(cp) => cp.run(connection).await,
+            Command::Debug(debug) => debug.run(connection).await,
             Command::Logs(logs) => logs.run(connection).await,
             Command::Watch(watch) => watch.run(connection).await,
             Command::Get(get) => get.run(connection).await,
