@@ -9,7 +9,7 @@ use crate::{kubectl, tool::Cluster};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/FLAGS.md");
 
-const VERBS: [&str; 11] = [
+const VERBS: [&str; 14] = [
     "exec",
     "attach",
     "port-forward",
@@ -17,6 +17,9 @@ const VERBS: [&str; 11] = [
     "cp",
     "debug",
     "get",
+    "events",
+    "api-resources",
+    "auth can-i",
     "proxy",
     "version",
     "completion",

@@ -24,4 +24,5 @@ mod many;
 mod port_forward;
 mod proxy;
 mod terminal;
+mod verbs;
 mod watch;

@@ -29,6 +29,56 @@ const JQ: &str = "use -o json with a program such as jq";
 
 const FLAGS: &[Flag] = &[
     flag(
+        "api-resources",
+        "cached",
+        "",
+        "nothing is cached on disk, so leave it out",
+    ),
+    flag(
+        "api-resources",
+        "show-managed-fields",
+        "",
+        "it has none, so leave it out",
+    ),
+    flag(
+        "api-resources",
+        "allow-missing-template-keys",
+        "",
+        "use -o name or -o wide",
+    ),
+    flag("api-resources", "template", "", "use -o name or -o wide"),
+    flag("auth can-i", "list", "", "use kubectl auth can-i --list"),
+    flag(
+        "auth can-i",
+        "no-headers",
+        "",
+        "it belongs to --list, which is kubectl's",
+    ),
+    flag(
+        "events",
+        "chunk-size",
+        "",
+        "lists come in pages of 500, so leave it out",
+    ),
+    flag(
+        "events",
+        "allow-missing-template-keys",
+        "",
+        "use `kubewire get events` with -o jsonpath",
+    ),
+    flag(
+        "events",
+        "template",
+        "",
+        "write the template behind the form: -o jsonpath=TEMPLATE",
+    ),
+    flag(
+        "events",
+        "show-managed-fields",
+        "",
+        "use `kubewire get events --show-managed-fields`",
+    ),
+    flag(
         "",
         "cache-dir",
         "",
@@ -150,10 +200,6 @@ const FLAGS: &[Flag] = &[
 const VERBS: &[(&str, &str)] = &[
     ("annotate", ""),
     (
-        "api-resources",
-        "`kubewire get --raw /apis` has the server's own list; or ",
-    ),
-    (
         "api-versions",
         "`kubewire get --raw /apis` has the server's own list; or ",
     ),
@@ -172,10 +218,6 @@ const VERBS: &[(&str, &str)] = &[
     ("diff", ""),
     ("drain", ""),
     ("edit", ""),
-    (
-        "events",
-        "`kubewire watch events` prints them as they come; or ",
-    ),
     ("explain", ""),
     ("expose", ""),
     ("kuberc", ""),

@@ -10,13 +10,16 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod absent;
 mod answer;
+mod api_resources;
 mod attach;
+mod can_i;
 mod changes;
 mod completion;
 mod connection;
 mod cp;
 mod debug;
 mod duration;
+mod events;
 mod exec;
 mod failure;
 mod flags;
@@ -78,6 +81,8 @@ enum Command {
     Logs(logs::Logs),
     Watch(watch::Watch),
     Get(get::Get),
+    Events(events::Events),
+    ApiResources(api_resources::ApiResources),
     Proxy(proxy::Proxy),
     Version(version::Version),
     Completion(completion::Completion),
@@ -88,6 +93,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Auth {
+    CanI(can_i::CanI),
     Whoami(whoami::Whoami),
 }
 
@@ -127,8 +133,11 @@ fn start(cli: Cli) -> Result<u8, Failure> {
             Command::Logs(logs) => logs.run(connection).await,
             Command::Watch(watch) => watch.run(connection).await,
             Command::Get(get) => get.run(connection).await,
+            Command::Events(events) => events.run(connection).await,
+            Command::ApiResources(list) => connection.in_time(list.run(connection)).await,
             Command::Proxy(proxy) => proxy.run(connection).await,
             Command::Version(version) => connection.in_time(version.run(connection)).await,
+            Command::Auth(Auth::CanI(ask)) => connection.in_time(ask.run(connection)).await,
             Command::Auth(Auth::Whoami(whoami)) => connection.in_time(whoami.run(connection)).await,
             Command::Completion(completion) => completion.run(Cli::command()),
         }

@@ -58,6 +58,12 @@ pub(crate) fn stdin_is_one() -> bool {
     io::stdin().is_terminal()
 }
 
+/// Whether stdout is a terminal that may show colours (<https://no-color.org>).
+pub(crate) fn has_colours() -> bool {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !no_color
+}
+
 /// The terminal's size now.
 pub(crate) fn size() -> TerminalSize {
     match crossterm::terminal::size() {
