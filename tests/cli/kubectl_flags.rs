@@ -9,7 +9,7 @@ use crate::{kubectl, tool::Cluster};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/FLAGS.md");
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 15] = [
     "exec",
     "attach",
     "port-forward",
@@ -18,6 +18,7 @@ const VERBS: [&str; 14] = [
     "debug",
     "get",
     "events",
+    "wait",
     "api-resources",
     "auth can-i",
     "proxy",

@@ -23,6 +23,7 @@ mod logs;
 mod many;
 mod port_forward;
 mod proxy;
+mod screens;
 mod terminal;
 mod verbs;
 mod watch;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// An application that sends back what it gets; its port.
-async fn echo() -> u16 {
+pub(crate) async fn echo() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -26,6 +26,12 @@ async fn echo() -> u16 {
         }
     });
     port
+}
+
+/// A port of this machine that nobody listens on at the moment.
+pub(crate) async fn free() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 /// A port-forward under way: what it writes, and where it listens.

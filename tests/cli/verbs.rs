@@ -1,4 +1,4 @@
-//! `api-resources`, `auth can-i` and `events`, with kubectl beside them.
+//! `api-resources`, `auth can-i`, `events` and `wait`, with kubectl beside them.
 
 use kubewire::{Resource, testing::ApiServer};
 use serde_json::{Value, json};
@@ -122,4 +122,111 @@ async fn events_are_listed_as_kubectl_lists_them() {
         .run(&["events", "--for", "web-0"])
         .await
         .is_error("TYPE/NAME");
+}
+
+/// Things, with and without a condition.
+async fn things(count: usize) -> (Cluster, Resource) {
+    let server = ApiServer::builder().start().await.unwrap();
+    let resource = Resource::namespaced("example.com", "v1", "things");
+    let cluster = Cluster::around(server);
+    for at in 0..count {
+        put(&cluster, &format!("thing-{at}"), "False");
+    }
+    (cluster, resource)
+}
+
+fn put(cluster: &Cluster, name: &str, ready: &str) {
+    let resource = Resource::namespaced("example.com", "v1", "things");
+    let metadata = json!({"name": name, "namespace": "default", "labels": {"app": "web"}});
+    let conditions = json!([{"type": "Ready", "status": ready}]);
+    let (version, kind) = ("example.com/v1", "Thing");
+    let status = json!({"conditions": conditions, "phase": ready});
+    let object =
+        json!({"apiVersion": version, "kind": kind, "metadata": metadata, "status": status});
+    cluster.server.put(&resource, object);
+}
+
+#[tokio::test]
+async fn what_is_so_already_is_not_waited_for() {
+    let (cluster, _) = things(1).await;
+    put(&cluster, "a", "True");
+    for arguments in [
+        &["things/a", "--for", "condition=Ready"][..],
+        &["things", "a", "--for=condition=ready=true"],
+        &["things/a", "--for=jsonpath={.status.phase}=True"],
+        &["things/a", "--for=jsonpath={.status.phase}"],
+        &["things/a", "--for=create"],
+        &["things/none", "--for=delete"],
+        &["things", "--all", "--for=jsonpath={.kind}=Thing"],
+        &["things/none", "--for=condition=Ready", "--timeout=1s"],
+        &["things", "-l", "app=none", "--for=condition=Ready"],
+        &["things/thing-0", "--for=condition=Ready", "--timeout=0"],
+        &["things/thing-0", "--for=condition=Ready", "--timeout=1s"],
+    ] {
+        let arguments = [&["wait"], arguments].concat();
+        println!("{arguments:?}");
+        let ours = cluster.run(&arguments).await.into_text();
+        let Some(kubectl) = kubectl::kubectl() else {
+            continue;
+        };
+        let theirs = cluster.run_program(&kubectl, &arguments).await.into_text();
+        assert_eq!(
+            (ours.0, &ours.1),
+            (theirs.0, &theirs.1),
+            "{} {}",
+            ours.2,
+            theirs.2
+        );
+        assert_eq!(
+            ours.2.is_empty(),
+            theirs.2.is_empty(),
+            "{} {}",
+            ours.2,
+            theirs.2
+        );
+    }
+    for (arguments, what) in [
+        (&["things", "--for=delete"][..], "which objects?"),
+        (&["things/a", "--for=ready"], "there are condition=NAME"),
+        (&["things/a", "--for=jsonpath={.x"], "{.x"),
+    ] {
+        let arguments = [&["wait"], arguments].concat();
+        cluster.run(&arguments).await.is_error(what);
+    }
+}
+
+#[tokio::test]
+async fn many_objects_are_waited_for_at_once() {
+    let (cluster, resource) = things(300).await;
+    let wait = ["wait", "things", "-l", "app=web", "--timeout=5m", "--for"];
+    let ready = [&wait[..], &["condition=Ready"]].concat();
+    let gone = [&wait[..], &["delete"]].concat();
+    let mut tools = vec![cluster.start_tool(&ready), cluster.start_tool(&gone)];
+    put(&cluster, "thing-7", "True");
+    assert_eq!(
+        tools[0].line().await,
+        "thing.example.com/thing-7 condition met"
+    );
+    for at in 0..300 {
+        put(&cluster, &format!("thing-{at}"), "True");
+    }
+    let mut ready = tools.remove(0);
+    for _ in 1..300 {
+        assert!(ready.line().await.ends_with(" condition met"));
+    }
+    assert_eq!(ready.child.wait().await.unwrap().code(), Some(0));
+    // It has begun when it is there, which nobody says: what goes later is seen in any case.
+    for at in 0..300 {
+        cluster
+            .server
+            .delete(&resource, "default", &format!("thing-{at}"));
+    }
+    let mut gone = tools.remove(0);
+    for _ in 0..300 {
+        assert!(gone.line().await.ends_with(" condition met"));
+    }
+    assert_eq!(gone.child.wait().await.unwrap().code(), Some(0));
+    let mut created = cluster.start_tool(&["wait", "thing/new", "--for=create", "--timeout=5m"]);
+    put(&cluster, "new", "True");
+    assert_eq!(created.line().await, "thing.example.com/new condition met");
 }

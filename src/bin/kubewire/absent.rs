@@ -29,6 +29,36 @@ const JQ: &str = "use -o json with a program such as jq";
 
 const FLAGS: &[Flag] = &[
     flag(
+        "wait",
+        "allow-missing-template-keys",
+        "",
+        "it prints a line an object only; use kubewire get",
+    ),
+    flag(
+        "wait",
+        "local",
+        "",
+        "there is nothing to wait for without a server",
+    ),
+    flag(
+        "wait",
+        "output",
+        "o",
+        "it prints a line an object only; use kubewire get",
+    ),
+    flag(
+        "wait",
+        "show-managed-fields",
+        "",
+        "it prints a line an object only; use kubewire get",
+    ),
+    flag(
+        "wait",
+        "template",
+        "",
+        "it prints a line an object only; use kubewire get",
+    ),
+    flag(
         "api-resources",
         "cached",
         "",
@@ -178,16 +208,7 @@ const FLAGS: &[Flag] = &[
         "",
         "use -o name, -o custom-columns or -o jsonpath",
     ),
-    flag(
-        "proxy",
-        "append-server-path",
-        "",
-        "the path of the server's URL is always put in front, so leave it out",
-    ),
     flag("proxy", "keepalive", "", "the system's keep-alive holds"),
-    flag("proxy", "unix-socket", "u", "use --port and --address"),
-    flag("proxy", "www", "w", "serve files with a web server"),
-    flag("proxy", "www-prefix", "P", "serve files with a web server"),
     flag(
         "version",
         "output",
@@ -234,7 +255,6 @@ const VERBS: &[(&str, &str)] = &[
     ("taint", ""),
     ("top", ""),
     ("uncordon", ""),
-    ("wait", "`kubewire watch` prints every change; or "),
 ];
 
 /// What to say of a flag, `--long` or `-s`, that a verb does not know, if kubectl does.

@@ -12,6 +12,26 @@ use crate::{
     printable::Printable,
 };
 
+/// `k8s.io/kubectl/pkg/cmd/auth/cani.go`, `resourceVerbs`.
+const VERBS: &[&str] = &[
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+    "use",
+    "bind",
+    "impersonate",
+    "*",
+    "approve",
+    "sign",
+    "escalate",
+    "attest",
+];
+
 /// Ask whether this user may do something
 ///
 /// Exit codes: 0 for yes; 1 for no, and for errors.
@@ -60,7 +80,7 @@ impl CanI {
             };
             let mut attributes = json!({
                 "verb": self.verb, "subresource": self.subresource,
-                "name": name.or(self.name).unwrap_or_default(),
+                "name": name.or(self.name.clone()).unwrap_or_default(),
             });
             let mut namespaced = true;
             if kind == "*" {
@@ -72,30 +92,31 @@ impl CanI {
                         attributes["resource"] = json!(resource.plural);
                         attributes["group"] = json!(resource.group);
                         namespaced = resource.namespaced;
-                        if !namespaced && !self.quiet && !self.all_namespaces {
+                        if !namespaced && !self.all_namespaces {
                             let group = match &*resource.group {
                                 "" => String::new(),
                                 group => format!(" in group '{group}'"),
                             };
                             let plural = &resource.plural;
-                            note(&format!(
-                                "Warning: resource '{plural}' is not namespace scoped{group}\n"
+                            self.warn(&format!(
+                                "resource '{plural}' is not namespace scoped{group}"
                             ));
                         }
                     }
                     Err(kubewire::Error::Caller(_)) => {
                         // A rule may speak of what there is not.
-                        let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
-                        (attributes["resource"], attributes["group"]) =
-                            (json!(resource), json!(group));
-                        if !self.quiet {
-                            note(&format!(
-                                "Warning: the server doesn't have a resource type '{kind}'"
-                            ));
-                        }
+                        attributes["resource"] = json!(kind);
+                        let said = match kind.split_once('.') {
+                            Some((kind, group)) => format!("'{kind}' in group '{group}'"),
+                            None => format!("'{kind}'"),
+                        };
+                        self.warn(&format!("the server doesn't have a resource type {said}"));
                     }
                     Err(error) => return Err(error.into()),
                 }
+            }
+            if !VERBS.contains(&&*self.verb) {
+                self.warn(&format!("verb '{}' is not a known verb", self.verb));
             }
             if namespaced && !self.all_namespaces {
                 attributes["namespace"] = json!(client.namespace());
@@ -123,5 +144,13 @@ impl CanI {
             writeln!(io::stdout(), "{}", Printable::line(&said))?;
         }
         Ok(u8::from(!allowed))
+    }
+
+    /// As kubectl: with an empty line behind it.
+    fn warn(&self, text: &str) {
+        if !self.quiet {
+            note(&format!("Warning: {text}"));
+            note("");
+        }
     }
 }

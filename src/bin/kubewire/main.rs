@@ -39,7 +39,10 @@ mod table;
 mod target;
 mod terminal;
 mod trace;
+#[cfg(unix)]
+mod unix_socket;
 mod version;
+mod wait;
 mod watch;
 mod whoami;
 mod workload;
@@ -80,6 +83,7 @@ enum Command {
     Debug(debug::Debug),
     Logs(logs::Logs),
     Watch(watch::Watch),
+    Wait(wait::Wait),
     Get(get::Get),
     Events(events::Events),
     ApiResources(api_resources::ApiResources),
@@ -131,6 +135,7 @@ fn start(cli: Cli) -> Result<u8, Failure> {
             Command::Cp(cp) => cp.run(connection).await,
             Command::Debug(debug) => debug.run(connection).await,
             Command::Logs(logs) => logs.run(connection).await,
+            Command::Wait(wait) => wait.run(connection).await,
             Command::Watch(watch) => watch.run(connection).await,
             Command::Get(get) => get.run(connection).await,
             Command::Events(events) => events.run(connection).await,

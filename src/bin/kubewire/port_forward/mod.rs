@@ -181,7 +181,7 @@ impl PortForward {
         loop {
             tokio::select! {
                 Some(news) = happened.recv() => tell(news, stats.as_mut())?,
-                _ = redraw.tick() => if let Some(stats) = &mut stats {
+                _ = redraw.tick(), if stats.is_some() => if let Some(stats) = &mut stats {
                     stats.draw()?;
                 },
                 number = ended(&mut signals) => return how(number),
@@ -247,8 +247,8 @@ impl PortForward {
         news: mpsc::Sender<News>,
         watchers: &mut JoinSet<()>,
     ) -> Result<(), Failure> {
-        let listener = unix::listen(path)?;
-        watchers.spawn(unix::watch(listener, path.to_owned(), tunnel, port, news));
+        let listener = crate::unix_socket::UnixSocket::bind(path)?;
+        watchers.spawn(unix::watch(listener, tunnel, port, news));
         Ok(())
     }
 
