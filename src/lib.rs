@@ -147,7 +147,7 @@
 //! # watch
 //!
 //! A watch begins with a snapshot and outlives cut connections and expired versions. Objects stay
-//! unparsed until somebody asks; a [`Mirror`](watch::Mirror) always has the server's state.
+//! unparsed until somebody asks. [`Client::mirror`] keeps the server's state for many readers.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -331,8 +331,10 @@ pub mod logs {
 #[cfg(feature = "client")]
 pub mod watch {
     pub use crate::{
-        client::{Events, Updates, Watch},
-        session::watch::{Change, Form, Mirror, ObjectKey, Shard, ShardField, Update},
+        client::{Events, MirrorBuilder, MirrorChanges, MirrorReader, Updates, Watch},
+        session::watch::{
+            Change, Condition, Form, Mirror, MirrorUpdate, ObjectKey, Shard, ShardField, Update,
+        },
         wire::watch::{
             Encoding, Event, EventType, Labels, Metadata, Object, ObjectMeta, TypedEvent,
         },

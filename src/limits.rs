@@ -182,6 +182,10 @@ pub const LIST_PAGE: usize = 500;
 /// client-go does (`reflector.go`, `minWatchTimeout`).
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How many changes of a shared mirror are kept for its slowest reader, who is told the state anew
+/// when it is further behind: 1024. A burst on a busy cluster is a few hundred.
+pub const MIRROR_BACKLOG: u64 = 1024;
+
 /// The time that opening a stream may take after the connection stands: 60 s.
 ///
 /// The container runtime gives itself 30 s to start a process

@@ -608,6 +608,19 @@ fn a_list_in_protobuf_is_the_same_however_it_is_cut() {
 }
 
 #[test]
+fn a_list_whose_fields_have_other_wire_types_is_refused_however_it_is_cut() {
+    // Field 2 as a number whose last byte is yet to come.
+    for body in [b"k8s\0\x10\xe9\xef\x10".as_slice(), b"k8s\0\x0d\0\0\0\0"] {
+        for split in 0..=body.len() {
+            assert!(
+                open(Encoding::Protobuf, &[&body[..split], &body[split..]]).is_err(),
+                "cut at {split}"
+            );
+        }
+    }
+}
+
+#[test]
 fn items_before_the_kind_of_their_list_wait_for_it() {
     let body = r#"{"apiVersion":"v1","items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}],
         "kind":"PodList","metadata":{"resourceVersion":"7"}}"#;

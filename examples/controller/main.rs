@@ -13,24 +13,17 @@
 
 mod played;
 mod queue;
+mod site;
 
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kubewire::{
-    Client, Error, Resource, Result,
-    request::Deleted,
-    watch::{Mirror, ObjectKey, Update},
+    Client, Result,
+    watch::{MirrorReader, MirrorUpdate, ObjectKey},
 };
 use queue::{Failure, Queue};
-use serde_json::{Value, json};
+use site::{Site, Status};
 
 const FINALIZER: &str = "example.com/page";
-
-fn sites() -> Resource {
-    Resource::namespaced("example.com", "v1", "sites")
-}
-
-fn config_maps() -> Resource {
-    Resource::namespaced("", "v1", "configmaps")
-}
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
@@ -46,23 +39,19 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
 /// Follows the sites for good.
 async fn control(client: Client) {
-    let reconcile = |key| reconcile(client.clone(), key);
-    let mut mirror: Mirror<()> = Mirror::new(); // for the changes: a reconcile reads for itself
-    let mut updates = client.watch(sites()).stream();
+    let sites = client.mirror::<Site>().start();
+    let reconcile = |key| reconcile(client.clone(), sites.clone(), key);
+    let mut changes = sites.changes();
     let mut queue = Queue::default();
     loop {
         tokio::select! {
-            Some(update) = updates.next() => {
-                if let Ok(Update::Retrying { error, .. }) = &update {
-                    println!("  (passing: {error})");
-                }
+            Some(update) = changes.next() => match update {
+                Ok(MirrorUpdate::Unreadable { error, .. }) => println!("  (no site: {error})"),
+                Ok(MirrorUpdate::Retrying { error, .. }) => println!("  (passing: {error})"),
+                Ok(update) => update.key().into_iter().for_each(|key| queue.add(key, reconcile)),
                 // A refusal passes too, when the sites are defined or the right is given.
-                let changes = update.and_then(|update| mirror.apply(&update, |_| Ok::<_, Error>(())));
-                match changes {
-                    Ok(changes) => changes.iter().for_each(|it| queue.add(it.key(), reconcile)),
-                    Err(error) => println!("  (watch: {error})"),
-                }
-            }
+                Err(error) => println!("  (watch: {error})"),
+            },
             Some((key, done)) = queue.done() => {
                 let again = queue.again(&key, done.is_err(), reconcile);
                 if let (Err(error), Some(delay)) = (done, again) {
@@ -74,57 +63,51 @@ async fn control(client: Client) {
 }
 
 /// Makes the ConfigMap of a site what it should be: as the site says, or gone with it.
-async fn reconcile(client: Client, key: ObjectKey) -> std::result::Result<(), Failure> {
-    let sites = client.request(sites()).namespace(key.namespace());
-    let maps = client.request(config_maps()).namespace(key.namespace());
-    let Some(site) = unless_gone(sites.get::<Value>(key.name()).await)? else {
+async fn reconcile(
+    client: Client,
+    all: MirrorReader<Site>,
+    key: ObjectKey,
+) -> std::result::Result<(), Failure> {
+    let Some(site) = all.get(&key) else {
         return Ok(());
     };
-    if !site["metadata"]["deletionTimestamp"].is_null() {
-        unless_gone::<Deleted<Value>>(maps.delete(key.name(), None).await)?;
-        let release = |site: &mut Value| {
-            if let Some(all) = site["metadata"]["finalizers"].as_array_mut() {
-                all.retain(|one| one != FINALIZER);
-            }
-        };
-        unless_gone(sites.update(key.name(), release).await)?;
+    let name = key.name();
+    let sites = client.api::<Site>().namespace(key.namespace());
+    let maps = client.api::<ConfigMap>().namespace(key.namespace());
+    if site.metadata.deletion_timestamp.is_some() {
+        unless_gone(maps.delete(name, None).await)?;
+        let release = |site: &mut Site| site.finalizers().retain(|one| one != FINALIZER);
+        unless_gone(sites.update(name, release).await)?;
         return Ok(());
     }
-    let page = site["spec"]["page"]
-        .as_str()
-        .ok_or("spec.page is not a text")?;
-    let hold = |site: &mut Value| {
-        let mut all = site["metadata"]["finalizers"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        if !all.iter().any(|one| one == FINALIZER) {
-            all.push(FINALIZER.into());
-            site["metadata"]["finalizers"] = all.into();
+    let hold = |site: &mut Site| {
+        if !site.finalizers().iter().any(|one| one == FINALIZER) {
+            site.finalizers().push(FINALIZER.to_owned());
         }
     };
-    sites.update(key.name(), hold).await?;
-    let owner = json!([{
-        "apiVersion": "example.com/v1", "kind": "Site", "name": key.name(),
-        "uid": site["metadata"]["uid"], "controller": true,
-    }]);
-    let map = json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": key.name(), "ownerReferences": owner},
-        "data": {"index.html": page},
-    });
+    sites.update(name, hold).await?;
+    let map = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            owner_references: Some(vec![site.owner()]),
+            ..ObjectMeta::default()
+        },
+        data: Some([("index.html".to_owned(), site.spec.page.clone())].into()),
+        ..ConfigMap::default()
+    };
     match maps.create(&map).await {
         Err(error) if error.status().is_some_and(|status| status.code == 409) => {
-            maps.update(key.name(), |found: &mut Value| {
-                found["data"] = map["data"].clone();
-            })
-            .await?
+            let fill = |found: &mut ConfigMap| found.data.clone_from(&map.data);
+            maps.update(name, fill).await?
         }
         created => created?,
     };
-    let status = json!({"observedGeneration": site["metadata"]["generation"], "published": true});
-    let say = |site: &mut Value| site["status"] = status.clone();
-    sites.subresource("status").update(key.name(), say).await?;
+    let status = Status {
+        observed_generation: site.metadata.generation,
+        published: true,
+    };
+    let say = |site: &mut Site| site.status = Some(status.clone());
+    sites.status().update(name, say).await?;
     Ok(())
 }
 

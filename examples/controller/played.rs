@@ -3,14 +3,18 @@
 
 use std::time::Duration;
 
+use k8s_openapi::{
+    api::core::v1::ConfigMap,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kubewire::{
-    Client, Resource,
-    request::{Deleted, Patch},
+    Client,
+    request::Kind as _,
     testing::{ApiServer, BodyFault},
 };
 use serde_json::{Value, json};
 
-use super::{config_maps, control, sites};
+use super::{Site, control};
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -18,17 +22,21 @@ pub(crate) async fn play() -> Result {
     let server = ApiServer::builder().start().await?;
     let client = Client::new(&server.config())?;
     let controller = tokio::spawn(control(client.clone()));
-    let all = client.request(sites()).namespace("default");
+    let all = client.api::<Site>().namespace("default");
     let create = |name: &str, spec: Value| {
         let metadata = json!({"name": name, "namespace": "default"});
         let site = json!({
             "apiVersion": "example.com/v1", "kind": "Site", "metadata": metadata, "spec": spec,
         });
-        server.put(&sites(), site);
+        server.put(&Site::resource(), site);
     };
     println!("nothing is defined yet");
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let _: Value = client.request(definitions()).create(&definition()).await?;
+    let definition = serde_json::from_value(definition())?;
+    client
+        .api::<CustomResourceDefinition>()
+        .create(&definition)
+        .await?;
     create("malformed", json!({"page": 1}));
     create("old", json!({"page": "hello"}));
     until(&server, &[("old", "hello")]).await?;
@@ -41,36 +49,32 @@ pub(crate) async fn play() -> Result {
 
     println!("a site changes, another goes, and its page with it");
     let changed = json!({"spec": {"page": "changed"}});
-    let _: Value = all.patch("new", Patch::Merge(&changed)).await?;
-    let _: Deleted<Value> = all.delete("old", None).await?;
+    all.patch("new", &changed).await?;
+    all.delete("old", None).await?;
     until(&server, &[("new", "changed")]).await?;
 
     println!("the status follows, and the old site goes");
     let status = async {
         loop {
-            let site: Value = all.get("new").await?;
-            let said = &site["status"]["observedGeneration"];
-            if *said == site["metadata"]["generation"] && server.objects(&sites()).len() == 2 {
+            let site = all.get("new").await?;
+            let said = site.status.as_ref().and_then(|it| it.observed_generation);
+            if said == site.metadata.generation && server.objects(&Site::resource()).len() == 2 {
                 return Ok::<_, kubewire::Error>(site);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     let site = tokio::time::timeout(Duration::from_secs(120), status).await??;
-    let map = &server.objects(&config_maps())[0];
+    let map = &server.objects(&ConfigMap::resource())[0];
     assert_eq!(
-        map["metadata"]["ownerReferences"][0]["uid"],
-        site["metadata"]["uid"]
+        map["metadata"]["ownerReferences"][0]["uid"].as_str(),
+        site.metadata.uid.as_deref()
     );
 
     assert!(!controller.is_finished());
     controller.abort();
     server.shutdown().await;
     Ok(())
-}
-
-fn definitions() -> Resource {
-    Resource::cluster("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 }
 
 fn definition() -> Value {
@@ -97,7 +101,7 @@ async fn until(server: &ApiServer, expected: &[(&str, &str)]) -> Result {
         .map(|(name, page)| (json!(name), json!(page)))
         .collect();
     let pages = || {
-        let maps = server.objects(&config_maps()).into_iter();
+        let maps = server.objects(&ConfigMap::resource()).into_iter();
         maps.map(|map| {
             (
                 map["metadata"]["name"].clone(),

@@ -204,7 +204,7 @@ impl Plugin {
     }
 
     /// No error repeats what the plugin printed.
-    fn understand(&self, output: &SecretString) -> Result<Issued> {
+    pub(super) fn understand(&self, output: &SecretString) -> Result<Issued> {
         let bad = |problem: &str| self.wrong(problem.to_owned());
         let answer: Answer = serde_json::from_str(output.expose_secret()).map_err(|error| {
             bad(&format!(

@@ -17,6 +17,9 @@ use tokio::time::Instant;
 
 mod connector;
 mod exec;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod oidc;
 mod renewal;
 

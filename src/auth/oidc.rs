@@ -51,7 +51,7 @@ struct Discovery {
 }
 
 #[derive(Deserialize)]
-struct Granted {
+pub(super) struct Granted {
     id_token: Option<SecretString>,
     refresh_token: Option<SecretString>,
 }
@@ -146,7 +146,7 @@ impl Provider {
 
     /// The claim `exp` less a margin, or nothing if no clock reaches it. The signature is the
     /// server's to verify.
-    fn expiry(&self, token: &SecretString) -> Result<Option<SystemTime>> {
+    pub(super) fn expiry(&self, token: &SecretString) -> Result<Option<SystemTime>> {
         let exp = token
             .expose_secret()
             .split('.')
@@ -194,7 +194,7 @@ impl Provider {
         self.granted(&token_endpoint, status, &body)
     }
 
-    fn granted(&self, url: &str, status: StatusCode, body: &[u8]) -> Result<Granted> {
+    pub(super) fn granted(&self, url: &str, status: StatusCode, body: &[u8]) -> Result<Granted> {
         if status == StatusCode::OK {
             return serde_json::from_slice(body)
                 .map_err(|_| self.wrong(&format!("{url} answered something else than JSON")));

@@ -6,13 +6,13 @@ use std::{marker::PhantomData, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Client, Deleted, List, Pages, Patch, Request, Watch};
+use super::{Client, Deleted, List, MirrorBuilder, Pages, Patch, Request, Watch};
 use crate::{
     Result,
     error::CallerError,
     resource::{InNamespaces, Kind, Scope},
     session::watch::Form,
-    wire::watch::TypedEvent,
+    wire::watch::{Object, TypedEvent},
 };
 
 /// The objects of one type; see [`Client::api`].
@@ -170,6 +170,14 @@ impl<K: Kind> Api<K> {
             true => watch.form(Form::Metadata),
             false => watch,
         }
+    }
+
+    /// A copy of the objects that follows the server's, for many readers.
+    pub fn mirror(&self) -> MirrorBuilder<K>
+    where
+        K: DeserializeOwned + Send + Sync,
+    {
+        self.watch().mirror(Object::decode)
     }
 
     fn whole() -> Result<()> {

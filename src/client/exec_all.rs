@@ -1,7 +1,12 @@
 //! A command in many pods at once: in flow which pods, out come the lines of all, each with its
 //! pod, and how each of them ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
@@ -245,6 +250,15 @@ impl RunningAll {
     }
 }
 
+/// Its events, to the end of the last pod.
+impl Stream for RunningAll {
+    type Item = AllEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<AllEvent>> {
+        self.events.poll_recv(cx)
+    }
+}
+
 /// One pod's part.
 struct Run {
     all: ExecAll,
@@ -291,7 +305,7 @@ impl Run {
         let mut line = BytesMut::new();
         let mut ended = Ok(());
         loop {
-            let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut stream).poll_next(cx));
+            let next = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_next(cx));
             let bytes = match next.await {
                 None => break,
                 Some(Ok(bytes)) => bytes,

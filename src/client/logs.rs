@@ -142,7 +142,8 @@ impl Logs {
         self
     }
 
-    /// Bytes of the longest line that comes in one piece.
+    /// Bytes of the longest line that comes in one piece; 64 if it is less, for a stamp and something
+    /// more.
     pub fn max_line(mut self, bytes: usize) -> Self {
         self.config.max_line = bytes;
         self

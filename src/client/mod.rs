@@ -15,6 +15,7 @@ mod exec_all;
 mod feed;
 mod logs;
 mod merged;
+mod mirror;
 mod over;
 mod pages;
 mod pod;
@@ -37,6 +38,7 @@ pub use exec::Exec;
 pub use exec_all::{AllEvent, AllOutput, ExecAll, RunningAll};
 pub use logs::{LogLines, Logs};
 pub use merged::{LogSource, MergedLines, MergedLogs, SourcedLine, SourcedUpdate};
+pub use mirror::{MirrorBuilder, MirrorChanges, MirrorReader};
 pub use over::Over;
 pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
@@ -318,6 +320,30 @@ impl Client {
     /// All watches and logs of a client share one connection where the server speaks HTTP/2.
     pub fn watch(&self, resource: Resource) -> Watch {
         Watch::new(self.clone(), resource)
+    }
+
+    /// Starts a copy of the objects of a type that follows the server's: one watch, and as many
+    /// readers as there are, each of which finds objects, waits for what they become and is told what
+    /// changes.
+    ///
+    /// ```no_run
+    /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
+    /// use k8s_openapi::api::core::v1::Pod;
+    /// use kubewire::watch::Condition;
+    ///
+    /// let pods = client.mirror::<Pod>().namespace("default").labels("app=web").start();
+    /// pods.wait_for("web-0", &Condition::ready()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// It needs the rights to `list` and to `watch`. For one task alone there is
+    /// [`Mirror`](crate::watch::Mirror), without another task.
+    pub fn mirror<K>(&self) -> MirrorBuilder<K>
+    where
+        K: Kind + serde::de::DeserializeOwned + Send + Sync,
+    {
+        self.api().mirror()
     }
 
     pub(crate) fn without_watch_list(&self) -> &Arc<watch::WithoutWatchList> {

@@ -1,5 +1,12 @@
 //! Lists in pages: out come objects with the version of the list that they belong to.
 
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::Request;
@@ -50,39 +57,91 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The pages of a list; see [`Request::pages`].
-#[derive(Debug)]
+/// The pages of a list; see [`Request::pages`]. As a [`Stream`] it goes on after an error, with the
+/// page that failed.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "9"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use futures_util::TryStreamExt as _;
+/// use k8s_openapi::api::core::v1::Pod;
+///
+/// let mut pages = client.api::<Pod>().pages(500);
+/// while let Some(page) = pages.try_next().await? {
+///     println!("{} pods, and {:?} more", page.items.len(), page.metadata.remaining_item_count);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Pages<T> {
     request: Request,
     size: u32,
     /// What to ask for the next page with; `None` at the end.
     next: Option<String>,
-    item: std::marker::PhantomData<fn() -> T>,
+    asked: Option<Asked<T>>,
 }
 
-impl<T: DeserializeOwned> Pages<T> {
+type Asked<T> = Pin<Box<dyn Future<Output = Result<List<T>>> + Send>>;
+
+impl<T> std::fmt::Debug for Pages<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pages")
+            .field("request", &self.request)
+            .field("size", &self.size)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Pages<T> {
     pub(super) fn new(request: Request, size: u32) -> Self {
         Self {
             request,
             size,
             next: Some(String::new()),
-            item: std::marker::PhantomData,
+            asked: None,
         }
     }
 
-    /// The next page; `None` after the last. Cancel safe: the same page is asked for again.
+    /// The next page; `None` after the last. Cancel safe: the next call waits for the same page.
     ///
     /// # Errors
     ///
     /// Those of [`Request`]. A 410 `Expired` means that the server no longer has the version of
     /// the list: begin again.
     pub async fn next(&mut self) -> Result<Option<List<T>>> {
+        poll_fn(|cx| self.poll(cx)).await.transpose()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<List<T>>>> {
         let Some(next) = &self.next else {
-            return Ok(None);
+            return Poll::Ready(None);
         };
-        let next = Some(next.as_str()).filter(|next| !next.is_empty());
-        let page: List<T> = self.request.page(self.size, next).await?;
-        self.next = Some(page.metadata.next.clone()).filter(|next| !next.is_empty());
-        Ok(Some(page))
+        let asked = self.asked.get_or_insert_with(|| {
+            let (request, size, next) = (self.request.clone(), self.size, next.clone());
+            Box::pin(async move {
+                let next = Some(next.as_str()).filter(|next| !next.is_empty());
+                request.page(size, next).await
+            })
+        });
+        let page = ready!(asked.as_mut().poll(cx));
+        self.asked = None;
+        if let Ok(page) = &page {
+            self.next = Some(page.metadata.next.clone()).filter(|next| !next.is_empty());
+        }
+        Poll::Ready(Some(page))
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Stream for Pages<T> {
+    type Item = Result<List<T>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll(cx)
     }
 }

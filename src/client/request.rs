@@ -185,7 +185,7 @@ impl Request {
     ///
     /// Those of [`Request`]. If the server forgets the list between two pages (410 `Expired`), it
     /// is fetched again, once, in one page.
-    pub async fn list<T: DeserializeOwned>(&self) -> Result<List<T>> {
+    pub async fn list<T: DeserializeOwned + 'static>(&self) -> Result<List<T>> {
         let mut pages = self.pages(limits::PAGE);
         let mut all: Option<List<T>> = None;
         loop {
@@ -206,7 +206,7 @@ impl Request {
     }
 
     /// The objects in pages of so many; 0 for all at once. Nothing is sent yet.
-    pub fn pages<T: DeserializeOwned>(&self, size: u32) -> Pages<T> {
+    pub fn pages<T: DeserializeOwned + 'static>(&self, size: u32) -> Pages<T> {
         Pages::new(self.clone(), size)
     }
 

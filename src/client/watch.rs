@@ -14,7 +14,7 @@ use http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Client,
+    Client, MirrorBuilder,
     events::{Events, Incoming},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         exchange::{Answer, Driver, Get},
         refusal,
     },
-    wire::watch::{Encoding, Event, TypedEvent},
+    wire::watch::{Encoding, Event, EventError, Object, TypedEvent},
 };
 
 /// The resources of a server that were found to lack watch-list.
@@ -88,6 +88,16 @@ impl Watch {
 
     /// With events whose objects decode into `K`, any `serde` type.
     pub fn typed<K: DeserializeOwned>(self) -> Watch<TypedEvent<K>> {
+        self.with_events()
+    }
+}
+
+impl<E> Watch<E> {
+    fn untyped(self) -> Watch {
+        self.with_events()
+    }
+
+    fn with_events<T>(self) -> Watch<T> {
         let Self {
             client,
             resource,
@@ -110,6 +120,34 @@ impl Watch {
 }
 
 impl<E: From<Event> + 'static> Watch<E> {
+    /// A copy of the objects for many readers, of each what `keep` makes of it. Where the type says
+    /// what is watched, [`Client::mirror`] is all it takes.
+    ///
+    /// ```no_run
+    /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
+    /// use kubewire::watch::Object;
+    /// use serde_json::Value;
+    ///
+    /// let things = client.find("things").await?.resource;
+    /// let things = client.watch(things).mirror(Object::decode::<Value>).start();
+    /// things.wait_until_ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// What holds a slice of the object keeps the buffer alive that it arrived in.
+    pub fn mirror<K, F>(self, keep: F) -> MirrorBuilder<K>
+    where
+        K: Send + Sync + 'static,
+        F: Fn(&Object) -> Result<K, EventError> + Send + Sync + 'static,
+    {
+        MirrorBuilder::new(self.untyped(), keep)
+    }
+
+    pub(super) fn in_namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     /// Only objects of this namespace. Without, those of all.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());

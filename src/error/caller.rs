@@ -175,6 +175,12 @@ pub enum CallerError {
         /// Its kind.
         kind: String,
     },
+    /// A mirror is asked for objects by a label that it was not started with.
+    #[error("the mirror has no index of the label {label:?}: start it with `index_by_label`")]
+    NoIndex {
+        /// The label.
+        label: String,
+    },
     /// No object can be made of metadata alone.
     #[error(
         "a type of {resource} that has only metadata cannot be written: all else would be lost"

@@ -40,16 +40,16 @@ async fn watch() -> Result {
     let (_server, client) = serve().await?;
     // [watch]
     use k8s_openapi::api::core::v1::Pod;
-    use kubewire::watch::Mirror;
+    use kubewire::watch::Condition;
 
-    // kube: reflector(writer, watcher(api, watcher::Config::default()))
-    let mut updates = client.api::<Pod>().namespace("default").watch().stream();
-    let mut store = Mirror::<Pod>::new();
-    while !store.is_current() {
-        let update = updates.next().await.expect("it never ends")?;
-        store.apply(&update, |object| object.decode())?;
-    }
-    assert_eq!(store.len(), 1);
+    // kube: reflector(writer, watcher(api, watcher::Config::default())), and a task that polls it
+    let store = client.mirror::<Pod>().namespace("default").start();
+    // kube: store.wait_until_ready().await?
+    store.wait_until_ready().await?;
+    // kube: store.state()
+    assert_eq!(store.list().len(), 1);
+    // kube: await_condition(api, "web-0", conditions::is_pod_running()).await?
+    store.wait_for("web-0", &Condition::ready()).await?;
     // [end]
     Ok(())
 }

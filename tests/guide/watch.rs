@@ -32,36 +32,73 @@ async fn mirror() -> Result {
     let (server, client) = serve().await?;
     // [mirror]
     use k8s_openapi::api::core::v1::Pod;
+
+    let pods = client
+        .mirror::<Pod>()
+        .namespace("default")
+        .index_by_label("app")
+        .start();
+    pods.wait_until_ready().await?;
+    assert_eq!(pods.by_label("app", "web")?.len(), 1);
+    let web = pods.get("web-0").expect("it is there"); // an Arc, the same for all readers
+    println!("{:?}", web.status);
+    // [end]
+    // [conditions]
+    use kubewire::watch::Condition;
+
+    pods.wait_for("web-0", &Condition::ready()).await?;
+    let scheduled = Condition::when(|pod: Option<&Pod>| {
+        pod.is_some_and(|pod| pod.spec.as_ref().is_some_and(|it| it.node_name.is_some()))
+    });
+    pods.wait_for("web-0", &scheduled).await?;
+    // [end]
+    let resource = kubewire::Resource::namespaced("", "v1", "pods");
+    server.delete(&resource, "default", "web-0");
+    server.compact();
+    let reader = pods.clone();
+    // [changes]
+    use kubewire::watch::MirrorUpdate;
+
+    let mut changes = reader.changes();
+    while let Some(update) = changes.next().await {
+        match update? {
+            MirrorUpdate::Added(key, _pod) => println!("{key} is there"),
+            MirrorUpdate::Modified(key, _pod) => println!("{key} has changed"),
+            MirrorUpdate::Deleted(key, _pod) => println!("{key} has gone"),
+            MirrorUpdate::Current => println!("that is all there is"),
+            MirrorUpdate::Lagged { .. } => println!("forget what I said, I begin anew"),
+            MirrorUpdate::Retrying { error, .. } => println!("it goes on: {error}"),
+            _ => {}
+        }
+        if reader.is_empty() {
+            break;
+        }
+    }
+    // [end]
+    Ok(())
+}
+
+#[tokio::test]
+async fn one() -> Result {
+    let (_server, client) = serve().await?;
+    // [one]
+    use k8s_openapi::api::core::v1::Pod;
     use kubewire::watch::{Change, Mirror};
 
-    let mut updates = client.api::<Pod>().namespace("default").watch().stream();
-    let mut pods = Mirror::<Pod>::new();
-    while !pods.is_current() {
+    let mut updates = client.api::<Pod>().watch().stream();
+    let mut phases = Mirror::<Option<String>>::new();
+    while !phases.is_current() {
         let update = updates.next().await.expect("it never ends")?;
-        pods.apply(&update, |object| object.decode())?;
-    }
-    assert_eq!(pods.len(), 1);
-    // [end]
-    server.delete(
-        &kubewire::Resource::namespaced("", "v1", "pods"),
-        "default",
-        "web-0",
-    );
-    server.compact();
-    // [changes]
-    'watch: while let Some(update) = updates.next().await {
-        for change in pods.apply(&update?, |object| object.decode())? {
-            match change {
-                Change::Added(key) => println!("{key} is one of {}", pods.len()),
-                Change::Modified(key) => println!("{key} has changed"),
-                Change::Deleted(key, _pod) => {
-                    println!("{key} has gone");
-                    break 'watch;
-                }
+        let phase = |object: &kubewire::watch::Object| {
+            Ok::<_, kubewire::Error>(object.decode::<Pod>()?.status.and_then(|it| it.phase))
+        };
+        for change in phases.apply(&update, phase)? {
+            if let Change::Added(key) = change {
+                println!("{key} is {:?}", phases.get(&key));
             }
         }
     }
     // [end]
-    assert!(pods.is_empty());
+    assert_eq!(phases.len(), 1);
     Ok(())
 }

@@ -3,10 +3,13 @@
 
 use std::{
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
     time::Duration,
 };
 
+use futures_core::Stream;
 use tokio::{
     net::{TcpListener, TcpStream, ToSocketAddrs, lookup_host},
     sync::mpsc::{self, Receiver, Sender},
@@ -73,6 +76,19 @@ pub struct Traffic {
 /// A connection that breaks on its way, or is refused by the application, is reset, as the
 /// application's own refusal would look. Dropping the listener closes its ports and resets all
 /// connections that came through them.
+///
+/// ```no_run
+/// # async fn run(client: kubewire::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_util::StreamExt as _;
+///
+/// let tunnel = client.port_forward("default", "svc/web").connect().await?;
+/// let mut listener = tunnel.listen("127.0.0.1:8080", "http").await?;
+/// while let Some(event) = listener.next().await {
+///     println!("{event:?}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Listener {
     addresses: Vec<SocketAddr>,
@@ -179,6 +195,16 @@ impl Listener {
             // The tasks, which hold the sender, end with this struct.
             None => std::future::pending().await,
         }
+    }
+}
+
+/// Its events; it has no end.
+impl Stream for Listener {
+    type Item = ListenEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ListenEvent>> {
+        // The tasks, which hold the sender, end with this struct.
+        self.events.poll_recv(cx)
     }
 }
 

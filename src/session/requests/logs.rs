@@ -82,7 +82,8 @@ pub struct LogConfig {
     /// Whether to ask for stamps, and go on where a cut connection broke off. Without, each line
     /// is what the server sent, and a lost connection is the end.
     pub resume: bool,
-    /// Bytes of the longest line that comes in one piece.
+    /// Bytes of the longest line that comes in one piece; 64 if it is less, for a stamp and something
+    /// more.
     pub max_line: usize,
 }
 

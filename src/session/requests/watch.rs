@@ -23,18 +23,24 @@ use crate::{
 };
 
 mod answers;
+mod backlog;
+mod condition;
+mod index;
 mod machine;
 mod mirror;
 mod query;
 mod shard;
+mod shared;
 mod source;
 
 pub(crate) use self::source::Source;
 pub use self::{
+    condition::Condition,
     machine::Watch,
     mirror::{Change, Mirror, ObjectKey},
     query::{Form, WatchConfig},
     shard::{Shard, ShardField},
+    shared::{MirrorCursor, MirrorUpdate, SharedMirror},
 };
 use machine::State;
 

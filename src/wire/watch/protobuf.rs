@@ -135,6 +135,8 @@ impl<'a> Fields<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
     pub(super) number: u64,
+    /// It is bytes, a text or a message.
+    pub(super) delimited: bool,
     /// Where its content begins.
     pub(super) content: usize,
     /// Where it ends, perhaps behind what has arrived.
@@ -171,6 +173,7 @@ impl Extent {
             .and_then(|len| content.checked_add(len));
         Ok(Some(Self {
             number: tag >> 3,
+            delimited: tag & 7 == 2,
             content,
             end: end.ok_or(malformed("a field does not end"))?,
         }))

@@ -227,7 +227,7 @@ impl Lines {
 
     /// Keeps to the bound on bytes; says whether it is reached.
     fn bounded(&mut self, mut line: LogLine) -> (LogUpdate, bool) {
-        let Some(left) = self.left.as_mut().filter(|_| self.resume) else {
+        let Some(left) = self.left.as_mut() else {
             return (LogUpdate::Line(line), false);
         };
         let newline = u64::from(line.end == LineEnd::Newline);

@@ -7,16 +7,26 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{Hash, Hasher},
+    sync::Arc,
 };
 
 use super::Update;
 use crate::wire::watch::{Event, EventError, EventType, Metadata, Object};
 
-/// Which object: its namespace, empty for what has none, and its name.
+/// Which object: its namespace, empty for what has none, and its name. A clone costs a counter.
+///
+/// ```
+/// use kubewire::watch::ObjectKey;
+///
+/// let key = ObjectKey::from("default/web-0");
+/// assert_eq!((key.namespace(), key.name()), ("default", "web-0"));
+/// assert_eq!(key, ObjectKey::new("default", "web-0"));
+/// assert_eq!(ObjectKey::from("node-1").namespace(), "");
+/// ```
 #[derive(Clone)]
 pub struct ObjectKey {
     /// Both in one allocation, the namespace first.
-    text: Box<str>,
+    text: Arc<str>,
     namespace: u32,
 }
 
@@ -30,7 +40,7 @@ impl ObjectKey {
         }
     }
 
-    fn of(metadata: &Metadata<'_>) -> Result<Self, EventError> {
+    pub(super) fn of(metadata: &Metadata<'_>) -> Result<Self, EventError> {
         Ok(Self::new(&metadata.namespace()?, &metadata.name()?))
     }
 
@@ -42,6 +52,26 @@ impl ObjectKey {
     /// The name.
     pub fn name(&self) -> &str {
         self.text.get(self.namespace as usize..).unwrap_or_default()
+    }
+}
+
+/// As it is shown: `namespace/name`, or the name alone.
+impl From<&str> for ObjectKey {
+    fn from(text: &str) -> Self {
+        let (namespace, name) = text.split_once('/').unwrap_or(("", text));
+        Self::new(namespace, name)
+    }
+}
+
+impl From<&String> for ObjectKey {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<&Self> for ObjectKey {
+    fn from(key: &Self) -> Self {
+        key.clone()
     }
 }
 
@@ -187,12 +217,14 @@ impl<T> Mirror<T> {
     ) -> Result<Vec<Change<T>>, E> {
         let (uid, version) = (metadata.uid()?, metadata.resource_version()?);
         let snapshot = self.snapshot;
+        let is_known = self.knows(&key, metadata)?;
         if let Some(known) = self.objects.get_mut(&key)
             && *known.uid == *uid
-            && *known.resource_version == *version
-            && !version.is_empty()
         {
+            // It is there, also if what it is now cannot be kept.
             known.seen = snapshot;
+        }
+        if is_known {
             return Ok(Vec::new());
         }
         let entry = Entry {
@@ -209,6 +241,18 @@ impl<T> Mirror<T> {
                 Change::Added(key),
             ],
         })
+    }
+
+    /// Whether the object is here in this state.
+    pub(super) fn knows(
+        &self,
+        key: &ObjectKey,
+        metadata: &Metadata<'_>,
+    ) -> Result<bool, EventError> {
+        let (uid, version) = (metadata.uid()?, metadata.resource_version()?);
+        Ok(self.objects.get(key).is_some_and(|known| {
+            *known.uid == *uid && *known.resource_version == *version && !version.is_empty()
+        }))
     }
 
     /// Whether the last snapshot is complete.

@@ -38,6 +38,9 @@ impl ListDecoder {
             let Some(extent) = protobuf::Extent::of(data)? else {
                 return Ok(None);
             };
+            if matches!(extent.number, 1 | 2) && !extent.delimited {
+                return Err(protobuf::malformed("a field of a list is no message"));
+            }
             // runtime.Unknown: raw = 2. It is gone into, and not waited for.
             if in_envelope && extent.number == 2 {
                 return Ok(Some(extent.content));
