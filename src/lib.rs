@@ -49,7 +49,8 @@
 //!
 //! With [`tty`](exec::Exec::tty) the process gets a terminal, whose size
 //! [`resize`](exec::Child::resize) changes. [`spawn`](exec::Exec::spawn) gives a
-//! [`Child`](exec::Child) with the streams as handles. What success means, and what no client can see, says
+//! [`Child`](exec::Child) with the streams as handles. [`Client::exec_all`] runs a command in many
+//! pods at once. What success means, and what no client can see, says
 //! [`ExitStatus`](exec::ExitStatus).
 //!
 //! # attach

@@ -145,16 +145,17 @@ async fn several_pods_are_forwarded_to_at_once_and_a_signal_is_told() {
         "--address=127.0.0.1",
     ];
     let mut tool = cluster.start_tool(&arguments);
-    for _ in 0..3 {
-        let port = local_port(&tool.line().await);
+    let mut ports = Vec::new();
+    while ports.len() < 3 {
+        ports.push(local_port(&tool.line().await));
+    }
+    for port in ports {
         let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         socket.write_all(b"hello").await.unwrap();
         let answer = timeout(PATIENCE, socket.read_u8()).await;
         assert_eq!(answer.expect("it answers").unwrap(), b'h');
-        drop(socket);
-        while tool.lines.next_line().await.unwrap().unwrap()
-            != format!("Handling connection for {port}")
-        {}
+        let handled = format!("Handling connection for {port}");
+        assert_eq!(tool.line().await, handled);
     }
     let pid = tool.child.id().unwrap().to_string();
     let kill = Command::new("kill").args(["-s", "TERM", &pid]).status();

@@ -151,11 +151,13 @@ async fn a_program_that_draws_again_and_again_stays_in_its_place() {
         "1",
     ];
     let screen = Screen::start(&cluster, &tmux, "top", &exec).await;
-    let is_top = |screen: &str| screen.starts_with("Mem:") && screen.contains("PID");
-    screen.until("top", is_top).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let shown = screen.until("top", is_top).await;
-    assert_eq!(shown.matches("Mem:").count(), 1, "{shown}");
+    let is_top = |screen: &str| screen.contains("CPU:") && screen.contains("PID");
+    let mut before = screen.until("top", is_top).await;
+    for _ in 0..3 {
+        let is_drawn_again = |now: &str| is_top(now) && now != before;
+        before = screen.until("top again", is_drawn_again).await;
+        assert_eq!(before.matches("CPU:").count(), 1, "{before}");
+    }
     screen.keys(&["q"]).await;
     screen.shows("Pane is dead").await;
 }

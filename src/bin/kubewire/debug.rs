@@ -158,8 +158,6 @@ impl Debug {
         }
         if let Some(target) = &self.target {
             container = container.target(target);
-        } else if self.command.is_empty() {
-            self.hint("--target names the container whose processes are seen");
         }
         if let Some(policy) = &self.image_pull_policy {
             container = container.image_pull_policy(policy);

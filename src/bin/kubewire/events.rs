@@ -129,9 +129,10 @@ impl Events {
             return Err(Failure::Message(problem));
         };
         let known = client.find(kind).await?;
-        let kind = known.kind;
+        let (kind, version) = (known.kind, known.resource.api_version());
         Ok(format!(
-            "involvedObject.kind={kind},involvedObject.name={name}"
+            "involvedObject.kind={kind},involvedObject.apiVersion={version},\
+             involvedObject.name={name}"
         ))
     }
 

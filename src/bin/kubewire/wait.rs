@@ -114,13 +114,16 @@ impl Condition {
                 Ok(Self::Status { name, value })
             }
             (_, Some(("jsonpath", rest))) => {
+                // Quotes are those that a shell has left.
                 let rest = rest.trim_matches(['\'', '"']);
-                let (path, value) = match rest.rsplit_once("}=") {
-                    Some((path, value)) => (format!("{path}}}"), Some(value)),
-                    None => match rest.split_once('=').filter(|_| !rest.starts_with('{')) {
-                        Some((path, value)) => (path.to_owned(), Some(value)),
-                        None => (rest.to_owned(), None),
-                    },
+                let ends = ["}=", "}'=", "}\"="];
+                let braced = ends.iter().find_map(|end| rest.rsplit_once(end));
+                let (path, value) = match (braced, rest.split_once('=')) {
+                    (Some((path, value)), _) => (format!("{path}}}"), Some(value)),
+                    (None, Some((path, value))) if !rest.starts_with('{') => {
+                        (path.to_owned(), Some(value))
+                    }
+                    (None, _) => (rest.to_owned(), None),
                 };
                 let value = value.map(|value| value.trim_matches(['\'', '"']).to_owned());
                 Ok(Self::Path(Box::new(JsonPath::relaxed(&path)?), value))
@@ -344,8 +347,7 @@ impl Group {
                     if self.once {
                         for name in self.waiting.iter().flatten() {
                             let object = self.object(name);
-                            let problem =
-                                format!("timed out waiting for the condition on {object}");
+                            let problem = format!("condition not met for {object}");
                             self.fails(name, problem, news).await;
                         }
                         return Ok(());
