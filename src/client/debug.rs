@@ -15,6 +15,12 @@ use crate::{
 };
 
 /// What a container for debugging may do (`k8s.io/kubectl/pkg/cmd/debug/profiles.go`).
+///
+/// ```
+/// use kubewire::debug::DebugProfile;
+///
+/// assert_eq!(DebugProfile::default(), DebugProfile::General);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DebugProfile {
@@ -90,6 +96,17 @@ pub struct DebugContainer {
 }
 
 /// An ephemeral container that has started.
+///
+/// ```no_run
+/// # async fn run(pod: kubewire::Pod) -> kubewire::Result<()> {
+/// let debugger = pod.debug("busybox").command("date").start().await?;
+/// if debugger.has_ended() {
+///     let mut lines = pod.logs().container(debugger.name()).stream();
+///     # let _ = lines.next().await;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Debugger {
     pod: Pod,

@@ -61,6 +61,18 @@ pub struct ExecAll {
 }
 
 /// What a command wrote in one of the pods, or how it ended there.
+///
+/// ```no_run
+/// # async fn run(mut all: kubewire::exec::RunningAll) {
+/// use kubewire::exec::{AllEvent, AllOutput};
+///
+/// while let Some(AllEvent { pod, output }) = all.next().await {
+///     if let AllOutput::Ended(Err(error)) = output {
+///         eprintln!("{pod}: {error}");
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct AllEvent {
     /// The pod's name. Events of one pod share it.
@@ -70,6 +82,18 @@ pub struct AllEvent {
 }
 
 /// What a command did in a pod.
+///
+/// ```
+/// use kubewire::exec::AllOutput;
+///
+/// fn line(output: &AllOutput) -> Option<&[u8]> {
+///     match output {
+///         AllOutput::Stdout(line) | AllOutput::Stderr(line) => Some(line),
+///         _ => None,
+///     }
+/// }
+/// assert_eq!(line(&AllOutput::Stdout("ok".into())), Some(&b"ok"[..]));
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum AllOutput {
