@@ -6,6 +6,8 @@ use kubewire::request::ApiResource;
 use crate::{connection::Connection, failure::Failure, printable::Printable, table};
 
 /// List the resources of the server
+///
+/// Exit codes: 0; 1 for an error; 141 if nobody reads its output.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire api-resources\n  \

@@ -16,6 +16,8 @@ use crate::{
 };
 
 /// Print events, the oldest first
+///
+/// Exit codes: 0; 1 for an error; 141 if nobody reads its output.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire events\n  \

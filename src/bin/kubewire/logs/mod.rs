@@ -34,6 +34,9 @@ const SELECTOR_TAIL: u64 = 10;
 ///
 /// A log that is followed lasts through cut connections, and each line is printed once. Logs of
 /// many containers come one after the other, or as they are written if they are followed.
+///
+/// Exit codes: 0 when the logs have ended; 1 if one of them cannot be read, unless --ignore-errors
+/// is given; 141 if nobody reads the output.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire logs web-0 --tail 20\n  \

@@ -72,6 +72,8 @@ const REJECTED_PATHS: &str = "^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach,\
 /// Whoever can connect to it acts as this user. The filters are kubectl's. They see paths as the
 /// server will: decoded, and without the prefix; a path with dots or double slashes is refused.
 /// Pages of another origin may only read.
+///
+/// Exit codes: 0 when it is interrupted (SIGINT); 1 if it cannot begin.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire proxy\n  \
