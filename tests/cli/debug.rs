@@ -33,8 +33,8 @@ async fn containers_are_made_as_kubectl_makes_them() {
             "Never",
         ],
         &["--profile", "restricted", "-i", "--attach=false"],
-        &["--profile", "netadmin", "-t"],
-        &["--profile", "sysadmin", "--arguments-only"],
+        &["--profile", "netadmin", "-it", "--attach=false"],
+        &["--profile", "sysadmin"],
         &[],
     ]
     .into_iter()
@@ -92,6 +92,7 @@ async fn what_cannot_be_debugged_is_an_error() {
         (of(&["web-0", "--copy-to=x"]), "copies of pods"),
         (of(&["web-0", "--profile=all"]), "possible values"),
         (of(&["web-0", "--env=x"]), "is not NAME=VALUE"),
+        (of(&["web-0", "-t"]), "--stdin"),
         (vec!["debug", "web-0"], "--image"),
     ] {
         cluster.run(&arguments).await.is_error(what);

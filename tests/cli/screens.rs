@@ -90,6 +90,20 @@ impl<'a> Screen<'a> {
         }
     }
 
+    /// Waits until the tool has ended.
+    async fn ended(&self) {
+        let begin = std::time::Instant::now();
+        while self
+            .tmux(&["list-panes", "-F", "#{pane_dead}"])
+            .await
+            .trim()
+            != "1"
+        {
+            assert!(begin.elapsed() < PATIENCE, "it goes on");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     async fn shows(&self, text: &str) -> String {
         self.until(text, |screen| screen.contains(text)).await
     }
@@ -130,7 +144,7 @@ async fn an_editor_draws_as_on_a_terminal_of_this_machine() {
         })
         .await;
     screen.keys(&[":wq", "Enter"]).await;
-    screen.shows("Pane is dead").await;
+    screen.ended().await;
     assert_eq!(std::fs::read_to_string(file).unwrap(), "hello\n");
 }
 
@@ -159,7 +173,7 @@ async fn a_program_that_draws_again_and_again_stays_in_its_place() {
         assert_eq!(before.matches("CPU:").count(), 1, "{before}");
     }
     screen.keys(&["q"]).await;
-    screen.shows("Pane is dead").await;
+    screen.ended().await;
 }
 
 #[tokio::test]
@@ -221,5 +235,5 @@ async fn the_table_of_connections_is_drawn_in_its_place() {
         "{shown}"
     );
     screen.keys(&["C-c"]).await;
-    screen.shows("Pane is dead (status 0").await;
+    screen.ended().await;
 }

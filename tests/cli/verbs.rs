@@ -3,7 +3,10 @@
 use kubewire::{Resource, testing::ApiServer};
 use serde_json::{Value, json};
 
-use crate::{kubectl, tool::Cluster};
+use crate::{
+    kubectl,
+    tool::{Cluster, finish},
+};
 
 /// Runs both programs and compares all that they say.
 async fn same(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -58,7 +61,7 @@ async fn what_a_user_may_do_is_asked_as_by_kubectl() {
         let ask = [&["auth", "can-i"], question].concat();
         assert_eq!(same(&cluster, &ask).await.0, Some(0), "{question:?}");
         let token = cluster.server.token_without_rights();
-        let ask = [&["--token", &token], &ask[..]].concat();
+        let ask = [&["--token", token], &ask[..]].concat();
         let (code, stdout, _) = same(&cluster, &ask).await;
         // What a server says of itself everybody may read.
         let refused = !question[1].starts_with('/');
@@ -200,31 +203,25 @@ async fn many_objects_are_waited_for_at_once() {
     let wait = ["wait", "things", "-l", "app=web", "--timeout=5m", "--for"];
     let ready = [&wait[..], &["condition=Ready"]].concat();
     let gone = [&wait[..], &["delete"]].concat();
-    let mut tools = vec![cluster.start_tool(&ready), cluster.start_tool(&gone)];
+    let mut ready = cluster.start_tool(&ready);
+    let gone = cluster.kubewire(&gone).spawn().unwrap();
     put(&cluster, "thing-7", "True");
-    assert_eq!(
-        tools[0].line().await,
-        "thing.example.com/thing-7 condition met"
-    );
+    let line = ready.line().await;
+    assert_eq!(line, "thing.example.com/thing-7 condition met");
     for at in 0..300 {
         put(&cluster, &format!("thing-{at}"), "True");
     }
-    let mut ready = tools.remove(0);
     for _ in 1..300 {
         assert!(ready.line().await.ends_with(" condition met"));
     }
     assert_eq!(ready.child.wait().await.unwrap().code(), Some(0));
-    // It has begun when it is there, which nobody says: what goes later is seen in any case.
     for at in 0..300 {
-        cluster
-            .server
-            .delete(&resource, "default", &format!("thing-{at}"));
+        let name = format!("thing-{at}");
+        cluster.server.delete(&resource, "default", &name);
     }
-    let mut gone = tools.remove(0);
-    for _ in 0..300 {
-        assert!(gone.line().await.ends_with(" condition met"));
-    }
-    assert_eq!(gone.child.wait().await.unwrap().code(), Some(0));
+    let (code, stdout, stderr) = finish(gone).await.into_text();
+    assert_eq!((code, &*stderr), (Some(0), ""));
+    assert!(stdout.lines().all(|line| line.ends_with(" condition met")));
     let mut created = cluster.start_tool(&["wait", "thing/new", "--for=create", "--timeout=5m"]);
     put(&cluster, "new", "True");
     assert_eq!(created.line().await, "thing.example.com/new condition met");

@@ -61,8 +61,8 @@ pub(crate) struct Debug {
     /// Pass stdin on to it; it is attached to
     #[arg(short = 'i', long)]
     stdin: bool,
-    /// Use a terminal; with --stdin, the one that stdin is
-    #[arg(short, long)]
+    /// Use a terminal, with --stdin
+    #[arg(short, long, requires = "stdin")]
     tty: bool,
     /// Attach to it, or not; without, if it has stdin
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
