@@ -114,6 +114,13 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// Three lost pings. client-go waits 61 s.
 pub const SILENCE: Duration = Duration::from_secs(70);
 
+/// The same while input is on its way that the peer may not have read: 4 h.
+///
+/// A process may sleep over its input for long, and its server reads no pings meanwhile. Servers
+/// end a session that they hear nothing of after as long
+/// (`k8s.io/apiserver/pkg/util/proxy/websocket.go`).
+pub const UNREAD: Duration = Duration::from_secs(4 * 60 * 60);
+
 /// The time without outbound messages after which an empty one is sent: 30 min.
 ///
 /// Servers end a session after four hours without one
@@ -217,6 +224,10 @@ pub const DISCOVERY: Duration = Duration::from_secs(600);
 /// Each is a request under way at a kubelet; kubectl stops at 5
 /// (`k8s.io/kubectl/pkg/cmd/logs/logs.go`, `--max-log-requests`) and asks for consent.
 pub const LOG_SOURCES: usize = 500;
+
+/// The time without inbound bytes after which a copy is given up though the container may not have
+/// read what it was sent: 5 min. Disks may hang for a while.
+pub const COPY_STALLED: Duration = Duration::from_secs(300);
 
 /// Bytes of a copied archive that one step of its pipe carries: 64 KiB.
 pub const COPY_STEP: usize = 64 << 10;

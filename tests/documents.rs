@@ -1,5 +1,5 @@
-//! What documents say of the source is so: the tests that SECURITY.md names are there, and public
-//! types without an example do not become more.
+//! What documents say of the source is so: the tests that SECURITY.md names are there, public types
+//! without an example do not become more, and files stay short enough to be read in one sitting.
 
 use std::{
     fs,
@@ -8,6 +8,12 @@ use std::{
 
 /// Public types whose documentation has no example. It may only become less.
 const WITHOUT_EXAMPLE: usize = 166;
+
+/// Lines of the longest file in `src`, its tests left out.
+const SOURCE_LINES: usize = 500;
+
+/// Lines of the longest file of tests.
+const TEST_LINES: usize = 700;
 
 fn sources(directory: &Path, found: &mut Vec<(PathBuf, String)>) -> std::io::Result<()> {
     for entry in fs::read_dir(directory)? {
@@ -90,4 +96,36 @@ fn public_types_without_an_example_do_not_become_more() {
         "{} public types have no example, {WITHOUT_EXAMPLE} had none: {names:?}",
         names.len()
     );
+}
+
+/// Lines of a file that are no tests, and lines that are.
+fn lines(path: &Path, text: &str) -> (usize, usize) {
+    let is_test = |part: &std::path::Component<'_>| {
+        let part = part.as_os_str();
+        part == "tests" || part == "tests.rs"
+    };
+    let lines = text.lines().count();
+    if path.components().any(|part| is_test(&part)) {
+        return (0, lines);
+    }
+    let source = text.find("#[cfg(test)]\nmod tests {");
+    let source = source.map_or(lines, |end| text[..end].lines().count());
+    (source, lines - source)
+}
+
+#[test]
+fn files_are_short() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut long = Vec::new();
+    for (path, text) in all(&["src", "tests"]) {
+        let path = path.strip_prefix(root).expect("it is below the root");
+        let (source, tests) = lines(path, &text);
+        if source > SOURCE_LINES || tests > TEST_LINES {
+            long.push(format!(
+                "{}: {source} lines and {tests} of tests",
+                path.display()
+            ));
+        }
+    }
+    assert!(long.is_empty(), "{long:#?}");
 }

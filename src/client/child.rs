@@ -1,35 +1,25 @@
 //! A remote process and its streams.
 
-use std::{
-    fmt, io,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use futures_sink::Sink;
-use tokio::{io::AsyncWrite, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Over,
     attach::unread,
+    exit::{ExitStatus, Output},
     feed::{Copies, Handles, next_slice},
     remote_command::Opened,
 };
 use crate::{
     Result,
-    error::{ApiError, CallerError, Error, PartialOutput},
-    session::{
-        Subprotocol,
-        remote_command::{InputAtExit, Streams},
-    },
+    error::{CallerError, Error, PartialOutput},
+    session::{Subprotocol, remote_command::Streams},
     transport::{
         AnyWebSocket,
         ws::{
             remote_command::{Control, Input, Output as Writer},
-            slices::read_inner,
+            slices::{read_inner, write_inner},
         },
     },
     wire::{channel::Channel, resize::TerminalSize, status::Status},
@@ -294,117 +284,9 @@ impl Deadline {
     }
 }
 
-/// How a remote process ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExitStatus {
-    code: i64,
-    input: InputAtExit,
-    status: Status,
-}
-
-impl ExitStatus {
-    fn of(status: Status, input: InputAtExit, operation: &str) -> Result<Self> {
-        match status.code_of_exit() {
-            Some(code) => Ok(Self {
-                code,
-                input,
-                status,
-            }),
-            None => Err(Error::Api(Box::new(ApiError::new(operation, status)))),
-        }
-    }
-
-    /// Whether the process ended with code 0. A process whose input was cut short may succeed:
-    /// see [`input_at_exit`](Self::input_at_exit).
-    pub fn success(&self) -> bool {
-        self.status.is_success()
-    }
-
-    /// The exit code, as [`std::process::ExitStatus::code`] gives it: a code of Windows above
-    /// `i32::MAX` is the negative number with the same 32 bits, 3221225786 (0xC000013A) being
-    /// -1073741510. [`raw_code`](Self::raw_code) has it as it was sent.
-    ///
-    /// A process that a signal ended has 128 plus the signal's number, as in a shell: that is all
-    /// that container runtimes tell. `None` for a number that does not have 32 bits, which no
-    /// process ends with.
-    pub fn code(&self) -> Option<i32> {
-        i32::try_from(self.code)
-            .or_else(|_| u32::try_from(self.code).map(u32::cast_signed))
-            .ok()
-    }
-
-    /// The exit code, as the server sent it.
-    pub fn raw_code(&self) -> i64 {
-        self.code
-    }
-
-    /// What had become of the input when the exit status came: whether its end had been said, and
-    /// what had not been sent.
-    ///
-    /// A process that reads only what it wants and ends, as `head -1` does, leaves input over, and
-    /// nothing is wrong. Elsewhere it may not have seen all: container runtimes end its input when
-    /// its stdout ends before the process does, as in `sh -c 'cat >file'`
-    /// (containerd/containerd#13934), and then it succeeds with a part. Keeping stdout open helps:
-    /// `sh -c 'cat >file; true'`.
-    ///
-    /// It says nothing of input that had been sent and lay unread somewhere on the way: a process
-    /// that must have all of it had better tell, by a checksum on its stdout.
-    ///
-    /// ```no_run
-    /// # use kubewire::{Client, exec::Stdio};
-    /// # use tokio::io::AsyncWriteExt as _;
-    /// # async fn run(client: Client) -> Result<(), Box<dyn std::error::Error>> {
-    /// let pod = client.pod("default", "web-0");
-    /// let exec = pod.exec(["sh", "-c", "cat >/tmp/file"]).stdin(Stdio::piped());
-    /// let mut child = exec.spawn().await?;
-    /// let mut stdin = child.stdin.take().expect("it is piped");
-    /// let sent = stdin.write_all(&[7; 1 << 20]).await;
-    /// let status = child.wait().await?;
-    /// if sent.is_err() || !status.input_at_exit().is_whole() {
-    ///     eprintln!("the file is not whole: {:?}", status.input_at_exit());
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn input_at_exit(&self) -> InputAtExit {
-        self.input
-    }
-
-    /// The server's words for it; empty for a success.
-    pub fn message(&self) -> &str {
-        &self.status.message
-    }
-
-    /// The server's reason: `NonZeroExitCode`, or empty for a success.
-    pub fn reason(&self) -> &str {
-        &self.status.reason
-    }
-
-    /// The whole Status.
-    pub fn status(&self) -> &Status {
-        &self.status
-    }
-}
-
-impl fmt::Display for ExitStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "exit status: {}", self.code)
-    }
-}
-
-/// What a process wrote, and how it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
-    /// How it ended.
-    pub status: ExitStatus,
-    /// What it wrote to stdout; with a terminal, everything.
-    pub stdout: Vec<u8>,
-    /// What it wrote to stderr.
-    pub stderr: Vec<u8>,
-}
-
-/// The input of a remote process: [`AsyncWrite`], and a [`Sink`] of [`Bytes`] that are sent
-/// without being copied, unless somebody else holds them too.
+/// The input of a remote process: [`AsyncWrite`](tokio::io::AsyncWrite), and a
+/// [`Sink`](futures_sink::Sink) of [`Bytes`](bytes::Bytes) that are sent without being copied,
+/// unless somebody else holds them too.
 ///
 /// A write waits while more than [`limits::SEND_BUFFER`](crate::limits::SEND_BUFFER) bytes are
 /// on their way. It fails with [`CallerError::Ended`] once the process or the session has ended.
@@ -431,50 +313,14 @@ impl ChildStdin {
     }
 }
 
-impl AsyncWrite for ChildStdin {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-impl Sink<Bytes> for ChildStdin {
-    type Error = io::Error;
-
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_ready(cx).map_err(io::Error::from)
-    }
-
-    fn start_send(self: Pin<&mut Self>, item: Bytes) -> io::Result<()> {
-        Ok(self.0.send(item)?)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(Pin::new(&mut self.0), cx)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_shutdown(self, cx)
-    }
-}
+write_inner!(ChildStdin, poll_shutdown);
 
 macro_rules! output_stream {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         ///
         /// It is [`AsyncRead`](tokio::io::AsyncRead), [`AsyncBufRead`](tokio::io::AsyncBufRead), and
-        /// a [`Stream`](futures_core::Stream) of [`Bytes`] that are slices of
+        /// a [`Stream`](futures_core::Stream) of [`Bytes`](bytes::Bytes) that are slices of
         /// the buffer which the socket was read into. All three can be mixed. The end of the
         /// stream is the end of the session; a session that ends without the server closing it in
         /// order is an error here, after all that had arrived.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{
     Child, Input, Output, Pod, Stdio,
-    child::{Deadline, ExitStatus},
+    child::Deadline,
+    exit::ExitStatus,
     remote_command::{Options, options},
 };
 use crate::{

@@ -1,20 +1,13 @@
 //! exec and attach as a server: in flows a request for a WebSocket, out come what the client asks
 //! and, once it is accepted, a [`Process`]: the streams of the client's child seen from inside.
 
-use std::{
-    future::Future,
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::{future::Future, io};
 
 use bytes::{Bytes, BytesMut};
-use futures_sink::Sink;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWrite;
 
 use super::{
     Refusal,
@@ -29,7 +22,7 @@ use crate::{
         AnyWebSocket, now,
         ws::{
             remote_command::{self, Control, Input, Output as Writer},
-            slices::read_inner,
+            slices::{read_inner, write_inner},
             websocket::{Socket, WebSocket},
         },
     },
@@ -295,8 +288,8 @@ pub struct Stdin(Input);
 
 read_inner!(Stdin);
 
-/// One of the client's output streams: [`AsyncWrite`], and a [`Sink`] of [`Bytes`] that are sent
-/// without being copied.
+/// One of the client's output streams: [`AsyncWrite`](tokio::io::AsyncWrite), and a
+/// [`Sink`](futures_sink::Sink) of [`Bytes`] that are sent without being copied.
 ///
 /// A write waits while more than [`limits::SEND_BUFFER`] bytes are on their way, and fails with
 /// [`CallerError::Ended`](crate::error::CallerError::Ended) once the session is over. An output
@@ -307,40 +300,4 @@ read_inner!(Stdin);
 #[derive(Debug)]
 pub struct Output(Writer);
 
-impl AsyncWrite for Output {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(self, cx)
-    }
-}
-
-impl Sink<Bytes> for Output {
-    type Error = io::Error;
-
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_ready(cx).map_err(io::Error::from)
-    }
-
-    fn start_send(self: Pin<&mut Self>, item: Bytes) -> io::Result<()> {
-        Ok(self.0.send(item)?)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(self, cx)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(self, cx)
-    }
-}
+write_inner!(Output, poll_flush);

@@ -7,12 +7,12 @@
 //! on that pipe and reads no further message, pings included (`wsstream/conn.go` writes to an
 //! `io.Pipe`); and a peer that this side holds back cannot be heard. So silence is fatal only while
 //! every input that was sent is known to have been read, because a later ping was answered, and
-//! while nothing is held back.
+//! while nothing is held back. In doubt it takes much longer.
 //!
 //! ```text
 //!   known ---- input sent ----> in doubt        known: `silence` without a byte is death
-//!     ^                            |            in doubt, or held: pings go on, no deadline
-//!     +-- a later ping answered ---+
+//!     ^                            |            in doubt: `unread` without a byte is
+//!     +-- a later ping answered ---+            held: pings go on, no deadline
 //! ```
 
 use std::time::{Duration, Instant};
@@ -30,6 +30,9 @@ pub struct KeepaliveConfig {
     pub interval: Duration,
     /// The time without inbound bytes, though a ping is out, after which the peer is dead.
     pub silence: Duration,
+    /// The same while it is not known that the peer has read all input, because its process may
+    /// leave it unread and the peer answers no pings meanwhile. Not less than `silence`.
+    pub unread: Duration,
     /// The time without outbound messages after which an empty one is sent: servers end a session
     /// that has idled for four hours, and to them a ping is no message.
     pub refresh: Duration,
@@ -40,6 +43,7 @@ impl Default for KeepaliveConfig {
         Self {
             interval: limits::KEEPALIVE_INTERVAL,
             silence: limits::SILENCE,
+            unread: limits::UNREAD,
             refresh: limits::IDLE_REFRESH,
         }
     }
@@ -128,8 +132,11 @@ impl Keepalive {
 
     fn dead_at(&self) -> Option<Instant> {
         let asked = self.last_ping > self.last_inbound;
-        (asked && !self.held && self.doubt.is_none())
-            .then(|| later(self.last_inbound, self.config.silence))
+        let silence = match self.doubt {
+            None => self.config.silence,
+            Some(_) => self.config.unread.max(self.config.silence),
+        };
+        (asked && !self.held).then(|| later(self.last_inbound, silence))
     }
 
     fn refresh_at(&self) -> Instant {
@@ -169,13 +176,13 @@ impl Keepalive {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
+    use crate::session::testing::SECOND;
 
     fn config() -> KeepaliveConfig {
         KeepaliveConfig {
             interval: 20 * SECOND,
             silence: 70 * SECOND,
+            unread: 14_400 * SECOND,
             refresh: 1800 * SECOND,
         }
     }
@@ -208,6 +215,7 @@ mod tests {
         let never = KeepaliveConfig {
             interval: Duration::MAX,
             silence: Duration::MAX,
+            unread: Duration::MAX,
             refresh: Duration::MAX,
         };
         let mut alive = Keepalive::new(never, start);
@@ -237,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn no_deadline_runs_while_input_may_be_unread() {
+    fn silence_is_longer_while_input_may_be_unread() {
         let start = Instant::now();
         let mut alive = Keepalive::new(config(), start);
         alive.input(start);
@@ -250,6 +258,10 @@ mod tests {
         // that to a later one does.
         alive.pong(start + 1501 * SECOND, &51u64.to_be_bytes());
         assert_eq!(run(&mut alive, start, 2000 * SECOND).1, Some(70 * SECOND));
+        let mut alive = Keepalive::new(config(), start);
+        alive.input(start);
+        let (_, verdict) = run(&mut alive, start, 20_000 * SECOND);
+        assert_eq!(verdict, Some(14_400 * SECOND));
     }
 
     #[test]

@@ -152,84 +152,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{limits, session::Close};
+    use crate::limits;
 
     fn client(now: Instant) -> Messages {
         Messages::new(Role::Client, KeepaliveConfig::default(), now)
-    }
-
-    fn close(code: Option<u16>) -> Message {
-        Message::Close(code.map(|code| Close {
-            code,
-            reason: String::new(),
-        }))
-    }
-
-    fn end(session: &mut Messages) -> Result<(), Error> {
-        match session.poll_event() {
-            Some(MessagesEvent::Ended(how)) => how,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn only_a_close_in_order_is_an_end_in_order() {
-        for (code, whole) in [(Some(1000), true), (Some(1001), false), (None, false)] {
-            let now = Instant::now();
-            let mut session = client(now);
-            session.handle_message(now, Message::Text("x".into()));
-            session.handle_message(now, close(code));
-            assert!(matches!(
-                session.poll_event(),
-                Some(MessagesEvent::Message(_))
-            ));
-            assert_eq!(end(&mut session).is_ok(), whole, "{code:?}");
-            let answer = session.poll_transmit().unwrap();
-            assert_eq!(answer.opcode, Opcode::Close);
-            assert_eq!(answer.payload[..2], code.unwrap_or(1000).to_be_bytes());
-            assert!(session.is_ended() && session.poll_timeout().is_none());
-        }
-        let mut session = client(Instant::now());
-        session.handle_end(None);
-        assert!(matches!(
-            end(&mut session),
-            Err(Error::Network(NetworkError::Lost(_)))
-        ));
-    }
-
-    #[test]
-    fn a_silent_server_is_pinged_and_then_lost() {
-        let start = Instant::now();
-        let mut session = client(start);
-        let mut pings = 0;
-        let silent = loop {
-            let now = session.poll_timeout().unwrap();
-            session.handle_timeout(now);
-            while let Some(transmit) = session.poll_transmit() {
-                assert_eq!(transmit.opcode, Opcode::Ping);
-                pings += 1;
-            }
-            if let Some(MessagesEvent::Ended(how)) = session.poll_event() {
-                break how;
-            }
-        };
-        assert!(pings >= 2, "{pings}");
-        assert!(matches!(
-            silent,
-            Err(Error::Network(NetworkError::Silent { silent })) if silent >= limits::SILENCE
-        ));
-    }
-
-    #[test]
-    fn a_flood_of_pings_gets_one_answer() {
-        let now = Instant::now();
-        let mut session = client(now);
-        for n in 0..100_u8 {
-            session.handle_message(now, Message::Ping(vec![n].into()));
-        }
-        let pong = session.poll_transmit().unwrap();
-        assert_eq!((pong.opcode, &pong.payload[..]), (Opcode::Pong, &[99][..]));
-        assert_eq!((session.poll_transmit(), session.queued()), (None, 0));
     }
 
     #[test]

@@ -46,6 +46,8 @@ mod reader;
 pub mod remote_command;
 mod requests;
 pub mod subprotocol;
+#[cfg(test)]
+mod testing;
 
 pub use keepalive::{Due, Keepalive, KeepaliveConfig};
 pub use messages::Messages;

@@ -18,22 +18,16 @@ pub struct Status {
     #[serde(deserialize_with = "null_is_default")]
     pub status: String,
     /// What happened, for people.
-    #[serde(
-        skip_serializing_if = "String::is_empty",
-        deserialize_with = "null_is_default"
-    )]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub message: String,
     /// What happened, for programs: `NotFound`, `Forbidden`, `NonZeroExitCode`, …
-    #[serde(
-        skip_serializing_if = "String::is_empty",
-        deserialize_with = "null_is_default"
-    )]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub reason: String,
     /// More about the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<StatusDetails>,
     /// The HTTP status code that goes with the answer; 0 if the server gave none.
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub code: u16,
 }
 
@@ -43,37 +37,22 @@ pub struct Status {
 #[non_exhaustive]
 pub struct StatusDetails {
     /// The name of the object.
-    #[serde(
-        skip_serializing_if = "String::is_empty",
-        deserialize_with = "null_is_default"
-    )]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub name: String,
     /// The API group of the object; empty for the core group.
-    #[serde(
-        skip_serializing_if = "String::is_empty",
-        deserialize_with = "null_is_default"
-    )]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub group: String,
     /// The kind of the object; where the server only knows the resource, that.
-    #[serde(
-        skip_serializing_if = "String::is_empty",
-        deserialize_with = "null_is_default"
-    )]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub kind: String,
     /// The UID of the object.
-    #[serde(
-        skip_serializing_if = "String::is_empty",
-        deserialize_with = "null_is_default"
-    )]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub uid: String,
     /// The separate causes of the failure.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "null_is_default"
-    )]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub causes: Vec<StatusCause>,
     /// Seconds to wait before the request is worth repeating; 0 if the server does not say.
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub retry_after_seconds: u32,
 }
 
@@ -83,26 +62,17 @@ pub struct StatusDetails {
 #[non_exhaustive]
 pub struct StatusCause {
     /// The kind of cause: `ExitCode`, `FieldValueInvalid`, `ResourceVersionTooLarge`, …
-    #[serde(
-        skip_serializing_if = "String::is_empty",
-        deserialize_with = "null_is_default"
-    )]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub reason: String,
     /// The cause, for people; for `ExitCode` the code in decimal.
-    #[serde(
-        skip_serializing_if = "String::is_empty",
-        deserialize_with = "null_is_default"
-    )]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub message: String,
     /// The field of the object that the cause is about.
-    #[serde(
-        skip_serializing_if = "String::is_empty",
-        deserialize_with = "null_is_default"
-    )]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub field: String,
 }
 
-fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+fn is_empty<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 

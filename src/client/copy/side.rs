@@ -14,7 +14,7 @@ use tokio::{
 
 use super::pipe::{PipeReader, pipe};
 use crate::{
-    Pod, Result,
+    KeepaliveConfig, Pod, Result,
     client::{ChildStderr, ChildStdin, ChildStdout, Exec, ExitStatus},
     error::{ApiError, CallerError, Error, NetworkError},
     limits,
@@ -36,7 +36,12 @@ impl Side {
     }
 
     pub(super) fn exec<'a>(&self, command: impl IntoIterator<Item = &'a str>) -> Exec {
-        let exec = self.pod.exec(command);
+        // `tar` and `sha256sum` read what they are sent.
+        let keepalive = KeepaliveConfig {
+            unread: limits::COPY_STALLED,
+            ..KeepaliveConfig::default()
+        };
+        let exec = self.pod.exec(command).keepalive(keepalive);
         match &self.container {
             Some(container) => exec.container(container),
             None => exec,

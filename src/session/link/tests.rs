@@ -8,28 +8,17 @@ use crate::session::{
     messages::MessagesEvent,
     port_forward::{Channels, ForwardConfig, ForwardEvent, PortForward, Spdy},
     remote_command::{RemoteCommandEvent, Streams},
+    testing::SECOND,
 };
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// What the table needs to know of a session.
 trait Linked: Session {
-    fn waits(&self) -> usize;
-    fn is_over(&self) -> bool;
     fn ended(event: Self::Event) -> Option<Result<(), Error>>;
 }
 
 macro_rules! linked {
     ($session:ty, $event:ident) => {
         impl Linked for $session {
-            fn waits(&self) -> usize {
-                self.queued()
-            }
-
-            fn is_over(&self) -> bool {
-                self.is_ended()
-            }
-
             fn ended(event: Self::Event) -> Option<Result<(), Error>> {
                 match event {
                     $event::Ended(how) => Some(how),
@@ -135,7 +124,7 @@ impl<S: Linked> Row<S> {
     fn start_with(&self, keepalive: KeepaliveConfig, now: Instant) -> S {
         let mut session = (self.make)(self.role, keepalive, now);
         sent(&mut session);
-        assert_eq!(session.waits(), 0, "{self}");
+        assert_eq!(session.queued(), 0, "{self}");
         session
     }
 }
@@ -157,7 +146,7 @@ fn end<S: Linked>(session: &mut S) -> Option<Result<(), Error>> {
         assert!(end.is_none(), "an event after the end");
         end = S::ended(event);
     }
-    assert_eq!(end.is_some(), session.is_over());
+    assert_eq!(end.is_some(), session.is_ended());
     end
 }
 
@@ -207,11 +196,11 @@ fn a_flood_of_pings<S: Linked>(row: &Row<S>) {
     let mut session = row.start(now);
     for n in 0..100_u8 {
         session.handle_message(now, Message::Ping(vec![n; 100].into()));
-        assert_eq!(session.waits(), 100, "{row}");
+        assert_eq!(session.queued(), 100, "{row}");
     }
     let waits = sent(&mut session);
     let last = Transmit::new(Opcode::Pong, vec![99; 100]);
-    assert_eq!((waits, session.waits()), (vec![last], 0), "{row}");
+    assert_eq!((waits, session.queued()), (vec![last], 0), "{row}");
 }
 
 #[test]
@@ -240,7 +229,7 @@ fn a_close_is_answered_once<S: Linked>(row: &Row<S>) {
         session.handle_message(now, close(code, "again"));
         let how = end(&mut session).expect("it has ended");
         assert_eq!(closes(&sent(&mut session)), [answer], "{row}: {code}");
-        assert_eq!((session.waits(), session.poll_timeout()), (0, None));
+        assert_eq!((session.queued(), session.poll_timeout()), (0, None));
         session.handle_end(None);
         assert!(session.poll_event().is_none(), "{row}: it ends once");
         // From a client any close is a leave; from a server only 1000 is the whole, and a Status
@@ -395,8 +384,11 @@ fn one_who_leaves<S: Linked>(row: &Row<S>) {
         Role::Server => row.leaves,
     };
     assert_eq!(closes(&sent(&mut session)), [code], "{row}");
-    assert!(session.is_over() && session.poll_event().is_none(), "{row}");
-    assert_eq!((session.poll_timeout(), session.waits()), (None, 0));
+    assert!(
+        session.is_ended() && session.poll_event().is_none(),
+        "{row}"
+    );
+    assert_eq!((session.poll_timeout(), session.queued()), (None, 0));
 }
 
 fn close_later() -> Message {
@@ -417,7 +409,7 @@ fn one_who_has_said_all<S: Linked>(row: &Row<S>) {
         let mut session = row.start(start);
         finish(&mut session, start);
         assert_eq!(closes(&sent(&mut session)), [1000], "{row}");
-        assert!(!session.is_over(), "{row}: the client's close is awaited");
+        assert!(!session.is_ended(), "{row}: the client's close is awaited");
         session
     };
     // The client answers,
@@ -437,7 +429,10 @@ fn one_who_has_said_all<S: Linked>(row: &Row<S>) {
         "{row}"
     );
     session.handle_timeout(start + limits::LINGER - SECOND);
-    assert!(!session.is_over() && sent(&mut session).is_empty(), "{row}");
+    assert!(
+        !session.is_ended() && sent(&mut session).is_empty(),
+        "{row}"
+    );
     session.handle_timeout(start + limits::LINGER);
     assert!(matches!(end(&mut session), Some(Ok(()))), "{row}");
     assert_eq!(sent(&mut session), [], "{row}");
@@ -481,6 +476,7 @@ fn only_a_client_sends_empty_messages_against_idling() {
 fn durations_without_end<S: Linked>(row: &Row<S>) {
     let start = Instant::now();
     let never = KeepaliveConfig {
+        unread: Duration::MAX,
         interval: Duration::MAX,
         silence: Duration::MAX,
         refresh: Duration::MAX,

@@ -156,8 +156,7 @@ impl Pings {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
+    use crate::session::testing::SECOND;
 
     fn pings(start: Instant) -> Pings {
         let config = MuxKeepalive {

@@ -17,8 +17,6 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 pub mod logs;
-#[cfg(test)]
-mod testing;
 pub mod watch;
 
 use crate::{

@@ -1,4 +1,4 @@
-//! Reading what arrives as slices: in flow a type's slices, out come `AsyncRead` and
+//! The streams of sessions as tokio has them: in flow a type's slices, out come `AsyncRead` and
 //! `AsyncBufRead` of it, and those of the public types around it.
 
 /// Implements both for a type with `poll_slice`, and a field `current` for the slice that is being
@@ -81,5 +81,67 @@ macro_rules! read_inner {
     };
 }
 
-pub(crate) use read_inner;
+/// Implements `AsyncWrite`, and `Sink` of [`Bytes`](bytes::Bytes), for a type around an output of a
+/// session; `$end` is what is done to shut it down.
+macro_rules! write_inner {
+    ($name:ty, $end:ident) => {
+        impl tokio::io::AsyncWrite for $name {
+            fn poll_write(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut self.0).poll_write(cx, buf)
+            }
+
+            fn poll_flush(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::pin::Pin::new(&mut self.0).poll_flush(cx)
+            }
+
+            fn poll_shutdown(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::pin::Pin::new(&mut self.0).$end(cx)
+            }
+        }
+
+        impl futures_sink::Sink<bytes::Bytes> for $name {
+            type Error = std::io::Error;
+
+            fn poll_ready(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                self.0.poll_ready(cx).map_err(std::io::Error::from)
+            }
+
+            fn start_send(
+                self: std::pin::Pin<&mut Self>,
+                item: bytes::Bytes,
+            ) -> std::io::Result<()> {
+                Ok(self.0.send(item)?)
+            }
+
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                tokio::io::AsyncWrite::poll_flush(self, cx)
+            }
+
+            fn poll_close(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                tokio::io::AsyncWrite::poll_shutdown(self, cx)
+            }
+        }
+    };
+}
+
 pub(super) use read_slices;
+pub(crate) use {read_inner, write_inner};

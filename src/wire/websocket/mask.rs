@@ -4,7 +4,7 @@
 pub fn apply_mask(data: &mut [u8], key: [u8; 4], offset: usize) {
     let mut wide = [0; 8];
     for (i, byte) in wide.iter_mut().enumerate() {
-        *byte = key[(i + offset) % 4];
+        *byte = key[(i + offset % 4) % 4];
     }
     let wide = u64::from_ne_bytes(wide);
     let mut words = data.chunks_exact_mut(8);

@@ -8,7 +8,7 @@ use self::server::{Server, config, has, server_of_five, start};
 use super::*;
 use crate::{
     limits,
-    session::{Exchange as _, Head, requests::testing::Random},
+    session::{Exchange as _, Head, testing::Random},
     wire::watch::{Encoding, Object},
 };
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::*;
 use crate::{
-    session::requests::testing::{Sides, World as Harness},
+    session::testing::{Sides, World as Harness},
     wire::status::Status,
 };
 

@@ -1,7 +1,7 @@
 //! Any schedule of faults.
 
 use super::{MS, kubelet::*};
-use crate::session::{logs::*, requests::testing::Random};
+use crate::session::{logs::*, testing::Random};
 
 /// Lines 0 to n once each, through cuts, restarts and refusals.
 fn run(seed: u64) {

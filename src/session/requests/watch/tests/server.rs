@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::*;
 use crate::{
-    session::requests::testing::{Sides, World as Harness},
+    session::testing::{Sides, World as Harness},
     wire::watch::{EventError, Object},
 };
 

@@ -1,21 +1,9 @@
-//! Random schedules of faults, over real sockets and in virtual time: whatever happens to answers
-//! and connections, a mirror ends equal to the store, and a followed log brings each line once.
-//!
-//! Schedule N is made from the number N. `KUBEWIRE_FAULT_SCHEDULES` says how many there are (10,000
-//! in release builds, 300 in others), `KUBEWIRE_FAULT_SEED` runs one alone.
+//! Watches and logs, which go on: faults of answers and of the connections that bring them.
 
-#![cfg(feature = "testing")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use kubewire::{
-    Client, Resource,
+    Client, Error, Resource,
     logs::{LogEnd, LogUpdate},
     testing::{ApiServer, ApiServerBuilder, BodyFault, Fault},
     watch::{Change, Mirror, ObjectKey, Update},
@@ -26,62 +14,12 @@ use kubewire::{
     },
 };
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
-/// SplitMix64: a schedule's choices, from its number.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn one_in(&mut self, bound: u64) -> bool {
-        self.below(bound) == 0
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().expect("a number"))
-}
-
-/// Runs all schedules, each in a runtime of its own whose clock jumps from timer to timer.
-fn run_all(schedule: impl AsyncFn(&mut Random) + Sync) {
-    let run = |seed: u64| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        let run = || runtime.block_on(schedule(&mut Random(seed)));
-        if catch_unwind(AssertUnwindSafe(run)).is_err() {
-            panic!("schedule {seed}: run it alone with KUBEWIRE_FAULT_SEED={seed}");
-        }
-    };
-    if let Some(seed) = number("KUBEWIRE_FAULT_SEED") {
-        return run(seed);
-    }
-    let default = if cfg!(debug_assertions) { 300 } else { 10_000 };
-    let count = number("KUBEWIRE_FAULT_SCHEDULES").unwrap_or(default);
-    let next = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count {
-                        return;
-                    }
-                    run(seed);
-                }
-            });
-        }
-    });
-}
+use super::{
+    harness::{Random, run_all},
+    proxy::{Plan, Proxy},
+};
 
 fn refusal(random: &mut Random) -> Box<Status> {
     Box::new(match random.below(6) {
@@ -116,28 +54,26 @@ fn body_fault(random: &mut Random, reach: u64) -> Option<BodyFault> {
     })
 }
 
-/// Faults of bodies, and of whole connections at any byte, the HTTP head included.
-fn inject(server: &ApiServer, random: &mut Random, reach: u64) {
+/// Faults of bodies, refusals, and of connections at any byte, TLS and the HTTP head included.
+fn inject(server: &ApiServer, proxy: &Proxy, random: &mut Random, reach: u64) {
     for _ in 0..random.below(8) {
         server.inject_into_bodies([body_fault(random, reach)]);
     }
-    inject_into_connections(server, random, reach);
+    inject_into_connections(server, proxy, random, reach);
 }
 
-fn inject_into_connections(server: &ApiServer, random: &mut Random, reach: u64) {
-    for _ in 0..random.below(3) {
-        let bytes = random.below(reach + 300);
-        server.inject(match random.below(4) {
-            0 | 1 => Fault::CutAfter(bytes),
-            2 => Fault::StallAfter(bytes),
-            _ => Fault::Refuse(refusal(random)),
-        });
+fn inject_into_connections(server: &ApiServer, proxy: &Proxy, random: &mut Random, reach: u64) {
+    if random.one_in(4) {
+        server.inject(Fault::Refuse(refusal(random)));
+    }
+    for _ in 0..random.below(4) {
+        proxy.plan(Plan::random(random, [1500, reach + 1500]));
     }
 }
 
-/// Mostly without TLS, which takes its time.
+/// Mostly without TLS, which takes its time; with it, HTTP/2 half of the time.
 fn server(random: &mut Random) -> ApiServerBuilder {
-    match random.below(16) {
+    match random.below(8) {
         0 => ApiServer::builder(),
         1 => ApiServer::builder().http1_only(),
         _ => ApiServer::builder().plain(),
@@ -165,16 +101,17 @@ fn value(object: &Object) -> Result<u64, EventError> {
     Ok(object.decode::<Value>()?["value"].as_u64().unwrap())
 }
 
-async fn watch(random: &mut Random) {
+async fn any_watch(random: &mut Random) {
     let builder = server(random)
         .watch_list(!random.one_in(3))
         .bookmark_period(Duration::from_secs(1 + random.below(90)));
     let server = builder.start().await.unwrap();
-    let client = Client::new(&server.config()).unwrap();
+    let proxy = Proxy::new(&server, []).await;
+    let client = Client::new(&proxy.config(&server)).unwrap();
     for n in 0..random.below(12) {
         put(&server, &format!("t{n}"), n);
     }
-    inject(&server, random, 3000);
+    inject(&server, &proxy, random, 3000);
     let mut watch = client.watch(things()).page(random.below(6) as usize);
     let only_odd = random.one_in(3);
     if only_odd {
@@ -233,7 +170,7 @@ async fn watch(random: &mut Random) {
             }
         }
         if random.one_in(6) {
-            inject(&server, random, 1500);
+            inject(&server, &proxy, random, 1500);
         }
     }
     server.clear_body_faults();
@@ -267,7 +204,7 @@ async fn watch(random: &mut Random) {
     server.shutdown().await;
 }
 
-async fn logs(random: &mut Random) {
+async fn any_log(random: &mut Random) {
     let (lines, width) = (random.below(60), 1 + random.below(97));
     let unfinished = random.one_in(3);
     let script = format!(
@@ -278,7 +215,8 @@ async fn logs(random: &mut Random) {
     let command = ["sh".into(), "-c".into(), script];
     let builder = server(random).pod("default", "web-0", |pod| pod.container("main", command));
     let server = builder.start().await.unwrap();
-    let client = Client::new(&server.config()).unwrap();
+    let proxy = Proxy::new(&server, []).await;
+    let client = Client::new(&proxy.config(&server)).unwrap();
     let reach = 200 + lines * width / 2;
     for _ in 0..random.below(8) {
         let fault = body_fault(random, reach);
@@ -292,7 +230,7 @@ async fn logs(random: &mut Random) {
             server.inject_into_bodies([None]);
         }
     }
-    inject_into_connections(&server, random, reach);
+    inject_into_connections(&server, &proxy, random, reach);
     let mut logs = client.pod("default", "web-0").logs().follow();
     if random.one_in(4) {
         logs = logs.over_websocket();
@@ -338,12 +276,81 @@ async fn logs(random: &mut Random) {
     server.shutdown().await;
 }
 
+/// A mirror of two objects, one of which comes later, with a fault of the first connection.
+async fn short_watch(plan: Plan) -> [u64; 2] {
+    let server = ApiServer::builder().plain().start().await.unwrap();
+    let proxy = Proxy::new(&server, [plan]).await;
+    let client = Client::new(&proxy.config(&server)).unwrap();
+    put(&server, "t0", 0);
+    let mut updates = client.watch(things()).stream();
+    let mut mirror = Mirror::new();
+    let keys = ["t0", "t1"].map(|name| ObjectKey::new("default", name));
+    for (value, key) in (0..).zip(&keys) {
+        put(&server, key.name(), value);
+        while !(mirror.is_current() && mirror.get(key) == Some(&value)) {
+            let update = updates.next().await.unwrap().unwrap();
+            mirror.apply(&update, self::value).unwrap();
+        }
+    }
+    assert_eq!(mirror.iter().count(), 2);
+    drop(updates);
+    proxy.carried()
+}
+
+/// A log that is not followed, of which the first connection is at fault.
+async fn short_log(plan: Plan) -> [u64; 2] {
+    let command = ["sh", "-c", "echo one; echo two; printf three"];
+    let builder = ApiServer::builder().plain();
+    let builder = builder.pod("default", "web-0", |pod| pod.container("main", command));
+    let server = builder.start().await.unwrap();
+    // Until it has exited.
+    let direct = Client::new(&server.config()).unwrap();
+    let mut whole = direct.pod("default", "web-0").logs().follow().stream();
+    while whole.next().await.is_some() {}
+    let proxy = Proxy::new(&server, [plan]).await;
+    let client = Client::new(&proxy.config(&server)).unwrap();
+    let mut lines = client.pod("default", "web-0").logs().stream();
+    let mut seen = Vec::new();
+    while let Some(line) = lines.next().await {
+        match line {
+            Ok(line) => seen.push(line.bytes),
+            Err(error) => assert!(matches!(error, Error::Network(_)), "{error:?}"),
+        }
+    }
+    match lines.end() {
+        Some(LogEnd::Failed(error)) => {
+            assert!(matches!(error, Error::Network(_)), "{error:?}");
+            assert!(proxy.faults() > 0);
+        }
+        _ => assert_eq!(seen, ["one", "two", "three"]),
+    }
+    proxy.carried()
+}
+
 #[test]
 fn after_any_faults_the_mirror_equals_the_store() {
-    run_all(watch);
+    let carried = OnceCell::new();
+    run_all(async move |seed| match seed % 2 {
+        0 => {
+            let whole = *carried
+                .get_or_init(async || short_watch(Plan::default()).await)
+                .await;
+            short_watch(Plan::nth(seed / 2, whole)).await;
+        }
+        _ => any_watch(&mut Random::new(seed)).await,
+    });
 }
 
 #[test]
 fn after_any_faults_each_line_came_once() {
-    run_all(logs);
+    let carried = OnceCell::new();
+    run_all(async move |seed| match seed % 2 {
+        0 => {
+            let whole = *carried
+                .get_or_init(async || short_log(Plan::default()).await)
+                .await;
+            short_log(Plan::nth(seed / 2, whole)).await;
+        }
+        _ => any_log(&mut Random::new(seed)).await,
+    });
 }

@@ -1,4 +1,5 @@
-//! One session, a server as a test scripts it, and a user, in virtual time.
+//! What sessions are tested with: two ends joined in memory, one end and a server that a test
+//! scripts, and chances from a seed. Time is virtual.
 
 use std::{
     io,
@@ -7,10 +8,129 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::{Exchange, Head};
-use crate::{error::NetworkError, session::backoff::Backoff};
+use super::{Exchange, Head, Message, backoff::Backoff};
+use crate::{
+    Role,
+    error::NetworkError,
+    wire::spdy::{Frame, HeaderWriter, Headers, StreamId, SynStream},
+};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// One end of a connection, and the user who takes its events.
+pub(super) trait End {
+    /// Whether it sends a stream of bytes, in which the boundaries of messages mean nothing.
+    fn is_stream(&self) -> bool;
+
+    fn transmit(&mut self) -> Option<Message>;
+
+    fn take(&mut self, now: Instant, message: Message);
+
+    fn timeout(&mut self, now: Instant);
+
+    /// Takes all events.
+    fn settle(&mut self);
+}
+
+/// Two ends in one memory, with a time of their own.
+pub(super) struct Pair<E> {
+    pub(super) now: Instant,
+    pub(super) client: E,
+    pub(super) server: E,
+    /// Sizes of the pieces that streams of bytes are cut into, in turn.
+    cuts: Vec<usize>,
+    cut: usize,
+}
+
+impl<E: End> Pair<E> {
+    pub(super) fn join(make: impl Fn(Role, Instant) -> E, cuts: Vec<usize>) -> Self {
+        let now = Instant::now();
+        Self {
+            now,
+            client: make(Role::Client, now),
+            server: make(Role::Server, now),
+            cuts,
+            cut: 0,
+        }
+    }
+
+    /// Carries bytes to and fro until nothing moves.
+    pub(super) fn run(&mut self) {
+        while self.step(true) | self.step(false) {}
+    }
+
+    /// Carries what one end has to send. Whether that was anything.
+    pub(super) fn step(&mut self, to_server: bool) -> bool {
+        let (from, to) = match to_server {
+            true => (&mut self.client, &mut self.server),
+            false => (&mut self.server, &mut self.client),
+        };
+        from.settle();
+        let mut stream = BytesMut::new();
+        let mut moved = false;
+        while let Some(message) = from.transmit() {
+            moved = true;
+            match message {
+                Message::Binary(bytes) if from.is_stream() => stream.extend_from_slice(&bytes),
+                message => {
+                    to.take(self.now, message);
+                    to.settle();
+                }
+            }
+        }
+        let mut stream = stream.freeze();
+        while !stream.is_empty() {
+            let size = self.cuts[self.cut % self.cuts.len()].min(stream.len());
+            self.cut += 1;
+            to.take(self.now, Message::Binary(stream.split_to(size)));
+            to.settle();
+        }
+        moved
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now += time;
+        for end in [&mut self.client, &mut self.server] {
+            end.timeout(self.now);
+            end.settle();
+        }
+    }
+}
+
+/// The SPDY frames that an end sends now.
+pub(super) fn frames(end: &mut impl End) -> Vec<Frame> {
+    let mut bytes = BytesMut::new();
+    while let Some(message) = end.transmit() {
+        match message {
+            Message::Binary(payload) => bytes.extend_from_slice(&payload),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut bytes = bytes.freeze();
+    std::iter::from_fn(|| Frame::parse(&mut bytes).unwrap()).collect()
+}
+
+/// Gives an end one SPDY frame of its peer.
+pub(super) fn hand_in(end: &mut impl End, now: Instant, frame: &Frame) {
+    let mut bytes = BytesMut::new();
+    frame.encode(&mut bytes);
+    end.take(now, Message::Binary(bytes.freeze()));
+    end.settle();
+}
+
+/// The frame that opens a stream.
+pub(super) fn syn(writer: &mut HeaderWriter, stream: u32, headers: &Headers) -> Frame {
+    Frame::SynStream(SynStream {
+        stream: StreamId::new(stream).unwrap(),
+        associated: None,
+        priority: 0,
+        fin: false,
+        unidirectional: false,
+        block: writer.write(headers).unwrap(),
+    })
+}
 
 /// What is on the other sides of a session: its server, and its user, who takes the updates.
 pub(super) trait Sides {

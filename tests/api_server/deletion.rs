@@ -1,0 +1,110 @@
+//! What goes when something is deleted.
+
+use super::*;
+
+#[tokio::test]
+async fn collections_are_deleted_by_selectors() {
+    let server = builder().start().await.unwrap();
+    for (name, app) in [("a", "x"), ("b", "x"), ("c", "y")] {
+        let mut map = map(name);
+        map["metadata"]["labels"] = json!({"app": app});
+        post(&server, MAPS, &map).await;
+    }
+    let gone = send(
+        &server,
+        &format!("DELETE {MAPS}?labelSelector=app%3Dx"),
+        &[],
+        "",
+    )
+    .await
+    .json();
+    assert_eq!(gone["items"].as_array().unwrap().len(), 2);
+    assert_eq!(server.objects(&maps()).len(), 1);
+}
+
+#[tokio::test]
+async fn what_an_object_owned_goes_after_it() {
+    let server = builder().start().await.unwrap();
+    let own = async |name: &str, owner: &Value| {
+        let mut map = map(name);
+        map["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": owner["apiVersion"], "kind": owner["kind"], "blockOwnerDeletion": true,
+            "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"],
+        }]);
+        post(&server, MAPS, &map).await.json()
+    };
+    let owner = post(&server, THINGS, &thing("a")).await.json();
+    let middle = own("middle", &owner).await;
+    own("last", &middle).await;
+    send(&server, &format!("DELETE {THINGS}/a"), &[], "").await;
+    assert!(server.objects(&maps()).is_empty());
+    let owner = post(&server, THINGS, &thing("a")).await.json();
+    own("orphan", &owner).await;
+    let path = format!("DELETE {THINGS}/a?propagationPolicy=Orphan");
+    send(&server, &path, &[], "").await;
+    let orphan = get(&server, &format!("{MAPS}/orphan")).await.json();
+    assert!(orphan["metadata"]["ownerReferences"].is_null());
+    // In the foreground the owner waits.
+    let owner = post(&server, THINGS, &thing("a")).await.json();
+    own("held", &owner).await;
+    let hold = json!({"metadata": {"finalizers": ["example.com/x"]}});
+    write(&server, &format!("PATCH {MAPS}/held"), MERGE, &hold).await;
+    send(
+        &server,
+        &format!("DELETE {THINGS}/a?propagationPolicy=Foreground"),
+        &[],
+        "",
+    )
+    .await;
+    let waiting = get(&server, &format!("{THINGS}/a")).await.json();
+    assert_eq!(
+        waiting["metadata"]["finalizers"],
+        json!(["foregroundDeletion"])
+    );
+    let release = json!({"metadata": {"finalizers": null}});
+    write(&server, &format!("PATCH {MAPS}/held"), MERGE, &release).await;
+    assert_eq!(get(&server, &format!("{MAPS}/held")).await.code, 404);
+    assert_eq!(get(&server, &format!("{THINGS}/a")).await.code, 404);
+}
+
+#[tokio::test]
+async fn a_namespace_goes_with_all_that_is_in_it() {
+    let server = builder().start().await.unwrap();
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
+    let made = post(&server, "/api/v1/namespaces", &namespace).await.json();
+    assert_eq!(made["status"]["phase"], "Active");
+    let maps = "/api/v1/namespaces/team/configmaps";
+    let mut held = map("held");
+    held["metadata"]["finalizers"] = json!(["example.com/x"]);
+    post(&server, maps, &held).await;
+    post(&server, maps, &map("a")).await;
+    send(&server, "DELETE /api/v1/namespaces/team", &[], "").await;
+    let leaving = get(&server, "/api/v1/namespaces/team").await.json();
+    assert_eq!(leaving["status"]["phase"], "Terminating");
+    assert_eq!(get(&server, &format!("{maps}/a")).await.code, 404);
+    post(&server, maps, &map("b"))
+        .await
+        .says(403, "because it is being terminated");
+    let release = json!({"metadata": {"finalizers": null}});
+    write(&server, &format!("PATCH {maps}/held"), MERGE, &release).await;
+    assert_eq!(get(&server, "/api/v1/namespaces/team").await.code, 404);
+}
+
+#[tokio::test]
+async fn an_eviction_deletes_unless_a_budget_forbids_it() {
+    let server = builder().start().await.unwrap();
+    post(&server, PODS, &pod("a", &["sleep", "1000"])).await;
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": {"name": "x"}, "spec": {"selector": {"matchLabels": {"app": "x"}}}});
+    post(&server, budgets, &budget).await;
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}});
+    let path = format!("{PODS}/a/eviction");
+    post(&server, &path, &eviction)
+        .await
+        .says(429, "Cannot evict pod");
+    send(&server, &format!("DELETE {budgets}/x"), &[], "").await;
+    assert_eq!(post(&server, &path, &eviction).await.code, 201);
+    until(&server, &format!("{PODS}/a"), |answer| answer.code == 404).await;
+}
