@@ -25,7 +25,7 @@ use kubewire::{
     limits,
     request::Kind as _,
     testing::{ApiServer, BodyFault, Fault},
-    watch::{Condition, MirrorUpdate, Object, ObjectKey},
+    watch::{Condition, MirrorUpdate, ObjectKey},
     wire::status::Status,
 };
 use serde_json::{Value, json};
@@ -182,7 +182,7 @@ async fn objects_are_found_by_name_namespace_and_label() {
     assert_eq!((found.len(), found[0].label("app")), (1, Some("of-other")));
 
     let maps = client.watch(ConfigMap::resource());
-    let maps = maps.mirror(Object::decode::<Value>).start();
+    let maps = maps.mirror(|map| map.decode::<Value>()).start();
     soon(maps.wait_until_ready()).await.unwrap();
     assert_eq!(
         maps.get("default/b").unwrap()["data"]["value"],

@@ -12,7 +12,7 @@ use crate::{
     error::CallerError,
     resource::{InNamespaces, Kind, Scope},
     session::watch::Form,
-    wire::watch::{Object, TypedEvent},
+    wire::watch::TypedEvent,
 };
 
 /// The objects of one type; see [`Client::api`].
@@ -177,7 +177,7 @@ impl<K: Kind> Api<K> {
     where
         K: DeserializeOwned + Send + Sync,
     {
-        self.watch().mirror(Object::decode)
+        self.watch().mirror(|object| object.decode())
     }
 
     fn whole() -> Result<()> {

@@ -125,11 +125,10 @@ impl<E: From<Event> + 'static> Watch<E> {
     ///
     /// ```no_run
     /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
-    /// use kubewire::watch::Object;
     /// use serde_json::Value;
     ///
     /// let things = client.find("things").await?.resource;
-    /// let things = client.watch(things).mirror(Object::decode::<Value>).start();
+    /// let things = client.watch(things).mirror(|thing| thing.decode::<Value>()).start();
     /// things.wait_until_ready().await?;
     /// # Ok(())
     /// # }

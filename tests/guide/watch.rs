@@ -1,6 +1,51 @@
 use crate::{Result, serve};
 
 #[tokio::test]
+async fn partial() -> Result {
+    let (_server, client) = serve().await?;
+    // [partial]
+    use kubewire::{
+        Resource,
+        request::{Kind, Namespaced},
+    };
+    use serde::Deserialize;
+
+    #[derive(Deserialize)]
+    struct Pod {
+        spec: Spec,
+        status: Status,
+    }
+
+    #[derive(Deserialize)]
+    struct Spec {
+        #[serde(rename = "nodeName")]
+        node: Option<String>,
+    }
+
+    #[derive(Deserialize)]
+    struct Status {
+        phase: String,
+    }
+
+    impl Kind for Pod {
+        type Scope = Namespaced;
+
+        fn resource() -> Resource {
+            Resource::namespaced("", "v1", "pods")
+        }
+    }
+
+    let pods = client.mirror::<Pod>().namespace("default").start();
+    pods.wait_until_ready().await?;
+    for pod in pods.list() {
+        println!("{} on {:?}", pod.status.phase, pod.spec.node);
+    }
+    // [end]
+    assert_eq!(pods.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn watch() -> Result {
     let (_server, client) = serve().await?;
     // [watch]

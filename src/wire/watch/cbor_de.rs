@@ -6,14 +6,14 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer,
     MapAccess, SeqAccess, VariantAccess, Visitor, value::StrDeserializer,
 };
 
 use super::{EventError, cbor};
 use crate::limits;
 
-pub(super) fn from_slice<T: DeserializeOwned>(data: &[u8]) -> Result<T, EventError> {
+pub(super) fn from_slice<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, EventError> {
     let mut reader = Reader { data, depth: 0 };
     T::deserialize(&mut reader)
 }

@@ -41,7 +41,7 @@ fn end() -> Update {
 
 fn apply(mirror: &mut SharedMirror<Thing>, updates: impl IntoIterator<Item = Update>) {
     for update in updates {
-        mirror.apply(&update, Object::decode);
+        mirror.apply(&update, |object| object.decode());
     }
     mirror.publish();
 }
@@ -145,7 +145,7 @@ fn who_is_too_slow_is_told_so_and_the_state_anew() {
 fn without_readers_nothing_is_kept_and_a_batch_that_is_too_large_is_told_whole() {
     let mut mirror = mirror();
     let first = event("ADDED", "a", "1", 1, json!(1));
-    mirror.apply(&first, Object::decode);
+    mirror.apply(&first, |object| object.decode());
     let batch = mirror.publish().unwrap();
     assert_eq!(Arc::strong_count(&batch), 1);
     assert!(mirror.publish().is_none());
