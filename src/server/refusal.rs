@@ -11,20 +11,27 @@ use crate::wire::status::Status;
 
 /// The refusal of a request.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("refused with {code}{}", Message(.status.as_deref()))]
+#[error("refused with {code}{body}")]
 pub struct Refusal {
     code: StatusCode,
-    /// Boxed, as it is large for an error.
-    status: Option<Box<Status>>,
+    body: Words,
 }
 
-struct Message<'a>(Option<&'a Status>);
+/// What is said besides the code.
+#[derive(Debug, Clone)]
+enum Words {
+    Nothing,
+    /// Boxed, as it is large for an error.
+    Status(Box<Status>),
+    Text(String),
+}
 
-impl std::fmt::Display for Message<'_> {
+impl std::fmt::Display for Words {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Some(status) => write!(f, ": {status}"),
-            None => Ok(()),
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Status(status) => write!(f, ": {status}"),
+            Self::Text(text) => write!(f, ": {text}"),
         }
     }
 }
@@ -35,13 +42,21 @@ impl Refusal {
     pub fn new(status: Status) -> Self {
         Self {
             code: StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            status: Some(Box::new(status)),
+            body: Words::Status(Box::new(status)),
         }
     }
 
     /// A refusal without a body.
     pub(crate) fn bare(code: StatusCode) -> Self {
-        Self { code, status: None }
+        let body = Words::Nothing;
+        Self { code, body }
+    }
+
+    /// A refusal in plain text, as kubelets word theirs.
+    #[cfg(all(feature = "testing", unix))]
+    pub(crate) fn text(code: StatusCode, text: String) -> Self {
+        let body = Words::Text(text);
+        Self { code, body }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -54,20 +69,23 @@ impl Refusal {
     }
 
     /// The Status, unless there is none: a WebSocket library of Go refuses a subprotocol with a
-    /// bare 403.
+    /// bare 403, and a kubelet says in plain text what it has not got.
     pub fn status(&self) -> Option<&Status> {
-        self.status.as_deref()
+        match &self.body {
+            Words::Status(status) => Some(status),
+            Words::Nothing | Words::Text(_) => None,
+        }
     }
 
     /// The HTTP response.
     pub fn into_response(self) -> Response<Full<Bytes>> {
-        let body = self.status.as_ref().map(|status| status.to_json());
-        let mut response = Response::new(Full::new(body.clone().unwrap_or_default().into()));
-        *response.status_mut() = self.code;
-        let (name, value) = match body {
-            Some(_) => (CONTENT_TYPE, "application/json"),
-            None => (CONNECTION, "close"),
+        let (body, name, value) = match self.body {
+            Words::Status(status) => (status.to_json(), CONTENT_TYPE, "application/json"),
+            Words::Text(text) => (text.into_bytes(), CONTENT_TYPE, "text/plain; charset=utf-8"),
+            Words::Nothing => (Vec::new(), CONNECTION, "close"),
         };
+        let mut response = Response::new(Full::new(body.into()));
+        *response.status_mut() = self.code;
         response
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));

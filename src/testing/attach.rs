@@ -1,13 +1,13 @@
 //! attach: in flows a request, out come the streams of the process that a container runs.
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 
 use super::{
     container::{Attachment, Container},
     exec::{finish, internal_error, next_input, send},
-    pods::Pod,
+    pods::{Pod, Waiting},
     router::Cluster,
 };
 use crate::{
@@ -22,7 +22,13 @@ pub(super) fn serve<B>(
     request: &mut Request<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let mut request = RemoteCommandRequest::parse(request)?;
-    let container = pod.container(request.container.as_deref())?;
+    let container = pod.container(request.container.as_deref(), |Waiting { name, .. }| {
+        let (pod, namespace) = (&pod.name, &pod.namespace);
+        Refusal::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("container {name} not found in pod {pod}_{namespace}"),
+        )
+    })?;
     request.streams.stderr &= !request.streams.tty;
     let (response, opening) = request.accept(&cluster.subprotocols)?;
     // From here on, and not from when the client has the response: it must miss nothing after.

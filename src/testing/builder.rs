@@ -39,6 +39,7 @@ pub struct ApiServerBuilder {
     http2: bool,
     watch_list: bool,
     cbor: bool,
+    watch_gzip: bool,
     log_streams: bool,
     bookmarks: Option<Duration>,
     resources: Vec<ResourceBuilder>,
@@ -55,6 +56,7 @@ impl Default for ApiServerBuilder {
             http2: true,
             watch_list: true,
             cbor: false,
+            watch_gzip: false,
             log_streams: true,
             bookmarks: None,
             resources: Vec::new(),
@@ -105,6 +107,13 @@ impl ApiServerBuilder {
     /// off: without, JSON is what clients fall back to.
     pub fn cbor(mut self, yes: bool) -> Self {
         self.cbor = yes;
+        self
+    }
+
+    /// Whether watches are compressed for clients that accept gzip, one member an event, as from
+    /// 1.37 on they are. Lists over 128 KiB always are.
+    pub fn watch_compression(mut self, yes: bool) -> Self {
+        self.watch_gzip = yes;
         self
     }
 
@@ -191,6 +200,7 @@ impl ApiServerBuilder {
         );
         cluster.address = address.to_string();
         cluster.watch_list = self.watch_list;
+        cluster.watch_gzip = self.watch_gzip;
         cluster.log_streams = self.log_streams;
         if self.cbor {
             cluster.encodings.push(Encoding::Cbor);

@@ -61,6 +61,7 @@ fn pod(spec: &mut Value) {
         ("restartPolicy", json!("Always")),
         ("terminationGracePeriodSeconds", json!(30)),
         ("dnsPolicy", json!("ClusterFirst")),
+        ("enableServiceLinks", json!(true)),
         ("securityContext", json!({})),
         ("schedulerName", json!("default-scheduler")),
     ] {

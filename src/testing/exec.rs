@@ -5,13 +5,13 @@ use std::{future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream as _;
 use futures_sink::Sink as _;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
     container::Container,
-    pods::Pod,
+    pods::{Pod, Waiting},
     process::{self, Process, Reader, Writer},
     router::Cluster,
     tasks::Tasks,
@@ -32,7 +32,13 @@ pub(super) fn serve<B>(
     request: &mut Request<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let mut request = RemoteCommandRequest::parse(request)?;
-    let container = pod.container(request.container.as_deref())?;
+    // The kubelet's words, which the API server passes on as they are.
+    let container = pod.container(request.container.as_deref(), |Waiting { name, .. }| {
+        Refusal::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("container not found ({name:?})"),
+        )
+    })?;
     // Kubelets drop what the container runtime would refuse.
     request.streams.stderr &= !request.streams.tty;
     let command = std::mem::take(&mut request.command);

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -18,6 +18,10 @@ use super::{
     router::{self, Cluster},
 };
 use crate::limits;
+
+/// How long the head of a request may take: `ReadHeaderTimeout` of
+/// `k8s.io/apiserver/pkg/server/secure_serving.go`.
+const HEAD: Duration = Duration::from_secs(32);
 
 /// Accepts connections until it is aborted.
 pub(super) async fn serve(
@@ -39,13 +43,14 @@ pub(super) async fn serve(
         let (acceptor, of_cluster) = (acceptor.clone(), cluster.clone());
         cluster.tasks.spawn(async move {
             match acceptor {
-                None => connection(tcp, of_cluster).await,
+                None => connection(tcp, false, of_cluster).await,
                 Some(acceptor) => {
                     let accepted = acceptor.accept(tcp);
                     // Otherwise it is the client's business: it does not trust us, say.
                     if let Ok(Ok(tls)) = tokio::time::timeout(limits::TLS_HANDSHAKE, accepted).await
                     {
-                        connection(tls, of_cluster).await;
+                        let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+                        connection(tls, http2, of_cluster).await;
                     }
                 }
             }
@@ -53,19 +58,27 @@ pub(super) async fn serve(
     }
 }
 
-async fn connection<S>(io: S, cluster: Arc<Cluster>)
+/// Serves one. Who has not sent the head of a request, or of the next, in time is left.
+async fn connection<S>(io: S, http2: bool, cluster: Arc<Cluster>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let plan = Arc::<Plan>::default();
     let io = Faulty::new(io, plan.clone());
     let service = service_fn(move |request| router::handle(cluster.clone(), plan.clone(), request));
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
-    builder.http2().timer(TokioTimer::new());
-    let served = builder
-        .serve_connection_with_upgrades(TokioIo::new(io), service)
-        .await;
+    let io = TokioIo::new(io);
+    let served = match http2 {
+        true => {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder.timer(TokioTimer::new()).keep_alive_interval(HEAD);
+            builder.serve_connection(io, service).await
+        }
+        false => {
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
+            builder.serve_connection(io, service).with_upgrades().await
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%error, "a connection to the test server ended");
     }

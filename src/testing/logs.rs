@@ -147,7 +147,7 @@ pub(super) async fn serve<B>(
     request: &mut Request<B>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Parameters::parse(request.uri().query());
-    let container = pod.container(some(query.get("container")))?;
+    let container = pod.container(some(query.get("container")), |waiting| pod.no_log(waiting))?;
     let options = Options::parse(cluster, pod, &query)?;
     let log = match query.is("previous") {
         false => container.log(),

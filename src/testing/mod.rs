@@ -39,7 +39,8 @@
 //!
 //! What a cluster does and this server does not is refused with 501 and a text that begins with
 //! "not implemented by the embedded server". There is no admission, and there are no controllers
-//! but those of pods, namespaces and garbage: a Deployment makes no pods.
+//! but those of pods, namespaces and garbage: a Deployment makes no pods. Query parameters that a
+//! request does not have are refused too, of which a cluster takes no notice: they are mistakes.
 //!
 //! What goes wrong is part of it: [`ApiServer::inject_into_bodies`] cuts, ends, stalls, delays or
 //! refuses lists, watches and logs, [`ApiServer::inject`] does it to any connection, and
@@ -138,7 +139,7 @@
 //!   accept, TLS          listener.rs, tls.rs
 //!     -> who may what    access.rs
 //!       -> which verb    router.rs, target.rs
-//!         -> the verb    exec.rs, attach.rs, logs.rs, objects.rs, watch.rs, ...
+//!         -> the verb    exec.rs, attach.rs, logs.rs, proxy.rs, objects.rs, watch.rs, ...
 //!           -> writes    writes.rs, update.rs, patch.rs, managed.rs (who owns what), delete.rs
 //!             -> checks  validation.rs, schema.rs, defaults.rs over {kinds,types,rules}.txt
 //!           -> processes kubelet.rs, container.rs (a container's own), process.rs (any)
@@ -172,6 +173,7 @@ mod patch;
 mod pods;
 mod port_forward;
 mod process;
+mod proxy;
 mod reviews;
 mod router;
 mod schema;

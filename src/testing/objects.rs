@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use http::{
     HeaderValue, Request, Response,
-    header::{ACCEPT, CONTENT_TYPE},
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY},
 };
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -38,6 +39,8 @@ pub(super) struct Query {
     labels: Vec<Requirement>,
     fields: Vec<Requirement>,
     pub(super) accepted: Accepted,
+    /// Whether the client can read gzip.
+    pub(super) gzip: bool,
     include: Include,
 }
 
@@ -60,6 +63,7 @@ impl Query {
             fields: selector::fields(parameters.get("fieldSelector"), &target.kind)?,
             accepted: accepted
                 .ok_or_else(|| negotiation::not_acceptable(&cluster.encodings, is_watch))?,
+            gzip: allows_gzip(request),
             include,
             parameters,
             target: target.clone(),
@@ -96,6 +100,16 @@ impl Query {
         selector::selects(&self.labels, &self.fields, object)
     }
 
+    /// A whole answer, compressed where it is large and the client allows it.
+    fn response(&self, bytes: Bytes, body: impl FnOnce(Bytes) -> Body) -> Response<Body> {
+        if !self.gzip || bytes.len() < COMPRESSED {
+            return response(self.accepted, false, body(bytes));
+        }
+        let mut response = response(self.accepted, false, body(encoding::gzip(&bytes)));
+        is_gzipped(&mut response);
+        response
+    }
+
     /// An object as it is sent; a table names its columns only if asked to.
     pub(super) fn document(&self, object: &Object, with_columns: bool) -> Document {
         let resource = self.target.resource();
@@ -124,6 +138,25 @@ impl Query {
             }
         }
     }
+}
+
+/// Bytes from which on answers are compressed for those who can read that
+/// (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/writers.go`).
+const COMPRESSED: usize = 128 << 10;
+
+fn allows_gzip<B>(request: &Request<B>) -> bool {
+    let values = request.headers().get_all(ACCEPT_ENCODING).iter();
+    let mut codings = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|v| v.split(','));
+    codings.any(|coding| coding.trim() == "gzip")
+}
+
+/// Says that a body is in gzip.
+pub(super) fn is_gzipped(response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
 /// What a request accepts.
@@ -198,9 +231,8 @@ pub(super) fn answer(query: &Query, object: &Object) -> Result<Response<Body>, R
         )));
     }
     let document = query.document(object, true);
-    let body = document.encode(query.accepted.encoding);
-    let body = router::whole_body(Full::new(body?));
-    Ok(response(query.accepted, false, body))
+    let bytes = document.encode(query.accepted.encoding)?;
+    Ok(query.response(bytes, |bytes| router::whole_body(Full::new(bytes))))
 }
 
 /// Answers a list or a watch.
@@ -336,10 +368,12 @@ fn list(
     list.json["metadata"] = metadata;
     let bytes = list.encode(query.accepted.encoding)?;
     let (mut writer, body) = streaming::body(fault);
-    cluster.tasks.spawn(async move {
-        let _ = writer.write(bytes).await;
-    });
-    Ok(response(query.accepted, false, body))
+    Ok(query.response(bytes, |bytes| {
+        cluster.tasks.spawn(async move {
+            let _ = writer.write(bytes).await;
+        });
+        body
+    }))
 }
 
 /// The item of a typed list: the list's kind says what its items are.

@@ -77,37 +77,50 @@ fn phase(waiting: bool, codes: &[Option<i64>], restarts: &Value) -> &'static str
 impl Pod {
     /// The container that a request means, or the refusal of
     /// `k8s.io/kubernetes/pkg/registry/core/pod/strategy.go` (`validateContainer`).
-    pub(super) fn container(&self, name: Option<&str>) -> Result<Arc<Container>, Refusal> {
+    /// `refuse` words that of one that waits.
+    pub(super) fn container(
+        &self,
+        name: Option<&str>,
+        refuse: impl FnOnce(&Waiting) -> Refusal,
+    ) -> Result<Arc<Container>, Refusal> {
         let pod = &self.name;
-        if let Some(waiting) = self
-            .waiting
-            .iter()
-            .find(|w| name.is_none_or(|name| w.name == name))
-        {
-            let Waiting { name, reason, .. } = waiting;
-            return Err(Refusal::bad_request(format!(
-                "container {name:?} in pod {pod:?} is waiting to start: {reason}"
-            )));
-        }
-        match (name, &self.containers[..]) {
-            (Some(name), _) => {
-                let mut all = self.all();
-                all.find(|known| known.name() == name).ok_or_else(|| {
-                    Refusal::bad_request(format!("container {name} is not valid for pod {pod}"))
-                })
+        let names: Vec<_> = self.containers.iter().map(|c| c.name()).collect();
+        let names: Vec<_> = names
+            .into_iter()
+            .chain(self.waiting.iter().map(|w| &*w.name))
+            .collect();
+        let name = match (name, &names[..]) {
+            (Some(name), _) => name,
+            (None, [only]) => only,
+            (None, []) => {
+                let why = format!("a container name must be specified for pod {pod}");
+                return Err(Refusal::bad_request(why));
             }
-            (None, [only]) => Ok(only.clone()),
-            (None, []) => Err(Refusal::bad_request(format!(
-                "a container name must be specified for pod {pod}"
-            ))),
             (None, several) => {
-                let names: Vec<_> = several.iter().map(|known| known.name()).collect();
-                Err(Refusal::bad_request(format!(
+                return Err(Refusal::bad_request(format!(
                     "a container name must be specified for pod {pod}, choose one of: [{}]",
-                    names.join(" ")
-                )))
+                    several.join(" ")
+                )));
+            }
+        };
+        if let Some(found) = self.all().find(|known| known.name() == name) {
+            return Ok(found);
+        }
+        match self.waiting.iter().find(|waiting| waiting.name == name) {
+            Some(waiting) => Err(refuse(waiting)),
+            None => {
+                let why = format!("container {name} is not valid for pod {pod}");
+                Err(Refusal::bad_request(why))
             }
         }
+    }
+
+    /// Why there is no log yet.
+    pub(super) fn no_log(&self, Waiting { name, reason, .. }: &Waiting) -> Refusal {
+        let pod = &self.name;
+        Refusal::bad_request(format!(
+            "container {name:?} in pod {pod:?} is waiting to start: {reason}"
+        ))
     }
 
     /// All containers with processes.

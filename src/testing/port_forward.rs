@@ -68,11 +68,7 @@ pub(super) fn serve<B>(
 
 async fn forward(incoming: IncomingForward, pod: Arc<Pod>) {
     let (port, name) = (incoming.port(), &pod.name);
-    let connected = match pod.ports.0.get(&port) {
-        Some(backend) => backend.connect().await,
-        None => connect(port).await.map(|socket| Box::new(socket) as Io),
-    };
-    match connected {
+    match connect(&pod, port).await {
         Ok(socket) => {
             if let Err(error) = incoming.relay(socket).await {
                 tracing::debug!(%error, port, "a forwarded connection broke");
@@ -83,6 +79,16 @@ async fn forward(incoming: IncomingForward, pod: Arc<Pod>) {
              network namespace \"host\": failed to connect to localhost:{port} inside namespace \
              {name:?}, {what}"
         )),
+    }
+}
+
+/// Connects to a port of a pod: one of its own, or else one of this machine.
+pub(super) async fn connect(pod: &Pod, port: u16) -> Result<Io, String> {
+    match pod.ports.0.get(&port) {
+        Some(backend) => backend.connect().await,
+        None => connect_here(port)
+            .await
+            .map(|socket| Box::new(socket) as Io),
     }
 }
 
@@ -134,8 +140,9 @@ impl Backend {
         }
     }
 }
+
 /// IPv4 first, then IPv6, as containerd does; the texts of both failures.
-async fn connect(port: u16) -> Result<TcpStream, String> {
+async fn connect_here(port: u16) -> Result<TcpStream, String> {
     let v4 = match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
         Ok(socket) => return Ok(prompt(socket)),
         Err(error) => error,

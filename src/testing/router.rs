@@ -22,10 +22,11 @@ use super::{
     kubelet, logs, negotiation, objects,
     pods::{Pod, Pods},
     port_forward::{self, Forwardings},
+    proxy,
     store::{self, Object, Store},
     streaming::{BodyFault, BodyFaults},
     subresources,
-    target::{Info, Parameters, Target, not_implemented},
+    target::{Info, Parameters, Target, not_implemented, refusal},
     tasks::Tasks,
     writes,
 };
@@ -53,6 +54,8 @@ pub(super) struct Cluster {
     pub(super) body_faults: BodyFaults,
     /// Whether watches can be asked for a snapshot.
     pub(super) watch_list: bool,
+    /// Whether watches are compressed for those who can read that.
+    pub(super) watch_gzip: bool,
     /// Whether one stream of a log can be asked for.
     pub(super) log_streams: bool,
     /// How often watches get a bookmark.
@@ -84,6 +87,7 @@ impl Cluster {
             kinds: Kinds::new(),
             body_faults: BodyFaults::default(),
             watch_list: true,
+            watch_gzip: false,
             log_streams: true,
             bookmarks: BOOKMARKS,
             faults: Faults::default(),
@@ -231,6 +235,9 @@ where
         ["apis", group, version, ref rest @ ..] => {
             resource(cluster, &user, [group, version], rest, request).await
         }
+        ["metrics" | "logs" | "debug" | ".well-known" | "openid", ..] => {
+            Err(not_implemented(&path))
+        }
         _ => Ok(unknown()),
     }
 }
@@ -325,10 +332,22 @@ where
         return Ok(unknown());
     };
     cluster.access.authorize(user, &info.action())?;
+    let kinds = cluster.kinds.all();
+    // Built-in versions have handlers of their own, which word what they have not got.
+    let is_it = |kind: &Kind| [&*kind.resource.group, &*kind.resource.version] == of;
+    let is_built_in = of[0].is_empty()
+        || kinds
+            .iter()
+            .any(|kind| kind.custom.is_none() && is_it(kind));
     let target = match info.target(&cluster.kinds) {
+        None if is_built_in => {
+            let message = "the server could not find the requested resource";
+            return Err(refusal((404, "NotFound"), message, [""; 3], []));
+        }
         None => return Ok(unknown()),
         Some(target) => target?,
     };
+    parameters.check(&target)?;
     let is_get = matches!(target.verb, "get" | "list" | "watch");
     match target.subresource.as_deref() {
         Some("exec" | "attach" | "portforward") => Ok(whole(stream(cluster, &target, request)?)),
@@ -336,10 +355,7 @@ where
             let pod = cluster.pod(&target)?;
             logs::serve(cluster, &pod, &mut head(request)).await
         }
-        Some("proxy") => {
-            let what = format!("{}/proxy/{}", target.resource().plural, target.rest);
-            Err(not_implemented(what))
-        }
+        Some("proxy") => proxy::serve(cluster, &target, request).await,
         Some("scale") if is_get => {
             let object = objects::find(cluster, &target)?;
             Ok(self::object(&subresources::scale(

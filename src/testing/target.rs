@@ -51,6 +51,44 @@ impl Parameters {
         value.is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
     }
 
+    /// Refuses what no request of this kind has, which a cluster takes no notice of, and what is
+    /// not done here: a parameter without an effect is a mistake in a test.
+    pub(super) fn check(&self, target: &Target) -> Result<(), Refusal> {
+        const OBJECT: &str = "pretty timeout includeObject";
+        const LIST: &str = "watch labelSelector fieldSelector resourceVersion continue limit \
+                            resourceVersionMatch timeoutSeconds allowWatchBookmarks \
+                            sendInitialEvents";
+        const DELETE: &str = "dryRun gracePeriodSeconds propagationPolicy orphanDependents";
+        const WRITE: &str = "dryRun fieldManager fieldValidation";
+        let known = match (target.verb, target.subresource.as_deref()) {
+            (_, Some("proxy")) => return Ok(()),
+            (_, Some("exec" | "attach")) => ["container command stdin stdout stderr tty", ""],
+            (_, Some("portforward")) => ["ports", ""],
+            (_, Some("log")) => [
+                "container follow previous sinceSeconds sinceTime timestamps tailLines limitBytes",
+                "insecureSkipTLSVerifyBackend stream pretty",
+            ],
+            ("get", _) => [OBJECT, "resourceVersion"],
+            ("list" | "watch", _) => [OBJECT, LIST],
+            ("delete", _) => [OBJECT, DELETE],
+            ("deletecollection", _) if LIST.split(' ').any(|name| self.has(name)) => [DELETE, LIST],
+            ("deletecollection", _) => [OBJECT, DELETE],
+            ("patch", _) => [WRITE, "force pretty timeout includeObject"],
+            _ => [OBJECT, WRITE],
+        };
+        let is_known = |name: &&String| {
+            name.is_empty()
+                || known
+                    .iter()
+                    .any(|known| known.split_whitespace().any(|known| known == *name))
+        };
+        let mut unknown = self.0.keys().filter(|name| !is_known(name));
+        match unknown.next() {
+            Some(name) => Err(not_implemented(format!("the parameter {name:?}"))),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
         match self.get(name) {
             "" => Ok(None),
@@ -146,6 +184,11 @@ impl<'a> Info<'a> {
 
     /// What the request is about; `None` if there is no such resource, or not there.
     pub(super) fn target(self, kinds: &Kinds) -> Option<Result<Target, Refusal>> {
+        if self.plural == "watch" {
+            return Some(Err(not_implemented(
+                "watches by path; use the parameter watch",
+            )));
+        }
         let kind = kinds.find(self.group, self.version, self.plural)?;
         if kind.is("gone") {
             let what = format!("{} in {}", kind.kind, kind.resource.api_version());

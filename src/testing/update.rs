@@ -220,12 +220,22 @@ fn changed(
         Change::Apply { .. } => Some(after["metadata"]["managedFields"].clone()),
         _ => None,
     };
-    write.check_fields(&after)?;
+    write.check_fields(&after).map_err(|refusal| match change {
+        // `k8s.io/apiserver/pkg/endpoints/handlers/patch.go` words those of patches.
+        Change::Strategic(patch) => misread(&refusal, &spelled(patch)),
+        Change::Merge(_) | Change::Json => misread(&refusal, &after.to_string()),
+        Change::Replace(_) | Change::Apply { .. } => refusal,
+    })?;
     keep_others(target, old, &mut after);
     let mut faults = validation::keep_metadata(old, &mut after);
-    if target.subresource.is_none() {
+    if matches!(
+        target.subresource.as_deref(),
+        None | Some("ephemeralcontainers")
+    ) {
         defaults::fill(kind, &mut after);
         schema::prune(kind, &mut after);
+    }
+    if target.subresource.is_none() {
         faults.extend(validation::immutable(kind, old, &after));
     }
     if !faults.is_empty() {
@@ -252,6 +262,36 @@ fn changed(
         json: after,
         message: before.message.clone(),
     }))
+}
+
+/// The refusal of a patch after which an object has fields that it should not have.
+fn misread(refusal: &Refusal, patch: &str) -> Refusal {
+    let message = refusal.status().map_or("", |status| &status.message);
+    let why = message
+        .find("strict decoding error")
+        .map_or(message, |at| &message[at..]);
+    invalid(
+        "",
+        "",
+        vec![Invalid::value("patch", &format!("{patch:?}"), why)],
+    )
+}
+
+/// As Go prints what JSON is read into.
+fn spelled(value: &Value) -> String {
+    let join = |parts: Vec<String>| parts.join(" ");
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", join(items.iter().map(spelled).collect())),
+        Value::Object(map) => {
+            let pairs = map
+                .iter()
+                .map(|(name, value)| format!("{name}:{}", spelled(value)));
+            format!("map[{}]", join(pairs.collect()))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Keeps what a request to this subresource, or to none, does not change.

@@ -10,10 +10,10 @@ use serde_json::json;
 use tokio::time::{interval_at, sleep_until};
 
 use super::{
-    encoding::Document,
+    encoding::{self, Document},
     messages::Opening,
     negotiation::Form,
-    objects::{Query, expired, response},
+    objects::{Query, expired, is_gzipped, response},
     router::{self, Body, Cluster},
     store::{Change, Object},
     streaming::{self, BodyFault, Over, Writer},
@@ -27,6 +27,8 @@ struct Watch {
     version: u64,
     /// Whether a table has named its columns.
     columns_sent: bool,
+    /// Whether each event is a member of gzip.
+    gzip: bool,
     writer: Writer,
 }
 
@@ -54,7 +56,9 @@ pub(super) fn watch<B>(
         let body = router::whole_body(Full::default());
         return Ok(response(accepted, true, body));
     }
-    let (writer, answer) = match Opening::is_asked(request) {
+    let is_websocket = Opening::is_asked(request);
+    let gzip = cluster.watch_gzip && query.gzip && !is_websocket;
+    let (writer, answer) = match is_websocket {
         true => {
             let (opening, answer) = Opening::of_watch(request, accepted.encoding)?;
             let writer = streaming::messages(opening, fault, &cluster.tasks);
@@ -62,13 +66,18 @@ pub(super) fn watch<B>(
         }
         false => {
             let (writer, body) = streaming::body(fault);
-            (writer, response(accepted, true, body))
+            let mut answer = response(accepted, true, body);
+            if gzip {
+                is_gzipped(&mut answer);
+            }
+            (writer, answer)
         }
     };
     let mut watch = Watch {
         query,
         version: version.unwrap_or(0),
         columns_sent: false,
+        gzip,
         writer,
     };
     let of_cluster = cluster.clone();
@@ -86,7 +95,7 @@ impl Watch {
         let document = self.query.document(object, with_columns);
         self.columns_sent = true;
         match document.encode_event(self.query.accepted.encoding, event) {
-            Ok(bytes) => self.writer.write(bytes).await,
+            Ok(bytes) => self.write(bytes).await,
             Err(refusal) => match refusal.status() {
                 Some(status) => self.fail(status).await,
                 None => Err(Over),
@@ -94,11 +103,20 @@ impl Watch {
         }
     }
 
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Over> {
+        let bytes = if self.gzip {
+            encoding::gzip(&bytes)
+        } else {
+            bytes
+        };
+        self.writer.write(bytes).await
+    }
+
     /// Ends the watch with an error, which has the form of a Status whatever was asked for.
     async fn fail(&mut self, status: &Status) -> Result<(), Over> {
         let document = Document::status(status);
         if let Ok(bytes) = document.encode_event(self.query.accepted.encoding, "ERROR") {
-            self.writer.write(bytes).await?;
+            self.write(bytes).await?;
         }
         Err(Over)
     }

@@ -1,108 +1,140 @@
-//! Real clients against one embedded server: what they print is compared with a committed table of
-//! client, case and expected line, which a cluster fulfils as well.
+//! Real clients against one embedded server: a script each makes its own objects, and what it prints
+//! is compared with a committed table of client, case and expected line.
 //!
-//! `KUBEWIRE_KUBECTL` and `KUBEWIRE_PYTHON` name the programs; kubectl and python3 unless set. A
-//! client that is missing is skipped with a word, or with `KUBEWIRE_REQUIRE_REAL=1` fails.
+//! Where `KUBECONFIG` is set, the same scripts run against that cluster, and the table is the same:
+//! that is what "cannot tell" means. `KUBEWIRE_TEST_NODE` and `KUBEWIRE_TEST_IMAGE` say how its pods
+//! are made; they have the network of this machine.
+//!
+//! `KUBEWIRE_KUBECTL`, `KUBEWIRE_PYTHON` and `KUBEWIRE_NODE` name the programs; kubectl, python3 and
+//! node unless set. `KUBEWIRE_NODE_MODULES` is the directory with the JavaScript client. A client
+//! that is missing is skipped with a word, or with `KUBEWIRE_REQUIRE_REAL=1` fails.
 
 #![cfg(all(unix, feature = "testing"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use kubewire::testing::ApiServer;
 
-/// The cases of a client in the table: its name, the case and the expected line.
-fn table(client: &str) -> Vec<(&'static str, &'static str)> {
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The lines of a client in the table: each a case and what is expected.
+fn table(client: &str) -> Vec<&'static str> {
     let lines = include_str!("table.txt").lines();
-    let lines = lines.filter(|line| !line.starts_with('#') && !line.is_empty());
+    let prefix = format!("{client} | ");
     lines
-        .map(|line| line.split(" | ").collect::<Vec<_>>())
-        .filter(|columns| columns[0] == client)
-        .map(|columns| (columns[1], columns[2]))
+        .filter_map(|line| line.strip_prefix(&prefix))
         .collect()
 }
 
-async fn start() -> (ApiServer, tempfile::TempDir) {
-    let server = ApiServer::builder()
-        .pod("default", "demo", |pod| {
-            pod.container("main", ["sh", "-c", "echo started; exec sleep infinity"])
-        })
-        .start()
-        .await
-        .unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("kubeconfig"), server.kubeconfig()).unwrap();
-    std::fs::write(
-        directory.path().join("map.yaml"),
-        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: applied\ndata:\n  a: b\n",
-    )
-    .unwrap();
-    (server, directory)
-}
-
 /// Where a client is, if it is there.
-fn client(variable: &str, program: &str, probe: &[&str]) -> Option<String> {
-    let program = std::env::var(variable).unwrap_or_else(|_| program.to_owned());
+fn client(name: &str, program: &str, probe: &[&str], directory: &Path) -> Option<String> {
+    let program = variable(name).unwrap_or_else(|| program.to_owned());
     let mut command = Command::new(&program);
     let command = command
         .args(probe)
+        .current_dir(directory)
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     if command.status().is_ok_and(|status| status.success()) {
         return Some(program);
     }
-    let required = std::env::var("KUBEWIRE_REQUIRE_REAL").is_ok_and(|value| value == "1");
+    let required = variable("KUBEWIRE_REQUIRE_REAL").is_some_and(|value| value == "1");
     assert!(!required, "{program} is missing");
     eprintln!("skipped: {program} is missing");
     None
 }
 
-fn run(program: &str, arguments: &[&str], directory: &Path) -> String {
-    let output = Command::new(program)
-        .args(arguments)
+/// Runs a client's script, and compares what it prints with the table.
+async fn cannot_tell(client: &str, program: &str, script: &str, directory: &Path) {
+    let server = match variable("KUBECONFIG") {
+        None => Some(ApiServer::builder().start().await.unwrap()),
+        Some(_) => None,
+    };
+    let mut command = Command::new(program);
+    command
+        .arg(script)
         .current_dir(directory)
-        .env("KUBECONFIG", directory.join("kubeconfig"))
-        .stdin(Stdio::null())
-        .output()
+        .stdin(Stdio::null());
+    command.env(
+        "KUBECTL",
+        variable("KUBEWIRE_KUBECTL").unwrap_or_else(|| "kubectl".to_owned()),
+    );
+    let files = tempfile::tempdir().unwrap();
+    if let Some(server) = &server {
+        let file = files.path().join("kubeconfig");
+        std::fs::write(&file, server.kubeconfig()).unwrap();
+        command.env("KUBECONFIG", file);
+    }
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .unwrap()
         .unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    String::from_utf8_lossy(&text).into_owned()
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let printed: Vec<_> = printed.lines().collect();
+    let expected = table(client);
+    let mut differences: Vec<_> = expected
+        .iter()
+        .filter(|line| !printed.contains(line))
+        .map(|line| format!("- {line}"))
+        .collect();
+    let added = printed.iter().filter(|line| !expected.contains(line));
+    differences.extend(added.map(|line| format!("+ {line}")));
+    if let Some(server) = server {
+        server.shutdown().await;
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        differences.is_empty(),
+        "{}\n{errors}",
+        differences.join("\n")
+    );
+    assert_eq!(printed, expected, "the cases are there in another order");
+}
+
+fn here(script: &str) -> String {
+    format!("{}/tests/clients/{script}", env!("CARGO_MANIFEST_DIR"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_cannot_tell() {
-    let Some(kubectl) = client("KUBEWIRE_KUBECTL", "kubectl", &["version", "--client"]) else {
-        return;
-    };
-    let (server, directory) = start().await;
-    let mut differences = Vec::new();
-    for (case, expected) in table("kubectl") {
-        let arguments: Vec<_> = case.split(' ').collect();
-        let printed = run(&kubectl, &arguments, directory.path());
-        let line = printed.lines().next().unwrap_or_default();
-        if line != expected {
-            differences.push(format!("{case}\n  - {expected}\n  + {printed}"));
-        }
+    let directory = PathBuf::from("/");
+    let kubectl = client(
+        "KUBEWIRE_KUBECTL",
+        "kubectl",
+        &["version", "--client"],
+        &directory,
+    );
+    let python = client("KUBEWIRE_PYTHON", "python3", &["--version"], &directory);
+    if let (Some(_), Some(python)) = (kubectl, python) {
+        cannot_tell("kubectl", &python, &here("kubectl.py"), &directory).await;
     }
-    server.shutdown().await;
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_cannot_tell() {
-    let Some(python) = client("KUBEWIRE_PYTHON", "python3", &["-c", "import kubernetes"]) else {
-        return;
-    };
-    let (server, directory) = start().await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/python.py");
-    let printed = run(&python, &[script], directory.path());
-    let expected: Vec<_> = table("python")
-        .into_iter()
-        .map(|(case, expected)| format!("{case} | {expected}"))
-        .collect();
-    server.shutdown().await;
-    assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
+    let directory = PathBuf::from("/");
+    let probe = ["-c", "import kubernetes"];
+    if let Some(python) = client("KUBEWIRE_PYTHON", "python3", &probe, &directory) {
+        cannot_tell("python", &python, &here("python.py"), &directory).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn javascript_cannot_tell() {
+    let modules = variable("KUBEWIRE_NODE_MODULES").unwrap_or_else(|| ".".to_owned());
+    let directory = PathBuf::from(modules);
+    let probe = ["-e", "require.resolve('@kubernetes/client-node')"];
+    if let Some(node) = client("KUBEWIRE_NODE", "node", &probe, &directory) {
+        // A module is looked for where the script is.
+        let script = directory.join("javascript.mjs");
+        std::fs::copy(here("javascript.mjs"), &script).unwrap();
+        let script = script.display().to_string();
+        cannot_tell("javascript", &node, &script, &directory).await;
+    }
 }

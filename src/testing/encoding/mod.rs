@@ -4,7 +4,10 @@
 mod cbor;
 mod protobuf;
 
+use std::io::Write as _;
+
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
 use crate::{
@@ -87,6 +90,14 @@ impl Document {
         }
         json
     }
+}
+
+/// A member of gzip with this in it, at the level of the API server
+/// (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/writers.go`).
+pub(super) fn gzip(bytes: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(1));
+    let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
+    written.expect("a vector takes all").into()
 }
 
 /// What the body of one object or list, or that of a watch, is called.

@@ -1,0 +1,199 @@
+//! Proxies: in flow requests for a pod's or a service's port, out go the requests to what is behind
+//! it, and its answers back, as they come.
+//!
+//! It is `k8s.io/apimachinery/pkg/util/proxy/upgradeaware.go`, but links in HTML are not rewritten.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{CONNECTION, HOST, LOCATION, UPGRADE},
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+use super::{
+    body,
+    json::{items, text},
+    objects,
+    pods::Pod,
+    port_forward::connect,
+    router::{self, Body, Cluster},
+    selector, store,
+    target::{Target, missing, not_implemented, refusal},
+};
+use crate::server::Refusal;
+
+/// Answers a request.
+pub(super) async fn serve<B>(
+    cluster: &Arc<Cluster>,
+    target: &Target,
+    request: &mut Request<B>,
+) -> Result<Response<Body>, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let path = request.uri().path().to_owned();
+    if target.rest.is_empty() && !path.ends_with('/') && request.method() == Method::GET {
+        let mut response = router::whole(Response::new(Full::default()));
+        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+        let query = request.uri().query().map(|query| format!("?{query}"));
+        if let Ok(location) = format!("{path}/{}", query.unwrap_or_default()).parse() {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        return Ok(response);
+    }
+    if request.headers().contains_key(UPGRADE) {
+        return Err(not_implemented("upgrades through a proxy"));
+    }
+    let (pod, port) = match &*target.resource().plural {
+        "pods" => of_pod(cluster, target)?,
+        "services" => of_service(cluster, target)?,
+        other => return Err(not_implemented(format!("{other}/proxy"))),
+    };
+    let failed = |what: String| {
+        let message = format!("error trying to reach service: {what}");
+        refusal((503, "ServiceUnavailable"), message, [""; 3], [])
+    };
+    let io = connect(&pod, port).await.map_err(failed)?;
+    let broken = |error: hyper::Error| failed(error.to_string());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
+        .await
+        .map_err(broken)?;
+    cluster.tasks.spawn(async move {
+        // The answer's body says how it ended.
+        let _ = connection.await;
+    });
+    let mut onward = Request::new(Full::new(body::read(request).await?));
+    *onward.method_mut() = request.method().clone();
+    *onward.headers_mut() = request.headers().clone();
+    // As it was spelled: what follows the fifth or the seventh segment.
+    let rest = path
+        .splitn(if target.namespace.is_empty() { 7 } else { 9 }, '/')
+        .last();
+    let query = request
+        .uri()
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    let rest = rest.filter(|_| !target.rest.is_empty()).unwrap_or_default();
+    *onward.uri_mut() = format!("/{rest}{query}")
+        .parse::<Uri>()
+        .map_err(|error| failed(error.to_string()))?;
+    let headers = onward.headers_mut();
+    own_hop(headers);
+    // The API server's credentials are not the application's.
+    headers.remove(http::header::AUTHORIZATION);
+    let host = HeaderValue::try_from(format!("{}:{port}", pod.ip));
+    headers.insert(HOST, host.map_err(|error| failed(error.to_string()))?);
+    let mut response = sender.send_request(onward).await.map_err(broken)?;
+    own_hop(response.headers_mut());
+    Ok(response.map(|body| body.map_err(std::io::Error::other).boxed_unsync()))
+}
+
+/// Removes what is between two neighbours only (RFC 9110, section 7.6.1).
+fn own_hop(headers: &mut HeaderMap) {
+    let named: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
+    let named = named.iter().filter_map(|value| value.to_str().ok());
+    for name in named.flat_map(|value| value.split(',')) {
+        if let Ok(name) = name.trim().parse::<HeaderName>() {
+            headers.remove(name);
+        }
+    }
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// `name`, `name:port` or `scheme:name:port`.
+fn split(target: &Target) -> Result<(&str, &str), Refusal> {
+    match target.name().split(':').collect::<Vec<_>>()[..] {
+        [name] => Ok((name, "")),
+        [name, port] | ["http" | "", name, port] => Ok((name, port)),
+        ["https", ..] => Err(not_implemented("TLS to what is behind a proxy")),
+        _ => {
+            let why = format!("invalid pod request {:?}", target.name());
+            Err(Refusal::bad_request(why))
+        }
+    }
+}
+
+fn of_pod(cluster: &Cluster, target: &Target) -> Result<(Arc<Pod>, u16), Refusal> {
+    let (name, port) = split(target)?;
+    let named = Target {
+        name: Some(name.to_owned()),
+        ..target.clone()
+    };
+    let object = objects::find(cluster, &named)?;
+    let first = items(&object.json["spec"]["containers"])
+        .flat_map(|container| items(&container["ports"]))
+        .find_map(|port| port["containerPort"].as_u64());
+    let port = match port {
+        "" => u16::try_from(first.unwrap_or(80)).unwrap_or(80),
+        port => port
+            .parse()
+            .map_err(|_| Refusal::bad_request(format!("invalid port {port:?}")))?,
+    };
+    Ok((cluster.pod(&named)?, port))
+}
+
+/// A pod that a service leads to, and its port there.
+fn of_service(cluster: &Cluster, target: &Target) -> Result<(Arc<Pod>, u16), Refusal> {
+    let (name, port) = split(target)?;
+    let key = store::key(target.resource(), &target.namespace, name);
+    let service = cluster
+        .store
+        .get(&key)
+        .ok_or_else(|| missing(target.resource(), name))?;
+    let none = |what: String| refusal((503, "ServiceUnavailable"), what, [""; 3], []);
+    let spec = &service.json["spec"];
+    let mut ports = items(&spec["ports"]);
+    let is_it = |known: &&Value| match port {
+        "" => ports.len() == 1,
+        port => {
+            known["name"] == port || port.parse::<u64>().is_ok_and(|port| known["port"] == port)
+        }
+    };
+    let known = ports.clone().find(is_it);
+    let known = known.or_else(|| ports.next().filter(|_| port.is_empty()));
+    let known = known.ok_or_else(|| {
+        none(format!(
+            "no service port {port:?} found for service {name:?}"
+        ))
+    })?;
+    let labels: Vec<_> = super::json::members(&spec["selector"])
+        .map(|(name, value)| format!("{name}={}", text(value)))
+        .collect();
+    let labels = selector::labels(&labels.join(","))?;
+    let pods = super::pods::resource();
+    let listed = cluster
+        .store
+        .list(&pods, Some(&target.namespace), None)
+        .unwrap_or_default()
+        .0;
+    for (key, object) in listed {
+        if labels.is_empty() || !selector::selects(&labels, &[], &object.json) {
+            continue;
+        }
+        let named = |port: &&Value| port["name"] == known["targetPort"];
+        let number = known["targetPort"].as_u64().or_else(|| {
+            let containers = items(&object.json["spec"]["containers"]);
+            let mut ports = containers.flat_map(|container| items(&container["ports"]));
+            ports.find(named)?["containerPort"].as_u64()
+        });
+        let number = number.and_then(|number| u16::try_from(number).ok());
+        if let (Some(pod), Some(number)) = (cluster.pods.get(&key.2, &key.3), number) {
+            return Ok((pod, number));
+        }
+    }
+    Err(none(format!("no endpoints available for service {name:?}")))
+}
