@@ -12,6 +12,7 @@ mod absent;
 mod answer;
 mod api_resources;
 mod attach;
+mod bar;
 mod can_i;
 mod changes;
 mod completion;
