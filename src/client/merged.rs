@@ -75,6 +75,7 @@ pub struct MergedLogs {
     all_containers: bool,
     container: Option<String>,
     follow: bool,
+    until_all_end: bool,
     options: Vec<Choice>,
 }
 
@@ -98,6 +99,7 @@ impl MergedLogs {
             all_containers: false,
             container: None,
             follow: false,
+            until_all_end: false,
             options: Vec::new(),
         }
     }
@@ -140,10 +142,18 @@ impl MergedLogs {
     }
 
     /// Go on: containers are followed to their end, and pods that come to match join from the
-    /// start of their logs. Unless [`pods`](Self::pods) names them, the stream never ends by
-    /// itself.
+    /// start of their logs. Unless [`pods`](Self::pods) names them, or
+    /// [`until_all_end`](Self::until_all_end) says so, the stream never ends by itself.
     pub fn follow(mut self) -> Self {
         self.follow = true;
+        self
+    }
+
+    /// Follow, and end when all logs have ended that are read, as kubectl does with a selector.
+    /// Pods that come to match before that join. If none matches at first, it ends at once.
+    pub fn until_all_end(mut self) -> Self {
+        self.follow = true;
+        self.until_all_end = true;
         self
     }
 

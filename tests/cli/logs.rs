@@ -470,3 +470,60 @@ async fn talkers() -> Cluster {
     }
     cluster
 }
+
+/// A pod that one of `app=job` is: it writes its name, and ends if it is told to.
+fn job(name: &str, ends: bool) -> serde_json::Value {
+    let then = if ends { "" } else { "; exec sleep 600" };
+    let command = [
+        "sh".to_owned(),
+        "-c".to_owned(),
+        format!("echo {name}{then}"),
+    ];
+    json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {"name": name, "namespace": "default", "labels": {"app": "job"}},
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "main", "image": "i", "command": command}],
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_followed_selector_ends_when_all_its_logs_have() {
+    let cluster = Cluster::around(ApiServer::builder().start().await.unwrap());
+    let client = Client::new(&cluster.server.config()).unwrap();
+    let pods = client.request(Resource::namespaced("", "v1", "pods"));
+    let pods = pods.namespace("default");
+    let start = async |name: &str, ends: bool| {
+        pods.create(&job(name, ends)).await.unwrap();
+    };
+    let none = ["logs", "-f", "-l", "app=job"];
+    let (code, stdout, stderr) = cluster.run(&none).await.into_text();
+    assert_eq!((code, &*stdout), (Some(0), ""), "{stderr}");
+    assert!(stderr.contains("No resources found"), "{stderr}");
+
+    start("a", true).await;
+    start("b", false).await;
+    let mut tool = cluster.start_tool(&["logs", "-f", "-l", "app=job", "--prefix"]);
+    let mut forever = cluster.start_tool(&["logs", "-f", "-l", "app=job", "--forever"]);
+    let mut lines = [tool.line().await, tool.line().await];
+    lines.sort_unstable();
+    assert_eq!(lines, ["[pod/a/main] a", "[pod/b/main] b"]);
+    let mut lines = [forever.line().await, forever.line().await];
+    lines.sort_unstable();
+    assert_eq!(lines, ["a", "b"]);
+    // One that comes meanwhile joins, and is waited for.
+    start("c", false).await;
+    assert_eq!(tool.line().await, "[pod/c/main] c");
+    assert_eq!(forever.line().await, "c");
+    for pod in ["b", "c"] {
+        assert!(cluster.server.kill_container("default", pod, "main"));
+    }
+    let status = timeout(PATIENCE, tool.child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0));
+    // Others may come for good.
+    start("d", true).await;
+    assert_eq!(forever.line().await, "d");
+    forever.interrupt().await;
+}

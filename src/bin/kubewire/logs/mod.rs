@@ -73,9 +73,13 @@ pub(crate) struct Logs {
     /// All containers of the pod or pods
     #[arg(long)]
     all_containers: bool,
-    /// Go on until the container ends; with a selector, for good
+    /// Go on until the container ends; with a selector, until all do, those of pods that have come
+    /// meanwhile too
     #[arg(short, long)]
     follow: bool,
+    /// When following a selector, wait for further pods when all logs have ended
+    #[arg(long, requires = "follow")]
+    forever: bool,
     /// When following, go on with the next instance of a container that is started again
     #[arg(long)]
     across_restarts: bool,
@@ -351,6 +355,9 @@ impl Logs {
         if self.across_restarts {
             logs = logs.across_restarts();
         }
+        if !self.forever {
+            logs = logs.until_all_end();
+        }
         if let Some(lines) = self.lines() {
             logs = logs.tail(lines);
         }
@@ -362,7 +369,7 @@ impl Logs {
         }
         let mut lines = logs.stream();
         let mut retrying = HashSet::new();
-        let mut code = 0;
+        let (mut code, mut found) = (0, false);
         loop {
             let next = lines.next_update().await;
             let followed = lines.sources().len();
@@ -372,8 +379,13 @@ impl Logs {
                 )));
             }
             let Some(SourcedUpdate { source, update }) = next else {
+                if !found {
+                    let namespace = client.namespace();
+                    note(&format!("No resources found in {namespace} namespace."));
+                }
                 return Ok(code);
             };
+            found = true;
             match (source, update) {
                 (Some(source), LogUpdate::Line(line)) => {
                     retrying.remove(&Some(source.clone()));
