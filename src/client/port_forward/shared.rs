@@ -98,7 +98,14 @@ pub(super) struct State {
     pub(super) opened: u64,
 }
 
-/// What a [`Tunnel`] has carried and carries.
+/// What a [`Tunnel`](super::Tunnel) has carried and carries.
+///
+/// ```
+/// # async fn run(tunnel: kubewire::port_forward::Tunnel) {
+/// let stats = tunnel.stats().await;
+/// println!("{} of {} connections are open", stats.connections, stats.opened);
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct TunnelStats {
