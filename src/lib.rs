@@ -293,7 +293,9 @@ pub mod attach {
 /// Copy files and trees to and from containers.
 #[cfg(feature = "copy")]
 pub mod copy {
-    pub use crate::client::copy::{Copied, CopyFrom, CopyTo, LeftOut, Reason};
+    pub use crate::client::copy::{
+        Copied, CopyBetween, CopyFrom, CopyTo, LeftOut, NotKept, Progress, Reason,
+    };
 }
 
 /// Forward connections to ports of a pod.

@@ -8,6 +8,7 @@
 
 mod guide {
     mod attach;
+    mod copy;
     mod exec;
     mod from_kube_rs;
     mod gateways;

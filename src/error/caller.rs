@@ -193,6 +193,20 @@ pub enum CallerError {
         /// What the operating system said.
         source: Arc<io::Error>,
     },
+    /// A container has neither `tar` nor a shell with `cat` to copy with.
+    #[error(
+        "{pod}: the container has neither tar nor a shell with cat to copy with; give the pod an \
+         ephemeral container that has: kubectl debug {name}{target} --image=busybox -- sleep 1d; \
+         there the files are below /proc/1/root"
+    )]
+    NothingToCopyWith {
+        /// The pod.
+        pod: String,
+        /// Its name alone.
+        name: String,
+        /// The flags of `kubectl debug` that say where, with a space before each.
+        target: String,
+    },
     /// A stream given by the caller failed.
     #[error("{0}")]
     Stream(#[source] Arc<io::Error>),

@@ -12,8 +12,11 @@
 mod kubectl;
 #[path = "../common/tool.rs"]
 mod tool;
+#[path = "../common/tree.rs"]
+mod tree;
 
 mod cp;
+mod cp_size;
 mod exec;
 mod flags;
 mod get;

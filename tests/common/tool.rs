@@ -113,6 +113,7 @@ impl Cluster {
         let child = pty_process::Command::new(KUBEWIRE)
             .args(arguments)
             .env_clear()
+            .env("TERM", "xterm")
             .env("HOME", self.dir.path())
             .env("KUBECONFIG", self.kubeconfig())
             .kill_on_drop(true)

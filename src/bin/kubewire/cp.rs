@@ -1,50 +1,68 @@
-//! `kubewire cp`: copies files and trees to and from containers.
+//! `kubewire cp`: copies files and trees to and from containers, and between them.
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
-use kubewire::{Client, Error, Pod, copy::Copied, error::Hint};
+use kubewire::{
+    Client, Error, Pod,
+    copy::{Copied, Progress},
+    error::Hint,
+    exec::{Input, Stdio},
+};
 
 use crate::{
+    bar::Bar,
     connection::Connection,
+    duration,
+    exec::{code, exit_code},
     failure::{Failure, note},
     signals::{Received, Signals},
     target,
 };
 
-/// The time between a copy that failed and its next beginning.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long after a signal what is not whole may take to be removed.
+const FAREWELL: Duration = Duration::from_secs(6);
 
-/// Copy files and directories to and from containers
+/// Copy files and directories to, from and between containers
 ///
-/// The container needs `tar`. What arrived is compared with what was sent, file by file. A
-/// directory that is copied to a container goes into one that is there already, and takes the name
-/// that it is given otherwise; from a container it always takes the name. Exit codes: 0 if all was
-/// copied, 1 if not.
+/// The container needs `tar`, or a shell and `cat`. What arrived is compared with what was sent, file
+/// by file, and has its name only then. A directory that is copied to a container goes into one that
+/// is there already, and takes the name that it is given otherwise; from a container it always takes
+/// the name.
+///
+/// Exit codes: 0 if all was copied; 1 if not, or if something was left out; 128 and a signal's
+/// number, such as 130 after Ctrl-C, with which nothing is left that is not whole.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire cp site web-0:/srv/site\n  \
     kubewire cp other/web-0:/var/log/app.log . -c main\n  \
     kubewire cp a.txt b.txt web-0:/tmp\n  \
-    kubewire exec a -- tar cf - -C /srv site | kubewire exec -i b -- tar xf - -C /srv")]
+    kubewire cp 'web-0:/var/log/*.log' logs --retries 5\n  \
+    kubewire cp --exclude node_modules --exclude '*.tmp' site web-0:/srv/site\n  \
+    kubewire cp web-0:/data/dump db-1:/data/dump\n  \
+    kubewire cp web-0:/srv/site - | gzip > site.tar.gz\n  \
+    gunzip < site.tar.gz | kubewire cp - web-0:/srv")]
 pub(crate) struct Cp {
-    /// What to copy and, last, where to: a path of this machine, or POD:PATH, NAMESPACE/POD:PATH
+    /// What to copy and, last, where to: a path of this machine, POD:PATH or NAMESPACE/POD:PATH,
+    /// whose path may be a pattern such as /var/log/*.log; - is a tar archive on a standard stream
     #[arg(value_name = "PATH", required = true, num_args = 2.., value_parser = place)]
     paths: Vec<Place>,
-    /// The container; without it the pod's default container, or its first
+    /// The container, of both pods if there are two; without it the pod's default container, or
+    /// its first
     #[arg(short, long, value_name = "NAME")]
     container: Option<String>,
     /// Keep no modes: copies have those of new files
     #[arg(long)]
     no_preserve: bool,
-    /// Keep the owner's and the group's numbers, which needs root in the container
+    /// Keep the owner's and the group's numbers, which needs root where the copy goes
     #[arg(long, conflicts_with = "no_preserve")]
     preserve_owner: bool,
-    /// How often to begin a copy anew whose connection fails; without end if negative
+    /// How often to go on with a copy whose connection was cut; without end if negative
     #[arg(
         long,
         value_name = "COUNT",
@@ -52,11 +70,45 @@ pub(crate) struct Cp {
         allow_negative_numbers = true
     )]
     retries: i64,
+    /// How long each copy may take, all attempts together: 1m30s, or a number of seconds
+    #[arg(long, value_name = "DURATION", value_parser = duration::or_seconds)]
+    timeout: Option<Duration>,
+    /// Leave out what matches, and all below it: *, ? and [a-z], from any name of the path on
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Show no progress, and no hints: only errors
+    #[arg(short, long)]
+    quiet: bool,
 }
 
+/// Sets what the flags say.
+macro_rules! options {
+    ($flags:expr, $target:expr, $copy:expr) => {{
+        let mut copy = $copy;
+        if let Some(container) = &$target.container {
+            copy = copy.container(container);
+        }
+        if $flags.no_preserve {
+            copy = copy.no_preserve();
+        }
+        if $flags.preserve_owner {
+            copy = copy.preserve_owner();
+        }
+        for pattern in &$flags.exclude {
+            copy = copy.exclude(pattern);
+        }
+        if let Some(timeout) = $flags.timeout {
+            copy = copy.deadline(timeout);
+        }
+        // Less than none is without end.
+        copy.retries(u32::try_from($flags.retries).unwrap_or(u32::MAX))
+    }};
+}
 /// One side of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
+    /// stdin or stdout.
+    Stream,
     Here(PathBuf),
     There {
         namespace: Option<String>,
@@ -67,13 +119,10 @@ enum Place {
 
 /// `[[NAMESPACE/]POD:]PATH` (`k8s.io/kubectl/pkg/cmd/cp/cp.go`, `extractFileSpec`).
 fn place(text: &str) -> Result<Place, String> {
-    if text == "-" {
-        let instead = "an archive is no file here; use exec: kubewire exec -i POD -- tar xf -";
-        return Err(instead.to_owned());
-    }
     let Some((pod, path)) = text.split_once(':') else {
         return match text {
             "" => Err("an empty path".to_owned()),
+            "-" => Ok(Place::Stream),
             text => Ok(Place::Here(text.into())),
         };
     };
@@ -96,67 +145,93 @@ fn place(text: &str) -> Result<Place, String> {
     })
 }
 
+/// A pod, and the container in it that is meant.
+#[derive(Debug, Clone)]
+struct Target {
+    pod: Pod,
+    container: Option<String>,
+}
+
+/// The same, with pods that were found.
+#[derive(Debug, Clone)]
+enum Side {
+    Stream,
+    Here(PathBuf),
+    There(Target, String),
+}
+
 impl Cp {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let client = connection.client()?;
         let local = |error| Failure::local("signals cannot be received", &error);
         let mut signals = Signals::new().map_err(local)?;
-        let ended = async {
-            loop {
-                if let Received::End(number) = signals.next().await {
-                    break number;
+        let progress = Progress::default();
+        let number = {
+            let ended = async {
+                loop {
+                    if let Received::End(number) = signals.next().await {
+                        break number;
+                    }
                 }
+            };
+            tokio::select! {
+                done = self.copy(&client, &progress) => return done,
+                number = ended => number,
             }
         };
+        // A second signal does not wait.
         tokio::select! {
-            done = self.copy(&client) => done,
-            number = ended => Err(Failure::Signal(number)),
+            _ = tokio::time::timeout(FAREWELL, progress.settled()) => {}
+            _ = signals.next() => {}
         }
+        Err(Failure::Signal(number))
     }
 
-    async fn copy(&self, client: &Client) -> Result<u8, Failure> {
-        let Some((destination, sources)) = self.paths.split_last() else {
+    async fn copy(&self, client: &Client, progress: &Progress) -> Result<u8, Failure> {
+        let sides = self.sides(client).await?;
+        let Some((destination, sources)) = sides.split_last() else {
             return Ok(0);
         };
         let several = sources.len() > 1;
-        let mut whole = true;
+        let mut code = 0;
         for source in sources {
+            let streams = matches!((source, destination), (Side::Stream, _) | (_, Side::Stream));
+            let bar = Bar::start(progress, &shown(source), self.quiet || streams);
             let copied = match (source, destination) {
-                (
-                    Place::Here(source),
-                    Place::There {
-                        pod,
-                        path,
-                        namespace,
-                    },
-                ) => {
-                    let pod = found(client, namespace.as_deref(), pod);
-                    self.to(&pod, source, path, several).await?
+                (Side::Here(source), Side::There(target, path)) => {
+                    self.to(target, source, path, several, progress).await
                 }
-                (
-                    Place::There {
-                        pod,
-                        path,
-                        namespace,
-                    },
-                    Place::Here(destination),
-                ) => {
-                    let pod = found(client, namespace.as_deref(), pod);
-                    self.from(&pod, path, destination, several).await?
+                (Side::There(target, path), Side::Here(destination)) => {
+                    self.from(target, path, destination, several, progress)
+                        .await
                 }
-                (Place::Here(_), Place::Here(_)) => {
-                    return Err(said("one of source and destination must be in a pod"));
+                (Side::There(from, source), Side::There(to, path)) => {
+                    self.between(from, source, to, path, several, progress)
+                        .await
                 }
-                (Place::There { .. }, Place::There { .. }) => {
-                    return Err(said(
-                        "cp does not copy between pods; use two execs: kubewire exec A -- tar cf - \
-                         PATH | kubewire exec -i B -- tar xf -",
-                    ));
+                (Side::Stream, Side::There(target, path)) => {
+                    return self.stream(target.take_archive(path), false).await;
+                }
+                (Side::There(target, path), Side::Stream) if !several => {
+                    return self.stream(target.give_archive(path), true).await;
+                }
+                (_, Side::Stream) => Err(said("- takes one archive: copy one path of a pod to it")),
+                (Side::Here(_) | Side::Stream, Side::Here(_)) => {
+                    Err(said("one of source and destination must be in a pod"))
                 }
             };
+            bar.finish();
+            let copied = copied?;
             for left_out in &copied.left_out {
                 note(&format!("left out: {left_out}"));
-                whole = false;
+                code = 1;
+            }
+            if !copied.not_kept.is_empty() && !self.quiet {
+                let lost: Vec<_> = copied.not_kept.iter().map(ToString::to_string).collect();
+                let (name, lost) = (shown(source), lost.join(", "));
+                note(&format!(
+                    "{name}: not kept, which the container cannot: {lost}"
+                ));
             }
             tracing::info!(
                 files = copied.files,
@@ -165,15 +240,73 @@ impl Cp {
                 "copied"
             );
         }
-        Ok(u8::from(!whole))
+        Ok(code)
+    }
+
+    /// Finds each pod once, and what patterns match.
+    async fn sides(&self, client: &Client) -> Result<Vec<Side>, Failure> {
+        let mut targets: HashMap<(&str, &str), Target> = HashMap::new();
+        let mut sides = Vec::new();
+        for (at, place) in self.paths.iter().enumerate() {
+            let (namespace, pod, path) = match place {
+                Place::Stream => {
+                    sides.push(Side::Stream);
+                    continue;
+                }
+                Place::Here(path) => {
+                    sides.push(Side::Here(path.clone()));
+                    continue;
+                }
+                Place::There {
+                    namespace,
+                    pod,
+                    path,
+                } => (
+                    namespace.as_deref().unwrap_or(client.namespace()),
+                    pod,
+                    path,
+                ),
+            };
+            let target = match targets.get(&(namespace, &pod[..])) {
+                Some(target) => target.clone(),
+                None => {
+                    let target = self.target(client, namespace, pod).await;
+                    targets.insert((namespace, pod), target.clone());
+                    target
+                }
+            };
+            let is_last = at + 1 == self.paths.len();
+            if is_last || !path.contains(['*', '?', '[']) {
+                sides.push(Side::There(target, path.clone()));
+                continue;
+            }
+            let container = target.container.as_deref();
+            let paths = target.pod.matching(container, path).await?;
+            let paths = paths.into_iter();
+            sides.extend(paths.map(|path| Side::There(target.clone(), path)));
+        }
+        Ok(sides)
+    }
+
+    async fn target(&self, client: &Client, namespace: &str, pod: &str) -> Target {
+        let pod = client.pod(namespace, pod);
+        let mut container = self.container.clone();
+        if container.is_none() {
+            // Who may not read pods is served in the container that the server takes.
+            let all = pod.containers().await.unwrap_or_default();
+            let default = target::default_container(&all, self.quiet);
+            container = default.map(|one| one.name.clone());
+        }
+        Target { pod, container }
     }
 
     async fn to(
         &self,
-        pod: &Pod,
+        target: &Target,
         source: &Path,
         path: &str,
         several: bool,
+        progress: &Progress,
     ) -> Result<Copied, Failure> {
         // As it is called, even if it is given as `.`.
         let source = match source.file_name() {
@@ -181,38 +314,18 @@ impl Cp {
             None => fs::canonicalize(source)
                 .map_err(|error| said(&format!("{}: {error}", source.display())))?,
         };
-        self.attempts(pod, async |container| {
-            let into = is_directory(pod, container, path).await?;
-            if several && !into {
-                return Ok(None);
-            }
-            let path = if into {
-                format!("{path}/")
-            } else {
-                path.to_owned()
-            };
-            let mut copy = pod.copy_to(&source, path);
-            if let Some(container) = container {
-                copy = copy.container(container);
-            }
-            if self.no_preserve {
-                copy = copy.no_preserve();
-            }
-            if self.preserve_owner {
-                copy = copy.preserve_owner();
-            }
-            copy.run().await.map(Some)
-        })
-        .await?
-        .ok_or_else(|| said(&format!("{path} is no directory: it takes one copy")))
+        let path = target.inside(path, several).await?;
+        let copy = target.pod.copy_to(&source, path).progress(progress);
+        Ok(options!(self, target, copy).run().await?)
     }
 
     async fn from(
         &self,
-        pod: &Pod,
+        target: &Target,
         path: &str,
         destination: &Path,
         several: bool,
+        progress: &Progress,
     ) -> Result<Copied, Failure> {
         let is_there = destination.is_dir();
         if several && !is_there {
@@ -221,51 +334,104 @@ impl Cp {
                 "{destination} is no directory: it takes one copy"
             )));
         }
-        self.attempts(pod, async |container| {
-            let into = is_there && (several || !is_directory(pod, container, path).await?);
-            let destination = match fs::canonicalize(destination) {
-                Ok(destination) if into => destination.join(""),
-                // As it is called, even if it is given as `.`.
-                Ok(destination) => destination,
-                Err(_) => destination.to_owned(),
-            };
-            let mut copy = pod.copy_from(path, destination);
-            if let Some(container) = container {
-                copy = copy.container(container);
-            }
-            if self.no_preserve {
-                copy = copy.no_preserve();
-            }
-            copy.run().await
-        })
-        .await
+        let into = is_there && (several || !target.is_directory(path).await?);
+        let destination = match fs::canonicalize(destination) {
+            Ok(destination) if into => destination.join(""),
+            // As it is called, even if it is given as `.`.
+            Ok(destination) => destination,
+            Err(_) => destination.to_owned(),
+        };
+        let copy = target.pod.copy_from(path, destination).progress(progress);
+        Ok(options!(self, target, copy).run().await?)
     }
 
-    /// Tries as often as is asked for, and in the container that is meant.
-    async fn attempts<T>(
+    async fn between(
         &self,
-        pod: &Pod,
-        mut attempt: impl AsyncFnMut(Option<&str>) -> kubewire::Result<T>,
-    ) -> Result<T, Failure> {
-        let mut container = self.container.clone();
-        if container.is_none() {
-            // Who may not read pods is served in the container that the server takes.
-            let all = pod.containers().await.unwrap_or_default();
-            container = target::default_container(&all, false).map(|one| one.name.clone());
+        from: &Target,
+        source: &str,
+        to: &Target,
+        path: &str,
+        several: bool,
+        progress: &Progress,
+    ) -> Result<Copied, Failure> {
+        let path = to.inside(path, several).await?;
+        let mut copy = from
+            .pod
+            .copy_between(source, &to.pod, path)
+            .progress(progress);
+        if let Some(container) = &to.container {
+            copy = copy.to_container(container);
         }
-        let mut left = self.retries;
-        loop {
-            let error = match attempt(container.as_deref()).await {
-                Ok(done) => return Ok(done),
-                Err(error) => error,
-            };
-            if left == 0 || !error.is_retryable() {
-                return Err(error.into());
+        Ok(options!(self, from, copy).run().await?)
+    }
+
+    /// An archive through a standard stream.
+    async fn stream(&self, exec: kubewire::exec::Exec, is_output: bool) -> Result<u8, Failure> {
+        let exec = exec.stderr(Stdio::inherit());
+        let exec = match is_output {
+            true => exec.stdout(Stdio::inherit()),
+            false => exec
+                .input(Input::reader(tokio::io::stdin()))
+                .require_half_close(),
+        };
+        let exec = match self.timeout {
+            Some(timeout) => exec.timeout(timeout),
+            None => exec,
+        };
+        let status = exec.spawn().await?.wait().await?;
+        Ok(exit_code(code(&status)))
+    }
+}
+
+impl Target {
+    fn exec<'a>(&self, command: impl IntoIterator<Item = &'a str>) -> kubewire::exec::Exec {
+        self.of(self.pod.exec(command))
+    }
+
+    fn of(&self, exec: kubewire::exec::Exec) -> kubewire::exec::Exec {
+        match &self.container {
+            Some(container) => exec.container(container),
+            None => exec,
+        }
+    }
+
+    fn give_archive(&self, path: &str) -> kubewire::exec::Exec {
+        self.of(self.pod.archive_of(path))
+    }
+
+    fn take_archive(&self, directory: &str) -> kubewire::exec::Exec {
+        self.of(self.pod.archive_into(directory))
+    }
+
+    /// The path as the library takes it: with a slash behind it, if it is a directory.
+    async fn inside(&self, path: &str, several: bool) -> Result<String, Failure> {
+        match self.is_directory(path).await? {
+            true => Ok(format!("{path}/")),
+            false if several => Err(said(&format!("{path} is no directory: it takes one copy"))),
+            false => Ok(path.to_owned()),
+        }
+    }
+
+    /// Whether a path is a directory; not if the container cannot tell.
+    async fn is_directory(&self, path: &str) -> kubewire::Result<bool> {
+        // A name that begins with a dash is no option.
+        let path = match path.starts_with('/') {
+            true => path.to_owned(),
+            false => format!("./{path}"),
+        };
+        // A shell can tell without a program.
+        let commands = [
+            &["sh", "-c", "[ -d \"$1\" ]", "sh", &path][..],
+            &["test", "-d", &path],
+        ];
+        for command in commands {
+            match self.exec(command.iter().copied()).status().await {
+                Ok(status) => return Ok(status.success()),
+                Err(Error::Api(refusal)) if matches!(refusal.hint, Some(Hint::Program(_))) => {}
+                Err(error) => return Err(error),
             }
-            left = left.saturating_sub(1);
-            note(&format!("{error}; beginning anew"));
-            tokio::time::sleep(PAUSE).await;
         }
+        Ok(false)
     }
 }
 
@@ -273,25 +439,12 @@ fn said(problem: &str) -> Failure {
     Failure::Message(problem.to_owned())
 }
 
-fn found(client: &Client, namespace: Option<&str>, pod: &str) -> Pod {
-    client.pod(namespace.unwrap_or(client.namespace()), pod)
-}
-
-/// Whether a path in the container is a directory; not if the container cannot tell.
-async fn is_directory(pod: &Pod, container: Option<&str>, path: &str) -> kubewire::Result<bool> {
-    // A name that begins with a dash is no option.
-    let path = match path.starts_with('/') {
-        true => path.to_owned(),
-        false => format!("./{path}"),
-    };
-    let mut exec = pod.exec(["test", "-d", &path]);
-    if let Some(container) = container {
-        exec = exec.container(container);
-    }
-    match exec.status().await {
-        Ok(status) => Ok(status.success()),
-        Err(Error::Api(refusal)) if matches!(refusal.hint, Some(Hint::Program(_))) => Ok(false),
-        Err(error) => Err(error),
+/// As the user knows it.
+fn shown(side: &Side) -> String {
+    match side {
+        Side::Stream => "-".to_owned(),
+        Side::Here(path) => path.display().to_string(),
+        Side::There(target, path) => format!("{}:{path}", target.pod.name()),
     }
 }
 
@@ -312,10 +465,11 @@ mod tests {
             ("/tmp/a", Place::Here("/tmp/a".into())),
             ("./a:b", Place::Here("./a:b".into())),
             ("/a:b", Place::Here("/a:b".into())),
+            ("-", Place::Stream),
         ] {
             assert_eq!(place(text).as_ref(), Ok(&expected), "{text}");
         }
-        for text in ["", ":a", "web-0:", "a/b/c:d", "/web-0:", "other/:a", "-"] {
+        for text in ["", ":a", "web-0:", "a/b/c:d", "/web-0:", "other/:a"] {
             let accepted = place(text).is_ok_and(|place| matches!(place, Place::There { .. }));
             assert!(!accepted, "{text}");
         }

@@ -11,6 +11,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 mod absent;
 mod answer;
 mod attach;
+mod bar;
 mod changes;
 mod completion;
 mod connection;

@@ -5,30 +5,89 @@
 //!   disk -> pack   -> pipe -> stdin of `tar -x`        then `sha256sum` there finds
 //!   disk <- unpack <- pipe <- stdout of `tar -c`       what was digested here on the way
 //! ```
+//!
+//! Without `tar`, [`cat`] and [`walk`] have a shell do its work. A copy to a container goes to a
+//! [`stage`], which gets its name when it is verified. What a cut connection has left on either side
+//! is found again by [`resume`] and [`from`].
 
+mod between;
+mod cat;
+mod finish;
+mod from;
+mod glob;
+mod holes;
 mod pack;
 mod pipe;
+mod place;
+mod progress;
+mod relay;
+mod resume;
+mod retry;
+mod shell;
 mod side;
+mod stage;
+mod to;
+mod tools;
 mod unpack;
 mod verify;
+mod walk;
 
-use std::path::{Path, PathBuf};
-
-use self::{
-    pack::{Keep, pack},
-    pipe::{PipeWriter, pipe},
-    side::{Side, complaint, feed, joined, of_stream},
-    unpack::{Bounds, compare, unpack},
-    verify::verify,
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
-#[cfg(doc)]
-use super::Exec;
-use super::{Pod, Stdio};
+
+use self::side::Side;
+pub use self::{between::CopyBetween, from::CopyFrom, progress::Progress, to::CopyTo};
+use super::{Exec, Pod};
 use crate::{
     Result,
-    error::{CallerError, Error},
-    limits,
+    error::{CallerError, Error, Printable},
 };
+
+/// The options that all copies have.
+macro_rules! options {
+    () => {
+        /// The container; without one the pod's default container, or its only one.
+        pub fn container(mut self, name: impl Into<String>) -> Self {
+            self.side.container = Some(name.into());
+            self
+        }
+
+        /// Leaves out what matches a pattern, with all below it. `*`, `?` and `[a-z]` are as in a
+        /// shell, except that `*` takes slashes too; a pattern may match from any name of a path
+        /// on, as those of `tar --exclude` do. May be called several times.
+        pub fn exclude(mut self, pattern: impl Into<String>) -> Self {
+            self.exclude.push(pattern.into());
+            self
+        }
+
+        /// How often the copy goes on after its connection was cut; never unless set, without end
+        /// if `u32::MAX`. It waits before that, longer each time, unless it has come on since.
+        ///
+        /// Files that are whole do not come again, and of a file that was cut only the rest, if
+        /// what is there is the same on both sides. That needs `find` or `xargs`, and `sha256sum`
+        /// in the container; without them the copy begins anew.
+        pub fn retries(mut self, retries: u32) -> Self {
+            self.retry.retries = retries;
+            self
+        }
+
+        /// How long the copy may take, all attempts together; without limit unless set.
+        pub fn deadline(mut self, limit: Duration) -> Self {
+            self.retry.deadline = Some(limit);
+            self
+        }
+
+        /// Says there how far it is.
+        pub fn progress(mut self, progress: &Progress) -> Self {
+            progress.watch();
+            self.progress = progress.clone();
+            self
+        }
+    };
+}
+use options;
 
 /// What was copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +103,8 @@ pub struct Copied {
     pub compared: bool,
     /// What was not copied, and why.
     pub left_out: Vec<LeftOut>,
+    /// What of the files was not kept, for want of programs in the container or of rights there.
+    pub not_kept: Vec<NotKept>,
 }
 
 /// Something that was not copied.
@@ -67,30 +128,76 @@ pub enum Reason {
         /// Where it leads.
         target: PathBuf,
     },
+    /// A symbolic link, and the container lacks the program that it takes.
+    Lacks {
+        /// The program.
+        program: &'static str,
+    },
 }
 
+/// In one line, whatever is in the name.
 impl std::fmt::Display for LeftOut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let path = self.path.display();
+        let path = Printable(self.path.display());
         match &self.reason {
             Reason::Special => write!(f, "{path} is no file, directory or link"),
             Reason::LeadsOut { target } => {
-                let target = target.display();
+                let target = Printable(target.display());
                 write!(f, "{path} is a link that leads out, to {target}")
             }
+            Reason::Lacks { program } => {
+                write!(f, "{path} is a link, and the container has no {program}")
+            }
         }
+    }
+}
+
+/// What of a file may get lost on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotKept {
+    /// Who may read, write and execute it.
+    Modes,
+    /// When it was written last.
+    Times,
+    /// The numbers of its owner and group.
+    Owners,
+    /// That two names are of one file.
+    HardLinks,
+    /// The holes in it, which are zeros now.
+    Holes,
+}
+
+impl NotKept {
+    const ALL: [Self; 5] = [
+        Self::Modes,
+        Self::Times,
+        Self::Owners,
+        Self::HardLinks,
+        Self::Holes,
+    ];
+
+    const fn word(self) -> &'static [u8] {
+        match self {
+            Self::Modes => b"modes",
+            Self::Times => b"times",
+            Self::Owners => b"owners",
+            Self::HardLinks => b"hard links",
+            Self::Holes => b"holes",
+        }
+    }
+}
+
+impl std::fmt::Display for NotKept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from_utf8_lossy(self.word()))
     }
 }
 
 impl Pod {
     /// Copies a file or a tree of this machine to a container; see [`CopyTo`].
     pub fn copy_to(&self, source: impl Into<PathBuf>, destination: impl Into<String>) -> CopyTo {
-        CopyTo {
-            side: Side::new(self),
-            source: source.into(),
-            destination: destination.into(),
-            keep: Keep::Modes,
-        }
+        CopyTo::new(self, source.into(), destination.into())
     }
 
     /// Copies a file or a tree of a container to this machine; see [`CopyFrom`].
@@ -99,266 +206,58 @@ impl Pod {
         source: impl Into<String>,
         destination: impl Into<PathBuf>,
     ) -> CopyFrom {
-        CopyFrom {
-            side: Side::new(self),
-            source: source.into(),
-            destination: destination.into(),
-            modes: true,
-            bounds: Bounds {
-                entries: limits::COPY_ENTRIES,
-                bytes: limits::COPY_BYTES,
-            },
-        }
-    }
-}
-
-/// A copy from this machine to a container, by the container's `tar`.
-///
-/// The destination is the copy's name; its directory must exist. One that ends with a slash is
-/// the directory into which the copy goes under its own name. What is there already is replaced
-/// file by file, and what else is there stays.
-///
-/// Kept are modes, times in seconds, symbolic and hard links. Owner is who runs `tar`, unless
-/// [`preserve_owner`](Self::preserve_owner) asks for more. Holes in files arrive as zeros. busybox
-/// makes links last, so that the directories that they are in have new times.
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
-/// # let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
-/// # std::fs::write(here.path().join("index.html"), "hello")?;
-/// # let (site, srv) = (here.path(), there.path().to_str().expect("it is UTF-8"));
-/// // `site` is a directory here, `srv` is one in the container.
-/// let copied = client.pod("default", "web-0").copy_to(site, format!("{srv}/site")).run().await?;
-/// assert_eq!((copied.files, copied.bytes), (1, 5));
-/// assert!(copied.left_out.is_empty());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone)]
-#[must_use = "nothing is copied until it is run"]
-pub struct CopyTo {
-    side: Side,
-    source: PathBuf,
-    destination: String,
-    keep: Keep,
-}
-
-impl CopyTo {
-    /// The container; without one the pod's default container, or its only one.
-    pub fn container(mut self, name: impl Into<String>) -> Self {
-        self.side.container = Some(name.into());
-        self
+        CopyFrom::new(self, source.into(), destination.into())
     }
 
-    /// Gives the copy the owners' numbers too, which `tar` can only do as root.
-    pub fn preserve_owner(mut self) -> Self {
-        self.keep = Keep::Owners;
-        self
+    /// Copies a file or a tree of a container to one of another pod; see [`CopyBetween`].
+    pub fn copy_between(
+        &self,
+        source: impl Into<String>,
+        other: &Pod,
+        destination: impl Into<String>,
+    ) -> CopyBetween {
+        CopyBetween::new(self, source.into(), other, destination.into())
     }
 
-    /// Does not keep modes: files are 0644, or 0755 if anyone may execute them.
-    pub fn no_preserve(mut self) -> Self {
-        self.keep = Keep::Times;
-        self
+    /// The exec whose output is an archive of a file or a tree, in the form of `tar`, with names
+    /// that begin with its own.
+    pub fn archive_of(&self, source: impl AsRef<str>) -> Exec {
+        let source = from::Source::new(source.as_ref());
+        let what = source.what();
+        self.exec(source.archive(&what, false))
     }
 
-    /// Copies, and then compares every file: with `sha256sum` in the container or, if that or
-    /// `xargs` is missing there, by reading all back.
-    ///
-    /// Cancel safety: dropping the future closes the connection. In the container, files are
-    /// written under their names, so that one of them may then be incomplete.
+    /// The exec whose input is an archive, in the form of `tar`, of what goes into a directory.
+    /// Nothing is verified, and files are written under their names.
+    pub fn archive_into(&self, directory: impl Into<String>) -> Exec {
+        let words = ["tar", "-x", "-f", "-", "-C"].map(str::to_owned);
+        self.exec(words.into_iter().chain([directory.into()]))
+    }
+
+    /// The paths in a container that match a pattern of its shell. One that matches nothing is
+    /// what it is.
     ///
     /// # Errors
     ///
-    /// * [`CallerError::File`] for a file that cannot be read, or becomes shorter meanwhile;
-    /// * [`Error::Api`] with the words of `tar` if that fails, and those of
-    ///   [`Exec::spawn`];
-    /// * [`PeerError::Copy`](crate::error::PeerError::Copy), which names the file, if something
-    ///   else is in the container than was sent, whatever the server said;
-    /// * [`Error::Peer`] if the server lacks `v5.channel.k8s.io`, over which alone `tar` sees the
-    ///   end of its input.
-    pub async fn run(&self) -> Result<Copied> {
-        let (directory, name) = split(&self.destination);
-        let name = if self.destination.ends_with('/') {
-            None
-        } else {
-            name
-        };
-        let (directory, name) = match name {
-            Some(name) => (directory, PathBuf::from(name)),
-            None => {
-                let name = self.source.file_name();
-                let name = name.ok_or_else(|| unnamed(&self.source))?;
-                (&self.destination[..], PathBuf::from(name))
-            }
-        };
-        let mut command = vec!["tar", "-x", "-p", "-f", "-", "-C", directory];
-        if self.keep != Keep::Owners {
-            // As whoever runs it (GNU tar and busybox alike).
-            command.insert(2, "-o");
-        }
-        let packed = self.send(command, &name).await?;
-        if !verify(&self.side, directory, &packed.records).await? {
-            let records = packed.records.clone();
-            let name = name.to_string_lossy();
-            let job = move |input| compare(input, &records);
-            self.side.receive(directory, Some(&name), job).await?;
-        }
-        let sizes = packed.records.iter().filter(|it| !it.link);
-        Ok(Copied {
-            files: packed.records.len() as u64,
-            bytes: sizes.map(|it| it.size).sum(),
-            compared: true,
-            left_out: packed.left_out,
-        })
-    }
-
-    async fn send(&self, command: Vec<&str>, name: &Path) -> Result<pack::Packed> {
-        let exec = self.side.exec(command).stdin(Stdio::piped());
-        let exec = exec.stdout(Stdio::null()).require_half_close();
-        let mut child = exec.spawn().await?;
-        let (to, from) = pipe();
-        let (source, name, keep) = (self.source.clone(), name.to_owned(), self.keep);
-        let packing =
-            tokio::task::spawn_blocking(move || pack(&source, &name, keep, PipeWriter::new(to)));
-        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
-        let work = async {
-            let fed = feed(from, stdin).await;
-            let packed = joined(packing).await;
-            if let (Ok(()), Err(error)) = (&fed, &packed) {
-                child.kill();
-                return Err(error.clone());
-            }
-            let status = child.wait().await?;
-            Ok((fed, packed, status))
-        };
-        let (done, complaint) = tokio::join!(work, complaint(stderr));
-        let (fed, packed, status) = done?;
-        self.side.judge(&status, "copy to", &complaint)?;
-        fed.map_err(of_stream)?;
-        packed
-    }
-}
-
-/// A copy from a container to this machine, by the container's `tar`.
-///
-/// The destination is the copy's name; directories before it are made. One that ends with a slash
-/// is the directory into which the copy goes under its own name.
-///
-/// What a container sends is not trusted. Nothing is written outside the destination: a name that
-/// leads out is an error, and so is a symbolic link on this machine below the destination that a
-/// name goes through. Symbolic links that lead out and devices are left out and
-/// [named](Copied::left_out). Kept are permissions (not set-user-ID and its like), times in
-/// seconds, hard links; zeros become holes. A file gets its name when it is whole.
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
-/// # let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
-/// # std::fs::write(there.path().join("app.log"), "hello\n")?;
-/// # let (here, log) = (here.path(), there.path().join("app.log"));
-/// # let log = log.to_str().expect("it is UTF-8");
-/// // `log` is a file in the container.
-/// let pod = client.pod("default", "web-0");
-/// let copied = pod.copy_from(log, here.join("copy.log")).max_bytes(1 << 30).run().await?;
-/// assert_eq!(copied.files, 1);
-/// assert_eq!(std::fs::read(here.join("copy.log"))?, b"hello\n");
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone)]
-#[must_use = "nothing is copied until it is run"]
-pub struct CopyFrom {
-    side: Side,
-    source: String,
-    destination: PathBuf,
-    modes: bool,
-    bounds: Bounds,
-}
-
-impl CopyFrom {
-    /// The container; without one the pod's default container, or its only one.
-    pub fn container(mut self, name: impl Into<String>) -> Self {
-        self.side.container = Some(name.into());
-        self
-    }
-
-    /// Does not keep modes: files and directories get those of new ones.
-    pub fn no_preserve(mut self) -> Self {
-        self.modes = false;
-        self
-    }
-
-    /// How many files, directories and links may come; [`limits::COPY_ENTRIES`] unless set.
-    pub fn max_entries(mut self, entries: u64) -> Self {
-        self.bounds.entries = entries;
-        self
-    }
-
-    /// How many bytes of files may come; [`limits::COPY_BYTES`] unless set.
-    pub fn max_bytes(mut self, bytes: u64) -> Self {
-        self.bounds.bytes = bytes;
-        self
-    }
-
-    /// Copies, and then compares every file with `sha256sum` in the container. Without that or
-    /// `xargs`, what tells that all has arrived is the archive's own structure, to its end.
-    ///
-    /// Cancel safety: dropping the future closes the connection. Files that are whole stay; of one
-    /// that is not, at most a name such as `.kubewire-0123456789abcdef.part` stays, if the process
-    /// ends at once.
-    ///
-    /// # Errors
-    ///
-    /// * [`CallerError::File`] for what cannot be written here;
-    /// * [`Error::Api`] with the words of `tar` if that fails, and those of
-    ///   [`Exec::spawn`];
-    /// * [`PeerError::Copy`](crate::error::PeerError::Copy), which names the file, for an archive
-    ///   that is cut, too large, or would write elsewhere, and for a file that is another in the
-    ///   container, because it has changed meanwhile.
-    pub async fn run(&self) -> Result<Copied> {
-        let (directory, name) = split(&self.source);
-        let directory = if name.is_some() {
-            directory
-        } else {
-            &self.source
-        };
-        let base = name.map(PathBuf::from);
-        let last = self.destination.as_os_str().as_encoded_bytes().last();
-        let into = last.is_some_and(|last| std::path::is_separator(char::from(*last)))
-            || self.destination.file_name().is_none();
-        let root = match (&base, into) {
-            (_, false) => self.destination.clone(),
-            (Some(base), true) => self.destination.join(base),
-            (None, true) => return Err(unnamed(Path::new(&self.source))),
-        };
-        let (modes, bounds) = (self.modes, self.bounds);
-        let below = base.clone();
-        let job = move |input| unpack(input, below.as_deref(), &root, modes, bounds);
-        let unpacked = self.side.receive(directory, name, job).await?;
-        // Names in the container: the destination's have no base.
-        let rooted = match name {
-            Some(name) => format!("{}/{name}", directory.trim_end_matches('/')),
-            None => directory.to_owned(),
-        };
-        let compared = verify(&self.side, &rooted, &unpacked.records).await?;
-        Ok(Copied {
-            files: unpacked.records.len() as u64 + unpacked.links,
-            bytes: unpacked.records.iter().map(|it| it.size).sum(),
-            compared,
-            left_out: unpacked.left_out,
-        })
+    /// Those of [`Exec::output`], and [`CallerError::Path`] for a name that is no text.
+    pub async fn matching(
+        &self,
+        container: Option<&str>,
+        pattern: impl AsRef<str>,
+    ) -> Result<Vec<String>> {
+        let mut side = Side::new(self);
+        side.container = container.map(str::to_owned);
+        let exec = side.script(shell::MATCH, [pattern.as_ref()]);
+        let said = side.run(exec, "look into").await?;
+        let names = said.split(|byte| *byte == 0).filter(|it| !it.is_empty());
+        let names = names.map(|name| {
+            String::from_utf8(name.to_vec()).map_err(|_| {
+                let path = String::from_utf8_lossy(name).into_owned();
+                let problem = "is no text: copy the directory that it is in";
+                CallerError::Path { path, problem }.into()
+            })
+        });
+        names.collect()
     }
 }
 
@@ -373,10 +272,19 @@ struct Record {
 }
 
 impl Record {
-    /// Its name, to be shown.
-    fn path(&self) -> PathBuf {
-        PathBuf::from(String::from_utf8_lossy(&self.name).into_owned())
+    /// Its path below the copy's, to be shown.
+    fn shown(&self, copy: &Path) -> PathBuf {
+        match &self.name[..] {
+            b"" => copy.to_owned(),
+            name => copy.join(bytes_path(name)),
+        }
     }
+}
+
+/// A name for what is not whole yet.
+fn aside() -> String {
+    let number: u64 = rand::random();
+    format!(".kubewire-{number:016x}.part")
 }
 
 /// The directory and the name in it, if the path has one: `/`, `.` and `..` have none.
@@ -391,6 +299,10 @@ fn split(path: &str) -> (&str, Option<&str>) {
         "" | "." | ".." => (path, None),
         name => (directory, Some(name)),
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unnamed(path: &Path) -> Error {
@@ -409,6 +321,16 @@ fn name_bytes(path: &Path) -> Vec<u8> {
 #[cfg(not(unix))]
 fn name_bytes(path: &Path) -> Vec<u8> {
     path.to_string_lossy().replace('\\', "/").into_bytes()
+}
+
+#[cfg(unix)]
+fn bytes_path(name: &[u8]) -> PathBuf {
+    PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name))
+}
+
+#[cfg(not(unix))]
+fn bytes_path(name: &[u8]) -> PathBuf {
+    PathBuf::from(String::from_utf8_lossy(name).into_owned())
 }
 
 #[cfg(test)]

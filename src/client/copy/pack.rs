@@ -13,7 +13,14 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use super::{LeftOut, Reason, Record, name_bytes, pipe::PipeWriter};
+use super::{
+    LeftOut, Reason, Record,
+    glob::Exclude,
+    holes::{DataOf, Segments, announce, segments},
+    name_bytes,
+    pipe::{Awaited, PipeWriter},
+    progress::Progress,
+};
 use crate::{
     Result,
     error::{CallerError, Error},
@@ -31,49 +38,126 @@ pub(super) enum Keep {
     Owners,
 }
 
+/// What is to be packed, and how.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) source: PathBuf,
+    /// Its name in the archive.
+    pub(super) root: PathBuf,
+    pub(super) keep: Keep,
+    pub(super) exclude: Exclude,
+    /// Whether the other side knows how GNU's `tar` writes holes.
+    pub(super) holes: bool,
+    pub(super) progress: Progress,
+}
+
 /// What went into an archive.
 #[derive(Debug, Default)]
 pub(super) struct Packed {
+    /// With names below the root.
     pub(super) records: Vec<Record>,
     pub(super) left_out: Vec<LeftOut>,
+    /// The directories, children before parents, for when nothing more is written into them: some
+    /// tars set a mode, which may forbid writing, and a time at once.
+    pub(super) directories: Vec<(PathBuf, Header)>,
+    /// The files with holes that went as zeros.
+    pub(super) filled: HashMap<Vec<u8>, Filled>,
+    /// The file that is not whole yet.
+    pub(super) current: Option<Vec<u8>>,
+    /// The files that are there already, by their names.
+    pub(super) done: HashMap<Vec<u8>, Record>,
+}
+
+/// A file with holes that went as zeros.
+#[derive(Debug, Clone)]
+pub(super) struct Filled {
+    pub(super) size: u64,
+    /// Where its data are.
+    pub(super) segments: Segments,
+    pub(super) header: Header,
 }
 
 enum Step {
     Enter(PathBuf, PathBuf),
-    /// The directory again, now that nothing more is written into it: some tars set a mode, which
-    /// may forbid writing, and a time at once.
     Leave(PathBuf, Box<Header>),
 }
 
-/// Writes the archive of `source`, in which its name is `name`.
-pub(super) fn pack(source: &Path, name: &Path, keep: Keep, out: PipeWriter) -> Result<Packed> {
+/// Writes the archive.
+pub(super) fn pack(plan: &Plan, packed: &mut Packed, out: PipeWriter) -> Result<()> {
+    packed.records.clear();
+    packed.left_out.clear();
+    packed.directories.clear();
+    packed.current = None;
+    let awaited = out.awaited();
     let mut packer = Packer {
+        awaited,
         archive: Builder::new(out),
-        keep,
+        plan,
         names: 0,
         linked: HashMap::new(),
-        packed: Packed::default(),
+        packed,
     };
-    let mut steps = vec![Step::Enter(source.to_owned(), name.to_owned())];
+    let mut steps = vec![Step::Enter(plan.source.clone(), PathBuf::new())];
     while let Some(step) = steps.pop() {
         match step {
-            Step::Enter(path, name) => {
+            Step::Enter(path, below) => {
                 let failed = failure(&path);
-                packer.enter(&path, name, &mut steps).map_err(failed)?;
+                packer.enter(&path, below, &mut steps).map_err(failed)?;
             }
-            Step::Leave(name, mut header) => {
-                let failed = failure(&name);
-                let archive = &mut packer.archive;
-                archive
-                    .append_data(&mut header, &name, io::empty())
-                    .map_err(failed)?;
-            }
+            Step::Leave(below, header) => packer.packed.directories.push((below, *header)),
         }
     }
-    let failed = failure(source);
+    let failed = failure(&plan.source);
     let mut out = packer.archive.into_inner().map_err(&failed)?;
-    io::Write::flush(&mut out).map_err(&failed)?;
-    Ok(packer.packed)
+    io::Write::flush(&mut out).map_err(&failed)
+}
+
+/// Writes an archive of nothing but the directories.
+pub(super) fn pack_directories(
+    root: &Path,
+    directories: &[(PathBuf, Header)],
+    out: PipeWriter,
+) -> Result<()> {
+    let failed = failure(root);
+    let mut archive = Builder::new(out);
+    for (below, header) in directories {
+        let mut header = header.clone();
+        let name = joined(root, below);
+        archive
+            .append_data(&mut header, &name, io::empty())
+            .map_err(&failed)?;
+    }
+    let mut out = archive.into_inner().map_err(&failed)?;
+    io::Write::flush(&mut out).map_err(&failed)
+}
+
+/// Without the slash that `join` puts before nothing.
+pub(super) fn joined(root: &Path, below: &Path) -> PathBuf {
+    match below.as_os_str().is_empty() {
+        true => root.to_owned(),
+        false => root.join(below),
+    }
+}
+
+/// The bytes of all files that are to be copied.
+pub(super) fn total(plan: &Plan) -> u64 {
+    let (mut total, mut left) = (0_u64, vec![(plan.source.clone(), PathBuf::new())]);
+    while let Some((path, below)) = left.pop() {
+        if plan.exclude.has(&name_bytes(&below)) {
+            continue;
+        }
+        // What cannot be read, the copy says.
+        let Ok(found) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        if found.is_file() {
+            total = total.saturating_add(found.len());
+        } else if found.is_dir() {
+            let children = fs::read_dir(&path).into_iter().flatten().flatten();
+            left.extend(children.map(|it| (it.path(), below.join(it.file_name()))));
+        }
+    }
+    total
 }
 
 /// Puts the path to an error of the disk.
@@ -87,23 +171,29 @@ pub(super) fn failure(path: &Path) -> impl Fn(io::Error) -> Error {
     }
 }
 
-struct Packer {
+struct Packer<'a> {
+    awaited: Awaited,
     archive: Builder<PipeWriter>,
-    keep: Keep,
+    plan: &'a Plan,
     names: usize,
     /// The first name of a file that has several, and its record.
     linked: HashMap<(u64, u64), (PathBuf, usize)>,
-    packed: Packed,
+    packed: &'a mut Packed,
 }
 
-impl Packer {
-    fn enter(&mut self, path: &Path, name: PathBuf, steps: &mut Vec<Step>) -> io::Result<()> {
+impl Packer<'_> {
+    fn enter(&mut self, path: &Path, below: PathBuf, steps: &mut Vec<Step>) -> io::Result<()> {
+        let key = name_bytes(&below);
+        if self.plan.exclude.has(&key) {
+            return Ok(());
+        }
+        let name = joined(&self.plan.root, &below);
         let metadata = fs::symlink_metadata(path)?;
         let kind = metadata.file_type();
-        let mut header = self.header(&metadata);
+        let mut header = self.plan.header(&metadata);
         if kind.is_dir() {
             header.set_entry_type(EntryType::Directory);
-            steps.push(Step::Leave(name.clone(), Box::new(header.clone())));
+            steps.push(Step::Leave(below.clone(), Box::new(header.clone())));
             header.set_mode(header.mode()? | 0o700);
             self.archive.append_data(&mut header, &name, io::empty())?;
             let mut children = Vec::new();
@@ -112,7 +202,7 @@ impl Packer {
             }
             children.sort_unstable_by(|a, b| b.cmp(a));
             let children = children.into_iter();
-            steps.extend(children.map(|child| Step::Enter(path.join(&child), name.join(&child))));
+            steps.extend(children.map(|it| Step::Enter(path.join(&it), below.join(&it))));
             return Ok(());
         }
         if kind.is_symlink() {
@@ -131,48 +221,109 @@ impl Packer {
             });
             return Ok(());
         }
-        self.names = self.names.saturating_add(name_bytes(&name).len());
+        self.names = self.names.saturating_add(key.len());
         if self.names > limits::COPY_NAMES {
             return Err(io::Error::other("too many files for one copy"));
         }
         let id = several_names(&metadata);
         if let Some((first, record)) = id.and_then(|id| self.linked.get(&id)) {
             header.set_entry_type(EntryType::Link);
+            let first = joined(&self.plan.root, first);
             self.archive.append_link(&mut header, &name, first)?;
             let record = Record {
-                name: name_bytes(&name),
+                name: key,
                 link: true,
                 ..self.packed.records[*record].clone()
             };
             self.packed.records.push(record);
             return Ok(());
         }
-        let file = File::open(path)?;
-        // What was opened counts.
-        let size = file.metadata()?.len();
-        header.set_entry_type(EntryType::Regular);
-        header.set_size(size);
-        let mut contents = Digesting::new(file.take(size));
-        self.archive
-            .append_data(&mut header, &name, &mut contents)?;
-        if contents.read != size {
-            let problem = "it became shorter while it was read";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
-        }
         if let Some(id) = id {
-            let record = self.packed.records.len();
-            self.linked.insert(id, (name.clone(), record));
+            self.linked.insert(id, (below, self.packed.records.len()));
         }
-        self.packed.records.push(Record {
-            name: name_bytes(&name),
-            size,
-            digest: contents.digest.finalize().into(),
-            link: false,
-        });
+        if let Some(record) = self.packed.done.get(&key) {
+            self.packed.records.push(record.clone());
+            return Ok(());
+        }
+        self.packed.current = Some(key);
+        let record = self.file(path, &name, header)?;
+        self.packed.current = None;
+        self.packed.records.push(record);
+        self.plan.progress.file();
         Ok(())
     }
 
-    fn header(&self, metadata: &Metadata) -> Header {
+    fn file(&mut self, path: &Path, name: &Path, mut header: Header) -> io::Result<Record> {
+        let file = File::open(path)?;
+        // What was opened counts.
+        let size = file.metadata()?.len();
+        let key = self.packed.current.clone().unwrap_or_default();
+        let segments = segments(&file, size);
+        let progress = &self.plan.progress;
+        let (read, digest) = match segments {
+            Some(segments) if self.plan.holes => {
+                let more = announce(&mut header, &segments, size)?;
+                let mut digest = Sha256::new();
+                let mut data = DataOf::new(&file, &segments, |bytes, hole| {
+                    zeros(&mut digest, hole, &self.awaited);
+                    digest.update(bytes);
+                    progress.add(hole + bytes.len() as u64);
+                });
+                let contents = more.chain(&mut data);
+                self.archive.append_data(&mut header, name, contents)?;
+                let at = data.at();
+                let end = segments
+                    .last()
+                    .map_or(0, |(offset, length)| offset + length);
+                if at == end {
+                    zeros(&mut digest, size - at, &self.awaited);
+                    progress.add(size - at);
+                    (size, digest)
+                } else {
+                    (at, digest)
+                }
+            }
+            segments => {
+                header.set_entry_type(EntryType::Regular);
+                header.set_size(size);
+                let mut contents = Digesting::new(file.take(size), progress);
+                self.archive.append_data(&mut header, name, &mut contents)?;
+                if let Some(segments) = segments {
+                    let filled = Filled {
+                        size,
+                        segments,
+                        header,
+                    };
+                    self.packed.filled.insert(key.clone(), filled);
+                }
+                (contents.read, contents.digest)
+            }
+        };
+        if read != size {
+            let problem = "it became shorter while it was read";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
+        }
+        Ok(Record {
+            name: key,
+            size,
+            digest: digest.finalize().into(),
+            link: false,
+        })
+    }
+}
+
+/// Digests the zeros of a hole, as long as anybody waits for that.
+fn zeros(digest: &mut Sha256, mut count: u64, awaited: &Awaited) {
+    static ZEROS: [u8; 32 << 10] = [0; 32 << 10];
+    while count > 0 && awaited.check().is_ok() {
+        let part = count.min(ZEROS.len() as u64);
+        digest.update(&ZEROS[..part as usize]);
+        count -= part;
+    }
+}
+
+impl Plan {
+    pub(super) fn header(&self, metadata: &Metadata) -> Header {
         let mut header = Header::new_gnu();
         header.set_size(0);
         header.set_uid(0);
@@ -200,38 +351,41 @@ impl Packer {
 
 /// What tells a file apart that has other names too.
 #[cfg(unix)]
-fn several_names(metadata: &Metadata) -> Option<(u64, u64)> {
+pub(super) fn several_names(metadata: &Metadata) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     (metadata.nlink() > 1).then(|| (metadata.dev(), metadata.ino()))
 }
 
 #[cfg(not(unix))]
-fn several_names(_: &Metadata) -> Option<(u64, u64)> {
+pub(super) fn several_names(_: &Metadata) -> Option<(u64, u64)> {
     None
 }
 
 /// A reader that makes the digest of what passes.
-pub(super) struct Digesting<R> {
+pub(super) struct Digesting<'a, R> {
     inner: R,
+    progress: &'a Progress,
     pub(super) digest: Sha256,
     pub(super) read: u64,
 }
 
-impl<R> Digesting<R> {
-    pub(super) fn new(inner: R) -> Self {
+impl<'a, R> Digesting<'a, R> {
+    pub(super) fn new(inner: R, progress: &'a Progress) -> Self {
         Self {
             inner,
+            progress,
             digest: Sha256::new(),
             read: 0,
         }
     }
 }
 
-impl<R: Read> Read for Digesting<R> {
+impl<R: Read> Read for Digesting<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.digest.update(&buffer[..read]);
         self.read += read as u64;
+        self.progress.add(read as u64);
         Ok(read)
     }
 }

@@ -5,6 +5,7 @@ use std::{
     cell::Cell,
     io::{self, Read, Write},
     rc::Rc,
+    sync::{Arc, Weak},
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -17,18 +18,45 @@ pub(super) fn pipe() -> (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
     mpsc::channel(limits::COPY_STEPS)
 }
 
+/// Whether anybody waits for what a thread does: a hole can be as long as the disk, and nothing
+/// goes through the pipe meanwhile.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Awaited(Weak<()>);
+
+impl Awaited {
+    /// As long as the first of these is held.
+    pub(super) fn new() -> (Arc<()>, Self) {
+        let held = Arc::new(());
+        let awaited = Self(Arc::downgrade(&held));
+        (held, awaited)
+    }
+
+    pub(super) fn check(&self) -> io::Result<()> {
+        match self.0.strong_count() {
+            0 => Err(io::ErrorKind::BrokenPipe.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The thread's writing end.
 pub(super) struct PipeWriter {
     to: mpsc::Sender<Bytes>,
     step: BytesMut,
+    awaited: Awaited,
 }
 
 impl PipeWriter {
-    pub(super) fn new(to: mpsc::Sender<Bytes>) -> Self {
+    pub(super) fn new(to: mpsc::Sender<Bytes>, awaited: Awaited) -> Self {
         Self {
             to,
             step: BytesMut::with_capacity(limits::COPY_STEP),
+            awaited,
         }
+    }
+
+    pub(super) fn awaited(&self) -> Awaited {
+        self.awaited.clone()
     }
 }
 
@@ -58,6 +86,7 @@ pub(super) struct PipeReader {
     from: mpsc::Receiver<Bytes>,
     step: Bytes,
     state: Rc<State>,
+    awaited: Awaited,
 }
 
 /// What the thread knows of its reader, and tells it, while an archive owns that.
@@ -80,12 +109,17 @@ impl State {
 }
 
 impl PipeReader {
-    pub(super) fn new(from: mpsc::Receiver<Bytes>) -> Self {
+    pub(super) fn new(from: mpsc::Receiver<Bytes>, awaited: Awaited) -> Self {
         Self {
             from,
             step: Bytes::new(),
             state: Rc::default(),
+            awaited,
         }
+    }
+
+    pub(super) fn awaited(&self) -> Awaited {
+        self.awaited.clone()
     }
 
     pub(super) fn state(&self) -> Rc<State> {

@@ -12,11 +12,15 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::pipe::{PipeReader, pipe};
+use super::{
+    pipe::{Awaited, PipeReader, PipeWriter, pipe},
+    progress::Progress,
+    tools::without_tools,
+};
 use crate::{
     KeepaliveConfig, Pod, Result,
-    client::{ChildStderr, ChildStdin, ChildStdout, Exec, ExitStatus},
-    error::{ApiError, CallerError, Error, NetworkError},
+    client::{ChildStderr, ChildStdin, ChildStdout, Exec, ExitStatus, Stdio},
+    error::{ApiError, CallerError, Error, Hint, NetworkError},
     limits,
 };
 
@@ -25,6 +29,8 @@ use crate::{
 pub(super) struct Side {
     pub(super) pod: Pod,
     pub(super) container: Option<String>,
+    /// Whether there is a shell, which may have programs in itself.
+    pub(super) shell: bool,
 }
 
 impl Side {
@@ -32,6 +38,7 @@ impl Side {
         Self {
             pod: pod.clone(),
             container: None,
+            shell: false,
         }
     }
 
@@ -48,28 +55,50 @@ impl Side {
         }
     }
 
-    /// Gives the archive of `name`, or of all that is in `directory`, to a thread.
-    pub(super) async fn receive<T: Send + 'static>(
+    /// A program, and its arguments.
+    pub(super) fn program<'a>(&self, command: impl IntoIterator<Item = &'a str>) -> Exec {
+        match self.shell {
+            true => self.script(r#"exec "$@""#, command),
+            false => self.exec(command),
+        }
+    }
+
+    /// A script, whose arguments begin with `$1`.
+    pub(super) fn script<'a>(
         &self,
-        directory: &str,
-        name: Option<&str>,
-        job: impl FnOnce(PipeReader) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        // A name that begins with a dash is no option this way.
-        let what = format!("./{}", name.unwrap_or_default());
-        let mut child = self
-            .exec(["tar", "-c", "-f", "-", "-C", directory, &what])
-            .spawn()
-            .await?;
+        script: &'a str,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Exec {
+        let front = ["sh", "-c", script, "kubewire"];
+        self.exec(front.into_iter().chain(arguments))
+    }
+
+    /// Runs a program to its end; gives what it writes.
+    pub(super) async fn run(&self, exec: Exec, verb: &str) -> Result<Vec<u8>> {
+        let output = exec.output().await?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        self.judge(&output.status, verb, complaint.trim())?;
+        Ok(output.stdout)
+    }
+
+    /// Gives what a program writes to a thread.
+    pub(super) async fn receive(
+        &self,
+        exec: Exec,
+        progress: &Progress,
+        job: impl FnOnce(PipeReader) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let mut child = exec.spawn().await.map_err(|error| self.explain(error))?;
         let (to, from) = pipe();
-        let working = tokio::task::spawn_blocking(move || job(PipeReader::new(from)));
+        let (_held, awaited) = Awaited::new();
+        let working = thread(progress, move || job(PipeReader::new(from, awaited)));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let work = async {
             let pumped = pump(stdout, to).await;
             // Also after a failure, for the thread cleans up.
             let done = joined(working).await;
             let status = if pumped? {
-                Some(child.wait().await?)
+                Some(child.wait().await.map_err(|error| self.explain(error))?)
             } else {
                 child.kill();
                 None
@@ -84,7 +113,50 @@ impl Side {
         done
     }
 
-    /// What it means how `tar` ended.
+    /// Gives a program what a thread writes.
+    pub(super) async fn send(
+        &self,
+        exec: Exec,
+        progress: &Progress,
+        job: impl FnOnce(PipeWriter) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let (to, from) = pipe();
+        let (_held, awaited) = Awaited::new();
+        let progress = progress.clone();
+        let working = async move {
+            joined(thread(&progress, move || job(PipeWriter::new(to, awaited)))).await
+        };
+        self.deliver(exec, from, working).await
+    }
+
+    /// Gives a program what comes out of a pipe, which `working` fills.
+    pub(super) async fn deliver(
+        &self,
+        exec: Exec,
+        from: mpsc::Receiver<Bytes>,
+        working: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
+        let exec = exec.stdin(Stdio::piped()).stdout(Stdio::null());
+        let exec = exec.require_half_close();
+        let mut child = exec.spawn().await.map_err(|error| self.explain(error))?;
+        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+        let work = async {
+            let (fed, done) = tokio::join!(feed(from, stdin), working);
+            if let (Ok(()), Err(error)) = (&fed, &done) {
+                child.kill();
+                return Err(error.clone());
+            }
+            let status = child.wait().await.map_err(|error| self.explain(error))?;
+            Ok((fed, done, status))
+        };
+        let (done, complaint) = tokio::join!(work, complaint(stderr));
+        let (fed, done, status) = done?;
+        self.judge(&status, "copy to", &complaint)?;
+        fed.map_err(of_stream)?;
+        done
+    }
+
+    /// What it means how a program ended.
     pub(super) fn judge(&self, status: &ExitStatus, verb: &str, complaint: &str) -> Result<()> {
         if status.success() {
             return Ok(());
@@ -99,6 +171,27 @@ impl Side {
             status.status().clone(),
         ))))
     }
+
+    /// That the program is missing means that there is nothing to copy with.
+    fn explain(&self, error: Error) -> Error {
+        match is_missing(&error) {
+            true => without_tools(self),
+            false => error,
+        }
+    }
+}
+
+/// Runs what blocks; until it has ended, there is something at work.
+pub(super) fn thread<T: Send + 'static>(
+    progress: &Progress,
+    job: impl FnOnce() -> Result<T> + Send + 'static,
+) -> JoinHandle<Result<T>> {
+    let busy = progress.busy();
+    tokio::task::spawn_blocking(move || {
+        let done = job();
+        drop(busy);
+        done
+    })
 }
 
 /// What a thread came to.
@@ -110,6 +203,14 @@ pub(super) async fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
             // The runtime is shut down.
             Err(_) => Err(CallerError::Killed.into()),
         },
+    }
+}
+
+/// Whether the container has no such program.
+pub(super) fn is_missing(error: &Error) -> bool {
+    match error {
+        Error::Api(error) => matches!(error.hint, Some(Hint::Program(_))),
+        _ => false,
     }
 }
 
@@ -126,10 +227,7 @@ pub(super) async fn send_all(to: &mut ChildStdin, bytes: Bytes) -> io::Result<()
 }
 
 /// Sends all that comes, and the end.
-pub(super) async fn feed(
-    mut from: mpsc::Receiver<Bytes>,
-    to: Option<ChildStdin>,
-) -> io::Result<()> {
+async fn feed(mut from: mpsc::Receiver<Bytes>, to: Option<ChildStdin>) -> io::Result<()> {
     let Some(mut to) = to else { return Ok(()) };
     while let Some(step) = from.recv().await {
         send_all(&mut to, step).await?;

@@ -3,12 +3,11 @@
 //!
 //! A name that leads out ends the copy. Below the destination no symbolic link is followed: those
 //! that are on the disk end the copy, those in the archive are made last. A file gets its name when
-//! it is whole.
+//! it is whole. What is here when an archive is cut stays, for the next one.
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Seek as _, Write as _},
+    io::{self, Read},
     path::{Component, Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -17,18 +16,20 @@ use sha2::Digest as _;
 use tar::{Archive, Entry, EntryType};
 
 use super::{
-    LeftOut, Reason, Record, name_bytes,
+    LeftOut, Reason, Record,
+    glob::Exclude,
+    name_bytes,
     pack::{Digesting, failure},
-    pipe::{PipeReader, State},
+    pipe::{Awaited, PipeReader, State},
+    place::{About, Attributes, Growing, Root, leads_out},
+    progress::Progress,
+    verify::of_hex,
 };
 use crate::{
     Result,
     error::{Error, PeerError},
     limits,
 };
-
-/// Bytes that are a hole if they are all zero.
-const HOLE: usize = 32 << 10;
 
 /// How much a container may send.
 #[derive(Debug, Clone, Copy)]
@@ -37,18 +38,8 @@ pub(super) struct Bounds {
     pub(super) bytes: u64,
 }
 
-/// What came out of an archive.
-#[derive(Debug, Default)]
-pub(super) struct Unpacked {
-    /// With names below the destination.
-    pub(super) records: Vec<Record>,
-    /// Further names of those files.
-    pub(super) links: u64,
-    pub(super) left_out: Vec<LeftOut>,
-}
-
 /// What the archive does wrong.
-fn wrong(path: &Path, problem: impl Into<String>) -> Error {
+pub(super) fn wrong(path: &Path, problem: impl Into<String>) -> Error {
     PeerError::Copy {
         path: path.display().to_string(),
         problem: problem.into(),
@@ -56,8 +47,46 @@ fn wrong(path: &Path, problem: impl Into<String>) -> Error {
     .into()
 }
 
+/// What has come so far, which must stay within bounds.
+#[derive(Debug)]
+pub(super) struct Counted {
+    bounds: Bounds,
+    entries: u64,
+    bytes: u64,
+    names: usize,
+}
+
+impl Counted {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            entries: 0,
+            bytes: 0,
+            names: 0,
+        }
+    }
+
+    /// One more entry, and `bytes` more of files.
+    pub(super) fn entry(&mut self, path: &Path, bytes: u64) -> Result<()> {
+        self.entries += 1;
+        self.names = self.names.saturating_add(name_bytes(path).len());
+        self.bytes(path, bytes)
+    }
+
+    pub(super) fn bytes(&mut self, path: &Path, bytes: u64) -> Result<()> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let are_too_many = self.entries > self.bounds.entries
+            || self.bytes > self.bounds.bytes
+            || self.names > limits::COPY_NAMES;
+        match are_too_many {
+            true => Err(wrong(path, "the archive is larger than is allowed")),
+            false => Ok(()),
+        }
+    }
+}
+
 /// The entries of an archive, each with its path below `base`.
-fn each(
+pub(super) fn each(
     input: PipeReader,
     base: Option<&Path>,
     bounds: Bounds,
@@ -67,17 +96,12 @@ fn each(
     let mut archive = Archive::new(input);
     let whole = Path::new("the archive");
     let broken = |error: io::Error| wrong(whole, error.to_string());
-    let (mut count, mut bytes, mut names) = (0, 0_u64, 0_usize);
+    let mut counted = Counted::new(bounds);
     state.allow(Some(limits::COPY_HEADERS));
     for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let path = entry.path().map_err(broken)?.into_owned();
-        count += 1;
-        bytes = bytes.saturating_add(entry.size());
-        names = names.saturating_add(name_bytes(&path).len());
-        if count > bounds.entries || bytes > bounds.bytes || names > limits::COPY_NAMES {
-            return Err(wrong(&path, "the archive is larger than is allowed"));
-        }
+        counted.entry(&path, entry.size())?;
         let below = below(&path, base)
             .ok_or_else(|| wrong(&path, "the archive names what was not asked for"))?;
         take(below, &mut entry, &state)?;
@@ -89,14 +113,14 @@ fn each(
     }
     let mut input = archive.into_inner();
     io::copy(&mut input, &mut io::sink()).map_err(broken)?;
-    match count {
+    match counted.entries {
         0 => Err(wrong(whole, "it is empty")),
         _ => Ok(()),
     }
 }
 
 /// The path below `base`, if it is there and leads nowhere else.
-fn below(path: &Path, base: Option<&Path>) -> Option<PathBuf> {
+pub(super) fn below(path: &Path, base: Option<&Path>) -> Option<PathBuf> {
     let mut below = PathBuf::new();
     let parts = path.components();
     for part in parts.filter(|part| !matches!(part, Component::CurDir)) {
@@ -111,9 +135,14 @@ fn below(path: &Path, base: Option<&Path>) -> Option<PathBuf> {
     }
 }
 
-/// Only reads an archive, and compares the files in it with `records`, whose names are below its
-/// root.
-pub(super) fn compare(input: PipeReader, records: &[Record]) -> Result<()> {
+/// Only reads an archive, and compares the files below `base` in it with `records`. `shown` is what
+/// errors call the base.
+pub(super) fn compare(
+    input: PipeReader,
+    base: &Path,
+    shown: &Path,
+    records: &[Record],
+) -> Result<()> {
     let mut missing: HashMap<&[u8], &Record> = HashMap::new();
     for record in records {
         missing.insert(&record.name, record);
@@ -123,11 +152,12 @@ pub(super) fn compare(input: PipeReader, records: &[Record]) -> Result<()> {
         entries: u64::MAX,
         bytes: u64::MAX,
     };
-    each(input, None, bounds, |path, entry, state| {
+    let progress = Progress::default();
+    each(input, Some(base), bounds, |path, entry, state| {
         let found = match entry.header().entry_type() {
             kind if is_file(kind) => {
                 state.allow(None);
-                let mut contents = Digesting::new(&mut *entry);
+                let mut contents = Digesting::new(&mut *entry, &progress);
                 io::copy(&mut contents, &mut io::sink()).map_err(failure(&path))?;
                 let found = (contents.read, contents.digest.finalize().into());
                 first_names.insert(path.clone(), found);
@@ -135,7 +165,7 @@ pub(super) fn compare(input: PipeReader, records: &[Record]) -> Result<()> {
             }
             EntryType::Link => {
                 let target = entry.link_name().map_err(failure(&path))?;
-                let target = target.and_then(|target| below(&target, None));
+                let target = target.and_then(|target| below(&target, Some(base)));
                 match target.and_then(|target| first_names.get(&target)) {
                     Some(found) => *found,
                     None => return Ok(()),
@@ -145,7 +175,7 @@ pub(super) fn compare(input: PipeReader, records: &[Record]) -> Result<()> {
         };
         match missing.remove(&name_bytes(&path)[..]) {
             Some(record) if (record.size, record.digest) != found => Err(wrong(
-                &path,
+                &record.shown(shown),
                 format!("{} bytes were sent, {} are there", record.size, found.0),
             )),
             _ => Ok(()),
@@ -153,55 +183,88 @@ pub(super) fn compare(input: PipeReader, records: &[Record]) -> Result<()> {
     })?;
     match records.iter().find(|it| missing.contains_key(&it.name[..])) {
         None => Ok(()),
-        Some(record) => Err(wrong(&record.path(), "it was sent and is not there")),
+        Some(record) => Err(wrong(&record.shown(shown), "it was sent and is not there")),
     }
 }
 
-fn is_file(kind: EntryType) -> bool {
+pub(super) fn is_file(kind: EntryType) -> bool {
     matches!(
         kind,
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse
     )
 }
 
-/// Writes what is in the archive below `base` to `root`.
-pub(super) fn unpack(
-    input: PipeReader,
-    base: Option<&Path>,
-    root: &Path,
-    modes: bool,
-    bounds: Bounds,
-) -> Result<Unpacked> {
-    if let Some(parent) = root.parent().filter(|it| !it.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(failure(parent))?;
+/// How a copy from a container is written.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    /// The name in the container, which is not that of the destination.
+    pub(super) base: Option<PathBuf>,
+    pub(super) modes: bool,
+    pub(super) owners: bool,
+    pub(super) bounds: Bounds,
+    pub(super) exclude: Exclude,
+    pub(super) progress: Progress,
+}
+
+/// A link that is not made yet.
+#[derive(Debug)]
+struct Symlink {
+    below: PathBuf,
+    target: PathBuf,
+    owner: Option<(u32, u32)>,
+}
+
+/// What is written, and what waits until nothing more is.
+#[derive(Debug)]
+pub(super) struct Unpacker {
+    pub(super) rules: Rules,
+    pub(super) root: Root,
+    directories: HashMap<PathBuf, Attributes>,
+    symlinks: Vec<Symlink>,
+    /// With names below the destination; a name once.
+    pub(super) records: HashMap<Vec<u8>, Record>,
+    /// Further names of those files, with their first.
+    pub(super) links: HashMap<Vec<u8>, Vec<u8>>,
+    pub(super) left_out: Vec<LeftOut>,
+    /// The file in which the archive was cut.
+    pub(super) partial: Option<Growing>,
+    /// Whether anybody waits for it.
+    pub(super) awaited: Awaited,
+}
+
+impl Unpacker {
+    pub(super) fn new(rules: Rules, root: PathBuf) -> Result<Self> {
+        Ok(Self {
+            rules,
+            root: Root::new(root)?,
+            directories: HashMap::new(),
+            symlinks: Vec::new(),
+            records: HashMap::new(),
+            links: HashMap::new(),
+            left_out: Vec::new(),
+            partial: None,
+            awaited: Awaited::default(),
+        })
     }
-    let mut unpacker = Unpacker {
-        base,
-        root,
-        modes,
-        checked: None,
-        directories: Vec::new(),
-        symlinks: Vec::new(),
-        unpacked: Unpacked::default(),
-    };
-    each(input, base, bounds, |path, entry, state| {
-        unpacker.entry(path, entry, state)
-    })?;
-    unpacker.finish()
-}
 
-struct Unpacker<'a> {
-    base: Option<&'a Path>,
-    root: &'a Path,
-    modes: bool,
-    /// A directory below the root that is known to be one.
-    checked: Option<PathBuf>,
-    directories: Vec<(PathBuf, u32, SystemTime)>,
-    symlinks: Vec<(PathBuf, PathBuf)>,
-    unpacked: Unpacked,
-}
+    /// Writes what is in an archive.
+    pub(super) fn unpack(&mut self, input: PipeReader) -> Result<()> {
+        self.forget();
+        self.awaited = input.awaited();
+        let base = self.rules.base.clone();
+        let bounds = self.rules.bounds;
+        each(input, base.as_deref(), bounds, |path, entry, state| {
+            self.entry(path, entry, state)
+        })
+    }
 
-impl Unpacker<'_> {
+    /// Forgets what comes again, which is all that is not a whole file.
+    pub(super) fn forget(&mut self) {
+        self.symlinks.clear();
+        self.left_out.clear();
+        self.partial = None;
+    }
+
     fn entry(
         &mut self,
         path: PathBuf,
@@ -216,286 +279,186 @@ impl Unpacker<'_> {
         let time = Duration::from_secs(header.mtime().map_err(unreadable)?);
         let time = SystemTime::UNIX_EPOCH.checked_add(time);
         let time = time.ok_or_else(|| wrong(&path, "its time is none"))?;
-        let is_root = path.as_os_str().is_empty();
+        let number = |field: io::Result<u64>| {
+            let number = field.map_err(unreadable)?;
+            u32::try_from(number).map_err(|_| wrong(&path, "its owner is none"))
+        };
+        let owner = match self.rules.owners {
+            true => Some((number(header.uid())?, number(header.gid())?)),
+            false => None,
+        };
+        let attributes = Attributes {
+            mode: self.rules.modes.then_some(mode),
+            time: Some(time),
+            owner,
+        };
+        if self.rules.exclude.has(&name_bytes(&path)) {
+            state.allow(None);
+            return Ok(());
+        }
         match kind {
-            EntryType::Directory => {
-                self.directory(&path)?;
-                self.directories.push((path, mode, time));
-            }
+            EntryType::Directory => self.directory(path, attributes),
             EntryType::Symlink => {
                 let target = entry.link_name().map_err(unreadable)?;
                 let target = target.map(|it| it.into_owned()).unwrap_or_default();
-                if is_root {
-                    let target = target.display();
-                    return Err(wrong(
-                        self.base.unwrap_or(Path::new(".")),
-                        format!("it is a symbolic link: copy what it leads to, {target}"),
-                    ));
-                }
-                if leads_out(&path, &target) {
-                    self.leave_out(path, Reason::LeadsOut { target });
-                } else {
-                    self.symlinks.push((path, target));
-                }
+                self.symlink(path, target, owner)
             }
             EntryType::Link => {
                 let target = entry.link_name().map_err(unreadable)?;
-                let target = target.and_then(|target| below(&target, self.base));
+                let target = target.and_then(|it| below(&it, self.rules.base.as_deref()));
                 let target =
                     target.ok_or_else(|| wrong(&path, "it is a link to what was not copied"))?;
-                self.hard_link(&path, &target)?;
+                self.hard_link(&path, &target)
             }
             kind if is_file(kind) => {
                 state.allow(None);
-                self.file(&path, entry, mode, time)?;
+                let about = About {
+                    below: path,
+                    size: Some(entry.size()),
+                    attributes,
+                };
+                let growing = self.root.file(about)?;
+                self.grow(growing, entry)
             }
-            _ => self.leave_out(path, Reason::Special),
+            _ => {
+                self.leave_out(path, Reason::Special);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
-    fn leave_out(&mut self, path: PathBuf, reason: Reason) {
-        self.unpacked.left_out.push(LeftOut { path, reason });
+    /// Writes a file to its end; keeps what there is of it if that does not come.
+    pub(super) fn grow(&mut self, growing: Growing, from: &mut impl Read) -> Result<()> {
+        let awaited = self.awaited.clone();
+        let growing = self.partial.insert(growing);
+        let mut buffer = vec![0; limits::COPY_STEP];
+        loop {
+            let (mut filled, mut end) = (0, None);
+            while filled < buffer.len() && end.is_none() {
+                match from.read(&mut buffer[filled..]) {
+                    Ok(0) => end = Some(Ok(())),
+                    Ok(read) => filled += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => end = Some(Err(error)),
+                }
+            }
+            awaited.check().map_err(failure(growing.place()))?;
+            growing.write(&buffer[..filled])?;
+            self.rules.progress.add(filled as u64);
+            match end {
+                None => {}
+                Some(Ok(())) => break,
+                Some(Err(error)) => return Err(wrong(growing.place(), error.to_string())),
+            }
+        }
+        let is_whole = growing.about().size.is_none_or(|it| it == growing.size());
+        match self.partial.take_if(|_| is_whole) {
+            Some(growing) => self.whole(growing),
+            // It stays for whoever has the rest.
+            None => self.partial.as_ref().map_or(Ok(()), |growing| {
+                let (size, came) = (growing.about().size.unwrap_or_default(), growing.size());
+                let problem = format!("{size} bytes were announced, {came} came");
+                Err(wrong(growing.place(), problem))
+            }),
+        }
     }
 
-    /// Makes sure that a path below the root is a directory, and that no link leads there.
-    fn directory(&mut self, below: &Path) -> Result<()> {
-        if self.checked.as_deref() == Some(below) {
+    /// Writes what comes behind the file that was cut. The first line is the digest of its
+    /// beginning in the container.
+    pub(super) fn rest(&mut self, mut input: PipeReader) -> Result<()> {
+        self.awaited = input.awaited();
+        let Some(growing) = self.partial.take() else {
+            return Ok(());
+        };
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while line.last() != Some(&b'\n') && line.len() < 128 {
+            match input.read(&mut byte) {
+                Ok(1) => line.push(byte[0]),
+                _ => break,
+            }
+        }
+        let is_same = line.get(..64).and_then(of_hex) == Some(growing.digest());
+        if !is_same && line.ends_with(b"\n") {
+            return Err(wrong(growing.place(), "it has another beginning"));
+        }
+        if !is_same {
+            self.partial = Some(growing);
             return Ok(());
         }
-        let mut path = self.root.to_owned();
-        // The destination itself is the caller's, and may be a link.
-        let mut found = fs::metadata(&path);
-        let mut parts = below.components();
-        loop {
-            match found {
-                Ok(found) if found.is_dir() => {}
-                Ok(_) => {
-                    let problem = "it is no directory, and nothing is written through it";
-                    let error = io::Error::new(io::ErrorKind::NotADirectory, problem);
-                    return Err(failure(&path)(error));
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    fs::create_dir(&path).map_err(failure(&path))?;
-                }
-                Err(error) => return Err(failure(&path)(error)),
-            }
-            let Some(part) = parts.next() else { break };
-            path.push(part);
-            found = fs::symlink_metadata(&path);
-        }
-        self.checked = Some(below.to_owned());
+        self.grow(growing, &mut input)
+    }
+
+    /// A file is whole.
+    pub(super) fn whole(&mut self, growing: Growing) -> Result<()> {
+        let record = growing.finish()?;
+        self.links.remove(&record.name);
+        self.records.insert(record.name.clone(), record);
+        self.rules.progress.file();
         Ok(())
     }
 
-    /// Where a file goes, whose directory there is then.
-    fn place(&mut self, below: &Path) -> Result<PathBuf> {
-        match below.parent() {
-            None => Ok(self.root.to_owned()),
-            Some(parent) => {
-                self.directory(parent)?;
-                Ok(self.root.join(below))
-            }
-        }
+    pub(super) fn directory(&mut self, below: PathBuf, attributes: Attributes) -> Result<()> {
+        self.root.directory(&below)?;
+        self.directories.insert(below, attributes);
+        Ok(())
     }
 
-    fn file(
+    pub(super) fn symlink(
         &mut self,
-        below: &Path,
-        entry: &mut Entry<'_, PipeReader>,
-        mode: u32,
-        time: SystemTime,
+        below: PathBuf,
+        target: PathBuf,
+        owner: Option<(u32, u32)>,
     ) -> Result<()> {
-        let place = self.place(below)?;
-        let failed = failure(&place);
-        let size = entry.size();
-        let (unfinished, mut file) = Unfinished::file(&place).map_err(&failed)?;
-        let mut contents = Digesting::new(entry);
-        write(&mut contents, &mut file).map_err(&failed)?;
-        if contents.read != size {
-            let problem = format!("{size} bytes were announced, {} came", contents.read);
-            return Err(wrong(&place, problem));
+        if below.as_os_str().is_empty() {
+            let base = self.rules.base.as_deref().unwrap_or(Path::new("."));
+            let target = target.display();
+            let problem = format!("it is a symbolic link: copy what it leads to, {target}");
+            return Err(wrong(base, problem));
         }
-        if self.modes {
-            set_mode(&file, mode).map_err(&failed)?;
+        if leads_out(&below, &target) {
+            self.leave_out(below, Reason::LeadsOut { target });
+        } else {
+            self.symlinks.push(Symlink {
+                below,
+                target,
+                owner,
+            });
         }
-        file.set_modified(time).map_err(&failed)?;
-        drop(file);
-        unfinished.finish(&place).map_err(&failed)?;
-        self.unpacked.records.push(Record {
-            name: name_bytes(below),
-            size,
-            digest: contents.digest.finalize().into(),
-            link: false,
-        });
         Ok(())
     }
 
-    fn hard_link(&mut self, below: &Path, target: &Path) -> Result<()> {
-        let from = self.place(target)?;
-        let place = self.place(below)?;
-        let failed = failure(&place);
-        if !fs::symlink_metadata(&from).is_ok_and(|it| it.is_file()) {
-            return Err(wrong(&place, "it is a link to what was not copied"));
-        }
-        let unfinished = Unfinished::link(&from, &place).map_err(&failed)?;
-        unfinished.finish(&place).map_err(&failed)?;
-        self.unpacked.links += 1;
+    pub(super) fn hard_link(&mut self, below: &Path, target: &Path) -> Result<()> {
+        self.root.hard_link(below, target)?;
+        let name = name_bytes(below);
+        self.records.remove(&name);
+        self.links.insert(name, name_bytes(target));
+        self.rules.progress.file();
         Ok(())
+    }
+
+    pub(super) fn leave_out(&mut self, path: PathBuf, reason: Reason) {
+        self.left_out.push(LeftOut { path, reason });
     }
 
     /// What waits until nothing more is written: links, then the modes and times of directories.
-    fn finish(mut self) -> Result<Unpacked> {
-        for (below, target) in std::mem::take(&mut self.symlinks) {
-            // The link before this one may stand in the way.
-            self.checked = None;
-            let place = self.place(&below)?;
-            let made = match fs::symlink_metadata(&place) {
-                Ok(there) if !there.is_dir() => fs::remove_file(&place),
-                _ => Ok(()),
-            };
-            made.and_then(|()| symlink(&target, &place))
-                .map_err(failure(&place))?;
+    pub(super) fn finish(&mut self) -> Result<()> {
+        for link in std::mem::take(&mut self.symlinks) {
+            self.root.symlink(&link.below, &link.target, link.owner)?;
         }
-        // The last of a directory's entries counts; those below it come after it, or before.
-        let directories = std::mem::take(&mut self.directories);
-        for (below, mode, time) in directories.into_iter().rev() {
-            let place = self.root.join(&below);
-            let failed = failure(&place);
-            let file = File::open(&place).map_err(&failed)?;
-            // Not every system lets a directory have its time set.
-            let _ = file.set_modified(time);
-            if self.modes {
-                set_mode(&file, mode).map_err(&failed)?;
-            }
+        let mut directories: Vec<_> = self.directories.drain().collect();
+        // Those below before those above, whose mode may close them.
+        directories.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        for (below, attributes) in directories {
+            self.root.finish(&below, attributes)?;
         }
-        Ok(self.unpacked)
+        Ok(())
     }
-}
-
-/// Whether a link at `below` can lead out of the root. `..` is taken only in front: behind a name,
-/// which may be a link itself, nobody knows from where it leads up.
-fn leads_out(below: &Path, target: &Path) -> bool {
-    let depth = below.components().count().saturating_sub(1);
-    let (mut up, mut down) = (0, false);
-    for part in target.components() {
-        match part {
-            Component::CurDir => {}
-            Component::Normal(_) => down = true,
-            Component::ParentDir if !down => up += 1,
-            _ => return true,
-        }
-    }
-    up > depth
-}
-
-/// Copies to the end; what is zero becomes a hole.
-fn write(from: &mut impl Read, to: &mut File) -> io::Result<()> {
-    let mut buffer = vec![0; HOLE];
-    let (mut size, mut hole) = (0_u64, false);
-    loop {
-        let mut filled = 0;
-        while filled < HOLE {
-            match from.read(&mut buffer[filled..])? {
-                0 => break,
-                read => filled += read,
-            }
-        }
-        if filled == 0 {
-            break;
-        }
-        let part = &buffer[..filled];
-        size += filled as u64;
-        hole = part.iter().all(|byte| *byte == 0);
-        if hole {
-            to.seek(io::SeekFrom::Start(size))?;
-        } else {
-            to.write_all(part)?;
-        }
-    }
-    if hole { to.set_len(size) } else { Ok(()) }
-}
-
-/// A file that has not its final name yet. Dropping it removes it.
-struct Unfinished(PathBuf);
-
-impl Unfinished {
-    fn name(place: &Path) -> PathBuf {
-        let number: u64 = rand::random();
-        place.with_file_name(format!(".kubewire-{number:016x}.part"))
-    }
-
-    fn file(place: &Path) -> io::Result<(Self, File)> {
-        let name = Self::name(place);
-        let mut options = OpenOptions::new();
-        // Never one that is there, nor what a link leads to.
-        let file = options.write(true).create_new(true).open(&name)?;
-        Ok((Self(name), file))
-    }
-
-    fn link(from: &Path, place: &Path) -> io::Result<Self> {
-        let name = Self::name(place);
-        fs::hard_link(from, &name)?;
-        Ok(Self(name))
-    }
-
-    fn finish(self, place: &Path) -> io::Result<()> {
-        fs::rename(&self.0, place)
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // It is gone if it was renamed, unless both names were links to one file already.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-#[cfg(unix)]
-fn set_mode(file: &File, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    file.set_permissions(fs::Permissions::from_mode(mode))
-}
-
-#[cfg(not(unix))]
-fn set_mode(_: &File, _: u32) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn symlink(target: &Path, place: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(target, place)
-}
-
-#[cfg(not(unix))]
-fn symlink(_: &Path, _: &Path) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn links_that_may_lead_out_are_told_from_those_that_cannot() {
-        for (below, target, out) in [
-            ("a", "b", false),
-            ("a", "b/c", false),
-            ("d/a", "../b", false),
-            ("d/a", "./../b", false),
-            ("a", "..", true),
-            ("d/a", "../..", true),
-            ("a", "/etc/passwd", true),
-            // What `b` is, nobody knows.
-            ("d/e/a", "b/..", true),
-        ] {
-            assert_eq!(
-                leads_out(Path::new(below), Path::new(target)),
-                out,
-                "{target}"
-            );
-        }
-    }
 
     #[test]
     fn names_that_lead_out_are_none() {

@@ -1,127 +1,196 @@
-//! What the container says of the files there: in flow the sizes and digests of what was copied,
-//! out comes whether `sha256sum` finds the same.
+//! What the container says of the files there: in flow their names, out come their digests, as
+//! `sha256sum` finds them.
 
-use std::fmt::Write as _;
+use std::path::Path;
 
 use bytes::Bytes;
+use tokio::io::AsyncReadExt as _;
 
 use super::{
     Record,
-    side::{Side, send_all},
+    side::{Side, is_missing, of_stream, send_all},
+    unpack::wrong,
 };
-use crate::{
-    Result,
-    client::Stdio,
-    error::{Error, Hint, PeerError},
-};
+use crate::{Result, client::Stdio, error::Error};
 
-/// The exit code of `xargs` if the program that it runs fails, and if it is not there (POSIX,
-/// xargs, "EXIT STATUS").
+/// The exit code of `xargs` if a program that it runs fails (POSIX, xargs, "EXIT STATUS").
 const FAILED: i32 = 123;
 
-/// Compares the files with `sha256sum` in the container. `false` if it has none.
-pub(super) async fn verify(side: &Side, directory: &str, records: &[Record]) -> Result<bool> {
-    if records.is_empty() {
-        return Ok(true);
-    }
-    let mut front = directory.as_bytes().to_vec();
-    if !directory.starts_with('/') {
-        front.splice(0..0, *b"./");
-    }
-    let name = |record: &Record| {
-        let mut name = front.clone();
-        // A file that was copied alone has no name below itself.
-        if !record.name.is_empty() {
-            name.push(b'/');
-            name.extend_from_slice(&record.name);
-        }
-        name
-    };
-    // A name that is escaped has twice its length; digest, spaces and line feed have 68 bytes.
-    let longest = |record: &Record| 2 * (front.len() + record.name.len()) + 72;
-    let limit = records.iter().map(longest).sum();
-    let exec = side.exec(["xargs", "-0", "sha256sum"]);
-    let exec = exec.stdin(Stdio::piped()).max_output(limit);
-    let mut child = match exec.spawn().await {
-        Ok(child) => child,
-        Err(error) if is_missing(&error) => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    let stdin = child.stdin.take();
-    let names = async {
-        let mut stdin = stdin;
-        if let Some(stdin) = &mut stdin {
-            for records in records.chunks(256) {
-                let mut names = Vec::new();
-                for record in records {
-                    names.extend_from_slice(&name(record));
-                    names.push(0);
-                }
-                // One that reads no more says why in its status.
-                if send_all(stdin, Bytes::from(names)).await.is_err() {
-                    return;
-                }
-            }
-        }
-    };
-    let (output, ()) = tokio::join!(child.wait_with_output(), names);
-    let output = match output {
-        Ok(output) => output,
-        Err(error) if is_missing(&error) => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    let code = output.status.code();
-    if output.stdout.is_empty() && !matches!(code, Some(0 | FAILED)) {
+pub(super) type Digest = [u8; 32];
+
+/// Compares files with `sha256sum` in the container. `false` if it has none.
+///
+/// `shown` is what errors call the directory.
+pub(super) async fn verify(
+    side: &Side,
+    directory: &[u8],
+    shown: &Path,
+    records: &[Record],
+) -> Result<bool> {
+    let names = records.iter().map(|it| &it.name[..]);
+    let Some((digests, complaint)) = digests(side, directory, names).await? else {
         return Ok(false);
-    }
-    let mut lines = &output.stdout[..];
-    for record in records {
-        let digest = match line(&mut lines, &name(record)) {
-            Some(digest) => digest,
-            None => {
-                let complaint = String::from_utf8_lossy(&output.stderr);
-                let complaint = complaint.trim();
-                return Err(differs(
-                    record,
-                    &format!("the container cannot read it: {complaint}"),
-                ));
-            }
+    };
+    for (record, digest) in records.iter().zip(digests) {
+        let problem = match digest {
+            Some(digest) if digest == record.digest => continue,
+            Some(_) => format!("its {} bytes are others in the container", record.size),
+            None => format!("the container cannot read it: {complaint}"),
         };
-        if !digest.eq_ignore_ascii_case(hex(&record.digest).as_bytes()) {
-            let problem = format!("its {} bytes are others in the container", record.size);
-            return Err(differs(record, &problem));
-        }
+        return Err(wrong(&record.shown(shown), problem));
     }
     Ok(true)
 }
 
-fn differs(record: &Record, problem: &str) -> Error {
-    PeerError::Copy {
-        path: record.path().display().to_string(),
-        problem: problem.to_owned(),
+/// The digests of files below a directory, in their order, and what `sha256sum` complains of.
+/// `None` if it is not there.
+pub(super) async fn digests<'a>(
+    side: &Side,
+    directory: &[u8],
+    names: impl Iterator<Item = &'a [u8]> + Clone,
+) -> Result<Option<(Vec<Option<Digest>>, String)>> {
+    let mut names = names.peekable();
+    if names.peek().is_none() {
+        return Ok(Some(Default::default()));
     }
-    .into()
+    let mut front = directory.to_vec();
+    if !directory.starts_with(b"/") {
+        front.splice(0..0, *b"./");
+    }
+    let path = |name: &[u8]| {
+        // A file that was copied alone has no name below itself.
+        match name {
+            b"" => front.clone(),
+            name => [&front, &b"/"[..], name].concat(),
+        }
+    };
+    let exec = side.program(["xargs", "-0", "sha256sum"]);
+    let mut child = match exec.stdin(Stdio::piped()).spawn().await {
+        Ok(child) => child,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let (mut stdin, stdout, stderr) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let asked = names.clone();
+    let ask = async {
+        let (Some(mut stdin), mut words) = (stdin.take(), Vec::new()) else {
+            return;
+        };
+        for name in asked {
+            words.extend_from_slice(&path(name));
+            words.push(0);
+            // One that reads no more says why in its status.
+            if words.len() > 16 << 10
+                && send_all(&mut stdin, Bytes::from(std::mem::take(&mut words)))
+                    .await
+                    .is_err()
+            {
+                return;
+            }
+        }
+        let _ = send_all(&mut stdin, Bytes::from(words)).await;
+    };
+    let answer = async {
+        let mut lines = Lines::default();
+        let mut digests = Vec::new();
+        let Some(mut stdout) = stdout else {
+            return Ok((digests, lines));
+        };
+        let mut buffer = vec![0; 32 << 10];
+        loop {
+            let read = stdout.read(&mut buffer).await.map_err(of_stream)?;
+            lines.feed(&buffer[..read], read == 0);
+            while let Some(name) = names.peek() {
+                match lines.next(&path(name)) {
+                    Line::More => break,
+                    Line::Of(digest) => digests.push(Some(digest)),
+                    Line::Other => digests.push(None),
+                }
+                names.next();
+            }
+            if read == 0 {
+                return Ok::<_, Error>((digests, lines));
+            }
+        }
+    };
+    let (answered, complaint, ()) = tokio::join!(answer, super::side::complaint(stderr), ask);
+    let status = match child.wait().await {
+        Ok(status) => status,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let (digests, lines) = answered?;
+    if lines.is_empty && !matches!(status.code(), Some(0 | FAILED)) {
+        return Ok(None);
+    }
+    Ok(Some((digests, complaint)))
 }
 
-/// Whether the container has no such program.
-pub(super) fn is_missing(error: &Error) -> bool {
-    match error {
-        Error::Api(error) => matches!(error.hint, Some(Hint::Program(_))),
-        _ => false,
+/// The lines of `sha256sum`, of which only who knows the names can say where they end.
+#[derive(Debug)]
+struct Lines {
+    bytes: Vec<u8>,
+    read: usize,
+    is_empty: bool,
+    has_ended: bool,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            read: 0,
+            is_empty: true,
+            has_ended: false,
+        }
     }
 }
 
-/// Takes the line of a name: its digest, two more bytes, and the name, which coreutils escapes
-/// where it must and busybox does not.
-fn line<'a>(lines: &mut &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let escaped = lines.first() == Some(&b'\\');
-    let rest = &lines[usize::from(escaped)..];
-    let (digest, rest) = rest.split_at_checked(64)?;
-    let (_, rest) = rest.split_at_checked(2)?;
-    let name = if escaped { escape(name) } else { name.to_vec() };
-    let rest = rest.strip_prefix(&name[..])?;
-    *lines = rest.strip_prefix(b"\n")?;
-    Some(digest)
+enum Line {
+    /// It may be the name's, when more has come.
+    More,
+    Of(Digest),
+    /// It is another's, or none.
+    Other,
+}
+
+impl Lines {
+    fn feed(&mut self, bytes: &[u8], has_ended: bool) {
+        self.bytes.drain(..self.read);
+        self.read = 0;
+        self.bytes.extend_from_slice(bytes);
+        self.is_empty &= bytes.is_empty();
+        self.has_ended = has_ended;
+    }
+
+    /// Takes the line of a name: its digest, two more bytes, and the name, which coreutils escapes
+    /// where it must and busybox does not.
+    fn next(&mut self, name: &[u8]) -> Line {
+        let rest = &self.bytes[self.read..];
+        // Escaped, a name has at most twice its length.
+        if !self.has_ended && rest.len() < 68 + 2 * name.len() {
+            return Line::More;
+        }
+        let escaped = rest.first() == Some(&b'\\');
+        let name = match escaped {
+            true => escape(name),
+            false => name.to_vec(),
+        };
+        let digest = rest[usize::from(escaped)..].split_at_checked(64);
+        let digest = digest.and_then(|(digest, rest)| {
+            let rest = rest.get(2..)?.strip_prefix(&name[..])?;
+            let rest = rest.strip_prefix(b"\n")?;
+            Some((of_hex(digest)?, rest.len()))
+        });
+        match digest {
+            Some((digest, left)) => {
+                self.read = self.bytes.len() - left;
+                Line::Of(digest)
+            }
+            None => Line::Other,
+        }
+    }
 }
 
 /// As `sha256sum` of coreutils escapes a name.
@@ -138,10 +207,41 @@ fn escape(name: &[u8]) -> Vec<u8> {
     escaped
 }
 
-fn hex(digest: &[u8]) -> String {
-    digest.iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+pub(super) fn of_hex(text: &[u8]) -> Option<Digest> {
+    let mut digest = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in digest.iter_mut().zip(text.chunks(2)) {
+        let pair = std::str::from_utf8(pair).ok()?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_told_apart_at_every_split() {
+        let digest = "5a".repeat(32);
+        let text = format!("{digest}  ./a\n{digest}  ./b\nc\n\\{digest}  ./d\\ne\n");
+        let names: [&[u8]; 5] = [b"./a", b"./missing", b"./b\nc", b"./d\ne", b"./last"];
+        for at in 0..=text.len() {
+            let (first, second) = text.as_bytes().split_at(at);
+            let (mut lines, mut found) = (Lines::default(), Vec::new());
+            for (bytes, end) in [(first, false), (second, false), (&b""[..], true)] {
+                lines.feed(bytes, end);
+                while let Some(name) = names.get(found.len()) {
+                    match lines.next(name) {
+                        Line::More => break,
+                        Line::Of(digest) => found.push(digest == [0x5a; 32]),
+                        Line::Other => found.push(false),
+                    }
+                }
+            }
+            assert_eq!(found, [true, false, true, true, false], "{at}");
+        }
+    }
 }

@@ -1,0 +1,227 @@
+//! Copies between pods: in flows a path in one container, out comes a copy of it in another, by way
+//! of this machine's memory.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    Copied,
+    from::Source,
+    glob::Exclude,
+    lock,
+    pack::{Keep, Plan},
+    pipe::{PipeReader, PipeWriter, pipe},
+    progress::Progress,
+    relay::relay,
+    retry::Retry,
+    side::Side,
+    to::{Place, Work},
+    tools::{Tools, Way, without_tools},
+    unnamed,
+    unpack::Bounds,
+    verify::verify,
+};
+#[cfg(doc)]
+use super::{CopyFrom, CopyTo};
+use crate::{Pod, Result, limits};
+
+/// A copy from a container to one of another pod, or of the same. It streams: nothing is written on
+/// this machine.
+///
+/// Both need `tar`. What the source sends is not trusted: a name that leads out is an error, links
+/// that lead out and devices are [left out](Copied::left_out). The destination, what is kept, and
+/// how it is verified before it has its name are those of [`CopyTo`]; after a cut, files that are
+/// whole do not come again.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .pod("default", "web-1", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// # let there = tempfile::tempdir()?;
+/// # std::fs::write(there.path().join("app.log"), "hello\n")?;
+/// # let log = there.path().join("app.log");
+/// # let log = log.to_str().expect("it is UTF-8");
+/// let (web_0, web_1) = (client.pod("default", "web-0"), client.pod("default", "web-1"));
+/// let copied = web_0.copy_between(log, &web_1, format!("{log}.copy")).run().await?;
+/// assert_eq!((copied.files, copied.bytes), (1, 6));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing is copied until it is run"]
+pub struct CopyBetween {
+    /// The source.
+    side: Side,
+    to: Side,
+    source: String,
+    destination: String,
+    keep: Keep,
+    exclude: Exclude,
+    retry: Retry,
+    progress: Progress,
+}
+
+impl CopyBetween {
+    pub(super) fn new(from: &Pod, source: String, to: &Pod, destination: String) -> Self {
+        Self {
+            side: Side::new(from),
+            to: Side::new(to),
+            source,
+            destination,
+            keep: Keep::Modes,
+            exclude: Exclude::default(),
+            retry: Retry::default(),
+            progress: Progress::default(),
+        }
+    }
+
+    super::options!();
+
+    /// The container that is copied to; without one the other pod's default container, or its only
+    /// one.
+    pub fn to_container(mut self, name: impl Into<String>) -> Self {
+        self.to.container = Some(name.into());
+        self
+    }
+
+    /// Gives the copy the owners' numbers too, which needs root in the container that it goes to.
+    pub fn preserve_owner(mut self) -> Self {
+        self.keep = Keep::Owners;
+        self
+    }
+
+    /// Does not keep modes: files are 0644, or 0755 if anyone may execute them.
+    pub fn no_preserve(mut self) -> Self {
+        self.keep = Keep::Times;
+        self
+    }
+
+    /// Copies, and compares every file in both containers with what has passed.
+    ///
+    /// Cancel safety: as that of [`CopyTo::run`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CopyFrom::run`] and [`CopyTo::run`].
+    pub async fn run(&self) -> Result<Copied> {
+        let mut work = None;
+        self.progress.begin();
+        let attempt = async || {
+            if work.is_none() {
+                work = Some(self.begin().await?);
+            }
+            match &mut work {
+                Some(begun) => begun.attempt().await,
+                None => unreachable!("it was made above"),
+            }
+        };
+        let retry = &self.retry;
+        retry
+            .run(&self.side, "copy from", &self.progress, attempt)
+            .await
+    }
+
+    async fn begin(&self) -> Result<Begun> {
+        let from = Source::new(&self.source);
+        let own = from.name.as_ref().map(|name| name.as_bytes().to_vec());
+        let place = Place::new(&self.destination, own);
+        let place = place.ok_or_else(|| unnamed(self.source.as_ref()))?;
+        let tools = Tools::look(&self.side, from.rooted().as_bytes()).await?;
+        let side = tools.on(&self.side);
+        if tools.way_from(&side)? == Way::Cat {
+            return Err(without_tools(&side));
+        }
+        let plan = Plan {
+            source: PathBuf::from(&self.source),
+            root: PathBuf::new(),
+            keep: self.keep,
+            exclude: self.exclude.clone(),
+            holes: false,
+            progress: self.progress.clone(),
+        };
+        if self.progress.is_watched()
+            && let Some(total) = from.total(&side, &tools).await
+        {
+            self.progress.total(total);
+        }
+        let mut work = Work::begin(&self.to, place, plan, tools.is_directory()).await?;
+        if work.way == Way::Cat {
+            return Err(without_tools(&self.to));
+        }
+        work.is_local = false;
+        Ok(Begun {
+            side,
+            from,
+            holes: tools.is_gnu(),
+            work,
+        })
+    }
+}
+
+/// A copy under way, which outlives its connections.
+struct Begun {
+    /// The source.
+    side: Side,
+    from: Source,
+    /// Whether its `tar` knows holes.
+    holes: bool,
+    work: Work,
+}
+
+impl Begun {
+    async fn attempt(&mut self) -> Result<Copied> {
+        let Self { from, work, .. } = self;
+        if work.resume().await? {
+            return work.copied().await;
+        }
+        let mut list = Vec::new();
+        if !lock(&work.packed).done.is_empty() {
+            match from.linked(&self.side).await? {
+                Some(linked) => {
+                    let mut packed = lock(&work.packed);
+                    packed.done.retain(|name, _| {
+                        from.can_be_without(name) && !name.is_empty() && !linked.contains(name)
+                    });
+                    list = from.without(&Exclude::default(), packed.done.keys().map(|it| &it[..]));
+                }
+                None => lock(&work.packed).done.clear(),
+            }
+        }
+        let what = from.what();
+        let mut words = from.archive(&what, self.holes);
+        if !list.is_empty() {
+            words.splice(2..2, ["-X", "-"]);
+        }
+        let mut source = self.side.program(words);
+        if !list.is_empty() {
+            source = source.input(list).require_half_close();
+        }
+        let (to, input) = pipe();
+        let (plan, packed) = (work.plan.clone(), work.packed.clone());
+        let progress = plan.progress.clone();
+        let base = from.name.as_ref().map(PathBuf::from);
+        let bounds = Bounds {
+            entries: limits::COPY_ENTRIES,
+            bytes: limits::COPY_BYTES,
+        };
+        let job = move |archive: PipeReader| {
+            let packed = &mut lock(&packed);
+            let out = PipeWriter::new(to, archive.awaited());
+            relay(archive, base.as_deref(), bounds, &plan, packed, out)
+        };
+        let receiving = self.side.receive(source, &progress, job);
+        let exec = work.extract();
+        let sent = work.side.deliver(exec, input, receiving).await;
+        work.note_sent();
+        sent?;
+        let records = lock(&work.packed).records.clone();
+        let rooted = from.rooted();
+        verify(&self.side, rooted.as_bytes(), rooted.as_ref(), &records).await?;
+        work.settle().await?;
+        work.copied().await
+    }
+}

@@ -1,0 +1,484 @@
+//! Copies from a container: in flows a path there, out comes a copy of it on this machine, each
+//! file whole or not at all.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+#[cfg(doc)]
+use super::super::Exec;
+use super::{
+    Copied, NotKept,
+    glob::Exclude,
+    lock,
+    progress::Progress,
+    retry::Retry,
+    shell::{REST, escaped},
+    side::{Side, joined, thread},
+    split,
+    tools::{Tools, Way},
+    unnamed,
+    unpack::{Bounds, Rules, Unpacker},
+    verify::verify,
+    walk,
+};
+#[cfg(doc)]
+use crate::error::CallerError;
+use crate::{Pod, Result, error::Error, limits};
+
+/// A copy from a container to this machine.
+///
+/// The destination is the copy's name; directories before it are made. One that ends with a slash
+/// is the directory into which the copy goes under its own name.
+///
+/// What a container sends is not trusted. Nothing is written outside the destination: a name that
+/// leads out is an error, and so is a symbolic link on this machine below the destination that a
+/// name goes through. Symbolic links that lead out and devices are left out and
+/// [named](Copied::left_out). Kept are permissions (not set-user-ID and its like), times in
+/// seconds, hard links; zeros become holes. A file gets its name when it is whole.
+///
+/// The container needs `tar`, or a shell and `cat`. With those, modes, times and hard links are kept
+/// if it has `stat`, symbolic links if it has `readlink`; what it lacks, the copy
+/// [says](Copied::not_kept).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// # let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// # std::fs::write(there.path().join("app.log"), "hello\n")?;
+/// # let (here, log) = (here.path(), there.path().join("app.log"));
+/// # let log = log.to_str().expect("it is UTF-8");
+/// // `log` is a file in the container.
+/// let pod = client.pod("default", "web-0");
+/// let copied = pod.copy_from(log, here.join("copy.log")).max_bytes(1 << 30).run().await?;
+/// assert_eq!(copied.files, 1);
+/// assert_eq!(std::fs::read(here.join("copy.log"))?, b"hello\n");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing is copied until it is run"]
+pub struct CopyFrom {
+    side: Side,
+    source: String,
+    destination: PathBuf,
+    modes: bool,
+    owners: bool,
+    bounds: Bounds,
+    exclude: Exclude,
+    retry: Retry,
+    progress: Progress,
+}
+
+impl CopyFrom {
+    pub(super) fn new(pod: &Pod, source: String, destination: PathBuf) -> Self {
+        Self {
+            side: Side::new(pod),
+            source,
+            destination,
+            modes: true,
+            owners: false,
+            bounds: Bounds {
+                entries: limits::COPY_ENTRIES,
+                bytes: limits::COPY_BYTES,
+            },
+            exclude: Exclude::default(),
+            retry: Retry::default(),
+            progress: Progress::default(),
+        }
+    }
+
+    super::options!();
+
+    /// Gives the copy the owners' numbers too, which needs root on this machine.
+    pub fn preserve_owner(mut self) -> Self {
+        self.owners = true;
+        self
+    }
+
+    /// Does not keep modes: files and directories get those of new ones.
+    pub fn no_preserve(mut self) -> Self {
+        self.modes = false;
+        self
+    }
+
+    /// How many files, directories and links may come; [`limits::COPY_ENTRIES`] unless set.
+    pub fn max_entries(mut self, entries: u64) -> Self {
+        self.bounds.entries = entries;
+        self
+    }
+
+    /// How many bytes of files may come; [`limits::COPY_BYTES`] unless set.
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.bounds.bytes = bytes;
+        self
+    }
+
+    /// Copies, and then compares every file with `sha256sum` in the container. Without that or
+    /// `xargs`, what tells that all has arrived is the archive's own structure, to its end.
+    ///
+    /// Cancel safety: dropping the future closes the connection. Files that are whole stay; one
+    /// that is not has a name such as `.kubewire-0123456789abcdef.part`, and is removed by its
+    /// thread, for which [`Progress::settled`] waits.
+    ///
+    /// # Errors
+    ///
+    /// * [`CallerError::File`] for what cannot be written here;
+    /// * [`CallerError::NothingToCopyWith`] if the container has no programs for it;
+    /// * [`CallerError::TimedOut`] past the [`deadline`](Self::deadline);
+    /// * [`Error::Api`] with the words of `tar` if that fails, and those of
+    ///   [`Exec::spawn`];
+    /// * [`PeerError::Copy`](crate::error::PeerError::Copy), which names the file, for an archive
+    ///   that is cut, too large, or would write elsewhere, and for a file that is another in the
+    ///   container, because it has changed meanwhile.
+    pub async fn run(&self) -> Result<Copied> {
+        let mut work = None;
+        self.progress.begin();
+        let attempt = async || {
+            if work.is_none() {
+                work = Some(self.begin().await?);
+            }
+            match &mut work {
+                Some(work) => work.attempt().await,
+                None => unreachable!("it was made above"),
+            }
+        };
+        let retry = &self.retry;
+        retry
+            .run(&self.side, "copy from", &self.progress, attempt)
+            .await
+    }
+
+    async fn begin(&self) -> Result<Work> {
+        let from = Source::new(&self.source);
+        let last = self.destination.as_os_str().as_encoded_bytes().last();
+        let into = last.is_some_and(|last| std::path::is_separator(char::from(*last)))
+            || self.destination.file_name().is_none();
+        let root = match (&from.name, into) {
+            (_, false) => self.destination.clone(),
+            (Some(name), true) => self.destination.join(name),
+            (None, true) => return Err(unnamed(Path::new(&self.source))),
+        };
+        let tools = Tools::look(&self.side, from.rooted().as_bytes()).await?;
+        let side = tools.on(&self.side);
+        let way = tools.way_from(&side)?;
+        let rules = Rules {
+            base: from.name.as_ref().map(PathBuf::from),
+            modes: self.modes,
+            owners: self.owners,
+            bounds: self.bounds,
+            exclude: self.exclude.clone(),
+            progress: self.progress.clone(),
+        };
+        let opened = thread(&self.progress, move || Unpacker::new(rules, root));
+        let unpacker = joined(opened).await?;
+        if self.progress.is_watched()
+            && let Some(total) = from.total(&side, &tools).await
+        {
+            self.progress.total(total);
+        }
+        Ok(Work {
+            side,
+            from,
+            tools,
+            way,
+            unpacker: Arc::new(Mutex::new(unpacker)),
+            exclude: self.exclude.clone(),
+            progress: self.progress.clone(),
+            cut: false,
+            lists: true,
+            walked: Arc::default(),
+        })
+    }
+}
+
+/// What is copied, in the container.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub(super) directory: String,
+    /// The name in it; all that is in it without one.
+    pub(super) name: Option<String>,
+}
+
+impl Source {
+    pub(super) fn new(path: &str) -> Self {
+        let (directory, name) = split(path);
+        Self {
+            directory: directory.to_owned(),
+            name: name.map(str::to_owned),
+        }
+    }
+
+    /// As a path, which is no option whatever it begins with.
+    pub(super) fn rooted(&self) -> String {
+        let front = match self.directory.starts_with('/') {
+            true => "",
+            false => "./",
+        };
+        match &self.name {
+            None => format!("{front}{}", self.directory),
+            Some(name) => format!("{front}{}/{name}", self.directory.trim_end_matches('/')),
+        }
+    }
+
+    /// The same of a name below it.
+    pub(super) fn below(&self, below: &[u8]) -> Vec<u8> {
+        let mut path = self.rooted().into_bytes();
+        if !below.is_empty() {
+            path.push(b'/');
+            path.extend_from_slice(below);
+        }
+        path
+    }
+
+    /// The arguments of the `tar` that archives it.
+    pub(super) fn archive<'a>(&'a self, what: &'a str, holes: bool) -> Vec<&'a str> {
+        let mut words = vec!["tar", "-c", "-f", "-", "-C", &self.directory, what];
+        if holes {
+            words.insert(2, "-S");
+        }
+        words
+    }
+
+    /// What `tar` is to leave out, a line each.
+    pub(super) fn without<'a>(
+        &self,
+        exclude: &Exclude,
+        done: impl Iterator<Item = &'a [u8]>,
+    ) -> Vec<u8> {
+        let base = self.name.as_deref().unwrap_or_default();
+        let mut list = Vec::new();
+        for pattern in exclude.patterns() {
+            // Those that mean the same to it.
+            let is_name = is_plain(pattern) && !pattern.contains(&b'/');
+            if is_name && !Exclude::of(pattern).has(base.as_bytes()) {
+                list.extend_from_slice(pattern);
+                list.push(b'\n');
+            }
+        }
+        let what = self.what();
+        let front = what.trim_end_matches('/').as_bytes();
+        for name in done {
+            list.extend_from_slice(&[front, b"/", name, b"\n"].concat());
+        }
+        list
+    }
+
+    /// Whether such a list can have this name.
+    pub(super) fn can_be_without(&self, name: &[u8]) -> bool {
+        is_literal(name) && is_literal(self.name.as_deref().unwrap_or_default().as_bytes())
+    }
+
+    /// A name that begins with a dash is no option this way.
+    pub(super) fn what(&self) -> String {
+        format!("./{}", self.name.as_deref().unwrap_or_default())
+    }
+
+    /// The bytes of all its files, if the container can tell.
+    pub(super) async fn total(&self, side: &Side, tools: &Tools) -> Option<u64> {
+        if !tools.has_all(&["find", "stat"]) {
+            return None;
+        }
+        let rooted = self.rooted();
+        let words = ["-type", "f", "-exec", "stat", "-c", "%s", "{}", "+"];
+        let words = ["find", &rooted].into_iter().chain(words);
+        let output = side.program(words).max_output(LISTED).output().await.ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        let sizes = text.lines().map(|line| line.parse::<u64>());
+        sizes.sum::<Result<u64, _>>().ok()
+    }
+
+    /// The files with several names, of which none may come alone. `None` if nobody can tell.
+    pub(super) async fn linked(&self, side: &Side) -> Result<Option<HashSet<Vec<u8>>>> {
+        let rooted = self.rooted();
+        let words = ["-type", "f", "-links", "+1", "-print0"];
+        let words = ["find", &rooted].into_iter().chain(words);
+        let output = match side.program(words).max_output(LISTED).output().await {
+            Ok(output) => output,
+            Err(error) if matches!(error, Error::Network(_)) => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        if !output.status.success() {
+            return Ok(None);
+        }
+        let names = output.stdout.split(|byte| *byte == 0);
+        let names = names.filter_map(|name| {
+            let below = name.strip_prefix(rooted.as_bytes())?;
+            Some(below.strip_prefix(b"/").unwrap_or(below).to_vec())
+        });
+        Ok(Some(names.collect()))
+    }
+}
+
+/// Bytes of a listing.
+const LISTED: usize = 64 << 20;
+
+/// A copy under way, which outlives its connections.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) side: Side,
+    pub(super) from: Source,
+    pub(super) tools: Tools,
+    way: Way,
+    pub(super) unpacker: Arc<Mutex<Unpacker>>,
+    exclude: Exclude,
+    pub(super) progress: Progress,
+    /// Whether a connection was cut.
+    cut: bool,
+    /// Whether `tar` takes a list of what it is to leave out.
+    lists: bool,
+    /// What came by `cat`, in its order.
+    pub(super) walked: Arc<Mutex<walk::Walked>>,
+}
+
+impl Work {
+    async fn attempt(&mut self) -> Result<Copied> {
+        let is_again = std::mem::replace(&mut self.cut, true);
+        match self.way {
+            Way::Cat => walk::receive(self, is_again).await?,
+            _ => self.archive(is_again).await?,
+        }
+        let unpacker = self.unpacker.clone();
+        let finishing = thread(&self.progress, move || lock(&unpacker).finish());
+        joined(finishing).await?;
+        let records = {
+            let unpacker = lock(&self.unpacker);
+            let mut records: Vec<_> = unpacker.records.values().cloned().collect();
+            records.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            records
+        };
+        let rooted = self.from.rooted();
+        let compared = verify(&self.side, rooted.as_bytes(), rooted.as_ref(), &records).await?;
+        let mut unpacker = lock(&self.unpacker);
+        let mut not_kept = Vec::new();
+        if self.way == Way::Cat {
+            if !self.tools.has("stat") {
+                not_kept.extend([NotKept::Modes, NotKept::Times, NotKept::HardLinks]);
+            }
+            if unpacker.rules.owners {
+                not_kept.push(NotKept::Owners);
+            }
+        }
+        Ok(Copied {
+            files: (records.len() + unpacker.links.len()) as u64,
+            bytes: records.iter().map(|it| it.size).sum(),
+            compared,
+            left_out: std::mem::take(&mut unpacker.left_out),
+            not_kept,
+        })
+    }
+
+    async fn archive(&mut self, is_again: bool) -> Result<()> {
+        let done = match is_again {
+            true => self.resume().await?,
+            false => HashSet::new(),
+        };
+        if done.contains(&b""[..]) {
+            return Ok(());
+        }
+        let mut list = self
+            .from
+            .without(&self.exclude, done.iter().map(|it| &it[..]));
+        loop {
+            let what = self.from.what();
+            let mut words = self.from.archive(&what, self.tools.is_gnu());
+            let with_list = self.lists && !list.is_empty();
+            if with_list {
+                words.splice(2..2, ["-X", "-"]);
+            }
+            let mut exec = self.side.program(words);
+            if with_list {
+                let input = std::mem::take(&mut list);
+                exec = exec.input(input).require_half_close();
+            }
+            let unpacker = self.unpacker.clone();
+            let job = move |input| lock(&unpacker).unpack(input);
+            let done = self.side.receive(exec, &self.progress, job).await;
+            match done {
+                // Not every tar knows it.
+                Err(Error::Api(_) | Error::Caller(_)) if with_list => {
+                    self.lists = false;
+                    self.progress.start(0, 0);
+                    lock(&self.unpacker).records.clear();
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Gets the rest of the file that was cut, and says what need not come again.
+    async fn resume(&mut self) -> Result<HashSet<Vec<u8>>> {
+        let linked = match self.tools.has("find") && self.lists {
+            true => self.from.linked(&self.side).await?,
+            false => None,
+        };
+        let Some(linked) = linked else {
+            let mut unpacker = lock(&self.unpacker);
+            unpacker.partial = None;
+            self.progress.start(0, 0);
+            return Ok(HashSet::new());
+        };
+        self.rest(|name| linked.contains(name)).await?;
+        let unpacker = lock(&self.unpacker);
+        let names = unpacker.records.values();
+        let names = names.filter(|it| self.from.can_be_without(&it.name));
+        let names = names.filter(|it| !linked.contains(&it.name));
+        let mut bytes = 0;
+        let done: HashSet<_> = names
+            .map(|it| {
+                bytes += it.size;
+                it.name.clone()
+            })
+            .collect();
+        self.progress.start(done.len() as u64, bytes);
+        Ok(done)
+    }
+
+    /// Gets the rest of the file that was cut, if its beginning is still the same.
+    pub(super) async fn rest(&mut self, is_unwanted: impl Fn(&[u8]) -> bool) -> Result<()> {
+        let (name, size) = {
+            let mut unpacker = lock(&self.unpacker);
+            let Some(partial) = &unpacker.partial else {
+                return Ok(());
+            };
+            let name = super::name_bytes(&partial.about().below);
+            let can_be_told = partial.about().size.is_some() && partial.size() > 0;
+            if is_unwanted(&name) || !can_be_told || !self.tools.can_skip() {
+                unpacker.partial = None;
+                return Ok(());
+            }
+            (name, partial.size())
+        };
+        let path = escaped(&self.from.below(&name));
+        let (front, next) = (size.to_string(), (size + 1).to_string());
+        let exec = self.side.script(REST, [&path[..], &front, &next]);
+        let unpacker = self.unpacker.clone();
+        let job = move |input| lock(&unpacker).rest(input);
+        match self.side.receive(exec, &self.progress, job).await {
+            Err(error @ Error::Network(_)) => Err(error),
+            // It comes again, then.
+            _ => {
+                lock(&self.unpacker).partial = None;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Whether a line of a list means this and nothing else: GNU's tar takes blanks at its end away.
+fn is_plain(name: &[u8]) -> bool {
+    !name.iter().any(u8::is_ascii_control) && !name.last().is_some_and(u8::is_ascii_whitespace)
+}
+
+/// Whether it is no pattern either.
+fn is_literal(name: &[u8]) -> bool {
+    is_plain(name) && !name.iter().any(|byte| b"*?[\\".contains(byte))
+}

@@ -1,0 +1,141 @@
+//! Copies to a container that were cut: in flows what was sent, out comes what is there of it.
+//!
+//! A file that is there whole, as its digest says, is not sent again. Of one that is not, the
+//! beginning is compared, and the rest sent behind it.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+};
+
+use sha2::Digest as _;
+
+use super::{
+    Record, bytes_path,
+    holes::segments,
+    lock,
+    pack::{Digesting, Filled, failure},
+    side::{joined, thread},
+    to::Work,
+    verify::{Digest, digests},
+};
+use crate::{Result, error::CallerError};
+
+/// Fewer bytes than these are sent again.
+const WORTH: u64 = 64 << 10;
+
+pub(super) async fn resume(work: &mut Work) -> Result<()> {
+    let Some(stage) = &work.stage else {
+        return Ok(());
+    };
+    let current = {
+        let mut packed = lock(&work.packed);
+        packed.current.take()
+    };
+    let names: Vec<_> = {
+        let known = work.sent.values().map(|it| it.name.clone());
+        let current = current.filter(|it| !work.sent.contains_key(it));
+        known.chain(current).collect()
+    };
+    let found = digests(&work.side, &stage.path(), names.iter().map(|it| &it[..])).await?;
+    let found = found.map(|(digests, _)| digests).unwrap_or_default();
+    let (mut files, mut bytes) = (0, 0);
+    let mut begun = Vec::new();
+    let mut done = Vec::new();
+    for (name, digest) in names.into_iter().zip(found) {
+        match (work.sent.get(&name), digest) {
+            (Some(record), Some(digest)) if record.digest == digest => {
+                (files, bytes) = (files + 1, bytes + record.size);
+                done.push((name, record.clone()));
+            }
+            (_, Some(digest)) => begun.push((name, digest)),
+            (_, None) => {}
+        }
+    }
+    work.plan.progress.start(files, bytes);
+    let keep = |work: &Work, done: Vec<(Vec<u8>, Record)>| {
+        let mut packed = lock(&work.packed);
+        packed.done.extend(done);
+    };
+    keep(work, done);
+    if work.is_local && work.tools.can_append() {
+        for (name, digest) in begun {
+            if let Some(record) = append(work, &name, digest).await? {
+                work.sent.insert(name.clone(), record.clone());
+                keep(work, vec![(name, record)]);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends the rest of a file whose beginning is there. `None` if it is another beginning.
+async fn append(work: &mut Work, name: &[u8], digest: Digest) -> Result<Option<Record>> {
+    let (Some(stage), archived) = (&work.stage, work.archived(name)) else {
+        return Ok(None);
+    };
+    let there = stage.size(&archived).await?;
+    if there < WORTH {
+        return Ok(None);
+    }
+    let path = match name {
+        b"" => work.plan.source.clone(),
+        name => work.plan.source.join(bytes_path(name)),
+    };
+    let plan = work.plan.clone();
+    let opened = thread(&work.plan.progress, move || {
+        let failed = failure(&path);
+        let file = File::open(&path).map_err(&failed)?;
+        let metadata = file.metadata().map_err(&failed)?;
+        let size = metadata.len();
+        let segments = segments(&file, size);
+        let mut front = Digesting::new((&file).take(there), &plan.progress);
+        io::copy(&mut front, &mut io::sink()).map_err(&failed)?;
+        let is_beginning =
+            front.read == there && <[u8; 32]>::from(front.digest.clone().finalize()) == digest;
+        let digest = front.digest;
+        Ok(is_beginning.then(|| (file, digest, size, segments, plan.header(&metadata))))
+    });
+    let Some((file, mut digest, size, segments, header)) = joined(opened).await? else {
+        return Ok(None);
+    };
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let exec = stage.append(&archived);
+    let plan = work.plan.clone();
+    let job = move |mut to: super::pipe::PipeWriter| {
+        let failed = failure(&plan.source);
+        let mut rest = Digesting::new(file.take(size - there), &plan.progress);
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let read = rest.read(&mut buffer).map_err(&failed)?;
+            if read == 0 {
+                break;
+            }
+            digest.update(&buffer[..read]);
+            to.write_all(&buffer[..read]).map_err(&failed)?;
+        }
+        to.flush().map_err(&failed)?;
+        // Nobody waits for it if the connection was cut.
+        let _ = sender.send((rest.read, digest.finalize().into()));
+        Ok(())
+    };
+    work.side.send(exec, &work.plan.progress, job).await?;
+    let (read, digest) = receiver.await.map_err(|_| CallerError::Killed)?;
+    work.plan.progress.file();
+    work.appended.push((name.to_vec(), header.clone()));
+    if let Some(segments) = segments {
+        let filled = Filled {
+            size,
+            segments,
+            header,
+        };
+        let mut packed = lock(&work.packed);
+        packed.filled.insert(name.to_vec(), filled);
+    }
+    Ok(Some(Record {
+        name: name.to_vec(),
+        size: there + read,
+        digest,
+        link: false,
+    }))
+}

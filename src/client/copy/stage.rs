@@ -1,0 +1,118 @@
+//! What the container keeps aside until it is verified: in flow programs that write there, out
+//! comes a directory that gets its name at once, or is removed.
+
+use std::time::Duration;
+
+use super::{
+    progress::Progress,
+    shell::{APPEND, COMMIT, IN_STAGE, QUIET, REMOVE, SIZE, WRITE, escaped},
+    side::Side,
+};
+use crate::{Result, client::Exec};
+
+/// How long the removal of what is no longer wanted may take.
+const REMOVAL: Duration = Duration::from_secs(5);
+
+/// A directory in the container. Dropping it removes it, if a runtime is there to do that.
+#[derive(Debug)]
+pub(super) struct Stage {
+    side: Side,
+    directory: String,
+    name: String,
+    progress: Progress,
+    is_made: bool,
+}
+
+impl Stage {
+    /// Will be made in `directory`, by what runs in it first.
+    pub(super) fn new(side: &Side, directory: &str, progress: &Progress) -> Self {
+        Self {
+            side: side.clone(),
+            directory: directory.to_owned(),
+            name: super::aside(),
+            progress: progress.clone(),
+            is_made: false,
+        }
+    }
+
+    /// Whether anything has run in it.
+    pub(super) fn is_made(&self) -> bool {
+        self.is_made
+    }
+
+    /// The path of what is kept aside.
+    pub(super) fn path(&self) -> Vec<u8> {
+        let directory = self.directory.trim_end_matches('/');
+        format!("{directory}/{}/tree/it", self.name).into_bytes()
+    }
+
+    /// A program, with what is kept aside as the directory that its last argument names.
+    pub(super) fn exec(&mut self, command: &[&str]) -> Exec {
+        self.is_made = true;
+        let tree = format!("../{}/tree", self.name);
+        let words = [&[&self.directory[..], &self.name], command, &[&tree]].concat();
+        self.side.script(IN_STAGE, words)
+    }
+
+    /// Ends what an earlier connection has left running. Whether the stage is there.
+    pub(super) async fn quiet(&self) -> Result<bool> {
+        let exec = self.side.script(QUIET, [&self.directory[..], &self.name]);
+        let said = self.side.run(exec, "copy to").await?;
+        Ok(said.starts_with(b"here"))
+    }
+
+    /// How many bytes a file has there.
+    pub(super) async fn size(&self, below: &[u8]) -> Result<u64> {
+        let directory = self.directory.trim_end_matches('/');
+        let tree = format!("{directory}/{}/tree", self.name);
+        let exec = self.side.script(SIZE, [&escaped(below)[..], &tree]);
+        let said = self.side.run(exec, "copy to").await?;
+        let size = String::from_utf8_lossy(&said).trim().parse();
+        Ok(size.unwrap_or_default())
+    }
+
+    /// Takes what comes behind a file that is there.
+    pub(super) fn append(&self, name: &[u8]) -> Exec {
+        let words = [&escaped(name)[..], &self.directory, &self.name];
+        self.side.script(APPEND, words)
+    }
+
+    /// Takes a file.
+    pub(super) fn write(&self, name: &[u8]) -> Exec {
+        let words = [&escaped(name)[..], &self.directory, &self.name];
+        self.side.script(WRITE, words)
+    }
+
+    /// Gives it its name. The stage is gone then.
+    pub(super) async fn commit(&mut self, target: &[u8]) -> Result<()> {
+        let words = [&escaped(target)[..], &self.directory, &self.name];
+        let exec = self.side.script(COMMIT, words);
+        self.side.run(exec, "copy to").await?;
+        self.is_made = false;
+        Ok(())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let (true, Ok(runtime)) = (self.is_made, tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        let busy = self.progress.busy();
+        let (side, directory) = (self.side.clone(), self.directory.clone());
+        let name = self.name.clone();
+        runtime.spawn(async move {
+            let words = [&directory[..], &name];
+            let removal = async {
+                side.run(side.script(QUIET, words), "copy to").await?;
+                side.run(side.script(REMOVE, words), "copy to").await
+            };
+            match tokio::time::timeout(REMOVAL, removal).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a stage of a copy is left"),
+                Err(_) => tracing::debug!("a stage of a copy is left"),
+            }
+            drop(busy);
+        });
+    }
+}

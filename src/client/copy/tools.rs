@@ -1,0 +1,120 @@
+//! What a container has to copy with: in flows what a shell there finds, out comes the way.
+
+use super::{
+    shell::{LOOK, escaped},
+    side::{Side, is_missing},
+};
+use crate::{Result, error::CallerError};
+
+/// How a copy goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By `tar`, with a shell that keeps aside what is not verified yet.
+    Staged,
+    /// By `tar` alone, which writes files under their names.
+    Tar,
+    /// By `cat`, a process for each file.
+    Cat,
+}
+
+/// What a container has.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tools {
+    names: Vec<String>,
+    shell: bool,
+}
+
+impl Tools {
+    /// Looks what is there, and whether `path` is a directory.
+    pub(super) async fn look(side: &Side, path: &[u8]) -> Result<Self> {
+        let output = side
+            .exec(["sh", "-c", LOOK, "kubewire", &escaped(path)])
+            .output()
+            .await;
+        match output {
+            Ok(output) => {
+                let text = String::from_utf8_lossy(&output.stdout);
+                let names: Vec<_> = text.lines().map(str::to_owned).collect();
+                // A shell that cannot run that script is none.
+                let shell = names.last().is_some_and(|last| last == ".");
+                Ok(Self { names, shell })
+            }
+            Err(error) if is_missing(&error) => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The side that has them.
+    pub(super) fn on(&self, side: &Side) -> Side {
+        Side {
+            shell: self.shell,
+            ..side.clone()
+        }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|it| it == name)
+    }
+
+    pub(super) fn has_all(&self, names: &[&str]) -> bool {
+        names.iter().all(|name| self.has(name))
+    }
+
+    /// Whether `tar` is GNU's, which knows holes.
+    pub(super) fn is_gnu(&self) -> bool {
+        self.has("gnu")
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        self.has("directory")
+    }
+
+    /// How to copy to it.
+    pub(super) fn way_to(&self, side: &Side) -> Result<Way> {
+        if !self.shell {
+            // If it lacks that too, the exec says so.
+            return Ok(Way::Tar);
+        }
+        match self.has("tar") {
+            true if self.can_stage() => Ok(Way::Staged),
+            true => Ok(Way::Tar),
+            false if self.has("cat") => Ok(Way::Cat),
+            false => Err(without_tools(side)),
+        }
+    }
+
+    /// How to copy from it.
+    pub(super) fn way_from(&self, side: &Side) -> Result<Way> {
+        match self.shell && !self.has("tar") {
+            false => Ok(Way::Tar),
+            true if self.has("cat") => Ok(Way::Cat),
+            true => Err(without_tools(side)),
+        }
+    }
+
+    pub(super) fn can_stage(&self) -> bool {
+        self.has_all(&["cat", "mkdir", "mv", "rm", "chmod"])
+    }
+
+    /// Whether the beginning of a file can be told from another.
+    pub(super) fn can_append(&self) -> bool {
+        self.has_all(&["cat", "wc", "sha256sum", "xargs"])
+    }
+
+    /// Whether the rest of a file can be had.
+    pub(super) fn can_skip(&self) -> bool {
+        self.has_all(&["head", "tail", "sha256sum"])
+    }
+}
+
+/// There is nothing to copy with.
+pub(super) fn without_tools(side: &Side) -> crate::Error {
+    let target = side.container.as_ref();
+    let target = target.map_or_else(String::new, |name| format!(" --target={name}"));
+    CallerError::NothingToCopyWith {
+        pod: format!("pod {}/{}", side.pod.namespace(), side.pod.name()),
+        name: side.pod.name().to_owned(),
+        target: format!(" -n {}{target}", side.pod.namespace()),
+    }
+    .into()
+}

@@ -1,0 +1,122 @@
+//! `cp` of a large tree beside kubectl's: time, processor and memory, sides by turns.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{kubectl, tool, tree};
+
+/// What one run took.
+#[derive(Debug)]
+struct Cost {
+    wall: Duration,
+    /// User and system time.
+    cpu: Duration,
+    /// The most memory at once, in KiB.
+    memory: u64,
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (wall, cpu) = (self.wall.as_secs_f64(), self.cpu.as_secs_f64());
+        write!(f, "{wall:.1} s, {cpu:.1} s of CPU, {} KiB", self.memory)
+    }
+}
+
+fn run(program: &Path, kubeconfig: &Path, arguments: &[&str]) -> Cost {
+    let start = Instant::now();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("KUBECONFIG", kubeconfig)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (stat, status) = (
+        format!("/proc/{}/stat", child.id()),
+        format!("/proc/{}/status", child.id()),
+    );
+    let mut memory = 0;
+    let ticks = loop {
+        // As long as nobody has waited for it, its numbers are there.
+        if let Ok(text) = fs::read_to_string(&status) {
+            let line = text.lines().find(|line| line.starts_with("VmHWM:"));
+            let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+            memory = number.unwrap_or(memory);
+        }
+        if let Ok(text) = fs::read_to_string(&stat) {
+            let fields: Vec<_> = text.rsplit(") ").next().unwrap().split(' ').collect();
+            let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+            if fields[0] == "Z" {
+                break ticks;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let ended = child.wait().unwrap();
+    assert!(ended.success(), "{program:?} {arguments:?}");
+    Cost {
+        wall: start.elapsed(),
+        cpu: Duration::from_millis(ticks * 10),
+        memory,
+    }
+}
+
+/// `KUBEWIRE_COPY_FILES` and `KUBEWIRE_COPY_MIB` give the tree, 20,000 files and 1 GiB unless set;
+/// `KUBEWIRE_COPY_TOOL` the tool, for one that is built for speed; `KUBEWIRE_COPY_ROUNDS` how often.
+/// `KUBEWIRE_COPY_KUBECONFIG` and `KUBEWIRE_COPY_POD` name a pod of a real cluster, whose `/tmp` is
+/// used.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "copies gigabytes; run it with --ignored --nocapture, and kubectl in PATH"]
+async fn a_large_tree_beside_kubectl() {
+    let Some(kubectl) = kubectl::kubectl() else {
+        return;
+    };
+    let number = |name: &str, otherwise: u64| {
+        let value = std::env::var(name).ok();
+        value.map_or(otherwise, |it| it.parse().unwrap())
+    };
+    let files = number("KUBEWIRE_COPY_FILES", 20_000);
+    let bytes = number("KUBEWIRE_COPY_MIB", 1024) << 20;
+    let ours = std::env::var_os("KUBEWIRE_COPY_TOOL");
+    let ours = ours.map_or_else(|| PathBuf::from(tool::KUBEWIRE), PathBuf::from);
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    tree::plant(&tree, files, bytes).unwrap();
+    let expected = tree::digest(&tree).unwrap();
+    let real = std::env::var_os("KUBEWIRE_COPY_KUBECONFIG").map(PathBuf::from);
+    let cluster = match real {
+        None => Some(tool::Cluster::start().await),
+        Some(_) => None,
+    };
+    let kubeconfig = real.unwrap_or_else(|| cluster.as_ref().unwrap().kubeconfig());
+    let pod = std::env::var("KUBEWIRE_COPY_POD").unwrap_or_else(|_| "web-0".to_owned());
+    let place = match cluster {
+        Some(_) => dir.path().to_str().unwrap().to_owned(),
+        None => "/tmp".to_owned(),
+    };
+    for round in 0..number("KUBEWIRE_COPY_ROUNDS", 3) {
+        for (name, program) in [("kubewire", &ours), ("kubectl", &kubectl)] {
+            let there = format!("{pod}:{place}/there-{name}-{round}");
+            let back = dir.path().join(format!("back-{name}-{round}"));
+            let (from, to) = (tree.to_str().unwrap(), back.to_str().unwrap());
+            let up = run(program, &kubeconfig, &["cp", from, &there]);
+            let down = run(program, &kubeconfig, &["cp", &there, to]);
+            println!("{name}, round {round}: there {up}, back {down}");
+            if name == "kubewire" {
+                assert_eq!(tree::digest(&back).unwrap(), expected);
+                assert!(up.memory.max(down.memory) < 32 << 10, "more than 32 MiB");
+            }
+            fs::remove_dir_all(&back).unwrap();
+            let path = there.split_once(':').unwrap().1;
+            run(
+                &kubectl,
+                &kubeconfig,
+                &["exec", &pod, "--", "rm", "-rf", path],
+            );
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Copies whose connections are cut, at points that a seed chooses, and that go on.
+
+use std::{
+    collections::VecDeque,
+    fs,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kubewire::{
+    Client, Config, Error, Pod,
+    copy::Progress,
+    error::CallerError,
+    testing::{ApiServer, Fault},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::fixture::{Fixture, Result, assert_same, noise, plant, survey};
+
+/// A way to the server on which connections are cut.
+struct Cutter {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Bytes until each of the next cuts.
+    gaps: VecDeque<u64>,
+    passed: u64,
+    cuts: usize,
+}
+
+impl State {
+    /// How many of so many bytes may pass; and whether that is all.
+    fn pass(&mut self, bytes: usize) -> (usize, bool) {
+        let Some(left) = self.gaps.front_mut() else {
+            self.passed += bytes as u64;
+            return (bytes, false);
+        };
+        let passing = (*left).min(bytes as u64);
+        *left -= passing;
+        self.passed += passing;
+        let is_cut = *left == 0;
+        if is_cut {
+            self.gaps.pop_front();
+            self.cuts += 1;
+        }
+        (passing as usize, is_cut)
+    }
+}
+
+impl Cutter {
+    async fn before(server: &ApiServer) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (address, to) = (listener.local_addr()?, server.address());
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = state.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    if let Ok(server) = TcpStream::connect(to).await {
+                        // However it ends, both are dropped.
+                        let _ = relay(client, server, &shared).await;
+                    }
+                });
+            }
+        });
+        Ok(Self { address, state })
+    }
+
+    fn pod(&self, server: &ApiServer, name: &str) -> Result<Pod> {
+        let config = Config::new(&format!("https://{}", self.address))?
+            .with_ca_pem(server.ca_pem().unwrap())
+            .with_token(server.token().to_owned());
+        Ok(Client::new(&config)?.pod("default", name))
+    }
+
+    fn plan(&self, gaps: impl IntoIterator<Item = u64>) {
+        self.state.lock().unwrap().gaps = gaps.into_iter().collect();
+    }
+
+    fn passed(&self) -> u64 {
+        std::mem::take(&mut self.state.lock().unwrap().passed)
+    }
+
+    fn cuts(&self) -> usize {
+        self.state.lock().unwrap().cuts
+    }
+}
+
+async fn relay(mut a: TcpStream, mut b: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+    let (mut from_a, mut from_b) = (vec![0; 8192], vec![0; 8192]);
+    loop {
+        let (read, is_a) = tokio::select! {
+            read = a.read(&mut from_a) => (read?, true),
+            read = b.read(&mut from_b) => (read?, false),
+        };
+        if read == 0 {
+            return Ok(());
+        }
+        let (passing, is_cut) = state.lock().unwrap().pass(read);
+        match is_a {
+            true => b.write_all(&from_a[..passing]).await?,
+            false => a.write_all(&from_b[..passing]).await?,
+        }
+        if is_cut {
+            return Ok(());
+        }
+    }
+}
+
+/// Gaps between cuts, of `most` bytes at most.
+fn gaps(seed: u64, most: u64) -> impl Iterator<Item = u64> {
+    let bytes = noise(seed, 4096);
+    let numbers = bytes
+        .chunks(4)
+        .map(|it| u32::from_le_bytes(it.try_into().unwrap()));
+    let numbers: Vec<_> = numbers.map(|it| u64::from(it) % most + 1).collect();
+    numbers.into_iter()
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    To,
+    From,
+    Between,
+}
+
+/// Cut so often, and resumed each time.
+async fn cut_and_resumed(fixture: &Fixture, way: Way, cuts: usize) -> Result {
+    plant(&fixture.path("tree"))?;
+    let expected = survey(&fixture.path("tree"))?;
+    let cutter = Cutter::before(&fixture.server).await?;
+    let pod = cutter.pod(&fixture.server, "web-0")?;
+    let other = cutter.pod(&fixture.server, "web-1")?;
+    let (mut most, mut seed) = (0, 1);
+    while cutter.cuts() < cuts {
+        let (name, there) = (fixture.path("copy"), fixture.remote("copy"));
+        let tree = fixture.remote("tree");
+        if most > 0 {
+            seed += 1;
+            cutter.plan(gaps(seed, most).take(10.min(cuts - cutter.cuts())));
+        }
+        let before = cutter.cuts();
+        match way {
+            Way::To => pod.copy_to(&tree, there).retries(u32::MAX).run().await?,
+            Way::From => pod.copy_from(&tree, &name).retries(u32::MAX).run().await?,
+            Way::Between => {
+                let copy = pod.copy_between(&tree, &other, there);
+                copy.retries(u32::MAX).run().await?
+            }
+        };
+        assert_same(&survey(&name)?, &expected, true);
+        assert!(most == 0 || cutter.cuts() > before, "nothing was cut");
+        assert!(fixture.aside()?.is_empty());
+        fs::remove_dir_all(&name)?;
+        let passed = cutter.passed();
+        if most == 0 {
+            // So that a few hit each copy.
+            most = passed / 4;
+        } else {
+            let times = passed as f64 / (4 * most) as f64;
+            println!(
+                "{way:?}, seed {seed}: {} cuts, {times:.1} times the bytes",
+                cutter.cuts() - before
+            );
+        }
+    }
+    Ok(())
+}
+
+/// In each direction; the whole number takes minutes.
+fn cuts() -> usize {
+    let cuts = std::env::var("KUBEWIRE_CUTS").ok();
+    cuts.and_then(|it| it.parse().ok()).unwrap_or(20)
+}
+
+#[tokio::test]
+async fn a_copy_to_a_container_goes_on_after_cuts() -> Result {
+    cut_and_resumed(&Fixture::new().await?, Way::To, cuts()).await
+}
+
+#[tokio::test]
+async fn a_copy_from_a_container_goes_on_after_cuts() -> Result {
+    cut_and_resumed(&Fixture::new().await?, Way::From, cuts()).await
+}
+
+#[tokio::test]
+async fn a_copy_between_pods_goes_on_after_cuts() -> Result {
+    cut_and_resumed(&Fixture::new().await?, Way::Between, cuts()).await
+}
+
+#[tokio::test]
+async fn what_has_come_before_a_cut_does_not_come_again() -> Result {
+    let fixture = Fixture::new().await?;
+    fs::write(fixture.path("large"), noise(5, 24 << 20))?;
+    let cutter = Cutter::before(&fixture.server).await?;
+    let pod = cutter.pod(&fixture.server, "web-0")?;
+    for _ in 0..2 {
+        cutter.plan([20 << 20]);
+        let copy = pod.copy_to(fixture.path("large"), fixture.remote("there"));
+        copy.retries(1).run().await?;
+        let passed = cutter.passed();
+        assert!(passed < 34 << 20, "{passed} bytes for 24 MiB");
+        assert_eq!(fs::read(fixture.path("there"))?, noise(5, 24 << 20));
+        cutter.plan([20 << 20]);
+        let copy = pod.copy_from(fixture.remote("large"), fixture.path("back"));
+        copy.retries(1).run().await?;
+        let passed = cutter.passed();
+        assert!(passed < 27 << 20, "{passed} bytes for 24 MiB");
+        assert_eq!(fs::read(fixture.path("back"))?, noise(5, 24 << 20));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_retries_a_cut_is_an_error_and_leaves_no_half_file() -> Result {
+    let fixture = Fixture::new().await?;
+    plant(&fixture.path("tree"))?;
+    let expected = survey(&fixture.path("tree"))?;
+    let cutter = Cutter::before(&fixture.server).await?;
+    let pod = cutter.pod(&fixture.server, "web-0")?;
+    for gap in gaps(3, 5 << 20).take(8) {
+        cutter.plan([gap]);
+        let progress = Progress::default();
+        let copy = pod.copy_from(fixture.remote("tree"), fixture.path("back"));
+        let error = copy
+            .progress(&progress)
+            .run()
+            .await
+            .expect_err("it was cut");
+        assert!(matches!(error, Error::Network(_)), "after {gap}: {error:?}");
+        progress.settled().await;
+        if fixture.path("back").exists() {
+            for (path, state) in survey(&fixture.path("back"))? {
+                let here = expected.get(&path).map_or("", |state| state);
+                let whole = state.split(' ').take(3).eq(here.split(' ').take(3));
+                assert!(
+                    whole || !state.contains(" bytes "),
+                    "{path:?} after {gap}: {state}"
+                );
+            }
+        }
+        cutter.plan([gap]);
+        let copy = pod.copy_to(fixture.path("tree"), fixture.remote("there"));
+        let error = copy
+            .progress(&progress)
+            .run()
+            .await
+            .expect_err("it was cut");
+        assert!(matches!(error, Error::Network(_)), "after {gap}: {error:?}");
+        progress.settled().await;
+        assert!(!fixture.path("there").exists());
+        assert!(fixture.aside()?.is_empty());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dropped_copy_leaves_nothing_behind() -> Result {
+    let fixture = Fixture::new().await?;
+    plant(&fixture.path("tree"))?;
+    // It stalls in the middle, and is dropped there.
+    for (to, bytes) in [(false, 6 << 20), (false, 20 << 20), (true, 6 << 20)] {
+        let progress = Progress::default();
+        let watched = progress.clone();
+        let (tree, there) = (fixture.remote("tree"), fixture.remote("there"));
+        let pod = fixture.pod.clone();
+        let back = fixture.path("back");
+        let copy = async move {
+            match to {
+                true => pod.copy_to(&tree, there).progress(&watched).run().await,
+                false => pod.copy_from(&tree, back).progress(&watched).run().await,
+            }
+        };
+        let reached = async {
+            while progress.bytes() < bytes {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            done = copy => drop(done?),
+            () = reached => {}
+        }
+        progress.settled().await;
+        assert!(!fixture.path("there").exists() || progress.bytes() > bytes);
+        assert!(fixture.aside()?.is_empty());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deadline_ends_all_attempts() -> Result {
+    let fixture = Fixture::new().await?;
+    fs::write(fixture.path("file"), "x")?;
+    fixture.server.inject(Fault::StallAfter(0));
+    let copy = fixture
+        .pod
+        .copy_from(fixture.remote("file"), fixture.path("back"));
+    let copy = copy.retries(u32::MAX).deadline(Duration::from_millis(300));
+    let error = copy.run().await.expect_err("it stalls");
+    assert!(
+        matches!(error, Error::Caller(CallerError::TimedOut { .. })),
+        "{error:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_fails_in_the_container_is_not_tried_again() -> Result {
+    let fixture = Fixture::new().await?;
+    let copy = fixture
+        .pod
+        .copy_from(fixture.remote("missing"), fixture.path("back"));
+    let copy = copy.retries(u32::MAX);
+    // For ever, if it were.
+    let error = tokio::time::timeout(Duration::from_secs(300), copy.run())
+        .await?
+        .unwrap_err();
+    assert!(matches!(error, Error::Api(_)), "{error:?}");
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! What a hostile container sends, and what is on this disk: nothing is written outside.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    os::unix::fs::{MetadataExt as _, symlink},
+    path::Path,
+};
+
+use kubewire::{
+    Error,
+    copy::{Copied, Reason},
+    error::CallerError,
+};
+
+use crate::fixture::{Fixture, Program, Result};
+
+/// An entry: kind, name, target of a link, contents.
+pub(crate) type Planned<'a> = (tar::EntryType, &'a [u8], &'a [u8], &'a [u8]);
+
+/// An archive with these entries.
+pub(crate) fn archive(entries: &[Planned<'_>]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (kind, name, target, contents) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(*kind);
+        header.set_mode(0o4777);
+        header.set_mtime(1);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(contents.len() as u64);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        header.as_old_mut().linkname[..target.len()].copy_from_slice(target);
+        header.set_cksum();
+        builder.append(&header, *contents).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// Copies from a container that sends this archive for `/x`, whatever it is asked for.
+async fn from_hostile(
+    bytes: &[u8],
+    prepare: impl FnOnce(&Path),
+) -> Result<(Result<Copied, Error>, Fixture)> {
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), bytes)?;
+    let script = format!("cat {}", file.path().display());
+    let (fixture, _bin) = Fixture::with_programs(&[("tar", Program::Script(script))]).await?;
+    fs::write(fixture.path("victim"), "untouched")?;
+    fs::create_dir(fixture.path("outside"))?;
+    prepare(fixture.disk.path());
+    let copied = fixture
+        .pod
+        .copy_from("/x", fixture.path("in"))
+        .max_bytes(1 << 20)
+        .run()
+        .await;
+    assert_eq!(fs::read(fixture.path("victim"))?, b"untouched");
+    assert_eq!(fs::metadata(fixture.path("victim"))?.nlink(), 1);
+    assert_eq!(
+        fs::read_dir(fixture.path("outside"))?.count(),
+        0,
+        "it wrote outside"
+    );
+    let mut names = BTreeMap::new();
+    for entry in fs::read_dir(fixture.disk.path())? {
+        names.insert(entry?.file_name(), ());
+    }
+    names.remove(OsStr::new("in"));
+    assert_eq!(names.len(), 2, "{names:?}");
+    Ok((copied, fixture))
+}
+
+#[tokio::test]
+async fn an_archive_writes_nothing_outside() -> Result {
+    use tar::EntryType as T;
+    let refused: &[&[Planned<'_>]] = &[
+        &[(T::Regular, b"./x/../../victim", b"", b"evil")],
+        &[(T::Regular, b"../victim", b"", b"evil")],
+        &[(T::Regular, b"/x/y", b"", b"evil")],
+        &[(T::Regular, b"./y", b"", b"evil")],
+        &[(T::Link, b"./x/a", b"../victim", b"")],
+        &[(T::Link, b"./x/a", b"./x/../../victim", b"")],
+        &[(T::Link, b"./x/a", b"/etc/passwd", b"")],
+        // A link and then a file through it.
+        &[
+            (T::Symlink, b"./x/d", b"e", b""),
+            (T::Regular, b"./x/d/f", b"", b"evil"),
+        ],
+        // Links that are harmless one by one.
+        &[
+            (T::Symlink, b"./x/a/b/up", b"../..", b""),
+            (T::Symlink, b"./x/a/b/up/out", b"../../..", b""),
+        ],
+        &[(T::Symlink, b"./x", b"outside", b"")],
+        &[(T::Regular, b"./x/bomb", b"", &[0; (1 << 20) + 1])],
+        &[(T::GNULongName, b"././@LongLink", b"", &[b'n'; 2 << 20])],
+        &[(T::XHeader, b"./x/p", b"", &[b'1'; 2 << 20])],
+        &[],
+    ];
+    for entries in refused {
+        let (copied, _fixture) = from_hostile(&archive(entries), |_| ()).await?;
+        let error = copied.expect_err("it is taken");
+        let blamed = matches!(
+            &error,
+            Error::Peer(_) | Error::Caller(CallerError::File { .. })
+        );
+        assert!(blamed, "{error}");
+    }
+
+    let left_out: &[Planned<'_>] = &[
+        (T::Symlink, b"./x/a", b"../outside", b""),
+        (T::Symlink, b"./x/b", b"/etc", b""),
+        (T::Symlink, b"./x/c", b"d/../..", b""),
+        (T::Block, b"./x/block", b"", b""),
+        (T::Char, b"./x/char", b"", b""),
+        (T::Fifo, b"./x/fifo", b"", b""),
+        (T::Regular, b"./x/a/f", b"", b"evil"),
+        (T::Regular, b"./x/good", b"", b"good"),
+    ];
+    let (copied, fixture) = from_hostile(&archive(left_out), |_| ()).await?;
+    let copied = copied?;
+    assert_eq!(copied.files, 2);
+    let special = copied
+        .left_out
+        .iter()
+        .filter(|it| it.reason == Reason::Special);
+    assert_eq!((copied.left_out.len(), special.count()), (6, 3));
+    assert_eq!(
+        copied.left_out[0].to_string(),
+        "a is a link that leads out, to ../outside"
+    );
+    // Not with the set-user-ID that the container would like.
+    assert_eq!(
+        fs::metadata(fixture.path("in/good"))?.mode() & 0o7777,
+        0o777
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_link_on_this_disk_is_not_followed() -> Result {
+    use tar::EntryType as T;
+    let bytes = archive(&[(T::Regular, b"./x/d/f", b"", b"evil")]);
+    let (copied, fixture) = from_hostile(&bytes, |disk| {
+        fs::create_dir(disk.join("in")).unwrap();
+        symlink("../outside", disk.join("in/d")).unwrap();
+    })
+    .await?;
+    let error = copied.unwrap_err();
+    let expected = "in/d: it is no directory, and nothing is written through it";
+    assert!(error.to_string().ends_with(expected), "{error}");
+    drop(fixture);
+    // A link in a file's place is replaced, and what it leads to is not.
+    let bytes = archive(&[(T::Regular, b"./x/f", b"", b"new")]);
+    let (copied, fixture) = from_hostile(&bytes, |disk| {
+        fs::create_dir(disk.join("in")).unwrap();
+        symlink("../victim", disk.join("in/f")).unwrap();
+    })
+    .await?;
+    copied?;
+    assert_eq!(fs::read(fixture.path("in/f"))?, b"new");
+    Ok(())
+}
