@@ -239,7 +239,11 @@ impl Object {
     /// If the object is malformed.
     pub fn bytes(&self) -> Result<Bytes, EventError> {
         match self.encoding {
-            Encoding::Json => Ok(self.bytes.slice(..json::skip_value(&self.bytes)?)),
+            Encoding::Json => {
+                let start = json::skip_space(&self.bytes, 0);
+                let len = json::skip_value(&self.bytes[start..])?;
+                Ok(self.bytes.slice(start..start + len))
+            }
             Encoding::Protobuf | Encoding::Cbor => Ok(self.bytes.clone()),
         }
     }
