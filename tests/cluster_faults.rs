@@ -266,10 +266,7 @@ async fn churn(client: Client, objects: usize, fault: Arc<Fault>) {
 
 async fn versions(client: &Client, label: &str) -> HashMap<ObjectKey, String> {
     let request = client.request(configmaps()).namespace(NAMESPACE);
-    let list = request
-        .labels(format!("run={label}"))
-        .list::<Value>()
-        .await;
+    let list = request.labels(format!("run={label}")).list::<Value>().await;
     let list = list.expect("the server is up");
     let version = |item: &Value| {
         let text = |field: &str| {
