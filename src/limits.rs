@@ -238,3 +238,19 @@ pub const COPY_ENTRIES: u64 = 1_000_000;
 /// Bytes of the files that a container may send in one copy: 1 TiB. `CopyFrom::max_bytes` changes
 /// it. Holes count, so that a disk of that size is enough.
 pub const COPY_BYTES: u64 = 1 << 40;
+
+/// In how many pods a command runs at once: 32. `ExecAll::max_concurrent` changes it.
+///
+/// Each is a WebSocket, and a process at a kubelet.
+pub const ALL_AT_ONCE: usize = 32;
+
+/// Bytes of a line from one of many pods: 64 KiB. A longer one comes in pieces.
+pub const ALL_LINE: usize = 64 << 10;
+
+/// Lines from many pods that wait to be taken: 32.
+pub const ALL_LINES: usize = 32;
+
+/// How long an ephemeral container may take to start: 5 min. `DebugContainer::timeout` changes it.
+///
+/// Its image may have to be pulled.
+pub const DEBUG_START: Duration = Duration::from_secs(300);

@@ -69,6 +69,7 @@ pub struct SourcedUpdate {
 pub struct MergedLogs {
     client: Client,
     namespace: String,
+    all_namespaces: bool,
     labels: String,
     pods: Vec<String>,
     all_containers: bool,
@@ -92,6 +93,7 @@ impl MergedLogs {
         Self {
             client,
             namespace,
+            all_namespaces: false,
             labels: String::new(),
             pods: Vec::new(),
             all_containers: false,
@@ -100,6 +102,12 @@ impl MergedLogs {
             until_all_end: false,
             options: Vec::new(),
         }
+    }
+
+    /// The pods of all namespaces; pods cannot be [named](Self::pods) then.
+    pub fn all_namespaces(mut self) -> Self {
+        self.all_namespaces = true;
+        self
     }
 
     /// Only pods whose labels match.
@@ -178,7 +186,10 @@ impl MergedLogs {
     /// Begins to read. Requests are made when the stream is polled.
     pub fn stream(self) -> MergedLines {
         let mut watch = self.client.watch(Resource::namespaced("", "v1", "pods"));
-        watch = watch.namespace(&self.namespace).labels(&self.labels);
+        watch = watch.labels(&self.labels);
+        if !self.all_namespaces {
+            watch = watch.namespace(&self.namespace);
+        }
         if let [only] = &self.pods[..] {
             watch = watch.name(only);
         }

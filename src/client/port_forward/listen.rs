@@ -4,7 +4,7 @@
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
@@ -94,8 +94,36 @@ pub struct Listener {
     addresses: Vec<SocketAddr>,
     port: ForwardPort,
     events: Receiver<ListenEvent>,
+    open: Open,
     /// Ends with this struct.
     _tasks: JoinSet<()>,
+}
+
+/// The connections of a listener that are open.
+type Open = Arc<Mutex<Vec<Arc<Connection>>>>;
+
+/// A local connection that is being forwarded.
+#[derive(Debug)]
+struct Connection {
+    peer: SocketAddr,
+    begin: Instant,
+    copied: Copied,
+}
+
+impl Connection {
+    fn traffic(&self) -> Traffic {
+        Traffic::of(&self.copied, self.begin)
+    }
+}
+
+impl Traffic {
+    pub(super) fn of(copied: &Copied, begin: Instant) -> Self {
+        Self {
+            sent: copied.sent.load(Relaxed),
+            received: copied.received.load(Relaxed),
+            duration: begin.elapsed(),
+        }
+    }
 }
 
 impl Listener {
@@ -123,15 +151,18 @@ impl Listener {
         }
         let mut tasks = JoinSet::new();
         let (news, events) = mpsc::channel(NEWS);
+        let open = Open::default();
         let mut addresses = Vec::new();
         for listener in listeners {
             addresses.push(listener.local_addr().map_err(failed)?);
-            tasks.spawn(accept(listener, tunnel.clone(), port.clone(), news.clone()));
+            let (tunnel, port) = (tunnel.clone(), port.clone());
+            tasks.spawn(accept(listener, tunnel, port, news.clone(), open.clone()));
         }
         Ok(Self {
             addresses,
             port,
             events,
+            open,
             _tasks: tasks,
         })
     }
@@ -144,6 +175,15 @@ impl Listener {
     /// The port that it forwards to.
     pub fn port(&self) -> &ForwardPort {
         &self.port
+    }
+
+    /// The connections that are being forwarded, by where they come from, with what they have
+    /// carried so far.
+    pub fn connections(&self) -> Vec<(SocketAddr, Traffic)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = open.iter();
+        open.map(|connection| (connection.peer, connection.traffic()))
+            .collect()
     }
 
     /// Waits for the next event. Nobody has to: events that are too many are dropped.
@@ -173,6 +213,7 @@ async fn accept(
     tunnel: Tunnel,
     port: ForwardPort,
     news: Sender<ListenEvent>,
+    open: Open,
 ) {
     let mut connections = JoinSet::new();
     loop {
@@ -186,17 +227,20 @@ async fn accept(
             }
         };
         while connections.try_join_next().is_some() {}
-        let (tunnel, port, news) = (tunnel.clone(), port.clone(), news.clone());
+        let (tunnel, port, news, open) = (tunnel.clone(), port.clone(), news.clone(), open.clone());
         connections.spawn(async move {
             let tell = |event| drop(news.try_send(event));
             tell(ListenEvent::Accepted { peer });
-            let (begin, copied) = (Instant::now(), Copied::default());
-            let outcome = forward(socket, &tunnel, &port, &news, &copied).await;
-            let traffic = Traffic {
-                sent: copied.sent.load(Relaxed),
-                received: copied.received.load(Relaxed),
-                duration: begin.elapsed(),
-            };
+            let connection = Arc::new(Connection {
+                peer,
+                begin: Instant::now(),
+                copied: Copied::default(),
+            });
+            let held = || open.lock().unwrap_or_else(PoisonError::into_inner);
+            held().push(Arc::clone(&connection));
+            let outcome = forward(socket, &tunnel, &port, &news, &connection.copied).await;
+            held().retain(|other| !Arc::ptr_eq(other, &connection));
+            let traffic = connection.traffic();
             tell(match outcome {
                 Ok(()) => ListenEvent::Closed { peer, traffic },
                 Err(error) => ListenEvent::Failed {

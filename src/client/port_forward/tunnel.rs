@@ -7,13 +7,14 @@ use std::sync::{
 };
 
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::ToSocketAddrs,
     sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
 use super::{
-    ForwardPort, ForwardStream, Listener, PortForward, ResolvedPort, resolve::Destination,
+    ForwardPort, ForwardStream, Listener, PortForward, ResolvedPort, Traffic, resolve::Destination,
 };
 use crate::{
     Result,
@@ -21,7 +22,10 @@ use crate::{
     error::{CallerError, Error, NetworkError},
     limits,
     session::port_forward::{ForwardProtocol, OpenError},
-    transport::ws::port_forward::Connections,
+    transport::ws::{
+        port_forward::Connections,
+        relay::{Copied, relay},
+    },
 };
 
 /// How connections are opened.
@@ -363,6 +367,58 @@ impl Tunnel {
         port: impl Into<ForwardPort>,
     ) -> Result<Listener> {
         Listener::bind(self.clone(), addresses, port.into()).await
+    }
+
+    /// Forwards one stream of bytes, such as a connection of a Unix socket, to a port, as for
+    /// [`open`](Self::open), until both of its directions have ended; gives what it carried.
+    ///
+    /// Cancel safety: dropping the future resets the connection to the pod and drops the socket.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), and what broke the connection on its way. The socket is
+    /// dropped then: to its other end that may look like an end in order.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = kubewire::testing::ApiServer::builder()
+    /// #     .pod("default", "web-0", |pod| {
+    /// #         pod.container("main", ["sleep", "infinity"]).port_with(7, |mut stream| async move {
+    /// #             let (mut read, mut write) = tokio::io::split(&mut stream);
+    /// #             let _ = tokio::io::copy(&mut read, &mut write).await;
+    /// #         })
+    /// #     })
+    /// #     .start()
+    /// #     .await?;
+    /// # let client = kubewire::Client::new(&server.config())?;
+    /// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    ///
+    /// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
+    /// let (mut here, there) = tokio::io::duplex(1024);
+    /// let forwarded = tokio::spawn(async move { tunnel.forward(there, 7).await });
+    /// here.write_all(b"hello").await?;
+    /// here.shutdown().await?;
+    /// let mut echo = String::new();
+    /// here.read_to_string(&mut echo).await?;
+    /// let traffic = forwarded.await??;
+    /// assert_eq!((&*echo, traffic.sent, traffic.received), ("hello", 5, 5));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn forward<S>(&self, socket: S, port: impl Into<ForwardPort>) -> Result<Traffic>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (begin, copied) = (Instant::now(), Copied::default());
+        let stream = self.open(port).await?;
+        match relay(stream, socket, &copied).await {
+            Ok(()) => Ok(Traffic::of(&copied, begin)),
+            Err(error) => {
+                self.note(&error);
+                Err(error)
+            }
+        }
     }
 
     /// The pod that connections go to at the moment.

@@ -25,7 +25,7 @@ use crate::{
     table::{self, Extra, Table},
 };
 
-mod asked;
+pub(crate) mod asked;
 pub(crate) mod output;
 mod sort;
 
