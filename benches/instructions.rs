@@ -2,6 +2,9 @@
 //! instructions` runs each under valgrind and compares with `benches/instructions.txt`; with
 //! `-- --write` it writes that file anew.
 //!
+//! What is cheap because it does less, or is shared, must be it: `PARTS` says of what it may be how
+//! much.
+//!
 //! Of hostile input it counts twice as much as well, which must not cost more than twice as much.
 //!
 //! More than a twentieth above the baseline is a failure, with the compiler that it was written
@@ -120,8 +123,10 @@ fn main() -> ExitCode {
         println!("the baseline is of another compiler than {compiler}: nothing fails");
     }
     let mut failed = false;
+    let mut counts = BTreeMap::new();
     for case in cases::all() {
         let now = count(case.name, 0).unwrap();
+        counts.insert(case.name, now);
         writeln!(text, "{now:>10.1}  {}", case.name).unwrap();
         let Some(before) = baseline.get(case.name) else {
             println!("{now:>10.1}  {} (new)", case.name);
@@ -135,6 +140,19 @@ fn main() -> ExitCode {
             case.name,
             if worse { ": MORE" } else { "" }
         );
+    }
+    let mut large = false;
+    for (part, whole, most) in cases::PARTS {
+        let share = counts[part] / counts[whole];
+        large |= share > *most;
+        println!(
+            "{share:>10.3}  of {whole}: {part}{}",
+            if share > *most { ": TOO MUCH" } else { "" }
+        );
+    }
+    if large {
+        eprintln!("error: what should cost a part costs more");
+        return ExitCode::FAILURE;
     }
     let mut quadratic = false;
     for case in cases::hostile(HOSTILE[0]) {

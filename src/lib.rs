@@ -49,7 +49,8 @@
 //!
 //! With [`tty`](exec::Exec::tty) the process gets a terminal, whose size
 //! [`resize`](exec::Child::resize) changes. [`spawn`](exec::Exec::spawn) gives a
-//! [`Child`](exec::Child) with the streams as handles. What success means, and what no client can see, says
+//! [`Child`](exec::Child) with the streams as handles. [`Client::exec_all`] runs a command in many
+//! pods at once. What success means, and what no client can see, says
 //! [`ExitStatus`](exec::ExitStatus).
 //!
 //! # attach
@@ -222,7 +223,7 @@
 //!
 //! | module | has |
 //! |---|---|
-//! | [`exec`], [`attach`], [`port_forward`], [`logs`], [`watch`], [`request`] | what each verb needs |
+//! | [`exec`], [`attach`], [`debug`], [`port_forward`], [`logs`], [`watch`], [`request`] | what each verb needs |
 //! | [`config`], [`net`] | where the server is and how it is reached |
 //! | [`error`], [`limits`] | what goes wrong, and how much of anything there can be |
 //! | [`server`] | the other side of each verb, for gateways and fake servers |
@@ -276,8 +277,9 @@ pub mod wire;
 pub mod exec {
     pub use crate::{
         client::{
-            Child, ChildStderr, ChildStdin, ChildStdout, Container, ContainerKind, Exec,
-            ExitStatus, Input, IntoCommand, Output, Program, Stdio, Words,
+            AllEvent, AllOutput, Child, ChildStderr, ChildStdin, ChildStdout, Container,
+            ContainerKind, Exec, ExecAll, ExitStatus, Input, IntoCommand, Output, Program,
+            RunningAll, Stdio, Words,
         },
         session::{
             Subprotocol,
@@ -295,6 +297,12 @@ pub mod attach {
         client::{Attach, Attached, ChildStderr, ChildStdin, ChildStdout, Input, Stdio},
         transport::ws::stats::SessionStats,
     };
+}
+
+/// Look into a pod that runs, from an ephemeral container.
+#[cfg(feature = "client")]
+pub mod debug {
+    pub use crate::client::{DebugContainer, DebugProfile, Debugger};
 }
 
 /// Copy files and trees to and from containers.

@@ -20,16 +20,17 @@ pub(crate) use session::*;
 /// this in the other direction (`websocket.go`, `DefaultMaxPayloadBytes`).
 pub const MESSAGE: usize = 32 << 20;
 
-/// Bytes of the largest SPDY control frame that is accepted: 64 KiB.
+/// Bytes of the largest SPDY control frame that is accepted: 16 KiB.
 ///
-/// The frames of a port-forward are a few dozen bytes, the first header block about 60.
-pub const SPDY_CONTROL_FRAME: usize = 64 << 10;
+/// The frames of a port-forward are a few dozen bytes, the first header block about 60. The
+/// largest [header block](SPDY_HEADERS) fits in, compressed or not.
+pub const SPDY_CONTROL_FRAME: usize = 16 << 10;
 
-/// Bytes that a SPDY header block may expand to: 64 KiB.
+/// Bytes that a SPDY header block may expand to: 8 KiB.
 ///
 /// A stream of a port-forward has three headers of a few bytes. zlib expands up to a
 /// thousandfold, so that the bound on frames is none on this.
-pub const SPDY_HEADERS: usize = 64 << 10;
+pub const SPDY_HEADERS: usize = 8 << 10;
 
 /// Bytes of one forwarded connection that wait for its reader: 4 MiB. `PortForward::buffer`
 /// changes it.
@@ -169,12 +170,11 @@ pub const LOG_LINE: usize = 1 << 20;
 /// still less than this. `Decoder::with_bound` takes another.
 pub const WATCH_EVENT: usize = 32 << 20;
 
-/// Bytes of one page of a list that has to be kept whole, in CBOR or as a `Table`: 256 MiB. After
+/// Bytes of one page of a list that has to be kept whole, in CBOR or as a `Table`: 64 MiB. After
 /// this is reached, pages are asked for smaller.
 ///
-/// A page is [`LIST_PAGE`] objects, and etcd's default bound on each is 1.5 MiB; the usual page is
-/// a few megabytes.
-pub const LIST_BODY: usize = 256 << 20;
+/// A page is [`LIST_PAGE`] objects; the usual page is a few megabytes.
+pub const LIST_BODY: usize = 64 << 20;
 
 /// How long a followed log that a server refuses to give, and that gives nothing in between, is
 /// asked for: 10 min. Then it has failed. Where the server cannot be reached at all it is asked
@@ -199,7 +199,8 @@ pub const MIRROR_BACKLOG: u64 = 1024;
 /// (`k8s.io/cri-streaming/pkg/streaming/server.go`, `StreamCreationTimeout`).
 pub const OPEN: Duration = Duration::from_secs(60);
 
-/// The longest wait for the head of the answer to a plain request: 90 s.
+/// The longest wait for the head of the answer to a plain request, and for each part of a body that
+/// is read whole: 90 s.
 ///
 /// API servers end such requests after 60 s themselves (`--request-timeout`). Requests that may
 /// take longer, such as those to a pod through the API server, have no such limit.
@@ -229,12 +230,6 @@ pub const LOG_SOURCES: usize = 500;
 /// read what it was sent: 5 min. Disks may hang for a while.
 pub const COPY_STALLED: Duration = Duration::from_secs(300);
 
-/// Bytes of a copied archive that one step of its pipe carries: 64 KiB.
-pub const COPY_STEP: usize = 64 << 10;
-
-/// Steps of a copied archive that wait between the connection and the disk: 16, 1 MiB.
-pub const COPY_STEPS: usize = 16;
-
 /// Entries of an archive that a container may send: 1,000,000. `CopyFrom::max_entries` changes it.
 ///
 /// Of each file the name, the size and the digest are kept until all are compared.
@@ -244,13 +239,18 @@ pub const COPY_ENTRIES: u64 = 1_000_000;
 /// it. Holes count, so that a disk of that size is enough.
 pub const COPY_BYTES: u64 = 1 << 40;
 
-/// Bytes of all names in a copy together: 64 MiB. They are kept until all files are compared.
-pub const COPY_NAMES: usize = 64 << 20;
-
-/// Bytes between the contents of two files of an archive, and behind its end: 1 MiB.
+/// In how many pods a command runs at once: 32. `ExecAll::max_concurrent` changes it.
 ///
-/// They are headers, with names of at most a few KiB, and padding.
-pub const COPY_HEADERS: u64 = 1 << 20;
+/// Each is a WebSocket, and a process at a kubelet.
+pub const ALL_AT_ONCE: usize = 32;
 
-/// Bytes of what `tar` in a container complains of that are kept for the error: 4 KiB.
-pub const COPY_COMPLAINT: usize = 4 << 10;
+/// Bytes of a line from one of many pods: 64 KiB. A longer one comes in pieces.
+pub const ALL_LINE: usize = 64 << 10;
+
+/// Lines from many pods that wait to be taken: 32.
+pub const ALL_LINES: usize = 32;
+
+/// How long an ephemeral container may take to start: 5 min. `DebugContainer::timeout` changes it.
+///
+/// Its image may have to be pulled.
+pub const DEBUG_START: Duration = Duration::from_secs(300);

@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! KUBECONFIG=... KUBEWIRE_TEST_KILL=... KUBEWIRE_TEST_PAUSE=... \
-//!     cargo test --release --test cluster_faults -- --ignored --nocapture --test-threads 1
+//!     cargo test --release --test cluster_faults -- --ignored --nocapture NAME
 //! ```
 //!
-//! It breaks the cluster, and must have it alone. Besides what `tests/cluster.rs` reads from the
+//! It breaks the cluster, and must have it alone: one test at a time. Besides what `tests/cluster.rs` reads from the
 //! environment:
 //!
 //! | variable | meaning |
@@ -66,6 +66,8 @@ struct Fault {
     /// An API server whose connection to the runtime breaks sees all streams end, and says itself
     /// that the command has succeeded (`streamtranslator.go`): nobody behind it can tell.
     server_may_lie: bool,
+    /// The label of the objects that are watched.
+    label: String,
     rows: Mutex<Vec<String>>,
 }
 
@@ -226,10 +228,11 @@ fn configmaps() -> Resource {
     Resource::namespaced("", "v1", "configmaps")
 }
 
-fn configmap(number: usize) -> Value {
+/// Object `number` of those that have this label.
+fn configmap(label: &str, number: usize) -> Value {
     json!({
         "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": format!("{}-{number}", run()), "labels": {"run": run()}},
+        "metadata": {"name": format!("{label}-{number}"), "labels": {"run": label}},
         "data": {"n": "0"},
     })
 }
@@ -241,10 +244,13 @@ async fn churn(client: Client, objects: usize, fault: Arc<Fault>) {
     let mut round = 0_usize;
     while !fault.is_over() {
         let number = round * 7919 % objects.max(1);
-        let name = format!("{}-{number}", run());
+        let name = format!("{}-{number}", fault.label);
         let _ = match round % 10 {
             3 => request.delete::<Value>(&name, None).await.map(drop),
-            4 => request.create(&configmap(number)).await.map(drop),
+            4 => request
+                .create(&configmap(&fault.label, number))
+                .await
+                .map(drop),
             _ => {
                 let change = json!({"data": {"n": round.to_string()}});
                 request
@@ -258,12 +264,9 @@ async fn churn(client: Client, objects: usize, fault: Arc<Fault>) {
     }
 }
 
-async fn versions(client: &Client) -> HashMap<ObjectKey, String> {
+async fn versions(client: &Client, label: &str) -> HashMap<ObjectKey, String> {
     let request = client.request(configmaps()).namespace(NAMESPACE);
-    let list = request
-        .labels(format!("run={}", run()))
-        .list::<Value>()
-        .await;
+    let list = request.labels(format!("run={label}")).list::<Value>().await;
     let list = list.expect("the server is up");
     let version = |item: &Value| {
         let text = |field: &str| {
@@ -284,7 +287,7 @@ async fn watch(client: Client, fault: Arc<Fault>) {
     let mut updates = client
         .watch(configmaps())
         .namespace(NAMESPACE)
-        .labels(format!("run={}", run()))
+        .labels(format!("run={}", fault.label))
         .form(Form::Metadata)
         .stream();
     let (mut mirror, mut noticed, mut tries, mut events) = (Mirror::new(), None, 0, 0_u64);
@@ -312,7 +315,7 @@ async fn watch(client: Client, fault: Arc<Fault>) {
         if fault.is_over() && expected.is_none() {
             // The last changes have been made.
             sleep(Duration::from_secs(2)).await;
-            expected = Some(versions(&client).await);
+            expected = Some(versions(&client, &fault.label).await);
         }
         if let Some(expected) = &expected {
             let mine = mirror
@@ -455,15 +458,15 @@ async fn play(part: &str, variable_name: &str, lasts: Duration) {
         "mkdir -p /tmp/{port}; head -c 65536 /dev/zero > /tmp/{port}/page; \
          exec httpd -f -p {port} -h /tmp/{port}"
     ));
+    let label = format!("{}-{part}", run());
     let mut makers = tokio::task::JoinSet::new();
     for maker in 0..16 {
         let request = client.request(configmaps()).namespace(NAMESPACE);
+        let label = label.clone();
         makers.spawn(async move {
             for number in (maker..objects).step_by(16) {
-                request
-                    .create(&configmap(number))
-                    .await
-                    .expect("it is made");
+                let made = request.create(&configmap(&label, number)).await;
+                made.expect("it is made");
             }
         });
     }
@@ -473,6 +476,7 @@ async fn play(part: &str, variable_name: &str, lasts: Duration) {
         began: Instant::now() + Duration::from_secs(5),
         over: AtomicBool::new(false),
         server_may_lie: part == "containerd",
+        label,
         rows: Mutex::default(),
     });
     let pod = |name: &str| client.pod(NAMESPACE, name);

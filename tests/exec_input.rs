@@ -307,3 +307,28 @@ async fn a_null_stream_has_no_handle() -> Result {
     assert!(soon(child.wait()).await?.success());
     Ok(())
 }
+
+#[tokio::test]
+async fn what_a_runtime_did_not_hand_on_is_told() -> Result {
+    let (_server, _, pod) = start(builder().input_ends_with_output()).await?;
+    let file = Scratch::new("short");
+    let input = pattern(64 << 20);
+    let to = |script: &str| {
+        let script = script.replace("file", &file.0.display().to_string());
+        pod.exec(["sh", "-c", &script]).input(input.clone())
+    };
+    // `exec`, for not every shell becomes its last command by itself.
+    let output = soon(to("exec cat >file").output()).await?;
+    let left = output.status.input_at_exit();
+    assert!(output.status.success() && !left.is_whole(), "{left:?}");
+    assert!(std::fs::metadata(&file.0)?.len() < 64 << 20);
+    // Nobody wants the output.
+    let exec = to("cat >file; true").stdout(Stdio::null());
+    let status = soon(exec.status()).await?;
+    assert!(status.success() && !status.input_at_exit().is_whole());
+    // The remedy: the shell keeps its output.
+    let output = soon(to("cat >file; true").output()).await?;
+    assert!(output.status.success() && output.status.input_at_exit().is_whole());
+    assert!(std::fs::read(&file.0)? == input);
+    Ok(())
+}

@@ -12,7 +12,7 @@ use std::{
     net::Ipv4Addr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -62,6 +62,9 @@ enum Work {
     Data(Data),
     Reset(StreamId),
 }
+
+/// A port at which nobody listens, about which the server says nothing.
+const MUTE: u16 = 1;
 
 type Out = mpsc::UnboundedSender<Frame>;
 
@@ -157,6 +160,9 @@ fn open(stream: StreamId, headers: Headers, streams: &Arc<Mutex<Streams>>, out: 
                 // The refusal comes after the client has sent, and nobody reads what it sent.
                 arrived.notified().await;
                 streams.lock().unwrap().abandoned.push(received);
+                if port == MUTE {
+                    return;
+                }
                 let text = format!("failed to connect to localhost:{port}: {error}");
                 data(other, text.into(), true);
             }
@@ -275,6 +281,8 @@ struct Fixture {
     tunnel: Tunnel,
     /// WebSockets so far.
     websockets: Arc<AtomicUsize>,
+    /// Whether new ones are accepted and not answered.
+    hang: Arc<AtomicBool>,
     _tasks: JoinSet<()>,
 }
 
@@ -288,12 +296,20 @@ impl Fixture {
     async fn new() -> Result<Self> {
         let (server, port) = listener().await;
         let websockets = Arc::new(AtomicUsize::new(0));
-        let counted = websockets.clone();
+        let hang = Arc::new(AtomicBool::new(false));
+        let (counted, hangs) = (websockets.clone(), hang.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             while let Ok((socket, _)) = server.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(serve(socket));
+                if hangs.load(Ordering::Relaxed) {
+                    tokio::spawn(async move {
+                        std::future::pending::<()>().await;
+                        drop(socket);
+                    });
+                } else {
+                    tokio::spawn(serve(socket));
+                }
             }
         });
         let client = Client::new(&Config::new(&format!("http://127.0.0.1:{port}"))?)?;
@@ -305,6 +321,7 @@ impl Fixture {
         Ok(Self {
             tunnel,
             websockets,
+            hang,
             _tasks: tasks,
         })
     }
@@ -398,6 +415,70 @@ async fn a_refused_connection_whose_handle_has_gone_hangs_no_other() -> Result {
         let stream = fixture.tunnel.open(echo).await?;
         soon(round_trip(stream, b"all are answered")).await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn until_a_refusal_has_come_others_are_answered_within_a_bound() -> Result {
+    let mut fixture = Fixture::new().await?;
+    let echo = fixture.echo().await;
+    let mut before = fixture.tunnel.open(echo).await?;
+    soon(round_trip(&mut before, b"before")).await?;
+    let mut refused = fixture.tunnel.open(MUTE).await?;
+    refused.write_all(b"GET / HTTP/1.1\r\n\r\n").await?;
+    refused.flush().await?;
+    let mut connections = JoinSet::new();
+    for _ in 0..40 {
+        let tunnel = fixture.tunnel.clone();
+        connections.spawn(async move {
+            let stream = tunnel.open(echo).await.map_err(io::Error::from)?;
+            round_trip(stream, b"GET / HTTP/1.1\r\n\r\n").await
+        });
+    }
+    for answer in soon(connections.join_all()).await {
+        answer?;
+    }
+    soon(round_trip(&mut before, b"after")).await?;
+    assert_eq!(fixture.websockets.load(Ordering::Relaxed), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_handle_dropped_before_the_refusal_hangs_no_other() -> Result {
+    let mut fixture = Fixture::new().await?;
+    let echo = fixture.echo().await;
+    let mut refused = fixture.tunnel.open(MUTE).await?;
+    refused.write_all(b"and gone").await?;
+    drop(refused);
+    for _ in 0..40 {
+        let stream = fixture.tunnel.open(echo).await?;
+        soon(round_trip(stream, b"all are answered")).await?;
+    }
+    assert_eq!(fixture.websockets.load(Ordering::Relaxed), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_server_that_hangs_share_one_dial() -> Result {
+    let mut fixture = Fixture::new().await?;
+    let echo = fixture.echo().await;
+    soon(round_trip(fixture.tunnel.open(echo).await?, b"it works")).await?;
+    // From here on it accepts, and answers nothing.
+    fixture.hang.store(true, Ordering::Relaxed);
+    fixture.tunnel.close().await;
+    tokio::time::pause();
+    let begin = tokio::time::Instant::now();
+    let mut waiting = JoinSet::new();
+    for _ in 0..40 {
+        let tunnel = fixture.tunnel.clone();
+        waiting.spawn(async move { tunnel.try_open(echo).await.map(drop) });
+    }
+    let errors = waiting.join_all().await;
+    assert!(errors.iter().all(Result::is_err), "{errors:?}");
+    assert!(begin.elapsed() < 2 * limits::OPEN, "{:?}", begin.elapsed());
+    // It is locked for nobody who asks for something else.
+    fixture.tunnel.close().await;
+    assert_eq!(fixture.websockets.load(Ordering::Relaxed), 2);
     Ok(())
 }
 

@@ -7,10 +7,15 @@ mod capture;
 use std::{hint::black_box, time::Instant};
 
 use bytes::{Bytes, BytesMut};
+use k8s_openapi::api::core::v1::Pod;
 use kubewire::{
     KeepaliveConfig, Role,
     exec::{Streams, Subprotocol},
-    session::{Message, Session as _, remote_command::RemoteCommand},
+    session::{
+        Message, Session as _,
+        remote_command::RemoteCommand,
+        watch::{SharedMirror, Update},
+    },
     wire::{
         channel::{self, Encoding as ChannelEncoding},
         line::LineSplitter,
@@ -18,7 +23,7 @@ use kubewire::{
         spdy,
         stamp::Stamp,
         status::Status,
-        watch::{Decoder as WatchDecoder, Encoding, ListDecoder},
+        watch::{Decoder as WatchDecoder, Encoding, Event, ListDecoder, Object},
         websocket::{Decoder, FrameHeader, Opcode, apply_mask},
     },
 };
@@ -97,6 +102,7 @@ pub(crate) fn all() -> Vec<Case> {
     ] {
         cases.push(watch_metadata(name, capture, encoding));
     }
+    cases.extend(typed());
     cases.extend(log_lines());
     cases.push(status());
     cases
@@ -208,9 +214,8 @@ fn spdy_frames() -> Case {
     )
 }
 
-/// The captured Pod as 200 events, in chunks of 16 KiB as they come over HTTP/2.
-fn watch_metadata(name: &'static str, capture: &str, encoding: Encoding) -> Case {
-    const COUNT: usize = 200;
+/// The captured Pod as an event, its newline with it.
+fn pod_event(capture: &str, encoding: Encoding) -> Vec<u8> {
     let body = Bytes::from(capture::body(capture));
     let mut decoder = WatchDecoder::new(encoding);
     decoder.push(body.clone());
@@ -231,7 +236,13 @@ fn watch_metadata(name: &'static str, capture: &str, encoding: Encoding) -> Case
         event.truncate(line);
         event.push(b'\n');
     }
-    let stream = Bytes::from(event.repeat(COUNT));
+    event
+}
+
+/// The captured Pod as 200 events, in chunks of 16 KiB as they come over HTTP/2.
+fn watch_metadata(name: &'static str, capture: &str, encoding: Encoding) -> Case {
+    const COUNT: usize = 200;
+    let stream = Bytes::from(pod_event(capture, encoding).repeat(COUNT));
     case(
         name,
         COUNT,
@@ -258,6 +269,125 @@ fn watch_metadata(name: &'static str, capture: &str, encoding: Encoding) -> Case
             assert_eq!(count, COUNT);
         },
     )
+}
+
+/// The five fields that a controller reads of a Pod.
+#[derive(serde::Deserialize)]
+struct FewFields<S> {
+    metadata: FewMetadata<S>,
+    spec: FewSpec<S>,
+    status: FewStatus<S>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FewMetadata<S> {
+    name: S,
+    resource_version: S,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FewSpec<S> {
+    node_name: Option<S>,
+}
+
+#[derive(serde::Deserialize)]
+struct FewStatus<S> {
+    phase: Option<S>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<S>,
+}
+
+/// What costs too much if it is more than this part of something else: what, of what, and the part.
+pub(crate) const PARTS: &[(&str, &str, f64)] = &[
+    ("watch, five fields of Pods", "watch, Pods", 1.0 / 3.0),
+    (
+        "watch, five fields of Pods, borrowed",
+        "watch, Pods",
+        1.0 / 3.0,
+    ),
+    (
+        "mirror of Pods, 100 readers",
+        "mirror of Pods, a reader",
+        1.05,
+    ),
+];
+
+fn typed() -> Vec<Case> {
+    const COUNT: usize = 200;
+    /// Updates of a watch that are applied at once: what a read of 64 KiB brings.
+    const BATCH: usize = 10;
+    let event = pod_event("watch-json", Encoding::Json);
+    let updates: Vec<_> = (0..COUNT)
+        .map(|at| {
+            let event = String::from_utf8(event.clone()).unwrap();
+            let (name, version) = (
+                format!("\"name\":\"box-{at}\""),
+                format!("\"{}\"", 1000 + at),
+            );
+            let event = event.replacen("\"name\":\"box\"", &name, 1);
+            let event = event.replacen("\"544\"", &version, 1);
+            Event::from_message(Encoding::Json, Bytes::from(event)).unwrap()
+        })
+        .collect();
+    let decoded = |name, decode: fn(&Object)| {
+        let updates = updates.clone();
+        case(
+            name,
+            COUNT,
+            COUNT * event.len(),
+            move || updates.clone(),
+            move |events: Vec<Event>| {
+                for event in &events {
+                    decode(&event.object);
+                }
+                events
+            },
+        )
+    };
+    let mirrored = |name, readers: usize| {
+        let updates = updates.clone();
+        case(
+            name,
+            COUNT,
+            COUNT * event.len(),
+            move || {
+                let mirror = SharedMirror::<Pod>::new(Vec::new());
+                let readers: Vec<_> = (0..readers).map(|_| mirror.begin()).collect();
+                let updates: Vec<_> = updates.iter().cloned().map(Update::Event).collect();
+                (mirror, readers, updates)
+            },
+            |(mut mirror, mut readers, updates)| {
+                for batch in updates.chunks(BATCH) {
+                    for update in batch {
+                        mirror.apply(update, |object| object.decode());
+                    }
+                    mirror.publish();
+                    for reader in &mut readers {
+                        assert!(mirror.fill(reader));
+                        while let Some(update) = reader.next_update() {
+                            black_box(update.unwrap());
+                        }
+                    }
+                }
+                (mirror, readers, updates)
+            },
+        )
+    };
+    vec![
+        decoded("watch, Pods", |object| {
+            black_box(object.decode::<Pod>().unwrap());
+        }),
+        decoded("watch, five fields of Pods", |object| {
+            black_box(object.decode::<FewFields<String>>().unwrap());
+        }),
+        decoded("watch, five fields of Pods, borrowed", |object| {
+            black_box(object.decode::<FewFields<&str>>().unwrap());
+        }),
+        mirrored("mirror of Pods, a reader", 1),
+        mirrored("mirror of Pods, 100 readers", 100),
+    ]
 }
 
 /// Input that is made to be costly, `size` bytes of it; a unit is a byte. What a decoder does with

@@ -69,11 +69,13 @@ pub struct SourcedUpdate {
 pub struct MergedLogs {
     client: Client,
     namespace: String,
+    all_namespaces: bool,
     labels: String,
     pods: Vec<String>,
     all_containers: bool,
     container: Option<String>,
     follow: bool,
+    until_all_end: bool,
     options: Vec<Choice>,
 }
 
@@ -91,13 +93,21 @@ impl MergedLogs {
         Self {
             client,
             namespace,
+            all_namespaces: false,
             labels: String::new(),
             pods: Vec::new(),
             all_containers: false,
             container: None,
             follow: false,
+            until_all_end: false,
             options: Vec::new(),
         }
+    }
+
+    /// The pods of all namespaces; pods cannot be [named](Self::pods) then.
+    pub fn all_namespaces(mut self) -> Self {
+        self.all_namespaces = true;
+        self
     }
 
     /// Only pods whose labels match.
@@ -132,10 +142,18 @@ impl MergedLogs {
     }
 
     /// Go on: containers are followed to their end, and pods that come to match join from the
-    /// start of their logs. Unless [`pods`](Self::pods) names them, the stream never ends by
-    /// itself.
+    /// start of their logs. Unless [`pods`](Self::pods) names them, or
+    /// [`until_all_end`](Self::until_all_end) says so, the stream never ends by itself.
     pub fn follow(mut self) -> Self {
         self.follow = true;
+        self
+    }
+
+    /// Follow, and end when all logs have ended that are read, as kubectl does with a selector.
+    /// Pods that come to match before that join. If none matches at first, it ends at once.
+    pub fn until_all_end(mut self) -> Self {
+        self.follow = true;
+        self.until_all_end = true;
         self
     }
 
@@ -168,7 +186,10 @@ impl MergedLogs {
     /// Begins to read. Requests are made when the stream is polled.
     pub fn stream(self) -> MergedLines {
         let mut watch = self.client.watch(Resource::namespaced("", "v1", "pods"));
-        watch = watch.namespace(&self.namespace).labels(&self.labels);
+        watch = watch.labels(&self.labels);
+        if !self.all_namespaces {
+            watch = watch.namespace(&self.namespace);
+        }
         if let [only] = &self.pods[..] {
             watch = watch.name(only);
         }

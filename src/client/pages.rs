@@ -10,7 +10,7 @@ use futures_core::Stream;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::Request;
-use crate::Result;
+use crate::{Result, error::PeerError, limits};
 
 /// Objects of one kind, as a list or a page of one.
 ///
@@ -102,6 +102,8 @@ pub struct Pages<T> {
     size: u32,
     /// What to ask for the next page with; `None` at the end.
     next: Option<String>,
+    /// Pages so far.
+    pub(super) pages: u32,
     asked: Option<Asked<T>>,
 }
 
@@ -123,6 +125,7 @@ impl<T: DeserializeOwned + 'static> Pages<T> {
             request,
             size,
             next: Some(String::new()),
+            pages: 0,
             asked: None,
         }
     }
@@ -131,8 +134,9 @@ impl<T: DeserializeOwned + 'static> Pages<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`Request`]. A 410 `Expired` means that the server no longer has the version of
-    /// the list: begin again.
+    /// Those of [`Request`]; [`PeerError::Answer`] if the list has no end: a page names itself as
+    /// the next, or there are 100,000. A 410 `Expired` means that the server no longer has the
+    /// version of the list: begin again.
     pub async fn next(&mut self) -> Result<Option<List<T>>> {
         poll_fn(|cx| self.poll(cx)).await.transpose()
     }
@@ -150,9 +154,17 @@ impl<T: DeserializeOwned + 'static> Pages<T> {
         });
         let page = ready!(asked.as_mut().poll(cx));
         self.asked = None;
-        if let Ok(page) = &page {
-            self.next = Some(page.metadata.next.clone()).filter(|next| !next.is_empty());
-        }
+        let page = page.and_then(|page| {
+            let after = Some(page.metadata.next.clone()).filter(|next| !next.is_empty());
+            if after.is_some() && (self.next == after || self.pages >= limits::LIST_PAGES) {
+                self.next = None;
+                let list = self.request.call("list", http::Method::GET, None)?;
+                return Err(PeerError::endless(list.operation).into());
+            }
+            self.pages += 1;
+            self.next = after;
+            Ok(page)
+        });
         Poll::Ready(Some(page))
     }
 }

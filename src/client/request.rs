@@ -381,21 +381,21 @@ impl Request {
             .await
     }
 
-    fn call(&self, verb: &'static str, method: Method, name: Option<&str>) -> Result<Outgoing> {
+    pub(super) fn call(
+        &self,
+        verb: &'static str,
+        method: Method,
+        name: Option<&str>,
+    ) -> Result<Outgoing> {
         let all = name.is_none() && method == Method::GET;
         let namespace = match &self.namespace {
             Some(namespace) => Some(namespace.as_str()),
-            None if all => None,
-            None => Some(self.client.namespace()),
+            None => (!all).then(|| self.client.namespace()),
         };
-        let path = self
-            .resource
-            .path(namespace, name, self.subresource.as_deref())?;
+        let part = self.subresource.as_deref();
+        let path = self.resource.path(namespace, name, part)?;
         let mut resource = self.resource.to_string();
-        for part in self.subresource.iter() {
-            resource.push('/');
-            resource.push_str(part);
-        }
+        resource.extend(part.iter().flat_map(|part| ["/", part]));
         let namespace = namespace.filter(|_| self.resource.namespaced);
         let place: Vec<_> = [namespace, name].into_iter().flatten().collect();
         let operation = format!("{verb} {resource} {}", place.join("/"));

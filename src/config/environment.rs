@@ -75,16 +75,21 @@ impl Environment {
 }
 
 impl Config {
-    pub(super) fn from_environment(environment: &Environment) -> Result<Self> {
-        let options = KubeconfigOptions::default();
-        let merged = Merged::read(&environment.kubeconfig_paths(&options))?;
-        let missing = match merged.selects(&options) {
-            Ok(()) => return Self::select(&merged, &options, environment.proxies()),
+    pub(super) fn from_environment(
+        environment: &Environment,
+        options: &KubeconfigOptions,
+    ) -> Result<Self> {
+        if options.names_a_server() {
+            return Self::from_kubeconfig_in(environment, options);
+        }
+        let merged = Merged::read(&environment.kubeconfig_paths(options))?;
+        let missing = match merged.selects(options) {
+            Ok(()) => return Self::select(&merged, options, environment.proxies()),
             Err(missing) => missing,
         };
         // clientcmd's DeferredLoadingClientConfig: in the pod only if no kubeconfig says anything.
         if environment.token().is_file() {
-            return Self::in_cluster_in(environment);
+            return options.apply(Self::in_cluster_in(environment)?);
         }
         let source = match (environment.variable("KUBECONFIG"), &environment.home) {
             (Some(_), _) => "the variable KUBECONFIG",

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use secrecy::SecretString;
+
 use super::{
+    Config,
     file::{Cluster, Context, File, Named, User},
     material::unreadable,
     wrong,
@@ -41,6 +44,18 @@ pub struct KubeconfigOptions {
     pub(super) cluster: Option<String>,
     pub(super) user: Option<String>,
     pub(super) server: Option<String>,
+    trust: Option<Trust>,
+    identity: Option<(PathBuf, PathBuf)>,
+    token: Option<SecretString>,
+    tls_server_name: Option<String>,
+    proxy: Option<SecretString>,
+}
+
+/// What to believe instead of what the cluster says.
+#[derive(Debug, Clone)]
+enum Trust {
+    File(PathBuf),
+    Anybody,
 }
 
 impl KubeconfigOptions {
@@ -82,6 +97,115 @@ impl KubeconfigOptions {
     pub fn server(mut self, url: impl Into<String>) -> Self {
         self.server = Some(url.into());
         self
+    }
+
+    /// As [`Config::with_ca_file`], in place of what the cluster says of certificate authorities
+    /// and `insecure-skip-tls-verify`, even if that cannot be used.
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.trust = Some(Trust::File(path.into()));
+        self
+    }
+
+    /// As [`Config::with_insecure_skip_tls_verify`], in place of the cluster's certificate
+    /// authorities, even if they cannot be used.
+    pub fn insecure_skip_tls_verify(mut self) -> Self {
+        self.trust = Some(Trust::Anybody);
+        self
+    }
+
+    /// As [`Config::with_client_certificate_files`], in place of the user's certificate, key and
+    /// plugin, even if they cannot be used.
+    pub fn client_certificate_files(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.identity = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// As [`Config::with_token`], in place of the user's token, password, plugin or provider, even
+    /// if they cannot be used.
+    pub fn token(mut self, token: impl Into<SecretString>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// As [`Config::with_tls_server_name`], in place of the cluster's.
+    pub fn tls_server_name(mut self, name: impl Into<String>) -> Self {
+        self.tls_server_name = Some(name.into());
+        self
+    }
+
+    /// As [`Config::with_proxy`], in place of the cluster's, even if that cannot be used.
+    pub fn proxy(mut self, url: impl Into<SecretString>) -> Self {
+        self.proxy = Some(url.into());
+        self
+    }
+
+    /// Whether it says which server, and is not only about how to reach it.
+    pub(super) fn names_a_server(&self) -> bool {
+        let names = [&self.context, &self.cluster, &self.user, &self.server];
+        !self.files.is_empty() || names.iter().any(|name| given(name).is_some())
+    }
+
+    /// Whether there is anything to do TLS with.
+    pub(super) fn has_tls(&self) -> bool {
+        self.trust.is_some() || self.identity.is_some()
+    }
+
+    /// Takes out what is replaced, so that nobody looks at it
+    /// (`clientcmd/client_config.go`, `getCluster` and `getAuthInfo`).
+    fn clear(&self, cluster: &mut Cluster, user: Option<&mut User>) {
+        if self.trust.is_some() {
+            cluster.insecure_skip_tls_verify = None;
+            cluster.certificate_authority = None;
+            cluster.certificate_authority_data = None;
+        }
+        if self.proxy.is_some() {
+            cluster.proxy_url = None;
+        }
+        let Some(user) = user else { return };
+        if self.identity.is_some() {
+            user.client_certificate = None;
+            user.client_certificate_data = None;
+            user.client_key = None;
+            user.client_key_data = None;
+        }
+        if self.token.is_some() {
+            user.token = None;
+            user.token_file = None;
+            user.username = None;
+            user.password = None;
+        }
+        if self.token.is_some() || self.identity.is_some() {
+            user.exec = None;
+        }
+        if self.token.is_some() {
+            user.auth_provider = None;
+        }
+    }
+
+    /// Puts in what replaces it.
+    pub(super) fn apply(&self, mut config: Config) -> Result<Config> {
+        config = match &self.trust {
+            Some(Trust::File(path)) => config.with_ca_file(path),
+            Some(Trust::Anybody) => config.with_insecure_skip_tls_verify(),
+            None => config,
+        };
+        if let Some((certificate, key)) = &self.identity {
+            config = config.with_client_certificate_files(certificate, key);
+        }
+        if let Some(token) = &self.token {
+            config = config.with_token(token.clone());
+        }
+        if let Some(name) = &self.tls_server_name {
+            config = config.with_tls_server_name(name);
+        }
+        match &self.proxy {
+            Some(url) => config.with_proxy(url.clone()),
+            None => Ok(config),
+        }
     }
 }
 
@@ -237,7 +361,7 @@ impl Merged {
             cluster.entry.server = server;
             cluster.entry.tls_server_name = None;
         }
-        let user = match (given(&options.user), given(&context.user)) {
+        let mut user = match (given(&options.user), given(&context.user)) {
             (None, None) => None,
             (None, Some(name)) if !self.users.contains_key(&name) => {
                 tracing::warn!(
@@ -252,6 +376,8 @@ impl Merged {
                 Some((name, user))
             }
         };
+        let entry = user.as_mut().map(|(_, user)| &mut user.entry);
+        options.clear(&mut cluster.entry, entry);
         Ok(Selected {
             cluster_name,
             cluster,

@@ -155,7 +155,18 @@ impl Config {
     /// [`CallerError::Config`] if a file cannot be used, or if
     /// nothing was found: then the text names all that was tried.
     pub fn from_env() -> Result<Self> {
-        Self::from_environment(&Environment::process())
+        Self::from_env_with(&KubeconfigOptions::new())
+    }
+
+    /// The configuration that kubectl would use here with flags: that of
+    /// [`from_env`](Self::from_env) with these overrides, or, where they name a file, a context,
+    /// a cluster, a user or a server, that of [`from_kubeconfig`](Self::from_kubeconfig).
+    ///
+    /// # Errors
+    ///
+    /// Those of the two.
+    pub fn from_env_with(options: &KubeconfigOptions) -> Result<Self> {
+        Self::from_environment(&Environment::process(), options)
     }
 
     /// The configuration of a kubeconfig, with overrides. There is no fallback to the pod's

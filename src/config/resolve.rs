@@ -60,7 +60,7 @@ impl Config {
             Some((origin, user)) => identity(user, origin)?,
         };
         // rest.DefaultServerURL: a bare host is https if there is anything to do TLS with.
-        let bare_https = ca.is_some() || insecure || identity.is_some();
+        let bare_https = ca.is_some() || insecure || identity.is_some() || options.has_tls();
         let server_origin = match given(&options.server) {
             Some(_) => "the server that replaces the kubeconfig's",
             None => &origin,
@@ -85,7 +85,7 @@ impl Config {
             config.tls.insecure = insecure;
             config.tls.server_name = given(&entry.tls_server_name);
         }
-        Ok(config)
+        options.apply(config)
     }
 }
 

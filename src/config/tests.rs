@@ -28,7 +28,7 @@ fn set(environment: &mut Environment, name: &str, value: impl Into<OsString>) {
 
 fn kubeconfig(text: &str) -> Result<Config> {
     let (_dir, environment) = home(&[(".kube/config", text)]);
-    Config::from_environment(&environment)
+    Config::from_environment(&environment, &KubeconfigOptions::new())
 }
 
 /// A kubeconfig with one context, the rest of whose cluster and user is given.
@@ -172,7 +172,7 @@ fn of_two_files_the_first_that_names_an_entry_wins_whole() {
     let missing = dir.path().join("missing");
     let list = std::env::join_paths([Path::new(""), &missing, &one, &two, &one]).unwrap();
     set(&mut environment, "KUBECONFIG", list);
-    let config = Config::from_environment(&environment).unwrap();
+    let config = Config::from_environment(&environment, &KubeconfigOptions::new()).unwrap();
     assert_eq!(config.server_url(), "https://first");
     assert_eq!(config.namespace(), "n");
     assert_eq!(config.tls.server_name, None, "entries are not mixed");
@@ -201,7 +201,10 @@ fn an_explicit_file_must_exist() {
 #[test]
 fn without_any_configuration_the_error_names_all_that_was_tried() {
     let (dir, mut environment) = home(&[]);
-    let text = problem(Config::from_environment(&environment));
+    let text = problem(Config::from_environment(
+        &environment,
+        &KubeconfigOptions::new(),
+    ));
     for tried in [
         "KUBECONFIG is not set",
         ".kube/config does not exist",
@@ -210,10 +213,16 @@ fn without_any_configuration_the_error_names_all_that_was_tried() {
         assert!(text.contains(tried), "{text}");
     }
     set(&mut environment, "KUBECONFIG", dir.path().join("nope"));
-    let text = problem(Config::from_environment(&environment));
+    let text = problem(Config::from_environment(
+        &environment,
+        &KubeconfigOptions::new(),
+    ));
     assert!(text.contains("the variable KUBECONFIG") && text.contains("nope does not exist"));
     fs::create_dir(dir.path().join("nope")).unwrap();
-    let text = problem(Config::from_environment(&environment));
+    let text = problem(Config::from_environment(
+        &environment,
+        &KubeconfigOptions::new(),
+    ));
     assert!(text.contains("nope cannot be read"), "{text}");
 }
 
@@ -226,19 +235,19 @@ fn a_pod_uses_its_service_account_unless_a_kubeconfig_says_something() {
         (".kube/config", "# nothing\n"),
     ];
     let (dir, mut environment) = home(&files);
-    let config = Config::from_environment(&environment).unwrap();
+    let config = Config::from_environment(&environment, &KubeconfigOptions::new()).unwrap();
     assert_eq!(config.server_url(), "https://kubernetes.default.svc");
     assert_eq!(config.namespace(), "shop");
     assert_eq!(read(&config.tls.ca), "the CA");
     set(&mut environment, "KUBERNETES_SERVICE_HOST", "fd00::1");
     set(&mut environment, "KUBERNETES_SERVICE_PORT", "443");
-    let config = Config::from_environment(&environment).unwrap();
+    let config = Config::from_environment(&environment, &KubeconfigOptions::new()).unwrap();
     assert_eq!(config.server_url(), "https://[fd00::1]:443");
     set(&mut environment, "KUBERNETES_SERVICE_HOST", "10.96.0.1");
     let config = Config::in_cluster_in(&environment).unwrap();
     assert_eq!(config.server_url(), "https://10.96.0.1:443");
     fs::write(dir.path().join(".kube/config"), FULL).unwrap();
-    let config = Config::from_environment(&environment).unwrap();
+    let config = Config::from_environment(&environment, &KubeconfigOptions::new()).unwrap();
     assert_eq!(config.namespace(), "shop");
     assert!(config.server_url().starts_with("https://east"));
     fs::remove_file(dir.path().join("serviceaccount/token")).unwrap();
@@ -416,7 +425,7 @@ fn the_proxy_of_the_kubeconfig_wins_over_that_of_the_environment() {
     ]);
     set(&mut environment, "https_proxy", "http://env:3128");
     let proxy = |environment: &Environment| {
-        let config = Config::from_environment(environment).unwrap();
+        let config = Config::from_environment(environment, &KubeconfigOptions::new()).unwrap();
         let proxy = config.proxies.of(&config.server).unwrap();
         proxy.map(|proxy| format!("{proxy:?}"))
     };
@@ -424,7 +433,7 @@ fn the_proxy_of_the_kubeconfig_wins_over_that_of_the_environment() {
     let other = environment.home.clone().unwrap().join("other");
     set(&mut environment, "KUBECONFIG", other);
     assert_eq!(proxy(&environment).unwrap(), "Socks5 proxy p:1080");
-    let config = Config::from_environment(&environment).unwrap();
+    let config = Config::from_environment(&environment, &KubeconfigOptions::new()).unwrap();
     assert!(matches!(config.without_proxy().proxies, Proxies::None));
 }
 
@@ -559,4 +568,115 @@ fn an_explicit_authority_wins_over_insecure_skip_tls_verify() {
     assert!(config.tls.insecure);
     assert!(!config.clone().with_ca_pem("x").tls.insecure);
     assert!(!config.with_ca_file("x").tls.insecure);
+}
+
+#[test]
+fn an_override_wins_over_what_cannot_be_used() {
+    type With = fn(KubeconfigOptions) -> KubeconfigOptions;
+    let cases: [(&str, &str, With); 13] = [
+        (
+            "server: 'https://h', certificate-authority: f, insecure-skip-tls-verify: true",
+            "",
+            |options| options.ca_file("own"),
+        ),
+        (
+            "server: 'https://h', certificate-authority: f, insecure-skip-tls-verify: true",
+            "",
+            KubeconfigOptions::insecure_skip_tls_verify,
+        ),
+        (
+            "server: 'https://h', certificate-authority-data: '%'",
+            "",
+            |options| options.ca_file("own"),
+        ),
+        (
+            "server: 'https://h', certificate-authority-data: '%'",
+            "",
+            KubeconfigOptions::insecure_skip_tls_verify,
+        ),
+        ("server: 'https://h', proxy-url: 'ftp://p'", "", |options| {
+            options.proxy("http://p:1")
+        }),
+        ("server: 'unix:///s'", "", |options| {
+            options.server("https://h")
+        }),
+        ("server: ''", "", |options| options.server("https://h")),
+        ("server: 'https://h'", "client-certificate: f", |options| {
+            options.client_certificate_files("own", "own")
+        }),
+        (
+            "server: 'https://h'",
+            "client-certificate: f, client-key-data: '%'",
+            |options| options.client_certificate_files("own", "own"),
+        ),
+        ("server: 'https://h'", "exec: {command: c}", |options| {
+            options.client_certificate_files("own", "own")
+        }),
+        (
+            "server: 'https://h'",
+            "token: t, username: u, password: p",
+            |options| options.token("own"),
+        ),
+        (
+            "server: 'https://h'",
+            "auth-provider: {name: gcp}",
+            |options| options.token("own"),
+        ),
+        (
+            "server: 'https://h'",
+            "exec: {command: c, apiVersion: nonsense}, auth-provider: {name: oidc}",
+            |options| options.token("own"),
+        ),
+    ];
+    for (cluster, user, with) in cases {
+        let text = one(cluster, user);
+        let read = |options| Config::from_kubeconfig_str(&text, &options);
+        assert!(read(KubeconfigOptions::new()).is_err(), "{text}");
+        let config = read(with(KubeconfigOptions::new())).unwrap();
+        assert_eq!(config.server_url(), "https://h", "{text}");
+    }
+}
+
+#[test]
+fn an_override_is_what_counts() {
+    let text = one(
+        "server: 'https://h', certificate-authority-data: bm8=, tls-server-name: n, \
+         proxy-url: 'http://p'",
+        "token: t, client-certificate-data: bm8=, client-key-data: bm8=",
+    );
+    let options = KubeconfigOptions::new()
+        .ca_file("ca")
+        .token("own")
+        .client_certificate_files("crt", "key")
+        .tls_server_name("own")
+        .proxy("http://own:1");
+    let config = Config::from_kubeconfig_str(&text, &options).unwrap();
+    assert!(
+        !format!("{options:?}").contains("http://own"),
+        "{options:?}"
+    );
+    assert_eq!(config.tls.ca.unwrap().origin, "the CA's file");
+    let (certificate, key) = config.tls.identity.unwrap();
+    assert_eq!(certificate.origin, "the client certificate's file");
+    assert_eq!(key.origin, "the client key's file");
+    assert_eq!(config.tls.server_name.as_deref(), Some("own"));
+    assert!(matches!(config.auth, Auth::Token(_)));
+    let insecure = KubeconfigOptions::new().insecure_skip_tls_verify();
+    let config = Config::from_kubeconfig_str(&text, &insecure).unwrap();
+    assert!(config.tls.insecure && config.tls.ca.is_none());
+}
+
+#[test]
+fn overrides_hold_in_a_pod_too() {
+    let (_dir, environment) = home(&[
+        ("serviceaccount/token", "t"),
+        ("serviceaccount/ca.crt", "c"),
+    ]);
+    let options = KubeconfigOptions::new().ca_file("own").token("own");
+    let config = Config::from_environment(&environment, &options).unwrap();
+    assert_eq!(config.server_url(), "https://kubernetes.default.svc");
+    assert_eq!(config.tls.ca.unwrap().origin, "the CA's file");
+    assert!(matches!(config.auth, Auth::Token(_)));
+    let options = options.context("c");
+    assert!(Config::from_environment(&environment, &options).is_err());
 }

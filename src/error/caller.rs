@@ -61,6 +61,16 @@ pub enum CallerError {
         /// What had been collected by then.
         output: Arc<PartialOutput>,
     },
+    /// A container did not start in the time that it was given.
+    #[error("the container {container} has not started within {after:?}: {reason}")]
+    NotStarted {
+        /// Its name.
+        container: String,
+        /// The time that it had.
+        after: Duration,
+        /// What it waits for, as the kubelet says.
+        reason: String,
+    },
     /// An input that can be read once was to be read again.
     #[error("the input is a reader, which an earlier process has taken")]
     InputTaken,

@@ -397,3 +397,13 @@ impl std::fmt::Display for Hint {
 
 #[cfg(test)]
 mod tests;
+
+impl PeerError {
+    /// Of a list that has a page behind each page.
+    pub(crate) fn endless(operation: String) -> Self {
+        Self::Answer {
+            operation,
+            problem: "the list has no end: page after page names another".to_owned(),
+        }
+    }
+}

@@ -103,3 +103,25 @@ pub(crate) const STREAMS: usize = 100;
 
 /// Bytes of the largest HTTP/2 frame that is accepted: 64 KiB. Larger ones make fewer reads.
 pub(crate) const HTTP2_FRAME: u32 = 64 << 10;
+
+/// Bytes of a copied archive that one step of its pipe carries: 64 KiB.
+#[cfg(feature = "copy")]
+pub(crate) const COPY_STEP: usize = 64 << 10;
+
+/// Steps of a copied archive that wait between the connection and the disk: 16, 1 MiB.
+#[cfg(feature = "copy")]
+pub(crate) const COPY_STEPS: usize = 16;
+
+/// Bytes of all names in a copy together: 64 MiB. They are kept until all files are compared.
+#[cfg(feature = "copy")]
+pub(crate) const COPY_NAMES: usize = 64 << 20;
+
+/// Bytes between the contents of two files of an archive, and behind its end: 1 MiB.
+///
+/// They are headers, with names of at most a few KiB, and padding.
+#[cfg(feature = "copy")]
+pub(crate) const COPY_HEADERS: u64 = 1 << 20;
+
+/// Bytes of what `tar` in a container complains of that are kept for the error: 4 KiB.
+#[cfg(feature = "copy")]
+pub(crate) const COPY_COMPLAINT: usize = 4 << 10;

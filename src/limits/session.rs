@@ -124,3 +124,8 @@ pub(crate) const POD_POLL: Duration = Duration::from_secs(2);
 /// How often in a row a log that is not followed is asked for again after the connection was lost:
 /// 5 times.
 pub(crate) const LOG_RETRIES: u32 = 5;
+
+/// Pages of one list: 100,000. A server that names ever another has none.
+///
+/// With [`LIST_PAGE`](super::LIST_PAGE) objects each they are more than etcd has room for.
+pub(crate) const LIST_PAGES: u32 = 100_000;

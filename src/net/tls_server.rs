@@ -6,9 +6,9 @@ use std::{net::SocketAddr, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
-    RootCertStore, ServerConfig,
+    RootCertStore, ServerConfig, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer},
-    server::WebPkiClientVerifier,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
@@ -89,7 +89,23 @@ pub(crate) async fn serve(leaf: &Leaf, client_ca: Option<&Authority>) -> SocketA
             builder.with_client_cert_verifier(verifier.build().unwrap())
         }
     };
-    let acceptor = acceptor(leaf, builder);
+    greet(acceptor(leaf, builder)).await
+}
+
+/// The same, with a verifier of the test's own.
+pub(crate) async fn serve_verified(
+    leaf: &Leaf,
+    verifier: Arc<dyn ClientCertVerifier>,
+    version: &'static SupportedProtocolVersion,
+) -> SocketAddr {
+    let builder = ServerConfig::builder_with_provider(super::provider::provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_client_cert_verifier(verifier);
+    greet(acceptor(leaf, builder)).await
+}
+
+async fn greet(acceptor: tokio_rustls::TlsAcceptor) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -56,6 +56,7 @@ pub struct ApiServerBuilder {
     cbor: bool,
     watch_gzip: bool,
     log_streams: bool,
+    input_ends_with_output: bool,
     bookmarks: Option<Duration>,
     resources: Vec<ResourceBuilder>,
     users: Vec<(String, Vec<Rule>)>,
@@ -73,6 +74,7 @@ impl Default for ApiServerBuilder {
             cbor: false,
             watch_gzip: false,
             log_streams: true,
+            input_ends_with_output: false,
             bookmarks: None,
             resources: Vec::new(),
             users: Vec::new(),
@@ -92,6 +94,13 @@ impl ApiServerBuilder {
     /// without [`Subprotocol::V5`].
     pub fn subprotocols(mut self, protocols: impl IntoIterator<Item = Subprotocol>) -> Self {
         self.subprotocols = protocols.into_iter().collect();
+        self
+    }
+
+    /// Ends the input of a command when its stdout or stderr has ended or is not wanted, as
+    /// containerd does (containerd#13934): `sh -c 'cat >file'` sees a part of it, and succeeds.
+    pub fn input_ends_with_output(mut self) -> Self {
+        self.input_ends_with_output = true;
         self
     }
 
@@ -217,6 +226,7 @@ impl ApiServerBuilder {
         cluster.watch_list = self.watch_list;
         cluster.watch_gzip = self.watch_gzip;
         cluster.log_streams = self.log_streams;
+        cluster.input_ends_with_output = self.input_ends_with_output;
         if self.cbor {
             cluster.encodings.push(Encoding::Cbor);
         }

@@ -7,7 +7,7 @@ use futures_core::Stream as _;
 use futures_sink::Sink as _;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, sync::Notify};
 
 use super::{
     container::Container,
@@ -44,10 +44,11 @@ pub(super) fn serve<B>(
     let command = std::mem::take(&mut request.command);
     let (response, opening) = request.accept(&cluster.subprotocols)?;
     let tasks = cluster.tasks.clone();
+    let input_ends = cluster.input_ends_with_output;
     cluster.tasks.spawn(async move {
         // A client that has left before is its own business.
         if let Ok(session) = opening.await {
-            run(session, &container, &command, &tasks).await;
+            run(session, &container, &command, input_ends, &tasks).await;
         }
     });
     Ok(response)
@@ -57,6 +58,7 @@ async fn run(
     session: server::Process,
     container: &Container,
     command: &[String],
+    input_ends: bool,
     tasks: &Arc<Tasks>,
 ) {
     let (streams, protocol) = (session.streams(), session.protocol());
@@ -69,7 +71,7 @@ async fn run(
         false => Ok(None),
     };
     match container.exec(command, streams, size.unwrap_or_default(), tasks) {
-        Ok(process) => play(session, process, command).await,
+        Ok(process) => play(session, process, command, input_ends && !streams.tty).await,
         Err(error) => {
             let message = cannot_start(command, &error);
             finish(session, internal_error(protocol, &message)).await;
@@ -78,7 +80,13 @@ async fn run(
 }
 
 /// Copies the streams until the process has ended and all its output has gone, or the client has.
-async fn play(mut session: server::Process, process: Process, command: &[String]) {
+/// `input_ends` says that the input does when an output has.
+async fn play(
+    mut session: server::Process,
+    process: Process,
+    command: &[String],
+    input_ends: bool,
+) {
     let Process {
         stdin,
         stdout,
@@ -87,9 +95,24 @@ async fn play(mut session: server::Process, process: Process, command: &[String]
         mut wait,
     } = process;
     let code = {
-        let input = feed(session.stdin.take(), stdin);
-        let stdout = copy(stdout, session.stdout.take());
-        let stderr = copy(stderr, session.stderr.take());
+        let output_over = Notify::new();
+        let mut from = session.stdin.take();
+        let input = async {
+            tokio::select! {
+                () = feed(from.as_mut(), stdin) => drop(from.take()),
+                // Nobody reads what the client sends from here on.
+                () = output_over.notified(), if input_ends => {}
+            }
+        };
+        let (out, err) = (session.stdout.take(), session.stderr.take());
+        let stdout = async {
+            copy(stdout, out).await;
+            output_over.notify_one();
+        };
+        let stderr = async {
+            copy(stderr, err).await;
+            output_over.notify_one();
+        };
         let resizes = async {
             let Some(terminal) = terminal else { return };
             while let Some(size) = session.resized().await {
@@ -102,6 +125,8 @@ async fn play(mut session: server::Process, process: Process, command: &[String]
         };
         let work = async { tokio::join!(wait.code(), stdout, stderr).0 };
         tokio::select! {
+            // Output first, so that its end is seen though input never pauses.
+            biased;
             code = work => Some(code),
             _ = session.closed() => None,
             () = never_ends => None,
@@ -130,11 +155,11 @@ pub(super) async fn finish(session: server::Process, status: Status) {
 }
 
 /// Copies input to the process, and ends it with the client's.
-async fn feed(from: Option<server::Stdin>, to: Option<Writer>) {
-    let (Some(mut from), Some(mut to)) = (from, to) else {
+async fn feed(from: Option<&mut server::Stdin>, to: Option<Writer>) {
+    let (Some(from), Some(mut to)) = (from, to) else {
         return;
     };
-    while let Some(bytes) = next_input(&mut from).await {
+    while let Some(bytes) = next_input(from).await {
         // A process that reads no more: its input is dropped from here on.
         if to.write_all(&bytes).await.is_err() {
             return;

@@ -350,7 +350,9 @@ pub(super) fn terminate(cluster: &Arc<Cluster>, object: &Value, grace: u64) {
     let of_cluster = cluster.clone();
     cluster.tasks.spawn(async move {
         if let Some(pod) = pod {
-            let deadline = Instant::now() + Duration::from_secs(grace);
+            // Grace for ever is a year.
+            let grace = Duration::from_secs(grace.min(31_536_000));
+            let deadline = Instant::now() + grace;
             let mut ends = tokio::task::JoinSet::new();
             for container in pod.all() {
                 ends.spawn(async move { container.terminate(deadline).await });

@@ -60,6 +60,8 @@ pub(super) struct Cluster {
     pub(super) log_streams: bool,
     /// How often watches get a bookmark.
     pub(super) bookmarks: Duration,
+    /// Whether the input of a process ends with its output, as containerd has it.
+    pub(super) input_ends_with_output: bool,
     pub(super) faults: Faults,
     /// Those of objects, the most preferred first.
     pub(super) encodings: Vec<Encoding>,
@@ -89,6 +91,7 @@ impl Cluster {
             watch_list: true,
             watch_gzip: false,
             log_streams: true,
+            input_ends_with_output: false,
             bookmarks: BOOKMARKS,
             faults: Faults::default(),
             encodings: vec![Encoding::Json, Encoding::Protobuf],

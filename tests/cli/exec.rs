@@ -3,7 +3,7 @@
 
 use std::{io, process::Stdio};
 
-use kubewire::exec::Subprotocol;
+use kubewire::{exec::Subprotocol, testing::ApiServer};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
@@ -63,6 +63,26 @@ async fn input_that_was_not_read_is_told() {
     let quiet = [&["exec", "-q", "-i"], &partly[..]].concat();
     let (code, _, stderr) = cluster.run_with_input(&quiet, &input).await.into_text();
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
+}
+
+#[tokio::test]
+async fn input_that_the_runtime_did_not_hand_on_is_told() {
+    let server = ApiServer::builder().input_ends_with_output();
+    let server = server.pod("default", "web-0", |pod| {
+        pod.container("main", ["sleep", "infinity"])
+    });
+    let cluster = Cluster::around(server.start().await.unwrap());
+    let input = vec![0; 64 << 20];
+    let exec = |script| ["exec", "-i", "web-0", "--", "sh", "-c", script];
+    let short = exec("exec cat >/dev/null");
+    let short = cluster.run_with_input(&short, &input).await;
+    let (code, _, stderr) = short.into_text();
+    assert_eq!(code, Some(0));
+    assert!(stderr.contains("before all its input was sent"), "{stderr}");
+    assert!(stderr.contains("cat >file; true"), "{stderr}");
+    let whole = exec("cat >/dev/null; true");
+    let whole = cluster.run_with_input(&whole, &input).await;
+    whole.is(0, "", "");
 }
 
 #[tokio::test]

@@ -254,7 +254,7 @@ async fn templates_columns_and_orders_are_kubectl_s() {
     };
     let template = file(
         "template",
-        "{range .items[*]}{.metadata.name}{\"\\n\"}{end}",
+        "{range .items[*]}{.metadata.name}{\"\\t\\n\"}{end}",
     );
     let columns = file("columns", "NAME  COUNT\n.metadata.name {.spec.count}\n");
     let by_file = format!("jsonpath-file={template}");
@@ -264,7 +264,7 @@ async fn templates_columns_and_orders_are_kubectl_s() {
             &["-o", "jsonpath={.items[*].metadata.name}"][..],
             Some("a b c"),
         ),
-        (&["-o", &by_file], Some("a\nb\nc\n")),
+        (&["-o", &by_file], Some("a\t\nb\t\nc\t\n")),
         (&["-o", "jsonpath", "--template", "{.kind}"], Some("List")),
         (&["a", "-o", "jsonpath={.spec}"], None),
         (&["a", "-o", "jsonpath-as-json={.spec.parts[*]}"], None),
@@ -538,6 +538,8 @@ async fn tables_are_chosen_as_kubectl_chooses() {
         (&["pod/web-0", "things.example.com/odd"], None),
         (&["pods,things", "--show-labels"], None),
         (&["pods", "--show-kind"], None),
+        (&["all"], None),
+        (&["all", "-A", "--no-headers"], None),
         (&["pods", "web-0", "none", "--ignore-not-found"], None),
         (&["pods", "none", "--ignore-not-found"], Some(&[])),
         (&["pods", "-l", "app=none"], Some(&[])),

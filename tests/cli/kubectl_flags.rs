@@ -9,13 +9,18 @@ use crate::{kubectl, tool::Cluster};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/FLAGS.md");
 
-const VERBS: [&str; 10] = [
+const VERBS: [&str; 15] = [
     "exec",
     "attach",
     "port-forward",
     "logs",
     "cp",
+    "debug",
     "get",
+    "events",
+    "wait",
+    "api-resources",
+    "auth can-i",
     "proxy",
     "version",
     "completion",

@@ -363,3 +363,167 @@ async fn kubectl_prints_the_same_logs() {
         assert!(!stderr.is_empty() && !theirs.2.is_empty());
     }
 }
+
+#[tokio::test]
+async fn lines_are_chosen_by_expressions_and_told_as_json() {
+    let cluster = talkers().await;
+    let of = |words: &[&'static str]| [&["logs", "one"], words].concat();
+    for (arguments, expected) in [
+        (of(&["--include", "^a", "--include=c$"]), "apple\nabc\n"),
+        (of(&["--exclude", "b"]), "apple\nccd\n"),
+        (of(&["--include", "c", "--exclude=d"]), "abc\n"),
+        (of(&["--include", "none"]), ""),
+    ] {
+        cluster.run(&arguments).await.is(0, expected, "");
+    }
+    let (code, stdout, stderr) = cluster.run(&of(&["-o", "json"])).await.into_text();
+    assert_eq!((code, &*stderr), (Some(0), ""));
+    let lines: Vec<serde_json::Value> = stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["line"], "apple");
+    assert_eq!(
+        (&lines[2]["pod"], &lines[2]["namespace"]),
+        (&"one".into(), &"default".into())
+    );
+    assert_eq!(lines[1]["container"], "main");
+    assert!(lines[0]["time"].as_str().unwrap().ends_with('Z'));
+    cluster
+        .run(&of(&["--include", "("]))
+        .await
+        .is_error("--include");
+}
+
+#[tokio::test]
+async fn pods_of_all_namespaces_are_told_apart() {
+    let cluster = talkers().await;
+    let all = ["logs", "-A", "-l", "app=talk", "--include", "^a"];
+    let expected = "[default/pod/one/main] apple\n[default/pod/one/main] abc\n[other/pod/two/main] apple\n[other/pod/two/main] abc\n";
+    let (code, stdout, stderr) = cluster.run(&all).await.into_text();
+    let mut lines: Vec<_> = stdout.lines().collect();
+    lines.sort_unstable();
+    let mut sorted: Vec<_> = expected.lines().collect();
+    sorted.sort_unstable();
+    assert_eq!((code, lines, &*stderr), (Some(0), sorted, ""));
+    let mut follow = cluster.start_tool(&["logs", "-f", "-A", "-l", "app=talk", "--include=apple"]);
+    let mut seen = vec![follow.line().await, follow.line().await];
+    seen.sort();
+    assert_eq!(
+        seen,
+        ["[default/pod/one/main] apple", "[other/pod/two/main] apple"]
+    );
+    cluster
+        .run(&["logs", "-A", "one"])
+        .await
+        .is_error("cannot be used with");
+}
+
+#[tokio::test]
+async fn a_terminal_shows_each_pod_in_a_colour_unless_none_is_wanted() {
+    let cluster = talkers().await;
+    let arguments = ["logs", "one", "--prefix"];
+    let mut tool = cluster.on_terminal(&arguments);
+    assert_eq!(tool.end().await.0, Some(0));
+    let (before, rest) = tool
+        .seen
+        .split_once("[pod/one/main]\u{1b}[0m apple")
+        .expect(&tool.seen);
+    assert!(
+        before.starts_with("\u{1b}[3") && rest.contains("ccd"),
+        "{:?}",
+        tool.seen
+    );
+    let mut tool = cluster.on_terminal_with(&arguments, &[("NO_COLOR", "1")]);
+    assert_eq!(tool.end().await.0, Some(0));
+    assert!(
+        tool.seen.starts_with("[pod/one/main] apple"),
+        "{:?}",
+        tool.seen
+    );
+    // In a pipe there are none.
+    let ran = cluster.run(&arguments).await;
+    assert!(!ran.stdout.contains(&0x1b));
+}
+
+/// Pods that have said three words.
+async fn talkers() -> Cluster {
+    let script = "echo apple; echo abc; echo ccd; sleep 600";
+    let server = ApiServer::builder()
+        .pod("default", "one", |pod| {
+            pod.label("app", "talk")
+                .container("main", ["sh", "-c", script])
+        })
+        .pod("other", "two", |pod| {
+            pod.label("app", "talk")
+                .container("main", ["sh", "-c", script])
+        })
+        .start()
+        .await
+        .unwrap();
+    let cluster = Cluster::around(server);
+    // They have when the last word is there.
+    for (namespace, pod) in [("default", "one"), ("other", "two")] {
+        let mut tool = cluster.start_tool(&["logs", "-f", "-n", namespace, pod]);
+        while tool.line().await != "ccd" {}
+    }
+    cluster
+}
+
+/// A pod that one of `app=job` is: it writes its name, and ends if it is told to.
+fn job(name: &str, ends: bool) -> serde_json::Value {
+    let then = if ends { "" } else { "; exec sleep 600" };
+    let command = [
+        "sh".to_owned(),
+        "-c".to_owned(),
+        format!("echo {name}{then}"),
+    ];
+    json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {"name": name, "namespace": "default", "labels": {"app": "job"}},
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "main", "image": "i", "command": command}],
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_followed_selector_ends_when_all_its_logs_have() {
+    let cluster = Cluster::around(ApiServer::builder().start().await.unwrap());
+    let client = Client::new(&cluster.server.config()).unwrap();
+    let pods = client.request(Resource::namespaced("", "v1", "pods"));
+    let pods = pods.namespace("default");
+    let start = async |name: &str, ends: bool| {
+        pods.create(&job(name, ends)).await.unwrap();
+    };
+    let none = ["logs", "-f", "-l", "app=job"];
+    let (code, stdout, stderr) = cluster.run(&none).await.into_text();
+    assert_eq!((code, &*stdout), (Some(0), ""), "{stderr}");
+    assert!(stderr.contains("No resources found"), "{stderr}");
+
+    start("a", true).await;
+    start("b", false).await;
+    let mut tool = cluster.start_tool(&["logs", "-f", "-l", "app=job", "--prefix"]);
+    let mut forever = cluster.start_tool(&["logs", "-f", "-l", "app=job", "--forever"]);
+    let mut lines = [tool.line().await, tool.line().await];
+    lines.sort_unstable();
+    assert_eq!(lines, ["[pod/a/main] a", "[pod/b/main] b"]);
+    let mut lines = [forever.line().await, forever.line().await];
+    lines.sort_unstable();
+    assert_eq!(lines, ["a", "b"]);
+    // One that comes meanwhile joins, and is waited for.
+    start("c", false).await;
+    assert_eq!(tool.line().await, "[pod/c/main] c");
+    assert_eq!(forever.line().await, "c");
+    for pod in ["b", "c"] {
+        assert!(cluster.server.kill_container("default", pod, "main"));
+    }
+    let status = timeout(PATIENCE, tool.child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0));
+    // Others may come for good.
+    start("d", true).await;
+    assert_eq!(forever.line().await, "d");
+    forever.interrupt().await;
+}

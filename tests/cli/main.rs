@@ -17,6 +17,7 @@ mod tree;
 
 mod cp;
 mod cp_size;
+mod debug;
 mod exec;
 mod flags;
 mod get;
@@ -25,5 +26,7 @@ mod logs;
 mod many;
 mod port_forward;
 mod proxy;
+mod screens;
 mod terminal;
+mod verbs;
 mod watch;

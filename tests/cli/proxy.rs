@@ -292,3 +292,74 @@ async fn a_head_that_does_not_come_ends_the_connection() {
     let partial = "GET / HTTP/1.1\r\nHost: ";
     tokio::join!(ends(""), ends("P"), ends(partial));
 }
+
+/// What a proxy answers to a request over its Unix socket.
+async fn over(path: &std::path::Path, request: &str) -> String {
+    let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
+    let text = format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    socket.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = timeout(PATIENCE, socket.read_to_string(&mut answer)).await;
+    read.expect("it answers").unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_unix_socket_and_a_directory_are_served() {
+    let cluster = Cluster::start().await;
+    let dir = cluster.dir.path();
+    let site = dir.join("site");
+    std::fs::create_dir_all(site.join("below")).unwrap();
+    std::fs::write(dir.join("secret"), "secret").unwrap();
+    std::fs::write(site.join("index.html"), "<p>hello").unwrap();
+    std::fs::write(site.join("below/a b.txt"), "text").unwrap();
+    std::os::unix::fs::symlink(dir.join("secret"), site.join("link")).unwrap();
+    let path = dir.join("proxy");
+    let (socket, www) = (path.to_str().unwrap(), site.to_str().unwrap());
+    let arguments = ["proxy", "-u", socket, "--www", www, "--append-server-path"];
+    let mut tool = cluster.start_tool(&arguments);
+    assert_eq!(tool.line().await, format!("Starting to serve on {socket}"));
+    let pods = over(&path, "GET /api/v1/namespaces/default/pods/web-0").await;
+    assert!(
+        pods.starts_with("HTTP/1.1 200") && pods.contains("web-0"),
+        "{pods}"
+    );
+    let exec = over(&path, "GET /api/v1/namespaces/default/pods/web-0/exec").await;
+    assert!(exec.starts_with("HTTP/1.1 403"), "{exec}");
+    let page = over(&path, "GET /static/").await;
+    assert!(
+        page.contains("text/html") && page.ends_with("<p>hello"),
+        "{page}"
+    );
+    let file = over(&path, "GET /static/below/a%20b.txt").await;
+    assert!(
+        file.contains("text/plain") && file.ends_with("text"),
+        "{file}"
+    );
+    let head = over(&path, "HEAD /static/index.html").await;
+    assert!(
+        head.starts_with("HTTP/1.1 200") && !head.contains("hello"),
+        "{head}"
+    );
+    for outside in [
+        "link",
+        "../secret",
+        "%2e%2e/secret",
+        "..%2fsecret",
+        "below",
+        "none",
+        "/etc/passwd",
+    ] {
+        let answer = over(&path, &format!("GET /static/{outside}")).await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{outside}: {answer}");
+        assert!(!answer.ends_with("secret"), "{outside}: {answer}");
+    }
+    let post = over(&path, "POST /static/index.html").await;
+    assert!(post.starts_with("HTTP/1.1 405"), "{post}");
+    assert_eq!(tool.interrupt().await.code(), Some(0));
+    assert!(!path.exists());
+    let none = ["proxy", "--www", "/no/such", "-p", "0"];
+    cluster.run(&none).await.is_error("/no/such");
+    let both = ["proxy", "-u", socket, "-p", "0"];
+    cluster.run(&both).await.is_error("cannot be used with");
+}

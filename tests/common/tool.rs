@@ -108,6 +108,15 @@ impl Cluster {
 
     /// The tool on a terminal of its own.
     pub(crate) fn on_terminal(&self, arguments: &[&str]) -> OnTerminal {
+        self.on_terminal_with(arguments, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub(crate) fn on_terminal_with(
+        &self,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> OnTerminal {
         let (pty, pts) = pty_process::open().unwrap();
         pty.resize(Size::new(30, 100)).unwrap();
         let child = pty_process::Command::new(KUBEWIRE)
@@ -116,6 +125,7 @@ impl Cluster {
             .env("TERM", "xterm")
             .env("HOME", self.dir.path())
             .env("KUBECONFIG", self.kubeconfig())
+            .envs(variables.iter().copied())
             .kill_on_drop(true)
             .spawn(pts)
             .unwrap();

@@ -46,9 +46,11 @@ fn run_side(row: &str, side: &str, addresses: &[&str]) {
                 exec::run(&row.work, side, addresses).await
             }
             row::Work::Idle { .. } => idle::run(&row.work, side, addresses).await,
-            row::Work::Metadata | row::Work::Typed | row::Work::Unmanaged | row::Work::Lines => {
-                bodies::run(&row.work, side)
-            }
+            row::Work::Metadata
+            | row::Work::Typed
+            | row::Work::Partial
+            | row::Work::Unmanaged
+            | row::Work::Lines => bodies::run(&row.work, side),
             row::Work::Bulk | row::Work::Open => forward::run(&row.work, side, addresses).await,
         }
     });

@@ -14,6 +14,8 @@ pub(crate) enum Work {
     Metadata,
     /// Whole Pods from a watch's body.
     Typed,
+    /// Five fields of Pods from a watch's body; kube-rs whole ones, and tuned the same five.
+    Partial,
     /// Whole Pods but for their managedFields; kube-rs has only whole ones.
     Unmanaged,
     /// Lines of 100 bytes from a log's body.
@@ -139,6 +141,12 @@ pub(crate) fn all() -> Vec<Row> {
             Work::Typed,
             "events/s",
             &["kubewire", "kube-rs"],
+        ),
+        memory(
+            "watch, five fields of Pods",
+            Work::Partial,
+            "events/s",
+            &["kubewire", "kube-rs-tuned", "kube-rs"],
         ),
         memory(
             "watch, typed Pods without managedFields",

@@ -24,9 +24,90 @@ const fn flag(
     }
 }
 
+const COPY: &str = "it is for copies of pods, which are kubectl's: use kubectl debug";
 const JQ: &str = "use -o json with a program such as jq";
 
 const FLAGS: &[Flag] = &[
+    flag(
+        "wait",
+        "allow-missing-template-keys",
+        "",
+        "it prints a line an object only; use kubewire get",
+    ),
+    flag(
+        "wait",
+        "local",
+        "",
+        "there is nothing to wait for without a server",
+    ),
+    flag(
+        "wait",
+        "output",
+        "o",
+        "it prints a line an object only; use kubewire get",
+    ),
+    flag(
+        "wait",
+        "show-managed-fields",
+        "",
+        "it prints a line an object only; use kubewire get",
+    ),
+    flag(
+        "wait",
+        "template",
+        "",
+        "it prints a line an object only; use kubewire get",
+    ),
+    flag(
+        "api-resources",
+        "cached",
+        "",
+        "nothing is cached on disk, so leave it out",
+    ),
+    flag(
+        "api-resources",
+        "show-managed-fields",
+        "",
+        "it has none, so leave it out",
+    ),
+    flag(
+        "api-resources",
+        "allow-missing-template-keys",
+        "",
+        "use -o name or -o wide",
+    ),
+    flag("api-resources", "template", "", "use -o name or -o wide"),
+    flag("auth can-i", "list", "", "use kubectl auth can-i --list"),
+    flag(
+        "auth can-i",
+        "no-headers",
+        "",
+        "it belongs to --list, which is kubectl's",
+    ),
+    flag(
+        "events",
+        "chunk-size",
+        "",
+        "lists come in pages of 500, so leave it out",
+    ),
+    flag(
+        "events",
+        "allow-missing-template-keys",
+        "",
+        "use `kubewire get events` with -o jsonpath",
+    ),
+    flag(
+        "events",
+        "template",
+        "",
+        "write the template behind the form: -o jsonpath=TEMPLATE",
+    ),
+    flag(
+        "events",
+        "show-managed-fields",
+        "",
+        "use `kubewire get events --show-managed-fields`",
+    ),
     flag(
         "",
         "cache-dir",
@@ -102,6 +183,19 @@ const FLAGS: &[Flag] = &[
         "",
         "it prints a table only; use kubectl",
     ),
+    flag("debug", "copy-to", "", COPY),
+    flag("debug", "custom", "", "use --profile, or kubectl debug"),
+    flag("debug", "filename", "f", "name the pod on the command line"),
+    flag("debug", "keep-annotations", "", COPY),
+    flag("debug", "keep-init-containers", "", COPY),
+    flag("debug", "keep-labels", "", COPY),
+    flag("debug", "keep-liveness", "", COPY),
+    flag("debug", "keep-readiness", "", COPY),
+    flag("debug", "keep-startup", "", COPY),
+    flag("debug", "replace", "", COPY),
+    flag("debug", "same-node", "", COPY),
+    flag("debug", "set-image", "", COPY),
+    flag("debug", "share-processes", "", COPY),
     flag(
         "get",
         "kustomize",
@@ -114,16 +208,7 @@ const FLAGS: &[Flag] = &[
         "",
         "use -o name, -o custom-columns or -o jsonpath",
     ),
-    flag(
-        "proxy",
-        "append-server-path",
-        "",
-        "the path of the server's URL is always put in front, so leave it out",
-    ),
     flag("proxy", "keepalive", "", "the system's keep-alive holds"),
-    flag("proxy", "unix-socket", "u", "use --port and --address"),
-    flag("proxy", "www", "w", "serve files with a web server"),
-    flag("proxy", "www-prefix", "P", "serve files with a web server"),
     flag(
         "version",
         "output",
@@ -136,10 +221,6 @@ const FLAGS: &[Flag] = &[
 const VERBS: &[(&str, &str)] = &[
     ("annotate", ""),
     (
-        "api-resources",
-        "`kubewire get --raw /apis` has the server's own list; or ",
-    ),
-    (
         "api-versions",
         "`kubewire get --raw /apis` has the server's own list; or ",
     ),
@@ -150,7 +231,6 @@ const VERBS: &[(&str, &str)] = &[
     ("config", ""),
     ("cordon", ""),
     ("create", ""),
-    ("debug", ""),
     ("delete", ""),
     (
         "describe",
@@ -159,10 +239,6 @@ const VERBS: &[(&str, &str)] = &[
     ("diff", ""),
     ("drain", ""),
     ("edit", ""),
-    (
-        "events",
-        "`kubewire watch events` prints them as they come; or ",
-    ),
     ("explain", ""),
     ("expose", ""),
     ("kuberc", ""),
@@ -179,7 +255,6 @@ const VERBS: &[(&str, &str)] = &[
     ("taint", ""),
     ("top", ""),
     ("uncordon", ""),
-    ("wait", "`kubewire watch` prints every change; or "),
 ];
 
 /// What to say of a flag, `--long` or `-s`, that a verb does not know, if kubectl does.

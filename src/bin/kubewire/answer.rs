@@ -202,8 +202,9 @@ fn whole_numbers(value: &mut Value) {
     }
 }
 
-/// The table that the server made, or one of the objects that it sent instead.
-pub(crate) fn table(body: &[u8]) -> Result<Table, Failure> {
+/// The table that the server made, or one of the objects that it sent instead: the one that was
+/// named, or a list.
+pub(crate) fn table(body: &[u8], named: bool) -> Result<Table, Failure> {
     let mut value = value(body)?;
     let kind = value["kind"].as_str().unwrap_or_default().to_owned();
     let unreadable = |problem: &str| {
@@ -220,11 +221,15 @@ pub(crate) fn table(body: &[u8]) -> Result<Table, Failure> {
         }
         return Ok(table);
     }
-    let objects = match value.get_mut("items").map(Value::take) {
+    // Any kind may be called so: what an `AllowList` is, the request says.
+    let items = match named {
+        true => Some(Value::Array(vec![value])),
+        false => value.get_mut("items").map(Value::take),
+    };
+    let objects = match items {
         Some(Value::Array(items)) => items,
         // Go writes an empty slice as `null`.
         Some(Value::Null) if kind.ends_with("List") => Vec::new(),
-        None if !kind.ends_with("List") => vec![value],
         _ => return Err(unreadable("is a list without items")),
     };
     if objects
@@ -299,12 +304,13 @@ mod tests {
     fn what_is_not_understood_is_never_an_empty_table() {
         let failure =
             br#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no","code":500}"#;
-        assert_eq!(said(table(failure)), "no");
+        assert_eq!(said(table(failure, true)), "no");
+        assert_eq!(said(table(failure, false)), "no");
         assert_eq!(said(value(failure)), "no");
         assert_eq!(said(objects(failure, true)), "no");
         assert_eq!(said(objects(failure, false)), "no");
         let success = br#"{"kind":"Status","apiVersion":"v1","status":"Success"}"#;
-        assert!(said(table(success)).contains("not what was asked for"));
+        assert!(said(table(success, true)).contains("not what was asked for"));
         for body in [
             "",
             "{}",
@@ -321,7 +327,9 @@ mod tests {
             r#"{"kind":"Table","columnDefinitions":[{"name":"A"}],"rows":[{}]}"#,
             r#"{"kind":"Table","columnDefinitions":[],"rows":[{"cells":["a"]}]}"#,
         ] {
-            assert!(!said(table(body.as_bytes())).is_empty(), "{body}");
+            for named in [true, false] {
+                assert!(!said(table(body.as_bytes(), named)).is_empty(), "{body}");
+            }
         }
         for body in [
             "{}",
@@ -331,6 +339,30 @@ mod tests {
         ] {
             assert!(!said(objects(body.as_bytes(), false)).is_empty(), "{body}");
         }
+    }
+
+    #[test]
+    fn what_was_asked_for_says_whether_it_is_a_list() {
+        let object = r#"{"kind":"AllowList","metadata":{"name":"a"},"items":["x"]}"#.as_bytes();
+        let names = |table: Table| -> Vec<_> {
+            let rows = table.rows.unwrap_or_default().into_iter();
+            rows.map(|row| row.cells[0].clone()).collect()
+        };
+        assert_eq!(names(table(object, true).unwrap()), ["a"]);
+        assert_eq!(objects(object, true).unwrap().len(), 1);
+        assert!(said(table(object, false)).contains("AllowList"));
+        let plain = br#"{"kind":"AllowList","metadata":{"name":"a"}}"#;
+        assert_eq!(names(table(plain, true).unwrap()), ["a"]);
+        // No list, where one was asked for.
+        for body in [&plain[..], br#"{"kind":"Pod","metadata":{"name":"a"}}"#] {
+            assert!(said(table(body, false)).contains("without items"));
+            assert!(said(objects(body, false)).contains("without items"));
+        }
+        let list = br#"{"kind":"AllowListList","items":[{"metadata":{"name":"a"}}]}"#;
+        assert_eq!(names(table(list, false).unwrap()), ["a"]);
+        assert_eq!(objects(list, false).unwrap()[0]["kind"], "AllowList");
+        // A list, where an object was asked for.
+        assert!(said(table(list, true)).contains("AllowListList"));
     }
 
     #[test]
@@ -350,7 +382,7 @@ mod tests {
             r#"{"kind":"Table","columnDefinitions":[{"name":"Name"}],"rows":null}"#,
             r#"{"kind":"Table","columnDefinitions":[{"name":"Name"}],"rows":[]}"#,
         ] {
-            let table = table(body.as_bytes()).unwrap();
+            let table = table(body.as_bytes(), false).unwrap();
             assert!(table.rows.unwrap_or_default().is_empty(), "{body}");
         }
         for body in [

@@ -130,33 +130,27 @@ impl Connection {
         if let Some(server) = &self.server {
             options = options.server(server);
         }
-        let selected = [&self.context, &self.cluster, &self.user, &self.server];
-        let mut config = if self.kubeconfig.is_none() && selected.iter().all(|flag| flag.is_none())
-        {
-            Config::from_env()?
-        } else {
-            Config::from_kubeconfig(&options)?
-        };
-        if let Some(namespace) = &self.namespace {
-            config = config.with_namespace(namespace);
-        }
         if let Some(file) = &self.certificate_authority {
-            config = config.with_ca_file(file);
+            options = options.ca_file(file);
         }
         if let Some(token) = &self.token {
-            config = config.with_token(token.clone());
+            options = options.token(token.clone());
         }
         if let (Some(certificate), Some(key)) = (&self.client_certificate, &self.client_key) {
-            config = config.with_client_certificate_files(certificate, key);
+            options = options.client_certificate_files(certificate, key);
         }
         if let Some(name) = &self.tls_server_name {
-            config = config.with_tls_server_name(name);
+            options = options.tls_server_name(name);
         }
         if self.insecure_skip_tls_verify {
-            config = config.with_insecure_skip_tls_verify();
+            options = options.insecure_skip_tls_verify();
         }
         if let Some(url) = &self.proxy_url {
-            config = config.with_proxy(url.clone())?;
+            options = options.proxy(url.clone());
+        }
+        let mut config = Config::from_env_with(&options)?;
+        if let Some(namespace) = &self.namespace {
+            config = config.with_namespace(namespace);
         }
         if let Some(timeout) = self.request_timeout() {
             config = config.with_connect_timeout(timeout);

@@ -7,7 +7,7 @@ use crate::{
     connection::Connection,
     failure::{Failure, note},
     keys::Keys,
-    many::{Bounds, Many},
+    many::{self, Bounds},
     relay::{self, End, Remote, Streams},
     target::Target,
 };
@@ -45,10 +45,17 @@ impl Exec {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         if let Some(labels) = &self.selector {
             let client = connection.client()?;
-            let (container, quiet) = (self.target.container, self.target.quiet);
-            return Many::new(client, self.command, container, self.bounds)
-                .run(labels, quiet)
-                .await;
+            let mut all = client
+                .exec_all(client.namespace(), self.command)
+                .labels(labels)
+                .max_concurrent(self.bounds.max_concurrent);
+            if let Some(container) = &self.target.container {
+                all = all.container(container);
+            }
+            if let Some(limit) = self.bounds.timeout {
+                all = all.timeout(limit);
+            }
+            return many::run(all, self.target.quiet).await;
         }
         let pod = self.target.pod(connection).await?;
         let terminal = self.target.terminal();

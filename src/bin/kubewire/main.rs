@@ -10,13 +10,17 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod absent;
 mod answer;
+mod api_resources;
 mod attach;
 mod bar;
+mod can_i;
 mod changes;
 mod completion;
 mod connection;
 mod cp;
+mod debug;
 mod duration;
+mod events;
 mod exec;
 mod failure;
 mod flags;
@@ -36,7 +40,10 @@ mod table;
 mod target;
 mod terminal;
 mod trace;
+#[cfg(unix)]
+mod unix_socket;
 mod version;
+mod wait;
 mod watch;
 mod whoami;
 mod workload;
@@ -74,9 +81,13 @@ enum Command {
     Attach(attach::Attach),
     PortForward(port_forward::PortForward),
     Cp(cp::Cp),
+    Debug(debug::Debug),
     Logs(logs::Logs),
     Watch(watch::Watch),
+    Wait(wait::Wait),
     Get(get::Get),
+    Events(events::Events),
+    ApiResources(api_resources::ApiResources),
     Proxy(proxy::Proxy),
     Version(version::Version),
     Completion(completion::Completion),
@@ -87,6 +98,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Auth {
+    CanI(can_i::CanI),
     Whoami(whoami::Whoami),
 }
 
@@ -122,11 +134,16 @@ fn start(cli: Cli) -> Result<u8, Failure> {
             Command::Attach(attach) => attach.run(connection).await,
             Command::PortForward(forward) => forward.run(connection).await,
             Command::Cp(cp) => cp.run(connection).await,
+            Command::Debug(debug) => debug.run(connection).await,
             Command::Logs(logs) => logs.run(connection).await,
+            Command::Wait(wait) => wait.run(connection).await,
             Command::Watch(watch) => watch.run(connection).await,
             Command::Get(get) => get.run(connection).await,
+            Command::Events(events) => events.run(connection).await,
+            Command::ApiResources(list) => connection.in_time(list.run(connection)).await,
             Command::Proxy(proxy) => proxy.run(connection).await,
             Command::Version(version) => connection.in_time(version.run(connection)).await,
+            Command::Auth(Auth::CanI(ask)) => connection.in_time(ask.run(connection)).await,
             Command::Auth(Auth::Whoami(whoami)) => connection.in_time(whoami.run(connection)).await,
             Command::Completion(completion) => completion.run(Cli::command()),
         }

@@ -1,22 +1,11 @@
 //! `kubewire exec -l`: a command in many pods at once. In flow labels, out come the lines of all,
 //! each behind its pod's name, and a table of exit codes on stderr.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
-use futures_core::Stream;
-use kubewire::{
-    Client, Error, Pod, Resource,
-    error::Hint,
-    exec::{Child, Stdio},
-    request::List,
-};
-use serde_json::Value;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::JoinSet,
-};
+use kubewire::exec::{AllEvent, AllOutput, ExecAll};
 
 use crate::{
     duration,
@@ -26,223 +15,93 @@ use crate::{
     signals::{Received, Signals},
     stdio::Output,
     table::Layout,
-    target,
 };
-
-/// Bytes of a line that are kept until it ends: 64 KiB. A longer one comes in pieces, each behind
-/// the pod's name.
-const LINE: usize = 1 << 16;
-
-/// Lines that may wait to be written.
-const LINES: usize = 32;
 
 /// How many commands, and how long.
 #[derive(Args)]
 pub(crate) struct Bounds {
     /// How many of the pods may be at it at once
-    #[arg(long, value_name = "PODS", default_value_t = 32, conflicts_with_all = ["pod", "filename"],
+    #[arg(long, value_name = "PODS", default_value_t = kubewire::limits::ALL_AT_ONCE, conflicts_with_all = ["pod", "filename"],
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
-    max_concurrent: usize,
+    pub(crate) max_concurrent: usize,
     /// How long a command may take until its connection is closed: 1m30s, or a number of seconds
     #[arg(long, value_name = "DURATION", value_parser = duration::or_seconds)]
     pub(crate) timeout: Option<Duration>,
 }
 
-/// A command for many pods.
-#[derive(Clone)]
-pub(crate) struct Many {
-    client: Client,
-    command: Vec<String>,
-    container: Option<String>,
-    timeout: Option<Duration>,
-    turns: Arc<Semaphore>,
-}
-
 /// How a command ended in a pod.
 type Ended = Result<i64, String>;
 
-/// A line and where it goes.
-enum Line {
-    Stdout(Bytes),
-    Stderr(Bytes),
-}
-
-impl Many {
-    pub(crate) fn new(
-        client: Client,
-        command: Vec<String>,
-        container: Option<String>,
-        bounds: Bounds,
-    ) -> Self {
-        Self {
-            client,
-            command,
-            container,
-            timeout: bounds.timeout,
-            turns: Arc::new(Semaphore::new(bounds.max_concurrent)),
-        }
-    }
-
-    /// Runs it in all pods with these labels that have not ended.
-    pub(crate) async fn run(self, labels: &str, quiet: bool) -> Result<u8, Failure> {
-        let local = |error| Failure::local("the standard streams cannot be used", &error);
-        let mut signals = Signals::new().map_err(local)?;
-        let names = self.pods(labels).await?;
-        let (stdout, stderr) = (
-            Output::stdout().map_err(local)?,
-            Output::stderr().map_err(local)?,
-        );
-        let (sender, mut lines) = mpsc::channel(LINES);
-        let mut tasks = JoinSet::new();
-        for (at, name) in names.iter().enumerate() {
-            let pod = self.client.pod(self.client.namespace(), name.as_str());
-            let (many, sender) = (self.clone(), sender.clone());
-            tasks.spawn(async move { (at, many.one(pod, sender).await) });
-        }
-        drop(sender);
-        let mut ended: Vec<Ended> = vec![Err("the task has failed".to_owned()); names.len()];
-        loop {
-            tokio::select! {
-                signal = signals.next() => if let Received::End(number) = signal {
-                    return Err(Failure::Signal(number));
-                },
-                line = lines.recv() => {
-                    let written = match line {
-                        Some(Line::Stdout(line)) => stdout.write(line).await,
-                        Some(Line::Stderr(line)) => stderr.write(line).await,
-                        None => break,
-                    };
-                    if !written {
-                        break;
-                    }
-                }
-            }
-        }
-        // Before the table, and with the failure that ended the loop, if one did.
-        stdout.finish().await?;
-        stderr.finish().await?;
-        while let Some(task) = tasks.join_next().await {
-            if let Ok((at, how)) = task {
-                ended[at] = how;
-            }
-        }
-        if !quiet {
-            print(&names, &ended);
-        }
-        Ok(whole(&ended))
-    }
-
-    /// The names of the pods that have not ended.
-    async fn pods(&self, labels: &str) -> Result<Vec<String>, Failure> {
-        let namespace = self.client.namespace();
-        let pods = self.client.request(Resource::namespaced("", "v1", "pods"));
-        let list: List<Value> = pods.namespace(namespace).labels(labels).list().await?;
-        let is_over = |pod: &Value| {
-            let phase = pod["status"]["phase"].as_str();
-            matches!(phase, Some("Succeeded" | "Failed"))
-        };
-        let live = list.items.iter().filter(|pod| !is_over(pod));
-        let names = live.filter_map(|pod| pod["metadata"]["name"].as_str());
-        let names: Vec<_> = names.map(str::to_owned).collect();
-        if names.is_empty() {
-            let problem = format!("no pod of {labels} is there in the namespace {namespace}");
-            return Err(Failure::Message(problem));
-        }
-        Ok(names)
-    }
-
-    async fn one(self, pod: Pod, lines: mpsc::Sender<Line>) -> Ended {
-        let Ok(_turn) = self.turns.acquire().await else {
-            return Err("given up".to_owned());
-        };
-        let prefix = Printable::line(&format!("[{}] ", pod.name())).to_string();
-        let said = |error: Error| error.to_string();
-        let mut child = self.spawn(&pod).await.map_err(said)?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (status, stdout, stderr) = tokio::join!(
-            child.wait(),
-            copy(stdout, &prefix, &lines, Line::Stdout),
-            copy(stderr, &prefix, &lines, Line::Stderr),
-        );
-        let status = status.map_err(said)?;
-        // A success whose output is not all there is none.
-        stdout.and(stderr).map_err(|error| error.to_string())?;
-        Ok(code(&status))
-    }
-
-    async fn spawn(&self, pod: &Pod) -> kubewire::Result<Child> {
-        let mut exec = pod.exec(&self.command).stdin(Stdio::null());
-        if let Some(limit) = self.timeout {
-            exec = exec.timeout(limit);
-        }
-        if let Some(container) = &self.container {
-            return exec.container(container).spawn().await;
-        }
-        let error = match exec.spawn().await {
-            Err(error) => error,
-            spawned => return spawned,
-        };
-        let ambiguous = matches!(&error, Error::Api(refusal)
-            if matches!(refusal.hint, Some(Hint::Containers(_))));
-        if !ambiguous {
-            return Err(error);
-        }
-        let containers = pod.containers().await?;
-        match target::default_container(&containers, true) {
-            Some(container) => exec.container(&container.name).spawn().await,
-            None => Err(error),
-        }
-    }
-}
-
-/// Hands on the lines of a stream. When nobody takes them any more the rest is dropped.
-async fn copy(
-    stream: Option<impl Stream<Item = std::io::Result<Bytes>> + Unpin>,
-    prefix: &str,
-    lines: &mpsc::Sender<Line>,
-    kind: fn(Bytes) -> Line,
-) -> std::io::Result<()> {
-    let Some(mut stream) = stream else {
-        return Ok(());
+/// Runs a command in all of its pods.
+pub(crate) async fn run(all: ExecAll, quiet: bool) -> Result<u8, Failure> {
+    let local = |error| Failure::local("the standard streams cannot be used", &error);
+    let mut signals = Signals::new().map_err(local)?;
+    let mut running = tokio::select! {
+        running = all.start() => running?,
+        number = ended(&mut signals) => return Err(Failure::Signal(number)),
     };
-    let mut line = Vec::new();
-    let mut how = Ok(());
-    while let Some(bytes) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
-        let bytes = match bytes {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                how = Err(error);
-                break;
-            }
+    let (stdout, stderr) = (
+        Output::stdout().map_err(local)?,
+        Output::stderr().map_err(local)?,
+    );
+    let mut how: HashMap<Arc<str>, Ended> = HashMap::new();
+    loop {
+        let AllEvent { pod, output } = tokio::select! {
+            number = ended(&mut signals) => return Err(Failure::Signal(number)),
+            event = running.next() => match event {
+                Some(event) => event,
+                None => break,
+            },
         };
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            for piece in part.chunks(LINE) {
-                if line.is_empty() {
-                    line.extend_from_slice(prefix.as_bytes());
-                }
-                line.extend_from_slice(piece);
-                if line.ends_with(b"\n") || line.len() >= LINE {
-                    end(&mut line, lines, kind).await;
-                }
+        let written = match output {
+            AllOutput::Stdout(line) => stdout.write(prefixed(&pod, &line)).await,
+            AllOutput::Stderr(line) => stderr.write(prefixed(&pod, &line)).await,
+            AllOutput::Ended(Ok(status)) => {
+                how.insert(pod, Ok(code(&status)));
+                true
             }
+            AllOutput::Ended(Err(error)) => {
+                how.insert(pod, Err(error.to_string()));
+                true
+            }
+            _ => true,
+        };
+        if !written {
+            break;
         }
     }
-    if !line.is_empty() {
-        end(&mut line, lines, kind).await;
+    // Before the table, and with the failure that ended the loop, if one did.
+    stdout.finish().await?;
+    stderr.finish().await?;
+    let names = running.pods();
+    let unknown = || Err("it has not said how it ended".to_owned());
+    let ended: Vec<_> = names
+        .iter()
+        .map(|name| how.remove(name).unwrap_or_else(unknown))
+        .collect();
+    if !quiet {
+        print(names, &ended);
     }
-    how
+    Ok(whole(&ended))
 }
 
-async fn end(line: &mut Vec<u8>, lines: &mpsc::Sender<Line>, kind: fn(Bytes) -> Line) {
-    if !line.ends_with(b"\n") {
-        line.push(b'\n');
+/// The signal that ends it.
+async fn ended(signals: &mut Signals) -> u8 {
+    loop {
+        if let Received::End(number) = signals.next().await {
+            return number;
+        }
     }
-    // Whoever has stopped to write says why.
-    let _ = lines.send(kind(std::mem::take(line).into())).await;
+}
+
+/// A line behind its pod's name.
+fn prefixed(pod: &str, line: &[u8]) -> Bytes {
+    let prefix = Printable::line(&format!("[{pod}] ")).to_string();
+    [prefix.as_bytes(), line, b"\n"].concat().into()
 }
 
 /// The table of how it ended where.
-fn print(names: &[String], ended: &[Ended]) {
+fn print(names: &[Arc<str>], ended: &[Ended]) {
     let mut rows = vec![["POD", "EXIT CODE"].map(Printable::cell).to_vec()];
     for (name, how) in names.iter().zip(ended) {
         let how = match how {

@@ -58,10 +58,45 @@ pub(crate) fn stdin_is_one() -> bool {
     io::stdin().is_terminal()
 }
 
+/// Whether stdout is a terminal that may show colours (<https://no-color.org>).
+pub(crate) fn has_colours() -> bool {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !no_color
+}
+
 /// The terminal's size now.
 pub(crate) fn size() -> TerminalSize {
     match crossterm::terminal::size() {
         Ok((width @ 1.., height @ 1..)) => TerminalSize::new(width, height),
         _ => DEFAULT,
+    }
+}
+
+/// Text that is drawn in its own place, again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Drawing {
+    /// Lines of the last drawing.
+    lines: usize,
+}
+
+impl Drawing {
+    /// Draws lines over those that were drawn before, cut to what the terminal has room for.
+    pub(crate) fn draw(&mut self, out: &mut impl io::Write, text: &str) -> io::Result<()> {
+        let size = size();
+        let (width, height) = (usize::from(size.width), usize::from(size.height));
+        let mut drawn = String::new();
+        if self.lines > 0 {
+            // Up to the first of them, and away with all below (ECMA-48, CPL and ED).
+            drawn.push_str(&format!("\x1b[{}F\x1b[J", self.lines));
+        }
+        let lines = text.lines().take(height.saturating_sub(1));
+        self.lines = 0;
+        for line in lines {
+            drawn.extend(line.chars().take(width));
+            drawn.push('\n');
+            self.lines += 1;
+        }
+        out.write_all(drawn.as_bytes())?;
+        out.flush()
     }
 }

@@ -15,6 +15,9 @@ use crate::{
 /// Each line begins with what happened: ADDED, MODIFIED or DELETED. It lasts through cut
 /// connections and expired versions; what was deleted meanwhile is printed as deleted. It does not
 /// end by itself, and an object of a name need not exist yet.
+///
+/// Exit codes: 1 for an error that repeating cannot help; 130 and the like for signals, as a shell
+/// has them; 141 if nobody reads its output.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire watch pods\n  \

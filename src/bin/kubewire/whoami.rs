@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::{connection::Connection, failure::Failure, printable::Printable, table};
 
 /// Print who the server takes this user for
+///
+/// Exit codes: 0; 1 for an error; 141 if nobody reads its output.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire auth whoami\n  \

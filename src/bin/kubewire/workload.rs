@@ -92,7 +92,8 @@ pub(crate) async fn selects(
     };
     let objects = client.request(resource).namespace(namespace);
     let object: Value = objects.get(&name).await?;
-    let selector = selector(&object["spec"]["selector"]);
+    let selector = selector(&object["spec"]["selector"])
+        .map_err(|problem| Failure::Message(format!("{target}: its selector {problem}")))?;
     if selector.is_empty() {
         return Err(Failure::Message(format!("{target} selects no pods")));
     }
@@ -100,8 +101,8 @@ pub(crate) async fn selects(
 }
 
 /// A selector as text: that of a service or a replication controller is a map, that of others a
-/// `metav1.LabelSelector`.
-fn selector(selector: &Value) -> String {
+/// `metav1.LabelSelector`. What is not understood must not select more.
+fn selector(selector: &Value) -> Result<String, String> {
     let is_map = selector["matchLabels"].is_null() && selector["matchExpressions"].is_null();
     let labels = if is_map {
         selector
@@ -109,21 +110,31 @@ fn selector(selector: &Value) -> String {
         &selector["matchLabels"]
     };
     let labels = labels.as_object().into_iter().flatten();
-    let labels = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")));
-    let expressions = selector["matchExpressions"].as_array();
-    let expressions = expressions.into_iter().flatten().map(|one| {
-        let key = one["key"].as_str().unwrap_or_default();
+    let text = |value: &Value| {
+        let text = value.as_str().map(str::to_owned);
+        text.ok_or_else(|| format!("has {value} in the place of a text"))
+    };
+    let mut terms = Vec::new();
+    for (key, value) in labels {
+        terms.push(format!("{key}={}", text(value)?));
+    }
+    for one in selector["matchExpressions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        let key = text(&one["key"])?;
         let values = one["values"].as_array().into_iter().flatten();
-        let values: Vec<_> = values.filter_map(Value::as_str).collect();
-        let values = values.join(",");
-        match one["operator"].as_str().unwrap_or_default() {
+        let values = values.map(text).collect::<Result<Vec<_>, _>>()?.join(",");
+        terms.push(match &*text(&one["operator"])? {
             "In" => format!("{key} in ({values})"),
             "NotIn" => format!("{key} notin ({values})"),
             "DoesNotExist" => format!("!{key}"),
-            _ => key.to_owned(),
-        }
-    });
-    labels.chain(expressions).collect::<Vec<_>>().join(",")
+            "Exists" => key,
+            other => return Err(format!("has the operator {other:?}, which is not known")),
+        });
+    }
+    Ok(terms.join(","))
 }
 
 #[cfg(test)]
@@ -135,7 +146,7 @@ mod tests {
     #[test]
     fn selectors_of_either_form_become_text() {
         assert_eq!(
-            selector(&json!({"app": "web", "tier": "a"})),
+            selector(&json!({"app": "web", "tier": "a"})).unwrap(),
             "app=web,tier=a"
         );
         let rich = json!({
@@ -147,7 +158,22 @@ mod tests {
                 {"key": "y", "operator": "DoesNotExist"},
             ],
         });
-        assert_eq!(selector(&rich), "app=web,tier in (a,b),zone notin (c),x,!y");
-        assert_eq!(selector(&json!(null)), "");
+        let text = "app=web,tier in (a,b),zone notin (c),x,!y";
+        assert_eq!(selector(&rich).unwrap(), text);
+        assert_eq!(selector(&json!(null)).unwrap(), "");
+    }
+
+    #[test]
+    fn a_selector_that_is_not_understood_selects_nothing() {
+        for odd in [
+            json!({"app": 1}),
+            json!({"matchLabels": {"app": null}}),
+            json!({"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]}),
+            json!({"matchExpressions": [{"key": "a"}]}),
+            json!({"matchExpressions": [{"operator": "Exists"}]}),
+            json!({"matchExpressions": [{"key": "a", "operator": "In", "values": [1]}]}),
+        ] {
+            selector(&odd).unwrap_err();
+        }
     }
 }

@@ -103,8 +103,9 @@ impl MergedLines {
         }
     }
 
-    /// The next line; `None` when all logs have ended, which those of pods that are followed and
-    /// not named never have.
+    /// The next line; `None` when all logs have ended. Where pods are followed that are not named,
+    /// others may come, and it is `None` only with
+    /// [`until_all_end`](MergedLogs::until_all_end).
     ///
     /// Cancel safe: what has arrived is kept.
     pub async fn next(&mut self) -> Option<Result<SourcedLine>> {
@@ -174,10 +175,10 @@ impl MergedLines {
             if !self.reading.is_empty() {
                 return Poll::Pending;
             }
-            let named = !self.choices.pods.is_empty();
+            let ends = self.choices.until_all_end || !self.choices.pods.is_empty();
             return match self.pods {
                 Pods::Listing(_) => Poll::Pending,
-                Pods::Watching(_) if !named => Poll::Pending,
+                Pods::Watching(_) if !ends => Poll::Pending,
                 // As kubectl does, which asks once which containers there are.
                 Pods::Watching(_) | Pods::Settled => {
                     self.pods = Pods::Settled;

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -154,8 +154,36 @@ pub struct Listener {
     port: ForwardPort,
     events: Receiver<ListenEvent>,
     counts: Arc<Counts>,
+    open: Open,
     /// Ends with this struct.
     _tasks: JoinSet<()>,
+}
+
+/// The connections of a listener that are open.
+type Open = Arc<Mutex<Vec<Arc<Connection>>>>;
+
+/// A local connection that is being forwarded.
+#[derive(Debug)]
+struct Connection {
+    peer: SocketAddr,
+    begin: Instant,
+    copied: Copied,
+}
+
+impl Connection {
+    fn traffic(&self) -> Traffic {
+        Traffic::of(&self.copied, self.begin)
+    }
+}
+
+impl Traffic {
+    pub(super) fn of(copied: &Copied, begin: Instant) -> Self {
+        Self {
+            sent: copied.sent.load(Relaxed),
+            received: copied.received.load(Relaxed),
+            duration: begin.elapsed(),
+        }
+    }
 }
 
 impl Listener {
@@ -184,23 +212,20 @@ impl Listener {
         let mut tasks = JoinSet::new();
         let counts = Arc::<Counts>::default();
         let (news, events) = mpsc::channel(NEWS);
+        let open = Open::default();
         let mut addresses = Vec::new();
         for listener in listeners {
             addresses.push(listener.local_addr().map_err(failed)?);
-            let counts = counts.clone();
-            tasks.spawn(accept(
-                listener,
-                tunnel.clone(),
-                port.clone(),
-                news.clone(),
-                counts,
-            ));
+            let (tunnel, port) = (tunnel.clone(), port.clone());
+            let kept = (counts.clone(), open.clone());
+            tasks.spawn(accept(listener, tunnel, port, news.clone(), kept));
         }
         Ok(Self {
             addresses,
             port,
             events,
             counts,
+            open,
             _tasks: tasks,
         })
     }
@@ -230,6 +255,15 @@ impl Listener {
         }
     }
 
+    /// The connections that are being forwarded, by where they come from, with what they have
+    /// carried so far.
+    pub fn connections(&self) -> Vec<(SocketAddr, Traffic)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = open.iter();
+        open.map(|connection| (connection.peer, connection.traffic()))
+            .collect()
+    }
+
     /// Waits for the next event. Nobody has to: events that are too many are dropped.
     ///
     /// Cancel safety: nothing is lost; call it again.
@@ -257,7 +291,7 @@ async fn accept(
     tunnel: Tunnel,
     port: ForwardPort,
     news: Sender<ListenEvent>,
-    counts: Arc<Counts>,
+    (counts, open): (Arc<Counts>, Open),
 ) {
     let mut connections = JoinSet::new();
     loop {
@@ -271,19 +305,22 @@ async fn accept(
             }
         };
         while connections.try_join_next().is_some() {}
-        let (tunnel, port, news) = (tunnel.clone(), port.clone(), news.clone());
+        let (tunnel, port, news, open) = (tunnel.clone(), port.clone(), news.clone(), open.clone());
         let counts = counts.clone();
         counts.accepted.fetch_add(1, Relaxed);
         connections.spawn(async move {
             let tell = |event| drop(news.try_send(event));
             tell(ListenEvent::Accepted { peer });
-            let (begin, copied) = (Instant::now(), Copied::default());
-            let outcome = forward(socket, &tunnel, &port, &news, &copied).await;
-            let traffic = Traffic {
-                sent: copied.sent.load(Relaxed),
-                received: copied.received.load(Relaxed),
-                duration: begin.elapsed(),
-            };
+            let connection = Arc::new(Connection {
+                peer,
+                begin: Instant::now(),
+                copied: Copied::default(),
+            });
+            let held = || open.lock().unwrap_or_else(PoisonError::into_inner);
+            held().push(Arc::clone(&connection));
+            let outcome = forward(socket, &tunnel, &port, &news, &connection.copied).await;
+            held().retain(|other| !Arc::ptr_eq(other, &connection));
+            let traffic = connection.traffic();
             counts.end(&traffic, outcome.is_err());
             tell(match outcome {
                 Ok(()) => ListenEvent::Closed { peer, traffic },

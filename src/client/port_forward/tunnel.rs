@@ -1,20 +1,27 @@
 //! The tunnel: in flow the ports to connect to, out come connections, each on the WebSocket that
 //! suits it, to the pod that is there at the moment.
 
+mod sockets;
+mod stats;
+
 use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::ToSocketAddrs,
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
+    sync::{Mutex as AsyncMutex, Semaphore},
     time::Instant,
 };
 use tracing::{Instrument as _, Span};
 
+pub(super) use self::sockets::Transport;
+pub use self::stats::TunnelStats;
+use self::sockets::{Socket, best};
 use super::{
-    ForwardPort, ForwardStream, Listener, PortForward, ResolvedPort, resolve::Destination,
+    ForwardPort, ForwardStream, Listener, PortForward, ResolvedPort, Traffic, resolve::Destination,
 };
 use crate::{
     Result,
@@ -22,53 +29,20 @@ use crate::{
     error::{CallerError, Error, NetworkError},
     limits,
     session::port_forward::{ForwardProtocol, OpenError},
-    transport::ws::{port_forward::Connections, stats::SessionStats},
+    transport::ws::{
+        port_forward::Connections,
+        relay::{Copied, relay},
+    },
 };
-
-/// How connections are opened.
-#[derive(Debug)]
-pub(super) enum Transport {
-    /// On WebSockets that they share, at least one.
-    Shared(Vec<Socket>),
-    /// On a WebSocket each.
-    Channels(ForwardProtocol),
-}
-
-impl Transport {
-    pub(super) fn shared(connections: Connections) -> Self {
-        Self::Shared(vec![Socket::new(connections)])
-    }
-}
-
-/// A WebSocket that connections share.
-#[derive(Debug)]
-pub(super) struct Socket {
-    connections: Connections,
-    /// Says that it is not the first, of which there are only so many.
-    _further: Option<OwnedSemaphorePermit>,
-}
-
-impl Socket {
-    fn new(connections: Connections) -> Self {
-        Self {
-            connections,
-            _further: None,
-        }
-    }
-}
-
-/// The WebSocket that a new connection waits on least, and whether it has it to itself.
-fn best(sockets: &[Socket]) -> Option<(Connections, bool)> {
-    let loads = sockets
-        .iter()
-        .map(|socket| (socket.connections.load(), socket));
-    let (load, socket) = loads.min_by_key(|(load, _)| *load)?;
-    Some((socket.connections.clone(), load == (false, 0)))
-}
 
 #[derive(Debug)]
 struct Shared {
     forward: PortForward,
+    /// Locked while the pod is looked for and dialled. Those who wait for that share what comes
+    /// of it.
+    way: AsyncMutex<Way>,
+    /// How often that has been done.
+    attempts: AtomicU64,
     state: Mutex<State>,
     /// The WebSockets that may be dialled beside the first.
     further: Arc<Semaphore>,
@@ -78,76 +52,90 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct State {
+struct Way {
     destination: Destination,
+    /// When the pod was last known to be there.
+    looked: Instant,
+    /// Why there was none the last time.
+    failed: Option<Error>,
+}
+
+#[derive(Debug)]
+struct State {
+    pod: Pod,
     transport: Transport,
     /// How often the WebSockets have been given up for others.
     renewed: u64,
     /// Connections that have been opened.
     opened: u64,
-    /// When the pod was last known to be there.
-    looked: Instant,
 }
 
-/// What a [`Tunnel`] has carried and carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct TunnelStats {
-    /// WebSockets that new connections may use. Over channels each connection has its own, which
-    /// are not among these.
-    pub websockets: usize,
-    /// Connections on them that have not ended.
-    pub connections: usize,
-    /// Connections that have been opened so far.
-    pub opened: u64,
-    /// How often the WebSockets were given up for another, as they had died or the pod had gone.
-    pub reconnects: u64,
-    /// What went through these WebSockets so far; what those carried that were given up is not in
-    /// it.
-    pub traffic: SessionStats,
-}
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-impl State {
-    /// How many WebSockets connections share, and how many connections.
-    fn occupancy(&self) -> (usize, usize) {
-        match &self.transport {
-            Transport::Shared(sockets) => {
-                let loads = sockets.iter().map(|socket| socket.connections.load().1);
-                (sockets.len(), loads.sum())
-            }
-            Transport::Channels(_) => (0, 0),
+    /// Sees to it that there is a way to the pod, and says what the port is there.
+    async fn find(&self, port: &ForwardPort) -> Result<u16> {
+        let arrived = self.attempts.load(Ordering::Relaxed);
+        let mut way = self.way.lock().await;
+        // What failed while this one waited would fail again, and take as long.
+        if self.attempts.load(Ordering::Relaxed) != arrived
+            && let Some(error) = &way.failed
+        {
+            return Err(error.clone());
         }
+        let found = async {
+            self.renew(&mut way).await?;
+            way.destination.port(&self.forward.client, port).await
+        };
+        let found = found.await;
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        // That there is no such port says nothing of others.
+        let shared = |error: &&Error| !matches!(error, Error::Caller(CallerError::NoPort { .. }));
+        way.failed = found.as_ref().err().filter(shared).cloned();
+        Ok(found?.pod)
     }
 
     /// Finds the pod anew if it may have gone, and dials if there is no way to it.
-    async fn renew(&mut self, forward: &PortForward, doubt: bool) -> Result<()> {
-        let lost = match &mut self.transport {
+    async fn renew(&self, way: &mut Way) -> Result<()> {
+        let Self { forward, doubt, .. } = self;
+        let doubted = doubt.load(Ordering::Relaxed);
+        let lost = match &mut self.state().transport {
             Transport::Shared(sockets) => {
-                sockets.retain(|socket| !socket.connections.should_leave());
-                sockets.is_empty()
+                let leave = |socket: &Socket| socket.connections.should_leave();
+                let lost = sockets.iter().all(leave);
+                if !lost {
+                    sockets.retain(|socket| !leave(socket));
+                }
+                lost
             }
             Transport::Channels(_) => false,
         };
-        let stale = self.looked.elapsed() >= limits::FORWARD_FRESH
-            && self.destination.is_gone(&forward.client).await;
-        if !(lost || doubt || stale) {
-            if self.looked.elapsed() >= limits::FORWARD_FRESH {
-                self.looked = Instant::now();
+        let stale = way.looked.elapsed() >= limits::FORWARD_FRESH
+            && way.destination.is_gone(&forward.client).await;
+        if !(lost || doubted || stale) {
+            if way.looked.elapsed() >= limits::FORWARD_FRESH {
+                way.looked = Instant::now();
             }
             return Ok(());
         }
-        let next = forward.find(Some(&self.destination)).await?;
+        let next = forward.find(Some(&way.destination)).await?;
+        let is_shared = matches!(self.state().transport, Transport::Shared(_));
         // The old ones go on with the connections that they have.
-        if let Transport::Shared(sockets) = &mut self.transport
-            && (lost || doubt || !next.is_pod_of(&self.destination))
-        {
+        if is_shared && (lost || doubted || !next.is_pod_of(&way.destination)) {
             tracing::debug!(pod = next.pod.name(), "dialling the port-forward again");
             let connections = forward.dial_spdy(&next.pod).await?;
-            *sockets = vec![Socket::new(connections)];
-            self.renewed += 1;
+            let mut state = self.state();
+            state.transport = Transport::shared(connections);
+            state.renewed += 1;
         }
-        self.destination = next;
-        self.looked = Instant::now();
+        self.state().pod = next.pod.clone();
+        way.destination = next;
+        way.looked = Instant::now();
+        if doubted {
+            doubt.store(false, Ordering::Relaxed);
+        }
         Ok(())
     }
 }
@@ -160,6 +148,13 @@ impl State {
 /// it was read, or an application has read nothing of more than
 /// [`limits::FORWARD_UNREAD`](crate::limits::FORWARD_UNREAD) bytes for
 /// [`limits::FORWARD_STALL`](crate::limits::FORWARD_STALL). The connections that it has go on.
+///
+/// Before it shows what became of an application, [`open`](Self::open) waits until the server has
+/// taken on the new connection, a round trip, and for
+/// [`limits::FORWARD_STALL`](crate::limits::FORWARD_STALL) at most; then it takes another WebSocket.
+/// It does so while something has been sent to an application that has never answered, or
+/// [`limits::FORWARD_UNREAD`](crate::limits::FORWARD_UNREAD) bytes to any since it last did.
+/// What was opened before that may share the fate of the one that is stuck.
 ///
 /// # Slow readers
 ///
@@ -186,11 +181,7 @@ impl State {
 /// # });
 /// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
 /// let (mut one, mut other) = (tunnel.open(port).await?, tunnel.open(port).await?);
-/// let mut answer = String::new();
-/// one.read_to_string(&mut answer).await?;
-/// other.read_to_string(&mut answer).await?;
-/// assert_eq!(answer, "hellohello");
-/// assert_eq!(tunnel.pod().await.name(), "web-0");
+/// assert_eq!((one.read_u8().await?, other.read_u8().await?), (b'h', b'h'));
 /// # Ok(())
 /// # }
 /// ```
@@ -211,12 +202,17 @@ impl Tunnel {
             shared: Arc::new(Shared {
                 forward,
                 state: Mutex::new(State {
-                    destination,
+                    pod: destination.pod.clone(),
                     transport,
                     renewed: 0,
                     opened: 0,
-                    looked: Instant::now(),
                 }),
+                way: AsyncMutex::new(Way {
+                    destination,
+                    looked: Instant::now(),
+                    failed: None,
+                }),
+                attempts: AtomicU64::new(0),
                 further: Arc::new(Semaphore::new(further)),
                 doubt: AtomicBool::new(false),
                 span,
@@ -230,8 +226,9 @@ impl Tunnel {
     /// other targets' ports are those that the pod's containers give them; to look one up needs
     /// the right `get` on `pods`.
     ///
-    /// Over SPDY it is ready at once, before the server has answered: a refusal by
-    /// the application shows in the first read. Where the pod was found through a service or a
+    /// Over SPDY it is ready at once, before the server has answered, unless another connection may
+    /// hold it up: a refusal by the application shows in the first read. Where the pod was found
+    /// through a service or a
     /// workload, the server is asked whether it still runs, at most once in
     /// [`limits::FORWARD_FRESH`]; if not, another is found.
     ///
@@ -280,7 +277,7 @@ impl Tunnel {
     async fn open_port(&self, port: &ForwardPort) -> Result<ForwardStream> {
         let opening = self.open_in_span(port);
         let stream = opening.instrument(self.shared.span.clone()).await?;
-        let mut state = self.shared.state.lock().await;
+        let mut state = self.shared.state();
         state.opened += 1;
         let (websockets, connections) = state.occupancy();
         tracing::debug!(
@@ -289,38 +286,39 @@ impl Tunnel {
             connections,
             "a connection is opened"
         );
+        drop(state);
         Ok(stream)
     }
 
     async fn open_in_span(&self, port: &ForwardPort) -> Result<ForwardStream> {
-        let Shared { forward, state, .. } = &*self.shared;
-        let doubt = &self.shared.doubt;
-        let mut state = state.lock().await;
-        let doubted = doubt.load(Ordering::Relaxed);
-        state.renew(forward, doubted).await?;
-        if doubted {
-            doubt.store(false, Ordering::Relaxed);
+        let stream = self.open_once(port).await?;
+        if stream.is_taken_on().await {
+            return Ok(stream);
         }
-        let port = state.destination.port(&forward.client, port).await?.pod;
-        let pod = state.destination.pod.clone();
-        let sockets = match &state.transport {
-            Transport::Shared(sockets) => sockets,
-            Transport::Channels(protocol) => {
-                let protocol = *protocol;
-                drop(state);
-                return forward.dial_channel(&pod, protocol, port).await;
-            }
+        drop(stream);
+        self.open_once(port).await
+    }
+
+    async fn open_once(&self, port: &ForwardPort) -> Result<ForwardStream> {
+        let Shared { forward, .. } = &*self.shared;
+        let port = self.shared.find(port).await?;
+        let (pod, renewed, chosen) = {
+            let state = self.shared.state();
+            let chosen = match &state.transport {
+                Transport::Shared(sockets) => Ok(best(sockets).ok_or(CallerError::Ended)?),
+                Transport::Channels(protocol) => Err(*protocol),
+            };
+            (state.pod.clone(), state.renewed, chosen)
         };
-        let Some((mut connections, alone)) = best(sockets) else {
-            return Err(CallerError::Ended.into());
+        let (mut connections, alone) = match chosen {
+            Ok(best) => best,
+            Err(protocol) => return forward.dial_channel(&pod, protocol, port).await,
         };
         if !alone && let Ok(further) = self.shared.further.clone().try_acquire_owned() {
-            let renewed = state.renewed;
-            drop(state);
             match forward.dial_spdy(&pod).await {
                 Ok(another) => {
                     connections = another.clone();
-                    let mut state = self.shared.state.lock().await;
+                    let mut state = self.shared.state();
                     // Unless there has come to be another pod.
                     if let (true, Transport::Shared(sockets)) =
                         (renewed == state.renewed, &mut state.transport)
@@ -330,8 +328,6 @@ impl Tunnel {
                             _further: Some(further),
                         });
                     }
-                    let opened = connections.open(port);
-                    return opened.map_err(|why| ended(&connections, why));
                 }
                 Err(error) => tracing::debug!(%error, "no further WebSocket for a connection"),
             }
@@ -362,9 +358,8 @@ impl Tunnel {
     /// [`Client::request`](crate::Client::request).
     pub async fn resolve(&self, port: impl Into<ForwardPort>) -> Result<ResolvedPort> {
         let port = port.into();
-        let mut state = self.shared.state.lock().await;
-        state
-            .destination
+        let mut way = self.shared.way.lock().await;
+        way.destination
             .port(&self.shared.forward.client, &port)
             .await
     }
@@ -385,45 +380,68 @@ impl Tunnel {
         Listener::bind(self.clone(), addresses, port.into()).await
     }
 
+    /// Forwards one stream of bytes, such as a connection of a Unix socket, to a port, as for
+    /// [`open`](Self::open), until both of its directions have ended; gives what it carried.
+    ///
+    /// Cancel safety: dropping the future resets the connection to the pod and drops the socket.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), and what broke the connection on its way. The socket is
+    /// dropped then: to its other end that may look like an end in order.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = kubewire::testing::ApiServer::builder()
+    /// #     .pod("default", "web-0", |pod| {
+    /// #         pod.container("main", ["sleep", "infinity"]).port_with(7, |mut stream| async move {
+    /// #             let (mut read, mut write) = tokio::io::split(&mut stream);
+    /// #             let _ = tokio::io::copy(&mut read, &mut write).await;
+    /// #         })
+    /// #     })
+    /// #     .start()
+    /// #     .await?;
+    /// # let client = kubewire::Client::new(&server.config())?;
+    /// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    ///
+    /// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
+    /// let (mut here, there) = tokio::io::duplex(1024);
+    /// let forwarded = tokio::spawn(async move { tunnel.forward(there, 7).await });
+    /// here.write_all(b"hello").await?;
+    /// here.shutdown().await?;
+    /// let mut echo = String::new();
+    /// here.read_to_string(&mut echo).await?;
+    /// let traffic = forwarded.await??;
+    /// assert_eq!((&*echo, traffic.sent, traffic.received), ("hello", 5, 5));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn forward<S>(&self, socket: S, port: impl Into<ForwardPort>) -> Result<Traffic>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (begin, copied) = (Instant::now(), Copied::default());
+        let stream = self.open(port).await?;
+        match relay(stream, socket, &copied).await {
+            Ok(()) => Ok(Traffic::of(&copied, begin)),
+            Err(error) => {
+                self.note(&error);
+                Err(error)
+            }
+        }
+    }
+
     /// The pod that connections go to at the moment.
     pub async fn pod(&self) -> Pod {
-        self.shared.state.lock().await.destination.pod.clone()
+        self.shared.state().pod.clone()
     }
 
     /// The subprotocol in use.
     pub async fn protocol(&self) -> ForwardProtocol {
-        match &self.shared.state.lock().await.transport {
+        match &self.shared.state().transport {
             Transport::Shared(_) => ForwardProtocol::Spdy,
             Transport::Channels(protocol) => *protocol,
-        }
-    }
-
-    /// Streams of the WebSockets that new connections may use which are not forgotten: of
-    /// connections that either end may still use, or that have not been read to the end, two each.
-    /// Over channels there is no such WebSocket, and none.
-    pub async fn streams(&self) -> usize {
-        match &self.shared.state.lock().await.transport {
-            Transport::Shared(sockets) => sockets.iter().map(|s| s.connections.streams()).sum(),
-            Transport::Channels(_) => 0,
-        }
-    }
-
-    /// What the tunnel has carried and carries.
-    pub async fn stats(&self) -> TunnelStats {
-        let state = self.shared.state.lock().await;
-        let (websockets, connections) = state.occupancy();
-        let mut traffic = SessionStats::default();
-        if let Transport::Shared(sockets) = &state.transport {
-            for socket in sockets {
-                traffic += socket.connections.stats();
-            }
-        }
-        TunnelStats {
-            websockets,
-            connections,
-            opened: state.opened,
-            reconnects: state.renewed,
-            traffic,
         }
     }
 
@@ -436,19 +454,23 @@ impl Tunnel {
     ///
     /// Why it is over, unless the server ended it in order.
     pub async fn closed(&self) -> Result<()> {
-        let first = match &self.shared.state.lock().await.transport {
-            Transport::Shared(sockets) => sockets.first().map(|socket| socket.connections.clone()),
-            Transport::Channels(_) => return std::future::pending().await,
+        let first = match &self.shared.state().transport {
+            Transport::Shared(sockets) => {
+                Some(sockets.first().map(|socket| socket.connections.clone()))
+            }
+            Transport::Channels(_) => None,
         };
-        let Some(connections) = first else {
-            return Ok(());
+        let connections = match first {
+            Some(Some(connections)) => connections,
+            Some(None) => return Ok(()),
+            None => return std::future::pending().await,
         };
         connections.closed().await
     }
 
     /// Closes the tunnel and all its connections. The next [`open`](Self::open) dials again.
     pub async fn close(&self) {
-        if let Transport::Shared(sockets) = &self.shared.state.lock().await.transport {
+        if let Transport::Shared(sockets) = &self.shared.state().transport {
             for socket in sockets {
                 socket.connections.close();
             }

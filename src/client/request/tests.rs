@@ -118,6 +118,29 @@ async fn a_list_is_fetched_page_by_page() {
 }
 
 #[tokio::test]
+async fn a_list_whose_page_names_itself_as_the_next_is_an_error() {
+    let (address, got) = serve(|_, _| answer(200, page(&[1], "t"))).await;
+    let error = maps(&client(address)).list::<u32>().await.unwrap_err();
+    assert!(error.to_string().contains("the list has no end"), "{error}");
+    assert_eq!(got.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_list_of_ever_more_pages_is_an_error() {
+    let (address, _) = serve(|at, _| answer(200, page(&[], &at.to_string()))).await;
+    let mut pages = maps(&client(address)).pages::<u32>(1);
+    pages.pages = limits::LIST_PAGES - 3;
+    let error = loop {
+        match pages.next().await {
+            Ok(page) => assert!(page.is_some()),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("the list has no end"), "{error}");
+    assert_eq!(pages.pages, limits::LIST_PAGES);
+}
+
+#[tokio::test]
 async fn a_list_that_expires_between_pages_is_fetched_whole() {
     let gone = Status::failure(410, "Expired", "too old").to_json();
     let gone = String::from_utf8(gone).unwrap();

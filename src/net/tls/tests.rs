@@ -1,4 +1,16 @@
+use rustls::{
+    DistinguishedName,
+    pki_types::{UnixTime, pem::PemObject as _},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
+};
+use tokio::io::AsyncReadExt as _;
+
 use super::*;
+use crate::net::{
+    certificate,
+    dialer::{Alpn, Dialer},
+    tls_server::{authority, local, serve_verified, to},
+};
 
 /// What `openssl x509 -req` makes, and a stock MicroK8s: X.509 version 1.
 const VERSION_1: &str = "\
@@ -64,6 +76,95 @@ fn a_client_certificate_of_version_1_is_the_servers_to_judge() {
         certificate.to_string(),
         "the certificate, valid until 2126-11-02T13:19:47Z"
     );
+}
+
+/// A server that takes certificates of version 1, as Go's and OpenSSL's do: what is signed is
+/// verified with the key in it.
+#[derive(Debug)]
+struct AnyVersion(Arc<CryptoProvider>);
+
+impl AnyVersion {
+    fn verify(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let info = certificate::public_key(certificate).expect("a certificate");
+        // Behind its head and the algorithm: the bits of a point of P-256.
+        let key = &info[info.len() - 65..];
+        let algorithms = self.0.signature_verification_algorithms.mapping;
+        let mut algorithms = algorithms
+            .iter()
+            .filter(|(scheme, _)| *scheme == signed.scheme)
+            .flat_map(|(_, algorithms)| *algorithms);
+        match algorithms.any(|it| {
+            it.verify_signature(key, message, signed.signature())
+                .is_ok()
+        }) {
+            true => Ok(HandshakeSignatureValid::assertion()),
+            false => Err(rustls::CertificateError::BadSignature.into()),
+        }
+    }
+}
+
+impl ClientCertVerifier for AnyVersion {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let sent = CertificateDer::from_pem_slice(VERSION_1.as_bytes());
+        assert_eq!(sent.unwrap(), *end_entity);
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_of_version_1_identifies_to_a_server_that_takes_it() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let ca = authority();
+        let verifier = Arc::new(AnyVersion(provider()));
+        let address = serve_verified(&ca.sign(local()), verifier, version).await;
+        let config = to(address)
+            .with_ca_pem(ca.pem())
+            .with_client_certificate_pem(VERSION_1, VERSION_1_KEY.as_bytes().to_vec());
+        let dialer = Dialer::new(&config).unwrap();
+        let mut connection = dialer.dial(Alpn::Http1, None).await.unwrap();
+        let mut greeting = [0; 11];
+        connection.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(
+            &greeting, b"1 http/1.1;",
+            "one certificate, and it is verified"
+        );
+    }
 }
 
 #[test]

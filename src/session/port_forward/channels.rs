@@ -27,7 +27,7 @@ use crate::{
     Role,
     error::{CallerError, Error},
     limits,
-    session::{KeepaliveConfig, Opcode, Transmit, chunks::Chunks, link::Link, reader::Watch},
+    session::{Opcode, Transmit, chunks::Chunks, link::Link, reader::Watch},
     wire::{
         channel::Encoding,
         port_channel::{PortChannel, Preamble},
@@ -127,13 +127,8 @@ impl Channels {
             receive: Chunks::default(),
             watch: Watch::Off,
         };
-        // An application that does not read is as usual here as over SPDY.
-        let keepalive = KeepaliveConfig {
-            unread: config.keepalive.unread.min(config.mux.keepalive.stalled),
-            ..config.keepalive
-        };
         let mut session = Self {
-            link: Link::new(role, Some(keepalive), now),
+            link: Link::new(role, Some(config.keepalive), now),
             encoding,
             protocol: match encoding {
                 Encoding::Binary => ForwardProtocol::V4,

@@ -84,8 +84,8 @@ pub enum ForwardEvent {
         /// The port to connect to.
         port: u16,
     },
-    /// The server accepted a connection (client). Whether the application does shows later: the
-    /// server connects to it after this.
+    /// The server accepted a connection, both streams of it in a tunnel (client). Whether the
+    /// application does shows later: the server connects to it after this.
     Accepted(ConnectionId),
     /// [`PortForward::read`] has something again, after it had nothing.
     Readable(ConnectionId),

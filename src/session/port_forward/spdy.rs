@@ -94,6 +94,8 @@ struct Connection {
     local: Local,
     remote: Remote,
     verdict: Verdict,
+    /// How many of its streams the server has accepted (client).
+    accepted: u8,
     /// The server's text so far (client).
     text: Vec<u8>,
 }
@@ -105,6 +107,7 @@ impl Connection {
             local: Local::Open,
             remote: Remote::Open,
             verdict: Verdict::Open(error),
+            accepted: 0,
             text: Vec::new(),
         }
     }

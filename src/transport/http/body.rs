@@ -13,7 +13,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{blame::blame, usage::InUse};
-use crate::{Error, Result, error::CallerError};
+use crate::{
+    Error, Result,
+    error::{CallerError, NetworkError},
+    limits,
+};
 
 /// The body of an answer. Dropping it gives up what has not been read.
 #[derive(Debug)]
@@ -53,19 +57,30 @@ impl Body {
         }
     }
 
+    /// The next bytes of an answer that is to end.
+    async fn soon(&mut self) -> Result<Option<Bytes>> {
+        let silent = limits::REQUEST;
+        match tokio::time::timeout(silent, self.chunk()).await {
+            Ok(chunk) => chunk,
+            Err(_) => Err(NetworkError::Silent { silent }.into()),
+        }
+    }
+
     /// All of it, up to so many bytes.
     ///
     /// # Errors
     ///
-    /// Those of [`chunk`](Self::chunk), and
-    /// [`CallerError::TooMuchOutput`](crate::error::CallerError::TooMuchOutput).
+    /// Those of [`chunk`](Self::chunk),
+    /// [`CallerError::TooMuchOutput`](crate::error::CallerError::TooMuchOutput), and
+    /// [`NetworkError::Silent`](crate::error::NetworkError::Silent) if nothing of it arrives for
+    /// [`limits::REQUEST`].
     pub async fn bytes(mut self, limit: usize) -> Result<Bytes> {
         let hint = self.incoming.size_hint().lower();
         if hint > limit as u64 {
             return Err(CallerError::TooMuchOutput { limit }.into());
         }
-        let first = self.chunk().await?.unwrap_or_default();
-        let Some(second) = self.chunk().await? else {
+        let first = self.soon().await?.unwrap_or_default();
+        let Some(second) = self.soon().await? else {
             return match first.len() <= limit {
                 true => Ok(first),
                 false => Err(CallerError::TooMuchOutput { limit }.into()),
@@ -81,7 +96,7 @@ impl Body {
                 return Err(CallerError::TooMuchOutput { limit }.into());
             }
             all.extend_from_slice(&chunk);
-            next = self.chunk().await?;
+            next = self.soon().await?;
         }
         Ok(all.freeze())
     }

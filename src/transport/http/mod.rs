@@ -235,10 +235,30 @@ impl Http {
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         self.connector.authorize(headers).await?;
-        let io = self.connector.connect().await?;
-        // It need not be `Unpin`: the connection holds it.
-        let request = request.map(Box::pin);
-        single::send(&self.connector, io, path_and_query, request).await
+        let headers = headers.clone();
+        let outgoing = Outgoing {
+            method: request.method().clone(),
+            ..Outgoing::get("a request whose body streams", path_and_query)
+        };
+        tracing::debug!("{} --data-binary @-", self.curl(&outgoing, &headers));
+        let started = Instant::now();
+        let endless = bound_informational(&mut request);
+        let sent = async {
+            let io = self.connector.connect().await?;
+            // It need not be `Unpin`: the connection holds it.
+            let request = request.map(Box::pin);
+            single::send(&self.connector, io, path_and_query, request).await
+        };
+        let answer = unless(&endless, sent).await;
+        let mut response = answer.map_err(|error| self.connector.explain(error))?;
+        self.connector.annotate(&mut response);
+        let status = response.status();
+        if status == StatusCode::UNAUTHORIZED && self.connector.refused(&headers) {
+            self.renew_connections();
+        }
+        let ms = started.elapsed().as_millis();
+        tracing::debug!(%status, ms, "answered");
+        Ok(response)
     }
 
     async fn once(&self, outgoing: &Outgoing, headers: HeaderMap) -> Result<Response<Body>> {
@@ -260,13 +280,7 @@ impl Http {
                 }
             }
         };
-        tokio::select! {
-            response = sent => response,
-            () = endless.notified() => {
-                let problem = format!("more than {} answers of code 1xx", limits::INFORMATIONAL);
-                Err(PeerError::Http(problem).into())
-            }
-        }
+        unless(&endless, sent).await
     }
 
     /// The pool, or a new one if another certificate is to be presented. Requests that are under
@@ -357,6 +371,17 @@ fn bound_informational<B>(request: &mut Request<B>) -> Arc<Notify> {
         }
     });
     endless
+}
+
+/// The answer, unless there are too many before it.
+async fn unless<T>(endless: &Notify, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        answer = answer => answer,
+        () = endless.notified() => {
+            let problem = format!("more than {} answers of code 1xx", limits::INFORMATIONAL);
+            Err(PeerError::Http(problem).into())
+        }
+    }
 }
 
 /// Whether a header is known to hold no secret. A WebSocket's subprotocol may hold a token

@@ -33,6 +33,11 @@ pub use self::stream::ForwardStream;
 #[derive(Debug, Default)]
 struct Connection {
     slot: Slot,
+    /// Whether the server has accepted it.
+    #[cfg(feature = "client")]
+    accepted: bool,
+    /// Whether anything has ever come from its application.
+    heard: bool,
     finished: bool,
     /// Whether this side has finished and the peer is to be told when it has, too.
     deferred: bool,
@@ -58,6 +63,18 @@ impl Unread {
     }
 }
 
+#[cfg(feature = "client")]
+impl Connection {
+    /// Whether the server may be waiting for an application to read, or for one that is not there.
+    fn is_doubtful(&self) -> bool {
+        let unread = match self.heard {
+            true => limits::FORWARD_UNREAD,
+            false => 1,
+        };
+        self.closed.is_none() && self.unread.bytes >= unread
+    }
+}
+
 /// A session with the state of its connections.
 #[derive(Debug)]
 pub(crate) struct Forward {
@@ -73,6 +90,9 @@ pub(crate) struct Forward {
     /// Those of a refused connection never are where the server does not reset it (containerd
     /// 1.6), and our own reset waits behind them.
     blocked: bool,
+    /// When the handle of a doubtful connection was last dropped.
+    #[cfg(feature = "client")]
+    parted: Option<Instant>,
     ended: Option<Result<(), Error>>,
     warned: bool,
 }
@@ -85,6 +105,8 @@ impl Forward {
             incoming: VecDeque::new(),
             going_away: false,
             blocked: false,
+            #[cfg(feature = "client")]
+            parted: None,
             ended: None,
             warned: false,
         }
@@ -109,12 +131,25 @@ impl Forward {
             && !connection.finished
         {
             self.blocked |= connection.unread.bytes >= many;
+            #[cfg(feature = "client")]
+            if connection.is_doubtful() {
+                self.parted = Some(crate::transport::now());
+            }
         }
     }
 
-    /// Whether a connection that the peer opened waits to be accepted.
-    fn is_incoming(&self, id: ConnectionId) -> bool {
-        self.incoming.iter().any(|(incoming, _)| *incoming == id)
+    /// Forgets a connection that failed before anybody accepted it: nothing of it can be read to
+    /// its end any more. Whether it was one.
+    fn forget_incoming(&mut self, id: ConnectionId, waiters: &mut Waiters) -> bool {
+        let Some(at) = self.incoming.iter().position(|(known, _)| *known == id) else {
+            return false;
+        };
+        self.incoming.remove(at);
+        if let Some(connection) = self.connections.remove(&id) {
+            waiters.leave(connection.slot);
+        }
+        self.session.release(id);
+        true
     }
 
     fn insert(&mut self, id: ConnectionId, slot: Slot) {
@@ -133,6 +168,30 @@ impl Forward {
             || self.blocked
             || self.session.can_open().is_err()
             || self.connections.values().any(stalled)
+    }
+
+    /// Whether the server may be waiting for an application that is not that of `id`.
+    #[cfg(feature = "client")]
+    fn is_doubtful(&self, id: ConnectionId) -> bool {
+        let now = crate::transport::now();
+        let recent = |then| now.saturating_duration_since(then) < limits::FORWARD_STALL;
+        let doubtful =
+            |(known, other): (&ConnectionId, &Connection)| *known != id && other.is_doubtful();
+        self.parted.is_some_and(recent) || self.connections.iter().any(doubtful)
+    }
+
+    /// Whether the server has taken on a new connection, so that it may be written to, if that is
+    /// known.
+    #[cfg(feature = "client")]
+    fn is_taken_on(&self, id: ConnectionId) -> Option<bool> {
+        match self.connections.get(&id) {
+            // Its own failure is the answer.
+            Some(it) if it.accepted || self.ended.is_none() && it.closed.is_some() => Some(true),
+            // Nothing arrives until a slow reader has read, and no other server is waited for.
+            Some(_) if self.session.wants_hold() => Some(true),
+            Some(_) if self.ended.is_none() && !self.blocked => None,
+            _ => Some(false),
+        }
     }
 }
 
@@ -157,6 +216,7 @@ impl Endpoint for Forward {
             ForwardEvent::Readable(id) => {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.unread = Unread::default();
+                    connection.heard = true;
                     waiters.wake_reader(connection.slot);
                 }
             }
@@ -168,6 +228,7 @@ impl Endpoint for Forward {
             ForwardEvent::Finished(id) => {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.finished = true;
+                    connection.heard = true;
                     waiters.wake_reader(connection.slot);
                     if std::mem::take(&mut connection.deferred) {
                         // Over channels there is nothing to say.
@@ -175,15 +236,10 @@ impl Endpoint for Forward {
                     }
                 }
             }
-            ForwardEvent::Closed { id, result } if result.is_err() && self.is_incoming(id) => {
-                // Nobody has taken it, and nothing of it can be read to its end any more.
-                self.incoming.retain(|(incoming, _)| *incoming != id);
-                if let Some(connection) = self.connections.remove(&id) {
-                    waiters.leave(connection.slot);
-                }
-                self.session.release(id);
-            }
             ForwardEvent::Closed { id, result } => {
+                if result.is_err() && self.forget_incoming(id, waiters) {
+                    return;
+                }
                 let unread = |connection: &Connection| connection.unread.bytes > 0;
                 // Of one whose handle has gone nothing is known.
                 self.blocked |= result.is_err() && self.connections.get(&id).is_none_or(unread);
@@ -192,12 +248,21 @@ impl Endpoint for Forward {
                     waiters.wake_reader(connection.slot);
                     waiters.wake_writer(connection.slot);
                 }
+                waiters.wake_session();
             }
             ForwardEvent::Suspect | ForwardEvent::GoAway => {
                 self.going_away = true;
                 waiters.wake_session();
             }
             ForwardEvent::Heard => self.going_away = self.session.can_open().is_err(),
+            #[cfg(feature = "client")]
+            ForwardEvent::Accepted(id) => {
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.accepted = true;
+                    waiters.wake_session();
+                }
+            }
+            #[cfg(not(feature = "client"))]
             ForwardEvent::Accepted(_) => {}
             ForwardEvent::Ended(how) => {
                 self.ended = Some(how);

@@ -61,9 +61,9 @@ impl List {
 /// Takes the answer to a list request apart as it arrives.
 ///
 /// An item is handed out once its last byte is there, and no more than one item is kept. But where
-/// the list's kind, without which its items have none, stands behind them, the whole answer is
-/// kept: always in CBOR, and in JSON of servers that sort names, which API servers do not. So is a
-/// `Table`, which has rows and no items and is one object.
+/// the list's kind stands behind the items and they do not say theirs, the whole answer is kept: in
+/// CBOR, and in JSON of servers that sort names. So is a `Table`, which has rows and no items and is
+/// one object. (Lists of custom resources in JSON are sorted, too, but say the kind of each.)
 ///
 /// ```
 /// use kubewire::wire::watch::{Encoding, ListDecoder};
@@ -262,6 +262,9 @@ impl ListDecoder {
 
     /// The kind of the items is known from here on.
     fn begin_items(&mut self) {
+        if self.begun {
+            return;
+        }
         // The items of a `PodList` are Pods and do not say so; those of a plain `List` do.
         let kind = self.meta.kind.strip_suffix("List").unwrap_or_default();
         if self.of_list.is_none() && !kind.is_empty() {
@@ -329,11 +332,10 @@ impl ListDecoder {
             }
             (Step::Colon(name), b':') => self.step(1, Step::Value(name)),
             (Step::Value(name), b'[') if name == ITEMS.0.as_bytes() => {
-                if self.meta.kind.is_empty() && !self.reread {
-                    self.keep_whole();
-                    return Ok(Taken::Other);
+                // Otherwise the first item tells.
+                if self.reread || !self.meta.kind.is_empty() {
+                    self.begin_items();
                 }
-                self.begin_items();
                 self.step(1, Step::Items { comma: false })
             }
             (Step::Value(name), b'"' | b'{' | b'[' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
@@ -358,7 +360,17 @@ impl ListDecoder {
                 let piece = self.json_piece()?;
                 let comma = piece.is_some();
                 self.step = Step::Items { comma };
-                Ok(piece.map_or(Taken::Incomplete, Taken::Item))
+                match piece {
+                    None => Ok(Taken::Incomplete),
+                    Some(item) if !self.begun && !has_kind(&item)? => {
+                        self.keep_whole();
+                        Ok(Taken::Other)
+                    }
+                    Some(item) => {
+                        self.begin_items();
+                        Ok(Taken::Item(item))
+                    }
+                }
             }
             _ => Err(json::malformed("a list does not go on like this")),
         }
@@ -441,6 +453,16 @@ impl ListDecoder {
         }
         Ok(piece)
     }
+}
+
+fn has_kind(item: &[u8]) -> Result<bool, EventError> {
+    let mut members = Value::Json(item).members()?;
+    while let Some((key, value)) = members.next()? {
+        if key.is(KIND) {
+            return Ok(!value.text()?.is_empty());
+        }
+    }
+    Ok(false)
 }
 
 /// What a step gave.

@@ -24,7 +24,8 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// If the object is malformed on the way to the end of its metadata.
+    /// If the object is malformed on the way to the end of its `managedFields`, or of its metadata if
+    /// it has none.
     pub fn without_managed_fields(&self) -> Result<Self, EventError> {
         let mut members = Members::of_object(self.encoding, &self.bytes)?;
         while let Some((key, value)) = members.next()? {
@@ -137,6 +138,7 @@ mod tests {
                 r#"{"spec":{"managedFields":1},"metadata":{"name":"x"}}"#,
             ),
             (r#"{"kind":"Pod"}"#, r#"{"kind":"Pod"}"#),
+            (r#" {"kind":"Pod"} "#, r#"{"kind":"Pod"}"#),
         ] {
             assert_eq!(stripped(before), after);
             serde_json::from_str::<Value>(after).unwrap();

@@ -239,7 +239,11 @@ impl Object {
     /// If the object is malformed.
     pub fn bytes(&self) -> Result<Bytes, EventError> {
         match self.encoding {
-            Encoding::Json => Ok(self.bytes.slice(..json::skip_value(&self.bytes)?)),
+            Encoding::Json => {
+                let start = json::skip_space(&self.bytes, 0);
+                let len = json::skip_value(&self.bytes[start..])?;
+                Ok(self.bytes.slice(start..start + len))
+            }
             Encoding::Protobuf | Encoding::Cbor => Ok(self.bytes.clone()),
         }
     }
@@ -264,7 +268,7 @@ impl Object {
     }
 
     /// Parses the object, or as much of it as `T` has: fields that a type does not name are passed
-    /// over, which costs an eighth of building them. `T` may borrow from the object.
+    /// over. Five fields of a Pod of 7 KB are a third of the instructions of a whole one. `T` may borrow from the object.
     ///
     /// ```
     /// use std::borrow::Cow;

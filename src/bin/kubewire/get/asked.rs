@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kubewire::{Client, request::ApiResource};
+use kubewire::{Client, Error, error::CallerError, request::ApiResource};
 use serde_json::Value;
 
 use crate::{connection::Connection, failure::Failure};
@@ -66,18 +66,42 @@ pub(crate) async fn named(
             return Err(Failure::Message(problem.to_owned()));
         }
         let known = match found.get(resource) {
-            Some(known) => known.clone(),
-            None => client.find(resource).await?,
+            Some(known) => vec![known.clone()],
+            None => find(client, resource, name.is_none()).await?,
         };
-        found.insert(resource, known.clone());
-        let in_one = known.resource.namespaced && !all_namespaces;
-        asked.push(Asked {
-            known,
-            name: name.map(str::to_owned),
-            namespace: in_one.then(|| client.namespace().to_owned()),
-        });
+        if let [one] = &known[..] {
+            found.insert(resource, one.clone());
+        }
+        for known in known {
+            let in_one = known.resource.namespaced && !all_namespaces;
+            asked.push(Asked {
+                known,
+                name: name.map(str::to_owned),
+                namespace: in_one.then(|| client.namespace().to_owned()),
+            });
+        }
     }
     Ok(asked)
+}
+
+/// The resource of a name, or those of a category, such as `all`, that can be listed.
+async fn find(client: &Client, name: &str, lists: bool) -> Result<Vec<ApiResource>, Failure> {
+    let error = match client.find(name).await {
+        Ok(known) => return Ok(vec![known]),
+        Err(error) => error,
+    };
+    let known = match &error {
+        Error::Caller(CallerError::NoResource { .. }) if lists => client.discover().await?,
+        _ => return Err(error.into()),
+    };
+    let has = |all: &[String], one: &str| all.iter().any(|other| other == one);
+    let is_in =
+        |one: &&ApiResource| one.preferred && has(&one.categories, name) && has(&one.verbs, "list");
+    let found: Vec<_> = known.resources().iter().filter(is_in).cloned().collect();
+    match found.is_empty() {
+        true => Err(error.into()),
+        false => Ok(found),
+    }
 }
 
 /// The objects that are in files, by type and name.

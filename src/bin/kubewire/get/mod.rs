@@ -25,7 +25,7 @@ use crate::{
     table::{self, Extra, Table},
 };
 
-mod asked;
+pub(crate) mod asked;
 pub(crate) mod output;
 mod sort;
 
@@ -273,10 +273,18 @@ impl Get {
                 body => body?.bytes(left).await?,
             };
             left = left.saturating_sub(body.len());
-            next = serde_json::from_slice(&body)
-                .ok()
-                .and_then(|page: Page| page.metadata.next)
-                .filter(|next| !next.is_empty());
+            let page = serde_json::from_slice(&body).or_else(|error| {
+                // It says better what is wrong, if it finds anything.
+                answer::value(&body)?;
+                Err(Failure::local("the server's list", &error))
+            });
+            let page: Page = page?;
+            let before = next;
+            next = page.metadata.next.filter(|next| !next.is_empty());
+            if before.is_some() && before == next {
+                let problem = "the server's list has no end: a page names itself as the next";
+                return Err(Failure::Message(problem.to_owned()));
+            }
             pages.push(body);
             if next.is_none() {
                 return Ok(pages);
@@ -312,7 +320,9 @@ impl Get {
         let mut out = io::stdout().lock();
         for (asked, body) in answers {
             let title = asked.title();
-            let mut rows = answer::table(body)?.rows.unwrap_or_default();
+            let mut rows = answer::table(body, asked.name.is_some())?
+                .rows
+                .unwrap_or_default();
             if let Some(path) = &self.sort_by {
                 sort::sort(&mut rows, path, |row| &row.object)?;
             }
@@ -333,7 +343,7 @@ impl Get {
         // Neighbours of one type are one table.
         let mut tables: Vec<(&Asked, Table)> = Vec::new();
         for (asked, body) in answers {
-            let mut table = answer::table(&body)?;
+            let mut table = answer::table(&body, asked.name.is_some())?;
             match tables.last_mut() {
                 Some((before, whole))
                     if before.known.resource == asked.known.resource

@@ -101,7 +101,14 @@ impl Output {
                 let failed =
                     |problem| Failure::Message(format!("error executing jsonpath: {problem}"));
                 match as_json {
-                    false => Printable::lines(&path.text(object).map_err(failed)?).to_string(),
+                    false => {
+                        // A tab is what a template has between its columns.
+                        let text = path.text(object).map_err(failed)?;
+                        let parts = text
+                            .split('\t')
+                            .map(|part| Printable::lines(part).to_string());
+                        parts.collect::<Vec<_>>().join("\t")
+                    }
                     true => {
                         let found = path.lists(object).map_err(failed)?;
                         let found = found.iter().map(|list| format!("{}\n", answer::json(list)));

@@ -7,6 +7,7 @@ use std::{
     convert::Infallible,
     io::{self, Write},
     net::IpAddr,
+    path::PathBuf,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -31,16 +32,20 @@ use kubewire::{
     request::{Body, MaybeUpgraded},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 
-use self::filter::Filter;
+use self::{files::Files, filter::Filter};
+#[cfg(unix)]
+use crate::unix_socket::UnixSocket;
 use crate::{
     connection::Connection,
     failure::{Failure, note},
 };
 
+mod files;
 mod filter;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -67,10 +72,14 @@ const REJECTED_PATHS: &str = "^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach,\
 /// Whoever can connect to it acts as this user. The filters are kubectl's. They see paths as the
 /// server will: decoded, and without the prefix; a path with dots or double slashes is refused.
 /// Pages of another origin may only read.
+///
+/// Exit codes: 0 when it is interrupted (SIGINT); 1 if it cannot begin.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire proxy\n  \
-    kubewire proxy -p 0 --reject-methods POST,PUT,PATCH,DELETE")]
+    kubewire proxy -p 0 --reject-methods POST,PUT,PATCH,DELETE\n  \
+    kubewire proxy --unix-socket /run/kube.sock\n  \
+    kubewire proxy --www site --www-prefix /site/ --api-prefix /")]
 pub(crate) struct Proxy {
     /// The port to listen on; 0 for any
     #[arg(short, long, default_value_t = 8001)]
@@ -78,6 +87,19 @@ pub(crate) struct Proxy {
     /// The address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     address: IpAddr,
+    /// The Unix socket to listen on instead of an address; one that nobody listens on any more is
+    /// replaced
+    #[arg(short, long, value_name = "PATH", conflicts_with_all = ["port", "address"])]
+    unix_socket: Option<String>,
+    /// The directory whose files are served, too; they are read by the same filters
+    #[arg(short = 'w', long, value_name = "DIRECTORY")]
+    www: Option<PathBuf>,
+    /// The path under which they are
+    #[arg(short = 'P', long, value_name = "PATH", default_value = "/static/")]
+    www_prefix: String,
+    /// The path of the server's URL goes in front of every path; it always does
+    #[arg(long)]
+    append_server_path: bool,
     /// The path under which the API is served
     #[arg(long, default_value = "/", value_name = "PATH")]
     api_prefix: String,
@@ -110,6 +132,7 @@ struct Server {
     client: Client,
     prefix: String,
     filter: Option<Filter>,
+    files: Option<Files>,
 }
 
 type Answer = Either<Body, Full<Bytes>>;
@@ -128,22 +151,30 @@ impl Proxy {
                 Failure::Message(problem.split_whitespace().collect::<Vec<_>>().join(" "))
             })?),
         };
+        let files = self.www.as_ref().map(|root| {
+            let failed = |error| Failure::local(&root.display().to_string(), &error);
+            Files::new(root, &self.www_prefix).map_err(failed)
+        });
+        let files = files.transpose()?;
         let server = Arc::new(Server {
             client: connection.client()?,
             prefix: format!("/{}", self.api_prefix.trim_matches('/')),
             filter,
+            files,
         });
-        let listener = TcpListener::bind((self.address, self.port)).await?;
-        writeln!(
-            io::stdout(),
-            "Starting to serve on {}",
-            listener.local_addr()?
-        )?;
-        io::stdout().flush()?;
-        tokio::select! {
-            () = serve(listener, server) => Ok(0),
-            stop = tokio::signal::ctrl_c() => Ok(stop.map(|()| 0)?),
+        #[cfg(unix)]
+        if let Some(path) = &self.unix_socket {
+            let listening = UnixSocket::bind(path)?;
+            return run(listening, path, server).await;
         }
+        #[cfg(not(unix))]
+        if self.unix_socket.is_some() {
+            let problem = "--unix-socket: this system has no Unix sockets";
+            return Err(Failure::Message(problem.to_owned()));
+        }
+        let listener = TcpListener::bind((self.address, self.port)).await?;
+        let address = listener.local_addr()?.to_string();
+        run(listener, &address, server).await
     }
 
     fn filter(&self) -> Result<Filter, regex::Error> {
@@ -156,8 +187,47 @@ impl Proxy {
     }
 }
 
+/// Serves until it is interrupted.
+async fn run(listener: impl Accept, address: &str, server: Arc<Server>) -> Result<u8, Failure> {
+    writeln!(io::stdout(), "Starting to serve on {address}")?;
+    io::stdout().flush()?;
+    tokio::select! {
+        () = serve(listener, server) => Ok(0),
+        stop = tokio::signal::ctrl_c() => Ok(stop.map(|()| 0)?),
+    }
+}
+
+/// Where connections come from.
+trait Accept {
+    type Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    async fn accept(&self) -> io::Result<Self::Connection>;
+}
+
+impl Accept for TcpListener {
+    type Connection = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        let (tcp, _) = TcpListener::accept(self).await?;
+        // It only costs time, and a client that has gone again refuses it.
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        Ok(tcp)
+    }
+}
+
+#[cfg(unix)]
+impl Accept for UnixSocket {
+    type Connection = tokio::net::UnixStream;
+
+    async fn accept(&self) -> io::Result<Self::Connection> {
+        Self::accept(self).await
+    }
+}
+
 /// Takes connections, whatever becomes of one.
-async fn serve(listener: TcpListener, server: Arc<Server>) {
+async fn serve(listener: impl Accept, server: Arc<Server>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut told = false;
     loop {
@@ -165,8 +235,8 @@ async fn serve(listener: TcpListener, server: Arc<Server>) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
-        let tcp = match listener.accept().await {
-            Ok((tcp, _)) => tcp,
+        let connection = match listener.accept().await {
+            Ok(connection) => connection,
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
                     note(&format!(
@@ -180,7 +250,7 @@ async fn serve(listener: TcpListener, server: Arc<Server>) {
         told = false;
         let server = Arc::clone(&server);
         tokio::spawn(async move {
-            if let Err(error) = server.serve(tcp, Arc::new(place)).await {
+            if let Err(error) = server.serve(connection, Arc::new(place)).await {
                 tracing::debug!(%error, "a connection ended");
             }
         });
@@ -191,11 +261,11 @@ async fn serve(listener: TcpListener, server: Arc<Server>) {
 type Place = Arc<tokio::sync::OwnedSemaphorePermit>;
 
 impl Server {
-    async fn serve(self: Arc<Self>, tcp: TcpStream, place: Place) -> hyper::Result<()> {
-        // It only costs time, and a client that has gone again refuses it.
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
+    async fn serve(
+        self: Arc<Self>,
+        connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        place: Place,
+    ) -> hyper::Result<()> {
         let service = service_fn(|request| {
             let (server, place) = (Arc::clone(&self), Arc::clone(&place));
             async move { Ok::<_, Infallible>(server.answer(request, place).await) }
@@ -203,12 +273,24 @@ impl Server {
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
-            .serve_connection(TokioIo::new(tcp), service)
+            .serve_connection(TokioIo::new(connection), service)
             .with_upgrades()
             .await
     }
 
     async fn answer(&self, request: Request<Incoming>, place: Place) -> Response<Answer> {
+        let path = request.uri().path().to_owned();
+        if let Some(files) = &self.files
+            && let Some(below) = files.below(&path)
+        {
+            if let Some(filter) = &self.filter
+                && let Err(refusal) = filter.check(&request, &path)
+            {
+                return text(refusal.0, refusal.1);
+            }
+            let answer = files.answer(request.method(), below).await;
+            return answer.map(|bytes| Either::Right(Full::new(bytes)));
+        }
         let Some(path) = filter::strip_prefix(&self.prefix, request.uri().path()) else {
             return text(StatusCode::NOT_FOUND, "404 page not found");
         };

@@ -142,3 +142,20 @@ async fn a_list_of_pods_that_is_only_refused_is_given_up() {
     assert_eq!(failures(&mut lines), ["watch pods: no etcd"]);
     assert!(lines.next().await.is_none());
 }
+
+#[tokio::test]
+async fn until_all_end_it_waits_for_those_that_are_there() {
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    for (until_all_end, ended) in [(false, false), (true, true)] {
+        let mut lines = match until_all_end {
+            true => logs().until_all_end().stream(),
+            false => logs().stream(),
+        };
+        // Nothing is known yet.
+        assert!(lines.poll_update(&mut cx).is_pending());
+        lines.pods_changed(&Update::SnapshotBegin);
+        lines.pods_changed(&complete());
+        let next = lines.poll_update(&mut cx);
+        assert_eq!(matches!(next, Poll::Ready(None)), ended, "{next:?}");
+    }
+}

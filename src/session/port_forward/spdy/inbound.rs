@@ -104,7 +104,14 @@ impl Spdy {
             match event {
                 MuxEvent::Opened { stream, headers } => self.handle_open(stream, &headers),
                 MuxEvent::Accepted(stream) => {
-                    self.tell(stream, ForwardEvent::Accepted);
+                    let id = self.errors.get(&stream).copied();
+                    let id = id.unwrap_or_else(|| id_of(stream));
+                    if let Some(connection) = self.connections.get_mut(&id) {
+                        connection.accepted += 1;
+                        if connection.accepted == 2 && !connection.is_detached() {
+                            self.events.push_back(ForwardEvent::Accepted(id));
+                        }
+                    }
                 }
                 MuxEvent::Readable(stream) => match self.errors.get(&stream) {
                     Some(&id) => self.take_text(stream, id),

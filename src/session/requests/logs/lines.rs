@@ -60,7 +60,11 @@ impl Lines {
             splitter: LineSplitter::new(config.max_line.max(MIN_LINE)),
             resume: config.resume,
             since: config.since_time,
-            replay: Replay::default(),
+            replay: Replay::new(
+                config.tail_lines.is_some()
+                    || config.since_seconds.is_some()
+                    || config.since_time.is_some(),
+            ),
             open: Open::No,
             torn: None,
             tail: None,

@@ -17,8 +17,10 @@ use crate::{limits, wire::stamp::Stamp};
 pub(super) struct Replay {
     /// Stamps in the order of delivery, and how many lines in a row had each.
     delivered: VecDeque<(Stamp, u32)>,
-    /// The latest of the stamps before those.
-    forgotten: Option<Stamp>,
+    /// The earliest and the latest of the stamps before those.
+    forgotten: Option<(Stamp, Stamp)>,
+    /// Whether lines before the first that was delivered were left out: they may come again.
+    partial: bool,
     /// While lines come again: how many of each stamp are to be dropped, in the order of stamps.
     expected: Vec<(Stamp, u32)>,
     /// While it has not come again: the line that was delivered last before the cut.
@@ -26,6 +28,14 @@ pub(super) struct Replay {
 }
 
 impl Replay {
+    /// Before the first line; `partial` says that lines before it are left out.
+    pub(super) fn new(partial: bool) -> Self {
+        Self {
+            partial,
+            ..Self::default()
+        }
+    }
+
     /// A line was delivered.
     #[inline]
     pub(super) fn deliver(&mut self, stamp: Stamp) {
@@ -35,9 +45,11 @@ impl Replay {
             *count += 1;
             return;
         }
-        if self.delivered.len() == limits::LOG_STAMPS {
-            let oldest = self.delivered.pop_front();
-            self.forgotten = self.forgotten.max(oldest.map(|(stamp, _)| stamp));
+        if self.delivered.len() == limits::LOG_STAMPS
+            && let Some((oldest, _)) = self.delivered.pop_front()
+        {
+            let (first, last) = self.forgotten.unwrap_or((oldest, oldest));
+            self.forgotten = Some((first.min(oldest), last.max(oldest)));
         }
         self.delivered.push_back((stamp, 1));
     }
@@ -82,9 +94,14 @@ impl Replay {
                 }
                 true
             }
-            // Of the second that the server starts with, or older still; or older than what was
-            // forgotten, for the oldest that is remembered may have been late itself.
-            _ => stamp < *first || Some(stamp) <= self.forgotten,
+            // Of the second that the server starts with, or older still; or one of those that were
+            // forgotten, for the oldest that is remembered may have been late itself. What is older
+            // than all of them was never written before them: the clock has stepped back, and what
+            // was delivered last does not come again, as the file was rotated.
+            _ => {
+                let forgotten = |(from, to)| stamp <= to && (self.partial || stamp >= from);
+                stamp < *first || self.forgotten.is_some_and(forgotten)
+            }
         }
     }
 }
@@ -148,6 +165,25 @@ mod tests {
         let again = delivered.iter().copied().chain(705..710);
         let new: Vec<_> = again.filter(|s| !replay.is_known(at(*s))).collect();
         assert_eq!(new, (705..710).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn behind_a_clock_that_stepped_back_a_rotated_log_is_new() {
+        let at = |second| Stamp::from_unix(second, 0).unwrap();
+        let delivered = || (1000..1300).chain(700..705);
+        for partial in [false, true] {
+            let mut replay = Replay::new(partial);
+            delivered().for_each(|s| replay.deliver(at(s)));
+            replay.begin();
+            let known = (705..710).filter(|s| replay.is_known(at(*s))).count();
+            // Where only the last lines were asked for, these may be some of those before.
+            assert_eq!(known, if partial { 5 } else { 0 });
+            // Nothing comes twice where it is not rotated.
+            let mut replay = Replay::new(partial);
+            delivered().for_each(|s| replay.deliver(at(s)));
+            replay.begin();
+            assert!(delivered().all(|s| replay.is_known(at(s))));
+        }
     }
 
     #[test]

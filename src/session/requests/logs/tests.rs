@@ -469,6 +469,16 @@ fn a_clock_that_steps_back_hides_no_line() {
     let expected: Vec<_> = (1000..1300).chain(700..710).map(|n| line(n).1).collect();
     assert_eq!(world.lines, expected);
 
+    // Nor where the log is rotated as well, so that nothing of it comes again.
+    let mut kubelet = Kubelet::new();
+    kubelet.current().lines = (1000..1300).chain(700..705).map(line).collect();
+    let mut world = start(config(), kubelet, 1);
+    world.settle();
+    world.kubelet.current().lines = (705..710).map(line).collect();
+    world.end(true);
+    world.settle();
+    assert_eq!(world.lines, expected);
+
     // And none of the next instance.
     let config = LogConfig {
         across_restarts: true,

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     error::{ApiError, Error, PeerError},
+    limits,
     session::requests::{Phase, cut_off, patience},
     wire::{
         status::Status,
@@ -83,8 +84,11 @@ impl Watch {
 
     /// A page cannot be read. Where it is too large, smaller ones are asked for.
     pub(super) fn page_broken(&mut self, error: EventError) {
-        if matches!(error, EventError::TooLarge { .. }) && self.snapshots.page > 1 {
-            self.snapshots.page /= 2;
+        if matches!(error, EventError::TooLarge { .. }) {
+            self.snapshots.page = match self.snapshots.page {
+                0 => limits::LIST_PAGE,
+                page => (page / 2).max(1),
+            };
         }
         self.broken(error);
     }
@@ -114,6 +118,7 @@ impl Watch {
 
     /// All objects are to be fetched.
     fn restart(&mut self) {
+        self.snapshots.pages = 0;
         self.state = self.snapshots.first();
     }
 
@@ -186,9 +191,18 @@ impl Watch {
         let Phase::Answer(Answer::Listed { list, .. }) = self.requests.over() else {
             return;
         };
-        if !list.continue_token.is_empty() {
+        let next = list.continue_token;
+        if !next.is_empty() {
+            self.snapshots.pages += 1;
+            let again =
+                matches!(&self.state, State::List { continue_token } if *continue_token == next);
+            if again || self.snapshots.pages > limits::LIST_PAGES {
+                let error = PeerError::endless(format!("list {}", self.config.what));
+                self.snapshot_broke();
+                return self.pause(error.into(), None, false);
+            }
             self.state = State::List {
-                continue_token: list.continue_token,
+                continue_token: next,
             };
             return;
         }

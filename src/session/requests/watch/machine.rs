@@ -72,6 +72,8 @@ pub(super) struct Snapshots {
     pub(super) watch_list: bool,
     /// Objects of a page; 0 for all.
     pub(super) page: usize,
+    /// Pages of the list at hand that named another.
+    pub(super) pages: u32,
     /// Pages that expired before their turn, in a row.
     pub(super) expired_pages: u32,
     /// Snapshots that broke off before they were complete, in a row.
@@ -100,6 +102,7 @@ impl Watch {
         let snapshots = Snapshots {
             watch_list: config.wants_watch_list(),
             page: config.page,
+            pages: 0,
             expired_pages: 0,
             broken: 0,
         };

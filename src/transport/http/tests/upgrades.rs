@@ -41,7 +41,7 @@ async fn a_websocket_that_is_asked_to_wait_is_tried_again() {
 
 #[tokio::test]
 async fn answers_of_code_100_without_end_are_an_error_and_end_the_connection() {
-    for upgrade in [true, false] {
+    for upgrade in [Some(true), Some(false), None] {
         let (listener, client) = listen().await;
         let server = tokio::spawn(async move {
             let (mut tcp, _) = accept(&listener).await;
@@ -52,13 +52,17 @@ async fn answers_of_code_100_without_end_are_an_error_and_end_the_connection() {
             {}
         });
         let error = match upgrade {
-            true => client
+            Some(true) => client
                 .pod("a", "p")
                 .exec(["date"])
                 .spawn()
                 .await
                 .unwrap_err(),
-            false => send(&client, Method::GET).await.unwrap_err(),
+            Some(false) => send(&client, Method::GET).await.unwrap_err(),
+            None => {
+                let body = Full::new(Bytes::from_static(b"x"));
+                client.send_streamed(Request::new(body)).await.unwrap_err()
+            }
         };
         let is_peer = matches!(error, Error::Peer(PeerError::Http(_)));
         assert!(is_peer, "{error:?}");
@@ -121,4 +125,83 @@ async fn errors_do_not_repeat_arguments() {
     let error = client.websocket(path, &[Subprotocol::V5]).await;
     let error = error.unwrap_err().to_string();
     assert!(!error.contains("secret"), "{error}");
+}
+
+/// Keeps the text of every event.
+#[derive(Clone, Default)]
+struct Events(Arc<Mutex<String>>);
+
+impl tracing::field::Visit for Events {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        let text = format!("{field}={value:?} ");
+        self.0.lock().unwrap().push_str(&text);
+    }
+}
+
+impl tracing::Subscriber for Events {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("kubewire")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+        self.0.lock().unwrap().push('\n');
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn every_request_is_traced_without_secrets() {
+    let (address, _) = serve(|_, _| answer(200, "{}")).await;
+    let config = Config::new(&format!("http://{address}/base")).unwrap();
+    let client = Client::new(&config.with_token("hunter2")).unwrap();
+    let request = |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path);
+        let secret = "base64url.bearer.authorization.k8s.io.hunter2";
+        let request = request
+            .header("cookie", "hunter2")
+            .header("x-api-key", "hunter2");
+        request.header("sec-websocket-protocol", secret)
+    };
+    let events = Events::default();
+    let guard = tracing::subscriber::set_default(events.clone());
+    let body = Bytes::from_static(b"hunter2");
+    client
+        .send(request("GET", "/plain").body(body.clone()).unwrap())
+        .await
+        .unwrap();
+    let streamed = request("POST", "/streamed").body(Full::new(body.clone()));
+    client.send_streamed(streamed.unwrap()).await.unwrap();
+    let upgrade = request("GET", "/upgrade").body(body).unwrap();
+    client.send_upgrade(upgrade).await.unwrap();
+    // It is no WebSocket.
+    client
+        .pod("a", "p")
+        .exec(["date"])
+        .spawn()
+        .await
+        .unwrap_err();
+    drop(guard);
+    let text = events.0.lock().unwrap().clone();
+    for line in [
+        "curl -X GET ",
+        "/base/plain'",
+        "curl -X POST ",
+        "/base/streamed' --data-binary @-",
+        "/base/upgrade'",
+        "/base/api/v1/namespaces/a/pods/p/exec?",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert_eq!(text.matches("answered").count(), 4, "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
 }

@@ -188,6 +188,23 @@ impl ForwardStream {
         Ok(())
     }
 
+    /// Waits, where the server may be waiting for another connection's application to read, until
+    /// it has taken on this new one. Otherwise the WebSocket takes no new ones, and this one has
+    /// carried nothing yet.
+    #[cfg(feature = "client")]
+    pub(crate) async fn is_taken_on(&self) -> bool {
+        let is_doubtful = self.shared().lock().endpoint.is_doubtful(self.id);
+        if !is_doubtful {
+            return true;
+        }
+        let taken = self.shared().take(|forward| forward.is_taken_on(self.id));
+        let taken = tokio::time::timeout(limits::FORWARD_STALL, taken).await;
+        if taken.is_err() {
+            self.shared().lock().endpoint.blocked = true;
+        }
+        taken.unwrap_or(false)
+    }
+
     /// Resets the connection.
     pub(crate) fn abort(&mut self) {
         let mut state = self.shared().lock();

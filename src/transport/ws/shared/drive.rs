@@ -190,6 +190,10 @@ impl<E: Endpoint> Shared<E> {
             if satisfied(&mut state.endpoint) {
                 break Driven::Satisfied;
             }
+            // A peer that sends without a pause gets its answers too.
+            if state.session().queued() > 0 {
+                self.flush(state);
+            }
             let Some(socket) = &mut state.socket else {
                 break Driven::Ended;
             };

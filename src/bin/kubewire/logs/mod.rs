@@ -7,7 +7,7 @@ use kubewire::{
     Client, Error, Pod, Resource,
     error::Hint,
     exec::Container,
-    logs::{LogEnd, LogLine, LogUpdate, SourcedUpdate},
+    logs::{LogEnd, LogUpdate, SourcedUpdate},
     request::List,
     wire::stamp::Stamp,
 };
@@ -18,10 +18,13 @@ use crate::{
     duration,
     failure::{Failure, note},
     lines::Lines,
-    printable::Printable,
     target,
     workload::{self, Selects, Wait},
 };
+
+use self::print::{Form, Source};
+
+mod print;
 
 /// How many lines of each log a selector brings, unless told
 /// (`k8s.io/kubectl/pkg/cmd/logs/logs.go`, `selectorTail`).
@@ -31,15 +34,20 @@ const SELECTOR_TAIL: u64 = 10;
 ///
 /// A log that is followed lasts through cut connections, and each line is printed once. Logs of
 /// many containers come one after the other, or as they are written if they are followed.
+///
+/// Exit codes: 0 when the logs have ended; 1 if one of them cannot be read, unless --ignore-errors
+/// is given; 141 if nobody reads the output.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire logs web-0 --tail 20\n  \
     kubewire logs -f web-0 -c main --timestamps\n  \
     kubewire logs -f -l app=web --all-containers --prefix\n  \
-    kubewire logs deploy/web --all-pods --tail 5")]
+    kubewire logs deploy/web --all-pods --tail 5\n  \
+    kubewire logs -f -A -l app=web --prefix --exclude /healthz\n  \
+    kubewire logs web-0 --since 5m -o json")]
 pub(crate) struct Logs {
     /// The pod: NAME, pod/NAME, or what selects pods, of which one is taken: deploy/NAME, svc/NAME
-    #[arg(value_name = "POD", required_unless_present = "selector")]
+    #[arg(value_name = "POD", required_unless_present_any = ["selector", "all_namespaces"])]
     pod: Option<String>,
     /// The container, as with -c
     #[arg(value_name = "CONTAINER", conflicts_with = "container", hide = true)]
@@ -47,6 +55,9 @@ pub(crate) struct Logs {
     /// The pods whose labels match, instead of one
     #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "pod")]
     selector: Option<String>,
+    /// The pods of all namespaces
+    #[arg(short = 'A', long, conflicts_with = "pod")]
+    all_namespaces: bool,
     /// All pods that POD selects, with prefixes, instead of one of them
     #[arg(long, requires = "pod")]
     all_pods: bool,
@@ -62,9 +73,13 @@ pub(crate) struct Logs {
     /// All containers of the pod or pods
     #[arg(long)]
     all_containers: bool,
-    /// Go on until the container ends; with a selector, for good
+    /// Go on until the container ends; with a selector, until all do, those of pods that have come
+    /// meanwhile too
     #[arg(short, long)]
     follow: bool,
+    /// When following a selector, wait for further pods when all logs have ended
+    #[arg(long, requires = "follow")]
+    forever: bool,
     /// When following, go on with the next instance of a container that is started again
     #[arg(long)]
     across_restarts: bool,
@@ -85,12 +100,8 @@ pub(crate) struct Logs {
     /// Print so many bytes of a log at most
     #[arg(long, value_name = "BYTES")]
     limit_bytes: Option<u64>,
-    /// Print when each line was written
-    #[arg(long)]
-    timestamps: bool,
-    /// Print where each line comes from
-    #[arg(long)]
-    prefix: bool,
+    #[command(flatten)]
+    form: Form,
     /// Exit with 0 even if some of many logs cannot be read
     #[arg(long)]
     ignore_errors: bool,
@@ -111,6 +122,8 @@ struct Named {
 #[derive(Deserialize)]
 struct Metadata {
     name: String,
+    #[serde(default)]
+    namespace: String,
 }
 
 fn time(text: &str) -> Result<Stamp, String> {
@@ -128,8 +141,12 @@ impl Logs {
         self.follow &= !self.previous;
         let client = connection.client()?;
         self.labels = self.selector.clone();
+        if self.all_namespaces {
+            self.form.prefix = true;
+            self.labels.get_or_insert_default();
+        }
         if let (Some(target), true) = (&self.pod, self.all_pods) {
-            self.prefix = true;
+            self.form.prefix = true;
             match workload::selects(&client, client.namespace(), target).await? {
                 Selects::Labels(labels) => self.labels = Some(labels),
                 Selects::Pod(_) => {}
@@ -180,7 +197,7 @@ impl Logs {
 
     /// The log of one container.
     async fn one(
-        &self,
+        &mut self,
         pod: &Pod,
         container: Option<String>,
         out: &mut Lines,
@@ -211,7 +228,7 @@ impl Logs {
             logs = logs.insecure_skip_tls_verify_backend();
         }
         let mut name = container;
-        if self.prefix && name.is_none() {
+        if self.form.names_sources() && name.is_none() {
             name = default_container(&pod.containers().await?);
         }
         let of = |container: &Option<String>| match container {
@@ -225,8 +242,13 @@ impl Logs {
                 Some(LogUpdate::Line(line)) => {
                     retrying = false;
                     let container = name.as_deref().or(lines.container()).unwrap_or("");
-                    let prefix = || format!("pod/{}/{container}", pod.name());
-                    self.print(&line, prefix, out).await?;
+                    let source = Source {
+                        namespace: pod.namespace(),
+                        pod: pod.name(),
+                        container,
+                        everywhere: self.all_namespaces,
+                    };
+                    self.form.line(&line, source, out).await?;
                 }
                 // Otherwise it is the error that follows.
                 Some(LogUpdate::Notice(text)) if self.follow => {
@@ -269,26 +291,31 @@ impl Logs {
     }
 
     /// The logs of many containers, one after the other.
-    async fn each(&self, client: &Client, out: &mut Lines) -> Result<u8, Failure> {
-        let namespace = client.namespace();
-        let names = match &self.labels {
-            None => vec![self.pod_name(client).await?],
+    async fn each(&mut self, client: &Client, out: &mut Lines) -> Result<u8, Failure> {
+        let here = client.namespace();
+        let pods = match &self.labels {
+            None => vec![client.pod(here, self.pod_name(client).await?)],
             Some(selector) => {
-                let pods = client.request(Resource::namespaced("", "v1", "pods"));
-                let pods = pods.namespace(namespace).labels(selector);
+                let mut pods = client.request(Resource::namespaced("", "v1", "pods"));
+                if !self.all_namespaces {
+                    pods = pods.namespace(here);
+                }
+                if !selector.is_empty() {
+                    pods = pods.labels(selector);
+                }
                 let list: List<Named> = pods.list().await?;
-                list.items
-                    .into_iter()
-                    .map(|pod| pod.metadata.name)
-                    .collect()
+                let pod = |pod: Named| client.pod(pod.metadata.namespace, pod.metadata.name);
+                list.items.into_iter().map(pod).collect()
             }
         };
-        if names.is_empty() {
-            note(&format!("No resources found in {namespace} namespace."));
+        if pods.is_empty() {
+            note(&match self.all_namespaces {
+                true => "No resources found".to_owned(),
+                false => format!("No resources found in {here} namespace."),
+            });
         }
         let mut code = 0;
-        for name in names {
-            let pod = client.pod(namespace, name);
+        for pod in pods {
             let containers = match (&self.container, self.all_containers) {
                 (Some(container), _) => vec![Some(container.clone())],
                 (None, false) => vec![default_container(&pod.containers().await?)],
@@ -309,12 +336,15 @@ impl Logs {
     }
 
     /// The logs of many containers, as they are written.
-    async fn merged(&self, client: &Client, out: &mut Lines) -> Result<u8, Failure> {
+    async fn merged(&mut self, client: &Client, out: &mut Lines) -> Result<u8, Failure> {
         let mut logs = client.logs(client.namespace()).follow();
         if let Some(selector) = &self.labels {
             logs = logs.labels(selector);
         } else {
             logs = logs.pods([self.pod_name(client).await?]);
+        }
+        if self.all_namespaces {
+            logs = logs.all_namespaces();
         }
         if self.all_containers {
             logs = logs.all_containers();
@@ -324,6 +354,9 @@ impl Logs {
         }
         if self.across_restarts {
             logs = logs.across_restarts();
+        }
+        if !self.forever {
+            logs = logs.until_all_end();
         }
         if let Some(lines) = self.lines() {
             logs = logs.tail(lines);
@@ -336,7 +369,7 @@ impl Logs {
         }
         let mut lines = logs.stream();
         let mut retrying = HashSet::new();
-        let mut code = 0;
+        let (mut code, mut found) = (0, false);
         loop {
             let next = lines.next_update().await;
             let followed = lines.sources().len();
@@ -346,13 +379,23 @@ impl Logs {
                 )));
             }
             let Some(SourcedUpdate { source, update }) = next else {
+                if !found {
+                    let namespace = client.namespace();
+                    note(&format!("No resources found in {namespace} namespace."));
+                }
                 return Ok(code);
             };
+            found = true;
             match (source, update) {
                 (Some(source), LogUpdate::Line(line)) => {
                     retrying.remove(&Some(source.clone()));
-                    let prefix = || format!("pod/{}/{}", source.pod, source.container);
-                    self.print(&line, prefix, out).await?;
+                    let source = Source {
+                        namespace: &source.namespace,
+                        pod: &source.pod,
+                        container: &source.container,
+                        everywhere: self.all_namespaces,
+                    };
+                    self.form.line(&line, source, out).await?;
                 }
                 (Some(source), LogUpdate::Notice(text)) => {
                     note(&format!("{source}: the kubelet says: {text}"));
@@ -368,25 +411,6 @@ impl Logs {
                 _ => {}
             }
         }
-    }
-
-    async fn print(
-        &self,
-        line: &LogLine,
-        prefix: impl FnOnce() -> String,
-        out: &mut Lines,
-    ) -> Result<(), Failure> {
-        // Further pieces of a long line follow the first without a prefix of their own.
-        if out.begin() {
-            if self.prefix {
-                out.write(format!("[{}] ", Printable::line(&prefix())).as_bytes());
-            }
-            if let (true, Some(stamp)) = (self.timestamps, line.stamp) {
-                out.write(format!("{stamp} ").as_bytes());
-            }
-        }
-        out.write(&line.bytes);
-        out.end(line.end).await
     }
 }
 

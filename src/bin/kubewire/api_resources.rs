@@ -1,0 +1,129 @@
+//! `kubewire api-resources`: out come the resources of the server, as kubectl lists them.
+
+use clap::{Args, ValueEnum};
+use kubewire::request::ApiResource;
+
+use crate::{connection::Connection, failure::Failure, printable::Printable, table};
+
+/// List the resources of the server
+///
+/// Exit codes: 0; 1 for an error; 141 if nobody reads its output.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    kubewire api-resources\n  \
+    kubewire api-resources --api-group apps -o wide\n  \
+    kubewire api-resources --verbs list,watch --namespaced -o name")]
+pub(crate) struct ApiResources {
+    /// Only those of this group; empty for the core group
+    #[arg(long, value_name = "GROUP")]
+    api_group: Option<String>,
+    /// Only those of namespaces, or with false only those of the cluster
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    namespaced: Option<bool>,
+    /// Only those that can do all of these
+    #[arg(long, value_name = "VERBS", value_delimiter = ',')]
+    verbs: Vec<String>,
+    /// Only those of all of these categories
+    #[arg(long, value_name = "CATEGORIES", value_delimiter = ',')]
+    categories: Vec<String>,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    output: Option<Output>,
+    /// Leave out the headings
+    #[arg(long)]
+    no_headers: bool,
+    /// In the order of names or kinds instead of groups
+    #[arg(long, value_name = "ORDER", value_enum)]
+    sort_by: Option<Order>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// With verbs and categories
+    Wide,
+    /// Names alone
+    Name,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Order {
+    Name,
+    Kind,
+}
+
+impl ApiResources {
+    pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
+        let known = connection.client()?.discover().await?;
+        let has = |all: &[String], wanted: &[String]| wanted.iter().all(|one| all.contains(one));
+        let is_meant = |one: &&ApiResource| {
+            one.preferred
+                && !one.verbs.is_empty()
+                && self
+                    .api_group
+                    .as_ref()
+                    .is_none_or(|group| *group == one.resource.group)
+                && self
+                    .namespaced
+                    .is_none_or(|yes| yes == one.resource.namespaced)
+                && has(&one.verbs, &self.verbs)
+                && has(&one.categories, &self.categories)
+        };
+        let mut all: Vec<_> = known.resources().iter().filter(is_meant).collect();
+        all.sort_by(|one, other| {
+            let key = |one: &ApiResource| match self.sort_by {
+                None => (
+                    one.resource.group.to_string(),
+                    one.resource.plural.to_string(),
+                ),
+                Some(Order::Name) => (one.resource.plural.to_string(), String::new()),
+                Some(Order::Kind) => (one.kind.clone(), String::new()),
+            };
+            key(one).cmp(&key(other))
+        });
+        let mut rows = Vec::new();
+        if self.output == Some(Output::Name) {
+            rows.extend(
+                all.iter()
+                    .map(|one| vec![Printable::cell(&one.resource.to_string())]),
+            );
+            table::print(&rows)?;
+            return Ok(0);
+        }
+        let wide = self.output == Some(Output::Wide);
+        let mut add = |cells: [&str; 7]| {
+            let shown = if wide { 7 } else { 5 };
+            rows.push(
+                cells
+                    .iter()
+                    .take(shown)
+                    .map(|cell| Printable::cell(cell))
+                    .collect(),
+            );
+        };
+        if !self.no_headers {
+            add([
+                "NAME",
+                "SHORTNAMES",
+                "APIVERSION",
+                "NAMESPACED",
+                "KIND",
+                "VERBS",
+                "CATEGORIES",
+            ]);
+        }
+        for one in all {
+            add([
+                &one.resource.plural,
+                &one.short_names.join(","),
+                &one.resource.api_version(),
+                &one.resource.namespaced.to_string(),
+                &one.kind,
+                &one.verbs.join(","),
+                &one.categories.join(","),
+            ]);
+        }
+        table::print(&rows)?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,156 @@
+//! `kubewire auth can-i`: in flow a verb and an object, out comes whether this user may.
+
+use std::io::{self, Write as _};
+
+use clap::Args;
+use kubewire::request::Resource;
+use serde_json::{Value, json};
+
+use crate::{
+    connection::Connection,
+    failure::{Failure, note},
+    printable::Printable,
+};
+
+/// `k8s.io/kubectl/pkg/cmd/auth/cani.go`, `resourceVerbs`.
+const VERBS: &[&str] = &[
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+    "use",
+    "bind",
+    "impersonate",
+    "*",
+    "approve",
+    "sign",
+    "escalate",
+    "attest",
+];
+
+/// Ask whether this user may do something
+///
+/// Exit codes: 0 for yes; 1 for no, and for errors.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    kubewire auth can-i create pods --subresource exec\n  \
+    kubewire auth can-i get pod/web-0 -n prod --as jane\n  \
+    kubewire auth can-i list deployments.apps -A\n  \
+    kubewire auth can-i get /logs/")]
+pub(crate) struct CanI {
+    /// What is to be done: get, list, watch, create, …; * for all
+    #[arg(value_name = "VERB")]
+    verb: String,
+    /// With what: TYPE or TYPE/NAME, or a path that begins with a slash; * for all
+    #[arg(value_name = "TYPE")]
+    object: String,
+    /// The name of the object
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// With this subresource: exec, log, status
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    subresource: String,
+    /// In all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Print nothing: the exit code is the answer
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl CanI {
+    pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
+        let client = connection.client()?;
+        let mut spec = json!({});
+        if self.object.starts_with('/') {
+            spec["nonResourceAttributes"] = json!({"path": self.object, "verb": self.verb});
+        } else {
+            let (kind, name) = match self.object.split_once('/') {
+                Some((kind, name)) => (kind, Some(name.to_owned())),
+                None => (&*self.object, None),
+            };
+            let mut attributes = json!({
+                "verb": self.verb, "subresource": self.subresource,
+                "name": name.or(self.name.clone()).unwrap_or_default(),
+            });
+            let mut namespaced = true;
+            if kind == "*" {
+                (attributes["resource"], attributes["group"]) = (json!("*"), json!("*"));
+            } else {
+                match client.find(kind).await {
+                    Ok(known) => {
+                        let resource = known.resource;
+                        attributes["resource"] = json!(resource.plural);
+                        attributes["group"] = json!(resource.group);
+                        namespaced = resource.namespaced;
+                        if !namespaced && !self.all_namespaces {
+                            let group = match &*resource.group {
+                                "" => String::new(),
+                                group => format!(" in group '{group}'"),
+                            };
+                            let plural = &resource.plural;
+                            self.warn(&format!(
+                                "resource '{plural}' is not namespace scoped{group}"
+                            ));
+                        }
+                    }
+                    Err(kubewire::Error::Caller(_)) => {
+                        // A rule may speak of what there is not.
+                        attributes["resource"] = json!(kind);
+                        let said = match kind.split_once('.') {
+                            Some((kind, group)) => format!("'{kind}' in group '{group}'"),
+                            None => format!("'{kind}'"),
+                        };
+                        self.warn(&format!("the server doesn't have a resource type {said}"));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if !VERBS.contains(&&*self.verb) {
+                self.warn(&format!("verb '{}' is not a known verb", self.verb));
+            }
+            if namespaced && !self.all_namespaces {
+                attributes["namespace"] = json!(client.namespace());
+            }
+            spec["resourceAttributes"] = attributes;
+        }
+        let reviews = Resource::cluster("authorization.k8s.io", "v1", "selfsubjectaccessreviews");
+        let review = json!({
+            "apiVersion": reviews.api_version(), "kind": "SelfSubjectAccessReview", "spec": spec,
+        });
+        let review: Value = client.request(reviews).create(&review).await?;
+        let status = &review["status"];
+        let Some(allowed) = status["allowed"].as_bool() else {
+            let problem = "the server's answer does not say whether it is allowed";
+            return Err(Failure::Message(problem.to_owned()));
+        };
+        if !self.quiet {
+            let mut said = if allowed { "yes" } else { "no" }.to_owned();
+            for why in ["reason", "evaluationError"] {
+                let why = status[why]
+                    .as_str()
+                    .filter(|why| !why.is_empty() && !allowed);
+                said.extend(why.map(|why| format!(" - {why}")));
+            }
+            writeln!(io::stdout(), "{}", Printable::line(&said))?;
+        }
+        Ok(u8::from(!allowed))
+    }
+
+    /// As kubectl: with an empty line behind it.
+    fn warn(&self, text: &str) {
+        if !self.quiet {
+            note(&format!("Warning: {text}"));
+            note("");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! `kubewire events`: out come what the cluster says about its objects, as kubectl lists it.
+
+use clap::Args;
+use jiff::Timestamp;
+use kubewire::{Client, Resource, request::List, watch::Update};
+use serde_json::Value;
+
+use crate::{
+    answer,
+    connection::Connection,
+    failure::{Failure, note},
+    get::output::Output,
+    lines::Lines,
+    printable::Printable,
+    table::Layout,
+};
+
+/// Print events, the oldest first
+///
+/// Exit codes: 0; 1 for an error; 141 if nobody reads its output.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    kubewire events\n  \
+    kubewire events -A --types Warning\n  \
+    kubewire events --for pod/web-0 -w")]
+pub(crate) struct Events {
+    /// In all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Only those about this object: TYPE/NAME
+    #[arg(long = "for", value_name = "TYPE/NAME")]
+    about: Option<String>,
+    /// Only those of these types: Normal, Warning
+    #[arg(long, value_name = "TYPES", value_delimiter = ',')]
+    types: Vec<String>,
+    /// Go on, with each event as it comes
+    #[arg(short, long)]
+    watch: bool,
+    /// How to print: json, yaml, name, jsonpath=TEMPLATE and the other forms of get
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
+    /// Leave out the headings
+    #[arg(long)]
+    no_headers: bool,
+}
+
+impl Events {
+    pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
+        let output = Output::parse(self.output.as_deref(), None, true)?;
+        if self.watch && !output.is_table() {
+            let problem = "-o and --watch exclude each other here: \
+                           use `kubewire watch events` with -o";
+            return Err(Failure::Message(problem.to_owned()));
+        }
+        let client = connection.client()?;
+        let fields = self.fields(&client).await?;
+        let resource = Resource::namespaced("", "v1", "events");
+        let mut events = client.request(resource.clone()).fields(&fields);
+        if !self.all_namespaces {
+            events = events.namespace(client.namespace());
+        }
+        let list: List<Value> = events.list().await?;
+        let mut all = list.items;
+        all.retain(|event| self.is_meant(event));
+        all.sort_by_cached_key(last_seen);
+        if !output.is_table() {
+            let text = output.object(&answer::list(all), !self.no_headers)?;
+            let mut out = Lines::start()?;
+            out.text(&text).await?;
+            return out.finish().await.map(|()| 0);
+        }
+        if all.is_empty() && !self.watch {
+            note(&match self.all_namespaces {
+                true => "No events found.".to_owned(),
+                false => format!("No events found in {} namespace.", client.namespace()),
+            });
+            return Ok(0);
+        }
+        let mut rows = Vec::new();
+        if !self.no_headers {
+            let headings = [
+                "NAMESPACE",
+                "LAST SEEN",
+                "TYPE",
+                "REASON",
+                "OBJECT",
+                "MESSAGE",
+            ];
+            let shown = headings.iter().skip(usize::from(!self.all_namespaces));
+            rows.push(shown.map(|heading| Printable::cell(heading)).collect());
+        }
+        rows.extend(all.iter().map(|event| self.row(event)));
+        let mut out = Lines::start()?;
+        let mut layout = Layout::default();
+        rows.iter().for_each(|row: &Vec<Printable>| layout.fit(row));
+        for row in &rows {
+            out.text(&format!("{}\n", layout.line(row))).await?;
+        }
+        if !self.watch {
+            return out.finish().await.map(|()| 0);
+        }
+        let mut watch = client.watch(resource).fields(&fields);
+        if !self.all_namespaces {
+            watch = watch.namespace(client.namespace());
+        }
+        let mut updates = watch.from(list.metadata.resource_version).stream();
+        while let Some(update) = updates.next().await {
+            let Update::Event(event) = update? else {
+                continue;
+            };
+            if !matches!(event.event_type.as_str(), "ADDED" | "MODIFIED") {
+                continue;
+            }
+            let event: Value = event.object.decode().map_err(kubewire::Error::from)?;
+            if self.is_meant(&event) {
+                let row = self.row(&event);
+                layout.fit(&row);
+                out.text(&format!("{}\n", layout.line(&row))).await?;
+            }
+        }
+        out.finish().await.map(|()| 0)
+    }
+
+    /// The selector of the object that they are about.
+    async fn fields(&self, client: &Client) -> Result<String, Failure> {
+        let Some(about) = &self.about else {
+            return Ok(String::new());
+        };
+        let Some((kind, name)) = about.split_once('/') else {
+            let problem = format!("--for {about}: TYPE/NAME is expected");
+            return Err(Failure::Message(problem));
+        };
+        let known = client.find(kind).await?;
+        let (kind, version) = (known.kind, known.resource.api_version());
+        Ok(format!(
+            "involvedObject.kind={kind},involvedObject.apiVersion={version},\
+             involvedObject.name={name}"
+        ))
+    }
+
+    fn is_meant(&self, event: &Value) -> bool {
+        let of = event["type"].as_str().unwrap_or_default();
+        self.types.is_empty() || self.types.iter().any(|one| one.eq_ignore_ascii_case(of))
+    }
+
+    fn row(&self, event: &Value) -> Vec<Printable> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let about = &event["involvedObject"];
+        let cells = [
+            text(&event["metadata"]["namespace"]),
+            seen(event, Timestamp::now()),
+            text(&event["type"]),
+            text(&event["reason"]),
+            format!("{}/{}", text(&about["kind"]), text(&about["name"])),
+            text(&event["message"]).trim().to_owned(),
+        ];
+        let shown = cells.iter().skip(usize::from(!self.all_namespaces));
+        shown.map(|cell| Printable::cell(cell)).collect()
+    }
+}
+
+/// When it was seen last.
+fn last_seen(event: &Value) -> Option<Timestamp> {
+    let times = [
+        &event["series"]["lastObservedTime"],
+        &event["lastTimestamp"],
+        &event["eventTime"],
+        &event["firstTimestamp"],
+        &event["metadata"]["creationTimestamp"],
+    ];
+    times
+        .into_iter()
+        .find_map(|time| time.as_str()?.parse().ok())
+}
+
+/// When, and how often (`k8s.io/kubectl/pkg/cmd/events/event_printer.go`, `getInterval`).
+fn seen(event: &Value, now: Timestamp) -> String {
+    let ago = |time: &Value| {
+        let age = time.as_str().and_then(|time| answer::age(time, now));
+        age.unwrap_or_else(|| "<unknown>".to_owned())
+    };
+    let first = match event["eventTime"].is_null() {
+        true => ago(&event["firstTimestamp"]),
+        false => ago(&event["eventTime"]),
+    };
+    let (series, count) = (
+        &event["series"],
+        event["count"].as_u64().unwrap_or_default(),
+    );
+    if let Some(count) = series["count"].as_u64() {
+        return format!(
+            "{} (x{count} over {first})",
+            ago(&series["lastObservedTime"])
+        );
+    }
+    match count {
+        2.. => format!("{} (x{count} over {first})", ago(&event["lastTimestamp"])),
+        _ => first,
+    }
+}

@@ -1,0 +1,345 @@
+//! Ephemeral containers: in flow an image and what it is to look at, out comes a container that
+//! runs beside those of a pod, to attach to.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{Attach, IntoCommand, Patch, Pod, Request};
+use crate::{
+    Resource, Result,
+    error::{CallerError, NetworkError},
+    limits,
+    session::watch::Update,
+};
+
+/// What a container for debugging may do (`k8s.io/kubectl/pkg/cmd/debug/profiles.go`).
+///
+/// ```
+/// use kubewire::debug::DebugProfile;
+///
+/// assert_eq!(DebugProfile::default(), DebugProfile::General);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DebugProfile {
+    /// Trace processes (`SYS_PTRACE`), as kubectl's unless told.
+    #[default]
+    General,
+    /// Nothing that the baseline standard of pod security forbids.
+    Baseline,
+    /// What the restricted standard allows: no root, no capabilities, the runtime's seccomp.
+    Restricted,
+    /// Configure the network (`NET_ADMIN`, `NET_RAW`).
+    NetAdmin,
+    /// All (`privileged`).
+    SysAdmin,
+}
+
+impl DebugProfile {
+    /// The `securityContext` of the container.
+    fn security_context(self) -> Option<Value> {
+        Some(match self {
+            Self::Baseline => return None,
+            Self::General => json!({"capabilities": {"add": ["SYS_PTRACE"]}}),
+            Self::Restricted => json!({
+                "runAsNonRoot": true,
+                "capabilities": {"drop": ["ALL"]},
+                "allowPrivilegeEscalation": false,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            }),
+            Self::NetAdmin => json!({"capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}}),
+            Self::SysAdmin => json!({"privileged": true}),
+        })
+    }
+}
+
+/// An ephemeral container to put into a pod that runs, as `kubectl debug` does.
+///
+/// It stays in the pod's object until the pod is deleted: Kubernetes has no way to take it out.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::debug::DebugProfile;
+///
+/// let debugger = client
+///     .pod("default", "web-0")
+///     .debug("busybox")
+///     .target("main")
+///     .profile(DebugProfile::Baseline)
+///     .command(["sh", "-c", "while :; do echo here; sleep 0.1; done"])
+///     .start()
+///     .await?;
+/// let attached = debugger.attach().spawn().await?;
+/// assert!(attached.stdout.is_some());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "no container is made until it is started"]
+pub struct DebugContainer {
+    pod: Pod,
+    image: String,
+    name: Option<String>,
+    target: Option<String>,
+    profile: DebugProfile,
+    fields: Map<String, Value>,
+    env: Vec<Value>,
+    timeout: Duration,
+}
+
+/// An ephemeral container that has started.
+///
+/// ```no_run
+/// # async fn run(pod: kubewire::Pod) -> kubewire::Result<()> {
+/// let debugger = pod.debug("busybox").command("date").start().await?;
+/// if debugger.has_ended() {
+///     let mut lines = pod.logs().container(debugger.name()).stream();
+///     # let _ = lines.next().await;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Debugger {
+    pod: Pod,
+    name: String,
+    ended: bool,
+}
+
+/// A Pod's status, as far as it is about ephemeral containers.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Observed {
+    status: ObservedStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ObservedStatus {
+    ephemeral_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ContainerStatus {
+    name: String,
+    state: Map<String, Value>,
+}
+
+impl Pod {
+    /// An ephemeral container of this image, beside the containers of the pod.
+    pub fn debug(&self, image: impl Into<String>) -> DebugContainer {
+        DebugContainer {
+            pod: self.clone(),
+            image: image.into(),
+            name: None,
+            target: None,
+            profile: DebugProfile::default(),
+            fields: Map::new(),
+            env: Vec::new(),
+            timeout: limits::DEBUG_START,
+        }
+    }
+}
+
+impl DebugContainer {
+    /// Its name; `debugger-` and five letters unless set.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The container whose processes it is to see, where the runtime can.
+    pub fn target(mut self, container: impl Into<String>) -> Self {
+        self.target = Some(container.into());
+        self
+    }
+
+    /// What it may do.
+    pub fn profile(mut self, profile: DebugProfile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// What it runs instead of the image's entry point.
+    pub fn command<M>(self, command: impl IntoCommand<M>) -> Self {
+        self.field("command", command.into_command())
+    }
+
+    /// What the image's entry point, or the command, is given.
+    pub fn args<M>(self, args: impl IntoCommand<M>) -> Self {
+        self.field("args", args.into_command())
+    }
+
+    /// A variable of its environment.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        self.env.push(json!({"name": name, "value": value}));
+        self
+    }
+
+    /// When its image is pulled: `Always`, `IfNotPresent` or `Never`; the server's choice unless
+    /// set.
+    pub fn image_pull_policy(self, policy: impl Into<String>) -> Self {
+        self.field("imagePullPolicy", policy.into())
+    }
+
+    /// Gives its process an input to attach to.
+    pub fn stdin(self) -> Self {
+        self.field("stdin", true)
+    }
+
+    /// Gives its process a terminal.
+    pub fn tty(self) -> Self {
+        self.field("tty", true)
+    }
+
+    /// How long it may take to start, its image pulled; [`limits::DEBUG_START`] unless set.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    fn field(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.fields.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Puts the container into the pod and waits until it has started, or has ended already.
+    ///
+    /// It needs the rights `patch` on `pods/ephemeralcontainers`, and `list` and `watch` on `pods`.
+    /// Cancel safety: dropping the future stops to wait; the container may be there.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::NotStarted`] with what it waits for if it does not start in time; those of
+    /// [`Request::patch`]: an [`Error::Api`](crate::Error::Api) if the pod does not exist, or has a
+    /// container of this name.
+    pub async fn start(&self) -> Result<Debugger> {
+        let debugger = self.create().await?;
+        let mut waits_for = String::new();
+        let started = self.started(&debugger.name, &mut waits_for);
+        match tokio::time::timeout(self.timeout, started).await {
+            Ok(ended) => Ok(Debugger {
+                ended: ended?,
+                ..debugger
+            }),
+            Err(_) if waits_for.is_empty() => Err(NetworkError::TimedOut {
+                operation: self.pod.operation("start a debugger in"),
+                after: self.timeout,
+            }
+            .into()),
+            Err(_) => Err(CallerError::NotStarted {
+                container: debugger.name,
+                after: self.timeout,
+                reason: waits_for,
+            }
+            .into()),
+        }
+    }
+
+    /// Puts the container into the pod, and does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request::patch`].
+    pub async fn create(&self) -> Result<Debugger> {
+        let name = self.name.clone().unwrap_or_else(|| {
+            // Those of names that Kubernetes makes (`k8s.io/apimachinery/pkg/util/rand/rand.go`).
+            const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+            let letter = |_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]);
+            let suffix: String = (0..5).map(letter).collect();
+            format!("debugger-{suffix}")
+        });
+        let mut container = self.fields.clone();
+        container.insert("name".to_owned(), json!(name));
+        container.insert("image".to_owned(), json!(self.image));
+        container.insert("terminationMessagePolicy".to_owned(), json!("File"));
+        if !self.env.is_empty() {
+            container.insert("env".to_owned(), json!(self.env));
+        }
+        if let Some(target) = &self.target {
+            container.insert("targetContainerName".to_owned(), json!(target));
+        }
+        if let Some(context) = self.profile.security_context() {
+            container.insert("securityContext".to_owned(), context);
+        }
+        let patch = json!({"spec": {"ephemeralContainers": [container]}});
+        let request = self.pods().subresource("ephemeralcontainers");
+        let _: Value = request
+            .patch(self.pod.name(), Patch::Strategic(&patch))
+            .await?;
+        Ok(Debugger {
+            pod: self.pod.clone(),
+            name,
+            ended: false,
+        })
+    }
+
+    fn pods(&self) -> Request {
+        let pods = Resource::namespaced("", "v1", "pods");
+        self.pod
+            .client()
+            .request(pods)
+            .namespace(self.pod.namespace())
+    }
+
+    /// Waits until it runs; says whether it has ended already.
+    async fn started(&self, name: &str, waits_for: &mut String) -> Result<bool> {
+        let pods = Resource::namespaced("", "v1", "pods");
+        let watch = self.pod.client().watch(pods);
+        let watch = watch.namespace(self.pod.namespace()).name(self.pod.name());
+        let mut updates = watch.stream();
+        while let Some(update) = updates.next().await {
+            let Update::Event(event) = update? else {
+                continue;
+            };
+            let observed: Observed = event.object.decode()?;
+            let statuses = observed.status.ephemeral_container_statuses;
+            let Some(status) = statuses.into_iter().find(|status| status.name == name) else {
+                continue;
+            };
+            if status.state.contains_key("running") {
+                return Ok(false);
+            }
+            if status.state.contains_key("terminated") {
+                return Ok(true);
+            }
+            let waiting = &status.state.get("waiting").cloned().unwrap_or_default();
+            let text = |field: &str| waiting[field].as_str().unwrap_or_default().to_owned();
+            let (reason, message) = (text("reason"), text("message"));
+            *waits_for = match message.is_empty() {
+                true => reason,
+                false => format!("{reason}: {message}"),
+            };
+            tracing::info!(container = name, reason = %waits_for, "waiting for it to start");
+        }
+        Ok(false)
+    }
+}
+
+impl Debugger {
+    /// The container's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it had ended when it was last looked at: its log says why.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Attaches to it. With [`DebugContainer::stdin`] there is an input, with
+    /// [`DebugContainer::tty`] a terminal.
+    pub fn attach(&self) -> Attach {
+        self.pod.attach().container(&self.name)
+    }
+}

@@ -1,0 +1,365 @@
+//! A command in many pods at once: in flow which pods, out come the lines of all, each with its
+//! pod, and how each of them ended.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use serde::Deserialize;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
+
+use super::{Client, ExitStatus, IntoCommand, List, Pod, Stdio};
+use crate::{Error, Resource, Result, error::CallerError, limits};
+
+/// A command to run in many pods.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut server = kubewire::testing::ApiServer::builder();
+/// # for name in ["web-0", "web-1", "web-2"] {
+/// #     server = server.pod("default", name, |pod| {
+/// #         pod.label("app", "web").container("main", ["sleep", "infinity"])
+/// #     });
+/// # }
+/// # let server = server.start().await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::exec::AllOutput;
+///
+/// let mut all = client.exec_all("default", ["hostname"]).labels("app=web").start().await?;
+/// let mut succeeded = 0;
+/// while let Some(event) = all.next().await {
+///     match event.output {
+///         AllOutput::Stdout(line) => println!("{}: {}", event.pod, String::from_utf8_lossy(&line)),
+///         AllOutput::Ended(Ok(status)) => succeeded += usize::from(status.success()),
+///         _ => {}
+///     }
+/// }
+/// assert_eq!((all.pods().len(), succeeded), (3, 3));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a command does nothing until it is started"]
+pub struct ExecAll {
+    client: Client,
+    namespace: String,
+    command: Vec<String>,
+    labels: String,
+    pods: Vec<String>,
+    container: Option<String>,
+    at_once: usize,
+    timeout: Option<Duration>,
+}
+
+/// What a command wrote in one of the pods, or how it ended there.
+///
+/// ```no_run
+/// # async fn run(mut all: kubewire::exec::RunningAll) {
+/// use kubewire::exec::{AllEvent, AllOutput};
+///
+/// while let Some(AllEvent { pod, output }) = all.next().await {
+///     if let AllOutput::Ended(Err(error)) = output {
+///         eprintln!("{pod}: {error}");
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct AllEvent {
+    /// The pod's name. Events of one pod share it.
+    pub pod: Arc<str>,
+    /// What happened.
+    pub output: AllOutput,
+}
+
+/// What a command did in a pod.
+///
+/// ```
+/// use kubewire::exec::AllOutput;
+///
+/// fn line(output: &AllOutput) -> Option<&[u8]> {
+///     match output {
+///         AllOutput::Stdout(line) | AllOutput::Stderr(line) => Some(line),
+///         _ => None,
+///     }
+/// }
+/// assert_eq!(line(&AllOutput::Stdout("ok".into())), Some(&b"ok"[..]));
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum AllOutput {
+    /// A line of stdout without its end, or [`limits::ALL_LINE`] bytes of a longer one.
+    Stdout(Bytes),
+    /// A line of stderr, likewise.
+    Stderr(Bytes),
+    /// How it ended; nothing of this pod follows. A success whose output was not whole is an
+    /// error.
+    Ended(Result<ExitStatus>),
+}
+
+/// A command that runs in many pods.
+///
+/// Dropping it closes all connections: what that does to the processes says
+/// [`Child`](super::Child#dropping).
+#[derive(Debug)]
+pub struct RunningAll {
+    pods: Vec<Arc<str>>,
+    events: mpsc::Receiver<AllEvent>,
+    // Dropped with this, which ends them.
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    metadata: ListedMetadata,
+    #[serde(default)]
+    status: ListedStatus,
+}
+
+#[derive(Deserialize)]
+struct ListedMetadata {
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ListedStatus {
+    phase: String,
+}
+
+impl Client {
+    /// A command to run in many pods of a namespace at once; in all that have not ended, unless
+    /// labels or names choose. No shell is involved.
+    pub fn exec_all<M>(
+        &self,
+        namespace: impl Into<String>,
+        command: impl IntoCommand<M>,
+    ) -> ExecAll {
+        ExecAll {
+            client: self.clone(),
+            namespace: namespace.into(),
+            command: command.into_command(),
+            labels: String::new(),
+            pods: Vec::new(),
+            container: None,
+            at_once: limits::ALL_AT_ONCE,
+            timeout: None,
+        }
+    }
+}
+
+impl ExecAll {
+    /// Only in pods whose labels match, such as `app=web`.
+    pub fn labels(mut self, selector: impl Into<String>) -> Self {
+        self.labels = selector.into();
+        self
+    }
+
+    /// In the pods of these names, which are not looked for.
+    pub fn pods<I, S>(mut self, names: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        self.pods.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// The container; without, the default one of each pod.
+    pub fn container(mut self, name: impl Into<String>) -> Self {
+        self.container = Some(name.into());
+        self
+    }
+
+    /// In how many pods it may run at a time, at least 1; [`limits::ALL_AT_ONCE`] unless set. Each
+    /// is a connection.
+    pub fn max_concurrent(mut self, pods: usize) -> Self {
+        self.at_once = pods.max(1);
+        self
+    }
+
+    /// How long the command may take in each pod, from when its turn comes.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Finds the pods and starts the command in them.
+    ///
+    /// It needs the rights `create` on `pods/exec`, and `list` on `pods` unless the pods are named.
+    /// Cancel safety: dropping the future gives the request for the pods up; nothing has started.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::NoPod`] if there is no pod that has not ended, and those of
+    /// [`Request::list`](super::Request::list). What goes wrong in one pod is its
+    /// [`AllOutput::Ended`].
+    pub async fn start(&self) -> Result<RunningAll> {
+        if self.command.is_empty() {
+            return Err(CallerError::NoCommand.into());
+        }
+        let pods = self.find().await?;
+        let turns = Arc::new(Semaphore::new(self.at_once));
+        let (sender, events) = mpsc::channel(limits::ALL_LINES);
+        let mut tasks = JoinSet::new();
+        for name in &pods {
+            let pod = self.client.pod(&self.namespace, &**name);
+            let run = Run {
+                all: self.clone(),
+                name: Arc::clone(name),
+                events: sender.clone(),
+            };
+            let turns = Arc::clone(&turns);
+            tasks.spawn(async move {
+                // It is never closed.
+                let _turn = turns.acquire_owned().await;
+                let ended = run.run(&pod).await;
+                run.tell(AllOutput::Ended(ended)).await;
+            });
+        }
+        Ok(RunningAll {
+            pods,
+            events,
+            _tasks: tasks,
+        })
+    }
+
+    /// The names of the pods.
+    async fn find(&self) -> Result<Vec<Arc<str>>> {
+        if !self.pods.is_empty() {
+            return Ok(self.pods.iter().map(|name| Arc::from(&**name)).collect());
+        }
+        let pods = Resource::namespaced("", "v1", "pods");
+        let mut request = self.client.request(pods).namespace(&self.namespace);
+        if !self.labels.is_empty() {
+            request = request.labels(&self.labels);
+        }
+        let list: List<Listed> = request.list().await?;
+        let is_over = |pod: &Listed| matches!(&*pod.status.phase, "Succeeded" | "Failed");
+        let live = list.items.into_iter().filter(|pod| !is_over(pod));
+        let names: Vec<_> = live.map(|pod| Arc::from(pod.metadata.name)).collect();
+        if names.is_empty() {
+            let target = match &*self.labels {
+                "" => "any kind".to_owned(),
+                labels => labels.to_owned(),
+            };
+            let namespace = self.namespace.clone();
+            return Err(CallerError::NoPod { target, namespace }.into());
+        }
+        Ok(names)
+    }
+}
+
+impl RunningAll {
+    /// The names of the pods, in the order of the server's list.
+    pub fn pods(&self) -> &[Arc<str>] {
+        &self.pods
+    }
+
+    /// The next line or end; `None` when all have ended.
+    ///
+    /// Up to [`limits::ALL_LINES`] lines wait for it, then the pods are held back. Cancel safety:
+    /// nothing is lost; call it again.
+    pub async fn next(&mut self) -> Option<AllEvent> {
+        self.events.recv().await
+    }
+}
+
+/// Its events, to the end of the last pod.
+impl Stream for RunningAll {
+    type Item = AllEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<AllEvent>> {
+        self.events.poll_recv(cx)
+    }
+}
+
+/// One pod's part.
+struct Run {
+    all: ExecAll,
+    name: Arc<str>,
+    events: mpsc::Sender<AllEvent>,
+}
+
+impl Run {
+    async fn tell(&self, output: AllOutput) {
+        let pod = Arc::clone(&self.name);
+        // Nobody listens where all has been dropped.
+        let _ = self.events.send(AllEvent { pod, output }).await;
+    }
+
+    async fn run(&self, pod: &Pod) -> Result<ExitStatus> {
+        let mut exec = pod.exec(&self.all.command).stdin(Stdio::null());
+        if let Some(container) = &self.all.container {
+            exec = exec.container(container);
+        }
+        if let Some(limit) = self.all.timeout {
+            exec = exec.timeout(limit);
+        }
+        let mut child = exec.spawn().await?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (status, stdout, stderr) = tokio::join!(
+            child.wait(),
+            self.lines(stdout, AllOutput::Stdout),
+            self.lines(stderr, AllOutput::Stderr),
+        );
+        let status = status?;
+        stdout.and(stderr)?;
+        Ok(status)
+    }
+
+    /// Tells the lines of a stream.
+    async fn lines(
+        &self,
+        stream: Option<impl Stream<Item = std::io::Result<Bytes>> + Unpin>,
+        kind: fn(Bytes) -> AllOutput,
+    ) -> Result<()> {
+        let Some(mut stream) = stream else {
+            return Ok(());
+        };
+        let mut line = BytesMut::new();
+        let mut ended = Ok(());
+        loop {
+            let next = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_next(cx));
+            let bytes = match next.await {
+                None => break,
+                Some(Ok(bytes)) => bytes,
+                Some(Err(error)) => {
+                    ended = Err(match Error::of_io(&error) {
+                        Some(error) => error.clone(),
+                        None => CallerError::Stream(Arc::new(error)).into(),
+                    });
+                    break;
+                }
+            };
+            for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+                let (text, ends) = match part.strip_suffix(b"\n") {
+                    Some(text) => (text, true),
+                    None => (part, false),
+                };
+                for piece in text.chunks(limits::ALL_LINE) {
+                    if line.len() + piece.len() > limits::ALL_LINE {
+                        self.tell(kind(line.split().freeze())).await;
+                    }
+                    line.extend_from_slice(piece);
+                }
+                if ends {
+                    self.tell(kind(line.split().freeze())).await;
+                }
+            }
+        }
+        if !line.is_empty() {
+            self.tell(kind(line.freeze())).await;
+        }
+        ended
+    }
+}

@@ -1,0 +1,228 @@
+//! `api-resources`, `auth can-i`, `events` and `wait`, with kubectl beside them.
+
+use kubewire::{Resource, testing::ApiServer};
+use serde_json::{Value, json};
+
+use crate::{
+    kubectl,
+    tool::{Cluster, finish},
+};
+
+/// Runs both programs and compares all that they say.
+async fn same(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String, String) {
+    println!("{arguments:?}");
+    let ours = cluster.run(arguments).await.into_text();
+    if let Some(kubectl) = kubectl::kubectl() {
+        let theirs = cluster.run_program(&kubectl, arguments).await.into_text();
+        assert_eq!(ours, theirs);
+    }
+    ours
+}
+
+#[tokio::test]
+async fn resources_are_listed_as_kubectl_lists_them() {
+    let server = ApiServer::builder().start().await.unwrap();
+    let things = Resource::namespaced("example.com", "v1", "things");
+    let metadata = json!({"name": "a", "namespace": "default"});
+    server.put(&things, json!({"kind": "Thing", "metadata": metadata}));
+    let cluster = Cluster::around(server);
+    let (code, stdout, _) = same(&cluster, &["api-resources"]).await;
+    assert_eq!(code, Some(0));
+    assert!(stdout.starts_with("NAME "), "{stdout}");
+    assert!(stdout.contains("\npods "), "{stdout}");
+    for flags in [
+        &["-o", "wide"][..],
+        &["-o", "name"],
+        &["--api-group", "apps", "--no-headers"],
+        &["--api-group="],
+        &["--namespaced=false"],
+        &["--verbs", "list,watch", "--sort-by", "kind"],
+        &["--categories=all"],
+        &["--sort-by=name"],
+    ] {
+        same(&cluster, &[&["api-resources"], flags].concat()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_user_may_do_is_asked_as_by_kubectl() {
+    let cluster = Cluster::start().await;
+    for question in [
+        &["list", "pods"][..],
+        &["get", "pod/web-0"],
+        &["create", "pods", "--subresource=exec", "-n", "other"],
+        &["delete", "deployments.apps", "-A"],
+        &["get", "/healthz"],
+        &["*", "*"],
+        &["list", "nodes"],
+        &["list", "nothings"],
+        &["list", "pods", "-q"],
+    ] {
+        let ask = [&["auth", "can-i"], question].concat();
+        assert_eq!(same(&cluster, &ask).await.0, Some(0), "{question:?}");
+        let token = cluster.server.token_without_rights();
+        let ask = [&["--token", token], &ask[..]].concat();
+        let (code, stdout, _) = same(&cluster, &ask).await;
+        // What a server says of itself everybody may read.
+        let refused = !question[1].starts_with('/');
+        assert_eq!(code, Some(i32::from(refused)));
+        assert!(!stdout.starts_with("yes") || !refused, "{stdout}");
+    }
+}
+
+/// An event about a pod, so many seconds ago.
+fn event(name: &str, of: &str, seconds: i64, count: u64) -> Value {
+    let time = |seconds| {
+        let time = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds);
+        time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    };
+    json!({
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": {"name": name, "namespace": "default"},
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": "web-0", "namespace": "default"},
+        "type": of, "reason": "Because", "message": format!("{name} is told\n"), "count": count,
+        "firstTimestamp": time(seconds * 2), "lastTimestamp": time(seconds),
+    })
+}
+
+#[tokio::test]
+async fn events_are_listed_as_kubectl_lists_them() {
+    let cluster = Cluster::start().await;
+    let events = Resource::namespaced("", "v1", "events");
+    // Of ages that do not change while the test runs.
+    for (name, of, hours, count) in [
+        ("new", "Normal", 9, 1),
+        ("old", "Warning", 20, 3),
+        ("mid", "Normal", 15, 2),
+    ] {
+        cluster
+            .server
+            .put(&events, event(name, of, hours * 3600 + 60, count));
+    }
+    let (code, stdout, _) = same(&cluster, &["events"]).await;
+    assert_eq!((code, stdout.lines().count()), (Some(0), 4), "{stdout}");
+    assert!(
+        stdout.lines().nth(1).unwrap().contains("old is told"),
+        "{stdout}"
+    );
+    for flags in [
+        &["-A"][..],
+        &["--types", "Warning"],
+        &["--for", "pod/web-0", "--no-headers"],
+        &["--for=pod/none"],
+        &["-n", "other"],
+    ] {
+        same(&cluster, &[&["events"], flags].concat()).await;
+    }
+    let mut tool = cluster.start_tool(&["events", "-w", "--no-headers", "--types=Warning"]);
+    assert!(tool.line().await.contains("old is told"));
+    cluster
+        .server
+        .put(&events, event("later", "Warning", 3600, 1));
+    assert!(tool.line().await.contains("later is told"));
+    cluster
+        .run(&["events", "--for", "web-0"])
+        .await
+        .is_error("TYPE/NAME");
+}
+
+/// Things, with and without a condition.
+async fn things(count: usize) -> (Cluster, Resource) {
+    let server = ApiServer::builder().start().await.unwrap();
+    let resource = Resource::namespaced("example.com", "v1", "things");
+    let cluster = Cluster::around(server);
+    for at in 0..count {
+        put(&cluster, &format!("thing-{at}"), "False");
+    }
+    (cluster, resource)
+}
+
+fn put(cluster: &Cluster, name: &str, ready: &str) {
+    let resource = Resource::namespaced("example.com", "v1", "things");
+    let metadata = json!({"name": name, "namespace": "default", "labels": {"app": "web"}});
+    let conditions = json!([{"type": "Ready", "status": ready}]);
+    let (version, kind) = ("example.com/v1", "Thing");
+    let status = json!({"conditions": conditions, "phase": ready});
+    let object =
+        json!({"apiVersion": version, "kind": kind, "metadata": metadata, "status": status});
+    cluster.server.put(&resource, object);
+}
+
+#[tokio::test]
+async fn what_is_so_already_is_not_waited_for() {
+    let (cluster, _) = things(1).await;
+    put(&cluster, "a", "True");
+    for arguments in [
+        &["things/a", "--for", "condition=Ready"][..],
+        &["things", "a", "--for=condition=ready=true"],
+        &["things/a", "--for=jsonpath={.status.phase}=True"],
+        &["things/a", "--for=jsonpath={.status.phase}"],
+        &["things/a", "--for=create"],
+        &["things/none", "--for=delete"],
+        &["things", "--all", "--for=jsonpath={.kind}=Thing"],
+        &["things/none", "--for=condition=Ready", "--timeout=1s"],
+        &["things", "-l", "app=none", "--for=condition=Ready"],
+        &["things/thing-0", "--for=condition=Ready", "--timeout=0"],
+        &["things/thing-0", "--for=condition=Ready", "--timeout=1s"],
+    ] {
+        let arguments = [&["wait"], arguments].concat();
+        println!("{arguments:?}");
+        let ours = cluster.run(&arguments).await.into_text();
+        let Some(kubectl) = kubectl::kubectl() else {
+            continue;
+        };
+        let theirs = cluster.run_program(&kubectl, &arguments).await.into_text();
+        assert_eq!(ours.0, theirs.0, "{} {}", ours.2, theirs.2);
+        let sorted = |text: &str| {
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(&ours.1), sorted(&theirs.1));
+        assert_eq!(
+            ours.2.is_empty(),
+            theirs.2.is_empty(),
+            "{} {}",
+            ours.2,
+            theirs.2
+        );
+    }
+    for (arguments, what) in [
+        (&["things", "--for=delete"][..], "which objects?"),
+        (&["things/a", "--for=ready"], "there are condition=NAME"),
+        (&["things/a", "--for=jsonpath={.x"], "{.x"),
+    ] {
+        let arguments = [&["wait"], arguments].concat();
+        cluster.run(&arguments).await.is_error(what);
+    }
+}
+
+#[tokio::test]
+async fn many_objects_are_waited_for_at_once() {
+    let (cluster, resource) = things(300).await;
+    let wait = ["wait", "things", "-l", "app=web", "--timeout=5m", "--for"];
+    let ready = [&wait[..], &["condition=Ready"]].concat();
+    let gone = [&wait[..], &["delete"]].concat();
+    let mut ready = cluster.start_tool(&ready);
+    let gone = cluster.kubewire(&gone).spawn().unwrap();
+    put(&cluster, "thing-7", "True");
+    let line = ready.line().await;
+    assert_eq!(line, "thing.example.com/thing-7 condition met");
+    for at in 0..300 {
+        put(&cluster, &format!("thing-{at}"), "True");
+    }
+    for _ in 1..300 {
+        assert!(ready.line().await.ends_with(" condition met"));
+    }
+    assert_eq!(ready.child.wait().await.unwrap().code(), Some(0));
+    for at in 0..300 {
+        let name = format!("thing-{at}");
+        cluster.server.delete(&resource, "default", &name);
+    }
+    let (code, stdout, stderr) = finish(gone).await.into_text();
+    assert_eq!((code, &*stderr), (Some(0), ""));
+    assert!(stdout.lines().all(|line| line.ends_with(" condition met")));
+    let mut created = cluster.start_tool(&["wait", "thing/new", "--for=create", "--timeout=5m"]);
+    put(&cluster, "new", "True");
+    assert_eq!(created.line().await, "thing.example.com/new condition met");
+}
