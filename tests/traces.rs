@@ -207,7 +207,7 @@ async fn a_forward_has_a_span_and_counts_its_connections() -> Result {
     let (mut far, _) = within(program.accept()).await?;
     let mut hello = [0; 5];
     within(far.read_exact(&mut hello)).await?;
-    let (stats, local) = (tunnel.stats().await, listener.stats());
+    let (stats, local) = (tunnel.stats(), listener.stats());
     assert_eq!(
         (stats.websockets, stats.connections, stats.opened),
         (1, 1, 1)

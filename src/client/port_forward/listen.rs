@@ -217,8 +217,8 @@ impl Listener {
         for listener in listeners {
             addresses.push(listener.local_addr().map_err(failed)?);
             let (tunnel, port) = (tunnel.clone(), port.clone());
-            let (counts, open) = (counts.clone(), open.clone());
-            tasks.spawn(accept(listener, tunnel, port, news.clone(), counts, open));
+            let kept = (counts.clone(), open.clone());
+            tasks.spawn(accept(listener, tunnel, port, news.clone(), kept));
         }
         Ok(Self {
             addresses,
@@ -291,8 +291,7 @@ async fn accept(
     tunnel: Tunnel,
     port: ForwardPort,
     news: Sender<ListenEvent>,
-    counts: Arc<Counts>,
-    open: Open,
+    (counts, open): (Arc<Counts>, Open),
 ) {
     let mut connections = JoinSet::new();
     loop {
@@ -306,8 +305,8 @@ async fn accept(
             }
         };
         while connections.try_join_next().is_some() {}
-        let (tunnel, port, news) = (tunnel.clone(), port.clone(), news.clone());
-        let (counts, open) = (counts.clone(), open.clone());
+        let (tunnel, port, news, open) = (tunnel.clone(), port.clone(), news.clone(), open.clone());
+        let counts = counts.clone();
         counts.accepted.fetch_add(1, Relaxed);
         connections.spawn(async move {
             let tell = |event| drop(news.try_send(event));

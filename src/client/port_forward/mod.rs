@@ -2,7 +2,6 @@
 
 mod listen;
 mod resolve;
-mod shared;
 mod target;
 mod tunnel;
 
@@ -10,7 +9,7 @@ use std::sync::Arc;
 
 use tracing::Instrument as _;
 
-use self::{resolve::Destination, shared::Transport};
+use self::{resolve::Destination, tunnel::Transport};
 use super::{Client, Pod, span};
 use crate::{
     Result, Role,
@@ -33,9 +32,8 @@ use crate::{
 
 pub use self::{
     listen::{ListenEvent, Listener, ListenerStats, Traffic},
-    shared::TunnelStats,
     target::{ForwardPort, ForwardTarget, ResolvedPort},
-    tunnel::Tunnel,
+    tunnel::{Tunnel, TunnelStats},
 };
 pub use crate::transport::ws::port_forward::ForwardStream;
 

@@ -1,8 +1,11 @@
 //! The tunnel: in flow the ports to connect to, out come connections, each on the WebSocket that
 //! suits it, to the pod that is there at the moment.
 
+mod sockets;
+mod stats;
+
 use std::sync::{
-    Arc, Mutex,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -14,10 +17,11 @@ use tokio::{
 };
 use tracing::{Instrument as _, Span};
 
+pub(super) use self::sockets::Transport;
+pub use self::stats::TunnelStats;
+use self::sockets::{Socket, best};
 use super::{
-    ForwardPort, ForwardStream, Listener, PortForward, ResolvedPort, Traffic,
-    resolve::Destination,
-    shared::{Shared, Socket, State, Transport, TunnelStats, Way, best},
+    ForwardPort, ForwardStream, Listener, PortForward, ResolvedPort, Traffic, resolve::Destination,
 };
 use crate::{
     Result,
@@ -28,9 +32,113 @@ use crate::{
     transport::ws::{
         port_forward::Connections,
         relay::{Copied, relay},
-        stats::SessionStats,
     },
 };
+
+#[derive(Debug)]
+struct Shared {
+    forward: PortForward,
+    /// Locked while the pod is looked for and dialled. Those who wait for that share what comes
+    /// of it.
+    way: AsyncMutex<Way>,
+    /// How often that has been done.
+    attempts: AtomicU64,
+    state: Mutex<State>,
+    /// The WebSockets that may be dialled beside the first.
+    further: Arc<Semaphore>,
+    /// Whether a connection failed in a way that speaks of a pod that has gone.
+    doubt: AtomicBool,
+    span: Span,
+}
+
+#[derive(Debug)]
+struct Way {
+    destination: Destination,
+    /// When the pod was last known to be there.
+    looked: Instant,
+    /// Why there was none the last time.
+    failed: Option<Error>,
+}
+
+#[derive(Debug)]
+struct State {
+    pod: Pod,
+    transport: Transport,
+    /// How often the WebSockets have been given up for others.
+    renewed: u64,
+    /// Connections that have been opened.
+    opened: u64,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that there is a way to the pod, and says what the port is there.
+    async fn find(&self, port: &ForwardPort) -> Result<u16> {
+        let arrived = self.attempts.load(Ordering::Relaxed);
+        let mut way = self.way.lock().await;
+        // What failed while this one waited would fail again, and take as long.
+        if self.attempts.load(Ordering::Relaxed) != arrived
+            && let Some(error) = &way.failed
+        {
+            return Err(error.clone());
+        }
+        let found = async {
+            self.renew(&mut way).await?;
+            way.destination.port(&self.forward.client, port).await
+        };
+        let found = found.await;
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        // That there is no such port says nothing of others.
+        let shared = |error: &&Error| !matches!(error, Error::Caller(CallerError::NoPort { .. }));
+        way.failed = found.as_ref().err().filter(shared).cloned();
+        Ok(found?.pod)
+    }
+
+    /// Finds the pod anew if it may have gone, and dials if there is no way to it.
+    async fn renew(&self, way: &mut Way) -> Result<()> {
+        let Self { forward, doubt, .. } = self;
+        let doubted = doubt.load(Ordering::Relaxed);
+        let lost = match &mut self.state().transport {
+            Transport::Shared(sockets) => {
+                let leave = |socket: &Socket| socket.connections.should_leave();
+                let lost = sockets.iter().all(leave);
+                if !lost {
+                    sockets.retain(|socket| !leave(socket));
+                }
+                lost
+            }
+            Transport::Channels(_) => false,
+        };
+        let stale = way.looked.elapsed() >= limits::FORWARD_FRESH
+            && way.destination.is_gone(&forward.client).await;
+        if !(lost || doubted || stale) {
+            if way.looked.elapsed() >= limits::FORWARD_FRESH {
+                way.looked = Instant::now();
+            }
+            return Ok(());
+        }
+        let next = forward.find(Some(&way.destination)).await?;
+        let is_shared = matches!(self.state().transport, Transport::Shared(_));
+        // The old ones go on with the connections that they have.
+        if is_shared && (lost || doubted || !next.is_pod_of(&way.destination)) {
+            tracing::debug!(pod = next.pod.name(), "dialling the port-forward again");
+            let connections = forward.dial_spdy(&next.pod).await?;
+            let mut state = self.state();
+            state.transport = Transport::shared(connections);
+            state.renewed += 1;
+        }
+        self.state().pod = next.pod.clone();
+        way.destination = next;
+        way.looked = Instant::now();
+        if doubted {
+            doubt.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
 
 /// A way to a pod, on which connections can be opened.
 ///
@@ -73,11 +181,7 @@ use crate::{
 /// # });
 /// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
 /// let (mut one, mut other) = (tunnel.open(port).await?, tunnel.open(port).await?);
-/// let mut answer = String::new();
-/// one.read_to_string(&mut answer).await?;
-/// other.read_to_string(&mut answer).await?;
-/// assert_eq!(answer, "hellohello");
-/// assert_eq!(tunnel.pod().await.name(), "web-0");
+/// assert_eq!((one.read_u8().await?, other.read_u8().await?), (b'h', b'h'));
 /// # Ok(())
 /// # }
 /// ```
@@ -176,13 +280,13 @@ impl Tunnel {
         let mut state = self.shared.state();
         state.opened += 1;
         let (websockets, connections) = state.occupancy();
-        drop(state);
         tracing::debug!(
             parent: &self.shared.span,
             websockets,
             connections,
             "a connection is opened"
         );
+        drop(state);
         Ok(stream)
     }
 
@@ -338,35 +442,6 @@ impl Tunnel {
         match &self.shared.state().transport {
             Transport::Shared(_) => ForwardProtocol::Spdy,
             Transport::Channels(protocol) => *protocol,
-        }
-    }
-
-    /// Streams of the WebSockets that new connections may use which are not forgotten: of
-    /// connections that either end may still use, or that have not been read to the end, two each.
-    /// Over channels there is no such WebSocket, and none.
-    pub async fn streams(&self) -> usize {
-        match &self.shared.state().transport {
-            Transport::Shared(sockets) => sockets.iter().map(|s| s.connections.streams()).sum(),
-            Transport::Channels(_) => 0,
-        }
-    }
-
-    /// What the tunnel has carried and carries.
-    pub async fn stats(&self) -> TunnelStats {
-        let state = self.shared.state();
-        let (websockets, connections) = state.occupancy();
-        let mut traffic = SessionStats::default();
-        if let Transport::Shared(sockets) = &state.transport {
-            for socket in sockets {
-                traffic += socket.connections.stats();
-            }
-        }
-        TunnelStats {
-            websockets,
-            connections,
-            opened: state.opened,
-            reconnects: state.renewed,
-            traffic,
         }
     }
 

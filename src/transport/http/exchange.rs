@@ -71,6 +71,21 @@ pub(crate) struct Driver<S: Exchange> {
 }
 
 /// What a stream of requests, a log or a watch, has cost so far.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo tick; sleep 600"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// let mut lines = client.pod("default", "web-0").logs().follow().stream();
+/// lines.next().await.expect("there is a line")?;
+/// assert_eq!(lines.stats().retries, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct StreamStats {

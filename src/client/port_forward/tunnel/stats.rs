@@ -1,0 +1,66 @@
+//! What a tunnel tells of itself: in flow its WebSockets, out come counts.
+
+use super::{State, Tunnel, sockets::Transport};
+use crate::transport::ws::stats::SessionStats;
+
+/// What a [`Tunnel`] has carried and carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct TunnelStats {
+    /// WebSockets that new connections may use. Over channels each connection has its own, which
+    /// are not among these.
+    pub websockets: usize,
+    /// Connections on them that have not ended.
+    pub connections: usize,
+    /// Connections that have been opened so far.
+    pub opened: u64,
+    /// How often the WebSockets were given up for another, as they had died or the pod had gone.
+    pub reconnects: u64,
+    /// What went through these WebSockets so far; what those carried that were given up is not in
+    /// it.
+    pub traffic: SessionStats,
+}
+
+impl State {
+    /// How many WebSockets connections share, and how many connections.
+    pub(super) fn occupancy(&self) -> (usize, usize) {
+        match &self.transport {
+            Transport::Shared(sockets) => {
+                let loads = sockets.iter().map(|socket| socket.connections.load().1);
+                (sockets.len(), loads.sum())
+            }
+            Transport::Channels(_) => (0, 0),
+        }
+    }
+}
+
+impl Tunnel {
+    /// What the tunnel has carried and carries.
+    pub fn stats(&self) -> TunnelStats {
+        let state = self.shared.state();
+        let (websockets, connections) = state.occupancy();
+        let mut traffic = SessionStats::default();
+        if let Transport::Shared(sockets) = &state.transport {
+            for socket in sockets {
+                traffic += socket.connections.stats();
+            }
+        }
+        TunnelStats {
+            websockets,
+            connections,
+            opened: state.opened,
+            reconnects: state.renewed,
+            traffic,
+        }
+    }
+
+    /// Streams of the WebSockets that new connections may use which are not forgotten: of
+    /// connections that either end may still use, or that have not been read to the end, two each.
+    /// Over channels there is no such WebSocket, and none.
+    pub async fn streams(&self) -> usize {
+        match &self.shared.state().transport {
+            Transport::Shared(sockets) => sockets.iter().map(|s| s.connections.streams()).sum(),
+            Transport::Channels(_) => 0,
+        }
+    }
+}
