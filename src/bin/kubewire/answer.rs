@@ -230,6 +230,9 @@ pub(crate) fn table(body: &[u8], named: bool) -> Result<Table, Failure> {
         Some(Value::Array(items)) => items,
         // Go writes an empty slice as `null`.
         Some(Value::Null) if kind.ends_with("List") => Vec::new(),
+        _ if kind.is_empty() => {
+            return Err(unreadable("is neither a table nor objects with names"));
+        }
         _ => return Err(unreadable("is a list without items")),
     };
     if objects
