@@ -18,8 +18,8 @@ use tokio::{
 use tracing::{Instrument as _, Span};
 
 pub(super) use self::sockets::Transport;
-pub use self::stats::TunnelStats;
 use self::sockets::{Socket, best};
+pub use self::stats::TunnelStats;
 use super::{
     ForwardPort, ForwardStream, Listener, PortForward, ResolvedPort, Traffic, resolve::Destination,
 };
