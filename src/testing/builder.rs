@@ -11,14 +11,12 @@ use std::{
 use tokio::{io::DuplexStream, net::TcpListener};
 
 use super::{
-    ApiServer,
+    ApiServer, ResourceBuilder,
     access::{Access, Rule},
-    kinds::Kind,
     kubelet, listener, logs,
     port_forward::{Backend, Ports},
     router::Cluster,
     store::{Object, Store},
-    subresources,
     tasks::Tasks,
     tls,
 };
@@ -164,14 +162,8 @@ impl ApiServerBuilder {
         kind: impl Into<String>,
         declare: impl FnOnce(ResourceBuilder) -> ResourceBuilder,
     ) -> Self {
-        self.resources.push(declare(ResourceBuilder {
-            resource,
-            kind: kind.into(),
-            short: Vec::new(),
-            categories: Vec::new(),
-            subresources: Vec::new(),
-            selectable: Vec::new(),
-        }));
+        let resource = ResourceBuilder::new(resource, kind.into());
+        self.resources.push(declare(resource));
         self
     }
 
@@ -249,62 +241,6 @@ impl ApiServerBuilder {
             ca,
             cluster,
         })
-    }
-}
-
-/// The declaration of a custom resource.
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct ResourceBuilder {
-    resource: Resource,
-    kind: String,
-    short: Vec<String>,
-    categories: Vec<String>,
-    subresources: Vec<String>,
-    selectable: Vec<String>,
-}
-
-impl ResourceBuilder {
-    /// Gives it the subresource `status`: then the status can be written there alone.
-    pub fn status(mut self) -> Self {
-        self.subresources.push("status".to_owned());
-        self
-    }
-
-    /// Gives it the subresource `scale`, of `spec.replicas` and `status.replicas`.
-    pub fn scale(mut self) -> Self {
-        self.subresources.push("scale".to_owned());
-        self
-    }
-
-    /// Lets field selectors name a field, such as `spec.color`; name and namespace they can.
-    pub fn selectable_field(mut self, field: impl Into<String>) -> Self {
-        self.selectable.push(field.into());
-        self
-    }
-
-    /// Gives it a short name.
-    pub fn short_name(mut self, name: impl Into<String>) -> Self {
-        self.short.push(name.into());
-        self
-    }
-
-    /// Puts it in a category, such as `all`.
-    pub fn category(mut self, name: impl Into<String>) -> Self {
-        self.categories.push(name.into());
-        self
-    }
-
-    fn into_kind(self) -> Kind {
-        let mut kind = Kind::custom(self.resource, &self.kind);
-        if let Some(custom) = &mut kind.custom {
-            custom.selectable = self.selectable;
-            custom.scale = Some(subresources::SCALE.map(str::to_owned));
-        }
-        kind.short = self.short;
-        kind.categories = self.categories;
-        kind.subresources = self.subresources;
-        kind
     }
 }
 

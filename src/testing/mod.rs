@@ -154,6 +154,7 @@ mod body;
 mod builder;
 mod container;
 mod controllers;
+mod custom;
 mod defaults;
 mod delete;
 mod discovery;
@@ -197,7 +198,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
 pub use access::Rule;
-pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder, ResourceBuilder, RestartPolicy};
+pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder, RestartPolicy};
+pub use custom::ResourceBuilder;
 pub use faults::Fault;
 use router::Cluster;
 use serde_json::Value;
