@@ -40,6 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route(pods, any(read))
         .route("/api", any(read)) // what is served, which kubectl asks first
         .route("/api/v1", any(read))
+        .route("/apis", any(read))
         .layer(from_fn_with_state(token, known))
         .with_state(Client::from_env().await?);
     Ok(axum::serve(listener, router).await?)

@@ -318,6 +318,6 @@ async fn the_time_in_which_the_peer_is_held_back_is_counted() -> Result {
     assert!(status?.success());
     let stats = child.stats();
     assert!(stats.held_back < Duration::from_secs(8), "{stats:?}");
-    assert!(stats.received > 256 << 10 && stats.received_messages >= 8);
+    assert!(stats.received > 256 << 10 && stats.received_messages >= 3);
     Ok(())
 }

@@ -33,11 +33,8 @@ use crate::{
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use kubewire::testing::{ApiServer, Rule};
 ///
-/// let server = ApiServer::builder()
-///     .pod("default", "web-0", |pod| pod.label("app", "web").container("main", ["sleep", "600"]))
-///     .user("reader", [Rule::new(["get"], ["pods"])])
-///     .start()
-///     .await?;
+/// let rules = [Rule::new(["get"], ["pods"])];
+/// let server = ApiServer::builder().user("reader", rules).start().await?;
 /// assert!(server.token_of("reader").is_some());
 /// # Ok(())
 /// # }
