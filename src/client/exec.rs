@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Result,
     error::{CallerError, PartialOutput},
-    session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
+    session::{KeepaliveConfig, Subprotocol},
     wire::resize::TerminalSize,
 };
 

@@ -275,7 +275,7 @@ macro_rules! options {
 
         /// Asks for what a client of this side has asked for.
         #[cfg(feature = "server")]
-        pub(crate) fn streams(mut self, streams: Streams) -> Self {
+        pub(crate) fn streams(mut self, streams: crate::session::remote_command::Streams) -> Self {
             self.options.set_streams(streams);
             self
         }

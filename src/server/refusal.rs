@@ -30,6 +30,7 @@ enum Words {
     Nothing,
     /// Boxed, as it is large for an error.
     Status(Box<Status>),
+    #[cfg(all(feature = "testing", unix))]
     Text(String),
 }
 
@@ -38,6 +39,7 @@ impl std::fmt::Display for Words {
         match self {
             Self::Nothing => Ok(()),
             Self::Status(status) => write!(f, ": {status}"),
+            #[cfg(all(feature = "testing", unix))]
             Self::Text(text) => write!(f, ": {text}"),
         }
     }
@@ -80,7 +82,9 @@ impl Refusal {
     pub fn status(&self) -> Option<&Status> {
         match &self.body {
             Words::Status(status) => Some(status),
-            Words::Nothing | Words::Text(_) => None,
+            Words::Nothing => None,
+            #[cfg(all(feature = "testing", unix))]
+            Words::Text(_) => None,
         }
     }
 
@@ -88,6 +92,7 @@ impl Refusal {
     pub fn into_response(self) -> Response<Full<Bytes>> {
         let (body, name, value) = match self.body {
             Words::Status(status) => (status.to_json(), CONTENT_TYPE, "application/json"),
+            #[cfg(all(feature = "testing", unix))]
             Words::Text(text) => (text.into_bytes(), CONTENT_TYPE, "text/plain; charset=utf-8"),
             Words::Nothing => (Vec::new(), CONNECTION, "close"),
         };

@@ -1,6 +1,6 @@
 """Prints the lines of src/testing/types.txt out of the Go sources of Kubernetes' types.
 
-types.py API APIMACHINERY APIEXTENSIONS AGGREGATOR KINDS: four checkouts of staging repositories,
+built_in_types.py API APIMACHINERY APIEXTENSIONS AGGREGATOR KINDS: four checkouts of staging repositories,
 k8s.io/api and so on, at one tag, and src/testing/kinds.txt."""
 import re, sys
 API, AM, EXT, AGG = sys.argv[1:5]
