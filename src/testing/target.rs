@@ -55,8 +55,9 @@ impl Parameters {
     /// not done here: a parameter without an effect is a mistake in a test.
     pub(super) fn check(&self, target: &Target) -> Result<(), Refusal> {
         const OBJECT: &str = "pretty timeout includeObject";
+        // `shardSelector` has no effect in a cluster whose feature gate is off either.
         const LIST: &str = "watch labelSelector fieldSelector resourceVersion continue limit \
-                            resourceVersionMatch timeoutSeconds allowWatchBookmarks \
+                            resourceVersionMatch shardSelector timeoutSeconds allowWatchBookmarks \
                             sendInitialEvents";
         const DELETE: &str = "dryRun gracePeriodSeconds propagationPolicy orphanDependents";
         const WRITE: &str = "dryRun fieldManager fieldValidation";
