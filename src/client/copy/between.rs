@@ -108,20 +108,16 @@ impl CopyBetween {
     ///
     /// Those of [`CopyFrom::run`] and [`CopyTo::run`].
     pub async fn run(&self) -> Result<Copied> {
-        let mut work = None;
-        self.progress.begin();
-        let attempt = async || {
-            if work.is_none() {
-                work = Some(self.begin().await?);
-            }
-            match &mut work {
-                Some(begun) => begun.attempt().await,
-                None => unreachable!("it was made above"),
-            }
-        };
+        let begin = || self.begin();
         let retry = &self.retry;
         retry
-            .run(&self.side, "copy from", &self.progress, attempt)
+            .run(
+                &self.side,
+                "copy from",
+                &self.progress,
+                begin,
+                Begun::attempt,
+            )
             .await
     }
 

@@ -140,20 +140,16 @@ impl CopyFrom {
     ///   that is cut, too large, or would write elsewhere, and for a file that is another in the
     ///   container, because it has changed meanwhile.
     pub async fn run(&self) -> Result<Copied> {
-        let mut work = None;
-        self.progress.begin();
-        let attempt = async || {
-            if work.is_none() {
-                work = Some(self.begin().await?);
-            }
-            match &mut work {
-                Some(work) => work.attempt().await,
-                None => unreachable!("it was made above"),
-            }
-        };
+        let begin = || self.begin();
         let retry = &self.retry;
         retry
-            .run(&self.side, "copy from", &self.progress, attempt)
+            .run(
+                &self.side,
+                "copy from",
+                &self.progress,
+                begin,
+                Work::attempt,
+            )
             .await
     }
 

@@ -17,20 +17,31 @@ pub(super) struct Retry {
 }
 
 impl Retry {
-    /// Attempts until one does not end in a cut.
-    pub(super) async fn run<T>(
+    /// Attempts until one does not end in a cut. What `begin` gives outlives the connections: it is
+    /// made once, and each attempt goes on with it.
+    pub(super) async fn run<W, T>(
         &self,
         side: &Side,
         verb: &str,
         progress: &Progress,
-        mut attempt: impl AsyncFnMut() -> Result<T>,
+        begin: impl AsyncFn() -> Result<W>,
+        attempt: impl AsyncFn(&mut W) -> Result<T>,
     ) -> Result<T> {
+        progress.begin();
         let work = async {
+            let mut begun = None;
             let (mut left, mut reached) = (self.retries, 0);
             let mut pause = Duration::ZERO;
             loop {
+                let once = async {
+                    let work = match &mut begun {
+                        Some(work) => work,
+                        None => begun.insert(begin().await?),
+                    };
+                    attempt(work).await
+                };
                 // It is large.
-                let error = match Box::pin(attempt()).await {
+                let error = match Box::pin(once).await {
                     Ok(done) => return Ok(done),
                     Err(error) if left == 0 || !is_cut(&error) => return Err(error),
                     Err(error) => error,

@@ -150,20 +150,10 @@ impl CopyTo {
     /// * [`CallerError::HalfClose`] if the server lacks `v5.channel.k8s.io`, over which alone a
     ///   program sees the end of its input.
     pub async fn run(&self) -> Result<Copied> {
-        let mut work = None;
-        self.progress.begin();
-        let attempt = async || {
-            if work.is_none() {
-                work = Some(self.begin().await?);
-            }
-            match &mut work {
-                Some(work) => work.attempt().await,
-                None => unreachable!("it was made above"),
-            }
-        };
+        let begin = || self.begin();
         let retry = &self.retry;
         retry
-            .run(&self.side, "copy to", &self.progress, attempt)
+            .run(&self.side, "copy to", &self.progress, begin, Work::attempt)
             .await
     }
 
