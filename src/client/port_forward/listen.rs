@@ -4,10 +4,7 @@
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
@@ -90,24 +87,6 @@ pub struct ListenerStats {
     pub received: u64,
 }
 
-#[derive(Debug, Default)]
-struct Counts {
-    accepted: AtomicU64,
-    ended: AtomicU64,
-    failed: AtomicU64,
-    sent: AtomicU64,
-    received: AtomicU64,
-}
-
-impl Counts {
-    fn end(&self, traffic: &Traffic, failed: bool) {
-        self.sent.fetch_add(traffic.sent, Relaxed);
-        self.received.fetch_add(traffic.received, Relaxed);
-        self.failed.fetch_add(failed.into(), Relaxed);
-        self.ended.fetch_add(1, Relaxed);
-    }
-}
-
 /// Local ports that lead to a port of a pod.
 ///
 /// A connection that breaks on its way, or is refused by the application, is reset, as the
@@ -153,14 +132,49 @@ pub struct Listener {
     addresses: Vec<SocketAddr>,
     port: ForwardPort,
     events: Receiver<ListenEvent>,
-    counts: Arc<Counts>,
-    open: Open,
+    record: Arc<Record>,
     /// Ends with this struct.
     _tasks: JoinSet<()>,
 }
 
-/// The connections of a listener that are open.
-type Open = Arc<Mutex<Vec<Arc<Connection>>>>;
+/// What a listener's connections have carried, and those that are open.
+#[derive(Debug, Default)]
+struct Record(Mutex<Connections>);
+
+#[derive(Debug, Default)]
+struct Connections {
+    open: Vec<Arc<Connection>>,
+    /// But for the number of those that are open.
+    stats: ListenerStats,
+}
+
+impl Record {
+    fn held(&self) -> MutexGuard<'_, Connections> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, peer: SocketAddr) -> Arc<Connection> {
+        let connection = Arc::new(Connection {
+            peer,
+            begin: Instant::now(),
+            copied: Copied::default(),
+        });
+        let mut held = self.held();
+        held.stats.accepted += 1;
+        held.open.push(connection.clone());
+        connection
+    }
+
+    fn end(&self, connection: &Arc<Connection>, failed: bool) -> Traffic {
+        let traffic = connection.traffic();
+        let mut held = self.held();
+        held.open.retain(|other| !Arc::ptr_eq(other, connection));
+        held.stats.failed += u64::from(failed);
+        held.stats.sent += traffic.sent;
+        held.stats.received += traffic.received;
+        traffic
+    }
+}
 
 /// A local connection that is being forwarded.
 #[derive(Debug)]
@@ -210,22 +224,20 @@ impl Listener {
             return Err(failed(failure.unwrap_or_else(none)).into());
         }
         let mut tasks = JoinSet::new();
-        let counts = Arc::<Counts>::default();
+        let record = Arc::<Record>::default();
         let (news, events) = mpsc::channel(NEWS);
-        let open = Open::default();
         let mut addresses = Vec::new();
         for listener in listeners {
             addresses.push(listener.local_addr().map_err(failed)?);
             let (tunnel, port) = (tunnel.clone(), port.clone());
-            let kept = (counts.clone(), open.clone());
-            tasks.spawn(accept(listener, tunnel, port, news.clone(), kept));
+            let record = record.clone();
+            tasks.spawn(accept(listener, tunnel, port, news.clone(), record));
         }
         Ok(Self {
             addresses,
             port,
             events,
-            counts,
-            open,
+            record,
             _tasks: tasks,
         })
     }
@@ -242,24 +254,18 @@ impl Listener {
 
     /// What it has carried.
     pub fn stats(&self) -> ListenerStats {
-        let counts = &self.counts;
-        // In this order: no more have ended than were accepted.
-        let ended = counts.ended.load(Relaxed);
-        let accepted = counts.accepted.load(Relaxed);
+        let held = self.record.held();
         ListenerStats {
-            accepted,
-            open: accepted.saturating_sub(ended),
-            failed: counts.failed.load(Relaxed),
-            sent: counts.sent.load(Relaxed),
-            received: counts.received.load(Relaxed),
+            open: held.open.len() as u64,
+            ..held.stats
         }
     }
 
     /// The connections that are being forwarded, by where they come from, with what they have
     /// carried so far.
     pub fn connections(&self) -> Vec<(SocketAddr, Traffic)> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = open.iter();
+        let held = self.record.held();
+        let open = held.open.iter();
         open.map(|connection| (connection.peer, connection.traffic()))
             .collect()
     }
@@ -291,7 +297,7 @@ async fn accept(
     tunnel: Tunnel,
     port: ForwardPort,
     news: Sender<ListenEvent>,
-    (counts, open): (Arc<Counts>, Open),
+    record: Arc<Record>,
 ) {
     let mut connections = JoinSet::new();
     loop {
@@ -305,23 +311,14 @@ async fn accept(
             }
         };
         while connections.try_join_next().is_some() {}
-        let (tunnel, port, news, open) = (tunnel.clone(), port.clone(), news.clone(), open.clone());
-        let counts = counts.clone();
-        counts.accepted.fetch_add(1, Relaxed);
+        let (tunnel, port, news) = (tunnel.clone(), port.clone(), news.clone());
+        let record = record.clone();
+        let connection = record.begin(peer);
         connections.spawn(async move {
             let tell = |event| drop(news.try_send(event));
             tell(ListenEvent::Accepted { peer });
-            let connection = Arc::new(Connection {
-                peer,
-                begin: Instant::now(),
-                copied: Copied::default(),
-            });
-            let held = || open.lock().unwrap_or_else(PoisonError::into_inner);
-            held().push(Arc::clone(&connection));
             let outcome = forward(socket, &tunnel, &port, &news, &connection.copied).await;
-            held().retain(|other| !Arc::ptr_eq(other, &connection));
-            let traffic = connection.traffic();
-            counts.end(&traffic, outcome.is_err());
+            let traffic = record.end(&connection, outcome.is_err());
             tell(match outcome {
                 Ok(()) => ListenEvent::Closed { peer, traffic },
                 Err(error) => ListenEvent::Failed {
