@@ -199,37 +199,49 @@ impl<T> Mirror<T> {
         keep: impl FnOnce(&Object) -> Result<T, E>,
     ) -> Result<Vec<Change<T>>, E> {
         match update {
-            Update::SnapshotBegin => {
-                self.snapshot = self.snapshot.wrapping_add(1);
-                self.current = false;
-            }
-            Update::SnapshotEnd { .. } => {
-                self.current = true;
-                let snapshot = self.snapshot;
-                let gone = self.objects.extract_if(|_, entry| entry.seen != snapshot);
-                return Ok(gone.map(|(key, e)| Change::Deleted(key, e.value)).collect());
-            }
+            Update::SnapshotBegin => self.begin_snapshot(),
+            Update::SnapshotEnd { .. } => return Ok(self.end_snapshot()),
             Update::Event(event) => {
                 let event = event.as_ref();
                 let metadata = event.object.metadata()?;
                 let key = ObjectKey::of(&metadata)?;
-                match event.event_type {
-                    EventType::Added | EventType::Modified => {
-                        return self.insert(key, &metadata, || keep(&event.object));
-                    }
-                    EventType::Deleted => {
-                        let gone = self.objects.remove_entry(&key);
-                        return Ok(gone
-                            .map(|(key, entry)| Change::Deleted(key, entry.value))
-                            .into_iter()
-                            .collect());
-                    }
-                    _ => {}
-                }
+                return self.apply_event(&event.event_type, key, &metadata, || keep(&event.object));
             }
             Update::Bookmark { .. } | Update::Retrying { .. } => {}
         }
         Ok(Vec::new())
+    }
+
+    pub(super) fn begin_snapshot(&mut self) {
+        self.snapshot = self.snapshot.wrapping_add(1);
+        self.current = false;
+    }
+
+    /// What was not in the snapshot is gone.
+    pub(super) fn end_snapshot(&mut self) -> Vec<Change<T>> {
+        self.current = true;
+        let snapshot = self.snapshot;
+        let gone = self.objects.extract_if(|_, entry| entry.seen != snapshot);
+        gone.map(|(key, e)| Change::Deleted(key, e.value)).collect()
+    }
+
+    /// Applies an event about the object that has this key and metadata.
+    pub(super) fn apply_event<E: From<EventError>>(
+        &mut self,
+        event_type: &EventType,
+        key: ObjectKey,
+        metadata: &Metadata<'_>,
+        keep: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Vec<Change<T>>, E> {
+        match event_type {
+            EventType::Added | EventType::Modified => self.insert(key, metadata, keep),
+            EventType::Deleted => {
+                let gone = self.objects.remove_entry(&key);
+                let gone = gone.map(|(key, entry)| Change::Deleted(key, entry.value));
+                Ok(gone.into_iter().collect())
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn insert<E: From<EventError>>(

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    wire::watch::{Event, EventError, EventType, Object},
+    wire::watch::{Event, EventError, EventType, Metadata, Object},
 };
 
 /// What a reader of a shared mirror is told.
@@ -191,11 +191,29 @@ impl<K> SharedMirror<K> {
         decode: impl FnOnce(&Object) -> Result<K, EventError>,
     ) {
         match update {
-            // Every object is seen again.
-            Update::SnapshotBegin => self.unreadable.clear(),
-            Update::SnapshotEnd { .. } | Update::Event(_) | Update::Bookmark { .. } => {
-                self.refusal = None;
+            Update::SnapshotBegin => {
+                // Every object is seen again.
+                self.unreadable.clear();
+                self.mirror.begin_snapshot();
             }
+            Update::SnapshotEnd { .. } => {
+                self.refusal = None;
+                for change in self.mirror.end_snapshot() {
+                    self.note(change, None);
+                }
+                self.pending.push(Ok(MirrorUpdate::Current));
+            }
+            Update::Event(event) => {
+                self.refusal = None;
+                if let Err((key, error)) = self.apply_event(event, decode) {
+                    if let Some(key) = &key {
+                        self.unreadable.insert(key.clone(), error.clone());
+                    }
+                    self.pending
+                        .push(Ok(MirrorUpdate::Unreadable { key, error }));
+                }
+            }
+            Update::Bookmark { .. } => self.refusal = None,
             Update::Retrying {
                 error, retry_in, ..
             } => self.pending.push(Ok(MirrorUpdate::Retrying {
@@ -203,39 +221,37 @@ impl<K> SharedMirror<K> {
                 retry_in: *retry_in,
             })),
         }
-        let key = match update {
-            Update::Event(event) => key_of(event),
-            _ => None,
-        };
-        let before = key.as_ref().and_then(|key| self.mirror.get(key));
-        let before = before.map(|kept| kept.labels.clone());
+    }
+
+    /// An error comes with the object that it is about, unless that cannot be read.
+    fn apply_event(
+        &mut self,
+        event: &Event,
+        decode: impl FnOnce(&Object) -> Result<K, EventError>,
+    ) -> Result<(), (Option<ObjectKey>, EventError)> {
+        let metadata = event.object.metadata().map_err(|error| (None, error))?;
+        let key = ObjectKey::of(&metadata).map_err(|error| (None, error))?;
+        match event.event_type {
+            EventType::Added | EventType::Modified | EventType::Deleted => {}
+            _ => return Ok(()),
+        }
+        let before = self.mirror.get(&key).map(|kept| kept.labels.clone());
         let labels = &self.labels;
-        let changes = self.mirror.apply(update, |object| {
+        let keep = || {
             Ok::<_, EventError>(Kept {
-                labels: values(object, labels)?,
-                object: Arc::new(decode(object)?),
+                labels: values(&metadata, labels)?,
+                object: Arc::new(decode(&event.object)?),
             })
-        });
-        match changes {
-            Ok(changes) => {
-                if let Some(key) = &key {
-                    self.unreadable.remove(key);
-                }
-                for change in changes {
-                    self.note(change, before.as_ref());
-                }
-            }
-            Err(error) => {
-                if let Some(key) = &key {
-                    self.unreadable.insert(key.clone(), error.clone());
-                }
-                self.pending
-                    .push(Ok(MirrorUpdate::Unreadable { key, error }));
-            }
+        };
+        let changes = self
+            .mirror
+            .apply_event(&event.event_type, key.clone(), &metadata, keep);
+        let changes = changes.map_err(|error| (Some(key.clone()), error))?;
+        self.unreadable.remove(&key);
+        for change in changes {
+            self.note(change, before.as_ref());
         }
-        if let Update::SnapshotEnd { .. } = update {
-            self.pending.push(Ok(MirrorUpdate::Current));
-        }
+        Ok(())
     }
 
     /// The server has refused the watch, which is tried again.
@@ -379,23 +395,13 @@ impl<K> SharedMirror<K> {
     }
 }
 
-/// Which object an event is about, unless it is about none or that cannot be read.
-fn key_of(event: &Event) -> Option<ObjectKey> {
-    match event.event_type {
-        EventType::Added | EventType::Modified | EventType::Deleted => {
-            ObjectKey::of(&event.object.metadata().ok()?).ok()
-        }
-        _ => None,
-    }
-}
-
 fn values(
-    object: &Object,
+    metadata: &Metadata<'_>,
     labels: &[(Box<str>, Index)],
 ) -> Result<Arc<[Option<Box<str>>]>, EventError> {
     let mut values = vec![None; labels.len()];
     if !labels.is_empty() {
-        for entry in object.metadata()?.labels()? {
+        for entry in metadata.labels()? {
             let (name, value) = entry?;
             if let Some(at) = labels.iter().position(|(label, _)| **label == *name) {
                 values[at] = Some((*value).into());
