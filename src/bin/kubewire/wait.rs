@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     time::Duration,
 };
 
@@ -21,7 +20,7 @@ use crate::{
     connection::Connection,
     duration,
     failure::{Failure, note},
-    get::asked::{self, Asked},
+    get::asked::{Asked, Files},
     jsonpath::JsonPath,
     lines::Lines,
     printable::Printable,
@@ -47,18 +46,8 @@ pub(crate) struct Wait {
     /// TYPE/NAME, any number of them; or TYPE and names, or TYPE with -l or --all
     #[arg(value_name = "RESOURCE", required_unless_present = "filename")]
     objects: Vec<String>,
-    /// The objects that are in these files or directories, in YAML or JSON; - for stdin
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        value_delimiter = ',',
-        conflicts_with = "objects"
-    )]
-    filename: Vec<PathBuf>,
-    /// With the directories in directories of --filename
-    #[arg(short = 'R', long)]
-    recursive: bool,
+    #[command(flatten)]
+    files: Files,
     /// What to wait for: condition=NAME, condition=NAME=VALUE, delete, create,
     /// jsonpath={PATH}=VALUE, or jsonpath={PATH} for any value
     #[arg(long = "for", value_name = "CONDITION")]
@@ -206,10 +195,8 @@ impl Wait {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let condition = Condition::parse(&self.condition).map_err(Failure::Message)?;
         let client = connection.client()?;
-        let asked = match &self.filename[..] {
-            [] => asked::named(&client, &self.objects, self.all_namespaces).await?,
-            files => asked::in_files(&client, connection, files, self.recursive).await?,
-        };
+        let named = (&self.objects[..], self.all_namespaces);
+        let asked = self.files.asked_or(named, &client, connection).await?;
         let selects = self.all || self.selector.is_some() || self.field_selector.is_some();
         if !selects && asked.iter().any(|one| one.name.is_none()) {
             let problem = "which objects? Name them, or give -l or --all";

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clap::Args;
 use kubewire::{Client, Error, error::CallerError, request::ApiResource};
 use serde_json::Value;
 
@@ -15,6 +16,42 @@ use crate::{connection::Connection, failure::Failure};
 
 /// Bytes of a file with objects: 64 MiB.
 const FILE: u64 = 64 << 20;
+
+/// The arguments that name objects by files.
+#[derive(Args)]
+pub(crate) struct Files {
+    /// The objects that are in these files or directories, in YAML or JSON; - for stdin
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        value_delimiter = ',',
+        conflicts_with = "objects"
+    )]
+    filename: Vec<PathBuf>,
+    /// With the directories in directories of --filename
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+}
+
+impl Files {
+    pub(crate) fn are_none(&self) -> bool {
+        self.filename.is_empty()
+    }
+
+    /// The objects in the files, or, without any, those that are named, perhaps in all namespaces.
+    pub(crate) async fn asked_or(
+        &self,
+        (objects, all_namespaces): (&[String], bool),
+        client: &Client,
+        connection: &Connection,
+    ) -> Result<Vec<Asked>, Failure> {
+        match &self.filename[..] {
+            [] => named(client, objects, all_namespaces).await,
+            files => in_files(client, connection, files, self.recursive).await,
+        }
+    }
+}
 
 /// What is asked for of one type: all, or the object of a name.
 #[derive(Debug, Clone)]
@@ -36,7 +73,7 @@ impl Asked {
 }
 
 /// What names on the command line mean: `TYPE,TYPE [NAME…]` or `TYPE/NAME…`.
-pub(crate) async fn named(
+async fn named(
     client: &Client,
     objects: &[String],
     all_namespaces: bool,
@@ -105,7 +142,7 @@ async fn find(client: &Client, name: &str, lists: bool) -> Result<Vec<ApiResourc
 }
 
 /// The objects that are in files, by type and name.
-pub(crate) async fn in_files(
+async fn in_files(
     client: &Client,
     connection: &Connection,
     files: &[PathBuf],

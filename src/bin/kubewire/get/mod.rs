@@ -1,10 +1,7 @@
 //! `get`: in flows the name of a resource in any form, out come its objects as the server prints
 //! them.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::io::{self, Write};
 
 use bytes::Bytes;
 use clap::{ArgAction, Args};
@@ -15,7 +12,10 @@ use kubewire::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use self::{asked::Asked, output::Output};
+use self::{
+    asked::{Asked, Files},
+    output::Output,
+};
 use crate::{
     answer,
     changes::{Printer, Style},
@@ -55,18 +55,8 @@ pub(crate) struct Get {
     /// TYPE/NAME, any number of them
     #[arg(value_name = "RESOURCE", required_unless_present_any = ["raw", "filename"])]
     objects: Vec<String>,
-    /// The objects that are in these files or directories, in YAML or JSON; - for stdin
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        value_delimiter = ',',
-        conflicts_with = "objects"
-    )]
-    filename: Vec<PathBuf>,
-    /// With the directories in directories of --filename
-    #[arg(short = 'R', long)]
-    recursive: bool,
+    #[command(flatten)]
+    files: Files,
     /// In all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
@@ -198,11 +188,9 @@ impl Get {
     }
 
     async fn asked(&self, client: &Client, connection: &Connection) -> Result<Vec<Asked>, Failure> {
-        let asked = match &self.filename[..] {
-            [] => asked::named(client, &self.objects, self.all_namespaces).await?,
-            files => asked::in_files(client, connection, files, self.recursive).await?,
-        };
-        if self.recursive && self.filename.is_empty() {
+        let named = (&self.objects[..], self.all_namespaces);
+        let asked = self.files.asked_or(named, client, connection).await?;
+        if self.files.are_none() && self.files.recursive {
             let problem = "-R is for the directories of --filename";
             return Err(Failure::Message(problem.to_owned()));
         }
