@@ -59,8 +59,8 @@ use failure::Failure;
 struct Cli {
     #[command(flatten)]
     connection: connection::Connection,
-    /// Show on stderr what happens: 0 warnings, 1 to 3 the course of things, 4 to 6 details,
-    /// 7 to 9 everything
+    /// Show on stderr what happens: 0 warnings; 1 to 3 each request with its code and its time;
+    /// 4 to 6 details, with each request as a curl command; 7 to 9 everything
     #[arg(
         short,
         long,
