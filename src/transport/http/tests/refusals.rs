@@ -1,6 +1,7 @@
 //! Answers of others than the API server, and of one that says odd things.
 
 use super::*;
+use crate::session::watch::Update;
 
 type Object = std::collections::BTreeMap<String, serde_json::Value>;
 
@@ -37,6 +38,55 @@ async fn a_redirect_says_where_it_leads() {
     let (plain, upgrade) = errors(move || with(302, &[("location", to)], "")).await;
     for text in [plain, upgrade] {
         assert_says(&text, &["302 Found", to, "a login page or a proxy"]);
+    }
+}
+
+/// How logs and a watch end that are answered so.
+async fn streams(answer: impl Fn() -> Response<String> + Send + Sync + 'static) -> Vec<String> {
+    let (address, _) = serve(move |_, _| answer()).await;
+    let client = client(address);
+    let pod = client.pod("a", "p");
+    let mut texts = Vec::new();
+    for logs in [
+        pod.logs(),
+        pod.logs().follow(),
+        pod.logs().plain(),
+        pod.logs().follow().over_websocket(),
+    ] {
+        let end = logs.stream().next().await.expect("it is no log");
+        texts.push(end.expect_err("it is no line").to_string());
+    }
+    for watch in [
+        client.watch(Resource::namespaced("", "v1", "pods")),
+        client
+            .watch(Resource::namespaced("", "v1", "pods"))
+            .watch_list(false),
+    ] {
+        let mut updates = watch.stream();
+        texts.push(loop {
+            match updates.next().await.expect("it goes on") {
+                Ok(Update::Retrying {
+                    refused: false,
+                    error,
+                    ..
+                }) => panic!("{error}"),
+                Ok(_) => {}
+                Err(error) => break error.to_string(),
+            }
+        });
+    }
+    texts
+}
+
+#[tokio::test]
+async fn logs_and_watches_say_what_answers_in_the_server_s_place() {
+    let to = "https://login.example.com/";
+    for text in streams(move || with(302, &[("location", to)], "")).await {
+        assert_says(&text, &["302 Found", to, "a login page or a proxy"]);
+    }
+    let page = || with(200, &[("content-type", "text/html")], "<html>log in</html>");
+    for text in streams(page).await {
+        assert_says(&text, &["200 OK", "text/html", "a login page or a proxy"]);
     }
 }
 
