@@ -68,6 +68,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// itself.
 const LIFTED: &[(&str, &str)] = &[
     ("AGENT", ""),
+    ("REQUESTS", ""),
     ("AnyWebSocket", "transport"),
     ("Client", "client"),
     ("Config", "config"),

@@ -399,6 +399,12 @@ impl std::fmt::Display for Hint {
 mod tests;
 
 impl PeerError {
+    /// Whether another than the API server has answered, or none that can: not a part of an answer
+    /// is wrong, but all of it.
+    pub(crate) fn is_of_whole_answer(&self) -> bool {
+        matches!(self, Self::Answer { .. } | Self::Handshake(_))
+    }
+
     /// Of a list that has a page behind each page.
     pub(crate) fn endless(operation: String) -> Self {
         Self::Answer {

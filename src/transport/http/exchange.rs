@@ -19,7 +19,7 @@ use hyper::body::Body as _;
 use tokio::time::{Sleep, sleep_until};
 use tracing::{Instrument as _, Span};
 
-use super::{About, Http, Outgoing, body::Body, upgrade};
+use super::{About, Http, Outgoing, body::Body, refusal, unexpected, upgrade};
 use crate::{
     Error, Result, Role,
     error::{CallerError, PeerError},
@@ -267,8 +267,8 @@ impl<S: Exchange> Driver<S> {
                 self.session.handle_head(now, head);
                 self.at = At::Reading(body);
             }
-            // A WebSocket that was refused: to the session a refusal like any other.
-            Err(error) => match error.status().filter(|status| status.code >= 400) {
+            // A redirect, or a WebSocket that was refused: to the session a refusal like any other.
+            Err(error) => match error.status().filter(|status| status.code >= 300) {
                 Some(status) => {
                     self.record(status.code);
                     let hint = match &error {
@@ -308,7 +308,7 @@ impl<S: Exchange> Driver<S> {
 
 impl Get {
     /// Makes the request. What the server refuses over HTTP is an answer; a WebSocket that it does
-    /// not open is an error.
+    /// not open is an error, and so is what others answer in its place: a redirect, a page.
     pub(crate) async fn send(self, http: Http) -> Result<Answer> {
         let accept = HeaderValue::try_from(self.accept.as_str())
             .map_err(|_| CallerError::Header { value: self.accept })?;
@@ -334,13 +334,22 @@ impl Get {
                 Box::new(socket),
             )));
         }
-        let mut outgoing = Outgoing::get(self.operation, self.path_and_query);
+        let mut outgoing = Outgoing::get(self.operation.as_str(), self.path_and_query);
         outgoing.about = self.about;
         // How long the answer may take and when to ask again, the session knows.
         outgoing.deadline = None;
         outgoing.again = false;
         outgoing.headers.insert(ACCEPT, accept);
-        http.send(outgoing).await.map(Answer::Http)
+        let response = http.send(outgoing).await?;
+        if response.status().is_redirection() {
+            return Err(refusal(&self.operation, response).await);
+        }
+        let (head, body) = response.into_parts();
+        match unexpected(&self.operation, &head) {
+            // A page with another code is a refusal, which the session reads.
+            Some(error) if head.status.is_success() => Err(error),
+            _ => Ok(Answer::Http(Response::from_parts(head, body))),
+        }
     }
 }
 

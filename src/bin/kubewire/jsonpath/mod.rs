@@ -315,7 +315,8 @@ fn elements<'a>(values: Values<'a>, slice: &Slice) -> Result<Values<'a>, String>
             Bound::At(to) if to < 0 => to.saturating_add(length),
             Bound::At(to) => to,
         };
-        if from == to {
+        // Of one element they are equal where no number is greater: that is out of bounds.
+        if from == to && !matches!(slice.to, Bound::Next) {
             return Ok(found);
         }
         let out = |index: i64| format!("array index out of bounds: index {index}, length {length}");

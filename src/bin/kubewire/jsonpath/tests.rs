@@ -110,6 +110,7 @@ fn what_is_wrong_is_said_and_nothing_panics() {
         "{.items[?(@.spec.n>\"a\")]}",
         "{.items[?(@.spec==1)]}",
         "{.items[-9223372036854775808]}",
+        "{.items[9223372036854775807]}",
         "{.items[0:-9223372036854775808]}",
     ] {
         let path = JsonPath::parse(template).unwrap();

@@ -131,7 +131,8 @@ impl Logs {
     fn lost(&mut self, error: Error) {
         let finite = self.state == State::LogOnly { follow: false };
         let spent = self.fruitless.attempts >= limits::LOG_RETRIES;
-        if !self.config.resume || finite && spent {
+        let is_other = matches!(&error, Error::Peer(peer) if peer.is_of_whole_answer());
+        if is_other || !self.config.resume || finite && spent {
             return self.finish(LogEnd::Failed(error));
         }
         self.pause(error, None);

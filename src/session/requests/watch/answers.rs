@@ -58,7 +58,12 @@ impl Watch {
                 }
             }
             Phase::Requested | Phase::Answer(Answer::Listed { .. }) => {
-                self.lost(end.err().unwrap_or_else(cut_off));
+                match end.err().unwrap_or_else(cut_off) {
+                    Error::Peer(error) if error.is_of_whole_answer() => {
+                        self.pause(error.into(), None, true);
+                    }
+                    error => self.lost(error),
+                }
             }
         }
     }
