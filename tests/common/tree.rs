@@ -11,6 +11,15 @@ use std::{
 
 /// Makes so many files with so many bytes together, a hundred in each directory.
 pub(crate) fn plant(root: &Path, files: u64, bytes: u64) -> std::io::Result<()> {
+    make(root, files, bytes, true)
+}
+
+/// The same without odd names, links and holes, which not every program copies.
+pub(crate) fn plant_plain(root: &Path, files: u64, bytes: u64) -> std::io::Result<()> {
+    make(root, files, bytes, false)
+}
+
+fn make(root: &Path, files: u64, bytes: u64, is_odd: bool) -> std::io::Result<()> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move || {
         state ^= state << 13;
@@ -35,12 +44,15 @@ pub(crate) fn plant(root: &Path, files: u64, bytes: u64) -> std::io::Result<()> 
             "-\u{e4}\\",
             "\u{1b}[31m",
         ];
-        let odd = odd.get((at % 97) as usize).unwrap_or(&"");
+        let odd = odd
+            .get((at % 97) as usize)
+            .filter(|_| is_odd)
+            .unwrap_or(&"");
         let path = directory.join(format!("f{at}{odd}"));
         let before = directory.join(format!("f{}", at.saturating_sub(1)));
         match at % 100 {
-            98 if before.exists() => fs::hard_link(before, path)?,
-            99 => symlink("../d0/f50", path)?,
+            98 if is_odd && before.exists() => fs::hard_link(before, path)?,
+            99 if is_odd => symlink("../d0/f50", path)?,
             _ => {
                 let size = if at < large {
                     each
@@ -48,7 +60,7 @@ pub(crate) fn plant(root: &Path, files: u64, bytes: u64) -> std::io::Result<()> 
                     random() % (2 * small + 1)
                 };
                 let mut file = File::create(path)?;
-                if at % 100 == 97 {
+                if at % 100 == 97 && is_odd {
                     file.seek(SeekFrom::Start(1 << 20))?;
                 }
                 let mut left = size;

@@ -43,7 +43,7 @@ fn write(command: &Command, directory: &Path) -> io::Result<()> {
     for verb in command.get_subcommands() {
         write(verb, directory)?;
     }
-    let page = Page::new(command.clone());
+    let page = Page::new(command.clone()).source(concat!("kubewire ", env!("CARGO_PKG_VERSION")));
     let mut text = Vec::new();
     page.render_title(&mut text)?;
     page.render_name_section(&mut text)?;
