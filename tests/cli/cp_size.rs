@@ -106,7 +106,8 @@ async fn a_large_tree_beside_kubectl() {
     let both_ways = |program: &Path, tree: &Path| {
         let (from, to) = (tree.to_str().unwrap(), back.to_str().unwrap());
         let remote = format!("{pod}:{there}");
-        let costs = [[from, &remote], [&remote, to]]
+        let remote = remote.as_str();
+        let costs = [[from, remote], [remote, to]]
             .map(|[from, to]| run(program, &kubeconfig, &["cp", "-c", "main", from, to]));
         assert_eq!(tree::digest(&back).unwrap(), tree::digest(tree).unwrap());
         fs::remove_dir_all(&back).unwrap();
