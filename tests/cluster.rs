@@ -1,7 +1,8 @@
 //! exec, attach, port-forward, logs and watch through an API server: the scenarios of
-//! `tests/scenarios` on any cluster.
+//! `tests/scenarios`, and the programs in `examples/`, on any cluster.
 //!
 //! ```text
+//! cargo build --release --examples
 //! KUBECONFIG=... cargo test --release --test cluster -- --ignored
 //! ```
 //!
@@ -21,10 +22,14 @@
 #![cfg(feature = "client")]
 #![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
+#[path = "cluster/examples.rs"]
+mod examples;
 #[path = "cluster/forward.rs"]
 mod forward;
 #[path = "cluster/pods.rs"]
 mod pods;
+#[path = "common/programs.rs"]
+mod programs;
 mod scenarios;
 
 use std::{
