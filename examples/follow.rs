@@ -32,7 +32,7 @@ async fn follow(logs: kubewire::logs::Logs) -> Result<(), Box<dyn std::error::Er
     let mut lines = logs.across_restarts().tail(10).stream();
     while let Some(update) = lines.next_update().await {
         match update {
-            LogUpdate::Line(line) => println!("{}", String::from_utf8_lossy(&line.bytes)),
+            LogUpdate::Line(line) => println!("{line}"),
             other => println!("-- {other:?}"),
         }
     }

@@ -6,26 +6,16 @@
 //! ```
 //!
 //! It speaks HTTP without TLS: for more than loopback, put TLS before it. kubectl wants that too, as
-//! it sends a token over nothing else: `kubectl --server https://... --token secret exec web-0 -- date`
-//! and `port-forward` work.
+//! it sends a token over nothing else: `kubectl --server https://... --token secret exec web-0 -- date`,
+//! `attach` and `port-forward` work.
 
 #![allow(clippy::print_stdout)]
 
-use axum::{
-    Router,
-    body::Body,
-    extract::{Path, Request, State},
-    http::{Method, header::AUTHORIZATION},
-    middleware::{Next, from_fn_with_state},
-    response::{IntoResponse, Response},
-    routing::any,
-};
-use kubewire::{
-    Client,
-    port_forward::ForwardProtocol,
-    server::{PortForwardRequest, Refusal, RemoteCommandRequest, SUBPROTOCOLS},
-    wire::status::Status,
-};
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::{Router, body::Body, response::Response, routing::any};
+use kubewire::{Client, gateway, server::Refusal, wire::status::Status};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,8 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("http://{}", listener.local_addr()?);
     let pods = "/api/v1/namespaces/{namespace}/pods/{pod}";
     let router = Router::new()
-        .route(&format!("{pods}/exec"), any(exec))
-        .route(&format!("{pods}/portforward"), any(forward))
+        .route(&format!("{pods}/{{subresource}}"), any(join))
         .route(pods, any(read))
         .route("/api", any(read)) // what is served, which kubectl asks first
         .route("/api/v1", any(read))
@@ -46,73 +35,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(axum::serve(listener, router).await?)
 }
 
-struct No(Refusal);
-
-impl<E: Into<Refusal>> From<E> for No {
-    fn from(refusal: E) -> Self {
-        Self(refusal.into())
-    }
-}
-
-impl IntoResponse for No {
-    fn into_response(self) -> Response {
-        self.0.into_response().map(Body::new)
-    }
-}
-
-fn no(code: u16, reason: &str) -> No {
-    Refusal::new(Status::failure(code, reason, "the gateway says no")).into()
-}
-
 /// A program with secrets to lose compares them in constant time, or knows them by hash.
-async fn known(State(token): State<String>, asked: Request, next: Next) -> Result<Response, No> {
+async fn known(token: State<String>, asked: Request, next: Next) -> Result<Response, Response> {
     match asked.headers().get(AUTHORIZATION) {
-        Some(given) if *given == token => Ok(next.run(asked).await),
-        _ => Err(no(401, "Unauthorized")),
+        Some(given) if *given == *token => Ok(next.run(asked).await),
+        _ => Err(Refusal::new(Status::failure(401, "Unauthorized", "who are you?")).into()),
     }
 }
 
-type Pod = Path<(String, String)>;
-
-async fn exec(client: State<Client>, pod: Pod, mut asked: Request) -> Result<Response, No> {
-    let asked = RemoteCommandRequest::parse(&mut asked)?;
-    let command = format!("exec {}/{} {:?}", pod.0.0, pod.0.1, asked.command);
-    let child = asked.exec(&client.pod(&pod.0.0, &pod.0.1)).spawn().await?;
-    let (response, opening) = asked.accept(&SUBPROTOCOLS)?;
-    tokio::spawn(async move {
-        let spliced = opening.await?.splice(child).await;
-        println!("{command}: {:?}, {} bytes", spliced.status, spliced.stdout);
-        Ok::<_, kubewire::Error>(())
-    });
-    Ok(response.map(Body::new))
+async fn join(client: State<Client>, mut asked: Request) -> Result<Response, Response> {
+    let asked = gateway::PodRequest::parse(&mut asked)?;
+    let line = asked.to_string();
+    let (response, session) = asked.join(&client).await?;
+    tokio::spawn(async move { println!("{line}: {:?}", session.await) });
+    Ok(response)
 }
 
-async fn forward(client: State<Client>, pod: Pod, mut asked: Request) -> Result<Response, No> {
-    let asked = PortForwardRequest::parse(&mut asked)?;
-    let tunnel = client
-        .pod(&pod.0.0, &pod.0.1)
-        .port_forward()
-        .connect()
-        .await?;
-    let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
-    let report = move |one| println!("forward {}/{} {one:?}", pod.0.0, pod.0.1);
-    tokio::spawn(async move {
-        opening.await?.splice(tunnel).each(report).await;
-        Ok::<_, kubewire::Error>(())
-    });
-    Ok(response.map(Body::new))
-}
-
-/// Only the path goes on: no header of the user, least of all those that say who it is.
-async fn read(State(client): State<Client>, asked: Request) -> Result<Response, No> {
-    if asked.method() != Method::GET {
-        return Err(no(405, "MethodNotAllowed"));
-    }
-    let path = asked
-        .uri()
-        .path_and_query()
-        .map_or("/", |path| path.as_str());
-    let request = axum::http::Request::get(path).body(Default::default());
-    let answer = client.send(request.expect("it was a path")).await?;
-    Ok(answer.map(Body::new))
+async fn read(client: State<Client>, asked: Request) -> Result<Response, Response> {
+    Ok(gateway::read(&client, asked).await?.map(Body::new))
 }

@@ -9,9 +9,13 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use bytes::Bytes;
+
+// show: imports
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use kubewire::{
     Client, Config, Pod,
@@ -23,6 +27,7 @@ use kubewire::{
 };
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+// end
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -40,6 +45,10 @@ async fn main() -> ExitCode {
 }
 
 async fn tour(options: Options) -> Result {
+    println!(
+        "The code below stands in functions that return Result<_, Box<dyn std::error::Error>>, below:\n"
+    );
+    show("imports");
     let Some(pod) = &options.pod else {
         return embedded().await;
     };
@@ -365,8 +374,7 @@ impl Stage {
         // show: logs
         let mut lines = pod.logs().container(container).tail(3).stream();
         while let Some(line) = lines.next().await {
-            let line = line?;
-            println!("  {}", String::from_utf8_lossy(&line.bytes).escape_debug());
+            println!("  {}", line?);
         }
         // end
         Ok(())

@@ -1,7 +1,8 @@
 //! exec, attach, port-forward, copies, logs and watch through an API server: the scenarios of
-//! `tests/scenarios` on any cluster.
+//! `tests/scenarios`, and the programs in `examples/`, on any cluster.
 //!
 //! ```text
+//! cargo build --release --examples
 //! KUBECONFIG=... cargo test --release --test cluster -- --ignored
 //! ```
 //!
@@ -23,10 +24,14 @@
 
 #[path = "cluster/copy.rs"]
 mod copy;
+#[path = "cluster/examples.rs"]
+mod examples;
 #[path = "cluster/forward.rs"]
 mod forward;
 #[path = "cluster/pods.rs"]
 mod pods;
+#[path = "common/programs.rs"]
+mod programs;
 mod scenarios;
 #[path = "common/tree.rs"]
 mod tree;

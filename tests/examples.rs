@@ -1,29 +1,29 @@
-//! The programs in `examples/` do what they say, against the embedded server. `cargo test` builds
-//! them; for this file alone run `cargo build --examples --all-features` before.
+//! The programs in `examples/` do what they say, against the embedded server.
 
 #![cfg(unix)]
 #![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
 #[path = "common/kubectl.rs"]
 mod kubectl;
+#[path = "common/programs.rs"]
+mod programs;
 
-use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{process::Stdio, sync::Arc};
 
 use kubewire::{
     Client, Config,
     testing::{ApiServer, RestartPolicy},
 };
+use programs::{DEADLINE, Running};
 use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    process::{Child, ChildStdout, Command},
+    process::Command,
 };
 use tokio_rustls::TlsAcceptor;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
-
-const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A server with two pods of the label `app=web`, and the kubeconfig for it.
 struct Stage {
@@ -44,54 +44,26 @@ impl Stage {
         }
         let server = server.start().await?;
         let directory = tempfile::tempdir()?;
-        std::fs::write(directory.path().join("config"), server.kubeconfig())?;
-        Ok(Self { server, directory })
+        let stage = Self { server, directory };
+        std::fs::write(stage.kubeconfig(), stage.server.kubeconfig())?;
+        Ok(stage)
+    }
+
+    fn kubeconfig(&self) -> std::path::PathBuf {
+        self.directory.path().join("config")
     }
 
     fn program(&self, name: &str) -> Result<Command> {
-        let mut path: PathBuf = std::env::current_exe()?;
-        path.pop();
-        path.set_file_name("examples");
-        path.push(name);
-        if !path.exists() {
-            return Err(format!("{} is not built", path.display()).into());
-        }
-        let mut command = Command::new(path);
-        command.env("KUBECONFIG", self.directory.path().join("config"));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
-        Ok(command)
+        let mut program = programs::program(name)?;
+        program.env("KUBECONFIG", self.kubeconfig());
+        Ok(program)
     }
 
     /// Runs a program to its end.
     async fn run(&self, name: &str, arguments: &[&str]) -> Result<(Option<i32>, String)> {
-        let output = self.program(name)?.args(arguments).output();
-        let output = tokio::time::timeout(DEADLINE, output).await??;
-        Ok((output.status.code(), String::from_utf8(output.stdout)?))
-    }
-}
-
-struct Running {
-    _process: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Running {
-    fn of(mut command: Command) -> Result<Self> {
-        let mut process = command.spawn()?;
-        let stdout = process.stdout.take().ok_or("stdout is piped")?;
-        let lines = BufReader::new(stdout).lines();
-        Ok(Self {
-            _process: process,
-            lines,
-        })
-    }
-
-    async fn line(&mut self) -> Result<String> {
-        let line = tokio::time::timeout(DEADLINE, self.lines.next_line()).await??;
-        Ok(line.ok_or("it has ended")?)
+        let mut program = self.program(name)?;
+        program.args(arguments);
+        programs::run(program).await
     }
 }
 
@@ -136,11 +108,8 @@ async fn a_local_port_leads_to_a_pod() -> Result {
     socket.read_to_string(&mut answer).await?;
     assert_eq!(answer, "hello");
     drop(socket);
-    while !forward
-        .line()
-        .await?
-        .contains(": 5 bytes there, 5 back in ")
-    {}
+    let closed = |line: &str| line.contains(": 5 bytes there, 5 back in ");
+    forward.line_that(closed).await?;
     Ok(())
 }
 
@@ -156,13 +125,89 @@ async fn logs_and_pods_are_followed() -> Result {
     let mut command = stage.program("follow")?;
     command.args(["pods", "default"]);
     let mut pods = Running::of(command)?;
-    while pods.line().await? != "+ default/web-1" {}
+    pods.line_that(|line| line == "+ default/web-1").await?;
     stage.server.delete(
         &kubewire::Resource::namespaced("", "v1", "pods"),
         "default",
         "web-1",
     );
-    while !pods.line().await?.starts_with("- default/web-1") {}
+    pods.line_that(|line| line.starts_with("- default/web-1"))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn kube_and_this_crate_share_a_program() -> Result {
+    let stage = Stage::new().await?;
+    let arguments = ["app=web", "sh", "-c", "echo hello; exit 3"];
+    let (code, output) = stage.run("bridge", &arguments).await?;
+    assert_eq!(code, Some(0));
+    for name in ["web-0", "web-1"] {
+        assert!(output.contains(&format!("{name}: hello\n")), "{output}");
+        assert!(output.contains(&format!("{name}: exit")), "{output}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_tour_shows_every_verb() -> Result {
+    let (code, output) = Stage::new().await?.run("tour", &[]).await?;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(!output.contains('\x1b'), "{output}");
+    // Each step has a title, code, and what came of it.
+    let steps: Vec<_> = output.split("\n## ").skip(1).collect();
+    for verb in [
+        "Attach",
+        "Port-forward",
+        "Logs",
+        "Watch",
+        "A plain request",
+        "A terminal",
+    ] {
+        assert!(steps.iter().any(|step| step.starts_with(verb)), "{verb}");
+    }
+    for step in steps {
+        let is_code = |line: &&str| line.starts_with("    ");
+        let (code, rest): (Vec<_>, Vec<_>) = step.lines().partition(is_code);
+        assert!(!code.is_empty(), "{step}");
+        assert!(rest.iter().any(|line| line.starts_with("  ")), "{step}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_tour_plays_in_a_pod_with_several_containers() -> Result {
+    let stage = Stage::new().await?;
+    let kubeconfig = stage.kubeconfig();
+    let kubeconfig = kubeconfig.to_str().ok_or("it is text")?;
+    let arguments = ["--kubeconfig", kubeconfig, "--pod", "web-0"];
+    let (code, output) = stage.run("tour", &arguments).await?;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("The container is main."), "{output}");
+    assert!(output.contains("That was the tour."), "{output}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_tour_has_colours_on_a_terminal() -> Result {
+    let (mut terminal, its) = pty_process::open()?;
+    let mut tour = pty_process::Command::new(programs::path("tour")?)
+        .kill_on_drop(true)
+        .spawn(its)?;
+    let mut output = Vec::new();
+    let read = async {
+        // Linux says so when nobody has the terminal open any more.
+        let _ = terminal.read_to_end(&mut output).await;
+        tour.wait().await
+    };
+    let status = tokio::time::timeout(DEADLINE, read).await??;
+    let output = String::from_utf8_lossy(&output);
+    assert!(status.success(), "{output}");
+    assert!(
+        output.contains("\x1b[1;33m## Run a command\x1b[0m"),
+        "{output}"
+    );
+    assert!(output.contains("    \x1b[36mlet output = pod"), "{output}");
     Ok(())
 }
 
@@ -203,7 +248,10 @@ async fn the_gateway_joins_sessions() -> Result {
     );
     let audit = gateway.line().await?;
     assert!(audit.starts_with("exec default/web-0 "), "{audit}");
-    assert!(audit.ends_with("4194304 bytes"), "{audit}");
+    assert!(
+        audit.contains("sent: 4194304, received: 4194308"),
+        "{audit}"
+    );
 
     let size = kubewire::exec::TerminalSize::new(132, 43);
     let script = "until test \"$(stty size)\" = '43 132'; do sleep 0.1; done";
@@ -218,6 +266,11 @@ async fn the_gateway_joins_sessions() -> Result {
         .await
         .unwrap_err();
     assert!(refused.to_string().contains("container none"), "{refused}");
+
+    // What no gateway needs, it does not pass on.
+    let logs = pod.logs().container("main").stream().next().await;
+    let refused = logs.ok_or("it is refused")?.unwrap_err();
+    assert!(refused.is_not_found(), "{refused}");
 
     let other = Client::new(&Config::new(&url)?.with_token("guess"))?.pod("default", "web-0");
     let refused = other

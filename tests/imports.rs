@@ -46,7 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "gateway",
-        &["wire", "error", "transport", "client", "server"],
+        &["wire", "error", "session", "transport", "client", "server"],
     ),
     (
         "testing",

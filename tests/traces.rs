@@ -243,7 +243,10 @@ async fn a_log_has_a_span_with_its_retries_and_counts_them() -> Result {
     let mut lines = logs.follow().stream();
     let line = within(lines.next()).await.ok_or("there is a line")??;
     assert_eq!(line.bytes, "ready");
+    // Nothing is read while this reads nothing.
+    tokio::time::sleep(Duration::from_millis(50)).await;
     let stats = lines.stats();
+    drop(lines);
     drop(guard);
 
     assert!(stats.requests >= 2 && stats.retries >= 1, "{stats:?}");
@@ -252,6 +255,11 @@ async fn a_log_has_a_span_with_its_retries_and_counts_them() -> Result {
     of_pod(&span);
     assert_eq!(span["http.response.status_code"], "200");
     assert!(capture.event("logs", "a log is asked for again").is_some());
+    assert!(stats.held_back >= Duration::from_millis(50), "{stats:?}");
+    let over = capture.event("logs", "the stream is over");
+    let over = over.ok_or("it is said")?;
+    assert_eq!(over["requests"], stats.requests.to_string());
+    assert!(over.contains_key("held_back"), "{over:?}");
     Ok(())
 }
 

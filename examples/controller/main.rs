@@ -13,28 +13,46 @@
 
 mod played;
 mod queue;
-mod site;
 
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kubewire::{
-    Client, Result,
+    Client, Resource,
+    request::{Kind, Namespaced, Patch},
     watch::{MirrorReader, MirrorUpdate, ObjectKey},
 };
-use queue::{Failure, Queue};
-use site::{Site, Status};
+use queue::{Done, Queue};
+use serde_json::{Value, json};
 
 const FINALIZER: &str = "example.com/page";
 
-#[tokio::main]
-async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    match std::env::args().nth(1).as_deref() {
-        None => played::play().await,
-        Some("cluster") => {
-            control(Client::from_env().await?).await;
-            Ok(())
-        }
-        Some(_) => Err("usage: controller [cluster]".into()),
+/// What is read of a site. It is changed as it stands, so that what else is in one is kept.
+#[derive(serde::Deserialize)]
+struct Site {
+    metadata: ObjectMeta,
+    spec: Spec,
+}
+
+#[derive(serde::Deserialize)]
+struct Spec {
+    page: String,
+}
+
+impl Kind for Site {
+    type Scope = Namespaced;
+
+    fn resource() -> Resource {
+        Resource::namespaced("example.com", "v1", "sites")
     }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    match std::env::args().nth(1).as_deref() {
+        None => played::play().await?,
+        Some("cluster") => control(Client::from_env().await?).await,
+        Some(_) => return Err("usage: controller [cluster]".into()),
+    }
+    Ok(())
 }
 
 /// Follows the sites for good.
@@ -63,57 +81,36 @@ async fn control(client: Client) {
 }
 
 /// Makes the ConfigMap of a site what it should be: as the site says, or gone with it.
-async fn reconcile(
-    client: Client,
-    all: MirrorReader<Site>,
-    key: ObjectKey,
-) -> std::result::Result<(), Failure> {
+async fn reconcile(client: Client, all: MirrorReader<Site>, key: ObjectKey) -> Done {
     let Some(site) = all.get(&key) else {
         return Ok(());
     };
-    let name = key.name();
-    let sites = client.api::<Site>().namespace(key.namespace());
+    let (name, meta) = (key.name(), &site.metadata);
+    let sites = client.request(Site::resource()).namespace(key.namespace());
     let maps = client.api::<ConfigMap>().namespace(key.namespace());
-    if site.metadata.deletion_timestamp.is_some() {
-        unless_gone(maps.delete(name, None).await)?;
-        let release = |site: &mut Site| site.finalizers().retain(|one| one != FINALIZER);
-        unless_gone(sites.update(name, release).await)?;
-        return Ok(());
+    if meta.deletion_timestamp.is_some() {
+        match maps.delete(name, None).await {
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => return Ok(sites.remove_finalizer(name, FINALIZER).await?),
+        }
     }
-    let hold = |site: &mut Site| {
-        if !site.finalizers().iter().any(|one| one == FINALIZER) {
-            site.finalizers().push(FINALIZER.to_owned());
-        }
+    sites.add_finalizer(name, FINALIZER).await?;
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "ownerReferences": [{
+            "apiVersion": Site::resource().api_version(), "kind": "Site",
+            "name": name, "uid": meta.uid, "controller": true,
+        }]},
+        "data": {"index.html": site.spec.page},
+    });
+    let apply = Patch::Apply {
+        object: &map,
+        manager: "sites.example.com",
+        force: true,
     };
-    sites.update(name, hold).await?;
-    let map = ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            owner_references: Some(vec![site.owner()]),
-            ..ObjectMeta::default()
-        },
-        data: Some([("index.html".to_owned(), site.spec.page.clone())].into()),
-        ..ConfigMap::default()
-    };
-    match maps.create(&map).await {
-        Err(error) if error.status().is_some_and(|status| status.code == 409) => {
-            let fill = |found: &mut ConfigMap| found.data.clone_from(&map.data);
-            maps.update(name, fill).await?
-        }
-        created => created?,
-    };
-    let status = Status {
-        observed_generation: site.metadata.generation,
-        published: true,
-    };
-    let say = |site: &mut Site| site.status = Some(status.clone());
-    sites.status().update(name, say).await?;
+    maps.patch(name, apply).await?;
+    let status = json!({"observedGeneration": meta.generation, "published": true});
+    let say = |site: &mut Value| site["status"].clone_from(&status);
+    sites.subresource("status").update(name, say).await?;
     Ok(())
-}
-
-fn unless_gone<T>(answer: Result<T>) -> Result<Option<T>> {
-    match answer {
-        Err(error) if error.is_not_found() => Ok(None),
-        answer => answer.map(Some),
-    }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, future::Future, time::Duration};
 use kubewire::watch::ObjectKey;
 use tokio::task::JoinSet;
 
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Done = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 const FIRST_DELAY: Duration = Duration::from_millis(5);
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
@@ -14,7 +14,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(300);
 pub(crate) struct Queue {
     /// Keys that are being reconciled, or wait to be.
     keys: HashMap<ObjectKey, Entry>,
-    tasks: JoinSet<(ObjectKey, Result<(), Failure>)>,
+    tasks: JoinSet<(ObjectKey, Done)>,
 }
 
 #[derive(Default)]
@@ -29,7 +29,7 @@ impl Queue {
     pub(crate) fn add<F, R>(&mut self, key: &ObjectKey, reconcile: F)
     where
         F: FnOnce(ObjectKey) -> R,
-        R: Future<Output = Result<(), Failure>> + Send + 'static,
+        R: Future<Output = Done> + Send + 'static,
     {
         match self.keys.get_mut(key) {
             Some(entry) => entry.changed = true,
@@ -43,7 +43,7 @@ impl Queue {
     fn start<F, R>(&mut self, key: &ObjectKey, delay: Duration, reconcile: F)
     where
         F: FnOnce(ObjectKey) -> R,
-        R: Future<Output = Result<(), Failure>> + Send + 'static,
+        R: Future<Output = Done> + Send + 'static,
     {
         let (key, reconciled) = (key.clone(), reconcile(key.clone()));
         self.tasks.spawn(async move {
@@ -53,7 +53,7 @@ impl Queue {
     }
 
     /// The next task that is done; `None` if there is none. Cancel safe.
-    pub(crate) async fn done(&mut self) -> Option<(ObjectKey, Result<(), Failure>)> {
+    pub(crate) async fn done(&mut self) -> Option<(ObjectKey, Done)> {
         // A task that panicked takes the controller with it, as it would without tasks.
         Some(
             self.tasks
@@ -73,7 +73,7 @@ impl Queue {
     ) -> Option<Duration>
     where
         F: FnOnce(ObjectKey) -> R,
-        R: Future<Output = Result<(), Failure>> + Send + 'static,
+        R: Future<Output = Done> + Send + 'static,
     {
         let entry = self.keys.get_mut(key)?;
         let changed = std::mem::take(&mut entry.changed);

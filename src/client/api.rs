@@ -242,6 +242,26 @@ impl<K: Kind + DeserializeOwned> Api<K> {
     pub async fn delete(&self, name: &str, options: Option<&Value>) -> Result<Deleted<K>> {
         self.request.delete(name, options).await
     }
+
+    /// Adds a finalizer to the object of this name; see [`Request::add_finalizer`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request::update`].
+    pub async fn add_finalizer(&self, name: &str, finalizer: &str) -> Result<()> {
+        Self::whole()?;
+        self.request.add_finalizer(name, finalizer).await
+    }
+
+    /// Removes a finalizer from the object of this name; see [`Request::remove_finalizer`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request::update`].
+    pub async fn remove_finalizer(&self, name: &str, finalizer: &str) -> Result<()> {
+        Self::whole()?;
+        self.request.remove_finalizer(name, finalizer).await
+    }
 }
 
 impl<K: Kind + Serialize + DeserializeOwned> Api<K> {

@@ -111,6 +111,28 @@ pub enum AllOutput {
 ///
 /// Dropping it closes all connections: what that does to the processes says
 /// [`Child`](super::Child#dropping).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::exec::AllOutput;
+///
+/// let mut running = client.exec_all("default", ["echo", "hello"]).spawn().await?;
+/// while let Some(event) = running.next().await {
+///     match event.output {
+///         AllOutput::Stdout(line) => println!("{}: {}", event.pod, String::from_utf8_lossy(&line)),
+///         AllOutput::Ended(status) => assert!(status?.success()),
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct RunningAll {
     pods: Vec<Arc<str>>,

@@ -27,7 +27,7 @@ use crate::{
 /// # async fn run(pod: kubewire::Pod) -> kubewire::Result<()> {
 /// let mut lines = pod.logs().container("main").follow().stream();
 /// while let Some(line) = lines.next().await {
-///     println!("{}", String::from_utf8_lossy(&line?.bytes));
+///     println!("{}", line?);
 /// }
 /// println!("ended: {:?}", lines.end());
 /// # Ok(())

@@ -41,6 +41,13 @@ pub struct SourcedLine {
     pub line: LogLine,
 }
 
+/// `namespace/pod/container: ` and the line as text.
+impl std::fmt::Display for SourcedLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.source, self.line)
+    }
+}
+
 /// An update and where it comes from.
 #[derive(Debug, Clone)]
 pub struct SourcedUpdate {
@@ -58,8 +65,7 @@ pub struct SourcedUpdate {
 /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
 /// let mut lines = client.logs("default").labels("app=web").all_containers().follow().stream();
 /// while let Some(line) = lines.next().await {
-///     let line = line?;
-///     println!("{}: {}", line.source, String::from_utf8_lossy(&line.line.bytes));
+///     println!("{}", line?);
 /// }
 /// # Ok(())
 /// # }

@@ -27,6 +27,7 @@ mod request;
 mod since;
 mod span;
 mod stdio;
+mod update;
 pub(crate) mod watch;
 
 pub use api::{Api, ApiStatus};
@@ -47,9 +48,10 @@ pub use pages::{List, ListMeta, Pages};
 pub use pod::Pod;
 use port_forward::{ForwardTarget, PortForward};
 pub use proxy::HttpProxy;
-pub use request::{Deleted, Patch, Request};
+pub use request::Request;
 pub use since::Since;
 pub use stdio::{Input, Stdio};
+pub use update::{Deleted, Patch};
 pub use watch::{Updates, Watch};
 
 use std::sync::Arc;

@@ -20,6 +20,31 @@ use crate::{
 /// [`Client::service_proxy`].
 ///
 /// The API server takes `Authorization` for itself and does not pass it on.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+/// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let port = web.local_addr()?.port();
+/// # tokio::spawn(async move {
+/// #     let (mut socket, _) = web.accept().await?;
+/// #     let _ = socket.read(&mut [0; 1024]).await?;
+/// #     socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nup").await
+/// # });
+/// let proxy = client.pod("default", "web-0").proxy(port);
+/// let health = http::Request::get("/healthz").body(bytes::Bytes::new())?;
+/// let mut answer = proxy.send(health).await?;
+/// assert_eq!(answer.status(), 200);
+/// assert_eq!(answer.body_mut().chunk().await?.as_deref(), Some(&b"up"[..]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct HttpProxy {
     client: Client,

@@ -11,7 +11,7 @@ use http::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Body, Client, List, Pages, Resource};
+use super::{Body, Client, Deleted, List, Pages, Patch, Resource};
 use crate::{
     Error, Result,
     error::{ApiError, CallerError, NetworkError, PeerError},
@@ -30,6 +30,26 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 /// for [`replace`](Self::replace) and [`update`](Self::update) take a complete type, or
 /// [`serde_json::Value`].
 ///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.label("app", "web").container("main", ["sleep", "9"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::request::List;
+/// use serde_json::Value;
+///
+/// let pods = client.request(client.find("po").await?.resource).namespace("default");
+/// let all: List<Value> = pods.clone().labels("app=web").list().await?;
+/// let pod: Value = pods.get("web-0").await?;
+/// assert_eq!(all.items, [pod]);
+/// assert!(pods.get::<Value>("web-1").await.unwrap_err().is_not_found());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Every method gives the server's refusal as [`Error::Api`], with its Status, or as
 /// [`Error::Conflict`]; an answer that is not the expected object as
 /// [`PeerError::Answer`]; and besides the errors of [`Client::send`]. Dropping a future gives the
@@ -45,62 +65,6 @@ pub struct Request {
     /// Ask for the metadata of objects only.
     metadata: bool,
     deadline: Duration,
-}
-
-/// A change to an object, in one of the forms that the API server knows
-/// (`k8s.io/apimachinery/pkg/types/patch.go`).
-///
-/// A reference to anything that can be serialized is [`Inferred`](Self::Inferred):
-///
-/// ```no_run
-/// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
-/// use k8s_openapi::api::apps::v1::Deployment;
-/// use kubewire::request::Patch;
-/// use serde_json::json;
-///
-/// let deployments = client.api::<Deployment>().namespace("default");
-/// let three = json!({"spec": {"replicas": 3}});
-/// deployments.patch("web", &three).await?; // merged
-/// deployments.patch("web", Patch::Strategic(&three)).await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Patch<'a, T> {
-    /// A list is a JSON Patch, all else a JSON Merge Patch.
-    Inferred(&'a T),
-    /// A JSON Patch: a list of operations (RFC 6902).
-    Json(&'a T),
-    /// A JSON Merge Patch: fields to set, and `null` for those to remove (RFC 7386).
-    Merge(&'a T),
-    /// As `Merge`, but lists are merged by their items' keys. Only built-in resources know it.
-    Strategic(&'a T),
-    /// Server-side apply: the fields that this manager wants as they are.
-    Apply {
-        /// The object with `apiVersion`, `kind` and those fields.
-        object: &'a T,
-        /// Who owns the fields.
-        manager: &'a str,
-        /// Whether to take fields over that others own. Without it that is a conflict.
-        force: bool,
-    },
-}
-
-impl<'a, T> From<&'a T> for Patch<'a, T> {
-    fn from(patch: &'a T) -> Self {
-        Self::Inferred(patch)
-    }
-}
-
-/// What the server answers to a delete.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Deleted<T> {
-    /// The object as it was, or as it is while finalizers or a grace period keep it.
-    Object(T),
-    /// It is gone.
-    Gone(Box<Status>),
 }
 
 impl Request {
@@ -331,36 +295,6 @@ impl Request {
         }
     }
 
-    /// Reads the object of this name, changes it and puts it back; after a conflict all of it
-    /// again, up to [`limits::UPDATES`] times. If nothing changes, nothing is sent.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Request`]; [`Error::Conflict`] if others were always faster.
-    pub async fn update<T, F>(&self, name: &str, mut change: F) -> Result<T>
-    where
-        T: Serialize + DeserializeOwned,
-        F: FnMut(&mut T),
-    {
-        let mut pause = limits::UPDATE_PAUSE;
-        let mut tries = 0;
-        loop {
-            let mut object: T = self.get(name).await?;
-            let before = serde_json::to_value(&object).ok();
-            change(&mut object);
-            if before.is_some() && before == serde_json::to_value(&object).ok() {
-                return Ok(object);
-            }
-            match self.replace(name, &object).await {
-                Err(Error::Conflict(conflict)) if tries < limits::UPDATES => {
-                    tracing::debug!(%conflict, tries, "reading again");
-                    tries += 1;
-                    tokio::time::sleep(pause.mul_f64(rand::random_range(1.0..1.5))).await;
-                    pause *= 2;
-                }
-                result => return result,
-            }
-        }
     }
 
     pub(super) fn call(

@@ -3,6 +3,16 @@
 use std::{borrow::Cow, io, sync::Arc, time::Duration};
 
 /// What is wrong on this side.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use kubewire::{Config, Error, error::CallerError};
+///
+/// let error = Config::new("kubernetes.default").unwrap_err();
+/// assert!(matches!(error, Error::Caller(CallerError::Config { .. })), "{error:?}");
+/// # }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallerError {
@@ -230,6 +240,27 @@ impl From<std::convert::Infallible> for CallerError {
 }
 
 /// What a process had written when its time was over.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::{Error, error::CallerError};
+///
+/// let slow = client.pod("default", "web-0").exec(["sh", "-c", "echo begun; sleep 600"]);
+/// match slow.timeout(std::time::Duration::from_secs(2)).output().await {
+///     Err(Error::Caller(CallerError::TimedOut { output, .. })) => {
+///         println!("so far: {}", String::from_utf8_lossy(&output.stdout));
+///     }
+///     other => println!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartialOutput {

@@ -5,6 +5,19 @@ use std::{io, sync::Arc};
 use super::Printable;
 
 /// How the connection could not be made, or was lost.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kubewire::{Client, Error, error::NetworkError};
+///
+/// let nobody = Client::from_url("http://127.0.0.1:1")?.pod("default", "web-0");
+/// let error = nobody.exec(["true"]).output().await.unwrap_err();
+/// assert!(matches!(error, Error::Network(NetworkError::Connect { .. })), "{error:?}");
+/// assert!(error.is_retryable());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworkError {

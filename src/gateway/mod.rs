@@ -4,30 +4,20 @@
 //! ended.
 //!
 //! A gateway knows its users by means of its own and acts with its own credentials: it reads a
-//! request, decides, opens the same session at the API server, accepts, and joins the two.
+//! request, decides, asks the same of the API server, accepts, and joins the two.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use axum::{Router, body::Body, extract::{Path, Request, State}, response::Response, routing::any};
-//! use kubewire::{Client, server::{Refusal, RemoteCommandRequest, SUBPROTOCOLS}};
+//! use axum::{Router, extract::{Request, State}, response::Response, routing::any};
+//! use kubewire::{Client, gateway::PodRequest};
 //!
-//! async fn exec(
-//!     State(client): State<Client>,
-//!     Path((namespace, pod)): Path<(String, String)>,
-//!     mut request: Request,
-//! ) -> Result<Response, Response> {
-//!     let refuse = |refusal: Refusal| refusal.into_response().map(Body::new);
-//!     let asked = RemoteCommandRequest::parse(&mut request).map_err(refuse)?;
-//!     let child = asked.exec(&client.pod(namespace, pod)).spawn().await;
-//!     let child = child.map_err(|error| refuse(error.into()))?;
-//!     let (response, opening) = asked.accept(&SUBPROTOCOLS).map_err(refuse)?;
-//!     tokio::spawn(async move {
-//!         if let Ok(process) = opening.await {
-//!             println!("{:?}", process.splice(child).await);
-//!         }
-//!     });
-//!     Ok(response.map(Body::new))
+//! async fn join(client: State<Client>, mut request: Request) -> Result<Response, Response> {
+//!     let asked = PodRequest::parse(&mut request)?;
+//!     let line = asked.to_string(); // exec default/web-0 ["echo", "hello"]
+//!     let (response, session) = asked.join(&client).await?;
+//!     tokio::spawn(async move { println!("{line}: {:?}", session.await) });
+//!     Ok(response)
 //! }
 //!
 //! # let server = kubewire::testing::ApiServer::builder()
@@ -35,8 +25,7 @@
 //! #     .start()
 //! #     .await?;
 //! # let client = Client::new(&server.config())?;
-//! let exec = any(exec);
-//! let gateway = Router::new().route("/api/v1/namespaces/{namespace}/pods/{pod}/exec", exec);
+//! let gateway = Router::new().fallback(join);
 //! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! # let url = format!("http://{}", listener.local_addr()?);
 //! # tokio::spawn(async { axum::serve(listener, gateway.with_state(client)).await });
@@ -46,12 +35,18 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! What [`PodRequest`] does can be done in steps, with paths, subprotocols and a record of what
+//! passes of the gateway's own: [`RemoteCommandRequest`] and
+//! [`PortForwardRequest`](crate::server::PortForwardRequest), then [`Splice`] and [`ForwardSplice`].
 
 mod forward;
+mod pod_request;
 mod pump;
 mod splice;
 
 pub use forward::{ForwardSplice, Forwarded};
+pub use pod_request::{Outcome, PodRequest, Subresource, read};
 pub use splice::{ClientSession, Splice, Spliced, Tapped};
 
 use crate::{

@@ -90,18 +90,32 @@ impl Refusal {
 
     /// The HTTP response.
     pub fn into_response(self) -> Response<Full<Bytes>> {
-        let (body, name, value) = match self.body {
+        self.into()
+    }
+}
+
+/// With any body that can be made of bytes, axum's among them: a handler's `?` answers.
+impl<B: From<Bytes>> From<Refusal> for Response<B> {
+    fn from(refusal: Refusal) -> Self {
+        let (body, name, value) = match refusal.body {
             Words::Status(status) => (status.to_json(), CONTENT_TYPE, "application/json"),
             #[cfg(all(feature = "testing", unix))]
             Words::Text(text) => (text.into_bytes(), CONTENT_TYPE, "text/plain; charset=utf-8"),
             Words::Nothing => (Vec::new(), CONNECTION, "close"),
         };
-        let mut response = Response::new(Full::new(body.into()));
-        *response.status_mut() = self.code;
+        let mut response = Self::new(Bytes::from(body).into());
+        *response.status_mut() = refusal.code;
         response
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));
         response
+    }
+}
+
+/// With [`Error::to_status`], as a [`Refusal`] would answer.
+impl<B: From<Bytes>> From<Error> for Response<B> {
+    fn from(error: Error) -> Self {
+        Refusal::from(error).into()
     }
 }
 

@@ -348,6 +348,30 @@ impl Process {
 /// back. Dropping it drops what still comes.
 ///
 /// Cancel safety: a read that is dropped has taken nothing.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use kubewire::{AnyWebSocket, Role, exec::{Child, Streams, Subprotocol}, server::Process};
+/// # let streams = Streams { stdin: true, stdout: true, ..Streams::default() };
+/// # let (near, far) = tokio::io::duplex(1 << 16);
+/// # let near = AnyWebSocket::from_io(near, Role::Client, Default::default());
+/// # let far = AnyWebSocket::from_io(far, Role::Server, Default::default());
+/// # let mut child = Child::over(near, Subprotocol::V5, streams).spawn();
+/// # let mut process = Process::over(far, Subprotocol::V5, streams);
+/// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+///
+/// # let mut near = child.stdin.take().expect("it is piped");
+/// # near.write_all(b"typed").await?;
+/// # near.shutdown().await?;
+/// // `process` is what an accepted request gives.
+/// let mut stdin = process.stdin.take().expect("the client asked for it");
+/// let mut typed = String::new();
+/// stdin.read_to_string(&mut typed).await?;
+/// assert_eq!(typed, "typed");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Stdin(Input);
 

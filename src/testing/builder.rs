@@ -245,6 +245,28 @@ impl ApiServerBuilder {
 }
 
 /// What becomes of a container whose process has ended, as `spec.restartPolicy` says.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let _server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&_server.config())?;
+/// use kubewire::testing::{ApiServer, RestartPolicy};
+///
+/// let server = ApiServer::builder()
+///     .pod("default", "job-0", |pod| {
+///         let pod = pod.restart_policy(RestartPolicy::OnFailure);
+///         pod.container("main", ["sh", "-c", "exit 1"]) // and again, ever later
+///     })
+///     .start()
+///     .await?;
+/// # let _ = (server, client);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RestartPolicy {

@@ -18,6 +18,35 @@ use super::{messages::Opening, router::Body, tasks::Tasks};
 use crate::wire::status::Status;
 
 /// What goes wrong with the answer to one list, watch or log request.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::{logs::LogUpdate, testing::BodyFault};
+///
+/// // The first request for the log breaks off, the second is answered.
+/// server.inject_into_bodies([Some(BodyFault::Cut { after: 0 }), None]);
+/// let mut lines = client.pod("default", "web-0").logs().follow().stream();
+/// let mut retries = 0;
+/// while let Some(update) = lines.next_update().await {
+///     match update {
+///         LogUpdate::Retrying { .. } => retries += 1,
+///         LogUpdate::Line(line) => {
+///             assert_eq!(line.bytes, "ready");
+///             break;
+///         }
+///         _ => {}
+///     }
+/// }
+/// assert_eq!(retries, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum BodyFault {

@@ -14,6 +14,13 @@ use bytes::{Buf as _, Bytes};
 const CLOSE: u8 = 255;
 
 /// A stream of exec or attach.
+///
+/// ```
+/// use kubewire::wire::channel::Channel;
+///
+/// assert_eq!(Channel::from_number(2), Some(Channel::Stderr));
+/// assert_eq!(Channel::Stderr.name(), "stderr");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Channel {
@@ -60,6 +67,16 @@ impl Channel {
 }
 
 /// How payloads are written into messages.
+///
+/// ```
+/// use kubewire::wire::channel::{Channel, Encoding, Frame, parse, to_base64};
+///
+/// let message = to_base64(Channel::Stdout, b"hi");
+/// assert_eq!(message, "1aGk=");
+/// let frame = parse(Encoding::Base64, false, message)?;
+/// assert_eq!(frame, Some(Frame::Data(Channel::Stdout, "hi".into())));
+/// # Ok::<(), kubewire::wire::channel::ChannelError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// The channel number as a byte, then the payload as it is.
@@ -69,6 +86,16 @@ pub enum Encoding {
 }
 
 /// One message, taken apart.
+///
+/// ```
+/// use kubewire::wire::channel::{Channel, Encoding, Frame, close_signal, parse};
+///
+/// let frame = parse(Encoding::Binary, true, "\x01hi".into())?;
+/// assert_eq!(frame, Some(Frame::Data(Channel::Stdout, "hi".into())));
+/// let end = parse(Encoding::Binary, true, close_signal(Channel::Stdin).to_vec().into())?;
+/// assert_eq!(end, Some(Frame::Close(Channel::Stdin)));
+/// # Ok::<(), kubewire::wire::channel::ChannelError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// Bytes of a channel. They may be none: servers begin with an empty message, and it is not
@@ -79,6 +106,13 @@ pub enum Frame {
 }
 
 /// Why a message is not a [`Frame`].
+///
+/// ```
+/// use kubewire::wire::channel::{ChannelError, Encoding, parse};
+///
+/// let error = parse(Encoding::Binary, true, "\x09hi".into()).unwrap_err();
+/// assert_eq!(error, ChannelError::UnknownChannel(9));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {

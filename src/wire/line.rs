@@ -8,6 +8,15 @@ use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memrchr};
 
 /// How a [`Line`] ended.
+///
+/// ```
+/// use kubewire::wire::line::{LineEnd, LineSplitter};
+///
+/// let mut splitter = LineSplitter::new(4); // no line has more bytes
+/// splitter.push("longer\n".into());
+/// let mut ends = std::iter::from_fn(|| splitter.next_line()).map(|line| line.end);
+/// assert!(ends.eq([LineEnd::Piece, LineEnd::Newline]));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LineEnd {
     /// With a newline, which is not among the line's bytes.
@@ -31,6 +40,16 @@ pub struct Line {
 ///
 /// Iterating over a block costs a scan for newlines and nothing else; a [`Line`] on its own
 /// costs an atomic reference count more.
+///
+/// ```
+/// use kubewire::wire::line::LineSplitter;
+///
+/// let mut splitter = LineSplitter::new(1024);
+/// splitter.push("one\ntwo\nthr".into());
+/// let block = splitter.next_block().expect("two lines are whole");
+/// assert_eq!(block.bytes(), "one\ntwo\n");
+/// assert_eq!(block.lines().count(), 2);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     bytes: Bytes,
@@ -58,6 +77,16 @@ impl Block {
 }
 
 /// The lines of a [`Block`].
+///
+/// ```
+/// use kubewire::wire::line::{LineEnd, LineSplitter};
+///
+/// let mut splitter = LineSplitter::new(1024);
+/// splitter.push("one\ntwo\n".into());
+/// let block = splitter.next_block().expect("both are whole");
+/// let expected = [(&b"one"[..], LineEnd::Newline), (&b"two"[..], LineEnd::Newline)];
+/// assert!(block.lines().eq(expected));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Lines<'a> {
     rest: Option<&'a [u8]>,

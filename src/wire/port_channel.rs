@@ -34,6 +34,16 @@ impl Encoding {
 }
 
 /// One of the channels of a port.
+///
+/// ```
+/// use kubewire::wire::{channel::Encoding, port_channel::PortChannel};
+///
+/// let message = PortChannel::data(1).message(b"hi", Encoding::Binary);
+/// assert_eq!(message, "\x02hi"); // the second port's first channel
+/// let parsed = PortChannel::parse(message, Encoding::Binary)?;
+/// assert_eq!(parsed, Some((PortChannel::data(1), "hi".into())));
+/// # Ok::<(), kubewire::wire::port_channel::PortChannelError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PortChannel {
     /// The port's index in the request.
@@ -117,6 +127,15 @@ impl PortChannel {
 }
 
 /// The two bytes at the start of a channel that repeat the port's number.
+///
+/// ```
+/// use kubewire::wire::port_channel::Preamble;
+///
+/// let mut preamble = Preamble::default();
+/// let mut payload = bytes::Bytes::from_static(b"\x90\x1fhello");
+/// assert_eq!(preamble.take(&mut payload), Some(8080));
+/// assert_eq!(payload, "hello");
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Preamble {
     first: Option<u8>,
@@ -147,6 +166,13 @@ impl Preamble {
 }
 
 /// Why a message of a port-forward over channels is not acceptable.
+///
+/// ```
+/// use kubewire::wire::{channel::Encoding, port_channel::{PortChannel, PortChannelError}};
+///
+/// let error = PortChannel::parse("0?".into(), Encoding::Base64).unwrap_err();
+/// assert_eq!(error, PortChannelError::Base64);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PortChannelError {

@@ -57,6 +57,16 @@ struct Wire {
 pub struct ResizeError;
 
 /// The bytes of the resize channel, put together.
+///
+/// ```
+/// use kubewire::wire::resize::{ResizeDecoder, TerminalSize};
+///
+/// let (mut decoder, mut sizes) = (ResizeDecoder::default(), Vec::new());
+/// decoder.push(br#"{"Width":80,"#, |size| sizes.push(size))?;
+/// decoder.push(br#""Height":24}"#, |size| sizes.push(size))?;
+/// assert_eq!(sizes, [TerminalSize::new(80, 24)]);
+/// # Ok::<(), kubewire::wire::resize::ResizeError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct ResizeDecoder {
     /// The start of a size whose end had not arrived.

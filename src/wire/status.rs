@@ -41,6 +41,15 @@ pub struct Status {
 }
 
 /// What a [`Status`] is about.
+///
+/// ```
+/// use kubewire::wire::status::Status;
+///
+/// let json = br#"{"status": "Failure", "code": 429, "details": {"retryAfterSeconds": 5}}"#;
+/// let details = Status::from_json(json)?.details.unwrap_or_default();
+/// assert_eq!(details.retry_after_seconds, 5);
+/// # Ok::<(), kubewire::wire::status::StatusError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
@@ -66,6 +75,13 @@ pub struct StatusDetails {
 }
 
 /// One cause among the [`StatusDetails`].
+///
+/// ```
+/// use kubewire::wire::status::Status;
+///
+/// let details = Status::exit_code(3).details.unwrap_or_default();
+/// assert_eq!((&*details.causes[0].reason, &*details.causes[0].message), ("ExitCode", "3"));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
@@ -232,6 +248,13 @@ impl std::fmt::Display for Status {
 }
 
 /// Why bytes are not a [`Status`].
+///
+/// ```
+/// use kubewire::wire::status::{Status, StatusError};
+///
+/// assert!(matches!(Status::from_json(b"{\"status\": "), Err(StatusError::Truncated)));
+/// assert!(matches!(Status::from_json(b"{\"kind\": \"Pod\"}"), Err(StatusError::NotAStatus(_))));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StatusError {

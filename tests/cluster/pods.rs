@@ -51,7 +51,8 @@ pub(crate) fn delete_at_the_end() {
     ONCE.get_or_init(|| {
         let program = variable("KUBECTL").unwrap_or_else(|| "kubectl".into());
         let script = "trap '' INT TERM HUP; read -r _; \
-                      \"$1\" -n \"$2\" delete pod,service,deployment,configmap -l \"run=$3\" --grace-period=0 --force";
+                      \"$1\" -n \"$2\" delete pod,service,deployment,configmap -l \"run=$3\" --grace-period=0 --force; \
+                      \"$1\" delete customresourcedefinition -l \"run=$3\" --wait=false";
         Command::new("/bin/sh")
             .args(["-c", script, "delete", &program, NAMESPACE, &run()])
             .stdin(Pipe::piped())

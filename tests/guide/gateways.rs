@@ -60,23 +60,36 @@ async fn greeting() -> Result {
 }
 
 // [join]
-use kubewire::{
-    Client, Error,
-    server::{Refusal, RemoteCommandRequest},
-};
+use kubewire::{Client, gateway::PodRequest, server::Refusal};
+
+async fn join<B>(
+    client: Client,
+    mut request: Request<B>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let asked = PodRequest::parse(&mut request)?;
+    // Who is it, and may they? `asked` says what it is about.
+    let line = asked.to_string();
+    let (response, session) = asked.join(&client).await?;
+    tokio::spawn(async move {
+        let outcome = session.await;
+        println!("{line}: {:?}, {:?}", outcome.status, outcome.traffic);
+    });
+    Ok(response)
+}
+// [end]
+
+// [steps]
+use kubewire::server::RemoteCommandRequest;
 
 async fn exec<B>(
     client: Client,
     mut request: Request<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let asked = RemoteCommandRequest::parse(&mut request)?;
-    let child = asked.exec(&client.pod("default", "web-0")).spawn().await?;
+    let exec = asked.exec(&client.pod("default", "web-0"));
     let (response, opening) = asked.accept(&server::SUBPROTOCOLS)?;
-    tokio::spawn(async move {
-        let spliced = opening.await?.splice(child).await;
-        println!("{:?}, {} bytes", spliced.status, spliced.stdout);
-        Ok::<_, Error>(())
-    });
+    let child = exec.spawn().await?;
+    tokio::spawn(async move { Ok::<_, kubewire::Error>(opening.await?.splice(child).await) });
     Ok(response)
 }
 // [end]
@@ -95,32 +108,7 @@ async fn recorded(process: Process, child: kubewire::exec::Child, mut file: File
 }
 // [end]
 
-// [forward]
-use kubewire::{port_forward::ForwardProtocol, server::PortForwardRequest};
-
-async fn forward<B>(
-    client: Client,
-    mut request: Request<B>,
-) -> Result<Response<Full<Bytes>>, Refusal> {
-    let asked = PortForwardRequest::parse(&mut request)?;
-    let tunnel = client
-        .pod("default", "web-0")
-        .port_forward()
-        .connect()
-        .await?;
-    let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
-    tokio::spawn(async move {
-        let splice = opening.await?.splice(tunnel);
-        splice
-            .each(|one| println!("{}: {:?}", one.port, one.traffic))
-            .await;
-        Ok::<_, Error>(())
-    });
-    Ok(response)
-}
-// [end]
-
-/// A gateway that answers exec and port-forward.
+/// A gateway that answers what a pod can be asked, and exec in steps below another path.
 async fn gateway(client: Client) -> Result<String> {
     use hyper_util::rt::{TokioExecutor, TokioIo};
 
@@ -133,9 +121,9 @@ async fn gateway(client: Client) -> Result<String> {
                 hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
                     let client = client.clone();
                     async move {
-                        let answer = match request.uri().path().ends_with("/exec") {
+                        let answer = match request.uri().path().starts_with("/steps/") {
                             true => exec(client, request).await,
-                            false => forward(client, request).await,
+                            false => join(client, request).await,
                         };
                         let answer = answer.unwrap_or_else(Refusal::into_response);
                         Ok::<_, std::convert::Infallible>(answer)
@@ -154,16 +142,17 @@ async fn gateway(client: Client) -> Result<String> {
 #[tokio::test]
 async fn joining() -> Result {
     let (_server, client) = crate::serve().await?;
-    let user = Client::from_url(&gateway(client).await?)?.pod("default", "web-0");
-    let output = user
-        .exec(["sh", "-c", "cat; exit 3"])
-        .input("hello")
-        .output()
-        .await?;
-    assert_eq!(
-        (output.status.code(), &output.stdout[..]),
-        (Some(3), &b"hello"[..])
-    );
+    let url = gateway(client).await?;
+    let user = Client::from_url(&url)?.pod("default", "web-0");
+    let in_steps = Client::from_url(&format!("{url}/steps"))?.pod("default", "web-0");
+    for pod in [&user, &in_steps] {
+        let exec = pod.exec(["sh", "-c", "cat; exit 3"]).input("hello");
+        let output = exec.output().await?;
+        assert_eq!(
+            (output.status.code(), &output.stdout[..]),
+            (Some(3), &b"hello"[..])
+        );
+    }
 
     let program = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let tunnel = user.port_forward().connect().await?;

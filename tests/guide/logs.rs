@@ -29,7 +29,7 @@ async fn follow() -> Result {
     let mut seen = Vec::new();
     while seen.len() < 3 {
         let line = lines.next().await.expect("the container runs")?;
-        seen.push(String::from_utf8_lossy(&line.bytes).into_owned());
+        seen.push(line.to_string());
     }
     assert_eq!(seen, ["line 1", "line 2", "line 3"]);
     // [end]
@@ -54,7 +54,7 @@ async fn restarts() -> Result {
     let mut updates = pod.logs().across_restarts().stream();
     while let Some(update) = updates.next_update().await {
         match update {
-            LogUpdate::Line(line) => println!("{}", String::from_utf8_lossy(&line.bytes)),
+            LogUpdate::Line(line) => println!("{line}"),
             LogUpdate::Restarted { restarts, .. } => {
                 println!("-- restarted for the {restarts}. time");
                 break;

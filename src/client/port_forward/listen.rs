@@ -28,6 +28,45 @@ use crate::{
 const NEWS: usize = 256;
 
 /// What happens at a [`Listener`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::port_forward::ListenEvent;
+///
+/// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let port = web.local_addr()?.port();
+/// # tokio::spawn(async move {
+/// #     while let Ok((socket, _)) = web.accept().await {
+/// #         drop(socket);
+/// #     }
+/// # });
+/// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
+/// let mut listener = tunnel.listen("127.0.0.1:0", port).await?;
+/// let local = tokio::net::TcpStream::connect(listener.local_addrs()[0]).await?;
+/// # drop(local);
+/// loop {
+///     match listener.event().await {
+///         ListenEvent::Accepted { peer } => println!("{peer} has come"),
+///         ListenEvent::Closed { peer, traffic } => {
+///             println!("{peer}: {} bytes back in {:?}", traffic.received, traffic.duration);
+///             break;
+///         }
+///         ListenEvent::Failed { peer, error, .. } => {
+///             println!("{peer}: {error}");
+///             break;
+///         }
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ListenEvent {

@@ -38,6 +38,21 @@ pub use self::{
 pub use crate::transport::ws::port_forward::ForwardStream;
 
 /// When this side's end of a connection is passed on.
+///
+/// ```
+/// # async fn run(pod: kubewire::Pod) -> Result<(), Box<dyn std::error::Error>> {
+/// use kubewire::port_forward::HalfClose;
+/// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+///
+/// let forward = pod.port_forward().half_close(HalfClose::Defer);
+/// let mut stream = forward.connect().await?.open(8080).await?;
+/// stream.write_all(b"a slow question").await?;
+/// stream.shutdown().await?; // the pod hears of it when it has answered
+/// let mut answer = String::new();
+/// stream.read_to_string(&mut answer).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HalfClose {
     /// At once, as TCP would.

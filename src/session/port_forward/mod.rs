@@ -46,6 +46,18 @@ pub struct ConnectionId(pub(crate) u32);
 /// The protocols have no flow control, and one WebSocket carries all its connections, so
 /// that either the reader loses its connection or all wait for it. Where neither will do, the
 /// client's `PortForward::websockets` gives connections WebSockets of their own.
+///
+/// ```
+/// # #[cfg(feature = "client")]
+/// # async fn run(pod: kubewire::Pod) -> kubewire::Result<()> {
+/// use kubewire::port_forward::WhenFull;
+///
+/// // Many readers, none of which may hold the others up.
+/// let tunnel = pod.port_forward().when_full(WhenFull::Reset).connect().await?;
+/// # drop(tunnel);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenFull {
     /// Everything waits until the reader takes something, as TCP would have it. If it takes

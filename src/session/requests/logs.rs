@@ -22,7 +22,7 @@
 //! [`Logs`] is driven as [`Exchange`](crate::session::Exchange) says. After [`LogUpdate::Ended`]
 //! there is nothing more to do.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
@@ -133,7 +133,38 @@ pub struct LogLine {
     pub end: LineEnd,
 }
 
+/// The line as text; what is not UTF-8 is replaced.
+impl fmt::Display for LogLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        String::from_utf8_lossy(&self.bytes).fmt(f)
+    }
+}
+
 /// What a log says.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::logs::{LogEnd, LogUpdate};
+///
+/// let mut lines = client.pod("default", "web-0").logs().stream();
+/// while let Some(update) = lines.next_update().await {
+///     match update {
+///         LogUpdate::Line(line) => println!("{line}"),
+///         LogUpdate::Restarted { restarts, .. } => println!("-- started again, {restarts} times now"),
+///         LogUpdate::Retrying { error, .. } => println!("-- {error}"),
+///         LogUpdate::Ended(end) => assert!(matches!(end, LogEnd::Complete)),
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum LogUpdate {
@@ -175,6 +206,20 @@ pub enum LogUpdate {
 }
 
 /// Why a log ended.
+///
+/// ```
+/// use kubewire::logs::LogEnd;
+///
+/// fn why(end: &LogEnd) -> String {
+///     match end {
+///         LogEnd::Exited(exit) => format!("exit code {:?}", exit.code),
+///         LogEnd::PodGone | LogEnd::PodReplaced => "the pod is gone".to_owned(),
+///         LogEnd::Failed(error) => error.to_string(),
+///         _ => "that was all".to_owned(),
+///     }
+/// }
+/// assert_eq!(why(&LogEnd::PodGone), "the pod is gone");
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum LogEnd {

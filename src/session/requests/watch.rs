@@ -58,6 +58,33 @@ pub struct Request {
 }
 
 /// What a continuous watch says.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use kubewire::watch::Update;
+///
+/// let pods = client.find("pods").await?.resource;
+/// let mut updates = client.watch(pods).namespace("default").stream();
+/// let mut names = Vec::new();
+/// while let Some(update) = updates.next().await {
+///     match update? {
+///         Update::SnapshotBegin => names.clear(),
+///         Update::Event(event) => names.push(event.object.metadata()?.name()?.into_owned()),
+///         Update::SnapshotEnd { .. } => break, // these are all
+///         Update::Retrying { error, retry_in, .. } => eprintln!("{error}; again in {retry_in:?}"),
+///         _ => {}
+///     }
+/// }
+/// assert_eq!(names, ["web-0"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Update<E = Event> {

@@ -20,6 +20,26 @@ use crate::{
 };
 
 /// The body of an answer. Dropping it gives up what has not been read.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// let version = http::Request::get("/version").body(bytes::Bytes::new())?;
+/// let mut answer = client.send(version).await?;
+/// let mut text = Vec::new();
+/// while let Some(chunk) = answer.body_mut().chunk().await? {
+///     text.extend_from_slice(&chunk);
+/// }
+/// let version: serde_json::Value = serde_json::from_slice(&text)?;
+/// assert_eq!(version["major"], "1");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Body {
     incoming: Incoming,

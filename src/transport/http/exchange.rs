@@ -8,7 +8,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{
@@ -64,8 +64,8 @@ pub(crate) struct Driver<S: Exchange> {
     to_get: Box<dyn Fn(S::Request) -> Result<Get> + Send + Sync>,
     at: At,
     timer: Option<Pin<Box<Sleep>>>,
-    /// An update was handed out since bytes were asked for last.
-    away: bool,
+    /// Since when the reader has been away: an update was handed out, and no bytes asked for since.
+    away: Option<Instant>,
     span: Span,
     stats: StreamStats,
 }
@@ -97,6 +97,8 @@ pub struct StreamStats {
     pub requests: u64,
     /// How often a request had to be made again because one failed.
     pub retries: u64,
+    /// For how long nothing was taken from the server, as what had arrived was not read.
+    pub held_back: Duration,
 }
 
 impl<S: Exchange> Driver<S> {
@@ -112,7 +114,7 @@ impl<S: Exchange> Driver<S> {
             to_get: Box::new(to_get),
             at: At::Idle,
             timer: None,
-            away: false,
+            away: None,
             span,
             stats: StreamStats::default(),
         }
@@ -123,7 +125,10 @@ impl<S: Exchange> Driver<S> {
     }
 
     pub(crate) fn stats(&self) -> StreamStats {
-        self.stats
+        let mut stats = self.stats;
+        let away = self.away;
+        stats.held_back += away.map_or(Duration::ZERO, |since| transport::now() - since);
+        stats
     }
 
     /// Takes note that a request has failed and another follows.
@@ -139,15 +144,15 @@ impl<S: Exchange> Driver<S> {
     pub(crate) fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<S::Update> {
         loop {
             if let Some(update) = self.session.poll_update() {
-                self.away = true;
+                self.away.get_or_insert_with(transport::now);
                 return Poll::Ready(update);
             }
-            if self.away {
+            if let Some(since) = self.away.take() {
                 // Silence counts from when the reader has come back for more.
                 let now = transport::now();
                 self.session.handle_hold(now, true);
                 self.session.handle_hold(now, false);
-                self.away = false;
+                self.stats.held_back += now - since;
             }
             ready!(self.poll_progress(cx));
         }
@@ -303,6 +308,27 @@ impl<S: Exchange> Driver<S> {
         self.timer = None;
         self.session.handle_timeout(transport::now());
         Poll::Ready(())
+    }
+}
+
+impl<S: Exchange> Drop for Driver<S> {
+    fn drop(&mut self) {
+        let StreamStats {
+            received,
+            chunks,
+            requests,
+            retries,
+            held_back,
+        } = self.stats();
+        tracing::debug!(
+            parent: &self.span,
+            received,
+            chunks,
+            requests,
+            retries,
+            ?held_back,
+            "the stream is over"
+        );
     }
 }
 

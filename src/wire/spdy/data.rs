@@ -8,6 +8,17 @@ use super::{FLAG_FIN, HEAD, StreamId};
 pub const MAX_DATA: usize = (1 << 24) - 1;
 
 /// Payload of a stream.
+///
+/// ```
+/// use kubewire::wire::spdy::{Data, Decoder, Frame, StreamId};
+///
+/// let stream = StreamId::new(1).expect("it is not zero");
+/// let frame = Data { stream, payload: "hello".into(), fin: true };
+/// let mut bytes = bytes::BytesMut::from(&frame.head()[..]);
+/// bytes.extend_from_slice(&frame.payload);
+/// assert_eq!(Decoder::new().decode(&mut bytes.freeze())?, Some(Frame::Data(frame)));
+/// # Ok::<(), kubewire::wire::spdy::SpdyError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Data {
     /// The stream.

@@ -13,6 +13,18 @@ use super::{Data, Frame, HEAD, SpdyError, StreamId, head::Head};
 ///
 /// Kubernetes' own implementation writes the fields of a frame one by one, each into a WebSocket
 /// message of its own, so that frames spanning messages are the rule (`spdy/write.go`).
+///
+/// ```
+/// use kubewire::wire::spdy::{Decoder, Frame, Ping};
+///
+/// let mut decoder = Decoder::new();
+/// // Messages are cut anywhere.
+/// assert_eq!(decoder.decode(&mut (&b"\x80\x03\x00\x06\x00\x00"[..]).into())?, None);
+/// assert!(!decoder.is_between_frames());
+/// let frame = decoder.decode(&mut (&b"\x00\x04\x00\x00\x00\x07"[..]).into())?;
+/// assert_eq!(frame, Some(Frame::Ping(Ping { id: 7 })));
+/// # Ok::<(), kubewire::wire::spdy::SpdyError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Decoder {
     state: State,

@@ -4,6 +4,13 @@
 ///
 /// All of these end the connection: the frames that follow, or the compression context, mean
 /// nothing any more.
+///
+/// ```
+/// use kubewire::wire::spdy::{Decoder, SpdyError};
+///
+/// let mut http = bytes::Bytes::from_static(b"\x80\x02\x00\x01\x00\x00\x00\x00");
+/// assert_eq!(Decoder::new().decode(&mut http), Err(SpdyError::Version(2)));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpdyError {

@@ -6,6 +6,16 @@ use super::{SpdyError, StreamId, head::Head, u32_at};
 
 /// The sender accepts no further streams. Streams up to the last good one go on, says the draft;
 /// `moby/spdystream` stops reading and ends them all (`connection.go`, `Serve`).
+///
+/// ```
+/// use kubewire::wire::spdy::{Decoder, Frame, GoAway, GoAwayStatus, StreamId};
+///
+/// let frame = GoAway { last_good: StreamId::new(3), status: GoAwayStatus::OK };
+/// let mut bytes = bytes::BytesMut::new();
+/// frame.encode(&mut bytes);
+/// assert_eq!(Decoder::new().decode(&mut bytes.freeze())?, Some(Frame::GoAway(frame)));
+/// # Ok::<(), kubewire::wire::spdy::SpdyError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GoAway {
     /// The last stream of the receiver that the sender handled, if any.

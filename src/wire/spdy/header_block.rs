@@ -18,6 +18,13 @@ const GUESS: usize = 256;
 /// Names and values, in the order of the block.
 ///
 /// A value may hold several, separated by zero bytes (section 2.6.10).
+///
+/// ```
+/// use kubewire::wire::spdy::Headers;
+///
+/// let headers = Headers::new().with("streamtype", "data").with("port", "8080");
+/// assert_eq!(headers.get("port"), Some("8080"));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(Bytes, Bytes)>);
 
@@ -105,6 +112,18 @@ fn field(block: &mut Bytes) -> Result<Bytes, SpdyError> {
 }
 
 /// Expands the header blocks of one direction.
+///
+/// ```
+/// use kubewire::wire::spdy::{HeaderReader, HeaderWriter, Headers};
+///
+/// let (mut writer, mut reader) = (HeaderWriter::new(), HeaderReader::new());
+/// for port in ["80", "443"] {
+///     // In the order in which they were written: each block refers to those before it.
+///     let block = writer.write(&Headers::new().with("port", port))?;
+///     assert_eq!(reader.read(&block)?.get("port"), Some(port));
+/// }
+/// # Ok::<(), kubewire::wire::spdy::SpdyError>(())
+/// ```
 #[derive(Debug)]
 pub struct HeaderReader {
     context: Decompress,
@@ -177,6 +196,16 @@ impl HeaderReader {
 }
 
 /// Compresses the header blocks of one direction.
+///
+/// ```
+/// use kubewire::wire::spdy::{HeaderWriter, Headers};
+///
+/// let mut writer = HeaderWriter::new();
+/// let first = writer.write(&Headers::new().with("streamtype", "error"))?;
+/// let second = writer.write(&Headers::new().with("streamtype", "error"))?;
+/// assert!(second.len() < first.len()); // it refers to the first
+/// # Ok::<(), kubewire::wire::spdy::SpdyError>(())
+/// ```
 #[derive(Debug)]
 pub struct HeaderWriter {
     context: Compress,

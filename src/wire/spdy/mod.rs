@@ -52,6 +52,15 @@ pub const HEAD: usize = 8;
 pub(crate) const FLAG_FIN: u8 = 0x01;
 
 /// One frame.
+///
+/// ```
+/// use kubewire::wire::spdy::{Decoder, Frame};
+///
+/// // SETTINGS, which nobody in Kubernetes sends.
+/// let mut bytes = bytes::Bytes::from_static(b"\x80\x03\x00\x04\x00\x00\x00\x04\x00\x00\x00\x00");
+/// assert_eq!(Decoder::new().decode(&mut bytes)?, Some(Frame::Unknown(4)));
+/// # Ok::<(), kubewire::wire::spdy::SpdyError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Frame {

@@ -6,6 +6,15 @@ use super::{SpdyError, head::Head, u32_at};
 
 /// A sign of life. The receiver sends it back unchanged if the id is of the sender's parity: odd
 /// from clients, even from servers.
+///
+/// ```
+/// use kubewire::wire::spdy::{Decoder, Frame, Ping};
+///
+/// let mut bytes = bytes::BytesMut::new();
+/// Ping { id: 1 }.encode(&mut bytes);
+/// assert_eq!(Decoder::new().decode(&mut bytes.freeze())?, Some(Frame::Ping(Ping { id: 1 })));
+/// # Ok::<(), kubewire::wire::spdy::SpdyError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ping {
     /// The id, which tells answers from requests.

@@ -7,6 +7,17 @@ use bytes::{BufMut, BytesMut};
 use super::{SpdyError, StreamId, head::Head, u32_at};
 
 /// The abrupt end of a stream, in both directions.
+///
+/// ```
+/// use kubewire::wire::spdy::{Decoder, Frame, RstStatus, RstStream, StreamId};
+///
+/// let stream = StreamId::new(1).expect("it is not zero");
+/// let frame = RstStream { stream, status: RstStatus::CANCEL };
+/// let mut bytes = bytes::BytesMut::new();
+/// frame.encode(&mut bytes);
+/// assert_eq!(Decoder::new().decode(&mut bytes.freeze())?, Some(Frame::RstStream(frame)));
+/// # Ok::<(), kubewire::wire::spdy::SpdyError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RstStream {
     /// The stream.
@@ -16,6 +27,13 @@ pub struct RstStream {
 }
 
 /// Why a stream was reset.
+///
+/// ```
+/// use kubewire::wire::spdy::RstStatus;
+///
+/// assert_eq!(RstStatus::CANCEL.to_string(), "CANCEL");
+/// assert_eq!(RstStatus(99).to_string(), "status 99");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RstStatus(pub u32);
 

@@ -6,6 +6,13 @@ use crate::Role;
 
 /// The number of a stream: 31 bits, odd if the client opened it, even if the server did
 /// (section 2.3.2).
+///
+/// ```
+/// use kubewire::{Role, wire::spdy::StreamId};
+///
+/// assert_eq!(StreamId::new(7).map(StreamId::opener), Some(Role::Client));
+/// assert_eq!(StreamId::new(0), None);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(u32);
 

@@ -10,6 +10,27 @@ const FLAG_UNIDIRECTIONAL: u8 = 0x02;
 const FIXED: usize = 10;
 
 /// A new stream.
+///
+/// ```
+/// use kubewire::wire::spdy::{Decoder, Frame, HeaderReader, HeaderWriter, Headers, StreamId, SynStream};
+///
+/// let headers = Headers::new().with("streamtype", "data").with("port", "8080");
+/// let frame = SynStream {
+///     stream: StreamId::new(1).expect("it is not zero"),
+///     associated: None,
+///     priority: 0,
+///     fin: false,
+///     unidirectional: false,
+///     block: HeaderWriter::new().write(&headers)?,
+/// };
+/// let mut bytes = bytes::BytesMut::new();
+/// frame.encode(&mut bytes);
+/// let Some(Frame::SynStream(arrived)) = Decoder::new().decode(&mut bytes.freeze())? else {
+///     unreachable!("it is whole")
+/// };
+/// assert_eq!(HeaderReader::new().read(&arrived.block)?.get("port"), Some("8080"));
+/// # Ok::<(), kubewire::wire::spdy::SpdyError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SynStream {
     /// Its id, above those of all streams that the sender opened before.

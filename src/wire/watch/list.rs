@@ -26,6 +26,17 @@ const SHARD_INFO: Field = Field("shardInfo", 5);
 const SELECTOR: Field = Field("selector", 1);
 
 /// What a list, or one page of it, says beside its items.
+///
+/// ```
+/// use kubewire::wire::watch::{Encoding, ListDecoder};
+///
+/// let mut decoder = ListDecoder::new(Encoding::Json);
+/// decoder.push(r#"{"metadata":{"resourceVersion":"7","continue":"abc"},"items":[]}"#.into());
+/// assert!(decoder.next_item()?.is_none());
+/// let list = decoder.finish()?;
+/// assert_eq!((&*list.resource_version, &*list.continue_token), ("7", "abc"));
+/// # Ok::<(), kubewire::wire::watch::EventError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct List {

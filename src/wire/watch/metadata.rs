@@ -72,6 +72,17 @@ impl Field {
 ///
 /// An absent field is known to be absent only when all of the metadata has been walked; nothing
 /// behind it is.
+///
+/// ```
+/// use kubewire::watch::{Encoding, Object};
+///
+/// let json = r#"{"kind":"Pod","metadata":{"name":"web-0","labels":{"app":"web"}}}"#;
+/// let object = Object::new(Encoding::Json, json.into());
+/// let metadata = object.metadata()?;
+/// assert_eq!((metadata.kind()?, metadata.name()?), ("Pod".into(), "web-0".into()));
+/// assert_eq!(metadata.namespace()?, "");
+/// # Ok::<(), kubewire::wire::watch::EventError>(())
+/// ```
 #[derive(Clone)]
 pub struct Metadata<'a> {
     object: RefCell<TopLevel<'a>>,
@@ -264,6 +275,20 @@ impl fmt::Debug for Metadata<'_> {
 /// The labels or the annotations of an object, in the order of its bytes.
 ///
 /// After an error there are no more.
+///
+/// ```
+/// use kubewire::watch::{Encoding, Object};
+///
+/// let json = r#"{"metadata":{"labels":{"app":"web","tier":"front"}}}"#;
+/// let object = Object::new(Encoding::Json, json.into());
+/// let labels = object.metadata()?.labels()?;
+/// assert_eq!(labels.get("tier")?.as_deref(), Some("front"));
+/// for label in labels {
+///     let (key, value) = label?;
+///     println!("{key}={value}");
+/// }
+/// # Ok::<(), kubewire::wire::watch::EventError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Labels<'a> {
     entries: Members<'a>,

@@ -37,6 +37,13 @@ pub use self::{
 use super::status::{Status, StatusCause, StatusDetails};
 
 /// How objects are written.
+///
+/// ```
+/// use kubewire::watch::Encoding;
+///
+/// let json = Encoding::from_content_type("application/json;stream=watch");
+/// assert_eq!(json, Some(Encoding::Json));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
@@ -83,6 +90,12 @@ impl fmt::Display for Encoding {
 }
 
 /// What an event says about its object.
+///
+/// ```
+/// use kubewire::watch::EventType;
+///
+/// assert_eq!(EventType::Added.as_str(), "ADDED");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventType {
@@ -127,6 +140,16 @@ impl EventType {
 }
 
 /// One event of a watch.
+///
+/// ```
+/// use kubewire::watch::{Encoding, Event, EventType};
+///
+/// let message = r#"{"type":"DELETED","object":{"metadata":{"name":"web-0"}}}"#;
+/// let event = Event::from_message(Encoding::Json, message.into())?;
+/// assert_eq!(event.event_type, EventType::Deleted);
+/// assert_eq!(event.object.metadata()?.name()?, "web-0");
+/// # Ok::<(), kubewire::wire::watch::EventError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Event {
     /// What happened.
@@ -198,6 +221,17 @@ const RAW: Field = Field("raw", 1);
 ///
 /// It keeps the buffer that it arrived in alive. Whoever stores objects for long and receives
 /// them in large buffers takes [`to_owned_bytes`](Self::to_owned_bytes) instead.
+///
+/// ```
+/// use kubewire::watch::{Encoding, Object};
+///
+/// let json = r#"{"kind":"Pod","metadata":{"name":"web-0"},"status":{"phase":"Running"}}"#;
+/// let object = Object::new(Encoding::Json, json.into());
+/// assert_eq!(object.metadata()?.name()?, "web-0"); // a look at the first bytes
+/// let pod: serde_json::Value = object.decode()?; // all of them
+/// assert_eq!(pod["status"]["phase"], "Running");
+/// # Ok::<(), kubewire::wire::watch::EventError>(())
+/// ```
 #[derive(Clone)]
 pub struct Object {
     encoding: Encoding,
@@ -414,6 +448,14 @@ fn cause_of_protobuf(message: &[u8]) -> Result<StatusCause, EventError> {
 }
 
 /// Why bytes are no event, or no object.
+///
+/// ```
+/// use kubewire::{watch::{Encoding, Object}, wire::watch::EventError};
+///
+/// let object = Object::new(Encoding::Json, r#"{"metadata":{"name":1}}"#.into());
+/// let decoded = object.decode::<std::collections::HashMap<String, String>>();
+/// assert!(matches!(decoded, Err(EventError::Decode(_))));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventError {

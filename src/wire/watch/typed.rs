@@ -10,6 +10,30 @@ use super::{Event, EventError};
 ///
 /// It is an [`Event`] in all else: the metadata are read without parsing the object. As each is
 /// decoded by itself, an object that is no `K` is the error of its own event and of no other.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder()
+/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
+/// #     .start()
+/// #     .await?;
+/// # let client = kubewire::Client::new(&server.config())?;
+/// use k8s_openapi::api::core::v1::Pod;
+/// use kubewire::watch::Update;
+///
+/// let mut updates = client.api::<Pod>().namespace("default").watch().stream();
+/// while let Some(update) = updates.next().await {
+///     if let Update::Event(event) = update? {
+///         assert_eq!(event.object.metadata()?.name()?, "web-0"); // without parsing the Pod
+///         let pod: Pod = event.decode()?;
+///         assert!(pod.spec.is_some());
+///         break;
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct TypedEvent<K> {
     event: Event,
     kind: PhantomData<fn() -> K>,

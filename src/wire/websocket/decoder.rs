@@ -9,6 +9,17 @@ use crate::Role;
 const RESERVE_STEP: usize = 256 << 10;
 
 /// Takes the bytes of one direction apart into messages.
+///
+/// ```
+/// use kubewire::{Role, wire::websocket::{Decoder, Message}};
+///
+/// let mut decoder = Decoder::new(Role::Client, 1024);
+/// let mut input = bytes::BytesMut::from(&b"\x82\x05hel"[..]);
+/// assert_eq!(decoder.decode(&mut input)?, None);
+/// input.extend_from_slice(b"lo");
+/// assert_eq!(decoder.decode(&mut input)?, Some(Message::Binary("hello".into())));
+/// # Ok::<(), kubewire::wire::websocket::WebSocketError>(())
+/// ```
 #[derive(Debug)]
 pub struct Decoder {
     role: Role,

@@ -49,6 +49,17 @@ impl Opcode {
 }
 
 /// The part of a frame before its payload.
+///
+/// ```
+/// use kubewire::wire::websocket::{FrameHeader, Opcode};
+///
+/// let header = FrameHeader { fin: true, opcode: Opcode::Binary, mask: None, length: 5 };
+/// let mut bytes = Vec::new();
+/// header.encode(&mut bytes);
+/// assert_eq!(bytes, [0x82, 5]);
+/// assert_eq!(FrameHeader::parse(&bytes)?, Some((header, 2)));
+/// # Ok::<(), kubewire::wire::websocket::WebSocketError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
     /// Whether the message ends with this frame.

@@ -22,6 +22,15 @@ pub use self::{
 /// One whole message.
 ///
 /// That of a text message is UTF-8.
+///
+/// ```
+/// use kubewire::{Role, wire::websocket::{Decoder, Message}};
+///
+/// let mut input = bytes::BytesMut::from(&b"\x82\x05hello"[..]);
+/// let message = Decoder::new(Role::Client, 1024).decode(&mut input)?;
+/// assert_eq!(message, Some(Message::Binary("hello".into())));
+/// # Ok::<(), kubewire::wire::websocket::WebSocketError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// A text message.
@@ -37,6 +46,13 @@ pub enum Message {
 }
 
 /// Why a peer closes (RFC 6455, section 7.4).
+///
+/// ```
+/// use kubewire::wire::websocket::Close;
+///
+/// let close = Close { code: Close::NORMAL, reason: "done".to_owned() };
+/// assert_eq!(&close.to_payload()[..], b"\x03\xe8done");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Close {
     /// The status code: 1000 is a normal end.
@@ -91,6 +107,14 @@ impl Close {
 }
 
 /// How a peer breaks RFC 6455, or this side's bound.
+///
+/// ```
+/// use kubewire::{Role, wire::websocket::{Decoder, WebSocketError}};
+///
+/// let mut input = bytes::BytesMut::from(&b"HTTP/1.1 200 OK"[..]);
+/// let error = Decoder::new(Role::Client, 1024).decode(&mut input).unwrap_err();
+/// assert_eq!(error, WebSocketError::ReservedBits);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WebSocketError {

@@ -106,6 +106,19 @@ impl fmt::Debug for ObjectKey {
 }
 
 /// What an update changed in a [`Mirror`].
+///
+/// ```
+/// use kubewire::watch::Change;
+///
+/// fn say(change: &Change<u32>) -> String {
+///     match change {
+///         Change::Added(key) => format!("+ {key}"),
+///         Change::Modified(key) => format!("~ {key}"),
+///         Change::Deleted(key, value) => format!("- {key}, which had {value}"),
+///     }
+/// }
+/// # let _ = say;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change<T> {
     /// The object is new.
