@@ -408,6 +408,7 @@ impl Request {
         };
         call.method = method;
         call.deadline = Some(self.deadline);
+        call.compress = all;
         let accept = match (self.metadata, all) {
             (false, _) => "application/json",
             (true, false) => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",

@@ -253,6 +253,7 @@ impl<E: From<Event> + 'static> Watch<E> {
     }
 
     fn config(&self) -> WatchConfig {
+            compress: true,
         let mut config = self.config.clone();
         config.what = match &self.namespace {
             Some(namespace) => format!("{} in {namespace}", self.resource),
