@@ -12,6 +12,7 @@ mod cursor;
 mod decoder;
 mod json;
 mod list;
+mod json_de;
 mod managed;
 mod metadata;
 mod object_meta;
@@ -309,12 +310,8 @@ impl Object {
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T, EventError> {
         match self.encoding {
             Encoding::Json => {
-                // One look at the whole instead of one at each string. And not `serde_json::from_str`:
-                // what follows the object is not its business.
-                let text = str::from_utf8(&self.bytes)
-                    .map_err(|_| json::malformed("an object is not UTF-8"))?;
-                let mut reader = serde_json::Deserializer::from_str(text);
-                T::deserialize(&mut reader).map_err(|e| EventError::Decode(e.to_string()))
+                // What follows the object is not its business.
+                json_de::from_str(self.text()?).map(|(value, _)| value)
             }
             Encoding::Cbor => cbor_de::from_slice(&self.bytes),
             Encoding::Protobuf => Err(EventError::NoSerde),
@@ -327,6 +324,11 @@ impl Object {
     ///
     /// If the envelope around the message is malformed.
     pub fn protobuf_message(&self) -> Result<Option<Bytes>, EventError> {
+    /// The text of JSON: one look at the whole instead of one at each string.
+    fn text(&self) -> Result<&str, EventError> {
+        str::from_utf8(&self.bytes).map_err(|_| json::malformed("an object is not UTF-8"))
+    }
+
         if self.encoding != Encoding::Protobuf {
             return Ok(None);
         }
