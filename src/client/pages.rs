@@ -6,11 +6,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_core::Stream;
-use serde::{Deserialize, de::DeserializeOwned};
-
 use super::Request;
-use crate::{Result, error::PeerError, limits};
+use crate::{Result, error::PeerError, limits, wire::watch::Decode};
+use futures_core::Stream;
 
 /// Objects of one kind, as a list or a page of one.
 ///
@@ -32,27 +30,22 @@ use crate::{Result, error::PeerError, limits};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(bound(deserialize = "T: Deserialize<'de>"))]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct List<T> {
     /// The version of the list, and what follows it.
-    #[serde(default)]
     pub metadata: ListMeta,
     /// The objects. Servers leave out their `apiVersion` and `kind`.
-    #[serde(deserialize_with = "null_is_empty")]
     pub items: Vec<T>,
 }
 
 /// `metav1.ListMeta`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListMeta {
     /// The version from which a watch goes on where this list ends.
     pub resource_version: String,
     /// What to ask for the next page with; empty at the end.
-    #[serde(rename = "continue")]
     pub next: String,
     /// How many objects follow, where the server says.
     pub remaining_item_count: Option<u64>,
@@ -65,15 +58,6 @@ impl<T> Default for List<T> {
             items: Vec::new(),
         }
     }
-}
-
-/// Go writes an empty slice as `null`.
-fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The pages of a list; see [`Request::pages`]. As a [`Stream`] it goes on after an error, with the
@@ -119,7 +103,7 @@ impl<T> std::fmt::Debug for Pages<T> {
     }
 }
 
-impl<T: DeserializeOwned + 'static> Pages<T> {
+impl<T: Decode + 'static> Pages<T> {
     pub(super) fn new(request: Request, size: u32) -> Self {
         Self {
             request,
@@ -169,7 +153,7 @@ impl<T: DeserializeOwned + 'static> Pages<T> {
     }
 }
 
-impl<T: DeserializeOwned + 'static> Stream for Pages<T> {
+impl<T: Decode + 'static> Stream for Pages<T> {
     type Item = Result<List<T>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
