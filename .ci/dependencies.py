@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-FEATURES = ["", "client,ring", "client,aws-lc-rs", "server", "testing,ring", "k8s-openapi", "cli,ring"]
+FEATURES = ["", "client,ring", "client,aws-lc-rs", "server", "testing,ring", "k8s-openapi", "k8s-pb", "cli,ring"]
 FILE = "docs/DEPENDENCIES.md"
 
 

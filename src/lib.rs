@@ -243,6 +243,7 @@
 //! | `server` | [`server`] | |
 //! | `testing` | [`testing`] (Unix); with `ring` or `aws-lc-rs` | |
 //! | `k8s-openapi` | [`Client::api`] for the types of k8s-openapi | |
+//! | `k8s-pb` | the same for the types of k8s-pb, read from protobuf | |
 //! | `kube` | [`Client::api`] for all that is a `kube::Resource`, clients out of a `kube::Config` | |
 //! | `cli` | the command-line tool | |
 
@@ -349,9 +350,13 @@ pub mod watch {
         },
         transport::http::exchange::StreamStats,
         wire::watch::{
-            Encoding, Event, EventType, Labels, Metadata, Object, ObjectMeta, TypedEvent,
+            Decode, Encoding, Event, EventError, EventType, Labels, Metadata, Object, ObjectMeta,
+            TypedEvent,
         },
     };
+
+    #[cfg(feature = "k8s-pb")]
+    pub use crate::wire::watch::Protobuf;
 }
 
 /// Plain requests: get, list, create, replace, patch, delete, and what is served.

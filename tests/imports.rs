@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("wire", &["role", "limits"]),
     ("error", &["limits", "wire"]),
-    ("resource", &["error"]),
+    ("resource", &["wire", "error"]),
     ("session", &["role", "limits", "wire", "error"]),
     ("config", &["limits", "error"]),
     ("net", &["limits", "error", "config"]),

@@ -212,5 +212,7 @@ fn a_mirror_of_metadata_costs_less_than_1_kib_an_object() {
         println!("watch-list {watch_list}: {each} bytes an object, {most} at most");
         assert!(each < 1 << 10, "{each} bytes");
         assert!(most < (16 << 20) + (OBJECTS << 10) as u64, "{most} bytes");
+        // Of what has come no more is kept on the way than half of what stays.
+        assert!(most < left + left / 2, "{most} bytes for {left}");
     }
 }

@@ -23,6 +23,7 @@ pub struct Connector {
 struct Inner {
     dialer: Dialer,
     credentials: Credentials,
+    compresses: bool,
 }
 
 impl Connector {
@@ -39,6 +40,7 @@ impl Connector {
             inner: Arc::new(Inner {
                 dialer: Dialer::new(config)?,
                 credentials: Credentials::new(config)?,
+                compresses: config.compresses(),
             }),
         })
     }
@@ -76,6 +78,7 @@ impl Connector {
         let Inner {
             dialer,
             credentials,
+            ..
         } = &*self.inner;
         // Before there is a connection, which would wait for a plugin.
         let identity = match dialer.is_tls() {
@@ -186,6 +189,11 @@ impl Connector {
     /// The host that is asked, for traces.
     pub(crate) fn server_address(&self) -> &str {
         &self.inner.dialer.server().host
+    }
+
+    /// Whether lists and watches are asked for compressed.
+    pub(crate) fn compresses(&self) -> bool {
+        self.inner.compresses
     }
 
     /// Whether connections are TLS.

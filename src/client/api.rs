@@ -3,7 +3,7 @@
 
 use std::{marker::PhantomData, time::Duration};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{Client, Deleted, List, MirrorBuilder, Pages, Patch, Request, Watch};
@@ -12,7 +12,7 @@ use crate::{
     error::CallerError,
     resource::{InNamespaces, Kind, Scope},
     session::watch::Form,
-    wire::watch::TypedEvent,
+    wire::watch::{Decode, TypedEvent},
 };
 
 /// The objects of one type; see [`Client::api`].
@@ -149,7 +149,7 @@ impl<K: Kind> Api<K> {
     /// A watch of the objects.
     pub fn watch(&self) -> Watch<TypedEvent<K>>
     where
-        K: DeserializeOwned,
+        K: Decode,
     {
         let mut watch = self.client.watch(Self::resource()).typed();
         let Selection {
@@ -175,9 +175,9 @@ impl<K: Kind> Api<K> {
     /// A copy of the objects that follows the server's, for many readers.
     pub fn mirror(&self) -> MirrorBuilder<K>
     where
-        K: DeserializeOwned + Send + Sync,
+        K: Decode + Send + Sync,
     {
-        self.watch().mirror(|object| object.decode())
+        self.watch().mirror(K::decode)
     }
 
     fn whole() -> Result<()> {
@@ -191,7 +191,7 @@ impl<K: Kind> Api<K> {
     }
 }
 
-impl<K: Kind + DeserializeOwned> Api<K> {
+impl<K: Kind + Decode> Api<K> {
     /// The object of this name.
     ///
     /// # Errors
@@ -264,7 +264,7 @@ impl<K: Kind + DeserializeOwned> Api<K> {
     }
 }
 
-impl<K: Kind + Serialize + DeserializeOwned> Api<K> {
+impl<K: Kind + Serialize + Decode> Api<K> {
     /// Creates an object and gives it as the server made it.
     ///
     /// # Errors
@@ -314,7 +314,7 @@ impl<K: Kind + Serialize + DeserializeOwned> Api<K> {
 #[must_use = "nothing is sent until a method such as `get` is awaited"]
 pub struct ApiStatus<K>(Api<K>);
 
-impl<K: Kind + DeserializeOwned> ApiStatus<K> {
+impl<K: Kind + Decode> ApiStatus<K> {
     /// The object of this name, its status with it.
     ///
     /// # Errors

@@ -179,6 +179,7 @@ impl Logs {
             };
             Ok(Get {
                 websocket,
+                compress: false,
                 path_and_query: with_query(pod.path(subresource, &[])?, &query),
                 operation: pod.operation("log of"),
                 about: pod.about("get", subresource),

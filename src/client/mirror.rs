@@ -16,7 +16,7 @@ use crate::{
     error::CallerError,
     resource::{InNamespaces, Kind},
     session::watch::{Condition, Form, ObjectKey, SharedMirror},
-    wire::watch::{EventError, Object, ObjectMeta},
+    wire::watch::{Encoding, EventError, Object, ObjectMeta},
 };
 
 type Keep<K> = Arc<dyn Fn(&Object) -> Result<K, EventError> + Send + Sync>;
@@ -81,11 +81,13 @@ impl<K: Send + Sync + 'static> MirrorBuilder<K> {
         self
     }
 
-    /// Only the metadata of the objects, which is a fraction of them on the wire and in memory.
+    /// Only the metadata of the objects, which is a fraction of them on the wire and in memory. It is
+    /// asked for in protobuf, which API servers have of the metadata of every resource.
     pub fn metadata_only(self) -> MirrorBuilder<ObjectMeta> {
+        let watch = self.watch.form(Form::Metadata).encoding(Encoding::Protobuf);
         MirrorBuilder {
             labels: self.labels,
-            ..MirrorBuilder::new(self.watch.form(Form::Metadata), ObjectMeta::of)
+            ..MirrorBuilder::new(watch, ObjectMeta::of)
         }
     }
 

@@ -351,7 +351,7 @@ impl Client {
     /// [`Mirror`](crate::watch::Mirror), without another task.
     pub fn mirror<K>(&self) -> MirrorBuilder<K>
     where
-        K: Kind + serde::de::DeserializeOwned + Send + Sync,
+        K: Kind + crate::wire::watch::Decode + Send + Sync,
     {
         self.api().mirror()
     }

@@ -10,15 +10,14 @@ use std::{
 use bytes::BytesMut;
 use futures_core::Stream;
 use http::Method;
-use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{Request, request::read};
+use super::{Request, request::Answer};
 use crate::{
     Error, Result,
     error::{NetworkError, PeerError},
     limits,
     transport::http::body::Body,
-    wire::watch::{Encoding, EventError, ListDecoder},
+    wire::watch::{Decode, Encoding, EventError, ListDecoder},
 };
 
 /// Objects of one kind, as a list or a page of one.
@@ -41,27 +40,22 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(bound(deserialize = "T: Deserialize<'de>"))]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct List<T> {
     /// The version of the list, and what follows it.
-    #[serde(default)]
     pub metadata: ListMeta,
     /// The objects. Servers leave out their `apiVersion` and `kind`.
-    #[serde(deserialize_with = "null_is_empty")]
     pub items: Vec<T>,
 }
 
 /// `metav1.ListMeta`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListMeta {
     /// The version from which a watch goes on where this list ends.
     pub resource_version: String,
     /// What to ask for the next page with; empty at the end.
-    #[serde(rename = "continue")]
     pub next: String,
     /// How many objects follow, where the server says.
     pub remaining_item_count: Option<u64>,
@@ -76,22 +70,9 @@ impl<T> Default for List<T> {
     }
 }
 
-/// Go writes an empty slice as `null`.
-fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
 impl Request {
     /// A page of a list.
-    async fn page<T: DeserializeOwned + Send>(
-        &self,
-        size: u32,
-        next: Option<&str>,
-    ) -> Result<List<T>> {
+    async fn page<T: Decode + Send>(&self, size: u32, next: Option<&str>) -> Result<List<T>> {
         let mut request = self.clone();
         if size > 0 {
             request = request.query("limit", size.to_string());
@@ -101,7 +82,10 @@ impl Request {
         }
         let call = request.call("list", Method::GET, None)?;
         let operation = call.operation.clone();
-        let page = async || read_page(&operation, request.body(call.clone()).await?).await;
+        let page = async || {
+            let (encoding, body) = request.body::<T>(call.clone()).await?;
+            read_page(&operation, encoding, body).await
+        };
         match page().await {
             Err(Error::Network(NetworkError::Lost(_))) => page().await,
             page => page,
@@ -111,7 +95,11 @@ impl Request {
 
 /// A page, of which no more is kept than one item that has not arrived whole, and what was made of
 /// the others.
-async fn read_page<T: DeserializeOwned + Send>(operation: &str, mut body: Body) -> Result<List<T>> {
+async fn read_page<T: Decode + Send>(
+    operation: &str,
+    encoding: Encoding,
+    mut body: Body,
+) -> Result<List<T>> {
     let wrong = |problem: String| PeerError::Answer {
         operation: operation.to_owned(),
         problem,
@@ -121,15 +109,15 @@ async fn read_page<T: DeserializeOwned + Send>(operation: &str, mut body: Body) 
     while start.len() <= limits::REFUSAL {
         match body.soon().await? {
             Some(chunk) => start.extend_from_slice(&chunk),
-            None => return read(operation, &start),
+            None => return Answer::new(operation.to_owned(), encoding, start.freeze()).list(),
         }
     }
-    let mut list = ListDecoder::with_bounds(Encoding::Json, limits::WATCH_EVENT, limits::OBJECT);
+    let mut list = ListDecoder::with_bounds(encoding, limits::WATCH_EVENT, limits::OBJECT);
     let mut items = Vec::new();
     let mut take = |list: &mut ListDecoder| -> Result<(), PeerError> {
         loop {
             let item = list.next_item().and_then(|item| match item {
-                Some(item) => item.decode().map(Some),
+                Some(item) => T::decode(&item).map(Some),
                 None => Ok(None),
             });
             match item {
@@ -212,7 +200,7 @@ impl<T> std::fmt::Debug for Pages<T> {
     }
 }
 
-impl<T: DeserializeOwned + Send + 'static> Pages<T> {
+impl<T: Decode + Send + 'static> Pages<T> {
     pub(super) fn new(request: Request, size: u32) -> Self {
         Self {
             request,
@@ -262,7 +250,7 @@ impl<T: DeserializeOwned + Send + 'static> Pages<T> {
     }
 }
 
-impl<T: DeserializeOwned + Send + 'static> Stream for Pages<T> {
+impl<T: Decode + Send + 'static> Stream for Pages<T> {
     type Item = Result<List<T>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

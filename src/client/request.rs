@@ -1,6 +1,8 @@
 //! Plain requests: in flow a resource, names and objects of any `serde` type, out come objects, or
 //! the server's Status as an error.
 
+mod answer;
+
 use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
@@ -8,17 +10,21 @@ use http::{
     HeaderValue, Method, Response,
     header::{ACCEPT, CONTENT_TYPE},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::Value;
 
+pub(super) use self::answer::{Answer, read};
 use super::{Body, Client, Deleted, List, Pages, Patch, Resource};
 use crate::{
     Error, Result,
-    error::{ApiError, CallerError, NetworkError, PeerError},
+    error::{CallerError, NetworkError},
     limits,
     resource::with_query,
     transport::http::{About, Outgoing, refusal, unexpected},
-    wire::status::Status,
+    wire::{
+        status::Status,
+        watch::{Decode, Encoding},
+    },
 };
 
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -26,7 +32,7 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// Requests for the objects of one resource; see [`Client::request`].
 ///
-/// Objects are of any `serde` type. One that leaves fields out loses them when it is sent back:
+/// Objects are of any `serde` type, or, where they are only read, any that is [`Decode`]. One that leaves fields out loses them when it is sent back:
 /// for [`replace`](Self::replace) and [`update`](Self::update) take a complete type, or
 /// [`serde_json::Value`].
 ///
@@ -127,7 +133,7 @@ impl Request {
     /// # Errors
     ///
     /// Those of [`Request`].
-    pub async fn get<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+    pub async fn get<T: Decode>(&self, name: &str) -> Result<T> {
         let call = self.call("get", Method::GET, Some(name))?;
         self.object(call).await
     }
@@ -149,7 +155,7 @@ impl Request {
     ///
     /// Those of [`Request`]. If the server forgets the list between two pages (410 `Expired`), it
     /// is fetched again, once, in one page.
-    pub async fn list<T: DeserializeOwned + Send + 'static>(&self) -> Result<List<T>> {
+    pub async fn list<T: Decode + Send + 'static>(&self) -> Result<List<T>> {
         let mut pages = self.pages(limits::PAGE);
         let mut all: Option<List<T>> = None;
         loop {
@@ -170,7 +176,7 @@ impl Request {
     }
 
     /// The objects in pages of so many; 0 for all at once. Nothing is sent yet.
-    pub fn pages<T: DeserializeOwned + Send + 'static>(&self, size: u32) -> Pages<T> {
+    pub fn pages<T: Decode + Send + 'static>(&self, size: u32) -> Pages<T> {
         Pages::new(self.clone(), size)
     }
 
@@ -192,7 +198,7 @@ impl Request {
     /// Those of [`Request`]; 409 `AlreadyExists` is an [`Error::Api`].
     pub async fn create<T>(&self, object: &T) -> Result<T>
     where
-        T: Serialize + DeserializeOwned,
+        T: Serialize + Decode,
     {
         let mut call = self.call("create", Method::POST, None)?;
         self.write(&mut call, "application/json", object)?;
@@ -208,7 +214,7 @@ impl Request {
     pub async fn create_for<T, R>(&self, name: &str, object: &T) -> Result<R>
     where
         T: Serialize,
-        R: DeserializeOwned,
+        R: Decode,
     {
         let mut call = self.call("create", Method::POST, Some(name))?;
         self.write(&mut call, "application/json", object)?;
@@ -223,7 +229,7 @@ impl Request {
     /// Those of [`Request`].
     pub async fn replace<T>(&self, name: &str, object: &T) -> Result<T>
     where
-        T: Serialize + DeserializeOwned,
+        T: Serialize + Decode,
     {
         let mut call = self.call("update", Method::PUT, Some(name))?;
         self.write(&mut call, "application/json", object)?;
@@ -239,7 +245,7 @@ impl Request {
     pub async fn patch<'a, T, R>(&self, name: &str, patch: impl Into<Patch<'a, T>>) -> Result<R>
     where
         T: Serialize + 'a,
-        R: DeserializeOwned,
+        R: Decode,
     {
         let mut request = self.clone();
         let patch = patch.into();
@@ -277,7 +283,7 @@ impl Request {
     /// # Errors
     ///
     /// Those of [`Request`].
-    pub async fn delete<T: DeserializeOwned>(
+    pub async fn delete<T: Decode>(
         &self,
         name: &str,
         options: Option<&Value>,
@@ -286,15 +292,11 @@ impl Request {
         if let Some(options) = options {
             self.write(&mut call, "application/json", options)?;
         }
-        let operation = call.operation.clone();
-        let body = self.bytes(call).await?;
-        let kind: Typed<'_> = read(&operation, &body)?;
-        match kind.kind.as_deref() {
-            Some("Status") => Ok(Deleted::Gone(Box::new(read(&operation, &body)?))),
-            _ => Ok(Deleted::Object(read(&operation, &body)?)),
+        let answer = self.answer::<T>(call).await?;
+        match answer.status()? {
+            Some(status) => Ok(Deleted::Gone(Box::new(status))),
+            None => answer.object().map(Deleted::Object),
         }
-    }
-
     }
 
     pub(super) fn call(
@@ -324,6 +326,7 @@ impl Request {
         };
         call.method = method;
         call.deadline = Some(self.deadline);
+        call.compress = all;
         let accept = match (self.metadata, all) {
             (false, _) => "application/json",
             (true, false) => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
@@ -345,26 +348,44 @@ impl Request {
         Ok(())
     }
 
-    async fn object<T: DeserializeOwned>(&self, call: Outgoing) -> Result<T> {
-        let operation = call.operation.clone();
-        read(&operation, &self.bytes(call).await?)
+    async fn object<T: Decode>(&self, call: Outgoing) -> Result<T> {
+        self.answer::<T>(call).await?.object()
     }
 
-    async fn bytes(&self, call: Outgoing) -> Result<Bytes> {
+    async fn answer<T: Decode>(&self, call: Outgoing) -> Result<Answer> {
         let operation = call.operation.clone();
         let again = call.method.is_safe().then(|| call.clone());
-        match (self.body(call).await?.object(&operation).await, again) {
+        let (encoding, body) = self.body::<T>(call).await?;
+        match (body.object(&operation).await, again) {
             (Err(Error::Network(NetworkError::Lost(_))), Some(again)) => {
-                self.body(again).await?.object(&operation).await
+                let (encoding, body) = self.body::<T>(again).await?;
+                let body = body.object(&operation).await?;
+                Ok(Answer::new(operation, encoding, body))
             }
-            (result, _) => result,
+            (body, _) => Ok(Answer::new(operation, encoding, body?)),
         }
     }
 
-    pub(super) async fn body(&self, call: Outgoing) -> Result<Body> {
+    /// Sends a request; the answer is in the encoding of `T` where the server has it.
+    pub(super) async fn body<T: Decode>(&self, mut call: Outgoing) -> Result<(Encoding, Body)> {
+        if T::ENCODING != Encoding::Json
+            && let Some(json) = call.headers.get(ACCEPT).and_then(|it| it.to_str().ok())
+        {
+            let first = json.replacen(Encoding::Json.media_type(), T::ENCODING.media_type(), 1);
+            let accept = header(&format!("{first},{json}"))?;
+            call.headers.insert(ACCEPT, accept);
+        }
         let operation = call.operation.clone();
         let (head, body) = self.success(call).await?.into_parts();
-        unexpected(&operation, &head).map_or(Ok(body), Err)
+        if let Some(error) = unexpected(&operation, &head) {
+            return Err(error);
+        }
+        let content_type = head
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|it| it.to_str().ok());
+        let encoding = content_type.and_then(Encoding::from_content_type);
+        Ok((encoding.unwrap_or(Encoding::Json), body))
     }
 
     async fn success(&self, call: Outgoing) -> Result<Response<Body>> {
@@ -377,39 +398,12 @@ impl Request {
     }
 }
 
-#[derive(serde::Deserialize)]
-struct Typed<'a> {
-    #[serde(borrow)]
-    kind: Option<Cow<'a, str>>,
-}
-
 fn header(text: &str) -> Result<HeaderValue> {
     Ok(
         HeaderValue::from_str(text).map_err(|_| CallerError::Header {
             value: text.to_owned(),
         })?,
     )
-}
-
-/// Reads an answer. A Status of failure is one whatever the code of HTTP before it.
-pub(super) fn read<'a, T: serde::Deserialize<'a>>(operation: &str, body: &'a [u8]) -> Result<T> {
-    // A Status is short, a list may be long: it is not read twice.
-    let is_status = body.len() <= limits::REFUSAL
-        && serde_json::from_slice::<Typed<'_>>(body)
-            .is_ok_and(|typed| typed.kind.as_deref() == Some("Status"));
-    if is_status
-        && let Ok(status) = Status::from_json(body)
-        && !status.is_success()
-    {
-        return Err(Box::new(ApiError::new(operation, status)).into());
-    }
-    serde_json::from_slice(body).map_err(|error| {
-        PeerError::Answer {
-            operation: operation.to_owned(),
-            problem: error.to_string(),
-        }
-        .into()
-    })
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! Changes to objects: the forms of one, and changes to what an object is now, however many others
 //! change it meanwhile.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Request;
-use crate::{Error, Result, limits, wire::status::Status};
+use crate::{
+    Error, Result, limits,
+    wire::{status::Status, watch::Decode},
+};
 
 /// A change to an object, in one of the forms that the API server knows
 /// (`k8s.io/apimachinery/pkg/types/patch.go`).
@@ -111,7 +114,7 @@ impl Request {
     /// Those of [`Request`]; [`Error::Conflict`] if others were always faster.
     pub async fn update<T, F>(&self, name: &str, mut change: F) -> Result<T>
     where
-        T: Serialize + DeserializeOwned,
+        T: Serialize + Decode,
         F: FnMut(&mut T),
     {
         let mut pause = limits::UPDATE_PAUSE;

@@ -11,7 +11,6 @@ use std::{
 
 use futures_core::Stream;
 use http::header::CONTENT_TYPE;
-use serde::de::DeserializeOwned;
 
 use super::{
     Client, MirrorBuilder,
@@ -28,7 +27,7 @@ use crate::{
         exchange::{Answer, Driver, Get, StreamStats},
         refusal,
     },
-    wire::watch::{Encoding, Event, EventError, Object, TypedEvent},
+    wire::watch::{Decode, Encoding, Event, EventError, Object, TypedEvent},
 };
 
 /// The resources of a server that were found to lack watch-list.
@@ -87,8 +86,13 @@ impl Watch {
         }
     }
 
-    /// With events whose objects decode into `K`, any `serde` type.
-    pub fn typed<K: DeserializeOwned>(self) -> Watch<TypedEvent<K>> {
+    /// With events whose objects decode into `K`, any `serde` type, or a message of k8s-pb in
+    /// [`Protobuf`](crate::watch::Protobuf).
+    pub fn typed<K: Decode>(mut self) -> Watch<TypedEvent<K>> {
+        // What serde reads may come as it was asked for.
+        if K::ENCODING != Encoding::Json {
+            self.config.encoding = K::ENCODING;
+        }
         self.with_events()
     }
 }
@@ -249,6 +253,7 @@ impl<E: From<Event> + 'static> Watch<E> {
             },
             accept: request.accept,
             websocket,
+            compress: true,
         })
     }
 

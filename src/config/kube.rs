@@ -10,7 +10,7 @@ use super::{Config, KubeconfigOptions, wrong};
 use crate::{Error, Result};
 
 /// What a `kube::Config` says about the server, the trust in it and the user. Its timeouts of reads
-/// and writes, its retries and its compression have no place here: the verbs have their own.
+/// and writes and its retries have no place here: the verbs have their own.
 ///
 /// It becomes the kubeconfig that says the same, and is read by its rules.
 ///
@@ -32,6 +32,7 @@ impl TryFrom<kube_client::Config> for Config {
         let mut cluster = json!({
             "server": kube.cluster_url.to_string(),
             "insecure-skip-tls-verify": kube.accept_invalid_certs,
+            "disable-compression": kube.disable_compression,
         });
         let mut set = |key: &str, value: Value| cluster[key] = value;
         if !kube.accept_invalid_certs {

@@ -58,6 +58,8 @@ pub struct Config {
     pub(crate) connect_timeout: Duration,
     pub(crate) tcp_keepalive: Duration,
     pub(crate) proxies: Proxies,
+    /// Whether to ask for compressed answers; unless it is said, where it is likely to pay.
+    pub(crate) compression: Option<bool>,
 }
 
 /// How to trust the server and how to identify to it by certificate.
@@ -233,6 +235,7 @@ impl Config {
             dial: None,
             connect_timeout: limits::CONNECT,
             tcp_keepalive: limits::TCP_KEEPALIVE,
+            compression: None,
         }
     }
 
@@ -401,6 +404,30 @@ impl Config {
     pub fn without_proxy(mut self) -> Self {
         self.proxies = Proxies::None;
         self
+    }
+
+    /// Whether to have the server compress lists and watches (gzip). Unless this or the
+    /// kubeconfig's `disable-compression` says so, it does where they come over a network: not from
+    /// this machine itself. Servers compress lists from 128 KiB on, and watches from Kubernetes 1.37
+    /// on; what they send uncompressed is read all the same. Neither single objects nor logs are
+    /// asked for so, and the streams of exec, attach and port-forward never are.
+    ///
+    /// ```
+    /// # fn main() -> kubewire::Result<()> {
+    /// let nearby = kubewire::Config::new("https://10.0.0.1")?.with_compression(false);
+    /// # let _ = nearby;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_compression(mut self, yes: bool) -> Self {
+        self.compression = Some(yes);
+        self
+    }
+
+    /// Whether lists and watches are asked for compressed.
+    pub(crate) fn compresses(&self) -> bool {
+        self.compression
+            .unwrap_or_else(|| !is_loopback(&self.server.host))
     }
 
     /// Whether a credential plugin may ask the user on standard input if that is a terminal and

@@ -67,6 +67,9 @@ impl Config {
         };
         let mut config = Self::of(Server::parse(&url, bare_https, server_origin)?, proxies);
         config.namespace = namespace;
+        if entry.disable_compression == Some(true) {
+            config.compression = Some(false);
+        }
         if let Some((origin, user)) = &user {
             config.impersonate = impersonate(&user.entry, origin)?;
             // clientcmd's ClientConfig sends credentials over TLS only.

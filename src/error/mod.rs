@@ -15,6 +15,7 @@ pub use self::{
 pub(crate) use self::text::Printable;
 use crate::wire::{
     channel::ChannelError,
+    gzip::GzipError,
     port_channel::PortChannelError,
     resize::ResizeError,
     spdy::SpdyError,
@@ -262,6 +263,9 @@ pub enum PeerError {
     /// The bytes are not HTTP.
     #[error("the peer broke HTTP: {}", Printable(.0))]
     Http(String),
+    /// A body in gzip that is none.
+    #[error("the server sent a body that cannot be read: {0}")]
+    Gzip(#[from] GzipError),
     /// An answer of success that is not what was asked for.
     #[error("{operation}: the server's answer cannot be read: {}", Printable(.problem))]
     Answer {

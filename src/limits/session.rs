@@ -63,7 +63,7 @@ pub(crate) const ERROR_TEXT: usize = 8 << 10;
 /// Bytes of an HTTP answer that refuses a request: 64 KiB, like [`STATUS`].
 pub(crate) const REFUSAL: usize = 64 << 10;
 
-/// How deep arrays and maps may lie within each other in CBOR: 128.
+/// How deep arrays and maps may lie within each other in what is decoded: 128.
 ///
 /// Kubernetes itself writes and reads no more than 64
 /// (`apimachinery/pkg/runtime/serializer/cbor/internal/modes/decode.go`, `MaxNestedLevels`).

@@ -6,8 +6,8 @@ use super::Resource;
 /// A type whose resource is known, so that [`Client::api`](crate::Client::api) needs no more.
 ///
 /// With the feature `k8s-openapi` the types of k8s-openapi have it, with `kube` all that are a
-/// `kube::Resource` of their own, such as custom resources by `#[derive(CustomResource)]`. For
-/// others it is a few lines, for a struct of the fields that a program reads too:
+/// `kube::Resource` of their own, such as custom resources by `#[derive(CustomResource)]`, and with
+/// `k8s-pb` those of k8s-pb in [`Protobuf`](crate::watch::Protobuf). For others it is a few lines, for a struct of the fields that a program reads too:
 ///
 /// ```
 /// use kubewire::{Resource, request::{Kind, Namespaced}};
@@ -39,7 +39,8 @@ use super::Resource;
 /// As it has no `Serialize`, it cannot be sent back, which would lose the other fields.
 #[diagnostic::on_unimplemented(
     message = "nothing says of which resource `{Self}` is",
-    note = "turn the feature `k8s-openapi` or `kube` on, implement `kubewire::request::Kind`, or name \
+    note = "turn the feature `k8s-openapi` or `kube` on, put a type of k8s-pb into \
+            `kubewire::watch::Protobuf`, implement `kubewire::request::Kind`, or name \
             the resource: `client.request(Resource::namespaced(..))`"
 )]
 pub trait Kind: 'static {
@@ -179,6 +180,35 @@ mod k8s_openapi {
     }
 }
 
+#[cfg(feature = "k8s-pb")]
+mod k8s_pb {
+    use ::k8s_pb::{ClusterResourceScope, NamespaceResourceScope};
+
+    use super::{InNamespaces, Kind, Scope};
+    use crate::wire::watch::Protobuf;
+
+    impl Scope for NamespaceResourceScope {
+        const NAMESPACED: bool = true;
+    }
+
+    impl InNamespaces for NamespaceResourceScope {}
+
+    impl Scope for ClusterResourceScope {
+        const NAMESPACED: bool = false;
+    }
+
+    impl<M: ::k8s_pb::Resource<Scope: Scope> + 'static> Kind for Protobuf<M> {
+        type Scope = M::Scope;
+
+        fn resource() -> crate::Resource {
+            crate::Resource {
+                namespaced: M::Scope::NAMESPACED,
+                ..crate::Resource::namespaced(M::GROUP, M::VERSION, M::URL_PATH_SEGMENT)
+            }
+        }
+    }
+}
+
 #[cfg(all(test, feature = "k8s-openapi"))]
 mod tests {
     use ::k8s_openapi::api::{apps::v1::Deployment, core::v1 as core};
@@ -193,6 +223,19 @@ mod tests {
         assert_eq!(core::Pod::resource(), pods);
         assert_eq!(core::Node::resource(), Resource::cluster("", "v1", "nodes"));
         assert!(!core::Pod::is_metadata());
+    }
+
+    #[cfg(feature = "k8s-pb")]
+    #[test]
+    fn types_of_k8s_pb_know_the_same() {
+        use ::k8s_pb::api::{apps, core::v1 as core_pb};
+
+        use crate::wire::watch::Protobuf;
+
+        let deployments = Protobuf::<apps::v1::Deployment>::resource();
+        assert_eq!(deployments, Deployment::resource());
+        let node = Protobuf::<core_pb::Node>::resource();
+        assert_eq!(node, core::Node::resource());
     }
 
     #[cfg(feature = "kube")]

@@ -5,6 +5,7 @@
 //! nothing, so that every way to split the input gives the same frames.
 
 pub mod channel;
+pub mod gzip;
 pub mod line;
 pub(crate) mod pod;
 pub mod port_channel;

@@ -46,6 +46,26 @@ async fn partial() -> Result {
 }
 
 #[tokio::test]
+async fn protobuf() -> Result {
+    let (_server, client) = serve().await?;
+    // [protobuf]
+    use k8s_pb::api::core::v1::Pod;
+    use kubewire::watch::Protobuf;
+
+    let pods = client
+        .mirror::<Protobuf<Pod>>()
+        .namespace("default")
+        .start();
+    pods.wait_until_ready().await?;
+    for pod in pods.list() {
+        println!("{:?}", pod.status.as_ref().map(|status| status.phase()));
+    }
+    // [end]
+    assert_eq!(pods.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn watch() -> Result {
     let (_server, client) = serve().await?;
     // [watch]

@@ -114,12 +114,6 @@ const FLAGS: &[Flag] = &[
         "",
         "nothing is cached on disk, so leave it out",
     ),
-    flag(
-        "",
-        "disable-compression",
-        "",
-        "answers are never asked for compressed, so leave it out",
-    ),
     flag("", "kuberc", "", "give the flags, or an alias of the shell"),
     flag(
         "",

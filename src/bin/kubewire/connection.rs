@@ -60,6 +60,9 @@ pub(crate) struct Connection {
     /// The proxy to connect through: http://, https:// or socks5://
     #[arg(long, global = true, value_name = "URL")]
     proxy_url: Option<String>,
+    /// Have nothing compressed: lists and watches are, unless they come from this machine
+    #[arg(long, global = true)]
+    disable_compression: bool,
     /// How long a request may take, and of one that streams, how long connecting may: 30s, or a
     /// number of seconds; 0 for any time
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration::or_seconds)]
@@ -156,6 +159,9 @@ impl Connection {
         let mut config = Config::from_env_with(&options)?;
         if let Some(namespace) = &self.namespace {
             config = config.with_namespace(namespace);
+        }
+        if self.disable_compression {
+            config = config.with_compression(false);
         }
         if let Some(timeout) = self.request_timeout() {
             config = config.with_connect_timeout(timeout);

@@ -3,7 +3,10 @@
 use serde_json::json;
 
 use super::*;
-use crate::transport::http::tests::{Got, answer, client, serve};
+use crate::{
+    error::PeerError,
+    transport::http::tests::{Got, answer, client, serve},
+};
 
 fn maps(client: &Client) -> Request {
     client.request(Resource::namespaced("", "v1", "configmaps"))

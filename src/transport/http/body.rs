@@ -1,13 +1,14 @@
 //! The body of an answer: out come its bytes as they arrive, or the other protocol that it ends in.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,6 +18,7 @@ use crate::{
     Error, Result,
     error::{CallerError, NetworkError, PeerError},
     limits,
+    wire::gzip,
 };
 
 /// The body of an answer. Dropping it gives up what has not been read.
@@ -43,6 +45,10 @@ use crate::{
 #[derive(Debug)]
 pub struct Body {
     incoming: Incoming,
+    /// What inflates it, if it comes compressed.
+    gzip: Option<Box<gzip::Decoder>>,
+    /// Bytes that have arrived.
+    received: u64,
     /// Its place on a connection that others share.
     _in_use: Option<InUse>,
 }
@@ -51,26 +57,64 @@ impl Body {
     pub(super) fn new(incoming: Incoming, in_use: Option<InUse>) -> Self {
         Self {
             incoming,
+            gzip: None,
+            received: 0,
             _in_use: in_use,
         }
     }
 
-    /// The next bytes, a slice of the buffer that they were read into; `None` at the end.
+    /// It comes in gzip, and is handed out inflated.
+    pub(super) fn inflate(mut self) -> Self {
+        self.gzip = Some(Box::default());
+        self
+    }
+
+    /// Bytes that have arrived, as they came over the network.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The next bytes; `None` at the end. They are a slice of the buffer that they were read into,
+    /// unless they came compressed.
     ///
     /// Cancel safe: a dropped future takes nothing.
     ///
     /// # Errors
     ///
     /// [`NetworkError::Lost`](crate::error::NetworkError::Lost) if the connection broke before
-    /// the end.
+    /// the end, [`PeerError::Gzip`](crate::error::PeerError::Gzip) if it came compressed and is
+    /// damaged.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
         loop {
-            match self.incoming.frame().await {
+            let frame = poll_fn(|cx| self.poll(cx)).await;
+            match frame.transpose()?.map(Frame::into_data) {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(blame(error)),
-                Some(Ok(frame)) => {
+                Some(Ok(data)) => return Ok(Some(data)),
+                // Trailers.
+                Some(Err(_)) => {}
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        loop {
+            if let Some(gzip) = &mut self.gzip
+                && let Some(piece) = gzip.next_piece().map_err(PeerError::from)?
+            {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)) else {
+                // Once: a member that was cut is an end like any other that came too soon.
+                let cut = self.gzip.take().is_some_and(|gzip| gzip.finish().is_err());
+                return Poll::Ready(cut.then(|| Err(cut_off())));
+            };
+            let frame = frame.map_err(blame)?;
+            self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
+            match &mut self.gzip {
+                None => return Poll::Ready(Some(Ok(frame))),
+                Some(gzip) => {
                     if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
+                        gzip.push(data);
                     }
                 }
             }
@@ -109,7 +153,7 @@ impl Body {
     /// [`NetworkError::Silent`](crate::error::NetworkError::Silent) if nothing of it arrives for
     /// [`limits::REQUEST`].
     pub async fn bytes(mut self, limit: usize) -> Result<Bytes> {
-        let hint = self.incoming.size_hint().lower();
+        let hint = self.size_hint().lower();
         if hint > limit as u64 {
             return Err(CallerError::TooMuchOutput { limit }.into());
         }
@@ -144,18 +188,24 @@ impl hyper::body::Body for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>>>> {
-        Pin::new(&mut self.get_mut().incoming)
-            .poll_frame(cx)
-            .map_err(blame)
+        self.get_mut().poll(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.gzip.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match self.gzip {
+            None => self.incoming.size_hint(),
+            Some(_) => SizeHint::default(),
+        }
     }
+}
+
+/// The error of a body that ended too soon.
+fn cut_off() -> Error {
+    NetworkError::Lost(Arc::new(io::ErrorKind::UnexpectedEof.into())).into()
 }
 
 /// What an answer to [`Client::send_upgrade`](crate::Client::send_upgrade) goes on with.

@@ -40,6 +40,8 @@ pub(crate) struct Get {
     pub(crate) about: About,
     /// Open a WebSocket, and offer these subprotocols.
     pub(crate) websocket: Option<&'static [&'static str]>,
+    /// Whether the answer may be worth compressing.
+    pub(crate) compress: bool,
 }
 
 /// The server's answer.
@@ -89,7 +91,7 @@ pub(crate) struct Driver<S: Exchange> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct StreamStats {
-    /// Bytes that arrived in answers.
+    /// Bytes that arrived in answers, as they came over the network: compressed, if they were.
     pub received: u64,
     /// Pieces in which they arrived: messages of a WebSocket, or what HTTP gave at once.
     pub chunks: u64,
@@ -207,12 +209,13 @@ impl<S: Exchange> Driver<S> {
                 }
             }
             At::Reading(body) => {
-                if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
+                let before = body.received();
+                if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+                    self.stats.received += body.received() - before;
                     let now = transport::now();
                     match frame {
                         Some(Ok(frame)) => {
                             if let Ok(data) = frame.into_data() {
-                                self.stats.received += data.len() as u64;
                                 self.stats.chunks += 1;
                                 self.session.handle_body(now, data);
                             }
@@ -365,6 +368,7 @@ impl Get {
         // How long the answer may take and when to ask again, the session knows.
         outgoing.deadline = None;
         outgoing.again = false;
+        outgoing.compress = self.compress;
         outgoing.headers.insert(ACCEPT, accept);
         let response = http.send(outgoing).await?;
         if response.status().is_redirection() {

@@ -16,7 +16,9 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
-    header::{LOCATION, RETRY_AFTER, USER_AGENT},
+    header::{
+        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, RETRY_AFTER, USER_AGENT,
+    },
 };
 use http_body_util::Full;
 use tokio::{sync::Notify, time::Instant};
@@ -78,6 +80,8 @@ pub(crate) struct Outgoing {
     pub(crate) again: bool,
     /// Whether the headers ask for another protocol.
     pub(crate) upgrade: bool,
+    /// Whether the answer may be worth compressing.
+    pub(crate) compress: bool,
 }
 
 /// What a request is about, in the words of RBAC.
@@ -103,6 +107,7 @@ impl Outgoing {
             deadline: Some(limits::REQUEST),
             again: true,
             upgrade: false,
+            compress: false,
         }
     }
 
@@ -181,6 +186,10 @@ impl Http {
         loop {
             let mut headers = outgoing.headers.clone();
             headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+            let compress = outgoing.compress && self.connector.compresses();
+            if compress {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+            }
             self.connector.authorize(&mut headers).await?;
             tracing::debug!("{}", self.curl(&outgoing, &headers));
             let begun = Instant::now();
@@ -196,6 +205,9 @@ impl Http {
                 answer => answer?,
             };
             self.connector.annotate(&mut response);
+            if compress {
+                response = inflated(response);
+            }
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED && !renewed && self.connector.refused(&headers) {
                 tracing::debug!("401: renewing the credentials");
@@ -337,6 +349,9 @@ impl Http {
     fn curl(&self, outgoing: &Outgoing, headers: &HeaderMap) -> String {
         let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
         let mut line = format!("curl -X {}", outgoing.method);
+        if headers.contains_key(ACCEPT_ENCODING) {
+            line.push_str(" --compressed");
+        }
         for (name, value) in headers {
             let value = match value.to_str() {
                 Ok(text) if !value.is_sensitive() && is_public(name, text) => text,
@@ -358,6 +373,20 @@ impl std::fmt::Debug for Http {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Http").field(&self.connector).finish()
     }
+}
+
+/// The answer with a body that is what the server compressed.
+fn inflated(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    if headers
+        .get(CONTENT_ENCODING)
+        .is_none_or(|coding| coding != "gzip")
+    {
+        return response;
+    }
+    headers.remove(CONTENT_ENCODING);
+    headers.remove(CONTENT_LENGTH);
+    response.map(Body::inflate)
 }
 
 /// The answer, if it begins before the request's deadline.

@@ -6,8 +6,8 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer,
-    MapAccess, SeqAccess, VariantAccess, Visitor, value::StrDeserializer,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected, IntoDeserializer,
+    MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor, value::StrDeserializer,
 };
 
 use super::{EventError, cbor};
@@ -21,6 +21,16 @@ pub(super) fn from_slice<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, Ev
 impl serde::de::Error for EventError {
     fn custom<T: std::fmt::Display>(message: T) -> Self {
         Self::Decode(message.to_string())
+    }
+
+    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        // As JSON has it.
+        match unexpected {
+            Unexpected::Unit => {
+                Self::custom(format_args!("invalid type: null, expected {expected}"))
+            }
+            other => Self::custom(format_args!("invalid type: {other}, expected {expected}")),
+        }
     }
 }
 

@@ -362,6 +362,13 @@ fn string(data: &[u8]) -> Result<(Quoted<'_>, &[u8]), EventError> {
     }
 }
 
+/// Whether the string that `data` begins with has escapes, and its length with its quotes.
+#[inline]
+pub(super) fn string_len(data: &[u8]) -> Result<(bool, usize), EventError> {
+    let (quoted, rest) = string(data)?;
+    Ok((quoted.escaped, data.len() - rest.len()))
+}
+
 /// The rest of [`string`] where a backslash is at `at`.
 #[cold]
 fn escaped_string(data: &[u8], mut at: usize) -> Result<(Quoted<'_>, &[u8]), EventError> {

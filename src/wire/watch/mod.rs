@@ -9,12 +9,16 @@
 mod cbor;
 mod cbor_de;
 mod cursor;
+mod decode;
 mod decoder;
 mod json;
+mod json_de;
 mod list;
 mod managed;
 mod metadata;
 mod object_meta;
+#[cfg(feature = "k8s-pb")]
+mod prost;
 mod protobuf;
 mod typed;
 
@@ -25,9 +29,12 @@ use serde::Deserialize;
 
 use self::cursor::{Field, Members, Value};
 pub(in crate::wire) use self::json::{EndOfValue, skip_space};
+#[cfg(feature = "k8s-pb")]
+pub use self::prost::Protobuf;
 #[cfg(all(feature = "testing", unix))]
 pub(crate) use self::protobuf::{Fields, MAGIC, Value as Raw};
 pub use self::{
+    decode::Decode,
     decoder::Decoder,
     list::{List, ListDecoder},
     metadata::{Labels, Metadata},
@@ -343,16 +350,17 @@ impl Object {
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T, EventError> {
         match self.encoding {
             Encoding::Json => {
-                // One look at the whole instead of one at each string. And not `serde_json::from_str`:
-                // what follows the object is not its business.
-                let text = str::from_utf8(&self.bytes)
-                    .map_err(|_| json::malformed("an object is not UTF-8"))?;
-                let mut reader = serde_json::Deserializer::from_str(text);
-                T::deserialize(&mut reader).map_err(|e| EventError::Decode(e.to_string()))
+                // What follows the object is not its business.
+                json_de::from_str(self.text()?).map(|(value, _)| value)
             }
             Encoding::Cbor => cbor_de::from_slice(&self.bytes),
             Encoding::Protobuf => Err(EventError::NoSerde),
         }
+    }
+
+    /// The text of JSON: one look at the whole instead of one at each string.
+    fn text(&self) -> Result<&str, EventError> {
+        str::from_utf8(&self.bytes).map_err(|_| json::malformed("an object is not UTF-8"))
     }
 
     /// The message of the object itself, for a prost type; `None` in other encodings.
@@ -366,6 +374,17 @@ impl Object {
         }
         let envelope = protobuf::Envelope::open(&self.bytes)?;
         Ok(Some(self.bytes.slice_ref(envelope.message)))
+    }
+
+    /// What the object says of its kind, and its message.
+    #[cfg(feature = "k8s-pb")]
+    fn protobuf_kind(&self) -> Result<(&str, &[u8]), EventError> {
+        let envelope = protobuf::Envelope::open(&self.bytes)?;
+        let kind = match &self.of_list {
+            Some(of_list) => &of_list.kind,
+            None => envelope.kind()?,
+        };
+        Ok((kind, envelope.message))
     }
 
     /// Reads the object as a Status, which the object of an `ERROR` event is.
@@ -479,6 +498,15 @@ pub enum EventError {
     /// Serde cannot read protobuf.
     #[error("protobuf is not decoded by serde: give the raw message to a prost type")]
     NoSerde,
+    /// The object is to become a prost type, and the server has no protobuf of it: custom resources
+    /// and most aggregated APIs come as JSON.
+    #[error(
+        "the server sends {found}, and a prost type is read from protobuf: give it a serde type"
+    )]
+    NotProtobuf {
+        /// How the object came.
+        found: Encoding,
+    },
     /// The body ended in the midst of an event.
     #[error("the body ends in the midst of an event")]
     Cut,

@@ -222,4 +222,17 @@ impl<'a> Envelope<'a> {
             }
         }
     }
+
+    /// The kind of the object, as far as there is an envelope.
+    #[cfg(feature = "k8s-pb")]
+    pub(super) fn kind(&self) -> Result<&'a str, EventError> {
+        let mut fields = Fields::new(self.type_meta);
+        while let Some((number, value)) = fields.next()? {
+            // runtime.TypeMeta: kind = 2.
+            if number == 2 {
+                return value.text();
+            }
+        }
+        Ok("")
+    }
 }

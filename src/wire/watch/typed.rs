@@ -2,9 +2,7 @@
 
 use std::{fmt, marker::PhantomData, ops::Deref};
 
-use serde::de::DeserializeOwned;
-
-use super::{Event, EventError};
+use super::{Decode, Event, EventError};
 
 /// An event whose object decodes into `K`, once asked to.
 ///
@@ -39,14 +37,14 @@ pub struct TypedEvent<K> {
     kind: PhantomData<fn() -> K>,
 }
 
-impl<K: DeserializeOwned> TypedEvent<K> {
+impl<K: Decode> TypedEvent<K> {
     /// Parses the object.
     ///
     /// # Errors
     ///
-    /// Those of [`Object::decode`](super::Object::decode).
+    /// Those of [`Decode::decode`].
     pub fn decode(&self) -> Result<K, EventError> {
-        self.event.object.decode()
+        K::decode(&self.event.object)
     }
 }
 

@@ -1,0 +1,82 @@
+//! What an answer is: in flow bytes in an encoding, out come objects, or the error that they are.
+
+use bytes::Bytes;
+
+use crate::{
+    Error, Result,
+    client::{List, ListMeta},
+    error::{ApiError, PeerError},
+    limits,
+    wire::{
+        status::Status,
+        watch::{Decode, Encoding, EventError, Object},
+    },
+};
+
+/// Reads an answer in JSON.
+pub(crate) fn read<T: Decode>(operation: &str, body: &Bytes) -> Result<T> {
+    Answer::new(operation.to_owned(), Encoding::Json, body.clone()).object()
+}
+
+/// The body of an answer of success.
+pub(super) struct Answer {
+    /// What was asked.
+    operation: String,
+    object: Object,
+}
+
+impl Answer {
+    pub(super) fn new(operation: String, encoding: Encoding, body: Bytes) -> Self {
+        let object = Object::new(encoding, body);
+        Self { operation, object }
+    }
+
+    /// The Status that it is, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// A Status of failure, whatever the code of HTTP before it.
+    pub(super) fn status(&self) -> Result<Option<Status>> {
+        // A Status is short, a list may be long: it is not read twice.
+        if self.object.len() > limits::REFUSAL || !self.object.is_status() {
+            return Ok(None);
+        }
+        match self.object.status() {
+            Ok(status) if !status.is_success() => {
+                Err(Box::new(ApiError::new(&*self.operation, status)).into())
+            }
+            status => Ok(status.ok()),
+        }
+    }
+
+    /// The object that it is, and nothing else.
+    pub(super) fn object<T: Decode>(&self) -> Result<T> {
+        self.status()?;
+        let object = self.object.alone().and_then(|()| T::decode(&self.object));
+        object.map_err(|error| self.unreadable(error))
+    }
+
+    /// The list that it is, or the page of one.
+    pub(super) fn list<T: Decode>(&self) -> Result<List<T>> {
+        self.status()?;
+        let list = T::decode_list(&self.object);
+        let (list, items) = list.map_err(|error| self.unreadable(error))?;
+        let metadata = ListMeta {
+            resource_version: list.resource_version,
+            next: list.continue_token,
+            remaining_item_count: list.remaining_item_count,
+        };
+        Ok(List { metadata, items })
+    }
+
+    fn unreadable(&self, error: EventError) -> Error {
+        PeerError::Answer {
+            operation: self.operation.clone(),
+            problem: match error {
+                EventError::Decode(problem) => problem,
+                error => error.to_string(),
+            },
+        }
+        .into()
+    }
+}
