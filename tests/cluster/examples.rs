@@ -161,8 +161,8 @@ async fn the_controller_keeps_pages_for_sites() -> Result {
 
     // Its page goes before it does.
     kubectl(&["delete", "site", &name, "--timeout=60s"], "");
-    let gone = maps.wait_for(&name, &Condition::deleted());
-    tokio::time::timeout(programs::DEADLINE, gone).await??;
+    let gone = Condition::deleted();
+    tokio::time::timeout(programs::DEADLINE, maps.wait_for(&name, &gone)).await??;
     kubectl(&["delete", "crd/sites.example.com", "--timeout=60s"], "");
     Ok(())
 }
