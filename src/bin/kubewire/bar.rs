@@ -15,7 +15,10 @@ use crate::printable::Printable;
 /// How often the line changes.
 const PERIOD: Duration = Duration::from_millis(100);
 
-const KNOWN: &str = "{prefix} {bar:24} {binary_bytes}/{binary_total_bytes} \
+/// Characters of a name that are shown, its last: the rest of the line takes 50 of the 80 that a terminal has.
+const NAME: usize = 24;
+
+const KNOWN: &str = "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} \
     {binary_bytes_per_sec}, {eta} left";
 
 const UNKNOWN: &str = "{prefix} {spinner} {binary_bytes} {binary_bytes_per_sec}";
@@ -31,7 +34,8 @@ impl Bar {
             return Self(None);
         }
         let style = |template| ProgressStyle::with_template(template).ok();
-        let bar = ProgressBar::new_spinner().with_prefix(Printable::line(name).to_string());
+        let name = short(&Printable::line(name).to_string());
+        let bar = ProgressBar::new_spinner().with_prefix(name);
         if let Some(style) = style(UNKNOWN) {
             bar.set_style(style);
         }
@@ -55,6 +59,16 @@ impl Bar {
 
     /// Takes it away, before anything else is said.
     pub(crate) fn finish(self) {}
+}
+
+fn short(name: &str) -> String {
+    match name.chars().count().checked_sub(NAME) {
+        None | Some(0) => name.to_owned(),
+        Some(more) => format!(
+            "\u{2026}{}",
+            name.chars().skip(more + 1).collect::<String>()
+        ),
+    }
 }
 
 impl Drop for Bar {
