@@ -82,6 +82,63 @@ async fn web(mut connection: DuplexStream) {
     let _ = connection.shutdown().await;
 }
 
+/// Another protocol, which says all louder.
+async fn louder(mut connection: DuplexStream) {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        if connection.read_buf(&mut request).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    let head = String::from_utf8_lossy(&request).to_lowercase();
+    let answer = match head.contains("upgrade: louder") && head.contains("connection: upgrade") {
+        true => "101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: louder",
+        false => "400 Bad Request",
+    };
+    let answer = format!("HTTP/1.1 {answer}\r\n\r\n");
+    let _ = connection.write_all(answer.as_bytes()).await;
+    let mut words = [0; 5];
+    while connection.read_exact(&mut words).await.is_ok() {
+        words.make_ascii_uppercase();
+        let _ = connection.write_all(&words).await;
+    }
+}
+
+#[tokio::test]
+async fn a_proxied_connection_can_be_upgraded() {
+    let builder = ApiServer::builder().plain().pod("default", "web", |pod| {
+        pod.container("main", ["sleep", "infinity"])
+            .port_with(8080, louder)
+    });
+    let server = builder.start().await.unwrap();
+    let work = async {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        let head = format!(
+            "GET {PODS}/web:8080/proxy/a HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: \
+             louder\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        assert!(
+            answer.starts_with(b"HTTP/1.1 101"),
+            "{}",
+            answer.escape_ascii()
+        );
+        for _ in 0..3 {
+            stream.write_all(b"hello").await.unwrap();
+            let mut words = [0; 5];
+            stream.read_exact(&mut words).await.unwrap();
+            assert_eq!(&words, b"HELLO");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), work)
+        .await
+        .expect("it hangs");
+}
+
 #[tokio::test]
 async fn what_is_behind_a_pod_or_a_service_answers_through_the_proxy() {
     let builder = ApiServer::builder().plain().pod("default", "web", |pod| {

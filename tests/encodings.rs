@@ -321,7 +321,7 @@ async fn forms_that_do_not_fit_are_refused_as_by_the_api_server() {
     let all = "/apis/example.com/v1/namespaces/default/things";
     let one = format!("{all}/a");
     let form = |kind: &str| format!("application/json;as={kind};g=meta.k8s.io;v=v1");
-    let media = "only the following media types are accepted: application/json, \
+    let media = "Available representations: application/json, application/yaml, \
                  application/vnd.kubernetes.protobuf";
     let partial = form("PartialObjectMetadata");
     let partial_list = form("PartialObjectMetadataList");

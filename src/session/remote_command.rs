@@ -314,7 +314,7 @@ impl RemoteCommand {
             return Err(CallerError::Ended);
         }
         let words = match self.protocol.has_status() {
-            true => Some(status.to_json()),
+            true => Some(status.to_message()),
             false if status.is_success() => None,
             false => Some(status.to_string().into_bytes()),
         };

@@ -201,17 +201,16 @@ impl Access {
 
     /// The user of a request.
     pub(super) fn authenticate(&self, headers: &HeaderMap) -> Result<User, Refusal> {
-        let user = match headers.get(AUTHORIZATION) {
+        // What is no bearer token is nobody's business here.
+        let token = headers.get(AUTHORIZATION).and_then(|value| {
+            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let user = match token {
             None => &self.anonymous,
-            Some(value) => {
-                let token = value.to_str().ok().and_then(|value| {
-                    let (scheme, token) = value.split_once(' ')?;
-                    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-                });
-                token.and_then(|token| self.user(token)).ok_or_else(|| {
-                    Refusal::new(Status::failure(401, "Unauthorized", "Unauthorized"))
-                })?
-            }
+            Some(token) => self.user(token).ok_or_else(|| {
+                Refusal::new(Status::failure(401, "Unauthorized", "Unauthorized"))
+            })?,
         };
         self.impersonate(user, headers)
     }

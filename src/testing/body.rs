@@ -5,6 +5,7 @@ use std::{cell::RefCell, fmt};
 use bytes::Bytes;
 use http::{Request, header::CONTENT_TYPE};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
@@ -34,11 +35,7 @@ pub(super) fn media<B>(request: &Request<B>) -> String {
 }
 
 /// The whole body.
-pub(super) async fn read<B>(request: &mut Request<B>) -> Result<Bytes, Refusal>
-where
-    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub(super) async fn read(request: &mut Request<Incoming>) -> Result<Bytes, Refusal> {
     let body = Limited::new(request.body_mut(), BODY).collect().await;
     let body = body.map_err(|error| {
         let message = format!("the request cannot be read: {error}");
@@ -73,6 +70,19 @@ pub(super) fn yaml(body: &[u8]) -> Result<Value, Refusal> {
     object_of(value)
 }
 
+/// Reads a merge patch or a strategic one.
+pub(super) fn patch(body: &[u8]) -> Result<Value, Refusal> {
+    let bad = |why: String| Refusal::bad_request(format!("error decoding patch: {why}"));
+    let patch: Value = serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
+    match patch.is_object() {
+        true => Ok(patch),
+        false => Err(bad(format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            super::schema::type_of(&patch)
+        ))),
+    }
+}
+
 pub(super) fn json(body: &[u8]) -> Result<Value, Refusal> {
     object_of(serde_json::from_slice(body).map_err(bad)?)
 }
@@ -82,9 +92,10 @@ fn bad(error: impl fmt::Display) -> Refusal {
 }
 
 fn object_of(value: Value) -> Result<Value, Refusal> {
-    match value.is_object() {
-        true => Ok(value),
-        false => Err(bad("it is no object")),
+    match value {
+        Value::Object(_) => Ok(value),
+        Value::Null => Ok(Value::Object(serde_json::Map::new())),
+        _ => Err(bad("it is no object")),
     }
 }
 

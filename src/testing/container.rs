@@ -297,6 +297,7 @@ impl Container {
             "restartCount": state.restarts,
             "image": self.declared.image.as_deref().unwrap_or(IMAGE),
             "imageID": IMAGE,
+            "resources": {},
             "started": state.current.is_running(),
             "ready": state.current.is_running(),
             "state": state.current.terminated().unwrap_or_else(|| {

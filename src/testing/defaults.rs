@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{
-    json::{at_mut, items_mut, map, text},
+    json::{at, at_mut, items_mut, map, text},
     kinds::Kind,
 };
 
@@ -50,8 +50,23 @@ pub(super) fn fill(kind: &Kind, object: &mut Value) {
             let name = object["metadata"]["name"].clone();
             object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
         }
-        "services" => service(&mut object["spec"]),
+        "services" => {
+            for port in object["spec"]
+                .get_mut("ports")
+                .into_iter()
+                .flat_map(items_mut)
+            {
+                default(port, "protocol", json!("TCP"));
+                let number = port["port"].clone();
+                default(port, "targetPort", number);
+            }
+        }
         "secrets" => secret(object),
+        "customresourcedefinitions" => {
+            let kind = text(&object["spec"]["names"]["kind"]).to_owned();
+            default(object, "/spec/names/singular", kind.to_lowercase().into());
+            default(object, "/spec/names/listKind", format!("{kind}List").into());
+        }
         _ => {}
     }
 }
@@ -61,7 +76,6 @@ fn pod(spec: &mut Value) {
         ("restartPolicy", json!("Always")),
         ("terminationGracePeriodSeconds", json!(30)),
         ("dnsPolicy", json!("ClusterFirst")),
-        ("enableServiceLinks", json!(true)),
         ("securityContext", json!({})),
         ("schedulerName", json!("default-scheduler")),
     ] {
@@ -95,17 +109,26 @@ fn pod(spec: &mut Value) {
     }
 }
 
-fn service(spec: &mut Value) {
-    if spec["type"] != "ExternalName" {
-        let [a, b] = rand::random::<u16>().to_be_bytes();
-        default(spec, "clusterIP", format!("10.96.{a}.{b}").into());
-        let ips = json!([spec["clusterIP"]]);
-        default(spec, "clusterIPs", ips);
-    }
-    for port in spec.get_mut("ports").into_iter().flat_map(items_mut) {
-        default(port, "protocol", json!("TCP"));
-        let number = port["port"].clone();
-        default(port, "targetPort", number);
+/// Fills in what the server has to give besides defaults, which a client's replacement keeps if it
+/// says nothing else, and which nobody manages.
+pub(super) fn allocate(kind: &Kind, before: Option<&Value>, object: &mut Value) {
+    for (path, value) in kind.rules("set") {
+        let known = before.map(|before| at(before, path).clone());
+        let value = match value {
+            _ if object["spec"]["type"] == "ExternalName" => continue,
+            "IP" => {
+                let [a, b] = rand::random::<u16>().to_be_bytes();
+                format!("10.96.{a}.{b}").into()
+            }
+            "IPS" if object["spec"]["clusterIP"].is_null() => continue,
+            "IPS" => json!([object["spec"]["clusterIP"]]),
+            value => serde_json::from_str(value).expect("a table of JSON"),
+        };
+        default(
+            object,
+            path,
+            known.filter(|known| !known.is_null()).unwrap_or(value),
+        );
     }
 }
 

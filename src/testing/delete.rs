@@ -18,7 +18,7 @@ use super::{
     objects::{self, Query},
     router::{self, Body, Cluster},
     store::{self, Key, Next, Object, seconds},
-    target::{Invalid, Parameters, Target, invalid, missing, refuse},
+    target::{Invalid, Parameters, Target, invalid, missing, refusal},
 };
 use crate::{server::Refusal, wire::stamp::Stamp};
 
@@ -40,17 +40,19 @@ impl Options {
             "" if body["orphanDependents"] == true || parameters.is("orphanDependents") => "Orphan",
             known @ ("" | "Background" | "Foreground" | "Orphan") => known,
             other => {
-                let known = ["\"Background\"", "\"Foreground\"", "\"Orphan\""];
+                let known = ["\"Foreground\"", "\"Background\"", "\"Orphan\"", "\"nil\""];
                 let value = format!("{other:?}");
                 let field = Invalid::unsupported("propagationPolicy", &value, known);
                 return Err(invalid("DeleteOptions.meta.k8s.io", "", vec![field]));
             }
         };
         Ok(Self {
-            grace: match body["gracePeriodSeconds"].as_u64() {
+            grace: match body["gracePeriodSeconds"].as_i64() {
                 Some(grace) => Some(grace),
                 None => parameters.number("gracePeriodSeconds")?,
-            },
+            }
+            // `k8s.io/apiserver/pkg/registry/rest/delete.go`: less than nothing is a second.
+            .map(|grace| u64::try_from(grace).unwrap_or(1)),
             propagation: propagation.to_owned(),
             preconditions: body["preconditions"].clone(),
             dry: dry || texts(&body["dryRun"]).any(|how| how == "All"),
@@ -71,17 +73,15 @@ pub(super) fn one(
     if target.kind.is("returned") || !metadata["deletionTimestamp"].is_null() {
         return objects::answer(&query, &object);
     }
+    let resource = target.resource();
+    let mut details =
+        json!({"name": target.name(), "kind": resource.plural, "uid": metadata["uid"]});
+    if !resource.group.is_empty() {
+        details["group"] = (&*resource.group).into();
+    }
     Ok(router::object(&json!({
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Success",
-        "details": {
-            "name": target.name(),
-            "group": target.resource().group,
-            "kind": target.resource().plural,
-            "uid": metadata["uid"],
-        },
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+        "details": details,
     })))
 }
 
@@ -103,9 +103,11 @@ pub(super) fn collection(
         .filter(|(_, object)| query.selects(&object.json))
     {
         match delete(cluster, &target.kind, key, options) {
-            Ok(object) => gone.push(object.json.clone()),
+            Ok(object) => gone.push(objects::without_type(object.json.clone())),
             // It went with another.
-            Err(refusal) if refusal.code() == 404 => gone.push(object.json.clone()),
+            Err(refusal) if refusal.code() == 404 => {
+                gone.push(objects::without_type(object.json.clone()));
+            }
             Err(refusal) => return Err(refusal),
         }
     }
@@ -151,7 +153,7 @@ pub(super) fn delete(
         .store
         .write(key.clone(), now, options.dry, |before| {
             let before = before.ok_or_else(|| missing(resource, &name))?;
-            check(resource, &name, before, &options.preconditions)?;
+            check(kind, &name, before, &options.preconditions)?;
             let metadata = &before.json["metadata"];
             let grace = grace(kind, &before.json, options);
             let is_leaving = !metadata["deletionTimestamp"].is_null();
@@ -168,7 +170,9 @@ pub(super) fn delete(
             let metadata = &mut object.json["metadata"];
             let end = Stamp::from_unix(now.unix_seconds().saturating_add_unsigned(grace), 0);
             metadata["deletionTimestamp"] = seconds(end.unwrap_or(now)).into();
-            metadata["deletionGracePeriodSeconds"] = grace.into();
+            if !is_namespace {
+                metadata["deletionGracePeriodSeconds"] = grace.into();
+            }
             if let (Some(generation), false) = (metadata["generation"].as_i64(), is_leaving) {
                 metadata["generation"] = (generation + 1).into();
             }
@@ -209,22 +213,24 @@ pub(super) fn delete(
     Ok(written)
 }
 
-fn check(
-    resource: &crate::Resource,
-    name: &str,
-    object: &Object,
-    preconditions: &Value,
-) -> Result<(), Refusal> {
-    for (field, spelled) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
-        let (wanted, there) = (&preconditions[field], &object.json["metadata"][field]);
+/// `k8s.io/apiserver/pkg/registry/generic/registry/store.go`, checked before the deletion.
+fn check(kind: &Kind, name: &str, object: &Object, conditions: &Value) -> Result<(), Refusal> {
+    for (field, spelled, perhaps) in [
+        ("uid", "UID", "deleted and then recreated"),
+        ("resourceVersion", "ResourceVersion", "modified"),
+    ] {
+        let (wanted, there) = (&conditions[field], &object.json["metadata"][field]);
         if !wanted.is_null() && wanted != there {
+            let what = kind.qualified();
             let message = format!(
-                "Operation cannot be fulfilled on {resource} {name:?}: Precondition failed: \
-                 {spelled} in precondition: {}, {spelled} in object meta: {}",
+                "Operation cannot be fulfilled on {what} {name:?}: the {spelled} in the \
+                 precondition ({}) does not match the {spelled} in record ({}). The object might \
+                 have been {perhaps}",
                 text(wanted),
                 text(there)
             );
-            return Err(refuse(resource, name, (409, "Conflict"), message));
+            let of = [&*kind.resource.group, &kind.kind, name];
+            return Err(refusal((409, "Conflict"), message, of, []));
         }
     }
     Ok(())

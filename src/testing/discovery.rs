@@ -23,7 +23,7 @@ const STREAM: &[&str] = &["create", "get"];
 const CREATE: &[&str] = &["create"];
 
 /// A subresource's group, version and kind, and its verbs.
-fn subresource(name: &str, kind: &Kind) -> (Value, &'static [&'static str]) {
+pub(super) fn subresource(name: &str, kind: &Kind) -> (Value, &'static [&'static str]) {
     let (group, version) = (&*kind.resource.group, &*kind.resource.version);
     let own = response(group, version, &kind.kind);
     let options = |of: &str| response(group, version, &format!("{}{of}Options", kind.kind));
@@ -182,6 +182,30 @@ pub(super) fn openapi(kinds: &[Arc<Kind>]) -> Value {
             (path, json!({"serverRelativeURL": url}))
         })
         .collect();
+    json!({"paths": paths})
+}
+
+/// `/`: what there is.
+pub(super) fn paths_of(kinds: &[Arc<Kind>]) -> Value {
+    let versions = kinds.iter().flat_map(|kind| {
+        let path = format!("/{}", root(kind));
+        [
+            path.rsplit_once('/')
+                .map_or("", |(front, _)| front)
+                .to_owned(),
+            path,
+        ]
+    });
+    let others = [
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ];
+    let paths: std::collections::BTreeSet<_> = versions.chain(others.map(str::to_owned)).collect();
     json!({"paths": paths})
 }
 

@@ -189,14 +189,9 @@ fn refuse(pod: &Pod, field: Invalid) -> Refusal {
 impl Options {
     fn parse(cluster: &Cluster, pod: &Pod, query: &Parameters) -> Result<Self, Refusal> {
         let number = |name: &str, least: i64| {
-            let Some(text) = some(query.get(name)) else {
+            let Some(number) = query.number(name)? else {
                 return Ok(None);
             };
-            let number: i64 = text.parse().map_err(|_| {
-                // In the words of Go's strconv.
-                let why = format!("strconv.ParseInt: parsing {text:?}: invalid syntax");
-                Refusal::bad_request(why)
-            })?;
             if number >= least {
                 return Ok(Some(number));
             }

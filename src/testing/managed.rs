@@ -14,6 +14,7 @@ use super::{
     schema,
     store::seconds,
     target::refusal,
+    types::{self, Of, Shape},
 };
 use crate::{server::Refusal, wire::stamp::Stamp};
 
@@ -80,17 +81,48 @@ fn names(path: &[String]) -> Vec<&str> {
 
 fn leaves(kind: &Kind, object: &Value) -> Leaves {
     let mut leaves = Leaves::new();
-    add_leaves(kind, object, &mut Vec::new(), &mut leaves);
+    add_leaves(kind, object, &mut Vec::new(), &mut leaves, false);
     leaves.retain(|path, _| !is_stripped(path));
     leaves
 }
 
-fn add_leaves(kind: &Kind, value: &Value, path: &mut Path, leaves: &mut Leaves) {
+/// The leaves, and of maps and lists that they are there, but for those that always are in Go.
+fn nodes(kind: &Kind, object: &Value) -> Leaves {
+    let mut nodes = Leaves::new();
+    add_leaves(kind, object, &mut Vec::new(), &mut nodes, true);
+    let is_nobodys =
+        |path: &Path, value: &Value| is_stripped(path) || value.is_null() && is_always(kind, path);
+    nodes.retain(|path, value| !is_nobodys(path, value));
+    nodes
+}
+
+/// Whether Go has a field even in an empty object: a struct that is no pointer, or a list that is
+/// not left out when it is empty, all the way down.
+fn is_always(kind: &Kind, path: &[String]) -> bool {
+    let mut of = kind.type_name();
+    for (depth, name) in path.iter().enumerate() {
+        let name = name.strip_prefix("f:");
+        let field = of.zip(name).and_then(|(of, name)| types::field(of, name));
+        let Some(field) = field else {
+            return false;
+        };
+        of = match &field.of {
+            Of::Type(name) if field.shape == Shape::One && !field.is_pointer() => Some(name),
+            _ => return depth + 1 == path.len() && field.is_required(),
+        };
+    }
+    true
+}
+
+fn add_leaves(kind: &Kind, value: &Value, path: &mut Path, leaves: &mut Leaves, with_nodes: bool) {
     match value {
         Value::Object(map) if !map.is_empty() && !schema::is_atomic(kind, &names(path)) => {
+            if with_nodes && !path.is_empty() {
+                leaves.insert(path.clone(), Value::Null);
+            }
             for (name, value) in map {
                 path.push(format!("f:{name}"));
-                add_leaves(kind, value, path, leaves);
+                add_leaves(kind, value, path, leaves, with_nodes);
                 path.pop();
             }
         }
@@ -104,11 +136,14 @@ fn add_leaves(kind: &Kind, value: &Value, path: &mut Path, leaves: &mut Leaves) 
                 leaves.insert(path.clone(), value.clone());
                 return;
             };
+            if with_nodes {
+                leaves.insert(path.clone(), Value::Null);
+            }
             for (name, item) in named.into_iter().zip(items) {
                 path.push(name);
                 leaves.insert(path.clone(), Value::Null);
                 if item.is_object() {
-                    add_leaves(kind, item, path, leaves);
+                    add_leaves(kind, item, path, leaves, with_nodes);
                 }
                 path.pop();
             }
@@ -239,10 +274,15 @@ pub(super) fn updated(
     now: Stamp,
 ) {
     let api_version = kind.resource.api_version();
-    let old = before
-        .map(|before| leaves(kind, before))
-        .unwrap_or_default();
-    let new = leaves(kind, after);
+    let nodes = |object: &Value| {
+        let mut nodes = nodes(kind, object);
+        // What the subresource alone writes is nobody's here (`GetResetFields`).
+        let is_reset = kind.has("status") && manager.subresource.is_empty();
+        nodes.retain(|path, _| !is_reset || path[0] != "f:status");
+        nodes
+    };
+    let old = before.map(nodes).unwrap_or_default();
+    let new = nodes(after);
     let changed: Set = new
         .iter()
         .filter(|(path, value)| old.get(*path) != Some(value))

@@ -330,7 +330,7 @@ contexts:
     /// Creates an object, or replaces the one of this name, and returns its resourceVersion.
     ///
     /// The object brings its `kind` and its name, and its namespace if it has one. The server
-    /// fills in `resourceVersion`, `uid`, `creationTimestamp` and, where it is missing, the
+    /// fills in `resourceVersion` and, where they are missing, `uid`, `creationTimestamp` and
     /// `apiVersion`. Nothing is checked: any resource can be put; from then on lists, watches and
     /// discovery find it. A pod that is put is an object and does not run; see
     /// [`add_pod`](Self::add_pod).

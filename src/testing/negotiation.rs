@@ -4,6 +4,7 @@
 //! It is `k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`: of the media types in
 //! the order of their quality, the first that can be served wins.
 
+use super::target::refusal;
 use crate::{
     server::Refusal,
     wire::{status::Status, watch::Encoding},
@@ -114,18 +115,19 @@ pub(super) fn negotiate(
     })
 }
 
-/// The refusal of an `Accept` header, in the words of
-/// `k8s.io/apiserver/pkg/endpoints/handlers/negotiation/errors.go`.
-pub(super) fn not_acceptable(offered: &[Encoding], is_watch: bool) -> Refusal {
-    let stream = if is_watch { ";stream=watch" } else { "" };
-    let names: Vec<_> = offered
-        .iter()
-        .map(|encoding| format!("{}{stream}", encoding.media_type()))
-        .collect();
-    refuse(format!(
-        "only the following media types are accepted: {}",
+/// The refusal of an `Accept` header, in the words of go-restful, which knows the route's types.
+pub(super) fn not_acceptable(offered: &[Encoding], verb: &str) -> Refusal {
+    let mut names: Vec<_> = offered.iter().map(|e| e.media_type().to_owned()).collect();
+    names.insert(1, "application/yaml".to_owned());
+    if matches!(verb, "list" | "watch") {
+        let watched = offered.iter();
+        names.extend(watched.map(|encoding| format!("{};stream=watch", encoding.media_type())));
+    }
+    let message = format!(
+        "406: Not Acceptable\n\nAvailable representations: {}",
         names.join(", ")
-    ))
+    );
+    refusal((406, "NotAcceptable"), message, [""; 3], [])
 }
 
 /// A refusal of a form, in the words of `k8s.io/apiserver/pkg/endpoints/handlers/response.go`.

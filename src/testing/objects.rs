@@ -8,7 +8,7 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response,
+    HeaderValue, Request, Response, StatusCode,
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY},
 };
 use http_body_util::Full;
@@ -51,18 +51,25 @@ impl Query {
         request: &Request<B>,
     ) -> Result<Self, Refusal> {
         let parameters = Parameters::parse(request.uri().query());
-        let include = parameters.get("includeObject");
-        let include = Include::parse(include).ok_or_else(|| {
-            Refusal::bad_request(format!("unrecognized includeObject {include:?}"))
-        })?;
-        let is_watch = parameters.is("watch");
         let has_messages = target.kind.has_messages();
         let accepted = negotiation::negotiate(accept(request), &cluster.encodings, has_messages);
+        let accepted =
+            accepted.ok_or_else(|| negotiation::not_acceptable(&cluster.encodings, target.verb))?;
+        let include = parameters.get("includeObject");
+        let include = match (accepted.form, Include::parse(include)) {
+            (Form::Table(_), None) => {
+                let why = format!("unrecognized includeObject value: {include:?}");
+                return Err(Refusal::bad_request(why));
+            }
+            (_, include) => include.unwrap_or(Include::Nothing),
+        };
+        for name in ["limit", "timeoutSeconds"] {
+            parameters.number(name)?;
+        }
         Ok(Self {
             labels: selector::labels(parameters.get("labelSelector"))?,
             fields: selector::fields(parameters.get("fieldSelector"), &target.kind)?,
-            accepted: accepted
-                .ok_or_else(|| negotiation::not_acceptable(&cluster.encodings, is_watch))?,
+            accepted,
             gzip: allows_gzip(request),
             include,
             parameters,
@@ -78,8 +85,12 @@ impl Query {
         self.parameters.is(name)
     }
 
+    /// A number above zero; any other says nothing.
     pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
-        self.parameters.number(name)
+        let number = self.parameters.number(name)?;
+        Ok(number
+            .and_then(|number| u64::try_from(number).ok())
+            .filter(|number| *number > 0))
     }
 
     /// The version that is asked for; 0 is any.
@@ -87,11 +98,15 @@ impl Query {
         match self.get("resourceVersion") {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
-                // `k8s.io/apiserver/pkg/storage/api_object_versioner.go`.
-                Refusal::bad_request(format!(
-                    "invalid resource version: resourceVersion: Invalid value: {text:?}: \
-                     strconv.ParseUint: parsing {text:?}: invalid syntax"
-                ))
+                // `k8s.io/apiserver/pkg/storage/api_object_versioner.go`, of which lists make more.
+                let why = format!(
+                    "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing \
+                     {text:?}: invalid syntax"
+                );
+                match self.target.verb {
+                    "list" => Refusal::bad_request(format!("invalid resource version: {why}")),
+                    _ => Refusal::new(Status::failure(500, "", why)),
+                }
             }),
         }
     }
@@ -249,59 +264,130 @@ pub(super) async fn collection<B>(
     list(cluster, &query, fault)
 }
 
-/// Which version a list is to be of, and after which key it goes on
+/// Refuses options that do not go together
 /// (`k8s.io/apimachinery/pkg/apis/meta/internalversion/validation/validation.go`).
-fn state(query: &Query, current: u64) -> Result<(Option<u64>, Option<Key>), Refusal> {
-    let forbidden = |field: &str, why: &str| {
-        let why = format!("{field} is forbidden {why}");
-        let kind = "ListOptions.meta.k8s.io";
-        Err(invalid(kind, "", vec![Invalid::forbidden(field, &why)]))
-    };
-    if !query.get("sendInitialEvents").is_empty() {
-        return forbidden("sendInitialEvents", "for list");
-    }
-    let (asked, how) = (query.version()?, query.get("resourceVersionMatch"));
-    let token = query.get("continue");
-    match how {
-        "" => {}
-        _ if asked.is_none() => {
-            return forbidden("resourceVersionMatch", "unless resourceVersion is provided");
-        }
-        _ if !token.is_empty() => {
-            return forbidden("resourceVersionMatch", "when continue is provided");
-        }
-        "Exact" if asked == Some(0) => {
-            return forbidden(
-                "resourceVersionMatch",
-                "\"Exact\" for resourceVersion \"0\"",
+pub(super) fn check(query: &Query, watch_list: bool) -> Result<(), Refusal> {
+    let (how, initial) = (
+        query.get("resourceVersionMatch"),
+        query.get("sendInitialEvents"),
+    );
+    let version = query.get("resourceVersion");
+    let is_watch = query.target.verb == "watch";
+    let mut faults = Vec::new();
+    let mut forbid = |field: &str, why: &str| faults.push(Invalid::forbidden(field, why));
+    let which = "resourceVersionMatch";
+    if !how.is_empty() || !initial.is_empty() {
+        if !is_watch && version.is_empty() && initial.is_empty() {
+            forbid(
+                which,
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
             );
         }
-        "Exact" | "NotOlderThan" => {}
-        other => {
-            let known = ["\"Exact\"", "\"NotOlderThan\"", "\"\""];
-            let value = format!("{other:?}");
-            let field = Invalid::unsupported("resourceVersionMatch", &value, known);
-            return Err(invalid("ListOptions.meta.k8s.io", "", vec![field]));
+        if !query.get("continue").is_empty() {
+            forbid(
+                which,
+                "resourceVersionMatch is forbidden when continue is provided",
+            );
         }
+    } else if is_watch && !query.get("continue").is_empty() {
+        forbid(
+            which,
+            "resourceVersionMatch is forbidden when continue is provided",
+        );
     }
+    let known = match (is_watch, initial) {
+        (true, "") if !how.is_empty() => {
+            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is \
+                       provided";
+            forbid(which, why);
+            &["\"NotOlderThan\""][..]
+        }
+        (_, "") => &["\"Exact\"", "\"NotOlderThan\"", "\"\""],
+        (true, _) => {
+            if !watch_list {
+                let why = "sendInitialEvents is forbidden for watch unless the WatchList feature \
+                           gate is enabled";
+                forbid("sendInitialEvents", why);
+            } else if how != "NotOlderThan" {
+                let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+                forbid(which, why);
+            }
+            &["\"NotOlderThan\""]
+        }
+        (false, _) => {
+            forbid(
+                "sendInitialEvents",
+                "sendInitialEvents is forbidden for list",
+            );
+            &["\"Exact\"", "\"NotOlderThan\"", "\"\""]
+        }
+    };
+    let spelled = format!("{how:?}");
+    if how == "Exact" && version == "0" && !is_watch {
+        let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+        forbid(which, why);
+    }
+    if !how.is_empty() && !known.contains(&&*spelled) {
+        faults.push(Invalid::unsupported(which, &spelled, known));
+    }
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(invalid("ListOptions.meta.k8s.io", "", faults)),
+    }
+}
+
+/// Which version a list is to be of, and after which key it goes on.
+fn state(query: &Query, current: u64) -> Result<(Option<u64>, Option<Key>), Refusal> {
+    let (asked, how) = (query.version()?, query.get("resourceVersionMatch"));
+    let token = query.get("continue");
     if !token.is_empty() {
+        let bad = |why: String| {
+            let front = "invalid continue token: continue key is not valid";
+            Refusal::bad_request(format!("{front}: {why}"))
+        };
+        let text = URL_SAFE_NO_PAD
+            .decode(token)
+            .map_err(|error| bad(error.to_string()))?;
+        let read = serde_json::from_slice::<(u64, Key)>(&text);
+        let (version, after) = read.map_err(|error| bad(error.to_string()))?;
         if asked.is_some_and(|version| version != 0) {
             let why = "specifying resource version is not allowed when using continue";
             return Err(Refusal::bad_request(why));
         }
-        let bad = || Refusal::bad_request("continue key is not valid");
-        let text = URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;
-        let (version, after): (u64, Key) = serde_json::from_slice(&text).map_err(|_| bad())?;
-        return Ok((Some(version), Some(after)));
+        return Ok((Some(version).filter(|version| *version != 0), Some(after)));
     }
     let asked = asked.filter(|version| *version != 0);
     if let Some(version) = asked.filter(|version| *version > current) {
         return Err(too_large(version, current));
     }
     // A page of a version is of that one, as before there was a way to say so.
-    let pages = query.number("limit")?.is_some_and(|limit| limit > 0);
-    let exact = how == "Exact" || how.is_empty() && pages;
+    let exact = how == "Exact" || how.is_empty() && query.number("limit")?.is_some();
     Ok((asked.filter(|_| exact), None))
+}
+
+/// The refusal of a list of a version that has been compacted
+/// (`k8s.io/apiserver/pkg/storage/etcd3/errors.go`). Who was in its midst may go on with what is
+/// there now.
+fn compacted(after: Option<&Key>) -> Result<Response<Body>, Refusal> {
+    let Some(after) = after else {
+        let why = "The resourceVersion for the provided list is too old.";
+        return Err(Refusal::new(Status::failure(410, "Expired", why)));
+    };
+    let message = "The provided continue parameter is too old to display a consistent list \
+        result. You can start a new list without the continue parameter, or use the continue \
+        token in this response to retrieve the remainder of the results. Continuing with the \
+        provided token results in an inconsistent list - objects that were created, modified, or \
+        deleted between the time the first chunk was returned and now may show up in the list.";
+    let mut response = router::object(&json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {"continue": token(0, after)},
+        "status": "Failure", "message": message, "reason": "Expired", "code": 410,
+    }));
+    *response.status_mut() = StatusCode::GONE;
+    Ok(response)
+}
+
+fn token(version: u64, last: &Key) -> String {
+    URL_SAFE_NO_PAD.encode(json!([version, last]).to_string())
 }
 
 fn list(
@@ -317,12 +403,16 @@ fn list(
             "you requested PartialObjectMetadata, but the requested object is a list ({kind})"
         )));
     }
-    let limit = query.number("limit")?.filter(|limit| *limit > 0);
+    check(query, true)?;
+    // Pages are etcd's, and any version comes from the cache.
+    let limit = query
+        .number("limit")?
+        .filter(|_| query.get("resourceVersion") != "0");
     let (version, after) = state(query, cluster.store.version())?;
-    let (objects, version) = cluster
-        .store
-        .list(resource, target.in_namespace(), version)
-        .map_err(|oldest| Refusal::new(expired(version.unwrap_or(0), &oldest)))?;
+    let listed = cluster.store.list(resource, target.in_namespace(), version);
+    let Ok((objects, version)) = listed else {
+        return compacted(after.as_ref());
+    };
     let mut rest = objects
         .into_iter()
         .filter(|(key, object)| {
@@ -338,17 +428,20 @@ fn list(
     }
     let mut metadata = json!({"resourceVersion": version.to_string()});
     if let (Some(_), Some(last)) = (rest.peek(), last) {
-        let token = json!([version, last]).to_string();
-        metadata["continue"] = URL_SAFE_NO_PAD.encode(token).into();
+        metadata["continue"] = token(version, &last).into();
         metadata["remainingItemCount"] = rest.count().into();
     }
     let items = || {
         let documents = page.iter();
         documents.map(|object| query.document(object, false))
     };
+    let untyped = |document: Document| Document {
+        json: without_type(document.json),
+        ..document
+    };
     let mut list = match query.accepted.form {
         Form::Object => Document {
-            items: Some(items().map(without_type).collect()),
+            items: Some(items().map(untyped).collect()),
             ..Document::object(json!({"kind": kind, "apiVersion": resource.api_version()}))
         },
         Form::Metadata(version) | Form::MetadataList(version) => Document {
@@ -377,8 +470,8 @@ fn list(
 }
 
 /// The item of a typed list: the list's kind says what its items are.
-fn without_type(mut item: Document) -> Document {
-    set(&mut item.json, "kind", &Value::Null);
-    set(&mut item.json, "apiVersion", &Value::Null);
+pub(super) fn without_type(mut item: Value) -> Value {
+    set(&mut item, "kind", &Value::Null);
+    set(&mut item, "apiVersion", &Value::Null);
     item
 }

@@ -2,7 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{json::map, kinds::Kind, schema, target::not_implemented};
+use super::{
+    json::map,
+    kinds::Kind,
+    schema,
+    target::{not_implemented, refusal},
+};
 use crate::{server::Refusal, wire::status::Status};
 
 /// Operations of a JSON patch: `k8s.io/apiserver/pkg/endpoints/handlers/patch.go`,
@@ -26,8 +31,19 @@ pub(super) fn merge(target: &mut Value, patch: &Value) {
 
 /// RFC 6902.
 pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal> {
-    let patch: json_patch::Patch = serde_json::from_slice(patch)
+    let patch: Value = serde_json::from_slice(patch)
         .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
+    if !patch.is_array() {
+        return Err(Refusal::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {} into Go value of type \
+             []handlers.jsonPatchOp",
+            schema::type_of(&patch)
+        )));
+    }
+    // The API server keeps the reason to itself (`NewGenericServerResponse`).
+    let message = "the server rejected our request due to an error in our request";
+    let rejected = || refusal((422, "Invalid"), message, [""; 3], []);
+    let patch: json_patch::Patch = serde_json::from_value(patch).map_err(|_| rejected())?;
     if patch.0.len() > OPERATIONS {
         let message = format!(
             "The allowed maximum operations in a JSON patch is {OPERATIONS}, got {}",
@@ -39,11 +55,19 @@ pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal
             message,
         )));
     }
-    json_patch::patch(target, &patch).map_err(|_| {
-        // The API server keeps the reason to itself (`NewGenericServerResponse`).
-        let message = "the server rejected our request due to an error in our request";
-        Refusal::new(Status::failure(422, "Invalid", message))
-    })
+    for operation in patch.0 {
+        // What is not there is null to the API server's library, and to kube-rs's `finalizer`.
+        if let json_patch::PatchOperation::Test(test) = &operation
+            && test.value.is_null()
+            && target.pointer(test.path.as_str()).is_none()
+            && let Some((parent, _)) = test.path.as_str().rsplit_once('/')
+            && target.pointer(parent).is_some_and(Value::is_object)
+        {
+            continue;
+        }
+        json_patch::patch(target, &[operation]).map_err(|_| rejected())?;
+    }
+    Ok(())
 }
 
 /// A strategic merge patch
@@ -75,8 +99,8 @@ fn strategic_at<'a>(
             return Ok(());
         }
         Some(other) => {
-            let why = format!("Unknown patch type found: {other}");
-            return Err(Refusal::bad_request(why));
+            let why = format!("unknown patch type: {other} in map: map[$patch:{other}]");
+            return Err(Refusal::new(Status::failure(500, "", why)));
         }
     }
     let target = map(target);
@@ -123,7 +147,8 @@ fn directives<'a>(
                 path.push(name);
                 let key = schema::merge_key(kind, path).flatten();
                 path.pop();
-                order(list, values, key.as_deref());
+                let before = list.clone();
+                order(list, &before, values, key.as_deref());
             }
             // A label may be called so.
             _ if !directive.starts_with('$') => {}
@@ -133,22 +158,31 @@ fn directives<'a>(
     Ok(())
 }
 
-/// The items that are named come in the order that is, where such items were.
-fn order(list: &mut [Value], order: &[Value], key: Option<&str>) {
-    let place = |item: &Value| {
-        order.iter().position(|named| match key {
+/// The items that are named come in this order, and the others where they were, as far as that
+/// goes: what is new comes first (`normalizeElementOrder`).
+fn order(list: &mut Vec<Value>, before: &[Value], order: &[Value], key: Option<&str>) {
+    let place = |of: &[Value], item: &Value| {
+        of.iter().position(|named| match key {
             Some(key) => named[key] == item[key],
             None => named == item,
         })
     };
-    let places: Vec<_> = (0..list.len())
-        .filter(|at| place(&list[*at]).is_some())
-        .collect();
-    let mut named: Vec<_> = places.iter().map(|at| list[*at].clone()).collect();
-    named.sort_by_key(place);
-    for (at, item) in places.into_iter().zip(named) {
-        list[at] = item;
+    let (mut named, others): (Vec<_>, Vec<_>) = std::mem::take(list)
+        .into_iter()
+        .partition(|item| place(order, item).is_some());
+    named.sort_by_key(|item| place(order, item));
+    let mut others = others.into_iter().peekable();
+    for item in named {
+        let at = place(before, &item);
+        while let Some(other) = others.next_if(|other| {
+            at.zip(place(before, other))
+                .is_some_and(|(at, other)| other < at)
+        }) {
+            list.push(other);
+        }
+        list.push(item);
     }
+    list.extend(others);
 }
 
 fn strategic_list<'a>(
@@ -173,6 +207,7 @@ fn strategic_list<'a>(
     let Value::Array(list) = list else {
         return Ok(());
     };
+    let before = list.clone();
     for item in patch {
         let Some(key) = &key else {
             if !list.contains(item) {
@@ -198,6 +233,7 @@ fn strategic_list<'a>(
             }
         }
     }
+    order(list, &before, patch, key.as_deref());
     Ok(())
 }
 
@@ -246,6 +282,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_tested_as_null() {
+        let tested = |path: &str| {
+            let patch = json!([{"op": "test", "path": path, "value": null}]);
+            json_patch(&mut json!({"a": {"b": 1}}), patch.to_string().as_bytes()).is_ok()
+        };
+        assert!(tested("/a/c") && tested("/c"));
+        assert!(!tested("/a/b") && !tested("/c/d"));
+    }
+
+    #[test]
     fn strategic_patches_merge_lists_by_their_keys() {
         let kind = crate::testing::kinds::Kinds::new().core("pods");
         let pod = json!({"spec": {
@@ -264,7 +310,7 @@ mod tests {
             (
                 json!({"spec": {"containers": [{"name": "a", "env": [{"name": "l", "value": "w"}]}]}}),
                 "/spec/containers/0/env",
-                json!([{"name": "k", "value": "v"}, {"name": "l", "value": "w"}]),
+                json!([{"name": "l", "value": "w"}, {"name": "k", "value": "v"}]),
             ),
             (
                 json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}),
@@ -284,7 +330,7 @@ mod tests {
             (
                 json!({"metadata": {"finalizers": ["x/two"]}}),
                 "/metadata/finalizers",
-                json!(["x/one", "x/two"]),
+                json!(["x/two", "x/one"]),
             ),
             (
                 json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["x/one"]}}),

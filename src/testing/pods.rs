@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{container::Container, port_forward::Ports, store::seconds};
+use super::{container::Container, json::items_mut, port_forward::Ports, store::seconds};
 use crate::{Resource, server::Refusal, wire::stamp::Stamp};
 
 /// The node that all pods are on.
@@ -172,7 +172,11 @@ impl Pod {
             _ => Some("ContainersNotReady"),
         };
         for (name, holds, reason) in [
-            ("PodReadyToStartContainers", true, None),
+            (
+                "PodReadyToStartContainers",
+                !matches!(phase, "Succeeded" | "Failed"),
+                None,
+            ),
             ("Initialized", true, None),
             ("Ready", is_ready, why),
             ("ContainersReady", is_ready, why),
@@ -180,6 +184,14 @@ impl Pod {
         ] {
             condition(&mut status, name, holds, reason, now);
         }
+        let generation = &object["metadata"]["generation"];
+        for condition in items_mut(&mut status["conditions"]) {
+            if condition.get("lastProbeTime").is_some() {
+                condition["observedGeneration"] = generation.clone();
+            }
+        }
+        status["observedGeneration"] = generation.clone();
+        status["resources"] = json!({});
         status["phase"] = phase.into();
         status["containerStatuses"] = statuses.into();
         if !ephemeral.is_empty() {

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{CONNECTION, HOST, LOCATION, UPGRADE},
 };
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
@@ -27,15 +27,11 @@ use super::{
 use crate::server::Refusal;
 
 /// Answers a request.
-pub(super) async fn serve<B>(
+pub(super) async fn serve(
     cluster: &Arc<Cluster>,
     target: &Target,
-    request: &mut Request<B>,
-) -> Result<Response<Body>, Refusal>
-where
-    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+    request: &mut Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     let path = request.uri().path().to_owned();
     if target.rest.is_empty() && !path.ends_with('/') && request.method() == Method::GET {
         let mut response = router::whole(Response::new(Full::default()));
@@ -45,9 +41,6 @@ where
             response.headers_mut().insert(LOCATION, location);
         }
         return Ok(response);
-    }
-    if request.headers().contains_key(UPGRADE) {
-        return Err(not_implemented("upgrades through a proxy"));
     }
     let (pod, port) = match &*target.resource().plural {
         "pods" => of_pod(cluster, target)?,
@@ -65,8 +58,9 @@ where
         .map_err(broken)?;
     cluster.tasks.spawn(async move {
         // The answer's body says how it ended.
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
     });
+    let protocol = request.headers().get(UPGRADE).cloned();
     let mut onward = Request::new(Full::new(body::read(request).await?));
     *onward.method_mut() = request.method().clone();
     *onward.headers_mut() = request.headers().clone();
@@ -85,12 +79,29 @@ where
         .map_err(|error| failed(error.to_string()))?;
     let headers = onward.headers_mut();
     own_hop(headers);
+    if let Some(protocol) = protocol {
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, protocol);
+    }
     // The API server's credentials are not the application's.
     headers.remove(http::header::AUTHORIZATION);
     let host = HeaderValue::try_from(format!("{}:{port}", pod.ip));
     headers.insert(HOST, host.map_err(|error| failed(error.to_string()))?);
     let mut response = sender.send_request(onward).await.map_err(broken)?;
-    own_hop(response.headers_mut());
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => {
+            let theirs = hyper::upgrade::on(&mut response);
+            let ours = hyper::upgrade::on(request);
+            cluster.tasks.spawn(async move {
+                if let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) {
+                    let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
+                    // How it ends is the business of both ends.
+                    let _ = tokio::io::copy_bidirectional(&mut ours, &mut theirs).await;
+                }
+            });
+        }
+        _ => own_hop(response.headers_mut()),
+    }
     Ok(response.map(|body| body.map_err(std::io::Error::other).boxed_unsync()))
 }
 

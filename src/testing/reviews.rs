@@ -27,7 +27,7 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
                 Some(user) => json!({"authenticated": true, "user": info(user)}),
                 None => json!({
                     "user": {},
-                    "error": "[invalid bearer token, unknown]",
+                    "error": "invalid bearer token",
                 }),
             }
         }
@@ -38,7 +38,7 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
             let other = User::new(text(&spec["user"]), &groups);
             if other.name.is_empty() && other.groups.is_empty() {
                 let why = "at least one of user or group must be specified";
-                let field = Invalid::required("spec.user", why);
+                let field = Invalid::value("spec.user", "\"\"", why);
                 return Err(write.target.invalid("", vec![field]));
             }
             allowed(write, &other, spec)?

@@ -9,6 +9,7 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
@@ -33,7 +34,7 @@ use super::{
 use crate::{
     server::Refusal,
     session::{Subprotocol, port_forward::ForwardProtocol},
-    wire::{status::Status, watch::Encoding},
+    wire::watch::Encoding,
 };
 
 /// A response's body: whole, or a stream.
@@ -115,6 +116,7 @@ impl Cluster {
         let mut object =
             json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
         defaults::fill(&kind, &mut object);
+        defaults::allocate(&kind, None, &mut object);
         self.store
             .put(&kind.resource, Object::new(object), logs::now());
     }
@@ -150,15 +152,11 @@ impl Cluster {
 }
 
 /// Answers a request.
-pub(super) async fn handle<B>(
+pub(super) async fn handle(
     cluster: Arc<Cluster>,
     plan: Arc<Plan>,
-    mut request: Request<B>,
-) -> Result<Response<Body>, Infallible>
-where
-    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let accept = objects::accept(&request).map(str::to_owned);
     let response = match cluster.faults.next() {
         Some(Fault::Refuse(status)) => Err(Refusal::new(*status)),
@@ -194,14 +192,10 @@ fn refuse(cluster: &Cluster, accept: Option<&str>, refusal: Refusal) -> Response
     response
 }
 
-async fn route<B>(
+async fn route(
     cluster: &Arc<Cluster>,
-    request: &mut Request<B>,
-) -> Result<Response<Body>, Refusal>
-where
-    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+    request: &mut Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     let user = cluster.access.authenticate(request.headers())?;
     let path = request.uri().path().to_owned();
     let segments: Vec<_> = path
@@ -214,6 +208,7 @@ where
     let kinds = cluster.kinds.all();
     let aggregated = wants_aggregated(request);
     match segments[..] {
+        [""] if get => Ok(object(&discovery::paths_of(&kinds))),
         ["version"] if get => Ok(object(&version())),
         ["healthz" | "livez" | "readyz", ..] if get => Ok(health(&path, request.uri().query())),
         ["openapi", "v2"] if get => Ok(openapi(&kinds)),
@@ -229,9 +224,19 @@ where
         ["apis"] if get && aggregated => Ok(discovered(&discovery::aggregated(&kinds, false))),
         ["api"] if get => Ok(object(&discovery::versions(&cluster.address))),
         ["apis"] if get => Ok(object(&discovery::groups(&kinds))),
-        ["api", version] if get => Ok(found(discovery::resources(&kinds, "", version))),
         ["apis", group] if get => Ok(found(discovery::group(&kinds, group))),
-        ["apis", group, version] if get => Ok(found(discovery::resources(&kinds, group, version))),
+        ["api", version] | ["apis", _, version] if get => {
+            let group = if segments[0] == "api" {
+                ""
+            } else {
+                segments[1]
+            };
+            let resources = discovery::resources(&kinds, group, version);
+            match resources.is_none() && is_built_in(&kinds, group) {
+                true => Err(not_found()),
+                false => Ok(found(resources)),
+            }
+        }
         ["api", version, ref rest @ ..] => {
             resource(cluster, &user, ["", version], rest, request).await
         }
@@ -277,6 +282,17 @@ fn found(document: Option<Value>) -> Response<Body> {
     document.map_or_else(unknown, |document| object(&document))
 }
 
+/// Whether a group has a handler of its own, which words what it has not got.
+fn is_built_in(kinds: &[Arc<Kind>], group: &str) -> bool {
+    let is_it = |kind: &Arc<Kind>| kind.custom.is_none() && kind.resource.group == group;
+    kinds.iter().any(is_it)
+}
+
+fn not_found() -> Refusal {
+    let message = "the server could not find the requested resource";
+    refusal((404, "NotFound"), message, [""; 3], [])
+}
+
 /// `k8s.io/apiserver/pkg/server/healthz/healthz.go`, with the one check that there is.
 fn health(path: &str, query: Option<&str>) -> Response<Body> {
     let name = path.trim_start_matches('/');
@@ -302,11 +318,6 @@ fn unknown() -> Response<Body> {
     response
 }
 
-pub(super) fn not_allowed() -> Refusal {
-    let message = "the server does not allow this method on the requested resource";
-    Refusal::new(Status::failure(405, "MethodNotAllowed", message))
-}
-
 /// A request without its body, which GET has none of.
 pub(super) fn head<B>(request: &mut Request<B>) -> Request<()> {
     let mut head = Request::new(());
@@ -319,34 +330,20 @@ pub(super) fn head<B>(request: &mut Request<B>) -> Request<()> {
 }
 
 /// Answers for objects of any kind.
-async fn resource<B>(
+async fn resource(
     cluster: &Arc<Cluster>,
     user: &User,
     of: [&str; 2],
     rest: &[&str],
-    request: &mut Request<B>,
-) -> Result<Response<Body>, Refusal>
-where
-    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+    request: &mut Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     let parameters = Parameters::parse(request.uri().query());
     let Some(info) = Info::parse(request.method(), of, rest, &parameters) else {
         return Ok(unknown());
     };
     cluster.access.authorize(user, &info.action())?;
-    let kinds = cluster.kinds.all();
-    // Built-in versions have handlers of their own, which word what they have not got.
-    let is_it = |kind: &Kind| [&*kind.resource.group, &*kind.resource.version] == of;
-    let is_built_in = of[0].is_empty()
-        || kinds
-            .iter()
-            .any(|kind| kind.custom.is_none() && is_it(kind));
     let target = match info.target(&cluster.kinds) {
-        None if is_built_in => {
-            let message = "the server could not find the requested resource";
-            return Err(refusal((404, "NotFound"), message, [""; 3], []));
-        }
+        None if is_built_in(&cluster.kinds.all(), of[0]) => return Err(not_found()),
         None => return Ok(unknown()),
         Some(target) => target?,
     };
@@ -367,9 +364,6 @@ where
             )?))
         }
         None | Some("status" | "ephemeralcontainers" | "resize" | "approval") if is_get => {
-            if target.kind.is("create") {
-                return Err(not_allowed());
-            }
             let mut head = head(request);
             match target.name {
                 Some(_) => {
@@ -379,7 +373,6 @@ where
                 None => objects::collection(cluster, &target, &mut head).await,
             }
         }
-        _ if is_get => Err(not_allowed()),
         _ => writes::serve(cluster, user, &target, request).await,
     }
 }

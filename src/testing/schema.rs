@@ -2,6 +2,7 @@
 //! and how their lists and maps are merged. Those of custom resources are in their definitions,
 //! those of built-in kinds in the table of types.
 
+use base64::{DecodeError, Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{
@@ -120,36 +121,53 @@ pub(super) fn unknown_fields(kind: &Kind, object: &Value) -> Vec<String> {
     unknown
 }
 
-/// What is wrong with an object.
-///
-/// # Errors
-///
-/// If an object of a built-in kind is not of its type: then it cannot be read at all.
-pub(super) fn faults(kind: &Kind, object: &Value) -> Result<Vec<Invalid>, Refusal> {
+/// Refuses an object whose fields are not of their types: it cannot be read at all. Of a custom
+/// resource that is its metadata.
+pub(super) fn check_types(kind: &Kind, object: &Value) -> Result<(), Refusal> {
     let mut types = Vec::new();
-    let (schema, is_custom) = (of(kind), kind.custom.is_some());
-    match is_custom {
-        true => check(
-            &object["metadata"],
-            types::schema(OBJECT_META),
-            "metadata",
-            false,
-            &mut types,
-        ),
-        false => check(object, schema, "", false, &mut types),
+    match kind.custom {
+        Some(_) => {
+            let schema = types::schema(OBJECT_META);
+            check(&object["metadata"], schema, "metadata", false, &mut types);
+        }
+        None => check(object, of(kind), "", false, &mut types),
     }
-    if let Some(Invalid { field, message, .. }) = types.first() {
-        let (kind, version) = (&kind.kind, &kind.resource.version);
-        return Err(Refusal::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {kind}: json: cannot unmarshal \
-             {message} into Go struct field {kind}.{field}"
-        )));
+    let Some(Invalid { field, message, .. }) = types.first() else {
+        return Ok(());
+    };
+    let (kind, version) = (&kind.kind, &kind.resource.version);
+    let of = match field.starts_with("metadata.") {
+        true => "ObjectMeta",
+        false => kind,
+    };
+    let why = match message.starts_with("illegal") {
+        true => message.clone(),
+        false => format!("json: cannot unmarshal {message} into Go struct field {of}.{field}"),
+    };
+    Err(Refusal::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+    )))
+}
+
+/// Why a server-side apply cannot read an object, if it cannot
+/// (`sigs.k8s.io/structured-merge-diff/v6/typed`).
+pub(super) fn untyped(kind: &Kind, object: &Value) -> Option<String> {
+    if let Some(path) = unknown_fields(kind, object).first() {
+        return Some(format!(".{path}: field not declared in schema"));
     }
+    let mut types = Vec::new();
+    check(object, of(kind), "", false, &mut types);
+    let Invalid { field, message, .. } = types.first()?;
+    Some(format!(".{field}: not expected here: {message}"))
+}
+
+/// What is wrong with a custom resource.
+pub(super) fn faults(kind: &Kind, object: &Value) -> Vec<Invalid> {
     let mut faults = Vec::new();
-    if is_custom {
-        check(object, schema, "", true, &mut faults);
+    if kind.custom.is_some() {
+        check(object, of(kind), "", true, &mut faults);
     }
-    Ok(faults)
+    faults
 }
 
 fn is_of_type(value: &Value, schema: &Value) -> bool {
@@ -169,11 +187,12 @@ fn is_of_type(value: &Value, schema: &Value) -> bool {
     }
 }
 
-fn type_of(value: &Value) -> &'static str {
+pub(super) fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
-        Value::Number(_) => "number",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
@@ -192,24 +211,43 @@ fn check(value: &Value, schema: &Value, path: &str, is_custom: bool, faults: &mu
             true => format!(
                 "Invalid value: {found:?}: {path} in body must be of type {wanted}: {found:?}"
             ),
-            false => found.to_owned(),
+            false => found
+                .replace("boolean", "bool")
+                .replace("integer", "number"),
         };
         faults.push(Invalid::new(path, "FieldValueTypeInvalid", message));
+        if is_custom {
+            one_of(value, schema, path, faults);
+        }
         return;
     }
     if is_custom {
         limits(value, schema, path, faults);
+    } else if schema["format"] == "byte"
+        && let Err(error) = STANDARD.decode(text(value))
+    {
+        let at = match error {
+            DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+            _ => text(value).len(),
+        };
+        let why = format!("illegal base64 data at input byte {at}");
+        faults.push(Invalid::new(path, "FieldValueInvalid", why));
     }
     match value {
         Value::Object(map) => {
-            for name in
-                texts(&schema["required"]).filter(|name| is_custom && !map.contains_key(*name))
-            {
+            // Nulls are dropped.
+            let is_there = |name: &str| map.get(name).is_some_and(|value| !value.is_null());
+            let required = texts(&schema["required"]).filter(|name| is_custom && !is_there(name));
+            let missing: Vec<_> = required.collect();
+            for name in &missing {
                 faults.push(Invalid::required(join(path, name), ""));
             }
             for (name, value) in map {
                 let is_root = path.is_empty();
                 if is_root && is_custom && matches!(&**name, "apiVersion" | "kind" | "metadata") {
+                    continue;
+                }
+                if missing.contains(&&**name) {
                     continue;
                 }
                 if let Some(field) = field(schema, name, is_root) {
@@ -219,13 +257,28 @@ fn check(value: &Value, schema: &Value, path: &str, is_custom: bool, faults: &mu
         }
         Value::Array(items) => {
             for (at, item) in items.iter().enumerate() {
-                check(
-                    item,
-                    &schema["items"],
-                    &format!("{path}[{at}]"),
-                    is_custom,
-                    faults,
-                );
+                let path = format!("{path}[{at}]");
+                check(item, &schema["items"], &path, is_custom, faults);
+                let name = |item: &Value| match text(&schema["x-kubernetes-list-type"]) {
+                    "set" => Some(item.clone()),
+                    "map" => {
+                        let keys = texts(&schema["x-kubernetes-list-map-keys"]);
+                        Some(
+                            keys.map(|key| (key.to_owned(), item[key].clone()))
+                                .collect(),
+                        )
+                    }
+                    _ => None,
+                };
+                let named = name(item).filter(|_| is_custom);
+                if let Some(named) = named
+                    && items[..at]
+                        .iter()
+                        .any(|item| name(item).as_ref() == Some(&named))
+                {
+                    let message = format!("Duplicate value: {named}");
+                    faults.push(Invalid::new(path, "FieldValueDuplicate", message));
+                }
             }
         }
         _ => {}
@@ -253,13 +306,24 @@ fn limits(value: &Value, schema: &Value, path: &str, faults: &mut Vec<Invalid>) 
     if let Some(bound) = bound("min").filter(|least| size < *least) {
         fault(bound, least);
     }
-    if let Some(bound) = bound("max").filter(|most| size > *most) {
-        fault(bound, most);
+    match (of, bound("max").filter(|most| size > *most)) {
+        (_, None) => {}
+        ("Items", Some(most)) => {
+            let message = format!("Too many: {size}: must have at most {most} items");
+            faults.push(Invalid::new(path, "FieldValueTooMany", message));
+        }
+        ("Length", Some(most)) => {
+            let message = format!("Too long: may not be more than {most} bytes");
+            faults.push(Invalid::new(path, "FieldValueTooLong", message));
+        }
+        (_, Some(bound)) => fault(bound, most),
     }
-    if let Some(values) = schema["enum"]
-        .as_array()
-        .filter(|values| !values.contains(value))
-    {
+    one_of(value, schema, path, faults);
+}
+
+fn one_of(value: &Value, schema: &Value, path: &str, faults: &mut Vec<Invalid>) {
+    let values = schema["enum"].as_array();
+    if let Some(values) = values.filter(|values| !values.contains(value)) {
         faults.push(Invalid::unsupported(path, &value.to_string(), values));
     }
 }

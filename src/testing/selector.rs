@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     kinds::Kind,
-    validation::{LABEL_VALUE, QUALIFIED, is_label_key, is_label_value},
+    validation::{key_faults, label_value_fault},
 };
 use crate::server::Refusal;
 
@@ -30,24 +30,11 @@ pub(super) struct Requirement {
 
 impl Requirement {
     fn new<'a>(key: &str, operator: Operator, values: impl IntoIterator<Item = &'a str>) -> Self {
-        let values = values
-            .into_iter()
-            .map(|value| value.trim().to_owned())
-            .collect();
         Self {
-            key: key.trim().to_owned(),
+            key: key.to_owned(),
             operator,
-            values,
+            values: values.into_iter().map(str::to_owned).collect(),
         }
-    }
-
-    /// `key=value`, `key==value` or `key!=value`.
-    fn equality(part: &str) -> Option<Self> {
-        if let Some((key, value)) = part.split_once("!=") {
-            return Some(Self::new(key, Operator::NotIn, [value]));
-        }
-        let (key, value) = part.split_once("==").or_else(|| part.split_once('='))?;
-        Some(Self::new(key, Operator::In, [value]))
     }
 
     fn matches(&self, get: impl Fn(&str) -> Option<String>) -> bool {
@@ -68,71 +55,143 @@ impl Requirement {
     }
 }
 
-/// The parts of a selector, which commas separate where they are not in parentheses.
-fn split(text: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0;
-    let parts = text.split(move |character| {
-        match character {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            _ => {}
-        }
-        character == ',' && depth == 0
-    });
-    parts.map(str::trim)
-}
-
 /// Reads a label selector (`k8s.io/apimachinery/pkg/labels/selector.go`).
 pub(super) fn labels(text: &str) -> Result<Vec<Requirement>, Refusal> {
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
+    let mut parser = Parser { rest: text };
+    let mut requirements = Vec::new();
+    loop {
+        match parser.peek() {
+            "" => return Ok(requirements),
+            token if is_identifier(token) || token == "!" => {
+                let requirement = parser.requirement();
+                requirements.push(requirement.map_err(|what| {
+                    Refusal::bad_request(format!("unable to parse requirement: {what}"))
+                })?);
+            }
+            other => return found(other, ", expected: !, identifier, or 'end of string'"),
+        }
+        match parser.next() {
+            "" => return Ok(requirements),
+            "," => match parser.peek() {
+                token if is_identifier(token) || token == "!" => {}
+                other => return found(other, ", expected: identifier after ','"),
+            },
+            other => return found(other, ", expected: ',' or 'end of string'"),
+        }
     }
-    split(text).map(label).collect()
 }
 
-fn label(part: &str) -> Result<Requirement, Refusal> {
-    let bad = |what: &str| Refusal::bad_request(format!("unable to parse requirement: {what}"));
-    let set = |key: &str, operator, values: &str| {
-        let values = values.trim();
-        let inside = values.strip_prefix('(').and_then(|v| v.strip_suffix(')'));
-        let inside = inside.ok_or_else(|| bad(&format!("found '{values}', expected: '('")))?;
-        Ok::<_, Refusal>(Requirement::new(key, operator, inside.split(',')))
-    };
-    let number = |key: &str, operator, value: &str| match value.trim().parse::<i64>() {
-        Ok(_) => Ok(Requirement::new(key, operator, [value])),
-        Err(_) => Err(bad(&format!(
-            "values[0]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an \
-             integer"
-        ))),
-    };
-    let requirement = if let Some(equality) = Requirement::equality(part) {
-        equality
-    } else if let Some((key, values)) = part.split_once(" notin") {
-        set(key, Operator::NotIn, values)?
-    } else if let Some((key, values)) = part.split_once(" in") {
-        set(key, Operator::In, values)?
-    } else if let Some((key, value)) = part.split_once('>') {
-        number(key, Operator::Greater, value)?
-    } else if let Some((key, value)) = part.split_once('<') {
-        number(key, Operator::Less, value)?
-    } else if let Some(key) = part.strip_prefix('!') {
-        Requirement::new(key, Operator::Missing, [])
-    } else {
-        Requirement::new(part, Operator::Exists, [])
-    };
-    let key = &requirement.key;
-    if !is_label_key(key) {
-        return Err(bad(&format!("<nil>: Invalid value: {key:?}: {QUALIFIED}")));
+fn found<T>(token: &str, wanted: &str) -> Result<T, Refusal> {
+    Err(Refusal::bad_request(format!("found '{token}'{wanted}")))
+}
+
+/// The symbols of selectors; all else is an identifier or a keyword.
+const SYMBOLS: [char; 7] = ['=', '!', '(', ')', ',', '>', '<'];
+
+fn is_identifier(token: &str) -> bool {
+    !token.is_empty() && !token.starts_with(SYMBOLS)
+}
+
+/// A selector from some point on.
+struct Parser<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Parser<'a> {
+    /// The next token; empty at the end.
+    fn peek(&self) -> &'a str {
+        let text = self.rest.trim_start();
+        let end = match text.get(..2) {
+            Some("==" | "!=") => 2,
+            _ if text.starts_with(SYMBOLS) => 1,
+            _ => text
+                .find(|c: char| c.is_whitespace() || SYMBOLS.contains(&c))
+                .unwrap_or(text.len()),
+        };
+        &text[..end]
     }
-    match requirement
-        .values
-        .iter()
-        .find(|value| !is_label_value(value))
-    {
-        None => Ok(requirement),
-        Some(value) => Err(bad(&format!(
-            "values[0][{key}]: Invalid value: {value:?}: {LABEL_VALUE}"
-        ))),
+
+    fn next(&mut self) -> &'a str {
+        let token = self.peek();
+        self.rest = &self.rest.trim_start()[token.len()..];
+        token
+    }
+
+    /// The next token, which must be an identifier.
+    fn identifier(&mut self) -> Result<&'a str, String> {
+        match self.next() {
+            token if is_identifier(token) => Ok(token),
+            token => Err(format!("found '{token}', expected: identifier")),
+        }
+    }
+
+    fn requirement(&mut self) -> Result<Requirement, String> {
+        let is_missing = self.peek() == "!";
+        if is_missing {
+            self.next();
+        }
+        let key = self.identifier()?;
+        if let Some(why) = key_faults(key, "a valid label key").first() {
+            return Err(format!("<nil>: Invalid value: {key:?}: {why}"));
+        }
+        let (operator, values) = match (is_missing, self.peek()) {
+            (true, _) => (Operator::Missing, Vec::new()),
+            (false, "" | ",") => (Operator::Exists, Vec::new()),
+            (false, _) => match self.next() {
+                "in" => (Operator::In, self.list()?),
+                "notin" => (Operator::NotIn, self.list()?),
+                "=" | "==" => (Operator::In, vec![self.value()?]),
+                "!=" => (Operator::NotIn, vec![self.value()?]),
+                ">" => (Operator::Greater, vec![self.value()?]),
+                "<" => (Operator::Less, vec![self.value()?]),
+                other => {
+                    let known = "in, notin, =, ==, !=, gt, lt";
+                    return Err(format!("found '{other}', expected: {known}"));
+                }
+            },
+        };
+        let is_number = matches!(operator, Operator::Greater | Operator::Less);
+        for (at, value) in values.iter().enumerate() {
+            if is_number && value.parse::<i64>().is_err() {
+                let why = "for 'Gt', 'Lt' operators, the value must be an integer";
+                return Err(format!("values[{at}]: Invalid value: {value:?}: {why}"));
+            }
+            if let Some(why) = label_value_fault(value) {
+                return Err(format!(
+                    "values[{at}][{key}]: Invalid value: {value:?}: {why}"
+                ));
+            }
+        }
+        Ok(Requirement::new(key, operator, values))
+    }
+
+    /// The one value of a comparison.
+    fn value(&mut self) -> Result<&'a str, String> {
+        match self.peek() {
+            "" | "," => Ok(""),
+            _ => self.identifier(),
+        }
+    }
+
+    /// The values in parentheses.
+    fn list(&mut self) -> Result<Vec<&'a str>, String> {
+        match self.next() {
+            "(" => {}
+            other => return Err(format!("found '{other}' expected: '('")),
+        }
+        let mut values = Vec::new();
+        loop {
+            // Where there is none is the empty value.
+            values.push(match self.peek() {
+                "," | ")" => "",
+                _ => self.identifier()?,
+            });
+            match self.next() {
+                "," => {}
+                ")" => return Ok(values),
+                other => return Err(format!("found '{other}', expected: ',' or ')'")),
+            }
+        }
     }
 }
 
@@ -140,24 +199,74 @@ fn label(part: &str) -> Result<Requirement, Refusal> {
 /// are those of `AddFieldLabelConversionsFor…` in `k8s.io/kubernetes/pkg/apis/*/v1/conversion.go`.
 pub(super) fn fields(text: &str, kind: &Kind) -> Result<Vec<Requirement>, Refusal> {
     let mut requirements = Vec::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let requirement = Requirement::equality(part).ok_or_else(|| {
+    for part in terms(text).into_iter().filter(|part| !part.is_empty()) {
+        let operators = [
+            ("!=", Operator::NotIn),
+            ("==", Operator::In),
+            ("=", Operator::In),
+        ];
+        let found = operators
+            .into_iter()
+            .filter_map(|(spelled, operator)| Some((part.find(spelled)?, spelled, operator)));
+        // Of those at one place the longest, which is the first.
+        let Some((at, spelled, operator)) = found.min_by_key(|(at, ..)| *at) else {
             let why = format!("invalid selector: '{text}'; can't understand '{part}'");
-            Refusal::bad_request(why)
-        })?;
-        let key = &requirement.key;
+            return Err(Refusal::bad_request(why));
+        };
+        let (key, value) = (&part[..at], &part[at + spelled.len()..]);
+        let value = unescape(value).map_err(Refusal::bad_request)?;
+        let mut own = kind.rules("select").map(|(field, _)| field).peekable();
         let mut selectable = kind.custom.iter().flat_map(|custom| &custom.selectable);
-        let is_known = matches!(&**key, "metadata.name" | "metadata.namespace")
-            || kind.rules("select").any(|(field, _)| field == key)
+        let has_own = kind.custom.is_some() || own.peek().is_some();
+        let is_known = matches!(key, "metadata.name" | "metadata.namespace")
+            || own.any(|field| field == key)
             || selectable.any(|field| field == key);
         if !is_known {
-            return Err(Refusal::bad_request(format!(
-                "field label not supported: {key}"
-            )));
+            return Err(Refusal::bad_request(match has_own {
+                true => format!("field label not supported: {key}"),
+                false => format!(
+                    "{key:?} is not a known field selector: only \"metadata.name\", \
+                     \"metadata.namespace\""
+                ),
+            }));
         }
-        requirements.push(requirement);
+        requirements.push(Requirement::new(key, operator, [&*value]));
     }
     Ok(requirements)
+}
+
+/// The parts of a field selector, which commas separate unless they are escaped.
+fn terms(text: &str) -> Vec<&str> {
+    let mut escaped = false;
+    text.split(|character| {
+        let is_end = character == ',' && !escaped;
+        escaped = character == '\\' && !escaped;
+        is_end
+    })
+    .collect()
+}
+
+fn unescape(value: &str) -> Result<String, String> {
+    let mut plain = String::new();
+    let mut characters = value.chars();
+    while let Some(character) = characters.next() {
+        plain.push(match character {
+            '\\' => match characters.next() {
+                Some(escaped @ ('\\' | ',' | '=')) => escaped,
+                other => {
+                    let other: String = other.into_iter().collect();
+                    let what = "invalid field selector: invalid escape sequence";
+                    return Err(format!("{what}: \\{other}"));
+                }
+            },
+            ',' | '=' => {
+                let what = "invalid field selector: unescaped character in value";
+                return Err(format!("{what}: {character}"));
+            }
+            character => character,
+        });
+    }
+    Ok(plain)
 }
 
 /// Whether an object is selected.

@@ -111,7 +111,9 @@ impl State {
                 if metadata["uid"].is_null() {
                     metadata["uid"] = self.next_uid().into();
                 }
-                metadata["creationTimestamp"] = seconds(now).into();
+                if metadata["creationTimestamp"].is_null() {
+                    metadata["creationTimestamp"] = seconds(now).into();
+                }
             }
         }
         before

@@ -32,7 +32,7 @@ fn paths(kind: &Kind) -> Result<[&str; 3], Refusal> {
 pub(super) const SCALE: [&str; 3] = [".spec.replicas", ".status.replicas", ".spec.selector"];
 
 /// The selector as text (`metav1.FormatLabelSelector`).
-fn selector_text(selector: &Value) -> String {
+pub(super) fn selector_text(selector: &Value) -> String {
     if let Some(text) = selector.as_str() {
         return text.to_owned();
     }
@@ -60,11 +60,15 @@ fn selector_text(selector: &Value) -> String {
 pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
     let [wish, state, selector] = paths(kind)?;
     let number = |path| at(object, path).as_i64().unwrap_or(0);
+    let wish = match number(wish) {
+        0 => json!({}),
+        replicas => json!({"replicas": replicas}),
+    };
     let mut scale = json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {},
-        "spec": {"replicas": number(wish)},
+        "spec": wish,
         "status": {"replicas": number(state)},
     });
     for field in [

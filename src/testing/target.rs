@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     access::Action,
+    discovery,
     kinds::{Kind, Kinds},
     store::{self, Key},
 };
@@ -90,7 +91,7 @@ impl Parameters {
         }
     }
 
-    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
+    pub(super) fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
         match self.get(name) {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
@@ -150,7 +151,7 @@ impl<'a> Info<'a> {
             (&Method::PATCH, _) => "patch",
             (&Method::DELETE, Some(_)) => "delete",
             (&Method::DELETE, None) => "deletecollection",
-            _ => return None,
+            _ => "",
         };
         Some(Self {
             verb,
@@ -200,12 +201,23 @@ impl<'a> Info<'a> {
         if self.namespaced != resource.namespaced && (self.namespaced || !all_namespaces) {
             return None;
         }
-        if self
-            .subresource
-            .as_deref()
-            .is_some_and(|name| !kind.has(name))
-        {
-            return None;
+        let verbs = match self.subresource.as_deref() {
+            Some(name) if !kind.has(name) => return None,
+            Some(name) => discovery::subresource(name, &kind).1,
+            None if self.name.is_some() && kind.is("create") => return None,
+            // What is made or deleted says in which namespace.
+            None if all_namespaces && !self.namespaced => &["list", "watch"],
+            None => kind.verbs(),
+        };
+        let is_proxy = self.subresource.as_deref() == Some("proxy");
+        let is_of_one = matches!(self.verb, "get" | "update" | "patch" | "delete");
+        let is_possible = verbs.contains(&self.verb)
+            && match self.subresource {
+                Some(_) => true,
+                None => self.name.is_some() == is_of_one,
+            };
+        if !is_possible && !is_proxy {
+            return Some(Err(not_allowed()));
         }
         Some(Ok(Target {
             namespace: match resource.namespaced {
@@ -223,6 +235,12 @@ impl<'a> Info<'a> {
 
 fn is_of_namespaces(subresource: &str) -> bool {
     matches!(subresource, "status" | "finalize")
+}
+
+/// The refusal of a method that a path does not have.
+fn not_allowed() -> Refusal {
+    let message = "the server does not allow this method on the requested resource";
+    refusal((405, "MethodNotAllowed"), message, [""; 3], [])
 }
 
 /// The refusal of what a cluster does and this server does not.
@@ -269,11 +287,9 @@ impl Invalid {
     }
 
     pub(super) fn required(field: impl Into<String>, why: &str) -> Self {
-        Self::new(
-            field,
-            "FieldValueRequired",
-            format!("Required value: {why}"),
-        )
+        let colon = if why.is_empty() { "" } else { ": " };
+        let message = format!("Required value{colon}{why}");
+        Self::new(field, "FieldValueRequired", message)
     }
 
     pub(super) fn forbidden(field: impl Into<String>, why: &str) -> Self {
@@ -324,10 +340,13 @@ pub(super) fn refusal(
 /// The refusal of an object with invalid fields (`k8s.io/apimachinery/pkg/api/errors/errors.go`,
 /// NewInvalid). `kind` is qualified by its group.
 pub(super) fn invalid(kind: &str, name: &str, fields: Vec<Invalid>) -> Refusal {
-    let texts: Vec<_> = fields
-        .iter()
-        .map(|invalid| format!("{}: {}", invalid.field, invalid.message))
-        .collect();
+    let mut texts = Vec::new();
+    for Invalid { field, message, .. } in &fields {
+        let text = format!("{field}: {message}");
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
     let texts = match &texts[..] {
         [one] => one.clone(),
         several => format!("[{}]", several.join(", ")),

@@ -218,6 +218,34 @@ pub(super) fn fields(name: &str) -> &'static [Field] {
     TYPES.fields.get(name).map_or(&[], |fields| fields)
 }
 
+/// A field of a type, by its name in JSON.
+pub(super) fn field(of: &str, name: &str) -> Option<&'static Field> {
+    fields(of).iter().find_map(|field| match &field.of {
+        Of::Type(inner) if field.is_inline() => self::field(inner, name),
+        _ => (field.name == name).then_some(field),
+    })
+}
+
+/// What Go writes of an empty object: structs that are no pointers, and what is not left out.
+pub(super) fn empty(name: &str) -> Value {
+    let mut object = json!({});
+    for field in fields(name) {
+        let value = match (&field.of, field.shape) {
+            (Of::Type(inner), Shape::One) if !field.is_pointer() => empty(inner),
+            _ if !field.is_required() => continue,
+            (Of::Scalar('s'), Shape::One) if !field.is_pointer() => "".into(),
+            (Of::Scalar('i' | 'l'), Shape::One) if !field.is_pointer() => 0.into(),
+            (Of::Scalar('b'), Shape::One) if !field.is_pointer() => false.into(),
+            _ => Value::Null,
+        };
+        match (field.is_inline(), value) {
+            (true, Value::Object(inner)) => super::json::map(&mut object).extend(inner),
+            (_, value) => object[field.name] = value,
+        }
+    }
+    object
+}
+
 /// The schema of a type; null if there is none.
 pub(super) fn schema(name: &str) -> &'static Value {
     TYPES.schemas.get(name).unwrap_or(&Value::Null)

@@ -2,7 +2,7 @@
 //! objects as they are stored, with the server's part in them.
 
 use http::{Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     body, controllers, defaults, delete,
@@ -15,11 +15,11 @@ use super::{
     schema,
     store::{Next, Object},
     subresources,
-    target::{Invalid, Target, invalid},
+    target::{Invalid, Target, invalid, refusal},
     validation,
     writes::Write,
 };
-use crate::server::Refusal;
+use crate::{server::Refusal, wire::status::Status};
 
 /// What a request makes of an object.
 enum Change {
@@ -48,9 +48,9 @@ impl Change {
         }
         match &*write.media {
             body::JSON_PATCH => Ok(Self::Json),
-            body::MERGE_PATCH => Ok(Self::Merge(body::json(&write.body)?)),
+            body::MERGE_PATCH => Ok(Self::Merge(body::patch(&write.body)?)),
             body::STRATEGIC_PATCH if write.target.kind.custom.is_none() => {
-                Ok(Self::Strategic(body::json(&write.body)?))
+                Ok(Self::Strategic(body::patch(&write.body)?))
             }
             body::APPLY_PATCH => {
                 let mut object = body::yaml(&write.body)?;
@@ -65,16 +65,37 @@ impl Change {
                     let why = "metadata.managedFields must be nil";
                     return Err(Refusal::bad_request(why));
                 }
+                if text(&object["kind"]) != kind {
+                    let resource = write.target.resource();
+                    return Err(Refusal::bad_request(format!(
+                        "invalid object type: {}/{}, Kind={}",
+                        resource.group,
+                        resource.version,
+                        text(&object["kind"])
+                    )));
+                }
                 write.check_type(&mut object, &api_version, kind)?;
+                if let Some(why) = schema::untyped(&write.target.kind, &object) {
+                    let (name, resource) =
+                        (text(&object["metadata"]["name"]), write.target.resource());
+                    let message = format!(
+                        "failed to create typed patch object ({}/{name}; {}/{}, Kind={kind}): {why}",
+                        write.target.namespace, resource.group, resource.version
+                    );
+                    return Err(Refusal::new(Status::failure(500, "", message)));
+                }
                 let force = write.parameters.is("force");
                 Ok(Self::Apply { object, force })
             }
+            body::STRATEGIC_PATCH => Err(body::unsupported(&[
+                body::JSON_PATCH,
+                body::MERGE_PATCH,
+                body::APPLY_PATCH,
+            ])),
             _ => {
-                let mut known = vec![body::JSON_PATCH, body::MERGE_PATCH, body::APPLY_PATCH];
-                if write.target.kind.custom.is_none() {
-                    known.insert(2, body::STRATEGIC_PATCH);
-                }
-                Err(body::unsupported(&known))
+                // go-restful's words, which knows the route's types.
+                let message = "415: Unsupported Media Type";
+                Err(refusal((415, "UnsupportedMediaType"), message, [""; 3], []))
             }
         }
     }
@@ -96,7 +117,8 @@ impl Change {
             (_, None) => return Err(write.target.missing(write.target.name())),
         };
         // The version is a condition only where the patch says so.
-        let version = after["metadata"]["resourceVersion"].take();
+        let version = after["metadata"]["resourceVersion"].clone();
+        set(&mut after["metadata"], "resourceVersion", &Value::Null);
         match self {
             Self::Merge(patch) => patch::merge(&mut after, patch),
             Self::Strategic(patch) => patch::strategic(&write.target.kind, &mut after, patch)?,
@@ -108,7 +130,14 @@ impl Change {
             Self::Replace(_) | Self::Apply { .. } => {}
         }
         let (api_version, kind) = write.expected();
-        write.check_type(&mut after, &api_version, kind)?;
+        if let Self::Strategic(_) = self {
+            // It is read into the type, whatever it calls itself.
+            (after["apiVersion"], after["kind"]) = (api_version.into(), kind.into());
+            return Ok(after);
+        }
+        write
+            .check_type(&mut after, &api_version, kind)
+            .map_err(|refusal| misread(&refusal, &after.to_string()))?;
         Ok(after)
     }
 }
@@ -134,7 +163,7 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let now = logs::now();
     let key = target.key();
     let mut old = None;
-    let mut is_deleted = false;
+    let mut last = None;
     if creates && write.cluster.store.get(&key).is_none() {
         write.check_namespace(name)?;
     }
@@ -154,10 +183,22 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
         };
         old = Some(before.clone());
         let next = changed(write, &change, before, &manager)?;
-        is_deleted = matches!(next, Next::Delete);
-        Ok(next)
+        let Next::Put(after) = &next else {
+            return Ok(next);
+        };
+        let metadata = &after.json["metadata"];
+        let is_held = texts(&metadata["finalizers"]).next().is_some()
+            || metadata["deletionGracePeriodSeconds"].as_u64().unwrap_or(0) > 0
+            || target.kind.is_core("namespaces");
+        if metadata["deletionTimestamp"].is_null() || is_held {
+            return Ok(next);
+        }
+        // It goes, and the answer is what it would have been.
+        last = Some(after.clone());
+        Ok(Next::Delete)
     })?;
     let written = written.ok_or_else(|| target.missing(name))?;
+    let is_deleted = last.is_some();
     if !write.dry {
         if target.is("ephemeralcontainers") {
             kubelet::debug(write.cluster, target, &written.json)?;
@@ -170,7 +211,7 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
             }
         }
     }
-    let mut response = write.answer(&written)?;
+    let mut response = write.answer(last.as_ref().unwrap_or(&written))?;
     if old.is_none() {
         *response.status_mut() = StatusCode::CREATED;
     }
@@ -198,6 +239,10 @@ fn changed(
     write.place(&mut after, name)?;
     let metadata = &after["metadata"];
     let version = some(&metadata["resourceVersion"]);
+    if let Some(version) = version.filter(|version| version.parse::<u64>().is_err()) {
+        let why = format!("strconv.ParseUint: parsing {version:?}: invalid syntax");
+        return Err(Refusal::new(Status::failure(500, "", why)));
+    }
     if version.is_some_and(|version| old["metadata"]["resourceVersion"] != version) {
         let why = "the object has been modified; please apply your changes to the latest \
                    version and try again";
@@ -206,13 +251,29 @@ fn changed(
     if version.is_none() && matches!(change, Change::Replace(_)) && kind.custom.is_some() {
         // `k8s.io/apiserver/pkg/registry/generic/registry/store.go`, Update.
         let field = "metadata.resourceVersion";
-        let field = Invalid::value(field, "0x0", "must be specified for an update");
+        let field = Invalid::value(field, "0", "must be specified for an update");
         return Err(invalid(&target.resource().to_string(), name, vec![field]));
     }
-    if let Some(uid) = some(&metadata["uid"]).filter(|uid| old["metadata"]["uid"] != *uid) {
-        let there = text(&old["metadata"]["uid"]);
-        let why =
-            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {there}");
+    let uid = some(&metadata["uid"]).filter(|uid| old["metadata"]["uid"] != *uid);
+    if let (Some(uid), Change::Replace(_)) = (uid, change) {
+        let (resource, there) = (target.resource(), text(&old["metadata"]["uid"]));
+        let of = match &kind.custom {
+            Some(_) => format!("{}/{}", resource.group, resource.plural),
+            None => resource.plural.to_string(),
+        };
+        let key = [&of, &*target.namespace, name].map(str::to_owned);
+        let key = key
+            .iter()
+            .filter(|part| !part.is_empty())
+            .cloned()
+            .collect::<Vec<_>>();
+        // `k8s.io/apiserver/pkg/storage/errors.go`.
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, \
+             AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object \
+             meta: {there}",
+            key.join("/")
+        );
         return Err(target.conflict(name, &why));
     }
     // An apply has said already who owns what.
@@ -220,12 +281,17 @@ fn changed(
         Change::Apply { .. } => Some(after["metadata"]["managedFields"].clone()),
         _ => None,
     };
-    write.check_fields(&after).map_err(|refusal| match change {
-        // `k8s.io/apiserver/pkg/endpoints/handlers/patch.go` words those of patches.
-        Change::Strategic(patch) => misread(&refusal, &spelled(patch)),
-        Change::Merge(_) | Change::Json => misread(&refusal, &after.to_string()),
-        Change::Replace(_) | Change::Apply { .. } => refusal,
-    })?;
+    let is_readable = schema::check_types(kind, &after);
+    is_readable
+        .and_then(|()| write.check_fields(&after))
+        .map_err(|refusal| match change {
+            // `k8s.io/apiserver/pkg/endpoints/handlers/patch.go` words those of patches.
+            Change::Strategic(patch) => misread(&refusal, &spelled(patch)),
+            Change::Merge(_) | Change::Json => misread(&refusal, &after.to_string()),
+            Change::Replace(_) | Change::Apply { .. } => refusal,
+        })?;
+    // Who says so wants the owners forgotten.
+    let is_cleared = after["metadata"]["managedFields"] == json!([{}]);
     keep_others(target, old, &mut after);
     let mut faults = validation::keep_metadata(old, &mut after);
     if matches!(
@@ -233,6 +299,7 @@ fn changed(
         None | Some("ephemeralcontainers")
     ) {
         defaults::fill(kind, &mut after);
+        defaults::allocate(kind, Some(old), &mut after);
         schema::prune(kind, &mut after);
     }
     if target.subresource.is_none() {
@@ -242,14 +309,8 @@ fn changed(
         return Err(target.invalid(name, faults));
     }
     write.validate(&after)?;
-    let metadata = &after["metadata"];
-    let is_held = texts(&metadata["finalizers"]).next().is_some()
-        || metadata["deletionGracePeriodSeconds"].as_u64().unwrap_or(0) > 0
-        || kind.is_core("namespaces");
-    if !metadata["deletionTimestamp"].is_null() && !is_held {
-        return Ok(Next::Delete);
-    }
     match managed {
+        _ if is_cleared => set(&mut after["metadata"], "managedFields", &Value::Null),
         Some(Value::Null) => {}
         Some(managed) => after["metadata"]["managedFields"] = managed,
         None => managed::updated(kind, manager, Some(old), &mut after, logs::now()),
@@ -267,9 +328,10 @@ fn changed(
 /// The refusal of a patch after which an object has fields that it should not have.
 fn misread(refusal: &Refusal, patch: &str) -> Refusal {
     let message = refusal.status().map_or("", |status| &status.message);
-    let why = message
-        .find("strict decoding error")
-        .map_or(message, |at| &message[at..]);
+    let (_, why) = message
+        .split_once("cannot be handled as a ")
+        .unwrap_or(("", message));
+    let (_, why) = why.split_once(": ").unwrap_or(("", message));
     invalid(
         "",
         "",

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     json::{at, items, items_mut, members, set, some, text, texts},
     kinds::{Kind, NameRule},
+    selector, subresources,
     target::Invalid,
 };
 
@@ -25,11 +26,11 @@ fn is_made_of(text: &str, limit: usize, is_inner: impl Fn(u8) -> bool, upper: bo
         && bytes.iter().all(|byte| is_outer(byte) || is_inner(*byte))
 }
 
-pub(super) fn is_label(text: &str) -> bool {
+fn is_label(text: &str) -> bool {
     is_made_of(text, 63, |byte| byte == b'-', false)
 }
 
-pub(super) fn is_subdomain(text: &str) -> bool {
+fn is_subdomain(text: &str) -> bool {
     text.len() <= 253
         && text
             .split('.')
@@ -37,19 +38,49 @@ pub(super) fn is_subdomain(text: &str) -> bool {
 }
 
 fn is_qualified(text: &str) -> bool {
-    is_made_of(text, 63, |byte| matches!(byte, b'-' | b'_' | b'.'), true)
+    let is_inner = |byte| matches!(byte, b'-' | b'_' | b'.');
+    is_made_of(text, usize::MAX, is_inner, true)
 }
 
-/// A key of a label or an annotation.
-pub(super) fn is_label_key(text: &str) -> bool {
-    match text.split_once('/') {
-        Some((prefix, name)) => is_subdomain(prefix) && is_qualified(name),
-        None => is_qualified(text),
+/// What is wrong with a key of a label or an annotation, or a finalizer
+/// (`k8s.io/apimachinery/pkg/api/validate/content/kube.go`, `IsLabelKey`).
+pub(super) fn key_faults(text: &str, what: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let name = match text.split('/').collect::<Vec<_>>()[..] {
+        [name] => name,
+        [prefix, name] => {
+            match prefix {
+                "" => faults.push("prefix part must be non-empty".to_owned()),
+                prefix => {
+                    let fault = name_fault(NameRule::Subdomain, prefix);
+                    faults.extend(fault.map(|why| format!("prefix part {why}")));
+                }
+            }
+            name
+        }
+        _ => {
+            let prefix =
+                "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+            return vec![format!("{what} {QUALIFIED} {prefix}")];
+        }
+    };
+    match name.len() {
+        0 => faults.push("name part must be non-empty".to_owned()),
+        64.. => faults.push("name part must be no more than 63 bytes".to_owned()),
+        _ => {}
     }
+    if !is_qualified(name) {
+        faults.push(format!("name part {QUALIFIED}"));
+    }
+    faults
 }
 
-pub(super) fn is_label_value(text: &str) -> bool {
-    text.is_empty() || is_qualified(text)
+pub(super) fn label_value_fault(text: &str) -> Option<&'static str> {
+    match text.len() {
+        64.. => Some("must be no more than 63 bytes"),
+        1.. if !is_qualified(text) => Some(LABEL_VALUE),
+        _ => None,
+    }
 }
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
@@ -61,14 +92,18 @@ const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alpha
     or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', \
     regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 
-pub(super) const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and \
-    must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or \
-    '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const QUALIFIED: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start \
+    and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex \
+    used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
-pub(super) const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric \
+const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric \
     characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. \
     'MyValue',  or 'my_value',  or '12345', regex used for validation is \
     '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
+const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' \
+    (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is \
+    '[-._a-zA-Z0-9]+')";
 
 /// What is wrong with a name, if anything is.
 fn name_fault(rule: NameRule, name: &str) -> Option<String> {
@@ -91,7 +126,11 @@ fn name_fault(rule: NameRule, name: &str) -> Option<String> {
     };
     match () {
         () if is_valid => None,
-        () if name.len() > limit => Some(format!("must be no more than {limit} bytes")),
+        // Nothing else can be wrong with it.
+        () if rule == NameRule::Label && name.len() <= limit && is_subdomain(name) => {
+            Some("must not contain dots".to_owned())
+        }
+        () if name.len() > limit => Some(format!("must be no more than {limit} characters")),
         () => Some(why.to_owned()),
     }
 }
@@ -108,23 +147,40 @@ pub(super) fn metadata(kind: &Kind, object: &Value) -> Vec<Invalid> {
         ));
     };
     let name = text(&metadata["name"]);
-    if let Some(why) = name_fault(kind.name_rule(), name).filter(|_| !name.is_empty()) {
-        invalid("name", name, &why);
-    }
-    for (key, value) in members(&metadata["labels"]) {
-        if !is_label_key(key) {
-            invalid("labels", key, QUALIFIED);
-        } else if !is_label_value(text(value)) {
-            invalid("labels", text(value), LABEL_VALUE);
+    // What is generated may have any end, and so its front has another.
+    let front = text(&metadata["generateName"]);
+    let whole = front.strip_suffix('-').map(|front| format!("{front}a"));
+    let whole = whole.unwrap_or_else(|| front.to_owned());
+    for (field, spelled, name) in [("generateName", front, &*whole), ("name", name, name)] {
+        if let Some(why) = name_fault(kind.name_rule(), name).filter(|_| !name.is_empty()) {
+            invalid(field, spelled, &why);
         }
     }
-    // Annotations are compared in lower case.
-    let annotations = || members(&metadata["annotations"]);
-    for (key, _) in annotations().filter(|(key, _)| !is_label_key(&key.to_lowercase())) {
-        invalid("annotations", key, QUALIFIED);
+    for (key, value) in members(&metadata["labels"]) {
+        for why in key_faults(key, "a valid label key") {
+            invalid("labels", key, &why);
+        }
+        if let Some(why) = label_value_fault(text(value)) {
+            invalid("labels", text(value), why);
+        }
     }
-    for finalizer in texts(&metadata["finalizers"]).filter(|name| !is_label_key(name)) {
-        invalid("finalizers", finalizer, QUALIFIED);
+    let annotations = || members(&metadata["annotations"]);
+    for (key, _) in annotations() {
+        // Annotations are compared in lower case.
+        for why in key_faults(&key.to_lowercase(), "a qualified name") {
+            invalid("annotations", key, &why);
+        }
+    }
+    for (at, finalizer) in texts(&metadata["finalizers"]).enumerate() {
+        for why in key_faults(finalizer, "a qualified name") {
+            invalid("finalizers", finalizer, &why);
+        }
+        // `k8s.io/apimachinery/pkg/api/validation/objectmeta.go`, ValidateFinalizerName.
+        let is_standard = matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion");
+        if !finalizer.contains('/') && !is_standard {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            invalid(&format!("finalizers[{at}]"), finalizer, why);
+        }
     }
     for (at, owner) in items(&metadata["ownerReferences"]).enumerate() {
         for field in ["apiVersion", "kind", "name", "uid"] {
@@ -157,19 +213,13 @@ pub(super) fn metadata(kind: &Kind, object: &Value) -> Vec<Invalid> {
 pub(super) fn keep_metadata(before: &Value, after: &mut Value) -> Vec<Invalid> {
     let mut faults = Vec::new();
     let (old, new) = (&before["metadata"], &mut after["metadata"]);
-    for field in [
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ] {
+    for field in ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         let value = &new[field];
         if !value.is_null() && *value != old[field] {
             let path = format!("metadata.{field}");
-            faults.push(Invalid::value(
-                path,
-                &value.to_string(),
-                "field is immutable",
-            ));
+            let fault = || Invalid::value(&*path, &value.to_string(), "field is immutable");
+            // The API server checks it twice (`rest.BeforeUpdate`, and the kind's own strategy).
+            faults.extend([fault(), fault()]);
         }
     }
     let known: Vec<_> = texts(&old["finalizers"]).collect();
@@ -202,27 +252,115 @@ fn spelled(path: &str) -> String {
     path[1..].replace('/', ".")
 }
 
-/// What a built-in kind lacks.
-pub(super) fn required(kind: &Kind, object: &Value) -> Vec<Invalid> {
+/// The fields that a path of the table leads to, with their names in messages; `*` is each item.
+fn each<'a>(object: &'a Value, path: &str) -> Vec<(String, &'a Value)> {
+    let mut fields = vec![(String::new(), object)];
+    for name in path[1..].split('/') {
+        let inner = fields.into_iter().flat_map(|(spelled, value)| match name {
+            "*" => items(value)
+                .enumerate()
+                .map(|(at, item)| (format!("{spelled}[{at}]"), item))
+                .collect::<Vec<_>>(),
+            name if value.is_null() => vec![(format!("{spelled}.{name}"), value)],
+            name => vec![(format!("{spelled}.{name}"), &value[name])],
+        });
+        fields = inner.collect();
+    }
+    let fields = fields.into_iter();
+    fields
+        .map(|(spelled, value)| (spelled[1..].to_owned(), value))
+        .collect()
+}
+
+/// What is wrong with a built-in kind by the table.
+pub(super) fn by_table(kind: &Kind, object: &Value) -> Vec<Invalid> {
     let mut faults = Vec::new();
-    for (path, _) in kind.rules("required") {
-        let there = at(object, path);
-        if there.is_null() || *there == json!([]) || there == "" {
-            faults.push(Invalid::required(spelled(path), ""));
+    for (path, unless) in kind.rules("required") {
+        let mut exceptions = unless
+            .split_whitespace()
+            .filter_map(|word| word.split_once('='));
+        if exceptions.any(|(path, value)| *at(object, path) == value) {
+            continue;
         }
-        let containers = items(there)
-            .enumerate()
-            .filter(|_| path.ends_with("/containers"));
-        for (at, container) in containers {
-            for field in ["name", "image"]
-                .into_iter()
-                .filter(|f| some(&container[*f]).is_none())
-            {
-                faults.push(Invalid::required(
-                    format!("{}[{at}].{field}", spelled(path)),
-                    "",
-                ));
+        for (field, value) in each(object, path) {
+            if value.is_null() || *value == json!([]) || value == "" {
+                faults.push(Invalid::required(field, ""));
             }
+        }
+    }
+    for (path, known) in kind.rules("enum") {
+        for (field, value) in each(object, path) {
+            let known: Vec<_> = known.split(' ').map(|name| format!("{name:?}")).collect();
+            if !value.is_null() && !known.contains(&value.to_string()) {
+                faults.push(Invalid::unsupported(field, &value.to_string(), known));
+            }
+        }
+    }
+    for (path, range) in kind.rules("range") {
+        let (least, most) = range.split_once(' ').unwrap_or((range, ""));
+        let number = |text: &str| text.parse::<i64>().ok();
+        for (field, value) in each(object, path) {
+            let is_out = value.as_i64().is_some_and(|value| {
+                number(least).is_some_and(|least| value < least)
+                    || number(most).is_some_and(|most| value > most)
+            });
+            let why = match most {
+                "" => format!("must be greater than or equal to {least}"),
+                most => format!("must be between {least} and {most}, inclusive"),
+            };
+            if is_out {
+                faults.push(Invalid::value(field, &value.to_string(), &why));
+            }
+        }
+    }
+    for (path, _) in kind.rules("names") {
+        let mut seen = Vec::new();
+        for (field, value) in each(object, path) {
+            let spelled = value.to_string();
+            if let Some(why) = some(value).and_then(|name| name_fault(NameRule::Label, name)) {
+                faults.push(Invalid::value(field, &spelled, &why));
+            } else if !value.is_null() && seen.contains(&value) {
+                let message = format!("Duplicate value: {spelled}");
+                faults.push(Invalid::new(field, "FieldValueDuplicate", message));
+            }
+            seen.push(value);
+        }
+    }
+    let spec = &object["spec"];
+    let is_definition = kind.custom.is_none() && kind.kind == "CustomResourceDefinition";
+    let name = &object["metadata"]["name"];
+    let wanted = format!(
+        "{}.{}",
+        text(&spec["names"]["plural"]),
+        text(&spec["group"])
+    );
+    if is_definition && *name != *wanted {
+        let why = "must be spec.names.plural+\".\"+spec.group";
+        faults.insert(0, Invalid::value("metadata.name", &name.to_string(), why));
+    }
+    for (path, other) in kind.rules("keys") {
+        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        for (key, _) in members(at(object, path)) {
+            let field = format!("{}[{key}]", spelled(path));
+            let mut invalid =
+                |why: &str| faults.push(Invalid::value(&*field, &format!("{key:?}"), why));
+            if key.is_empty() || !key.bytes().all(is_inner) {
+                invalid(CONFIG_KEY);
+            }
+            if object[other].get(key).is_some() {
+                invalid(&format!("duplicate of key present in {other}"));
+            }
+        }
+    }
+    for (path, _) in kind.rules("selects") {
+        let selector = subresources::selector_text(at(object, path));
+        let template = &object["spec"]["template"];
+        let selected = selector::labels(&selector);
+        if selected.is_ok_and(|labels| !selector::selects(&labels, &[], template)) {
+            let labels = template["metadata"]["labels"].to_string();
+            let why = "`selector` does not match template `labels`";
+            let field = "spec.template.metadata.labels";
+            faults.push(Invalid::value(field, &labels, why));
         }
     }
     faults
@@ -295,7 +433,8 @@ mod tests {
             assert_eq!(name_fault(rule, name).is_none(), is_valid, "{name}");
         }
         assert!(name_fault(NameRule::Label, &"a".repeat(64)).is_some());
-        assert!(is_label_key("app.kubernetes.io/name") && !is_label_key("a/b/c"));
-        assert!(is_label_value("") && !is_label_value("a b"));
+        let is_key = |key| key_faults(key, "").is_empty();
+        assert!(is_key("app.kubernetes.io/name") && !is_key("a/b/c") && !is_key("/b"));
+        assert!(label_value_fault("").is_none() && label_value_fault("a b").is_some());
     }
 }

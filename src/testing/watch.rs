@@ -13,10 +13,11 @@ use super::{
     encoding::{self, Document},
     messages::Opening,
     negotiation::Form,
-    objects::{Query, expired, is_gzipped, response},
+    objects::{self, Query, expired, is_gzipped, response},
     router::{self, Body, Cluster},
     store::{Change, Object},
     streaming::{self, BodyFault, Over, Writer},
+    types,
 };
 use crate::{server::Refusal, session::later::later, wire::status::Status};
 
@@ -25,6 +26,8 @@ struct Watch {
     query: Query,
     /// The version up to which the client knows.
     version: u64,
+    /// The version of the last bookmark.
+    told: u64,
     /// Whether a table has named its columns.
     columns_sent: bool,
     /// Whether each event is a member of gzip.
@@ -39,15 +42,13 @@ pub(super) fn watch<B>(
     request: &mut Request<B>,
     fault: Option<BodyFault>,
 ) -> Result<Response<Body>, Refusal> {
-    let initial = query.is("sendInitialEvents");
-    // `k8s.io/apimachinery/pkg/apis/meta/internalversion/validation/validation.go`.
-    if initial && !cluster.watch_list
-        || initial != (query.get("resourceVersionMatch") == "NotOlderThan")
-    {
-        let message = "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: \
-                       sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
-        return Err(Refusal::new(Status::failure(422, "Invalid", message)));
-    }
+    // Who asks for neither gets it too (`SetListOptionsDefaults`).
+    let is_any = matches!(query.get("resourceVersion"), "" | "0");
+    let initial = match query.get("sendInitialEvents") {
+        "" => cluster.watch_list && is_any,
+        _ => query.is("sendInitialEvents"),
+    };
+    objects::check(&query, cluster.watch_list)?;
     let version = query.version()?.filter(|version| *version != 0);
     let timeout = Duration::from_secs(query.number("timeoutSeconds")?.unwrap_or(1800));
     let accepted = query.accepted;
@@ -76,6 +77,7 @@ pub(super) fn watch<B>(
     let mut watch = Watch {
         query,
         version: version.unwrap_or(0),
+        told: version.unwrap_or(0),
         columns_sent: false,
         gzip,
         writer,
@@ -129,15 +131,15 @@ impl Watch {
         if end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let object = Object {
-            json: json!({
-                "kind": self.query.target.kind.kind,
-                "apiVersion": self.query.target.resource().api_version(),
-                "metadata": metadata,
-            }),
-            message: Some(Bytes::new()),
-        };
-        self.send("BOOKMARK", &object).await
+        // An empty object of the kind, as Go writes it.
+        let name = self.query.target.kind.type_name();
+        let mut json = name.map_or_else(|| json!({}), types::empty);
+        json["kind"] = self.query.target.kind.kind.clone().into();
+        json["apiVersion"] = self.query.target.resource().api_version().into();
+        json["metadata"] = metadata;
+        let message = name.is_none().then(Bytes::new);
+        self.told = self.version;
+        self.send("BOOKMARK", &Object { json, message }).await
     }
 
     async fn run(
@@ -153,8 +155,8 @@ impl Watch {
             let (resource, namespace) = (target.resource(), target.in_namespace());
             let listed = cluster.store.list(resource, namespace, None);
             let (objects, version) = listed.unwrap_or_default();
-            // In no order of versions, as the API server's cache gives them.
-            for (_, object) in objects.into_iter().rev() {
+            // By name and so in no order of versions, as the API server's cache gives them.
+            for (_, object) in objects {
                 if self.query.selects(&object.json) {
                     self.send("ADDED", &object).await?;
                 }
@@ -184,7 +186,12 @@ impl Watch {
             tokio::select! {
                 changed = versions.changed() => changed.map_err(|_| Over)?,
                 _ = bookmarks.tick() => self.bookmark(false).await?,
-                () = sleep_until(end) => return self.bookmark(false).await,
+                () = sleep_until(end) => {
+                    return match self.told == self.version {
+                        true => Ok(()),
+                        false => self.bookmark(false).await,
+                    };
+                }
                 () = self.writer.closed() => return Err(Over),
             }
         }

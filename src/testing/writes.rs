@@ -9,6 +9,7 @@ use std::{cell::RefCell, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::USER_AGENT};
+use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::{
@@ -23,8 +24,8 @@ use super::{
     schema,
     store::{self, Next, Object},
     subresources,
-    target::{Invalid, Parameters, Target, invalid, missing, not_implemented, refuse},
-    update, validation,
+    target::{Invalid, Parameters, Target, invalid, missing, not_implemented, refusal, refuse},
+    types, update, validation,
 };
 use crate::{server::Refusal, wire::status::Status};
 
@@ -43,16 +44,12 @@ pub(super) struct Write<'a> {
 }
 
 /// Answers a write.
-pub(super) async fn serve<B>(
+pub(super) async fn serve(
     cluster: &Arc<Cluster>,
     user: &User,
     target: &Target,
-    request: &mut Request<B>,
-) -> Result<Response<Body>, Refusal>
-where
-    B: hyper::body::Body<Data = Bytes> + Send + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+    request: &mut Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     let body = body::read(request).await?;
     let parameters = Parameters::parse(request.uri().query());
     let options = match target.verb {
@@ -72,7 +69,7 @@ where
         body,
         warning: RefCell::default(),
     };
-    let fields = ["Ignore", "Strict", "Warn"];
+    let fields = ["", "Ignore", "Strict", "Warn"];
     supported(options, &write.parameters, "fieldValidation", &fields)?;
     // Who cannot be answered writes nothing.
     Query::parse(cluster, target, &write.head)?;
@@ -91,7 +88,10 @@ where
             let what = format!("{}/{name}", target.resource().plural);
             Err(not_implemented(what))
         }
-        _ => Err(router::not_allowed()),
+        (verb, _) => Err(not_implemented(format!(
+            "{verb} of {}",
+            target.resource().plural
+        ))),
     }
 }
 
@@ -108,7 +108,12 @@ fn supported<'a>(
         return Ok(value);
     }
     let known = values.iter().map(|value| format!("{value:?}"));
-    let field = Invalid::unsupported(name, &format!("{value:?}"), known);
+    let spelled = match values {
+        // Of several values, which the words are for.
+        ["All"] => format!("[{value:?}]"),
+        _ => format!("{value:?}"),
+    };
+    let field = Invalid::unsupported(name, &spelled, known);
     Err(invalid(&format!("{options}.meta.k8s.io"), "", vec![field]))
 }
 
@@ -143,6 +148,12 @@ impl Write<'_> {
             true => json!({}),
             false => body::object(&self.media, &self.body)?,
         };
+        if let Some(kind) = some(&options["kind"]).filter(|kind| *kind != "DeleteOptions") {
+            return Err(Refusal::bad_request(format!(
+                "no kind {kind:?} is registered for version \"meta.k8s.io/v1\" in scheme \
+                 \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+            )));
+        }
         delete::Options::parse(&options, &self.parameters, self.dry)
     }
 
@@ -150,6 +161,9 @@ impl Write<'_> {
     pub(super) fn object(&self, api_version: &str, kind: &str) -> Result<Value, Refusal> {
         let mut object = body::object(&self.media, &self.body)?;
         self.check_type(&mut object, api_version, kind)?;
+        if kind == self.target.kind.kind {
+            schema::check_types(&self.target.kind, &object)?;
+        }
         Ok(object)
     }
 
@@ -168,17 +182,39 @@ impl Write<'_> {
             let why = format!("Object '{what}' is missing in '{object}'");
             return Err(Refusal::bad_request(why));
         }
-        if !given_version.is_empty() && given_version != api_version {
+        let version = some(&object["apiVersion"]).unwrap_or(api_version);
+        let other = some(&object["kind"]).unwrap_or(kind);
+        if (version, other) != (api_version, kind) {
+            if self.target.kind.custom.is_some() && version == api_version {
+                let field =
+                    Invalid::value("kind", &format!("{other:?}"), &format!("must be {kind}"));
+                let of = format!("{other}.{}", self.target.resource().group);
+                return Err(invalid(&of, text(&object["metadata"]["name"]), vec![field]));
+            }
+            let short = |version: &str| version.rsplit('/').next().unwrap_or_default().to_owned();
+            // `k8s.io/apimachinery/pkg/runtime`: NewNotRegisteredErrForKind, Converter.Convert.
+            let why = match types::name(version, other) {
+                None if self.target.kind.custom.is_none() => format!(
+                    "no kind {other:?} is registered for version {version:?} in scheme \
+                     \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
+                ),
+                Some(_) if other != kind => format!(
+                    "converting ({}.{other}) to ({}.{kind}): unknown conversion",
+                    short(version),
+                    api_version
+                        .split_once(['/', '.'])
+                        .map_or("core", |(group, _)| group)
+                ),
+                _ => {
+                    return Err(Refusal::bad_request(format!(
+                        "the API version in the data ({version}) does not match the expected API \
+                         version ({api_version})"
+                    )));
+                }
+            };
             return Err(Refusal::bad_request(format!(
-                "the API version in the data ({given_version}) does not match the expected API \
-                 version ({api_version})"
-            )));
-        }
-        if !given_kind.is_empty() && given_kind != kind {
-            let version = given_version.rsplit('/').next().unwrap_or_default();
-            return Err(Refusal::bad_request(format!(
-                "{given_kind} in version {version:?} cannot be handled as a {kind}: no kind \
-                 {given_kind:?} is registered for this resource"
+                "{other} in version {:?} cannot be handled as a {kind}: {why}",
+                short(version)
             )));
         }
         object["apiVersion"] = api_version.into();
@@ -262,10 +298,9 @@ impl Write<'_> {
             )));
         }
         if namespace != expected {
-            return Err(Refusal::bad_request(format!(
-                "the namespace of the provided object does not match the namespace sent on the \
-                 request ({namespace} != {expected})"
-            )));
+            let why = "the namespace of the provided object does not match the namespace sent on \
+                       the request";
+            return Err(Refusal::bad_request(why));
         }
         metadata.insert("name".to_owned(), name.into());
         if !expected.is_empty() {
@@ -291,7 +326,10 @@ impl Write<'_> {
                 "{resource} {name:?} is forbidden: unable to create new content in namespace \
                  {namespace} because it is being terminated"
             );
-            return Err(refuse(resource, name, (403, "Forbidden"), message));
+            let why = format!("namespace {namespace} is being terminated");
+            let cause = ("NamespaceTerminating", why, "metadata.namespace".to_owned());
+            let of = [&*resource.group, &*resource.plural, name];
+            return Err(refusal((403, "Forbidden"), message, of, [cause]));
         }
         Ok(())
     }
@@ -304,7 +342,6 @@ impl Write<'_> {
             "creationTimestamp",
             "deletionTimestamp",
             "deletionGracePeriodSeconds",
-            "generation",
             "managedFields",
             "selfLink",
         ] {
@@ -313,6 +350,7 @@ impl Write<'_> {
         if kind.has("status") {
             set(&mut object, "status", &Value::Null);
         }
+        // Others keep what they come with.
         if kind.is("gen") {
             object["metadata"]["generation"] = 1.into();
         }
@@ -326,13 +364,14 @@ impl Write<'_> {
         if manager.operation == "Update" {
             managed::updated(kind, manager, None, &mut object, logs::now());
         }
+        defaults::allocate(kind, None, &mut object);
         Ok(object)
     }
 
     pub(super) fn validate(&self, object: &Value) -> Result<(), Refusal> {
         let mut faults = validation::metadata(&self.target.kind, object);
-        faults.extend(validation::required(&self.target.kind, object));
-        faults.extend(schema::faults(&self.target.kind, object)?);
+        faults.extend(validation::by_table(&self.target.kind, object));
+        faults.extend(schema::faults(&self.target.kind, object));
         match faults.is_empty() {
             true => Ok(()),
             false => Err(self

@@ -200,20 +200,32 @@ impl Status {
         cause.message.parse().ok().filter(|code| *code != 0)
     }
 
-    /// The JSON of this Status, as a body of its own or on the error channel.
+    /// The JSON of this Status, as a body of its own.
     pub fn to_json(&self) -> Vec<u8> {
+        self.write("Status", "v1")
+    }
+
+    /// The JSON of this Status on the error channel, where it does not say what it is
+    /// (`k8s.io/cri-streaming/pkg/streaming/remotecommand/websocket.go`).
+    pub(crate) fn to_message(&self) -> Vec<u8> {
+        self.write("", "")
+    }
+
+    fn write(&self, kind: &str, api_version: &str) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Typed<'a> {
-            kind: &'static str,
-            api_version: &'static str,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            kind: &'a str,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            api_version: &'a str,
             metadata: serde_json::Map<String, serde_json::Value>,
             #[serde(flatten)]
             status: &'a Status,
         }
         let typed = Typed {
-            kind: "Status",
-            api_version: "v1",
+            kind,
+            api_version,
             metadata: serde_json::Map::new(),
             status: self,
         };

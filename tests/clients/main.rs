@@ -6,8 +6,10 @@
 //! are made; they have the network of this machine.
 //!
 //! `KUBEWIRE_KUBECTL`, `KUBEWIRE_PYTHON` and `KUBEWIRE_NODE` name the programs; kubectl, python3 and
-//! node unless set. `KUBEWIRE_NODE_MODULES` is the directory with the JavaScript client. A client
-//! that is missing is skipped with a word, or with `KUBEWIRE_REQUIRE_REAL=1` fails.
+//! node unless set. `KUBEWIRE_NODE_MODULES` is the directory with the JavaScript client. kube-rs is
+//! in a program of `benches/peers`, its example `client`, which `KUBEWIRE_KUBE` names if it is not
+//! where cargo puts it. A client that is missing is skipped with a word, or with
+//! `KUBEWIRE_REQUIRE_REAL=1` fails.
 
 #![cfg(all(unix, feature = "testing"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
@@ -51,14 +53,14 @@ fn client(name: &str, program: &str, probe: &[&str], directory: &Path) -> Option
 }
 
 /// Runs a client's script, and compares what it prints with the table.
-async fn cannot_tell(client: &str, program: &str, script: &str, directory: &Path) {
+async fn cannot_tell(client: &str, program: &str, script: Option<String>, directory: &Path) {
     let server = match variable("KUBECONFIG") {
         None => Some(ApiServer::builder().start().await.unwrap()),
         Some(_) => None,
     };
     let mut command = Command::new(program);
     command
-        .arg(script)
+        .args(script)
         .current_dir(directory)
         .stdin(Stdio::null());
     command.env(
@@ -97,8 +99,11 @@ async fn cannot_tell(client: &str, program: &str, script: &str, directory: &Path
     assert_eq!(printed, expected, "the cases are there in another order");
 }
 
-fn here(script: &str) -> String {
-    format!("{}/tests/clients/{script}", env!("CARGO_MANIFEST_DIR"))
+fn here(script: &str) -> Option<String> {
+    Some(format!(
+        "{}/tests/clients/{script}",
+        env!("CARGO_MANIFEST_DIR")
+    ))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +117,7 @@ async fn kubectl_cannot_tell() {
     );
     let python = client("KUBEWIRE_PYTHON", "python3", &["--version"], &directory);
     if let (Some(_), Some(python)) = (kubectl, python) {
-        cannot_tell("kubectl", &python, &here("kubectl.py"), &directory).await;
+        cannot_tell("kubectl", &python, here("kubectl.py"), &directory).await;
     }
 }
 
@@ -121,7 +126,7 @@ async fn python_cannot_tell() {
     let directory = PathBuf::from("/");
     let probe = ["-c", "import kubernetes"];
     if let Some(python) = client("KUBEWIRE_PYTHON", "python3", &probe, &directory) {
-        cannot_tell("python", &python, &here("python.py"), &directory).await;
+        cannot_tell("python", &python, here("python.py"), &directory).await;
     }
 }
 
@@ -133,8 +138,18 @@ async fn javascript_cannot_tell() {
     if let Some(node) = client("KUBEWIRE_NODE", "node", &probe, &directory) {
         // A module is looked for where the script is.
         let script = directory.join("javascript.mjs");
-        std::fs::copy(here("javascript.mjs"), &script).unwrap();
+        std::fs::copy(here("javascript.mjs").unwrap(), &script).unwrap();
         let script = script.display().to_string();
-        cannot_tell("javascript", &node, &script, &directory).await;
+        cannot_tell("javascript", &node, Some(script), &directory).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kube_cannot_tell() {
+    let directory = PathBuf::from("/");
+    let built = "benches/peers/target/debug/examples/client";
+    let built = format!("{}/{built}", env!("CARGO_MANIFEST_DIR"));
+    if let Some(kube) = client("KUBEWIRE_KUBE", &built, &["--version"], &directory) {
+        cannot_tell("kube", &kube, None, &directory).await;
     }
 }
