@@ -37,7 +37,8 @@ impl Body {
 
     /// The next bytes, a slice of the buffer that they were read into; `None` at the end.
     ///
-    /// Cancel safe: a dropped future takes nothing.
+    /// There is no deadline: an answer may be a stream that is silent for long. Cancel safe: a
+    /// dropped future takes nothing.
     ///
     /// # Errors
     ///
