@@ -184,8 +184,8 @@ pub const WATCH_EVENT: usize = 32 << 20;
 pub const LIST_BODY: usize = 64 << 20;
 
 /// How long a followed log that a server refuses to give, and that gives nothing in between, is
-/// asked for: 10 min. Then it has failed. Where the server cannot be reached at all it is asked
-/// for without end.
+/// asked for: 10 min. Then it has failed. Where the server cannot be reached at all, in between as
+/// well, it is asked for without end.
 pub const LOG_GIVE_UP: Duration = Duration::from_secs(600);
 
 /// Objects on one page of a list: 500, as client-go and kubectl ask for

@@ -221,7 +221,8 @@ fn days() {
     assert_eq!(next, 146_097 * 86_400);
 }
 
-/// All messages of up to two bytes, and of three with a channel in front.
+/// All messages of up to two bytes, of three with a channel in front, and of a group of base64 with
+/// any two characters; and what any two bytes are in base64.
 #[test]
 fn channel_messages() {
     let short = (0..=u16::MAX).flat_map(|n| {
@@ -230,8 +231,12 @@ fn channel_messages() {
             vec![],
             vec![a],
             vec![a, b],
-            vec![b'0' + a % 6, a, b, b'=', b'='],
             vec![255, a, b],
+            [&[b'0' + a % 6, a, b][..], b"=="].concat(),
+            [&[b'1', a, b][..], b"Q="].concat(),
+            [&[b'1', a, b][..], b"QQ"].concat(),
+            [b"1Q", &[a, b][..], b"="].concat(),
+            [b"1QQ", &[a, b][..]].concat(),
         ]
     });
     for message in short {
@@ -254,6 +259,14 @@ fn channel_messages() {
                 }
             };
             assert_eq!(again, message);
+        }
+    }
+    for pair in 0..=u16::MAX {
+        for payload in [&pair.to_be_bytes()[..], &[pair as u8]] {
+            let message = channel::to_base64(Channel::Stdout, payload);
+            let read = channel::parse(Encoding::Base64, false, message);
+            let payload = Bytes::copy_from_slice(payload);
+            assert_eq!(read, Ok(Some(Frame::Data(Channel::Stdout, payload))));
         }
     }
     for number in 0..=u8::MAX {

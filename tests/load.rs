@@ -247,7 +247,10 @@ async fn start() -> (ApiServer, Arc<Load>) {
         );
     }
     let load = Arc::new(Load {
-        config: server.config(),
+        // On a busy machine thousands do not connect at once.
+        config: server
+            .config()
+            .with_connect_timeout(Duration::from_secs(300)),
         listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         turn: Mutex::new(()),
         opened: AtomicU64::new(0),

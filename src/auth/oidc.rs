@@ -31,6 +31,7 @@ use super::{bearer, renewal::Issued};
 use crate::{
     REQUESTS, Result,
     config::{Config, Oidc, Tokens, without_login, wrong},
+    error::NetworkError,
     limits,
     net::{Alpn, Dialer},
 };
@@ -95,12 +96,9 @@ impl Provider {
         })?;
         let granted = tokio::time::timeout(limits::OIDC_REQUEST, self.refresh(&refresh))
             .await
-            .map_err(|_| {
-                let within = limits::OIDC_REQUEST.as_secs();
-                self.wrong(&format!(
-                    "{} did not answer within {within} s",
-                    self.0.issuer
-                ))
+            .map_err(|_| NetworkError::TimedOut {
+                operation: format!("the renewal of a token by {}", self.0.issuer),
+                after: limits::OIDC_REQUEST,
             })??;
         let new = granted.id_token.ok_or_else(|| {
             self.wrong(
@@ -257,7 +255,10 @@ impl Provider {
         config.tls.ca.clone_from(&self.0.ca);
         config.proxies = self.0.proxies.clone();
         let dialer = Dialer::new(&config)?;
-        let failed = |error: hyper::Error| self.wrong(&format!("{url}: {error}"));
+        let failed = |error: hyper::Error| {
+            let error = io::Error::other(format!("{url}: {error}"));
+            NetworkError::Lost(Arc::new(error))
+        };
         let stream = TokioIo::new(dialer.dial(Alpn::Http1, None).await?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
             .await
@@ -284,7 +285,10 @@ impl Provider {
             let body = Limited::new(response.into_body(), limits::OIDC_ANSWER)
                 .collect()
                 .await
-                .map_err(|error| self.wrong(&format!("{url}: {error}")))?;
+                .map_err(|error| match error.downcast::<hyper::Error>() {
+                    Ok(error) => failed(*error).into(),
+                    Err(error) => self.wrong(&format!("{url}: {error}")),
+                })?;
             Ok((status, body.to_bytes()))
         };
         tokio::pin!(answer);

@@ -211,8 +211,9 @@ impl Client {
     /// `/openapi/v3`. The path is behind the base path of the server's URL.
     ///
     /// The credentials, and the retries after 401, 429 and 503, are those of every request. There
-    /// is no deadline. Dropping the future gives the request up; the server may carry it out all
-    /// the same.
+    /// is no deadline, neither for the head nor for [`Body::chunk`], as what is asked may take its
+    /// time; [`Body::bytes`] gives up when nothing arrives for [`limits::REQUEST`]. Dropping the
+    /// future gives the request up; the server may carry it out all the same.
     ///
     /// # Errors
     ///

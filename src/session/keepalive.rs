@@ -40,7 +40,9 @@ pub struct KeepaliveConfig {
     /// The time without inbound bytes, though a ping is out, after which the peer is dead.
     pub silence: Duration,
     /// The same while it is not known that the peer has read all input, because its process may
-    /// leave it unread and the peer answers no pings meanwhile. Not less than `silence`.
+    /// leave it unread and the peer answers no pings meanwhile. Not less than `silence`. Of a
+    /// network that is gone the operating system tells earlier, for nobody confirms the input: on
+    /// Linux after about 15 minutes.
     pub unread: Duration,
     /// The time without outbound messages after which an empty one is sent: servers end a session
     /// that has idled for four hours, and to them a ping is no message.

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "client")]
 pub(crate) mod http;
+pub(crate) mod sync;
 pub(crate) mod ws;
 
 /// The time, by the clock that the timers follow: tests that pause tokio's pause the sessions too.

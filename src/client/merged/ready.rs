@@ -4,11 +4,13 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
 };
+
+use crate::transport::sync::{Mutex, lock};
 
 /// What a source gives, and whose turn it is then.
 #[derive(Debug)]
@@ -50,10 +52,6 @@ struct Flag {
     id: u64,
     queued: AtomicBool,
     woken: Arc<Mutex<Woken>>,
-}
-
-fn lock(woken: &Mutex<Woken>) -> MutexGuard<'_, Woken> {
-    woken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Flag {
@@ -121,11 +119,12 @@ impl<T> ReadySet<T> {
         cx: &mut Context<'_>,
         mut poll: impl FnMut(&mut T, &mut Context<'_>) -> Poll<Turn<R>>,
     ) -> Poll<R> {
-        let mut left = {
-            let mut woken = lock(&self.woken);
-            woken.reader = Some(cx.waker().clone());
-            woken.queue.len()
-        };
+        let mut woken = lock(&self.woken);
+        let before = woken.reader.replace(cx.waker().clone());
+        let mut left = woken.queue.len();
+        drop(woken);
+        // The last waker of a task drops the task, with sources in it that wake this one.
+        drop(before);
         loop {
             let id = match self.stays.take() {
                 Some(id) => id,
@@ -141,7 +140,8 @@ impl<T> ReadySet<T> {
             let Some(source) = self.sources.get_mut(&id) else {
                 continue;
             };
-            source.flag.queued.store(false, Ordering::Release);
+            // Whoever finds it queued until here has left what is seen from here on.
+            source.flag.queued.swap(false, Ordering::AcqRel);
             let mut own = Context::from_waker(&source.waker);
             match poll(&mut source.value, &mut own) {
                 Poll::Pending => {}
@@ -167,9 +167,19 @@ impl<T> ReadySet<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::{future::poll_fn, sync::atomic::AtomicUsize};
+
+    use shuttle::future::{block_on, spawn};
 
     use super::*;
+    use crate::{
+        Role,
+        session::Opcode,
+        transport::{
+            sync::model::explore,
+            ws::{messages::Messages, model::pair},
+        },
+    };
 
     /// What is to be given, and who waits for more.
     type Values = (VecDeque<Turn<u32>>, Option<Waker>);
@@ -184,7 +194,7 @@ mod tests {
     impl Told {
         fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn<u32>> {
             self.polls.fetch_add(1, Ordering::Relaxed);
-            let mut values = self.values.lock().unwrap();
+            let mut values = lock(&self.values);
             match values.0.pop_front() {
                 Some(turn) => Poll::Ready(turn),
                 None => {
@@ -220,7 +230,7 @@ mod tests {
 
     fn give(handle: &Told, turn: Turn<u32>) {
         let waker = {
-            let mut values = handle.values.lock().unwrap();
+            let mut values = lock(&handle.values);
             values.0.push_back(turn);
             values.1.take()
         };
@@ -287,5 +297,105 @@ mod tests {
                 .is_pending()
         );
         assert_eq!((polls, reader.0.load(Ordering::Relaxed)), (1, 1));
+    }
+
+    #[test]
+    fn no_source_that_was_woken_is_forgotten() {
+        explore(|| {
+            block_on(async {
+                let (mut set, handles, _) = set(3);
+                let givers: Vec<_> = handles
+                    .into_iter()
+                    .map(|handle| {
+                        spawn(async move {
+                            give(&handle, Turn::Next(1));
+                            give(&handle, Turn::Stay(1));
+                            give(&handle, Turn::Over(1));
+                        })
+                    })
+                    .collect();
+                for _ in 0..9 {
+                    assert_eq!(poll_fn(|cx| set.poll(cx, Told::poll)).await, 1);
+                }
+                assert!(set.is_empty());
+                for giver in givers {
+                    giver.await.unwrap();
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn sessions_that_are_merged_lose_nothing() {
+        explore(|| {
+            block_on(async {
+                let mut set = ReadySet::new();
+                let servers: Vec<_> = (0..2)
+                    .map(|_| {
+                        let (near, far, open) = pair();
+                        set.push(Messages::spawn(Role::Client, near));
+                        let server = Messages::spawn(Role::Server, far);
+                        spawn(async move {
+                            for _ in 0..3 {
+                                assert!(server.send(Opcode::Text, "line".into()).await);
+                            }
+                            server.finish().await;
+                            open
+                        })
+                    })
+                    .collect();
+                let mut lines = 0;
+                while !set.is_empty() {
+                    let next = poll_fn(|cx| {
+                        set.poll(cx, |source, cx| {
+                            source.poll_next(cx).map(|message| match message {
+                                Some(message) => Turn::Next(Some(message.unwrap())),
+                                None => Turn::Over(None),
+                            })
+                        })
+                    });
+                    lines += usize::from(next.await.is_some());
+                }
+                assert_eq!(lines, 6);
+                for server in servers {
+                    server.await.unwrap().none().await;
+                }
+            });
+        });
+    }
+
+    /// A reader that owns what wakes a source when it is dropped, as a task owns handles.
+    struct Owner(Mutex<Option<Waker>>);
+
+    impl Wake for Owner {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            if let Some(waker) = lock(&self.0).take() {
+                waker.wake();
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_waker_of_a_reader_may_wake_a_source() {
+        explore(|| {
+            block_on(async {
+                let (mut set, mut handles, _) = set(2);
+                let owner = Arc::new(Owner(Mutex::new(None)));
+                let reader = Waker::from(owner.clone());
+                let polled = set.poll(&mut Context::from_waker(&reader), Told::poll);
+                assert!(polled.is_pending());
+                *lock(&owner.0) = lock(&handles[0].values).1.take();
+                drop((owner, reader));
+                let other = handles.pop().unwrap();
+                let giver = spawn(async move { give(&other, Turn::Over(1)) });
+                // Another takes the place of the last one.
+                assert_eq!(poll_fn(|cx| set.poll(cx, Told::poll)).await, 1);
+                giver.await.unwrap();
+            });
+        });
     }
 }

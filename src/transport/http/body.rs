@@ -77,7 +77,8 @@ impl Body {
     /// The next bytes; `None` at the end. They are a slice of the buffer that they were read into,
     /// unless they came compressed.
     ///
-    /// Cancel safe: a dropped future takes nothing.
+    /// There is no deadline: an answer may be a stream that is silent for long. Cancel safe: a
+    /// dropped future takes nothing.
     ///
     /// # Errors
     ///

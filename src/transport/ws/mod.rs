@@ -7,6 +7,8 @@ pub(crate) mod port_forward;
 pub(crate) mod relay;
 pub(crate) mod remote_command;
 mod shared;
+#[cfg(test)]
+pub(crate) use shared::model;
 pub(crate) mod slices;
 pub(crate) mod stats;
 pub(crate) mod websocket;

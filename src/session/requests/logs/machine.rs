@@ -257,11 +257,15 @@ impl Logs {
     pub(super) fn pause(&mut self, error: Error, retry_after: Option<Duration>) {
         let now = self.requests.now();
         self.fruitless.attempts = self.fruitless.attempts.saturating_add(1);
-        if let Error::Api(_) = error {
-            let since = *self.fruitless.refused.get_or_insert(now);
-            if now - since >= limits::LOG_GIVE_UP {
-                return self.finish(LogEnd::Failed(error));
+        match error {
+            Error::Api(_) => {
+                let since = *self.fruitless.refused.get_or_insert(now);
+                if now - since >= limits::LOG_GIVE_UP {
+                    return self.finish(LogEnd::Failed(error));
+                }
             }
+            // A server that starts refuses before and after it cannot be reached.
+            _ => self.fruitless.refused = None,
         }
         let retry_in = self.requests.pause(retry_after);
         self.updates

@@ -561,6 +561,21 @@ fn a_log_that_is_only_refused_is_told_and_given_up() {
         world.end.is_none() && (100..260).contains(&asked),
         "{asked}"
     );
+    // Also if it refuses at the beginning and at the end of that.
+    let mut world = start(config(), Kubelet::new(), 1);
+    let began = world.now;
+    let mut refusals = 0;
+    world.hour(|world, _| {
+        let minutes = (world.now - began).as_secs() / 60;
+        match minutes == 0 || (20..25).contains(&minutes) {
+            true => {
+                refusals += 1;
+                world.respond(503, b"not now");
+            }
+            false => world.end(true),
+        }
+    });
+    assert!(world.end.is_none() && refusals > 2, "{:?}", world.end);
     // One that gives lines in between is asked on.
     let mut world = start(config(), Kubelet::new(), 1);
     let mut turn = 0;

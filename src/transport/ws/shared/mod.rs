@@ -21,12 +21,11 @@
 //!                ──> unlock ──> wake the others
 //! ```
 //!
-//! All of it is explored under shuttle's schedules (`model`), with the handles of every verb.
+//! All of it is explored under shuttle's schedules, with the handles of every verb.
 
 mod drive;
 #[cfg(test)]
-mod model;
-mod sync;
+pub(crate) mod model;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -40,7 +39,6 @@ use std::{
 };
 
 use self::{
-    sync::{Mutex, MutexGuard, lock},
     task::SessionTask,
     wakers::{Direction, Readiness, TaskNotify, Wakeups},
 };
@@ -48,7 +46,10 @@ use super::{
     stats::{Counts, SessionStats},
     websocket::WebSocket,
 };
-use crate::session::Session;
+use crate::{
+    session::Session,
+    transport::sync::{self, Mutex, MutexGuard, lock},
+};
 
 pub(crate) use self::wakers::{Slot, Waiters};
 

@@ -1,167 +1,25 @@
-//! Schedules that shuttle chooses: in flow a scenario, out come its executions in many orders of
-//! locks and wakes, under which no wakeup may be lost and nothing may deadlock.
-//!
-//! Timers never fire here: what waits for one has lost its wakeup.
+//! A connection in memory for scenarios: in flow messages of one end, out they come at the other.
 
 use std::{
-    cell::Cell,
     collections::VecDeque,
     io,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
-use shuttle::scheduler::{PctScheduler, RandomScheduler};
-
-use self::sync::{Mutex, lock};
 use super::super::websocket::WebSocket;
 use crate::{
     error::Error,
     session::{Message, Transmit},
+    transport::sync::{Mutex, lock},
 };
 
-thread_local! {
-    static EXPLORING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The locks, tasks and timers of a test: shuttle's in a scenario, else those of the library.
-pub(super) mod sync {
-    use std::{
-        ops::{Deref, DerefMut},
-        sync::PoisonError,
-        task::{Context, Poll},
-        time::Instant,
-    };
-
-    use super::{super::sync::real, EXPLORING};
-
-    pub(in super::super) enum Mutex<T> {
-        Real(real::Mutex<T>),
-        Model(shuttle::sync::Mutex<T>),
-    }
-
-    impl<T> Mutex<T> {
-        pub(in super::super) fn new(value: T) -> Self {
-            match EXPLORING.get() {
-                true => Self::Model(shuttle::sync::Mutex::new(value)),
-                false => Self::Real(real::Mutex::new(value)),
-            }
-        }
-    }
-
-    impl<T: Default> Default for Mutex<T> {
-        fn default() -> Self {
-            Self::new(T::default())
-        }
-    }
-
-    pub(in super::super) enum MutexGuard<'a, T> {
-        Real(real::MutexGuard<'a, T>),
-        Model(shuttle::sync::MutexGuard<'a, T>),
-    }
-
-    impl<T> Deref for MutexGuard<'_, T> {
-        type Target = T;
-
-        fn deref(&self) -> &T {
-            match self {
-                Self::Real(guard) => guard,
-                Self::Model(guard) => guard,
-            }
-        }
-    }
-
-    impl<T> DerefMut for MutexGuard<'_, T> {
-        fn deref_mut(&mut self) -> &mut T {
-            match self {
-                Self::Real(guard) => guard,
-                Self::Model(guard) => guard,
-            }
-        }
-    }
-
-    pub(in super::super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-        match mutex {
-            Mutex::Real(mutex) => MutexGuard::Real(real::lock(mutex)),
-            Mutex::Model(mutex) => {
-                MutexGuard::Model(mutex.lock().unwrap_or_else(PoisonError::into_inner))
-            }
-        }
-    }
-
-    pub(in super::super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-        match EXPLORING.get() {
-            true => drop(shuttle::future::spawn(task)),
-            false => real::spawn(task),
-        }
-    }
-
-    pub(in super::super) enum Timer {
-        Real(real::Timer),
-        Never(Instant),
-    }
-
-    impl Timer {
-        pub(in super::super) fn new(deadline: Instant) -> Self {
-            match EXPLORING.get() {
-                true => Self::Never(deadline),
-                false => Self::Real(real::Timer::new(deadline)),
-            }
-        }
-
-        pub(in super::super) fn deadline(&self) -> Instant {
-            match self {
-                Self::Real(timer) => timer.deadline(),
-                Self::Never(deadline) => *deadline,
-            }
-        }
-
-        pub(in super::super) fn reset(&mut self, at: Instant) {
-            match self {
-                Self::Real(timer) => timer.reset(at),
-                Self::Never(deadline) => *deadline = at,
-            }
-        }
-
-        pub(in super::super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-            match self {
-                Self::Real(timer) => timer.poll(cx),
-                Self::Never(_) => Poll::Pending,
-            }
-        }
-    }
-}
-
-/// Runs a scenario under two hundred schedules, or as many as `KUBEWIRE_MODEL_SCHEDULES` says.
-/// Half of them are random, half change priorities at few places, which finds what needs one
-/// certain order of few steps.
-pub(super) fn explore(scenario: impl Fn() + Send + Sync + 'static) {
-    struct Exploring;
-    impl Drop for Exploring {
-        fn drop(&mut self) {
-            EXPLORING.set(false);
-        }
-    }
-    let schedules = std::env::var("KUBEWIRE_MODEL_SCHEDULES");
-    let schedules: usize = schedules.map_or(200, |schedules| schedules.parse().unwrap());
-    EXPLORING.set(true);
-    let _exploring = Exploring;
-    let scenario = Arc::new(scenario);
-    let config = || {
-        let mut config = shuttle::Config::new();
-        config.silence_warnings = true;
-        config.failure_persistence = shuttle::FailurePersistence::Print;
-        config
-    };
-    let again = scenario.clone();
-    let random = RandomScheduler::new(schedules / 2);
-    shuttle::Runner::new(random, config()).run(move || again());
-    let priorities = PctScheduler::new(3, schedules / 2);
-    shuttle::Runner::new(priorities, config()).run(move || scenario());
-}
-
 /// One direction of a connection in memory.
-struct Pipe(Mutex<PipeState>);
+struct Pipe {
+    state: Mutex<PipeState>,
+    /// Messages that it holds.
+    capacity: usize,
+}
 
 #[derive(Default)]
 struct PipeState {
@@ -171,13 +29,10 @@ struct PipeState {
     writer: Option<Waker>,
 }
 
-/// Messages that a direction holds.
-const CAPACITY: usize = 2;
-
 impl Pipe {
     /// Does something, and wakes what that has made possible.
     fn with<T>(&self, work: impl FnOnce(&mut PipeState) -> (T, bool)) -> T {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         let (result, changed) = work(&mut state);
         let wakers = match changed {
             true => [state.reader.take(), state.writer.take()],
@@ -208,8 +63,16 @@ struct ModelSocket {
 }
 
 /// Both ends of a connection in memory, and who waits for their ends.
-pub(super) fn pair() -> (Box<dyn WebSocket>, Box<dyn WebSocket>, Open) {
-    let pipe = || Arc::new(Pipe(Mutex::default()));
+pub(crate) fn pair() -> (Box<dyn WebSocket>, Box<dyn WebSocket>, Open) {
+    pair_of(2)
+}
+
+/// The same, whose directions hold so many messages each.
+pub(super) fn pair_of(capacity: usize) -> (Box<dyn WebSocket>, Box<dyn WebSocket>, Open) {
+    let pipe = || {
+        let state = Mutex::default();
+        Arc::new(Pipe { state, capacity })
+    };
     let (up, down) = (pipe(), pipe());
     let open = Open(Arc::new(Mutex::new((2, None))));
     let end = |incoming: &Arc<Pipe>, outgoing: &Arc<Pipe>| {
@@ -226,11 +89,11 @@ pub(super) fn pair() -> (Box<dyn WebSocket>, Box<dyn WebSocket>, Open) {
 
 /// The ends that have not been dropped.
 #[derive(Clone)]
-pub(super) struct Open(Arc<Mutex<(usize, Option<Waker>)>>);
+pub(crate) struct Open(Arc<Mutex<(usize, Option<Waker>)>>);
 
 impl Open {
     /// Waits until there is none.
-    pub(super) async fn none(&self) {
+    pub(crate) async fn none(&self) {
         std::future::poll_fn(|cx| {
             let mut open = lock(&self.0);
             if open.0 == 0 {
@@ -289,11 +152,12 @@ impl WebSocket for ModelSocket {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(next) = self.output.front() {
+            let capacity = self.outgoing.capacity;
             let sent = self.outgoing.with(|pipe| {
                 if pipe.closed {
                     return (Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())), false);
                 }
-                if pipe.messages.len() < CAPACITY {
+                if pipe.messages.len() < capacity {
                     pipe.messages.push_back(next.to_message());
                     return (Poll::Ready(Ok(())), true);
                 }

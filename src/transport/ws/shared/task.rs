@@ -12,10 +12,13 @@ use std::{
 use super::{
     Endpoint, Shared, State,
     drive::Driven,
-    sync::Timer,
     wakers::{Direction, Notification},
 };
-use crate::{limits, session::Session as _, transport::now};
+use crate::{
+    limits,
+    session::Session as _,
+    transport::{now, sync::Timer},
+};
 
 pub(super) struct SessionTask<E: Endpoint> {
     shared: Arc<Shared<E>>,
@@ -47,7 +50,8 @@ impl<E: Endpoint> SessionTask<E> {
         };
         // Nobody may have looked at the socket for long: what has arrived counts before any
         // deadline does.
-        if timer || notified || !shared.readiness.is_armed(Direction::Read) {
+        let is_watched = state.empty && shared.readiness.is_armed(Direction::Read);
+        if timer || notified || !is_watched {
             if timer
                 && !std::mem::replace(&mut state.active, false)
                 && let Some(socket) = &mut state.socket

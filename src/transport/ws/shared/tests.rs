@@ -1,4 +1,19 @@
 //! Handles of every verb under schedules that shuttle chooses.
+//!
+//! Each fault that there was is found again when what mends it is undone:
+//!
+//! | undone | found by |
+//! |---|---|
+//! | a slot's wakers go with the slot | `connections_that_take_each_other_s_slots_lose_no_wakeup` |
+//! | who asks without waiting leaves the socket's waker | `who_asks_without_waiting_...` |
+//! | all that wait for the session are woken, not one | `connections_that_take_each_other_s_slots_...` |
+//! | the task steps in for who loses interest | `a_reader_that_loses_interest_...` |
+//! | who leaves tells the task | `handles_may_be_dropped_at_any_point` |
+//! | who is due stays due | `two_readers_and_a_writer_miss_nothing` and three more |
+//! | wakers are woken behind the lock | `a_waker_may_poll_in_place`, `two_sessions_may_...` |
+//! | wakers are dropped behind the lock | `the_last_waker_of_a_task_may_drop_its_handles` |
+//! | a socket that is polled wakes nobody | `both_ends_may_poll_in_place` |
+//! | the task sees off what has ended | `two_readers_...`, `messages_arrive_and_end` |
 
 use std::{
     future::{Future, poll_fn},
@@ -13,10 +28,7 @@ use shuttle::{
     rand::Rng as _,
 };
 
-use super::{
-    model::{Open, explore, pair},
-    sync::{Mutex, lock},
-};
+use super::model::{Open, pair, pair_of};
 use crate::{
     Role,
     error::Error,
@@ -27,10 +39,12 @@ use crate::{
     },
     transport::{
         now,
+        sync::{Mutex, lock, model::explore},
         ws::{
             messages::Messages,
             port_forward::{Connections, ForwardStream},
             remote_command::{self, Control, Input, Output},
+            websocket::WebSocket,
         },
     },
     wire::{
@@ -39,6 +53,9 @@ use crate::{
         status::Status,
     },
 };
+
+mod in_place;
+mod port_forward;
 
 const STREAMS: Streams = Streams {
     stdin: true,
@@ -50,6 +67,11 @@ const STREAMS: Streams = Streams {
 /// Both ends of an exec session whose queues hold some messages.
 fn exec() -> (Control, Control, Open) {
     let (near, far, open) = pair();
+    let (client, server) = exec_over(near, far);
+    (client, server, open)
+}
+
+fn exec_over(near: Box<dyn WebSocket>, far: Box<dyn WebSocket>) -> (Control, Control) {
     let session = |role| {
         let keepalive = KeepaliveConfig::default();
         RemoteCommand::new(role, Subprotocol::V5, STREAMS, keepalive, now())
@@ -58,7 +80,7 @@ fn exec() -> (Control, Control, Open) {
     let client = remote_command::spawn(session(Role::Client), near, 200, &reads);
     let reads = [Channel::Stdin];
     let server = remote_command::spawn(session(Role::Server), far, 200, &reads);
-    (client, server, open)
+    (client, server)
 }
 
 async fn read_all(mut input: Input) -> Result<usize, Error> {
@@ -107,8 +129,9 @@ fn two_readers_and_a_writer_miss_nothing() {
             assert_eq!(stdout.await.unwrap().unwrap(), 30);
             assert_eq!(stderr.await.unwrap().unwrap(), 30);
             server.await.unwrap();
-            drop(client);
+            // A session that is over closes its socket, though its handles are there.
             open.none().await;
+            drop(client);
         });
     });
 }
@@ -170,6 +193,56 @@ fn a_reader_that_loses_interest_does_not_starve_the_others() {
             assert!(client.status(&[]).await.unwrap().is_success());
             server.await.unwrap();
             drop(client);
+            open.none().await;
+        });
+    });
+}
+
+#[test]
+fn a_reader_that_has_had_enough_hands_over() {
+    explore(|| {
+        block_on(async {
+            let (client, server, open) = exec();
+            let server = spawn(process(server, 2));
+            let mut stdout = client.input(Channel::Stdout);
+            let stderr = spawn(read_all(client.input(Channel::Stderr)));
+            drop(client.output(Channel::Stdin));
+            let first = poll_fn(|cx| stdout.poll_slice(cx)).await;
+            assert_eq!(stderr.await.unwrap().unwrap(), 20);
+            let first = first.unwrap().unwrap().len();
+            assert_eq!(first + read_all(stdout).await.unwrap(), 20);
+            assert!(client.status(&[]).await.unwrap().is_success());
+            server.await.unwrap();
+            drop(client);
+            open.none().await;
+        });
+    });
+}
+
+/// While data flows the socket is never empty, and wakes nobody.
+#[test]
+fn a_reader_that_leaves_while_data_flows_hands_over_past_one_that_lost_interest() {
+    explore(|| {
+        block_on(async {
+            let (near, far, open) = pair_of(8);
+            let (client, server) = exec_over(near, far);
+            let mut stdout = client.input(Channel::Stdout);
+            let mut stderr = client.input(Channel::Stderr);
+            drop(client.output(Channel::Stdin));
+            let lost = poll_fn(|cx| Poll::Ready(stderr.poll_slice(cx))).await;
+            let waiting = client.clone();
+            let status = spawn(async move { waiting.status(&[]).await });
+            // All of it is dropped but the first.
+            let server = spawn(async move {
+                let _ = write(&server.output(Channel::Stdout), 8).await;
+                let _ = server.exit(&Status::success());
+                let _ = server.ended().await;
+            });
+            drop(poll_fn(|cx| stdout.poll_slice(cx)).await);
+            drop(stdout);
+            assert!(status.await.unwrap().unwrap().is_success());
+            drop((lost, stderr, client));
+            server.await.unwrap();
             open.none().await;
         });
     });
@@ -244,146 +317,6 @@ fn the_session_ends_whoever_lets_go_first() {
     });
 }
 
-/// Both ends of a port-forward.
-fn forward(spdy: bool) -> (Connections, Connections, Open) {
-    let (near, far, open) = pair();
-    let session = |role| -> Box<dyn PortForward> {
-        let config = ForwardConfig::default();
-        match spdy {
-            true => Box::new(Spdy::new(role, config, now())),
-            false => {
-                let channels = Channels::new(role, Encoding::Binary, &[80, 81], config, now());
-                Box::new(channels.unwrap())
-            }
-        }
-    };
-    let client = Connections::spawn(session(Role::Client), near);
-    let server = Connections::spawn(session(Role::Server), far);
-    (client, server, open)
-}
-
-async fn send(stream: &ForwardStream, text: &'static [u8]) -> Result<(), Error> {
-    stream.send(Bytes::from_static(text)).await
-}
-
-/// Sends back what comes on every connection.
-async fn echo(server: Connections) {
-    let mut echoes = Vec::new();
-    while let Some((stream, _)) = server.accept().await {
-        echoes.push(spawn(async move {
-            while let Some(Ok(payload)) = poll_fn(|cx| stream.poll_payload(cx)).await {
-                if stream.send(payload).await.is_err() {
-                    return;
-                }
-            }
-            let _ = stream.finish();
-        }));
-    }
-    for echo in echoes {
-        echo.await.unwrap();
-    }
-}
-
-#[test]
-fn connections_that_take_each_other_s_slots_lose_no_wakeup() {
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = forward(true);
-            let server = spawn(echo(server));
-            let users: Vec<_> = (0..2)
-                .map(|_| {
-                    let client = client.clone();
-                    spawn(async move {
-                        for _ in 0..2 {
-                            let stream = client.open(80).unwrap();
-                            send(&stream, b"ping").await.unwrap();
-                            let pong = poll_fn(|cx| stream.poll_payload(cx)).await;
-                            assert_eq!(pong.unwrap().unwrap(), "ping");
-                        }
-                    })
-                })
-                .collect();
-            for user in users {
-                user.await.unwrap();
-            }
-            drop(client);
-            server.await.unwrap();
-            open.none().await;
-        });
-    });
-}
-
-#[test]
-fn connections_may_be_dropped_at_any_point() {
-    for spdy in [true, false] {
-        explore(move || {
-            block_on(async move {
-                let (client, server, open) = forward(spdy);
-                let server = spawn(echo(server));
-                let watching = client.clone();
-                let closed = spawn(async move { watching.closed().await });
-                let users: Vec<_> = [80, 81]
-                    .into_iter()
-                    .map(|port| {
-                        let client = client.clone();
-                        let what = shuttle::rand::thread_rng().gen_range(0..4);
-                        spawn(async move {
-                            let mut stream = client.open(port).unwrap();
-                            if what > 0 {
-                                let _ = send(&stream, b"ping").await;
-                            }
-                            match what {
-                                2 => drop(poll_fn(|cx| stream.poll_payload(cx)).await),
-                                3 => stream.abort(),
-                                _ => {}
-                            }
-                        })
-                    })
-                    .collect();
-                for user in users {
-                    user.await.unwrap();
-                }
-                client.close();
-                drop(client);
-                let _ = closed.await.unwrap();
-                server.await.unwrap();
-                open.none().await;
-            });
-        });
-    }
-}
-
-#[test]
-fn all_that_wait_for_the_end_of_a_port_forward_hear_of_it() {
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = forward(true);
-            let waits: Vec<_> = (0..2)
-                .map(|_| {
-                    let client = client.clone();
-                    spawn(async move { client.closed().await })
-                })
-                .collect();
-            let accepts: Vec<_> = (0..2)
-                .map(|_| {
-                    let server = server.clone();
-                    spawn(async move { server.accept().await.is_none() })
-                })
-                .collect();
-            yield_now().await;
-            server.close();
-            for wait in waits {
-                let _ = wait.await.unwrap();
-            }
-            for accept in accepts {
-                assert!(accept.await.unwrap());
-            }
-            drop((client, server));
-            open.none().await;
-        });
-    });
-}
-
 #[test]
 fn messages_arrive_and_end() {
     explore(|| {
@@ -402,99 +335,8 @@ fn messages_arrive_and_end() {
             }
             assert!(poll_fn(|cx| client.poll_next(cx)).await.is_none());
             server.await.unwrap();
-            drop(client);
             open.none().await;
-        });
-    });
-}
-
-/// A waker that polls a reader in place.
-struct InPlace {
-    /// None while it is being polled, and whether it was woken meanwhile.
-    reader: Mutex<(Option<Input>, bool)>,
-}
-
-impl Wake for InPlace {
-    fn wake(self: Arc<Self>) {
-        let waker = self.clone().into();
-        let mut cx = Context::from_waker(&waker);
-        let mut state = lock(&self.reader);
-        state.1 = true;
-        while state.1
-            && let Some(mut reader) = state.0.take()
-        {
-            state.1 = false;
-            drop(state);
-            while let Poll::Ready(Some(_)) = reader.poll_slice(&mut cx) {}
-            state = lock(&self.reader);
-            state.0 = Some(reader);
-        }
-    }
-}
-
-#[test]
-fn a_waker_may_poll_in_place() {
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = exec();
-            let in_place = Arc::new(InPlace {
-                reader: Mutex::new((Some(client.input(Channel::Stderr)), false)),
-            });
-            // It waits from here on.
-            in_place.clone().wake();
-            let server = spawn(process(server, 2));
-            drop(client.output(Channel::Stdin));
-            let stdout = read_all(client.input(Channel::Stdout)).await;
-            assert_eq!(stdout.unwrap(), 20);
-            assert!(client.status(&[]).await.unwrap().is_success());
-            server.await.unwrap();
             drop(client);
-            open_after(&in_place, open).await;
-        });
-    });
-}
-
-/// Drops a reader that is polled in place, then waits for the end.
-async fn open_after(in_place: &InPlace, open: Open) {
-    loop {
-        let reader = lock(&in_place.reader).0.take();
-        match reader {
-            Some(reader) => break drop(reader),
-            None => yield_now().await,
-        }
-    }
-    open.none().await;
-}
-
-/// A waker that owns a handle, as that of a task which nobody else remembers.
-struct Owner(Mutex<Option<Input>>);
-
-impl Wake for Owner {
-    fn wake(self: Arc<Self>) {}
-}
-
-#[test]
-fn the_last_waker_of_a_task_may_drop_its_handles() {
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = exec();
-            let owner = Arc::new(Owner(Mutex::new(None)));
-            let waker = Waker::from(owner.clone());
-            let mut wait = Box::pin(client.status(&[]));
-            let polled = wait.as_mut().poll(&mut Context::from_waker(&waker));
-            assert!(polled.is_pending());
-            *lock(&owner.0) = Some(client.input(Channel::Stderr));
-            drop((owner, waker));
-            // Another waker takes the place of the last one.
-            poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx).is_pending())).await;
-            drop(wait);
-            let server = spawn(process(server, 2));
-            drop(client.output(Channel::Stdin));
-            drop(client.input(Channel::Stdout));
-            assert!(client.status(&[]).await.unwrap().is_success());
-            server.await.unwrap();
-            drop(client);
-            open.none().await;
         });
     });
 }

@@ -9,7 +9,7 @@ use std::{
     task::{Wake, Waker},
 };
 
-use super::sync::{Mutex, lock};
+use crate::transport::sync::{Mutex, lock};
 
 /// What is to be done once the session is unlocked.
 #[derive(Debug, Default)]
@@ -170,9 +170,13 @@ impl Waiters {
         }
     }
 
-    /// Lets one that reads take over, without taking its place from it.
+    /// Lets one that reads take over. Should it have lost interest, the session's task finds the
+    /// next one in its place.
     pub(super) fn wake_any_reader(&mut self) {
-        if let Some(waker) = self.any_reader().cloned() {
+        let readers = self.entries.iter_mut().map(|entry| &mut entry.reader);
+        let mut readers = readers.filter(|reader| reader.is_some());
+        if let Some(waker) = readers.next().and_then(Option::take) {
+            self.wakeups.notify_fallback |= readers.next().is_some();
             self.wakeups.wake(waker);
         }
     }
