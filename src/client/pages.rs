@@ -15,10 +15,7 @@ use crate::{Result, error::PeerError, limits};
 /// Objects of one kind, as a list or a page of one.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder().start().await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 /// use kubewire::request::Resource;
 /// use serde_json::{Value, json};
 ///
@@ -30,7 +27,7 @@ use crate::{Result, error::PeerError, limits};
 /// assert_eq!(all.items.len(), 1);
 /// assert!(!all.metadata.resource_version.is_empty()); // where a watch can go on
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(bound(deserialize = "T: Deserialize<'de>"))]
@@ -80,13 +77,7 @@ where
 /// page that failed.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "9"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 /// use futures_util::TryStreamExt as _;
 /// use k8s_openapi::api::core::v1::Pod;
 ///
@@ -95,7 +86,7 @@ where
 ///     println!("{} pods, and {:?} more", page.items.len(), page.metadata.remaining_item_count);
 /// }
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 pub struct Pages<T> {
     request: Request,
