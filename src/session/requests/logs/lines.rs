@@ -8,8 +8,8 @@ use bytes::{Buf, Bytes};
 
 use super::{LogConfig, LogLine, LogUpdate, replay::Replay};
 use crate::{
+    error::text,
     limits,
-    session::requests::printable,
     wire::{
         line::{Line, LineEnd, LineSplitter},
         stamp::Stamp,
@@ -133,7 +133,7 @@ impl Lines {
                 if end == LineEnd::Body && may_be_cut && might_be_stamp(&bytes) {
                     return None;
                 }
-                let text = printable(&bytes);
+                let text = text::line(&bytes, limits::SERVER_TEXT);
                 if text.is_empty() || self.told >= limits::SERVER_TEXT {
                     return None;
                 }
