@@ -17,7 +17,7 @@ use crate::{
     error::{ApiError, CallerError, NetworkError, PeerError},
     limits,
     resource::with_query,
-    transport::http::{About, Outgoing, refusal, unexpected},
+    transport::http::{About, Outgoing, header_value, refusal, unexpected},
     wire::status::Status,
 };
 
@@ -131,12 +131,17 @@ impl Request {
 
     /// Only objects with these labels: `app=web,tier!=cache`.
     pub fn labels(self, selector: impl Into<String>) -> Self {
-        self.query("labelSelector", selector)
+        self.select("labelSelector", selector)
     }
 
     /// Only objects with these fields: `metadata.name=web-0`.
     pub fn fields(self, selector: impl Into<String>) -> Self {
-        self.query("fieldSelector", selector)
+        self.select("fieldSelector", selector)
+    }
+
+    fn select(mut self, key: &'static str, selector: impl Into<String>) -> Self {
+        self.query.retain(|(known, _)| known != key);
+        self.query(key, selector)
     }
 
     /// One more parameter of the query, such as `dryRun` with `All`.
@@ -175,7 +180,7 @@ impl Request {
     /// Those of [`Request`].
     pub async fn get_raw(&self, name: &str, accept: &str) -> Result<Body> {
         let mut call = self.call("get", Method::GET, Some(name))?;
-        call.headers.insert(ACCEPT, header(accept)?);
+        call.headers.insert(ACCEPT, header_value(accept)?);
         Ok(self.success(call).await?.into_body())
     }
 
@@ -217,7 +222,7 @@ impl Request {
     /// Those of [`Request`].
     pub async fn list_raw(&self, accept: &str) -> Result<Body> {
         let mut call = self.call("list", Method::GET, None)?;
-        call.headers.insert(ACCEPT, header(accept)?);
+        call.headers.insert(ACCEPT, header_value(accept)?);
         Ok(self.success(call).await?.into_body())
     }
 
@@ -282,9 +287,8 @@ impl Request {
         let is_inferred = matches!(patch, Patch::Inferred(_));
         let (form, body) = match patch {
             // Which of the two shows when it is written.
-            Patch::Inferred(body) => (MERGE_PATCH, body),
+            Patch::Inferred(body) | Patch::Merge(body) => (MERGE_PATCH, body),
             Patch::Json(body) => (JSON_PATCH, body),
-            Patch::Merge(body) => (MERGE_PATCH, body),
             Patch::Strategic(body) => ("application/strategic-merge-patch+json", body),
             Patch::Apply {
                 object,
@@ -465,14 +469,6 @@ impl Request {
 struct Typed<'a> {
     #[serde(borrow)]
     kind: Option<Cow<'a, str>>,
-}
-
-fn header(text: &str) -> Result<HeaderValue> {
-    Ok(
-        HeaderValue::from_str(text).map_err(|_| CallerError::Header {
-            value: text.to_owned(),
-        })?,
-    )
 }
 
 /// Reads an answer. A Status of failure is one whatever the code of HTTP before it.

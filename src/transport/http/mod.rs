@@ -40,7 +40,7 @@ use self::{body::Body, pool::Pool};
 use crate::{
     AGENT, Error, Result,
     auth::Connector,
-    error::{NetworkError, PeerError, Printable},
+    error::{CallerError, NetworkError, PeerError, Printable},
     limits,
 };
 
@@ -342,6 +342,13 @@ impl std::fmt::Debug for Http {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Http").field(&self.connector).finish()
     }
+}
+
+/// A text as the value of a header.
+pub(crate) fn header_value(text: &str) -> Result<HeaderValue, CallerError> {
+    HeaderValue::from_str(text).map_err(|_| CallerError::Header {
+        value: text.to_owned(),
+    })
 }
 
 /// The answer, if it begins before the request's deadline.
