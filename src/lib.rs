@@ -347,6 +347,10 @@ pub use session::KeepaliveConfig;
 #[cfg(any(feature = "client", feature = "server"))]
 pub use transport::AnyWebSocket;
 
+/// The target of the events that tell each request, with its code and the time that it took.
+#[cfg(feature = "client")]
+pub(crate) const REQUESTS: &str = "kubewire::requests";
+
 /// The `User-Agent` of every request.
 #[cfg(feature = "client")]
 pub(crate) const AGENT: &str = concat!("kubewire/", env!("CARGO_PKG_VERSION"));

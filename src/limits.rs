@@ -140,6 +140,13 @@ pub const LINGER: Duration = Duration::from_secs(10 * 60);
 /// client-go dials with the same bound (`k8s.io/client-go/transport/cache.go`).
 pub const CONNECT: Duration = Duration::from_secs(30);
 
+/// How long a TCP connection may be silent before the kernel probes it: 30 s.
+/// `Config::with_tcp_keepalive` changes it.
+///
+/// client-go's dialer has the same (`k8s.io/client-go/transport/cache.go`, `KeepAlive`). It keeps
+/// NAT tables warm; it is no replacement for a ping, which tests the peer and not its kernel.
+pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
 /// The longest wait for a TLS handshake: 10 s.
 ///
 /// client-go has the same bound (`k8s.io/client-go/transport/cache.go`, `TLSHandshakeTimeout`).

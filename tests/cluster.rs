@@ -1,4 +1,4 @@
-//! exec, attach, port-forward, logs and watch through an API server: the scenarios of
+//! exec, attach, port-forward, copies, logs and watch through an API server: the scenarios of
 //! `tests/scenarios` on any cluster.
 //!
 //! ```text
@@ -21,11 +21,15 @@
 #![cfg(feature = "client")]
 #![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
+#[path = "cluster/copy.rs"]
+mod copy;
 #[path = "cluster/forward.rs"]
 mod forward;
 #[path = "cluster/pods.rs"]
 mod pods;
 mod scenarios;
+#[path = "common/tree.rs"]
+mod tree;
 
 use std::{
     io::{BufRead as _, BufReader},

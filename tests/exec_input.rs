@@ -160,6 +160,37 @@ async fn an_input_that_fails_ends_the_session_with_its_error() -> Result {
     Ok(())
 }
 
+/// A reader that gives some bytes and then panics.
+struct Panics(Breaks);
+
+impl AsyncRead for Panics {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.0).poll_read(cx, buf) {
+            Poll::Ready(Err(_)) => panic!("this reader panics, as it is to"),
+            read => read,
+        }
+    }
+}
+
+/// Half an input must not look whole to the process, nor its success to the caller.
+#[tokio::test]
+async fn an_input_that_panics_ends_the_session_with_an_error() -> Result {
+    let (_server, _, pod) = start(builder()).await?;
+    let exec = pod.exec(["sh", "-c", "cat >/dev/null; echo whole"]);
+    let exec = exec.input(Input::reader(Panics(Breaks(false))));
+    let error = soon(exec.output()).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Caller(CallerError::Stream(_))),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("panicked"), "{error}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn files_are_read_and_written() -> Result {
     let (_server, _, pod) = start(builder()).await?;

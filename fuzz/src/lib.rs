@@ -89,6 +89,7 @@ pub fn drive<S: Exchange>(
                         Some(Duration::from_secs(1)),
                         Some(Duration::MAX),
                     ]),
+                    ..Head::default()
                 };
                 session.handle_head(now, head);
             }

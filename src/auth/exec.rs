@@ -8,7 +8,7 @@ use std::{
     io::{self, IsTerminal},
     process::Stdio,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt;
 
 use super::{bearer, renewal::Issued};
 use crate::{
-    Result,
+    REQUESTS, Result,
     config::{Config, Exec, ExecCluster, Interactive, Material, wrong},
     limits,
 };
@@ -129,7 +129,8 @@ impl Plugin {
         .map_err(|error| self.wrong(error.to_string()))?;
         // client-go's encoder ends it with a line end.
         let request = request + "\n";
-        tracing::debug!(command = %self.settings.command.display(), interactive, "running the exec plugin");
+        let (plugin, begun) = (self.settings.command.display(), Instant::now());
+        tracing::debug!(command = %plugin, interactive, "running the exec plugin");
         let mut command = tokio::process::Command::new(&self.settings.command);
         command
             .args(&self.settings.args)
@@ -156,6 +157,8 @@ impl Plugin {
             .wait()
             .await
             .map_err(|error| self.not_started(&error))?;
+        let ms = begun.elapsed().as_millis();
+        tracing::debug!(target: REQUESTS, command = %plugin, %status, ms, "the exec plugin has ended");
         if !status.success() {
             return Err(self.wrong(format!("it failed ({status}){}", self.advice())));
         }

@@ -9,7 +9,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use base64::{
@@ -29,7 +29,7 @@ use serde::Deserialize;
 
 use super::{bearer, renewal::Issued};
 use crate::{
-    Result,
+    REQUESTS, Result,
     config::{Config, Oidc, Tokens, without_login, wrong},
     limits,
     net::{Alpn, Dialer},
@@ -218,6 +218,25 @@ impl Provider {
     async fn send(
         &self,
         method: Method,
+        url: &str,
+        authorization: Option<HeaderValue>,
+        body: String,
+    ) -> Result<(StatusCode, Bytes)> {
+        let begun = Instant::now();
+        let answer = self.ask(&method, url, authorization, body).await;
+        let (url, ms) = (without_login(url), begun.elapsed().as_millis());
+        match &answer {
+            Ok((status, _)) => {
+                tracing::debug!(target: REQUESTS, %method, url, %status, ms, "answered");
+            }
+            Err(error) => tracing::debug!(target: REQUESTS, %method, url, %error, ms, "failed"),
+        }
+        answer
+    }
+
+    async fn ask(
+        &self,
+        method: &Method,
         url: &str,
         authorization: Option<HeaderValue>,
         body: String,

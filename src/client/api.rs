@@ -172,12 +172,18 @@ impl<K: Kind + DeserializeOwned> Api<K> {
     /// # Errors
     ///
     /// Those of [`Request::list`].
-    pub async fn list(&self) -> Result<List<K>> {
+    pub async fn list(&self) -> Result<List<K>>
+    where
+        K: Send,
+    {
         self.list.list().await
     }
 
     /// The objects in pages of so many; 0 for all at once. Nothing is sent yet.
-    pub fn pages(&self, size: u32) -> Pages<K> {
+    pub fn pages(&self, size: u32) -> Pages<K>
+    where
+        K: Send,
+    {
         self.list.pages(size)
     }
 

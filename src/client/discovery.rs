@@ -261,7 +261,7 @@ impl Client {
         let aggregated = form
             .and_then(|form| form.to_str().ok())
             .is_some_and(|form| form.contains("as=APIGroupDiscoveryList"));
-        let body = body.bytes(limits::OBJECT).await?;
+        let body = body.object(&operation).await?;
         match aggregated {
             true => Ok(Answer::Aggregated(read(&operation, &body)?)),
             false => Ok(Answer::Plain(body)),

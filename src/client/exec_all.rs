@@ -2,9 +2,10 @@
 //! pod, and how each of them ended.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -119,7 +120,7 @@ pub struct RunningAll {
     pods: Vec<Arc<str>>,
     events: mpsc::Receiver<AllEvent>,
     // Dropped with this, which ends them.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Client {
@@ -215,7 +216,7 @@ impl ExecAll {
         Ok(RunningAll {
             pods,
             events,
-            _tasks: tasks,
+            tasks,
         })
     }
 
@@ -255,7 +256,22 @@ impl RunningAll {
     /// Up to 32 lines wait for it, then the pods are held back. Cancel safety:
     /// nothing is lost; call it again.
     pub async fn next(&mut self) -> Option<AllEvent> {
-        self.events.recv().await
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<AllEvent>> {
+        let event = ready!(self.events.poll_recv(cx));
+        // The end of a pod whose task has panicked would be missing without a word.
+        while event.is_none()
+            && let Some(done) = ready!(self.tasks.poll_join_next(cx))
+        {
+            if let Err(error) = done
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+        Poll::Ready(event)
     }
 }
 
@@ -264,7 +280,7 @@ impl Stream for RunningAll {
     type Item = AllEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<AllEvent>> {
-        self.events.poll_recv(cx)
+        self.poll_event(cx)
     }
 }
 

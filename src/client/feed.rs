@@ -96,28 +96,26 @@ pub(super) struct Copies {
 
 impl Copies {
     fn feed(&mut self, control: &Control, from: Reader) {
-        let to = ChildStdin::new(control.output(Channel::Stdin));
-        let (control, failed) = (control.clone(), self.failed.clone());
+        let mut to = ChildStdin::new(control.output(Channel::Stdin));
+        let guard = Guard::new(control, &self.failed);
         self.stdin = Some(tokio::spawn(async move {
+            // It is dropped before `to`, with which the input would end in order.
+            let guard = guard;
             // What the process did not read before its end is no error.
-            if let Err(error) = feed(from, to).await
-                && !control.has_status()
+            if let Err(error) = feed(from, &mut to).await
+                && !guard.control.has_status()
             {
-                let _ = failed.set(CallerError::Stream(Arc::new(error)).into());
-                control.close();
+                guard.fail(error);
             }
         }));
     }
 
     fn drain(&mut self, control: &Control, channel: Channel, to: Writer) {
         let from = control.input(channel);
-        let (control, failed) = (control.clone(), self.failed.clone());
+        let guard = Guard::new(control, &self.failed);
         self.outputs.push(tokio::spawn(async move {
             if let Err(error) = drain(from, to).await {
-                let _ = failed.set(error);
-                if !control.has_status() {
-                    control.close();
-                }
+                guard.fail_with(error);
             }
         }));
     }
@@ -130,7 +128,7 @@ impl Copies {
         self.stop_input();
         if ended.is_ok() {
             while let Some(task) = self.outputs.last_mut() {
-                // It has no result, and a panic in it has been reported.
+                // It has no result: its guard has said what went wrong.
                 let _ = task.await;
                 self.outputs.pop();
             }
@@ -168,9 +166,43 @@ impl Drop for Copies {
     }
 }
 
+/// Ends the session if the caller's reader or writer fails, or panics.
+struct Guard {
+    control: Control,
+    failed: Arc<OnceLock<Error>>,
+}
+
+impl Guard {
+    fn new(control: &Control, failed: &Arc<OnceLock<Error>>) -> Self {
+        Self {
+            control: control.clone(),
+            failed: failed.clone(),
+        }
+    }
+
+    fn fail(&self, error: io::Error) {
+        self.fail_with(CallerError::Stream(Arc::new(error)).into());
+    }
+
+    fn fail_with(&self, error: Error) {
+        let _ = self.failed.set(error);
+        if !self.control.has_status() {
+            self.control.close();
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fail(io::Error::other("the caller's reader or writer panicked"));
+        }
+    }
+}
+
 /// Copies the input and closes stdin. Only errors of `from` are errors: why `to` takes no more, the
 /// session says.
-async fn feed(from: Reader, mut to: ChildStdin) -> io::Result<()> {
+async fn feed(from: Reader, to: &mut ChildStdin) -> io::Result<()> {
     let mut from = BufReader::with_capacity(limits::INPUT_MESSAGE, from);
     loop {
         let bytes = from.fill_buf().await?;

@@ -61,7 +61,8 @@ impl Logs {
     }
 
     /// Go on until the container ends. The stream lasts through cut connections, the server's
-    /// limit of four hours and restarts of the kubelet, and gives each line once.
+    /// limit of four hours and restarts of the kubelet, and gives each line once. Where the
+    /// kubelet has rotated lines away meanwhile, [`LogUpdate::Gap`] tells it.
     pub fn follow(mut self) -> Self {
         self.config.follow = true;
         self
@@ -231,7 +232,8 @@ impl LogLines {
         std::future::poll_fn(|cx| self.poll_line(cx)).await
     }
 
-    /// The next line, restart, text of the kubelet, failed attempt or end; `None` after the end.
+    /// The next line, restart, gap, text of the kubelet, failed attempt or end; `None` after the
+    /// end.
     ///
     /// Cancel safe: what has arrived is kept.
     pub async fn next_update(&mut self) -> Option<LogUpdate> {
@@ -290,6 +292,9 @@ impl LogLines {
                 }
                 Some(LogUpdate::Notice(text)) => {
                     tracing::warn!(parent: self.driver.span(), %text, "the kubelet wrote into a log");
+                }
+                Some(LogUpdate::Gap { after }) => {
+                    tracing::warn!(parent: self.driver.span(), %after, "lines of a log may be missing");
                 }
                 Some(_) => {}
             }

@@ -1,4 +1,5 @@
-//! Lists in pages: out come objects with the version of the list that they belong to.
+//! Lists in pages: in flow the bodies of answers, out come objects, each read when its last byte is
+//! there, with the version of the list that they belong to.
 
 use std::{
     future::poll_fn,
@@ -6,11 +7,19 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::BytesMut;
 use futures_core::Stream;
+use http::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::Request;
-use crate::{Result, error::PeerError, limits};
+use super::{Request, request::read};
+use crate::{
+    Error, Result,
+    error::{NetworkError, PeerError},
+    limits,
+    transport::http::body::Body,
+    wire::watch::{Encoding, EventError, ListDecoder},
+};
 
 /// Objects of one kind, as a list or a page of one.
 ///
@@ -73,6 +82,90 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+impl Request {
+    /// A page of a list.
+    async fn page<T: DeserializeOwned + Send>(
+        &self,
+        size: u32,
+        next: Option<&str>,
+    ) -> Result<List<T>> {
+        let mut request = self.clone();
+        if size > 0 {
+            request = request.query("limit", size.to_string());
+        }
+        if let Some(next) = next {
+            request = request.query("continue", next);
+        }
+        let call = request.call("list", Method::GET, None)?;
+        let operation = call.operation.clone();
+        let page = async || read_page(&operation, request.body(call.clone()).await?).await;
+        match page().await {
+            Err(Error::Network(NetworkError::Lost(_))) => page().await,
+            page => page,
+        }
+    }
+}
+
+/// A page, of which no more is kept than one item that has not arrived whole, and what was made of
+/// the others.
+async fn read_page<T: DeserializeOwned + Send>(operation: &str, mut body: Body) -> Result<List<T>> {
+    let wrong = |problem: String| PeerError::Answer {
+        operation: operation.to_owned(),
+        problem,
+    };
+    // What is short may be a Status, or anything.
+    let mut start = BytesMut::new();
+    while start.len() <= limits::REFUSAL {
+        match body.soon().await? {
+            Some(chunk) => start.extend_from_slice(&chunk),
+            None => return read(operation, &start),
+        }
+    }
+    let mut list = ListDecoder::with_bounds(Encoding::Json, limits::WATCH_EVENT, limits::OBJECT);
+    let mut items = Vec::new();
+    let mut take = |list: &mut ListDecoder| -> Result<(), PeerError> {
+        loop {
+            let item = list.next_item().and_then(|item| match item {
+                Some(item) => item.decode().map(Some),
+                None => Ok(None),
+            });
+            match item {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => return Ok(()),
+                Err(EventError::TooLarge { bound }) => {
+                    return Err(wrong(format!(
+                        "an object of it has more than {bound} bytes"
+                    )));
+                }
+                Err(error) => return Err(wrong(error.to_string())),
+            }
+        }
+    };
+    let mut left = limits::OBJECT;
+    let mut next = Some(start.freeze());
+    while let Some(chunk) = next {
+        let Some(rest) = left.checked_sub(chunk.len()) else {
+            let bound = limits::OBJECT;
+            return Err(wrong(format!("a page of it has more than {bound} bytes")).into());
+        };
+        left = rest;
+        list.push(chunk);
+        take(&mut list)?;
+        next = body.soon().await?;
+    }
+    let end = list.finish().map_err(|error| wrong(error.to_string()))?;
+    take(&mut list)?;
+    if items.is_empty() {
+        return Err(wrong("it is no list with items".to_owned()).into());
+    }
+    let metadata = ListMeta {
+        resource_version: end.resource_version,
+        next: end.continue_token,
+        remaining_item_count: end.remaining_item_count,
+    };
+    Ok(List { metadata, items })
+}
+
 /// The pages of a list; see [`Request::pages`]. As a [`Stream`] it goes on after an error, with the
 /// page that failed.
 ///
@@ -110,7 +203,7 @@ impl<T> std::fmt::Debug for Pages<T> {
     }
 }
 
-impl<T: DeserializeOwned + 'static> Pages<T> {
+impl<T: DeserializeOwned + Send + 'static> Pages<T> {
     pub(super) fn new(request: Request, size: u32) -> Self {
         Self {
             request,
@@ -149,7 +242,7 @@ impl<T: DeserializeOwned + 'static> Pages<T> {
             let after = Some(page.metadata.next.clone()).filter(|next| !next.is_empty());
             if after.is_some() && (self.next == after || self.pages >= limits::LIST_PAGES) {
                 self.next = None;
-                let list = self.request.call("list", http::Method::GET, None)?;
+                let list = self.request.call("list", Method::GET, None)?;
                 return Err(PeerError::endless(list.operation).into());
             }
             self.pages += 1;
@@ -160,7 +253,7 @@ impl<T: DeserializeOwned + 'static> Pages<T> {
     }
 }
 
-impl<T: DeserializeOwned + 'static> Stream for Pages<T> {
+impl<T: DeserializeOwned + Send + 'static> Stream for Pages<T> {
     type Item = Result<List<T>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

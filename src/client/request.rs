@@ -190,7 +190,7 @@ impl Request {
     ///
     /// Those of [`Request`]. If the server forgets the list between two pages (410 `Expired`), it
     /// is fetched again, once, in one page.
-    pub async fn list<T: DeserializeOwned + 'static>(&self) -> Result<List<T>> {
+    pub async fn list<T: DeserializeOwned + Send + 'static>(&self) -> Result<List<T>> {
         let mut pages = self.pages(limits::PAGE);
         let mut all: Option<List<T>> = None;
         loop {
@@ -211,7 +211,7 @@ impl Request {
     }
 
     /// The objects in pages of so many; 0 for all at once. Nothing is sent yet.
-    pub fn pages<T: DeserializeOwned + 'static>(&self, size: u32) -> Pages<T> {
+    pub fn pages<T: DeserializeOwned + Send + 'static>(&self, size: u32) -> Pages<T> {
         Pages::new(self.clone(), size)
     }
 
@@ -367,24 +367,6 @@ impl Request {
         }
     }
 
-    /// A page of a list.
-    pub(super) async fn page<T: DeserializeOwned>(
-        &self,
-        size: u32,
-        next: Option<&str>,
-    ) -> Result<List<T>> {
-        let mut request = self.clone();
-        if size > 0 {
-            request = request.query("limit", size.to_string());
-        }
-        if let Some(next) = next {
-            request = request.query("continue", next);
-        }
-        request
-            .object(request.call("list", Method::GET, None)?)
-            .await
-    }
-
     pub(super) fn call(
         &self,
         verb: &'static str,
@@ -439,17 +421,17 @@ impl Request {
     }
 
     async fn bytes(&self, call: Outgoing) -> Result<Bytes> {
+        let operation = call.operation.clone();
         let again = call.method.is_safe().then(|| call.clone());
-        let body = self.body(call).await?;
-        match (body.bytes(limits::OBJECT).await, again) {
+        match (self.body(call).await?.object(&operation).await, again) {
             (Err(Error::Network(NetworkError::Lost(_))), Some(again)) => {
-                self.body(again).await?.bytes(limits::OBJECT).await
+                self.body(again).await?.object(&operation).await
             }
             (result, _) => result,
         }
     }
 
-    async fn body(&self, call: Outgoing) -> Result<Body> {
+    pub(super) async fn body(&self, call: Outgoing) -> Result<Body> {
         let operation = call.operation.clone();
         let (head, body) = self.success(call).await?.into_parts();
         unexpected(&operation, &head).map_or(Ok(body), Err)

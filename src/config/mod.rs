@@ -56,6 +56,7 @@ pub struct Config {
     pub(crate) headers: Vec<(String, SecretString)>,
     pub(crate) dial: Option<Dial>,
     pub(crate) connect_timeout: Duration,
+    pub(crate) tcp_keepalive: Duration,
     pub(crate) proxies: Proxies,
 }
 
@@ -231,6 +232,7 @@ impl Config {
             headers: Vec::new(),
             dial: None,
             connect_timeout: limits::CONNECT,
+            tcp_keepalive: limits::TCP_KEEPALIVE,
         }
     }
 
@@ -368,6 +370,15 @@ impl Config {
     /// [`limits::CONNECT`]. [`Duration::MAX`] is never.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a TCP connection may be silent before the kernel probes it, by default
+    /// [`limits::TCP_KEEPALIVE`]. It is in whole seconds, from 1 to the 32,767 that Linux takes, and does
+    /// not hold for connections of a [dialer](Self::with_dialer).
+    pub fn with_tcp_keepalive(mut self, silence: Duration) -> Self {
+        let longest = Duration::from_secs(32_767);
+        self.tcp_keepalive = silence.clamp(Duration::from_secs(1), longest);
         self
     }
 

@@ -12,12 +12,6 @@ pub(crate) const FORWARD_RETRY_FIRST: Duration = Duration::from_millis(250);
 /// The longest wait for the answer to that question, and to the one which pods there are: 10 s.
 pub(crate) const FORWARD_LOOK: Duration = Duration::from_secs(10);
 
-/// How long a TCP connection may be silent before the kernel probes it: 30 s.
-///
-/// client-go's dialer has the same (`k8s.io/client-go/transport/cache.go`, `KeepAlive`). It keeps
-/// NAT tables warm; it is no replacement for a ping, which tests the peer and not its kernel.
-pub(crate) const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
-
 /// How long before its end a credential is renewed, at most: 5 min.
 ///
 /// A fifth of its life if that is less, so that a token of 15 minutes is not renewed at once.

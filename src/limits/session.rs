@@ -115,6 +115,13 @@ pub(crate) const LOG_WATCH_RETRY_AFTER: Duration = Duration::from_secs(600);
 /// than the line before. They are apart by microseconds, not by 256 stamps.
 pub(crate) const LOG_STAMPS: usize = 256;
 
+/// How long lines of a log that is read again are held back because it is not known whether they
+/// are new: 5 s. The line that was delivered last comes at once if it comes again.
+pub(crate) const LOG_DOUBT: Duration = Duration::from_secs(5);
+
+/// Bytes of such lines: 1 MiB. With more of them it is taken not to come again.
+pub(crate) const LOG_HELD: usize = 1 << 20;
+
 /// The silence after which a log that is followed is asked for again: 10 min.
 ///
 /// A container may be silent for longer. But a connection over HTTP/1.1 that died silently looks

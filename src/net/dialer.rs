@@ -84,7 +84,7 @@ impl Dialer {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(limits::TCP_KEEPALIVE));
+        tcp.set_keepalive(Some(config.tcp_keepalive));
         tcp.set_connect_timeout(Some(config.connect_timeout));
         Ok(Self {
             server: config.server.clone(),

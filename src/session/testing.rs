@@ -197,7 +197,7 @@ where
         self.head_of(Head {
             status,
             content_type: Some("application/json"),
-            retry_after: None,
+            ..Head::default()
         });
     }
 

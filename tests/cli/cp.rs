@@ -191,6 +191,7 @@ async fn cp_refuses_in_words() {
         (&["cp", &tree, "elsewhere"][..], "must be in a pod"),
         (&["cp", "-", "-"], "takes one archive"),
         (&["cp", &there, &there, "-"], "takes one archive"),
+        (&["cp", &tree, "-", &there], "no other source beside it"),
         (&["cp", &tree, ":/tmp"], "[[NAMESPACE/]POD:]PATH"),
         (&["cp", &tree, &tree, "web-0:/no/such"], "is no directory"),
         (&["cp", "web-0:/no/such", "/tmp/x"], "No such file"),

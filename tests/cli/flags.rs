@@ -54,6 +54,56 @@ async fn whom_to_act_as_is_told_the_server() {
 }
 
 #[tokio::test]
+async fn each_request_is_told_with_its_code_and_its_time() {
+    let cluster = Cluster::start().await;
+    let url = cluster.server.url();
+    // A plugin gives the token.
+    let credential = json!({
+        "kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1",
+        "status": {"token": cluster.server.token()},
+    });
+    let plugin = json!({
+        "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
+        "command": "/bin/echo", "args": [credential.to_string()],
+    });
+    let config = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
+    let token = format!("token: {}", cluster.server.token());
+    assert!(config.contains(&token), "{config}");
+    let config = config.replace(&token, &format!("exec: {plugin}"));
+    std::fs::write(cluster.kubeconfig(), config).unwrap();
+    let path = |lines: &str, end: &str| {
+        let of_requests = lines
+            .lines()
+            .filter(|line| line.contains("kubewire::requests: "));
+        let found = of_requests.filter_map(|line| line.split_once(end));
+        found
+            .filter(|(_, time)| time.parse::<u64>().is_ok())
+            .count()
+    };
+    for level in ["1", "3", "6", "9"] {
+        let arguments = [
+            "-v", level, "exec", "web-0", "-c", "main", "--", "sh", "-c", "exit 3",
+        ];
+        let ran = cluster.run(&arguments).await;
+        assert_eq!(ran.code, Some(3));
+        let upgrade = format!(
+            "answered method=GET url={url}/api/v1/namespaces/default/pods/web-0/exec \
+             status=101 Switching Protocols ms="
+        );
+        assert_eq!(path(&ran.stderr, &upgrade), 1, "{}", ran.stderr);
+        let ended = "the exec plugin has ended command=/bin/echo status=exit status: 0 ms=";
+        assert_eq!(path(&ran.stderr, ended), 1, "{}", ran.stderr);
+        let ran = cluster
+            .run(&["-v", level, "get", "--raw", "/no/such"])
+            .await;
+        let refused = format!("answered method=GET url={url}/no/such status=404 Not Found ms=");
+        assert_eq!(path(&ran.stderr, &refused), 1, "{}", ran.stderr);
+    }
+    let ran = cluster.run(&["get", "--raw", "/no/such"]).await;
+    assert!(!ran.stderr.contains("ms="), "{}", ran.stderr);
+}
+
+#[tokio::test]
 async fn how_to_connect_can_be_said_on_the_command_line() {
     let cluster = Cluster::start().await;
     let url = cluster.server.url();
@@ -186,7 +236,7 @@ async fn exec_and_attach_find_a_pod_of_what_selects_it() {
 }
 
 /// A server whose commands all end with this code.
-async fn ending_with(code: i32) -> String {
+async fn ending_with(code: i64) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -210,7 +260,8 @@ async fn ending_with(code: i32) -> String {
 #[tokio::test]
 async fn exit_codes_that_do_not_fit_are_told_and_are_what_a_shell_sees() {
     let cluster = Cluster::start().await;
-    for (code, here) in [(300, 44), (256, 1), (-1, 255), (3, 3)] {
+    // The last is that of Ctrl-C on Windows.
+    for (code, here) in [(300, 44), (256, 1), (-1, 255), (3, 3), (3_221_225_786, 58)] {
         let url = ending_with(code).await;
         let ran = cluster.run(&["-s", &url, "exec", "web-0", "--", "x"]).await;
         ran.is(
@@ -219,4 +270,98 @@ async fn exit_codes_that_do_not_fit_are_told_and_are_what_a_shell_sees() {
             &format!("command terminated with exit code {code}\n"),
         );
     }
+    // A failure that says 0 is one.
+    let url = ending_with(0).await;
+    let ran = cluster.run(&["-s", &url, "exec", "web-0", "--", "x"]).await;
+    ran.is_error("exit code 0");
+}
+
+/// The verbs, with those below them.
+const VERBS: [&str; 18] = [
+    "api-resources",
+    "attach",
+    "auth",
+    "auth can-i",
+    "auth whoami",
+    "completion",
+    "cp",
+    "debug",
+    "events",
+    "exec",
+    "get",
+    "logs",
+    "man",
+    "port-forward",
+    "proxy",
+    "version",
+    "wait",
+    "watch",
+];
+
+#[tokio::test]
+async fn every_help_has_examples_and_says_what_exit_codes_mean() {
+    let cluster = Cluster::start().await;
+    for verb in VERBS.iter().chain(&[""]) {
+        let arguments: Vec<_> = verb.split_whitespace().chain(["--help"]).collect();
+        let (code, help, stderr) = cluster.run(&arguments).await.into_text();
+        assert_eq!((code, &*stderr), (Some(0), ""), "{verb}");
+        let (front, examples) = help.split_once("\nExamples:\n").expect(verb);
+        assert!(front.contains("Exit codes: "), "{verb}");
+        assert!(examples.contains(&format!("kubewire {verb}")), "{verb}");
+    }
+}
+
+#[tokio::test]
+async fn there_is_a_manual_page_for_each_verb() {
+    let cluster = Cluster::start().await;
+    let directory = cluster.dir.path().join("share/man1");
+    let man = ["man", directory.to_str().unwrap()];
+    cluster.run(&man).await.is(0, "", "");
+    let names = std::fs::read_dir(&directory).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    let pages = VERBS.map(|verb| format!("kubewire-{}.1", verb.replace(' ', "-")));
+    let mut expected: Vec<_> = pages.into_iter().chain(["kubewire.1".to_owned()]).collect();
+    expected.sort();
+    assert_eq!(names, expected);
+    for name in names {
+        let text = std::fs::read_to_string(directory.join(&name)).unwrap();
+        for section in [".TH ", ".SH NAME", ".SH SYNOPSIS", ".SH EXAMPLES\n.nf\n"] {
+            assert!(text.contains(section), "{name} has no {section}");
+        }
+        assert!(text.contains("Exit codes: "), "{name}");
+    }
+    let page = std::fs::read_to_string(directory.join("kubewire-cp.1")).unwrap();
+    assert!(page.contains(r"\-\-preserve\-owner"), "{page}");
+    let file = cluster.kubeconfig();
+    let onto_a_file = ["man", file.to_str().unwrap()];
+    cluster.run(&onto_a_file).await.is_error("kubeconfig");
+}
+
+#[tokio::test]
+async fn no_color_takes_all_colours_away() {
+    let cluster = Cluster::start().await;
+    for (arguments, code) in [(&["exec", "--help"][..], 0), (&["exec", "--no-such"], 1)] {
+        let mut tool = cluster.on_terminal_with(arguments, &[("NO_COLOR", "1")]);
+        assert_eq!(tool.end().await.0, Some(code));
+        assert!(!tool.seen.contains('\u{1b}'), "{:?}", tool.seen);
+    }
+    let mut tool = cluster.on_terminal(&["exec", "--help"]);
+    assert_eq!(tool.end().await.0, Some(0));
+    assert!(tool.seen.contains('\u{1b}'), "there are none without it");
+}
+
+#[tokio::test]
+async fn a_file_that_names_the_pod_has_one_object() {
+    let cluster = Cluster::start().await;
+    let file = cluster.dir.path().join("pods.yaml");
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web-0}\n---\n";
+    let exec = ["exec", "-f", file.to_str().unwrap(), "--", "echo", "hello"];
+    std::fs::write(&file, pod).unwrap();
+    cluster.run(&exec).await.is(0, "hello\n", "");
+    std::fs::write(&file, pod.repeat(2)).unwrap();
+    cluster.run(&exec).await.is_error("has several objects");
+    std::fs::write(&file, "---\n").unwrap();
+    cluster.run(&exec).await.is_error("has no object");
 }

@@ -8,7 +8,11 @@ use kubewire::{
     wire::status::Status,
 };
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::timeout,
+};
 
 use crate::{
     kubectl,
@@ -286,6 +290,63 @@ async fn that_a_log_is_tried_again_is_said_once() {
     assert_eq!((code, &*stdout), (Some(0), "one\n"));
     let said = stderr.matches("trying again").count();
     assert!(said == 1 && stderr.contains("no kubelet"), "{stderr}");
+}
+
+/// A kubelet that cuts a log after two lines, and has rotated the next away when it is asked again.
+async fn rotates() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let line = |n: u32| format!("2026-11-22T01:55:{n}.000000001Z line {n}\n");
+        let mut logs = 0;
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(tcp.read_u8().await.unwrap());
+            }
+            let is_log = String::from_utf8(head).unwrap().contains("/log?");
+            logs += u32::from(is_log);
+            let ended = json!({"exitCode": 0, "containerID": "containerd://1"});
+            let state = match logs {
+                0 | 1 => json!({"running": {}}),
+                _ => json!({"terminated": ended}),
+            };
+            let pod = json!({
+                "kind": "Pod", "apiVersion": "v1",
+                "metadata": {"name": "web-0", "namespace": "default", "uid": "1"},
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "main"}]},
+                "status": {"containerStatuses": [
+                    {"name": "main", "containerID": "containerd://1", "state": state},
+                ]},
+            });
+            let (body, missing) = match (is_log, logs) {
+                (false, _) => (pod.to_string(), 0),
+                (true, 1) => (line(10) + &line(11), 1000),
+                (true, _) => (line(15) + &line(16), 0),
+            };
+            let length = body.len() + missing;
+            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length:";
+            let answer = format!("{head} {length}\r\n\r\n{body}");
+            tcp.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn that_lines_may_be_missing_is_said() {
+    let server = ApiServer::builder().start().await.unwrap();
+    let cluster = Cluster::around(server);
+    let url = rotates().await;
+    let arguments = ["-s", &url, "logs", "-f", "web-0"];
+    let mut tool = cluster.kubewire(&arguments);
+    let ran = finish(tool.env_remove("KUBECONFIG").spawn().unwrap()).await;
+    ran.is(
+        0,
+        "line 10\nline 11\nline 15\nline 16\n",
+        "warning: lines after 2026-11-22T01:55:11.000000001Z may be missing, for the log was rotated \
+         while it could not be read\n",
+    );
 }
 
 #[tokio::test]

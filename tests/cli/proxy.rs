@@ -363,3 +363,47 @@ async fn a_unix_socket_and_a_directory_are_served() {
     let both = ["proxy", "-u", socket, "-p", "0"];
     cluster.run(&both).await.is_error("cannot be used with");
 }
+
+/// Seconds until the kernel probes the connection to a port, as `/proc/net/tcp` has it
+/// (`Documentation/networking/proc_net_tcp.rst`).
+#[cfg(target_os = "linux")]
+fn keepalive_of(port: u16) -> Option<u64> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let to_port = format!(":{port:04X}");
+    table.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let (is_open, timer) = (*fields.get(3)? == "01", fields.get(5)?);
+        let ticks = timer
+            .strip_prefix("02:")
+            .filter(|_| is_open && fields[2].ends_with(&to_port));
+        // A hundred to a second, whatever the kernel's own clock is.
+        ticks.map(|ticks| u64::from_str_radix(ticks, 16).unwrap() / 100)
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connections_are_probed_as_often_as_is_said() {
+    let cluster = Cluster::start().await;
+    for (flags, expected) in [(&["--keepalive=1h"][..], 3500..=3600), (&[], 1..=30)] {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap();
+        let url = format!("http://{address}");
+        let sidecar = Sidecar::of(&cluster, &[flags, &["--server", &url]].concat()).await;
+        let mut asking = TcpStream::connect(&sidecar.address).await.unwrap();
+        let host = &sidecar.address;
+        let request = format!("GET /version HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        asking.write_all(request.as_bytes()).await.unwrap();
+        let (_head, _connection) = passed_on(&server).await;
+        let begin = std::time::Instant::now();
+        // While something is under way there is another timer.
+        let seconds = loop {
+            match keepalive_of(address.port()) {
+                Some(seconds) => break seconds,
+                None => assert!(begin.elapsed() < PATIENCE, "there is no timer"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        };
+        assert!(expected.contains(&seconds), "{flags:?}: {seconds} s");
+    }
+}

@@ -199,6 +199,40 @@ async fn a_session_is_left_and_joined_again() {
 }
 
 #[tokio::test]
+async fn the_progress_bar_is_drawn_in_its_place_and_taken_away() {
+    let Some(tmux) = program("tmux") else {
+        return;
+    };
+    let cluster = Cluster::start().await;
+    let dir = cluster.dir.path();
+    // It never ends by itself.
+    let large = std::fs::File::create(dir.join("large")).unwrap();
+    large.set_len(1 << 40).unwrap();
+    let (here, there) = (dir.join("large"), dir.join("copy"));
+    let there = format!("web-0:{}", there.to_str().unwrap());
+    let copy = ["cp", "-c", "main", here.to_str().unwrap(), &there];
+    let screen = Screen::start(&cluster, &tmux, "bar", &copy).await;
+    let is_bar = |screen: &str| screen.contains("/1.00 TiB ") && screen.contains(" left");
+    let mut before = screen.until("bar", is_bar).await;
+    for _ in 0..3 {
+        let is_drawn_again = |now: &str| is_bar(now) && now != before;
+        before = screen.until("bar again", is_drawn_again).await;
+        assert_eq!(before.matches(" left").count(), 1, "{before}");
+        assert_eq!(
+            before.lines().filter(|line| !line.is_empty()).count(),
+            1,
+            "{before}"
+        );
+    }
+    screen.keys(&["C-c"]).await;
+    screen.ended().await;
+    let after = screen
+        .until("the end", |screen| screen.contains("status 130"))
+        .await;
+    assert!(!after.contains("TiB"), "{after}");
+}
+
+#[tokio::test]
 async fn the_table_of_connections_is_drawn_in_its_place() {
     let Some(tmux) = program("tmux") else {
         return;

@@ -84,7 +84,7 @@ async fn pass_on(mut socket: TcpStream, containerd: &Containerd, way: Way) -> io
     Ok(())
 }
 
-async fn head(socket: &mut TcpStream) -> io::Result<String> {
+pub(crate) async fn head(socket: &mut TcpStream) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(socket.read_u8().await?);

@@ -1,5 +1,5 @@
-//! exec, attach and port-forward against the streaming server of a real container runtime, the one that stands
-//! behind kubelets.
+//! exec, attach, port-forward and copies against the streaming server of a real container runtime,
+//! the one that stands behind kubelets.
 //!
 //! It needs containerd, runc, busybox-static and root, and is skipped where they are missing;
 //! with `KUBEWIRE_REQUIRE_REAL=1` a skip is a failure.
@@ -8,12 +8,15 @@
 #![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
 mod connect;
+mod copy;
 mod cri;
 mod daemon;
 mod forward;
 mod image;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
+#[path = "../common/tree.rs"]
+mod tree;
 
 use std::{sync::OnceLock, time::Duration};
 

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs,
-    os::unix::fs::{MetadataExt as _, symlink},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{MetadataExt as _, symlink},
+    },
     path::Path,
 };
 
@@ -161,5 +164,122 @@ async fn a_link_on_this_disk_is_not_followed() -> Result {
     .await?;
     copied?;
     assert_eq!(fs::read(fixture.path("in/f"))?, b"new");
+    Ok(())
+}
+
+/// Copies from a container with a shell that sends this for `/x`, with `MARK` where the mark belongs.
+async fn from_hostile_shell(sent: &[u8], then: &str) -> Result<(Result<Copied, Error>, Fixture)> {
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), sent)?;
+    let script = format!(
+        "case $2 in *'command -v \"$p\"'*) printf 'cat\\nstat\\nreadlink\\n.\\n' ;; \
+         *'mark=$2'*) sed \"s/MARK/$5/g\" {}; {then} ;; *) exit 127 ;; esac",
+        file.path().display()
+    );
+    let (fixture, _bin) = Fixture::with_programs(&[("sh", Program::Script(script))]).await?;
+    fs::write(fixture.path("victim"), "untouched")?;
+    fs::create_dir(fixture.path("outside"))?;
+    let copy = fixture.pod.copy_from("/x", fixture.path("in"));
+    let copied = copy.max_bytes(1 << 20).max_entries(100).run().await;
+    assert_eq!(fs::read(fixture.path("victim"))?, b"untouched");
+    assert_eq!(fs::metadata(fixture.path("victim"))?.nlink(), 1);
+    assert_eq!(fs::read_dir(fixture.path("outside"))?.count(), 0);
+    for entry in fs::read_dir(fixture.disk.path())? {
+        let name = entry?.file_name();
+        let expected = ["in", "victim", "outside"];
+        assert!(expected.iter().any(|it| name == *it), "{name:?}");
+    }
+    Ok((copied, fixture))
+}
+
+#[tokio::test]
+async fn what_a_shell_sends_writes_nothing_outside() -> Result {
+    let many = "d 755 1 1 1 8:1\nnMARK".repeat(101);
+    let link_and_through = "d 755 1 1 1 8:1\nMARKl 777 1 1 1 8:2\ndMARKe\nMARK\
+                            f 644 1 4 1 8:3\nd/fMARKevilMARKe \nMARK";
+    let refused: &[(&str, &str)] = &[
+        ("f 644 1 4 1 8:1\n../victimMARKevilMARKe \nMARK", ""),
+        ("f 644 1 4 1 8:1\n/x/yMARKevilMARKe \nMARK", ""),
+        (
+            "d 755 1 1 1 8:1\nMARKf 644 1 4 1 8:1\na/../../victimMARKevilMARKe \nMARK",
+            "",
+        ),
+        ("d 755 1 1 1 8:1\n../outside/newMARKe \nMARK", ""),
+        (
+            "l 777 1 1 1 8:1\n../outside/linkMARKvictim\nMARKe \nMARK",
+            "",
+        ),
+        // The destination itself as a link.
+        ("l 777 1 1 1 8:1\nMARKoutside\nMARKe \nMARK", ""),
+        // Bombs: of bytes that were announced, that were not, of names, and without an end.
+        ("f 644 1 9999999999 1 8:1\nMARKxMARKe \nMARK", ""),
+        ("f 644 1 4 1 8:1\nMARK", "yes"),
+        ("f 644\nMARK", "yes"),
+        ("f 644 1 4 1 8:1\n", "yes"),
+        (&many, ""),
+        ("", "yes"),
+        // Cut, and nonsense.
+        ("f 644 1 4 1 8:1\nMARKevil", ""),
+        ("f 644 1 4 1 8:1\nMARKevilMARK", ""),
+        ("no headerMARK", ""),
+        ("", ""),
+    ];
+    for (sent, then) in refused {
+        let (copied, fixture) = from_hostile_shell(sent.as_bytes(), then).await?;
+        let error = copied.expect_err("it is taken");
+        assert!(matches!(&error, Error::Peer(_)), "{sent:?}: {error:?}");
+        assert!(fixture.aside()?.is_empty(), "{sent:?}");
+    }
+    // A link that is made last leads nobody anywhere: what is written through it is not.
+    let (copied, fixture) = from_hostile_shell(link_and_through.as_bytes(), "").await?;
+    copied.expect_err("a directory is where the link was to be");
+    assert!(!fixture.path("in/e").exists());
+
+    // Names are what they are, and are told in one line.
+    let taken = "d 755 1 1 1 8:1\nMARKs 644 1 0 1 8:2\nde\nvice\x1b[31mMARK\
+                 l 777 1 1 1 8:3\noutMARK../outside\nMARKf 4755 1 4 1 8:4\nli\nne\x1b[2JMARK\
+                 goodMARKe \nMARK";
+    let (copied, fixture) = from_hostile_shell(taken.as_bytes(), "").await?;
+    let copied = copied?;
+    assert_eq!((copied.files, copied.left_out.len()), (1, 2), "{copied:?}");
+    assert_eq!(copied.left_out[0].reason, Reason::Special);
+    for left_out in &copied.left_out {
+        let said = left_out.to_string();
+        assert!(!said.contains(['\n', '\x1b']), "{said:?}");
+    }
+    let file = fixture.path("in/li\nne\x1b[2J");
+    assert_eq!(fs::read(&file)?, b"good");
+    assert_eq!(fs::metadata(&file)?.mode() & 0o7777, 0o755);
+    assert!(!fixture.path("in/out").is_symlink());
+    Ok(())
+}
+
+/// Names with line feeds and escapes in an archive, and in what is said of them.
+#[tokio::test]
+async fn names_with_line_feeds_and_escapes_stay_names() -> Result {
+    use tar::EntryType as T;
+    let names: &[&[u8]] = &[b"./x/li\nne", b"./x/\x1b[31mred", b"./x/\r\tx", b"./x/\xff"];
+    let files: Vec<Planned<'_>> = names
+        .iter()
+        .map(|name| (T::Regular, *name, &b""[..], &b"good"[..]))
+        .chain([(T::Fifo, &b"./x/pi\npe\x1b[2J"[..], &b""[..], &b""[..])])
+        .collect();
+    let (copied, fixture) = from_hostile(&archive(&files), |_| ()).await?;
+    let copied = copied?;
+    assert_eq!((copied.files, copied.left_out.len()), (4, 1));
+    let said = copied.left_out[0].to_string();
+    assert!(!said.contains(['\n', '\x1b']), "{said:?}");
+    for name in names {
+        let name = OsStr::from_bytes(name.strip_prefix(b"./x/").unwrap());
+        assert_eq!(
+            fs::read(fixture.path("in").join(name))?,
+            b"good",
+            "{name:?}"
+        );
+    }
+    let bad: &[Planned<'_>] = &[(T::Link, b"./x/a\n\x1b[2J", b"../victim", b"")];
+    let (copied, _fixture) = from_hostile(&archive(bad), |_| ()).await?;
+    let said = copied.expect_err("it is taken").to_string();
+    assert!(!said.contains(['\n', '\x1b']), "{said:?}");
     Ok(())
 }

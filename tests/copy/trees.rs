@@ -1,8 +1,19 @@
 //! Files and trees both ways, as they should be afterwards, and what is said when they cannot be.
 
-use std::{fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+};
 
-use kubewire::{Error, copy::Copied, error::CallerError};
+use kubewire::{
+    Client, Error,
+    copy::{Copied, NotKept},
+    error::CallerError,
+    exec::Subprotocol,
+    testing::ApiServer,
+};
 
 use crate::fixture::{
     Fixture, Program, Result, assert_same, busybox, on_disk, peer_problem, plant, survey,
@@ -244,5 +255,121 @@ async fn what_fails_is_said_in_the_words_of_tar_or_of_the_system() -> Result {
         matches!(error, Error::Caller(CallerError::File { .. })),
         "{error:?}"
     );
+    Ok(())
+}
+
+/// Over `v4.channel.k8s.io` no program is told that its input has ended.
+#[tokio::test]
+async fn files_are_compared_where_stdin_has_no_end() -> Result {
+    let sleep = ["/bin/sleep", "infinity"];
+    let server =
+        ApiServer::builder()
+            .subprotocols([Subprotocol::V4])
+            .pod("default", "web-0", |pod| pod.container("main", sleep));
+    let server = server.start().await?;
+    let pod = Client::new(&server.config())?.pod("default", "web-0");
+    let disk = tempfile::tempdir()?;
+    let (tree, back) = (disk.path().join("tree"), disk.path().join("back"));
+    plant(&tree)?;
+    let copy = pod.copy_from(tree.to_str().unwrap(), &back);
+    let copied = copy.run().await?;
+    assert_eq!((copied.files, copied.compared), (16, true));
+    assert_same(&survey(&back)?, &survey(&tree)?, true);
+    let error = pod.copy_to(&back, "/tmp/there").run().await.unwrap_err();
+    let is_it = matches!(error, Error::Caller(CallerError::HalfClose { .. }));
+    assert!(is_it, "{error:?}");
+    Ok(())
+}
+
+/// The numbers of owner and group of all that is below a path.
+fn owners(root: &Path) -> Result<BTreeMap<PathBuf, (u32, u32)>> {
+    let (mut found, mut left) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(path) = left.pop() {
+        let metadata = fs::symlink_metadata(&path)?;
+        let below = path.strip_prefix(root)?.to_owned();
+        found.insert(below, (metadata.uid(), metadata.gid()));
+        if metadata.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                left.push(entry?.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test]
+async fn owners_are_kept_where_they_are_asked_for() -> Result {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root gives files to others");
+        return Ok(());
+    }
+    let fixture = Fixture::new().await?;
+    let tree = fixture.path("tree");
+    fs::create_dir_all(tree.join("a"))?;
+    fs::write(tree.join("a/f"), "x")?;
+    fs::write(tree.join("g"), "y")?;
+    symlink("g", tree.join("l"))?;
+    for (name, user, group) in [("", 11, 12), ("a", 13, 14), ("a/f", 15, 16), ("g", 17, 18)] {
+        std::os::unix::fs::chown(tree.join(name), Some(user), Some(group))?;
+    }
+    std::os::unix::fs::lchown(tree.join("l"), Some(19), Some(20))?;
+    let set_user_id = fs::Permissions::from_mode(0o4755);
+    fs::set_permissions(tree.join("g"), set_user_id)?;
+    let expected = owners(&tree)?;
+    let (there, across) = (fixture.remote("there"), fixture.remote("across"));
+    let up = fixture.pod.copy_to(&tree, &there).preserve_owner();
+    assert!(up.run().await?.not_kept.is_empty());
+    assert_eq!(owners(&fixture.path("there"))?, expected);
+    // The mode is set behind the owner, who takes its bits away.
+    let mode = fs::metadata(fixture.path("there/g"))?.mode();
+    assert_eq!(mode & 0o7777, 0o4755);
+    let down = fixture.pod.copy_from(&there, fixture.path("back"));
+    assert!(down.preserve_owner().run().await?.not_kept.is_empty());
+    assert_eq!(owners(&fixture.path("back"))?, expected);
+    let copy = fixture.pod.copy_between(&there, &fixture.other, &across);
+    assert!(copy.preserve_owner().run().await?.not_kept.is_empty());
+    assert_eq!(owners(&fixture.path("across"))?, expected);
+
+    // Unless they are, all belongs to who runs the programs.
+    let own = |name: &str| -> Result<bool> {
+        let all = owners(&fixture.path(name))?;
+        Ok(all.values().all(|it| *it == (0, 0)))
+    };
+    fixture
+        .pod
+        .copy_to(&tree, fixture.remote("plain"))
+        .run()
+        .await?;
+    fixture
+        .pod
+        .copy_from(&there, fixture.path("plain back"))
+        .run()
+        .await?;
+    assert!(own("plain")? && own("plain back")?);
+
+    // Without `tar` the container is told, and cannot tell.
+    let names = [
+        "sh", "cat", "mkdir", "mv", "rm", "chmod", "chown", "touch", "ln", "readlink", "stat",
+    ];
+    let paths = names.map(|name| format!("/usr/bin/{name}"));
+    let programs = names.iter().zip(&paths);
+    let programs: Vec<_> = programs
+        .map(|(name, path)| (*name, Program::Link(path)))
+        .collect();
+    let (poor, _bin) = Fixture::with_programs(&programs).await?;
+    let there = poor.remote("there");
+    let copied = poor
+        .pod
+        .copy_to(&tree, &there)
+        .preserve_owner()
+        .run()
+        .await?;
+    assert!(copied.not_kept.is_empty(), "{copied:?}");
+    assert_eq!(owners(&poor.path("there"))?, expected);
+    let down = poor
+        .pod
+        .copy_from(&there, poor.path("back"))
+        .preserve_owner();
+    assert_eq!(down.run().await?.not_kept, [NotKept::Owners]);
     Ok(())
 }

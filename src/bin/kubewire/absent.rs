@@ -208,7 +208,6 @@ const FLAGS: &[Flag] = &[
         "",
         "use -o name, -o custom-columns or -o jsonpath",
     ),
-    flag("proxy", "keepalive", "", "the system's keep-alive holds"),
     flag(
         "version",
         "output",

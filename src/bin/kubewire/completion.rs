@@ -9,6 +9,8 @@ use clap_complete::Shell;
 use crate::failure::Failure;
 
 /// Print the script that lets a shell complete command lines
+///
+/// Exit codes: 0, or 141 if nobody reads it.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     source <(kubewire completion bash)\n  \

@@ -114,6 +114,11 @@ impl Connection {
 
     /// The client that the flags, the kubeconfig or the pod's service account give.
     pub(crate) fn client(&self) -> kubewire::Result<Client> {
+        Client::new(&self.config()?)
+    }
+
+    /// What they say of the server and the user.
+    pub(crate) fn config(&self) -> kubewire::Result<Config> {
         let mut options = KubeconfigOptions::new();
         if let Some(file) = &self.kubeconfig {
             options = options.file(file);
@@ -168,6 +173,6 @@ impl Connection {
             }
             config = config.with_impersonation(who);
         }
-        Client::new(&config)
+        Ok(config)
     }
 }

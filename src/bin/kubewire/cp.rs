@@ -193,21 +193,31 @@ impl Cp {
             return Ok(0);
         };
         let several = sources.len() > 1;
+        let has_stream = sources.iter().any(|it| matches!(it, Side::Stream));
+        if several && has_stream {
+            return Err(said("- is one archive: it takes no other source beside it"));
+        }
+        let destination = &match destination {
+            Side::There(target, path) if !has_stream => {
+                let path = target.inside(path, several).await?;
+                Side::There(target.clone(), path)
+            }
+            destination => destination.clone(),
+        };
         let mut code = 0;
         for source in sources {
             let streams = matches!((source, destination), (Side::Stream, _) | (_, Side::Stream));
             let bar = Bar::start(progress, &shown(source), self.quiet || streams);
             let copied = match (source, destination) {
                 (Side::Here(source), Side::There(target, path)) => {
-                    self.to(target, source, path, several, progress).await
+                    self.to(target, source, path, progress).await
                 }
                 (Side::There(target, path), Side::Here(destination)) => {
                     self.from(target, path, destination, several, progress)
                         .await
                 }
                 (Side::There(from, source), Side::There(to, path)) => {
-                    self.between(from, source, to, path, several, progress)
-                        .await
+                    self.between(from, source, to, path, progress).await
                 }
                 (Side::Stream, Side::There(target, path)) => {
                     return self.stream(target.take_archive(path), false).await;
@@ -305,7 +315,6 @@ impl Cp {
         target: &Target,
         source: &Path,
         path: &str,
-        several: bool,
         progress: &Progress,
     ) -> Result<Copied, Failure> {
         // As it is called, even if it is given as `.`.
@@ -314,7 +323,6 @@ impl Cp {
             None => fs::canonicalize(source)
                 .map_err(|error| said(&format!("{}: {error}", source.display())))?,
         };
-        let path = target.inside(path, several).await?;
         let copy = target.pod.copy_to(&source, path).progress(progress);
         Ok(options!(self, target, copy).run().await?)
     }
@@ -351,10 +359,8 @@ impl Cp {
         source: &str,
         to: &Target,
         path: &str,
-        several: bool,
         progress: &Progress,
     ) -> Result<Copied, Failure> {
-        let path = to.inside(path, several).await?;
         let mut copy = from
             .pod
             .copy_between(source, &to.pod, path)

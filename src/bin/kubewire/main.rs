@@ -29,6 +29,7 @@ mod jsonpath;
 mod keys;
 mod lines;
 mod logs;
+mod man;
 mod many;
 mod port_forward;
 mod printable;
@@ -50,17 +51,34 @@ mod workload;
 
 use failure::Failure;
 
+const ABOUT: &str = "Kubernetes' streaming protocols on the command line\n\n\
+    Verbs and flags are kubectl's; what is not here is refused with what to use instead. The cluster \
+    and the user are those of the kubeconfig: KUBECONFIG, ~/.kube/config, or in a pod its service \
+    account. HTTPS_PROXY and NO_PROXY count, and NO_COLOR turns colours off.\n\n\
+    Exit codes: 0 if all went well; 1 for an error, of the command line too; from exec the remote \
+    command's own; 128 and a signal's number after a signal, such as 130 after Ctrl-C, and 141 if \
+    nobody reads the output any more. Where a verb has others, its help says so.";
+
+const EXAMPLES: &str = "Examples:\n  \
+    kubewire exec web-0 -it -- sh\n  \
+    kubewire port-forward svc/web 8080:http\n  \
+    kubewire logs -f -l app=web --all-containers --prefix\n  \
+    kubewire cp web-0:/var/log/app logs --retries 5\n  \
+    kubewire wait pods -l app=web --for condition=Ready";
+
 #[derive(Parser)]
 #[command(
     version,
     about = "Kubernetes' streaming protocols on the command line",
+    long_about = ABOUT,
+    after_help = EXAMPLES,
     max_term_width = 100
 )]
 struct Cli {
     #[command(flatten)]
     connection: connection::Connection,
-    /// Show on stderr what happens: 0 warnings, 1 to 3 the course of things, 4 to 6 details,
-    /// 7 to 9 everything
+    /// Show on stderr what happens: 0 warnings; 1 to 3 each request with its code and its time;
+    /// 4 to 6 details, with each request as a curl command; 7 to 9 everything
     #[arg(
         short,
         long,
@@ -91,8 +109,16 @@ enum Command {
     Proxy(proxy::Proxy),
     Version(version::Version),
     Completion(completion::Completion),
+    Man(man::Man),
     /// Ask about the user
-    #[command(subcommand)]
+    ///
+    /// Exit codes: those of its verbs.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+            kubewire auth whoami\n  \
+            kubewire auth can-i create pods/exec -n web"
+    )]
     Auth(Auth),
 }
 
@@ -146,6 +172,7 @@ fn start(cli: Cli) -> Result<u8, Failure> {
             Command::Auth(Auth::CanI(ask)) => connection.in_time(ask.run(connection)).await,
             Command::Auth(Auth::Whoami(whoami)) => connection.in_time(whoami.run(connection)).await,
             Command::Completion(completion) => completion.run(Cli::command()),
+            Command::Man(man) => man.run(Cli::command()),
         }
     });
     // Nothing that is left may keep the process, such as a resolver that does not answer.

@@ -102,7 +102,8 @@ impl Output {
     /// Waits until everything is written, or one write has failed.
     pub(crate) async fn finish(self) -> io::Result<()> {
         drop(self.slices);
-        self.done.await.unwrap_or(Ok(()))
+        let panicked = || io::Error::other("the thread that writes has panicked");
+        self.done.await.unwrap_or_else(|_| Err(panicked()))
     }
 }
 

@@ -122,8 +122,15 @@ fn in_file(file: &Path) -> Result<(String, Option<String>), Failure> {
     }
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::Message(format!("{name}: {error}")))?;
-    let object: Value = serde_saphyr::from_str(&text)
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
         .map_err(|error| Failure::Message(format!("{name}: {error}")))?;
+    let mut objects = documents.into_iter().filter(|it| !it.is_null());
+    let object = objects.next().unwrap_or_default();
+    if objects.next().is_some() {
+        let problem =
+            format!("{name} has several objects: name the one that is meant as TYPE/NAME");
+        return Err(Failure::Message(problem));
+    }
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let metadata = &object["metadata"];
     match (text(&object["kind"]), text(&metadata["name"])) {

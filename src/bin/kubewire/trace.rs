@@ -11,6 +11,9 @@ use tracing_subscriber::{
 
 use crate::failure::note;
 
+/// The target of the library's events that tell each request, with its code and its time.
+const REQUESTS: &str = "kubewire::requests";
+
 /// Shows the library's events from now on. Those of other crates are left out: they may hold
 /// request headers.
 pub(crate) fn start(verbosity: u8) {
@@ -20,13 +23,21 @@ pub(crate) fn start(verbosity: u8) {
         4..=6 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
+    let requests = match verbosity {
+        0 => LevelFilter::OFF,
+        _ => LevelFilter::DEBUG.max(level),
+    };
     let events = tracing_subscriber::fmt::layer()
         .with_timer(uptime())
         .with_ansi(false)
         .with_writer(Stderr);
     tracing_subscriber::registry()
         .with(events)
-        .with(Targets::new().with_target("kubewire", level))
+        .with(
+            Targets::new()
+                .with_target("kubewire", level)
+                .with_target(REQUESTS, requests),
+        )
         .init();
 }
 

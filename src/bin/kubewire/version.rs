@@ -9,6 +9,8 @@ use serde_json::Value;
 use crate::{connection::Connection, failure::Failure, printable::Printable};
 
 /// Print the versions of this program and of the server
+///
+/// Exit codes: 0 if both are known; 1 if the server does not say its own.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     kubewire version\n  \

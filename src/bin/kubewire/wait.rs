@@ -233,7 +233,13 @@ impl Wait {
                 Ok(Some(News::Done(failure))) => {
                     code = failure.map_or(code, Failure::report);
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    // A group that has not said how it went has met nothing.
+                    while let Some(done) = tasks.join_next().await {
+                        done.map_err(|error| Failure::local("a watch has failed", &error))?;
+                    }
+                    break;
+                }
                 Err(_) => {
                     for object in &waiting {
                         note(&format!(

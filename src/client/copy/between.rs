@@ -180,7 +180,7 @@ impl Begun {
                 Some(linked) => {
                     let mut packed = lock(&work.packed);
                     packed.done.retain(|name, _| {
-                        from.can_be_without(name) && !name.is_empty() && !linked.contains(name)
+                        from.can_be_without(name) && !name.is_empty() && !linked.contains(&name[..])
                     });
                     list = from.without(&Exclude::default(), packed.done.keys().map(|it| &it[..]));
                 }
@@ -211,13 +211,17 @@ impl Begun {
         };
         let receiving = self.side.receive(source, &progress, job);
         let exec = work.extract();
-        let sent = work.side.deliver(exec, input, receiving).await;
-        work.note_sent();
-        sent?;
+        work.side.deliver(exec, input, receiving).await?;
         let records = lock(&work.packed).records.clone();
         let rooted = from.rooted();
-        verify(&self.side, rooted.as_bytes(), rooted.as_ref(), &records).await?;
-        work.settle().await?;
+        let source = verify(
+            &self.side,
+            rooted.as_bytes(),
+            rooted.as_ref(),
+            records.clone(),
+        );
+        source.await?;
+        work.settle(records).await?;
         work.copied().await
     }
 }

@@ -18,7 +18,7 @@ use super::{
     finish::Finish,
     holes::segments,
     lock, name_bytes,
-    pack::{Digesting, Filled, Plan, failure},
+    pack::{Digesting, Filled, Keep, Plan, failure},
     pipe::PipeWriter,
     progress::Progress,
     shell::{READ, WRITE_THERE, escaped},
@@ -109,7 +109,7 @@ pub(super) async fn send(work: &mut Work) -> Result<()> {
     }
     let mut files = structure(work, items).await?;
     let done = std::mem::take(&mut lock(&work.packed).done);
-    let mut records = HashMap::new();
+    let mut records: HashMap<Arc<[u8]>, _> = HashMap::new();
     let mut tasks = JoinSet::new();
     let mut order = Vec::new();
     let mut outcome = Ok(());
@@ -119,9 +119,9 @@ pub(super) async fn send(work: &mut Work) -> Result<()> {
             && outcome.is_ok()
             && let Some(item) = files.pop()
         {
-            let name = name_bytes(&item.below);
+            let name: Arc<[u8]> = name_bytes(&item.below).into();
             order.push(name.clone());
-            work.appended.push((name.clone(), item.header.clone()));
+            work.appended.push((name.to_vec(), item.header.clone()));
             match done.get(&name) {
                 Some(record) => drop(records.insert(name, record.clone())),
                 None => {
@@ -138,7 +138,7 @@ pub(super) async fn send(work: &mut Work) -> Result<()> {
                 if let Some(filled) = filled {
                     lock(&work.packed)
                         .filled
-                        .insert(record.name.clone(), filled);
+                        .insert(record.name.to_vec(), filled);
                 }
                 records.insert(record.name.clone(), record);
             }
@@ -176,6 +176,9 @@ async fn structure(work: &mut Work, items: Vec<Item>) -> Result<Vec<Item>> {
             }
             Kind::Link(target) if work.tools.has("ln") => {
                 finish.line("link", &[&name_bytes(target), &name], "exit 1");
+                if work.plan.keep == Keep::Owners {
+                    finish.owner(&name, &item.header);
+                }
             }
             Kind::Link(_) => lock(&work.packed).left_out.push(LeftOut {
                 path: place(&work.plan, &item.below),
@@ -225,7 +228,7 @@ async fn file(
         let mut contents = Digesting::new(file.take(size), &plan.progress);
         copy(&mut contents, &mut to).map_err(&failed)?;
         let record = Record {
-            name: name_bytes(&item.below),
+            name: name_bytes(&item.below).into(),
             size: contents.read,
             digest: contents.digest.finalize().into(),
             link: false,

@@ -39,6 +39,10 @@ link() {
 }
 "#;
 
+fn number(field: std::io::Result<u64>) -> u64 {
+    field.unwrap_or_default()
+}
+
 /// A script that is being written.
 #[derive(Debug)]
 pub(super) struct Finish {
@@ -72,13 +76,17 @@ impl Finish {
         self.script.push(b'\n');
     }
 
+    /// The file, or the link itself, gets the owner of the header.
+    pub(super) fn owner(&mut self, name: &[u8], header: &Header) {
+        let (user, group) = (number(header.uid()), number(header.gid()));
+        let front = format!("chown -h {user}:{group}");
+        self.line(&front, &[name], "echo owners");
+    }
+
     /// The file gets the attributes of the header.
     pub(super) fn attributes(&mut self, name: &[u8], header: &Header, keep: Keep) {
-        let number = |field: std::io::Result<u64>| field.unwrap_or_default();
         if keep == Keep::Owners {
-            let (user, group) = (number(header.uid()), number(header.gid()));
-            let front = format!("chown {user}:{group}");
-            self.line(&front, &[name], "echo owners");
+            self.owner(name, header);
         }
         let mode = header.mode().unwrap_or(0o644);
         self.line(&format!("chmod {mode:04o}"), &[name], "echo modes");

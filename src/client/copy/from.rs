@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::mpsc;
+
 #[cfg(doc)]
 use super::super::Exec;
 use super::{
@@ -22,7 +24,7 @@ use super::{
     tools::{Tools, Way},
     unnamed,
     unpack::{Bounds, Rules, Unpacker},
-    verify::verify,
+    verify::{early, verify},
     walk,
 };
 #[cfg(doc)]
@@ -338,21 +340,32 @@ pub(super) struct Work {
 impl Work {
     async fn attempt(&mut self) -> Result<Copied> {
         let is_again = std::mem::replace(&mut self.cut, true);
-        match self.way {
-            Way::Cat => walk::receive(self, is_again).await?,
-            _ => self.archive(is_again).await?,
+        let (tell, told) = mpsc::unbounded_channel();
+        {
+            let mut unpacker = lock(&self.unpacker);
+            for record in unpacker.records.values() {
+                // The other end is here.
+                let _ = tell.send(record.clone());
+            }
+            unpacker.tell = Some(tell);
         }
+        let (side, rooted) = (self.side.clone(), self.from.rooted());
+        let receiving = async {
+            match self.way {
+                Way::Cat => walk::receive(self, is_again).await?,
+                _ => self.archive(is_again).await?,
+            }
+            lock(&self.unpacker).tell = None;
+            Ok::<(), Error>(())
+        };
+        let comparing = async { Ok(early(&side, rooted.as_bytes(), told).await) };
+        let ((), mut left) = tokio::try_join!(receiving, comparing)?;
         let unpacker = self.unpacker.clone();
         let finishing = thread(&self.progress, move || lock(&unpacker).finish());
         joined(finishing).await?;
-        let records = {
-            let unpacker = lock(&self.unpacker);
-            let mut records: Vec<_> = unpacker.records.values().cloned().collect();
-            records.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-            records
-        };
-        let rooted = self.from.rooted();
-        let compared = verify(&self.side, rooted.as_bytes(), rooted.as_ref(), &records).await?;
+        lock(&self.unpacker).keep_last(&mut left);
+        left.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let compared = verify(&self.side, rooted.as_bytes(), rooted.as_ref(), left).await?;
         let mut unpacker = lock(&self.unpacker);
         let mut not_kept = Vec::new();
         if self.way == Way::Cat {
@@ -364,8 +377,8 @@ impl Work {
             }
         }
         Ok(Copied {
-            files: (records.len() + unpacker.links.len()) as u64,
-            bytes: records.iter().map(|it| it.size).sum(),
+            files: (unpacker.records.len() + unpacker.links.len()) as u64,
+            bytes: unpacker.records.values().map(|it| it.size).sum(),
             compared,
             left_out: std::mem::take(&mut unpacker.left_out),
             not_kept,
@@ -411,7 +424,7 @@ impl Work {
     }
 
     /// Gets the rest of the file that was cut, and says what need not come again.
-    async fn resume(&mut self) -> Result<HashSet<Vec<u8>>> {
+    async fn resume(&mut self) -> Result<HashSet<Arc<[u8]>>> {
         let linked = match self.tools.has("find") && self.lists {
             true => self.from.linked(&self.side).await?,
             false => None,
@@ -426,7 +439,7 @@ impl Work {
         let unpacker = lock(&self.unpacker);
         let names = unpacker.records.values();
         let names = names.filter(|it| self.from.can_be_without(&it.name));
-        let names = names.filter(|it| !linked.contains(&it.name));
+        let names = names.filter(|it| !linked.contains(&it.name[..]));
         let mut bytes = 0;
         let done: HashSet<_> = names
             .map(|it| {

@@ -34,7 +34,7 @@ mod walk;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use self::side::Side;
@@ -264,11 +264,17 @@ impl Pod {
 /// A file that was copied.
 #[derive(Debug, Clone)]
 struct Record {
-    name: Vec<u8>,
+    name: Arc<[u8]>,
     size: u64,
     digest: [u8; 32],
     /// Whether another name of the file came before.
     link: bool,
+}
+
+impl AsRef<[u8]> for Record {
+    fn as_ref(&self) -> &[u8] {
+        &self.name
+    }
 }
 
 impl Record {

@@ -20,10 +20,11 @@ use super::{
     name_bytes,
     pipe::{Awaited, PipeWriter},
     progress::Progress,
+    verify::Lately,
 };
 use crate::{
     Result,
-    error::{CallerError, Error},
+    error::{CallerError, Error, Printable},
     limits,
 };
 
@@ -64,8 +65,17 @@ pub(super) struct Packed {
     pub(super) filled: HashMap<Vec<u8>, Filled>,
     /// The file that is not whole yet.
     pub(super) current: Option<Vec<u8>>,
+    /// Those of `records` that were sent last.
+    pub(super) lately: Lately,
     /// The files that are there already, by their names.
-    pub(super) done: HashMap<Vec<u8>, Record>,
+    pub(super) done: HashMap<Arc<[u8]>, Record>,
+}
+
+impl Packed {
+    fn record(&mut self, record: Record) {
+        self.lately.push(&record);
+        self.records.push(record);
+    }
 }
 
 /// A file with holes that went as zeros.
@@ -164,7 +174,7 @@ pub(super) fn total(plan: &Plan) -> u64 {
 pub(super) fn failure(path: &Path) -> impl Fn(io::Error) -> Error {
     move |source| {
         CallerError::File {
-            path: path.display().to_string(),
+            path: Printable(path.display()).to_string(),
             source: Arc::new(source),
         }
         .into()
@@ -231,24 +241,25 @@ impl Packer<'_> {
             let first = joined(&self.plan.root, first);
             self.archive.append_link(&mut header, &name, first)?;
             let record = Record {
-                name: key,
+                name: key.into(),
                 link: true,
                 ..self.packed.records[*record].clone()
             };
-            self.packed.records.push(record);
+            self.packed.record(record);
             return Ok(());
         }
         if let Some(id) = id {
             self.linked.insert(id, (below, self.packed.records.len()));
         }
-        if let Some(record) = self.packed.done.get(&key) {
-            self.packed.records.push(record.clone());
+        if let Some(record) = self.packed.done.get(&key[..]) {
+            let record = record.clone();
+            self.packed.record(record);
             return Ok(());
         }
         self.packed.current = Some(key);
         let record = self.file(path, &name, header)?;
         self.packed.current = None;
-        self.packed.records.push(record);
+        self.packed.record(record);
         self.plan.progress.file();
         Ok(())
     }
@@ -265,9 +276,9 @@ impl Packer<'_> {
                 let more = announce(&mut header, &segments, size)?;
                 let mut digest = Sha256::new();
                 let mut data = DataOf::new(&file, &segments, |bytes, hole| {
-                    zeros(&mut digest, hole, &self.awaited);
+                    zeros(&mut digest, hole, &self.awaited, progress);
                     digest.update(bytes);
-                    progress.add(hole + bytes.len() as u64);
+                    progress.add(bytes.len() as u64);
                 });
                 let contents = more.chain(&mut data);
                 self.archive.append_data(&mut header, name, contents)?;
@@ -276,8 +287,7 @@ impl Packer<'_> {
                     .last()
                     .map_or(0, |(offset, length)| offset + length);
                 if at == end {
-                    zeros(&mut digest, size - at, &self.awaited);
-                    progress.add(size - at);
+                    zeros(&mut digest, size - at, &self.awaited, progress);
                     (size, digest)
                 } else {
                     (at, digest)
@@ -304,7 +314,7 @@ impl Packer<'_> {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
         }
         Ok(Record {
-            name: key,
+            name: key.into(),
             size,
             digest: digest.finalize().into(),
             link: false,
@@ -313,11 +323,12 @@ impl Packer<'_> {
 }
 
 /// Digests the zeros of a hole, as long as anybody waits for that.
-fn zeros(digest: &mut Sha256, mut count: u64, awaited: &Awaited) {
+fn zeros(digest: &mut Sha256, mut count: u64, awaited: &Awaited, progress: &Progress) {
     static ZEROS: [u8; 32 << 10] = [0; 32 << 10];
     while count > 0 && awaited.check().is_ok() {
         let part = count.min(ZEROS.len() as u64);
         digest.update(&ZEROS[..part as usize]);
+        progress.add(part);
         count -= part;
     }
 }

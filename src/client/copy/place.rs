@@ -228,7 +228,7 @@ impl Growing {
         drop(self.file);
         self.unfinished.finish(&self.place).map_err(&failed)?;
         Ok(Record {
-            name: name_bytes(&self.about.below),
+            name: name_bytes(&self.about.below).into(),
             size: self.size,
             digest: self.digest.finalize().into(),
             link: false,

@@ -47,7 +47,7 @@ pub(super) fn relay(
     let done: Vec<_> = relay.packed.done.values().cloned().collect();
     for record in done {
         let digest = (record.size, record.digest);
-        relay.digests.insert(record.name.clone(), digest);
+        relay.digests.insert(record.name.to_vec(), digest);
         relay.packed.records.push(record);
     }
     let done = each(input, base, bounds, |path, entry, state| {
@@ -122,7 +122,7 @@ impl Relay<'_> {
                 let done = self.archive.append_link(&mut header, &name, first);
                 done.map_err(&failed)?;
                 self.packed.records.push(Record {
-                    name: key,
+                    name: key.into(),
                     size,
                     digest,
                     link: true,
@@ -155,7 +155,7 @@ impl Relay<'_> {
                 self.digests.insert(key.clone(), (size, digest));
                 self.packed.current = None;
                 self.packed.records.push(Record {
-                    name: key,
+                    name: key.into(),
                     size,
                     digest,
                     link: false,

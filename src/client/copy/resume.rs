@@ -6,6 +6,7 @@
 use std::{
     fs::File,
     io::{self, Read as _, Write as _},
+    sync::Arc,
 };
 
 use sha2::Digest as _;
@@ -34,15 +35,15 @@ pub(super) async fn resume(work: &mut Work) -> Result<()> {
     };
     let names: Vec<_> = {
         let known = work.sent.values().map(|it| it.name.clone());
+        let current = current.map(Arc::from);
         let current = current.filter(|it| !work.sent.contains_key(it));
         known.chain(current).collect()
     };
-    let found = digests(&work.side, &stage.path(), names.iter().map(|it| &it[..])).await?;
-    let found = found.map(|(digests, _)| digests).unwrap_or_default();
+    let found = digests(&work.side, &stage.path(), names).await?;
     let (mut files, mut bytes) = (0, 0);
     let mut begun = Vec::new();
     let mut done = Vec::new();
-    for (name, digest) in names.into_iter().zip(found) {
+    for (name, digest) in found.unwrap_or_default() {
         match (work.sent.get(&name), digest) {
             (Some(record), Some(digest)) if record.digest == digest => {
                 (files, bytes) = (files + 1, bytes + record.size);
@@ -53,7 +54,7 @@ pub(super) async fn resume(work: &mut Work) -> Result<()> {
         }
     }
     work.plan.progress.start(files, bytes);
-    let keep = |work: &Work, done: Vec<(Vec<u8>, Record)>| {
+    let keep = |work: &Work, done: Vec<(Arc<[u8]>, Record)>| {
         let mut packed = lock(&work.packed);
         packed.done.extend(done);
     };
@@ -133,7 +134,7 @@ async fn append(work: &mut Work, name: &[u8], digest: Digest) -> Result<Option<R
         packed.filled.insert(name.to_vec(), filled);
     }
     Ok(Some(Record {
-        name: name.to_vec(),
+        name: name.into(),
         size: there + read,
         digest,
         link: false,

@@ -88,6 +88,11 @@ pub(super) const SIZE: &str = named!(r#"cd -- "$2" && wc -c <"$n""#);
 pub(super) const REST: &str =
     named!(r#"head -c "$2" <"$n" | sha256sum && exec tail -c "+$3" <"$n""#);
 
+/// The digests of the files whose names are the first `$1` bytes, with a zero behind each, `$2` at a
+/// time.
+pub(super) const COUNTED: &str = r#"command -v head >/dev/null 2>&1 || exit 127
+head -c "$1" | xargs -0 -n "$2" sha256sum"#;
+
 /// Gives what is in the stage `$3` in `$2` its name `$1`, and removes the stage.
 ///
 /// A directory that is there already keeps what else is in it; so one `mv` has what is new in a

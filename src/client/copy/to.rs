@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::mpsc;
+
 #[cfg(doc)]
 use super::super::Exec;
 use super::{
@@ -24,7 +26,7 @@ use super::{
     tools::{Tools, Way},
     unnamed,
     unpack::compare,
-    verify::verify,
+    verify::{Lately, early, verify},
 };
 #[cfg(doc)]
 use crate::error::CallerError;
@@ -92,7 +94,7 @@ pub(super) struct Work {
     pub(super) stage: Option<Stage>,
     pub(super) packed: Arc<Mutex<Packed>>,
     /// What was sent, also over connections before.
-    pub(super) sent: HashMap<Vec<u8>, Record>,
+    pub(super) sent: HashMap<Arc<[u8]>, Record>,
     pub(super) not_kept: Vec<NotKept>,
     /// Files whose attributes are to be given them.
     pub(super) appended: Vec<(Vec<u8>, tar::Header)>,
@@ -245,16 +247,16 @@ impl Work {
     async fn attempt(&mut self) -> Result<Copied> {
         let was_committed = self.resume().await?;
         if !was_committed {
-            self.send().await?;
-            self.settle().await?;
+            let left = self.send().await?;
+            self.settle(left).await?;
         }
         self.copied().await
     }
 
-    /// Verifies what was sent, and gives it its name.
-    pub(super) async fn settle(&mut self) -> Result<()> {
+    /// Verifies what is left of what was sent, and gives it its name.
+    pub(super) async fn settle(&mut self, left: Vec<Record>) -> Result<()> {
         self.finish().await?;
-        self.verify().await?;
+        self.verify(left).await?;
         if let Some(stage) = &mut self.stage {
             self.committing = true;
             stage.commit(&self.target).await?;
@@ -276,20 +278,42 @@ impl Work {
         })
     }
 
-    /// Sends what is not there yet.
-    async fn send(&mut self) -> Result<()> {
+    /// Sends what is not there yet. Gives the files that are still to be compared.
+    async fn send(&mut self) -> Result<Vec<Record>> {
         if self.way == Way::Cat {
-            return super::cat::send(self).await;
+            super::cat::send(self).await?;
+            return Ok(lock(&self.packed).records.clone());
         }
         let exec = self.extract();
+        let (tell, told) = mpsc::unbounded_channel();
         let (plan, packed) = (self.plan.clone(), self.packed.clone());
         let job = move |to| {
             let mut packed = lock(&packed);
+            packed.lately = Lately::new(tell);
             pack(&plan, &mut packed, to)
         };
-        let sent = self.side.send(exec, &self.plan.progress, job).await;
-        self.note_sent();
-        sent
+        let sending = async {
+            self.side.send(exec, &self.plan.progress, job).await?;
+            lock(&self.packed).lately.settle();
+            Ok::<(), Error>(())
+        };
+        let place = self.place();
+        let comparing = async { Ok(early(&self.side, &place, told).await) };
+        let ((), mut left) = tokio::try_join!(sending, comparing)?;
+        let packed = lock(&self.packed);
+        // They are written once more.
+        let filled = packed.records.iter();
+        let filled = filled.filter(|it| packed.filled.contains_key(&it.name[..]));
+        left.extend(filled.cloned());
+        Ok(left)
+    }
+
+    /// Where the copy is until it has its name.
+    fn place(&self) -> Vec<u8> {
+        match &self.stage {
+            Some(stage) => stage.path(),
+            None => self.target.clone(),
+        }
     }
 
     /// The `tar` that takes the archive.
@@ -304,7 +328,7 @@ impl Work {
         }
     }
 
-    pub(super) fn note_sent(&mut self) {
+    fn note_sent(&mut self) {
         let packed = lock(&self.packed);
         let records = packed.records.iter();
         let records = records.map(|it| (it.name.clone(), it.clone()));
@@ -371,20 +395,13 @@ impl Work {
         }
     }
 
-    /// Compares what is there with what was sent.
-    async fn verify(&mut self) -> Result<()> {
-        let place = match &self.stage {
-            Some(stage) => stage.path(),
-            None => self.target.clone(),
-        };
-        let packed = self.packed.clone();
-        let records = {
-            let packed = lock(&packed);
-            packed.records.clone()
-        };
-        if verify(&self.side, &place, &self.shown(), &records).await? {
+    /// Compares what is left of what is there with what was sent.
+    async fn verify(&mut self, left: Vec<Record>) -> Result<()> {
+        let place = self.place();
+        if verify(&self.side, &place, &self.shown(), left).await? {
             return Ok(());
         }
+        let records = lock(&self.packed).records.clone();
         if self.way == Way::Cat {
             return super::cat::read_back(self, &place, records).await;
         }
@@ -434,10 +451,8 @@ impl Work {
 
     /// Finds out what is there already. Whether that is all, under its name.
     pub(super) async fn resume(&mut self) -> Result<bool> {
-        {
-            let mut packed = lock(&self.packed);
-            packed.done.clear();
-        }
+        self.note_sent();
+        lock(&self.packed).done.clear();
         let Some(stage) = &self.stage else {
             self.plan.progress.start(0, 0);
             return Ok(false);
@@ -450,7 +465,7 @@ impl Work {
                 return Ok(false);
             }
             let records = lock(&self.packed).records.clone();
-            let there = verify(&self.side, &self.target, &self.shown(), &records).await;
+            let there = verify(&self.side, &self.target, &self.shown(), records).await;
             return match there {
                 Err(error @ Error::Network(_)) => Err(error),
                 there => Ok(there.unwrap_or(false)),

@@ -4,7 +4,7 @@ use super::{
     shell::{LOOK, escaped},
     side::{Side, is_missing},
 };
-use crate::{Result, error::CallerError};
+use crate::{Result, error::CallerError, session::Subprotocol};
 
 /// How a copy goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,22 +22,30 @@ pub(super) enum Way {
 pub(super) struct Tools {
     names: Vec<String>,
     shell: bool,
+    /// What the server speaks, if anything could be run.
+    protocol: Option<Subprotocol>,
 }
 
 impl Tools {
     /// Looks what is there, and whether `path` is a directory.
     pub(super) async fn look(side: &Side, path: &[u8]) -> Result<Self> {
-        let output = side
-            .exec(["sh", "-c", LOOK, "kubewire", &escaped(path)])
-            .output()
-            .await;
-        match output {
-            Ok(output) => {
+        let exec = side.exec(["sh", "-c", LOOK, "kubewire", &escaped(path)]);
+        let look = async {
+            let child = exec.spawn().await?;
+            let protocol = child.protocol();
+            Ok((child.wait_with_output().await?, protocol))
+        };
+        match look.await {
+            Ok((output, protocol)) => {
                 let text = String::from_utf8_lossy(&output.stdout);
                 let names: Vec<_> = text.lines().map(str::to_owned).collect();
                 // A shell that cannot run that script is none.
                 let shell = names.last().is_some_and(|last| last == ".");
-                Ok(Self { names, shell })
+                Ok(Self {
+                    names,
+                    shell,
+                    protocol: Some(protocol),
+                })
             }
             Err(error) if is_missing(&error) => Ok(Self::default()),
             Err(error) => Err(error),
@@ -71,6 +79,10 @@ impl Tools {
 
     /// How to copy to it.
     pub(super) fn way_to(&self, side: &Side) -> Result<Way> {
+        if let Some(protocol) = self.protocol.filter(|it| !it.has_half_close()) {
+            let protocol = protocol.name();
+            return Err(CallerError::HalfClose { protocol }.into());
+        }
         if !self.shell {
             // If it lacks that too, the exec says so.
             return Ok(Way::Tar);

@@ -9,11 +9,13 @@ use std::{
     collections::HashMap,
     io::{self, Read},
     path::{Component, Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use sha2::Digest as _;
 use tar::{Archive, Entry, EntryType};
+use tokio::sync::mpsc;
 
 use super::{
     LeftOut, Reason, Record,
@@ -27,7 +29,7 @@ use super::{
 };
 use crate::{
     Result,
-    error::{Error, PeerError},
+    error::{Error, PeerError, Printable},
     limits,
 };
 
@@ -38,11 +40,11 @@ pub(super) struct Bounds {
     pub(super) bytes: u64,
 }
 
-/// What the archive does wrong.
+/// What the archive does wrong, in one line, whatever it names.
 pub(super) fn wrong(path: &Path, problem: impl Into<String>) -> Error {
     PeerError::Copy {
-        path: path.display().to_string(),
-        problem: problem.into(),
+        path: Printable(path.display()).to_string(),
+        problem: Printable(problem.into()).to_string(),
     }
     .into()
 }
@@ -222,10 +224,12 @@ pub(super) struct Unpacker {
     directories: HashMap<PathBuf, Attributes>,
     symlinks: Vec<Symlink>,
     /// With names below the destination; a name once.
-    pub(super) records: HashMap<Vec<u8>, Record>,
+    pub(super) records: HashMap<Arc<[u8]>, Record>,
     /// Further names of those files, with their first.
     pub(super) links: HashMap<Vec<u8>, Vec<u8>>,
     pub(super) left_out: Vec<LeftOut>,
+    /// Who compares files as they come.
+    pub(super) tell: Option<mpsc::UnboundedSender<Record>>,
     /// The file in which the archive was cut.
     pub(super) partial: Option<Growing>,
     /// Whether anybody waits for it.
@@ -242,6 +246,7 @@ impl Unpacker {
             records: HashMap::new(),
             links: HashMap::new(),
             left_out: Vec::new(),
+            tell: None,
             partial: None,
             awaited: Awaited::default(),
         })
@@ -392,10 +397,22 @@ impl Unpacker {
     /// A file is whole.
     pub(super) fn whole(&mut self, growing: Growing) -> Result<()> {
         let record = growing.finish()?;
-        self.links.remove(&record.name);
+        self.links.remove(&record.name[..]);
+        if let Some(tell) = &self.tell {
+            // It is told again if nobody listens any more.
+            let _ = tell.send(record.clone());
+        }
         self.records.insert(record.name.clone(), record);
         self.rules.progress.file();
         Ok(())
+    }
+
+    /// Of files that came, those in whose place no other has come since.
+    pub(super) fn keep_last(&self, files: &mut Vec<Record>) {
+        files.retain(|it| {
+            let last = self.records.get(&it.name[..]);
+            last.is_some_and(|last| last.digest == it.digest)
+        });
     }
 
     pub(super) fn directory(&mut self, below: PathBuf, attributes: Attributes) -> Result<()> {
@@ -431,7 +448,7 @@ impl Unpacker {
     pub(super) fn hard_link(&mut self, below: &Path, target: &Path) -> Result<()> {
         self.root.hard_link(below, target)?;
         let name = name_bytes(below);
-        self.records.remove(&name);
+        self.records.remove(&name[..]);
         self.links.insert(name, name_bytes(target));
         self.rules.progress.file();
         Ok(())

@@ -1,20 +1,41 @@
 //! What the container says of the files there: in flow their names, out come their digests, as
 //! `sha256sum` finds them.
 
-use std::path::Path;
+use std::{
+    collections::VecDeque,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
-use tokio::io::AsyncReadExt as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::mpsc,
+};
 
 use super::{
-    Record,
+    Record, lock,
+    shell::COUNTED,
     side::{Side, is_missing, of_stream, send_all},
     unpack::wrong,
 };
-use crate::{Result, client::Stdio, error::Error};
+use crate::{
+    Result,
+    client::{Child, Exec, Stdio},
+    error::Error,
+};
 
 /// The exit code of `xargs` if a program that it runs fails (POSIX, xargs, "EXIT STATUS").
 const FAILED: i32 = 123;
+
+/// Files of one `sha256sum`: few enough that what is told of early is not answered late.
+const AT_ONCE: &str = "256";
+
+/// Bytes of names that are sent together.
+const WORDS: usize = 16 << 10;
+
+/// So many bytes behind a file it is likely to be written: more than what waits on the way.
+const BEHIND: u64 = 8 << 20;
 
 pub(super) type Digest = [u8; 32];
 
@@ -25,106 +46,275 @@ pub(super) async fn verify(
     side: &Side,
     directory: &[u8],
     shown: &Path,
-    records: &[Record],
+    records: Vec<Record>,
 ) -> Result<bool> {
-    let names = records.iter().map(|it| &it.name[..]);
-    let Some((digests, complaint)) = digests(side, directory, names).await? else {
+    let mut first = None;
+    let other = |record: Record, digest: Option<Digest>| {
+        if digest != Some(record.digest) && first.is_none() {
+            first = Some((record, digest.is_some()));
+        }
+    };
+    let paths = Paths::new(directory);
+    let told = Told::all(&paths, records);
+    let Some(complaint) = ask(side, &paths, told, other).await? else {
         return Ok(false);
     };
-    for (record, digest) in records.iter().zip(digests) {
-        let problem = match digest {
-            Some(digest) if digest == record.digest => continue,
-            Some(_) => format!("its {} bytes are others in the container", record.size),
-            None => format!("the container cannot read it: {complaint}"),
-        };
-        return Err(wrong(&record.shown(shown), problem));
-    }
-    Ok(true)
+    let Some((record, is_there)) = first else {
+        return Ok(true);
+    };
+    let problem = match is_there {
+        true => format!("its {} bytes are others in the container", record.size),
+        false => format!("the container cannot read it: {complaint}"),
+    };
+    Err(wrong(&record.shown(shown), problem))
 }
 
-/// The digests of files below a directory, in their order, and what `sha256sum` complains of.
-/// `None` if it is not there.
-pub(super) async fn digests<'a>(
+/// Compares files while others are still on their way. Gives those that were not found to be the
+/// same: one may not be written yet, and what else is wrong [`verify`] says.
+pub(super) async fn early(
     side: &Side,
     directory: &[u8],
-    names: impl Iterator<Item = &'a [u8]> + Clone,
-) -> Result<Option<(Vec<Option<Digest>>, String)>> {
-    let mut names = names.peekable();
-    if names.peek().is_none() {
-        return Ok(Some(Default::default()));
-    }
-    let mut front = directory.to_vec();
-    if !directory.starts_with(b"/") {
-        front.splice(0..0, *b"./");
-    }
-    let path = |name: &[u8]| {
-        // A file that was copied alone has no name below itself.
-        match name {
-            b"" => front.clone(),
-            name => [&front, &b"/"[..], name].concat(),
+    told: mpsc::UnboundedReceiver<Record>,
+) -> Vec<Record> {
+    let mut left = Vec::new();
+    let other = |record: Record, digest: Option<Digest>| {
+        if digest != Some(record.digest) {
+            left.push(record);
         }
     };
-    let exec = side.program(["xargs", "-0", "sha256sum"]);
-    let mut child = match exec.stdin(Stdio::piped()).spawn().await {
-        Ok(child) => child,
-        Err(error) if is_missing(&error) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let (mut stdin, stdout, stderr) =
-        (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let asked = names.clone();
-    let ask = async {
-        let (Some(mut stdin), mut words) = (stdin.take(), Vec::new()) else {
-            return;
-        };
-        for name in asked {
-            words.extend_from_slice(&path(name));
-            words.push(0);
-            // One that reads no more says why in its status.
-            if words.len() > 16 << 10
-                && send_all(&mut stdin, Bytes::from(std::mem::take(&mut words)))
-                    .await
-                    .is_err()
-            {
-                return;
+    let told = Told { told, bytes: None };
+    if let Err(error) = ask(side, &Paths::new(directory), told, other).await {
+        tracing::debug!(%error, "files are compared later");
+    }
+    left
+}
+
+/// The digests of files below a directory, by their names. `None` if there is no `sha256sum`.
+pub(super) async fn digests(
+    side: &Side,
+    directory: &[u8],
+    names: Vec<Arc<[u8]>>,
+) -> Result<Option<Vec<(Arc<[u8]>, Option<Digest>)>>> {
+    let mut found = Vec::with_capacity(names.len());
+    let take = |name, digest| found.push((name, digest));
+    let paths = Paths::new(directory);
+    let asked = ask(side, &paths, Told::all(&paths, names), take).await?;
+    Ok(asked.map(|_| found))
+}
+
+/// Files that were sent, of which [`early`] is told when they are likely to be written.
+#[derive(Debug, Default)]
+pub(super) struct Lately {
+    tell: Option<mpsc::UnboundedSender<Record>>,
+    /// Each with the bytes up to its end.
+    waiting: VecDeque<(Record, u64)>,
+    sent: u64,
+}
+
+impl Lately {
+    pub(super) fn new(tell: mpsc::UnboundedSender<Record>) -> Self {
+        Self {
+            tell: Some(tell),
+            ..Self::default()
+        }
+    }
+
+    /// A file was sent.
+    pub(super) fn push(&mut self, record: &Record) {
+        let Some(tell) = &self.tell else { return };
+        self.sent = self.sent.saturating_add(record.size);
+        self.waiting.push_back((record.clone(), self.sent));
+        while let Some((_, end)) = self.waiting.front()
+            && self.sent - end >= BEHIND
+            && let Some((record, _)) = self.waiting.pop_front()
+        {
+            // Nobody is told any more if the connection was cut.
+            let _ = tell.send(record);
+        }
+    }
+
+    /// All are written.
+    pub(super) fn settle(&mut self) {
+        if let Some(tell) = self.tell.take() {
+            for (record, _) in self.waiting.drain(..) {
+                let _ = tell.send(record);
             }
         }
-        let _ = send_all(&mut stdin, Bytes::from(words)).await;
+    }
+}
+
+/// The files that are asked about.
+struct Told<T> {
+    told: mpsc::UnboundedReceiver<T>,
+    /// The bytes of all that `xargs` is to read, if that is known.
+    bytes: Option<usize>,
+}
+
+impl<T: AsRef<[u8]>> Told<T> {
+    fn all(paths: &Paths, files: Vec<T>) -> Self {
+        let (tell, told) = mpsc::unbounded_channel();
+        let lines = files.iter().map(|file| paths.line(file.as_ref()).len());
+        let bytes = Some(lines.sum());
+        for file in files {
+            // The other end is in this function.
+            let _ = tell.send(file);
+        }
+        Self { told, bytes }
+    }
+}
+
+/// Asks for the digests of files below a directory, and hands on each, in their order; those that
+/// nobody tells without one. Gives what `sha256sum` complains of; `None` if it is not there.
+async fn ask<T: AsRef<[u8]> + Send>(
+    side: &Side,
+    paths: &Paths,
+    mut told: Told<T>,
+    mut take: impl FnMut(T, Option<Digest>) + Send,
+) -> Result<Option<String>> {
+    let Some(first) = told.told.recv().await else {
+        return Ok(Some(String::new()));
+    };
+    let asked = Mutex::new(VecDeque::from([first]));
+    let done = converse(side, paths, &mut told, &asked, &mut take).await;
+    for file in std::mem::take(&mut *lock(&asked)) {
+        take(file, None);
+    }
+    while let Some(file) = told.told.recv().await {
+        take(file, None);
+    }
+    done
+}
+
+/// `asked` has the files that are not answered yet, and one at the beginning.
+async fn converse<T: AsRef<[u8]> + Send>(
+    side: &Side,
+    paths: &Paths,
+    told: &mut Told<T>,
+    asked: &Mutex<VecDeque<T>>,
+    take: &mut (impl FnMut(T, Option<Digest>) + Send),
+) -> Result<Option<String>> {
+    let exec = side.program(["xargs", "-0", "-n", AT_ONCE, "sha256sum"]);
+    let Some(mut child) = start(exec).await? else {
+        return Ok(None);
+    };
+    if child.stdin.as_ref().is_some_and(|it| !it.can_shutdown()) {
+        // Nothing but the count of the bytes says where the names end.
+        child.kill();
+        let Some(bytes) = told.bytes.filter(|_| side.shell) else {
+            return Ok(None);
+        };
+        let bytes = bytes.to_string();
+        match start(side.script(COUNTED, [&bytes[..], AT_ONCE])).await? {
+            Some(other) => child = other,
+            None => return Ok(None),
+        }
+    }
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let mut words = Vec::new();
+    if let Some(first) = lock(asked).front() {
+        words.extend_from_slice(&paths.line(first.as_ref()));
+    }
+    let ask = async {
+        let Some(mut stdin) = stdin else { return };
+        loop {
+            let next = match told.told.try_recv() {
+                Ok(next) => Some(next),
+                Err(_) => {
+                    // One that reads no more says why in its status.
+                    let words = Bytes::from(std::mem::take(&mut words));
+                    if !words.is_empty() && send_all(&mut stdin, words).await.is_err() {
+                        return;
+                    }
+                    told.told.recv().await
+                }
+            };
+            let Some(next) = next else { break };
+            words.extend_from_slice(&paths.line(next.as_ref()));
+            lock(asked).push_back(next);
+            if words.len() > WORDS {
+                let words = Bytes::from(std::mem::take(&mut words));
+                if send_all(&mut stdin, words).await.is_err() {
+                    return;
+                }
+            }
+        }
+        // Where it has no such end, the program counts.
+        let _ = stdin.shutdown().await;
     };
     let answer = async {
         let mut lines = Lines::default();
-        let mut digests = Vec::new();
         let Some(mut stdout) = stdout else {
-            return Ok((digests, lines));
+            return Ok(lines);
         };
         let mut buffer = vec![0; 32 << 10];
         loop {
             let read = stdout.read(&mut buffer).await.map_err(of_stream)?;
             lines.feed(&buffer[..read], read == 0);
-            while let Some(name) = names.peek() {
-                match lines.next(&path(name)) {
+            let mut asked = lock(asked);
+            while let Some(file) = asked.front() {
+                let digest = match lines.next(&paths.of(file.as_ref())) {
                     Line::More => break,
-                    Line::Of(digest) => digests.push(Some(digest)),
-                    Line::Other => digests.push(None),
+                    Line::Of(digest) => Some(digest),
+                    Line::Other => None,
+                };
+                if let Some(file) = asked.pop_front() {
+                    take(file, digest);
                 }
-                names.next();
             }
             if read == 0 {
-                return Ok::<_, Error>((digests, lines));
+                return Ok::<_, Error>(lines);
             }
         }
     };
-    let (answered, complaint, ()) = tokio::join!(answer, super::side::complaint(stderr), ask);
+    let (lines, complaint, ()) = tokio::join!(answer, super::side::complaint(stderr), ask);
     let status = match child.wait().await {
         Ok(status) => status,
         Err(error) if is_missing(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let (digests, lines) = answered?;
-    if lines.is_empty && !matches!(status.code(), Some(0 | FAILED)) {
+    if lines?.is_empty && !matches!(status.code(), Some(0 | FAILED)) {
         return Ok(None);
     }
-    Ok(Some((digests, complaint)))
+    Ok(Some(complaint))
+}
+
+/// The paths of names below a directory.
+struct Paths {
+    front: Vec<u8>,
+}
+
+impl Paths {
+    fn new(directory: &[u8]) -> Self {
+        let mut front = directory.to_vec();
+        if !directory.starts_with(b"/") {
+            front.splice(0..0, *b"./");
+        }
+        Self { front }
+    }
+
+    /// A file that was copied alone has no name below itself.
+    fn of(&self, name: &[u8]) -> Vec<u8> {
+        match name {
+            b"" => self.front.clone(),
+            name => [&self.front, &b"/"[..], name].concat(),
+        }
+    }
+
+    /// As `xargs` takes it.
+    fn line(&self, name: &[u8]) -> Vec<u8> {
+        let mut line = self.of(name);
+        line.push(0);
+        line
+    }
+}
+
+/// `None` if the program is not there.
+async fn start(exec: Exec) -> Result<Option<Child>> {
+    match exec.stdin(Stdio::piped()).spawn().await {
+        Ok(child) => Ok(Some(child)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The lines of `sha256sum`, of which only who knows the names can say where they end.

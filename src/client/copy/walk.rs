@@ -48,7 +48,7 @@ pub(super) async fn receive(work: &mut Work, is_again: bool) -> Result<()> {
         let mut walked = lock(&work.walked);
         // The one that was cut is the last.
         if let Some(name) = partial
-            && lock(&work.unpacker).records.contains_key(&name)
+            && lock(&work.unpacker).records.contains_key(&name[..])
         {
             walked.whole = walked.names.len();
         }

@@ -106,7 +106,7 @@ impl MergedLines {
         std::future::poll_fn(|cx| self.poll_line(cx)).await
     }
 
-    /// The next line, restart, text of a kubelet, failed attempt or end of any source; `None` as
+    /// The next line, restart, gap, text of a kubelet, failed attempt or end of any source; `None` as
     /// from [`next`](Self::next).
     ///
     /// Cancel safe: what has arrived is kept.

@@ -331,3 +331,90 @@ async fn a_status_of_failure_is_one_whatever_the_code_before_it() {
         );
     }
 }
+
+/// A server whose one answer has this beginning, and then this again and again.
+async fn endless(begin: &str, again: String) -> Client {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
+    let begin = format!("{head}{begin}");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let _ = tcp.read(&mut [0; 4096]).await;
+            let mut sent = tcp.write_all(begin.as_bytes()).await;
+            while sent.is_ok() {
+                sent = tcp.write_all(again.as_bytes()).await;
+            }
+        }
+    });
+    client(address)
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_the_servers_fault() {
+    let list = r#"{"kind":"ConfigMapList","apiVersion":"v1","items":["#;
+    let one = format!("{list}{{\"data\":\"");
+    let item = format!(r#"{{"data":"{}"}},"#, "x".repeat(1 << 20));
+    let one_object = "an object of it has more than 33554432 bytes";
+    let all = "a page of it has more than 268435456 bytes";
+    for (begin, again, problem) in [
+        (&*one, "x".repeat(1 << 20), one_object),
+        (list, item, all),
+        // Not in an object of the list, but before its objects.
+        (r#"{"a":""#, "x".repeat(1 << 20), one_object),
+    ] {
+        let client = endless(begin, again).await;
+        let error = maps(&client).list::<serde::de::IgnoredAny>().await;
+        let error = error.unwrap_err();
+        let Error::Peer(PeerError::Answer {
+            operation,
+            problem: found,
+        }) = &error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!((operation.as_str(), &**found), ("list configmaps", problem));
+    }
+    let client = endless(r#"{"a":""#, "x".repeat(1 << 20)).await;
+    let error = maps(&client).get::<Value>("x").await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Peer(PeerError::Answer { problem, .. })
+            if problem == "it has more than 268435456 bytes"),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_long_list_is_read_as_a_short_one() {
+    let items: Vec<_> = (0..1000)
+        .map(|n| json!({"metadata": {"name": format!("m-{n}")}, "data": "x".repeat(1000)}))
+        .collect();
+    let head = json!({"resourceVersion": "7", "continue": "", "remainingItemCount": 9});
+    let long = json!({"kind": "L", "items": items, "metadata": head}).to_string();
+    let status = Status::failure(500, "", "x".repeat(100_000)).to_json();
+    let answers = [
+        long.clone(),
+        // The kind of the objects may stand behind them.
+        long.replacen(r#""kind":"L","#, "", 1),
+        String::from_utf8(status).unwrap(),
+        long[..long.len() - 10].to_owned(),
+    ];
+    let bodies = answers.clone();
+    let (address, _) = serve(move |at, _| answer(200, &*bodies[at])).await;
+    let client = client(address);
+    for _ in 0..2 {
+        let list = maps(&client).list::<Value>().await.unwrap();
+        assert_eq!(list.items, items);
+        assert_eq!(list.metadata.resource_version, "7");
+        assert_eq!(list.metadata.remaining_item_count, Some(9));
+    }
+    for _ in 2..answers.len() {
+        let error = maps(&client).list::<Value>().await.unwrap_err();
+        assert!(
+            matches!(error, Error::Peer(PeerError::Answer { .. })),
+            "{error:?}"
+        );
+    }
+}

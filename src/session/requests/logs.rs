@@ -142,6 +142,13 @@ pub enum LogUpdate {
     /// Text that the kubelet put in place of the log, without a stamp: why it cannot read on. A
     /// line without control characters; of one answer no more than 4 KiB.
     Notice(String),
+    /// Lines may be missing here. After a cut the line that was delivered last has not come again:
+    /// the kubelet has rotated the log meanwhile, and reads the newest file alone
+    /// (`k8s.io/kubernetes/pkg/kubelet/kuberuntime/logs/logs.go`).
+    Gap {
+        /// The stamp of the line before the gap.
+        after: Stamp,
+    },
     /// The container has not started.
     Waiting {
         /// Why not, such as `ContainerCreating` or `ImagePullBackOff`.

@@ -17,7 +17,7 @@ pub mod logs;
 pub mod watch;
 
 use crate::{
-    error::{Error, NetworkError, text},
+    error::{ApiError, Error, Hint, NetworkError, text},
     limits,
     session::{Message, backoff::Backoff, later::later},
     wire::{
@@ -36,6 +36,8 @@ pub struct Head<'a> {
     /// The `Retry-After` header, which API servers give in seconds. No more than
     /// 10 minutes of it is waited.
     pub retry_after: Option<Duration>,
+    /// What whoever drives the session knows to be the reason of a refusal.
+    pub hint: Option<&'a Hint>,
 }
 
 /// A session that makes one request after another: [`Watch`](watch::Watch) and
@@ -153,6 +155,8 @@ pub(super) struct Requests<A> {
     held: bool,
     /// The end of the response, while there are updates before it.
     ended: Option<Result<(), Error>>,
+    /// What may be the reason of a refusal.
+    hint: Option<Hint>,
 }
 
 impl<A> Requests<A> {
@@ -167,6 +171,7 @@ impl<A> Requests<A> {
             lasted: Duration::ZERO,
             held: false,
             ended: None,
+            hint: None,
         }
     }
 
@@ -181,6 +186,7 @@ impl<A> Requests<A> {
         self.last_byte = now;
         self.lasted = Duration::ZERO;
         self.ended = None;
+        self.hint = None;
         self.phase = Phase::Requested;
     }
 
@@ -195,12 +201,20 @@ impl<A> Requests<A> {
     /// The head says no.
     pub(super) fn refuse(&mut self, head: Head<'_>) {
         let encoding = head.content_type.and_then(Encoding::from_content_type);
+        self.hint = head.hint.cloned();
         self.phase = Phase::Refused(Refusal {
             code: head.status,
             encoding: encoding.unwrap_or(Encoding::Json),
             retry_after: head.retry_after,
             body: BytesMut::new(),
         });
+    }
+
+    /// The error of a refusal.
+    pub(super) fn refusal(&self, operation: String, status: Status) -> Error {
+        let mut error = ApiError::new(operation, status);
+        error.hint = error.hint.or_else(|| self.hint.clone());
+        Box::new(error).into()
     }
 
     /// More of the body has arrived: the answer's, unless it is that of a refusal.

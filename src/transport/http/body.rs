@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use super::{blame::blame, usage::InUse};
 use crate::{
     Error, Result,
-    error::{CallerError, NetworkError},
+    error::{CallerError, NetworkError, PeerError},
     limits,
     net::stream_of,
 };
@@ -57,12 +57,26 @@ impl Body {
     }
 
     /// The next bytes of an answer that is to end.
-    async fn soon(&mut self) -> Result<Option<Bytes>> {
+    pub(crate) async fn soon(&mut self) -> Result<Option<Bytes>> {
         let silent = limits::REQUEST;
         match tokio::time::timeout(silent, self.chunk()).await {
             Ok(chunk) => chunk,
             Err(_) => Err(NetworkError::Silent { silent }.into()),
         }
+    }
+
+    /// All of it, which is an object. That it is larger than any can be is the server's fault.
+    pub(crate) async fn object(self, operation: &str) -> Result<Bytes> {
+        let too_large = |limit| PeerError::Answer {
+            operation: operation.to_owned(),
+            problem: format!("it has more than {limit} bytes"),
+        };
+        self.bytes(limits::OBJECT)
+            .await
+            .map_err(|error| match error {
+                Error::Caller(CallerError::TooMuchOutput { limit }) => too_large(limit).into(),
+                error => error,
+            })
     }
 
     /// All of it, up to so many bytes.

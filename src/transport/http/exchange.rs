@@ -251,6 +251,7 @@ impl<S: Exchange> Driver<S> {
                     status: parts.status.as_u16(),
                     content_type: text(CONTENT_TYPE),
                     retry_after: retry_after.map(Duration::from_secs),
+                    hint: parts.extensions.get(),
                 };
                 self.span.record("http.response.status_code", head.status);
                 self.session.handle_head(now, head);
@@ -260,10 +261,15 @@ impl<S: Exchange> Driver<S> {
             Err(error) => match error.status().filter(|status| status.code >= 400) {
                 Some(status) => {
                     self.record(status.code);
+                    let hint = match &error {
+                        Error::Api(refusal) | Error::Conflict(refusal) => refusal.hint.as_ref(),
+                        _ => None,
+                    };
                     let head = Head {
                         status: status.code,
                         content_type: Some("application/json"),
-                        retry_after: None,
+                        hint,
+                        ..Head::default()
                     };
                     self.session.handle_head(now, head);
                     self.session.handle_body(now, status.to_json().into());

@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
-    header::{RETRY_AFTER, USER_AGENT},
+    header::{LOCATION, RETRY_AFTER, USER_AGENT},
 };
 use http_body_util::Full;
 use tokio::{sync::Notify, time::Instant};
@@ -38,7 +38,7 @@ pub(crate) use self::{
 };
 use self::{body::Body, pool::Pool};
 use crate::{
-    AGENT, Error, Result,
+    AGENT, Error, REQUESTS, Result,
     auth::Connector,
     error::{CallerError, NetworkError, PeerError, Printable},
     limits,
@@ -106,6 +106,15 @@ impl Outgoing {
         }
     }
 
+    /// The path for traces, without its query where that has the command of an exec.
+    fn path_to_tell(&self) -> &str {
+        let path = self.path_and_query.as_str();
+        match self.upgrade {
+            true => path.split_once('?').map_or(path, |(path, _)| path),
+            false => path,
+        }
+    }
+
     /// A GET that asks for another protocol.
     pub(crate) fn upgrade(operation: impl Into<String>, path_and_query: impl Into<String>) -> Self {
         Self {
@@ -146,15 +155,7 @@ impl Http {
     /// Dropping the future gives the request up; the server may carry it out all the same.
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Response<Body>> {
         let about = &outgoing.about;
-        // That of an exec has the command in its query.
-        let path = match outgoing.upgrade {
-            true => outgoing
-                .path_and_query
-                .split('?')
-                .next()
-                .unwrap_or_default(),
-            false => &outgoing.path_and_query,
-        };
+        let path = outgoing.path_to_tell();
         let span = tracing::debug_span!(
             "request",
             verb = &*about.verb,
@@ -177,14 +178,15 @@ impl Http {
         let safe = outgoing.method.is_safe() && !outgoing.upgrade;
         let again = outgoing.again;
         let (mut retries, mut renewed, mut resent) = (0, false, false);
-        let started = Instant::now();
         loop {
             let mut headers = outgoing.headers.clone();
             headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
             self.connector.authorize(&mut headers).await?;
             tracing::debug!("{}", self.curl(&outgoing, &headers));
+            let begun = Instant::now();
             let answer = self.once(&outgoing, headers.clone()).await;
             let answer = answer.map_err(|error| self.connector.explain(error));
+            self.tell(&outgoing, begun, &answer);
             let mut response = match answer {
                 Err(Error::Network(NetworkError::Lost(error))) if safe && again && !resent => {
                     tracing::debug!(%error, "the connection was lost; sending again");
@@ -210,11 +212,9 @@ impl Http {
                 None => {
                     span.record("status", status.as_u16());
                     span.record("retries", retries);
-                    let ms = started.elapsed().as_millis();
                     // Unknown ahead of a body that comes in chunks.
                     let bytes = hyper::body::Body::size_hint(response.body()).exact();
                     span.record("bytes", bytes);
-                    tracing::debug!(%status, bytes, ms, retries, "answered");
                     return Ok(response);
                 }
             }
@@ -250,15 +250,31 @@ impl Http {
             single::send(&self.connector, io, path_and_query, request).await
         };
         let answer = unless(&endless, sent).await;
-        let mut response = answer.map_err(|error| self.connector.explain(error))?;
+        let answer = answer.map_err(|error| self.connector.explain(error));
+        self.tell(&outgoing, started, &answer);
+        let mut response = answer?;
         self.connector.annotate(&mut response);
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED && self.connector.refused(&headers) {
             self.renew_connections();
         }
-        let ms = started.elapsed().as_millis();
-        tracing::debug!(%status, ms, "answered");
         Ok(response)
+    }
+
+    /// Says what became of a request, each time that it was sent.
+    fn tell(&self, outgoing: &Outgoing, begun: Instant, answer: &Result<Response<Body>>) {
+        let (method, ms) = (&outgoing.method, begun.elapsed().as_millis());
+        let url = Printable(self.connector.url(outgoing.path_to_tell()));
+        match answer {
+            Ok(response) => {
+                let (status, headers) = (response.status(), response.headers());
+                let location = headers.get(LOCATION).and_then(|to| to.to_str().ok());
+                tracing::debug!(target: REQUESTS, %method, %url, %status, location, ms, "answered");
+            }
+            Err(error) => {
+                tracing::debug!(target: REQUESTS, %method, %url, %error, ms, "failed");
+            }
+        }
     }
 
     async fn once(&self, outgoing: &Outgoing, headers: HeaderMap) -> Result<Response<Body>> {

@@ -31,7 +31,7 @@ use super::{
     usage::{InUse, Usage},
 };
 use crate::{
-    Result,
+    REQUESTS, Result,
     auth::Connector,
     limits,
     net::{self, Alpn},
@@ -155,7 +155,10 @@ impl Pool {
                 }
                 unprocessed += 1;
             }
-            tracing::debug!(%error, "the server has not begun with it; sending again");
+            let (method, url) = (request.method(), &target.absolute);
+            tracing::debug!(
+                target: REQUESTS, %method, %url, %error, "the server has not begun with it; sending again"
+            );
         }
     }
 

@@ -107,11 +107,19 @@ impl<'a> Value<'a> {
             while let Some((key, value)) = members.next()? {
                 match key {
                     Key::Number(1) => seconds = Some(value.integer()?),
-                    Key::Number(2) => nanos = value.integer()? as u32,
+                    Key::Number(2) => nanos = value.integer()?,
                     _ => {}
                 }
             }
-            return Ok(seconds.and_then(|seconds| Stamp::from_unix(seconds, nanos)));
+            let Some(seconds) = seconds else {
+                return Ok(None);
+            };
+            let nanos = u32::try_from(nanos).ok();
+            let stamp = nanos.and_then(|nanos| Stamp::from_unix(seconds, nanos));
+            return stamp.map(Some).ok_or(EventError::Malformed {
+                encoding: self.encoding(),
+                what: "a time is beyond all years",
+            });
         }
         let text = self.text()?;
         if text.is_empty() {

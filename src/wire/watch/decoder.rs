@@ -182,8 +182,8 @@ impl Decoder {
             Encoding::Json => memchr(b'\n', &self.chunk).map_or(usize::MAX, |at| at + 1),
             Encoding::Protobuf => {
                 let header = self.carry.first_chunk().copied();
-                let whole = header.map_or(0, |len| u32::from_be_bytes(len) as usize) + 4;
-                whole - self.carry.len()
+                let whole = header.map_or(0, |len| u32::from_be_bytes(len) as usize);
+                whole.saturating_add(4) - self.carry.len()
             }
             Encoding::Cbor => 4096.max(self.cbor.known().saturating_sub(self.carry.len())),
         }

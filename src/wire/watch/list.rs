@@ -21,6 +21,7 @@ const ITEMS: Field = Field("items", 2);
 // `ListMeta` and `ShardInfo` in `k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto`.
 const RESOURCE_VERSION: Field = Field("resourceVersion", 2);
 const CONTINUE: Field = Field("continue", 3);
+const REMAINING: Field = Field("remainingItemCount", 4);
 const SHARD_INFO: Field = Field("shardInfo", 5);
 const SELECTOR: Field = Field("selector", 1);
 
@@ -32,6 +33,8 @@ pub struct List {
     pub resource_version: String,
     /// What fetches the next page; empty on the last.
     pub continue_token: String,
+    /// How many items follow on further pages, where the server says.
+    pub remaining_item_count: Option<u64>,
     /// `metadata.shardInfo.selector`: the shard that the server confined the list to (KEP-5866).
     /// Empty if the server knows nothing of shards.
     pub shard_selector: String,
@@ -45,6 +48,8 @@ impl List {
                 self.resource_version = value.text()?.into_owned();
             } else if key.is(CONTINUE) {
                 self.continue_token = value.text()?.into_owned();
+            } else if key.is(REMAINING) {
+                self.remaining_item_count = u64::try_from(value.integer()?).ok();
             } else if key.is(SHARD_INFO) {
                 let mut members = value.members()?;
                 while let Some((key, value)) = members.next()? {

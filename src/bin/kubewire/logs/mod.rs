@@ -254,6 +254,7 @@ impl Logs {
                 Some(LogUpdate::Notice(text)) if self.follow => {
                     note(&format!("the kubelet says: {text}"));
                 }
+                Some(LogUpdate::Gap { after }) => note(&gap(after)),
                 // Once, however long it lasts.
                 Some(LogUpdate::Retrying { error, .. }) if !retrying => {
                     retrying = true;
@@ -400,6 +401,9 @@ impl Logs {
                 (Some(source), LogUpdate::Notice(text)) => {
                     note(&format!("{source}: the kubelet says: {text}"));
                 }
+                (Some(source), LogUpdate::Gap { after }) => {
+                    note(&format!("{source}: {}", gap(after)));
+                }
                 // Once, however long it lasts.
                 (source, LogUpdate::Retrying { error, .. }) if retrying.insert(source.clone()) => {
                     note(&format!("{error}; trying again until it succeeds"));
@@ -412,6 +416,13 @@ impl Logs {
             }
         }
     }
+}
+
+fn gap(after: Stamp) -> String {
+    format!(
+        "warning: lines after {after} may be missing, for the log was rotated while it could not be \
+         read"
+    )
 }
 
 /// The container to take where none is named; says so if it is a guess.

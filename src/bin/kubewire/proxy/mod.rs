@@ -42,6 +42,7 @@ use self::{files::Files, filter::Filter};
 use crate::unix_socket::UnixSocket;
 use crate::{
     connection::Connection,
+    duration,
     failure::{Failure, note},
 };
 
@@ -123,6 +124,10 @@ pub(crate) struct Proxy {
     /// Methods that are refused, as regular expressions
     #[arg(long, value_delimiter = ',', default_value = "^$")]
     reject_methods: Vec<String>,
+    /// How long a connection to the server may be silent before it is probed: 1m30s, or a number of
+    /// seconds; 0 for 30 s, which is kubewire's default
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::or_seconds)]
+    keepalive: Duration,
     /// Pass everything on: any page in a browser here can then use the cluster
     #[arg(long)]
     disable_filter: bool,
@@ -156,8 +161,12 @@ impl Proxy {
             Files::new(root, &self.www_prefix).map_err(failed)
         });
         let files = files.transpose()?;
+        let mut config = connection.config()?;
+        if !self.keepalive.is_zero() {
+            config = config.with_tcp_keepalive(self.keepalive);
+        }
         let server = Arc::new(Server {
-            client: connection.client()?,
+            client: Client::new(&config)?,
             prefix: format!("/{}", self.api_prefix.trim_matches('/')),
             filter,
             files,

@@ -7,7 +7,7 @@ use super::{
     machine::{Answer, Drained, Fruitless, Instance, Logs, Skip, State},
 };
 use crate::{
-    error::{ApiError, CallerError, Error, NetworkError, PeerError},
+    error::{CallerError, Error, NetworkError, PeerError},
     limits,
     session::requests::Phase,
     wire::{
@@ -64,7 +64,14 @@ impl Logs {
         }
         match (self.state, end) {
             (_, Err(error)) if !self.config.resume => self.finish(LogEnd::Failed(error)),
-            (State::LogOnly { .. }, Ok(())) => self.finish(LogEnd::Complete),
+            (State::LogOnly { .. }, Ok(())) => {
+                let full = self.release();
+                self.finish(if full {
+                    LogEnd::Limit
+                } else {
+                    LogEnd::Complete
+                });
+            }
             // The kubelet said why it cannot.
             (State::LogOnly { follow: false }, Err(error @ Error::Api(_))) => {
                 self.finish(LogEnd::Failed(error));
@@ -73,7 +80,10 @@ impl Logs {
             (State::Drain { .. }, Ok(())) if !self.is_proven(before) => {}
             (State::Drain { previous }, Ok(())) => {
                 self.drained(previous);
-                self.go(State::Pod);
+                match self.release() {
+                    true => self.finish(LogEnd::Limit),
+                    false => self.go(State::Pod),
+                }
             }
             (State::Drain { .. }, Err(error @ Error::Api(_)))
                 if self.fruitless.attempts >= limits::LOG_RETRIES =>
@@ -129,7 +139,7 @@ impl Logs {
 
     fn api_error(&self, status: Status) -> Error {
         let operation = format!("logs of {}", self.config.what);
-        Box::new(ApiError::new(operation, status)).into()
+        self.requests.refusal(operation, status)
     }
 
     fn refused(&mut self, status: Status, retry_after: Option<Duration>) {

@@ -1,12 +1,17 @@
 //! Lines out of readings of a log: each once, without stamps.
 //!
 //! In flow the chunks of one reading after another; out come the lines that were not delivered
-//! before, and the text of the kubelet. A line that was cut after some of its pieces were delivered
-//! goes on there in the next reading.
+//! before, the text of the kubelet, and where lines may be missing. A line that was cut after some
+//! of its pieces were delivered goes on there in the next reading.
+
+use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
 
-use super::{LogConfig, LogLine, LogUpdate, replay::Replay};
+use super::{
+    LogConfig, LogLine, LogUpdate,
+    replay::{Replay, Seen},
+};
 use crate::{
     error::text,
     limits,
@@ -22,6 +27,8 @@ enum Open {
     No,
     /// It was delivered before, or is not wanted.
     Skipped,
+    /// Whether it is wanted is not known yet.
+    Held,
     /// The kubelet's text.
     Notice,
     /// So many of its bytes have been delivered.
@@ -39,6 +46,11 @@ pub(super) struct Lines {
     resume: bool,
     since: Option<Stamp>,
     replay: Replay,
+    /// Lines with their stamps, of which it is not known yet whether they are new.
+    held: VecDeque<Line>,
+    held_bytes: usize,
+    /// Lines may be missing behind the one with this stamp, which is to be told.
+    gap: Option<Stamp>,
     open: Open,
     /// A line that was cut when so many of its bytes had been delivered.
     torn: Option<(Stamp, usize)>,
@@ -60,11 +72,11 @@ impl Lines {
             splitter: LineSplitter::new(config.max_line.max(MIN_LINE)),
             resume: config.resume,
             since: config.since_time,
-            replay: Replay::new(
-                config.tail_lines.is_some()
-                    || config.since_seconds.is_some()
-                    || config.since_time.is_some(),
-            ),
+            // What is from before `since_time` is known by its stamp.
+            replay: Replay::new(config.tail_lines.is_some() || config.since_seconds.is_some()),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            gap: None,
             open: Open::No,
             torn: None,
             tail: None,
@@ -84,8 +96,32 @@ impl Lines {
         self.tail = None;
         self.notice = None;
         self.told = 0;
+        self.gap = None;
+        self.drop_held();
         self.splitter.reset();
         self.replay.begin();
+    }
+
+    fn drop_held(&mut self) {
+        self.held.clear();
+        self.held_bytes = 0;
+    }
+
+    /// Whether lines are held back because the one that was delivered last has not come again.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        !self.held.is_empty() && !self.replay.has_caught_up()
+    }
+
+    /// If the line that was delivered last has not come again, it never will: what is held back
+    /// is new, and there may have been more.
+    pub(super) fn give_up(&mut self) {
+        let Some(last) = self.replay.give_up() else {
+            return;
+        };
+        self.gap = Some(last);
+        if self.open == Open::Held {
+            self.open = Open::No;
+        }
     }
 
     /// What comes is the log of another instance.
@@ -109,11 +145,32 @@ impl Lines {
     /// an end of the reading need not be that of the log.
     pub(super) fn next(&mut self, may_be_cut: bool) -> Option<(LogUpdate, bool)> {
         loop {
+            let held = self.next_held();
+            if held.is_some() {
+                return held;
+            }
             let line = self.splitter.next_line()?;
             if let Some(update) = self.line(line, may_be_cut) {
                 return Some(update);
             }
         }
+    }
+
+    /// The same of what was held back and is no longer in doubt.
+    pub(super) fn next_held(&mut self) -> Option<(LogUpdate, bool)> {
+        if let Some(after) = self.gap.take() {
+            return Some((LogUpdate::Gap { after }, false));
+        }
+        while self.replay.has_caught_up()
+            && let Some(line) = self.held.pop_front()
+        {
+            self.held_bytes -= line.bytes.len();
+            let update = self.line(line, false);
+            if update.is_some() {
+                return update;
+            }
+        }
+        None
     }
 
     /// What a line is: the container's, new or known, or the kubelet's.
@@ -128,6 +185,14 @@ impl Lines {
         }
         match open {
             Open::No | Open::Skipped => None,
+            Open::Held => {
+                self.held_bytes += bytes.len();
+                self.held.push_back(Line { bytes, end });
+                if self.held_bytes > limits::LOG_HELD {
+                    self.give_up();
+                }
+                None
+            }
             Open::Notice => {
                 // The kubelet's text ends a body in order; a cut may fall into a stamp.
                 if end == LineEnd::Body && may_be_cut && might_be_stamp(&bytes) {
@@ -216,12 +281,26 @@ impl Lines {
         };
         // `k8s.io/kubernetes/pkg/kubelet/kuberuntime/logs/logs.go`: stamp, space, text.
         match bytes.get(used) {
-            Some(b' ') => bytes.advance(used + 1),
+            Some(b' ') => {}
             None if end == LineEnd::Body => return Open::Skipped,
             _ => return Open::Notice,
         }
-        if self.replay.is_known(stamp) || self.since.is_some_and(|s| stamp < s) {
+        if self.since.is_some_and(|since| stamp < since) {
             return Open::Skipped;
+        }
+        match self.replay.see(stamp) {
+            Seen::Delivered => {
+                self.drop_held();
+                return Open::Skipped;
+            }
+            Seen::Before => return Open::Skipped,
+            Seen::Doubtful => return Open::Held,
+            // It is told first that the one before it is missing.
+            Seen::New if !self.replay.has_caught_up() => {
+                self.give_up();
+                return Open::Held;
+            }
+            Seen::New => bytes.advance(used + 1),
         }
         Open::Delivered {
             stamp: Some(stamp),

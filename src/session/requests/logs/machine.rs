@@ -14,6 +14,7 @@ use crate::{
     limits,
     session::{
         Exchange, Head, Message,
+        later::later,
         requests::{Phase, Requests, go_seconds},
     },
     wire::{stamp::Stamp, watch::EventError},
@@ -208,12 +209,34 @@ impl Logs {
         query
     }
 
+    /// Delivers what is held back, for nothing more comes that could tell whether it is new; whether
+    /// the bound is reached.
+    pub(super) fn release(&mut self) -> bool {
+        self.lines.give_up();
+        while let Some((update, full)) = self.lines.next_held() {
+            self.updates.push_back(update);
+            if full {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Delivers the last line, which has no newline and never will; whether the bound is reached.
     pub(super) fn finish_line(&mut self) -> bool {
+        if self.lines.is_in_doubt() && self.release() {
+            return true;
+        }
         let last = self.lines.finish_line();
         let full = last.as_ref().is_some_and(|(_, full)| *full);
         self.updates.extend(last.map(|(update, _)| update));
         full
+    }
+
+    /// When it has been waited long enough for the line that was delivered last.
+    fn end_of_doubt(&self) -> Option<Instant> {
+        let in_doubt = self.is_reading() && self.lines.is_in_doubt();
+        in_doubt.then(|| later(self.requests.began(), limits::LOG_DOUBT))
     }
 
     pub(super) fn finish(&mut self, end: LogEnd) {
@@ -330,6 +353,9 @@ impl Exchange for Logs {
 
     fn handle_timeout(&mut self, now: Instant) {
         let Some(error) = self.requests.is_silent(now, self.longest_silence()) else {
+            if self.end_of_doubt().is_some_and(|due| due <= now) {
+                self.lines.give_up();
+            }
             return;
         };
         if self.is_followed() {
@@ -340,7 +366,8 @@ impl Exchange for Logs {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.requests.deadline(self.longest_silence())
+        let silence = self.requests.deadline(self.longest_silence());
+        [silence, self.end_of_doubt()].into_iter().flatten().min()
     }
 
     fn poll_update(&mut self) -> Option<LogUpdate> {

@@ -1,11 +1,25 @@
 //! Which lines of a log that is read again were delivered before.
 //!
 //! In go the stamps of the lines that are delivered, and, after a cut, those of the lines that
-//! the server sends again; out comes which of these are new.
+//! the server sends again; out comes which of these are new, and whether some may be missing.
 
 use std::collections::VecDeque;
 
 use crate::{limits, wire::stamp::Stamp};
+
+/// What a line is that comes after a cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It was delivered.
+    Delivered,
+    /// It stands before those that were delivered last.
+    Before,
+    /// It stands there too, if the line that was delivered last comes again behind it; else it is
+    /// new.
+    Doubtful,
+    /// It was never delivered.
+    New,
+}
 
 /// The stamps of the lines delivered last.
 ///
@@ -19,7 +33,7 @@ pub(super) struct Replay {
     delivered: VecDeque<(Stamp, u32)>,
     /// The earliest and the latest of the stamps before those.
     forgotten: Option<(Stamp, Stamp)>,
-    /// Whether lines before the first that was delivered were left out: they may come again.
+    /// Whether lines before the first that was delivered were left out: they may come after a cut.
     partial: bool,
     /// While lines come again: how many of each stamp are to be dropped, in the order of stamps.
     expected: Vec<(Stamp, u32)>,
@@ -74,17 +88,21 @@ impl Replay {
     }
 
     /// Whether the line that was delivered last before the cut has come again, or there was none,
-    /// or others have come in its place.
+    /// or it was given up.
     pub(super) fn has_caught_up(&self) -> bool {
-        let last = self.delivered.back().map(|(stamp, _)| *stamp);
-        self.last.is_none() || self.last != last
+        self.last.is_none()
     }
 
-    /// Whether the next line was delivered before.
+    /// The line that was delivered last, this one, does not come again: all is new.
+    pub(super) fn give_up(&mut self) -> Option<Stamp> {
+        self.last.take()
+    }
+
+    /// What the next line is.
     #[inline]
-    pub(super) fn is_known(&mut self, stamp: Stamp) -> bool {
+    pub(super) fn see(&mut self, stamp: Stamp) -> Seen {
         let (Some(last), Some((first, _))) = (self.last, self.expected.first()) else {
-            return false;
+            return Seen::New;
         };
         match self.expected.binary_search_by_key(&stamp, |(s, _)| *s) {
             Ok(at) if self.expected[at].1 > 0 => {
@@ -92,16 +110,21 @@ impl Replay {
                 if stamp == last && self.expected[at].1 == 0 {
                     self.last = None;
                 }
-                true
+                Seen::Delivered
             }
-            // Of the second that the server starts with, or older still; or one of those that were
-            // forgotten, for the oldest that is remembered may have been late itself. What is older
-            // than all of them was never written before them: the clock has stepped back, and what
-            // was delivered last does not come again, as the file was rotated.
-            _ => {
-                let forgotten = |(from, to)| stamp <= to && (self.partial || stamp >= from);
-                stamp < *first || self.forgotten.is_some_and(forgotten)
+            // Of the second that the server starts with; or one of those that were forgotten, for
+            // the oldest that is remembered may have been late itself.
+            _ if stamp < *first => Seen::Before,
+            _ if self
+                .forgotten
+                .is_some_and(|(from, to)| from <= stamp && stamp <= to) =>
+            {
+                Seen::Before
             }
+            // Where the clock has stepped back, lines that were left out may look new.
+            _ if self.partial => Seen::Doubtful,
+            // All lines before the last were delivered: that one has been rotated away.
+            _ => Seen::New,
         }
     }
 }
@@ -112,6 +135,12 @@ mod tests {
 
     fn at(nanos: u32) -> Stamp {
         Stamp::from_unix(100, nanos).unwrap()
+    }
+
+    impl Replay {
+        fn is_known(&mut self, stamp: Stamp) -> bool {
+            matches!(self.see(stamp), Seen::Delivered | Seen::Before)
+        }
     }
 
     fn new_ones(delivered: &[u32], again: &[u32]) -> Vec<u32> {
@@ -171,18 +200,21 @@ mod tests {
     fn behind_a_clock_that_stepped_back_a_rotated_log_is_new() {
         let at = |second| Stamp::from_unix(second, 0).unwrap();
         let delivered = || (1000..1300).chain(700..705);
-        for partial in [false, true] {
+        // Where only the last lines were asked for, it may be one of those before.
+        for (partial, first) in [(false, Seen::New), (true, Seen::Doubtful)] {
             let mut replay = Replay::new(partial);
             delivered().for_each(|s| replay.deliver(at(s)));
             replay.begin();
-            let known = (705..710).filter(|s| replay.is_known(at(*s))).count();
-            // Where only the last lines were asked for, these may be some of those before.
-            assert_eq!(known, if partial { 5 } else { 0 });
+            assert!((705..710).all(|s| replay.see(at(s)) == first));
+            assert!(!replay.has_caught_up());
+            assert_eq!(replay.give_up(), Some(at(704)));
+            assert!((705..710).all(|s| replay.see(at(s)) == Seen::New));
             // Nothing comes twice where it is not rotated.
             let mut replay = Replay::new(partial);
             delivered().for_each(|s| replay.deliver(at(s)));
             replay.begin();
             assert!(delivered().all(|s| replay.is_known(at(s))));
+            assert!(replay.has_caught_up() && replay.give_up().is_none());
         }
     }
 

@@ -6,6 +6,7 @@ use self::kubelet::{Kubelet, START, World, config, start};
 use super::*;
 use crate::session::{Exchange as _, Head};
 
+mod gaps;
 mod kubelet;
 mod schedules;
 
@@ -73,6 +74,7 @@ fn equal_stamps_and_long_lines_survive_a_cut_anywhere() {
             }
             world.settle();
             assert_eq!(world.lines, texts, "cut at {first}, then {second}");
+            assert_eq!(world.gaps, []);
             assert_eq!(world.notices, Vec::<String>::new());
         }
     }
@@ -478,6 +480,7 @@ fn a_clock_that_steps_back_hides_no_line() {
     world.end(true);
     world.settle();
     assert_eq!(world.lines, expected);
+    assert_eq!(world.gaps, [(305, kubelet::stamp(704 * SECOND))]);
 
     // And none of the next instance.
     let config = LogConfig {
@@ -584,6 +587,7 @@ fn no_retry_after_is_too_long() {
         status: 429,
         content_type: None,
         retry_after: Some(Duration::from_secs(u64::MAX)),
+        ..Head::default()
     });
     world.end(false);
     let due = world.session.poll_timeout();

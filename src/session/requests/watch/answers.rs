@@ -7,7 +7,7 @@ use super::{
     machine::{Answer, State, Watch},
 };
 use crate::{
-    error::{ApiError, Error, PeerError},
+    error::{Error, PeerError},
     limits,
     session::requests::{Phase, patience},
     wire::{
@@ -177,11 +177,11 @@ impl Watch {
                     State::WatchList | State::Watch { .. } => "watch",
                 };
                 let operation = format!("{operation} {}", self.config.what);
-                let error = ApiError::new(operation, status);
+                let error = self.requests.refusal(operation, status);
                 if self.is_incomplete() && !matches!(self.state, State::List { .. }) {
                     self.restart();
                 }
-                self.pause(Box::new(error).into(), retry_after, !transient);
+                self.pause(error, retry_after, !transient);
             }
         }
     }

@@ -62,6 +62,45 @@ fn without_watch_list_the_snapshot_is_a_list_in_pages() {
 }
 
 #[test]
+fn a_list_whose_pages_name_each_other_without_end_is_told_and_asked_for_ever_less_often() {
+    // The same page again, or ever another.
+    for repeats in [true, false] {
+        let mut server = server_of_five();
+        server.knows_watch_list = false;
+        let mut world = start(config(), server, 1);
+        let (mut lists, mut pages) = (0, 0);
+        world.hour(|world, request| {
+            if request.is_watch {
+                return world.respond(422, b"");
+            }
+            pages += 1;
+            lists += usize::from(!has(&request, "continue"));
+            let next = if repeats { 0 } else { pages };
+            if !repeats && pages % 4 == 0 {
+                world.session.snapshots.pages = limits::LIST_PAGES;
+            }
+            let list = json!({
+                "kind": "ThingList", "apiVersion": "example.com/v1", "items": [],
+                "metadata": {"resourceVersion": "7", "continue": format!("t{next}")},
+            });
+            world.respond(200, list.to_string().as_bytes());
+        });
+        let told = "the list has no end: page after page names another";
+        assert_eq!(world.failures.len(), lists);
+        assert!(
+            world
+                .failures
+                .iter()
+                .all(|(failure, _)| failure.ends_with(told)),
+            "{:?}",
+            world.failures
+        );
+        assert_eq!(pages, lists * if repeats { 2 } else { 4 });
+        assert!((100..260).contains(&lists), "{lists}");
+    }
+}
+
+#[test]
 fn a_server_that_ignores_watch_list_is_found_out() {
     let mut server = server_of_five();
     server.ignores_watch_list = true;
@@ -184,6 +223,7 @@ fn retry_after_is_honoured() {
             status: 429,
             content_type: Some("text/plain"),
             retry_after: Some(Duration::from_secs(77)),
+            ..Head::default()
         },
     );
     world.body(b"Too many requests, please try again later.\n");
@@ -356,6 +396,7 @@ fn no_retry_after_is_too_long() {
             status,
             content_type: None,
             retry_after: Some(Duration::from_secs(u64::MAX)),
+            ..Head::default()
         });
         world.end(false);
         let due = world.session.poll_timeout();
@@ -385,7 +426,7 @@ fn the_text_of_a_refusal_is_one_line_without_control_characters() {
     world.head_of(Head {
         status: 403,
         content_type: Some("text/html"),
-        retry_after: None,
+        ..Head::default()
     });
     world.body(b"\x1f\x8b\x08\x00\x1b[2J\r\nno\x07 way");
     world.body(&[b'x'; 100_000]);

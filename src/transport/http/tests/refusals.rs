@@ -100,3 +100,52 @@ async fn control_characters_of_a_refusal_are_escaped() {
         assert_says(&text, &["no\\u{1b}[2J"]);
     }
 }
+
+#[cfg(feature = "testing")]
+#[tokio::test]
+async fn every_verb_names_the_certificate_that_has_expired() {
+    use crate::{
+        net::tests::{authority, params},
+        session::watch::Update,
+    };
+
+    let server = crate::testing::ApiServer::builder().start().await.unwrap();
+    let mut past = params(&[]);
+    past.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let leaf = authority().sign(past);
+    let key = leaf.key.serialize_pem().into_bytes();
+    let config = server.config_with_token("of nobody");
+    let config = config.with_client_certificate_pem(leaf.certificate.pem(), key);
+    let client = Client::new(&config).unwrap();
+    let pod = client.pod("default", "web-0");
+    let pods = || Resource::namespaced("", "v1", "pods");
+    let mut updates = client.watch(pods()).stream();
+    let watch = loop {
+        match updates.next().await {
+            Some(Ok(Update::Retrying { error, .. })) => break Some(error),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break Some(error),
+            None => break None,
+        }
+    };
+    let mut errors = vec![
+        client.request(pods()).get::<Object>("web-0").await.err(),
+        client.request(pods()).list::<Object>().await.err(),
+        pod.exec(["date"]).output().await.err(),
+        watch,
+    ];
+    for logs in [
+        pod.logs(),
+        pod.logs().follow(),
+        pod.logs().plain(),
+        pod.logs().over_websocket(),
+    ] {
+        errors.push(logs.stream().next().await.and_then(Result::err));
+    }
+    for error in errors {
+        let text = error
+            .expect("the server does not know the user")
+            .to_string();
+        assert_says(&text, &["it expired at 2002-01-01T00:00:00Z"]);
+    }
+}

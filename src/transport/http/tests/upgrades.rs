@@ -70,6 +70,45 @@ async fn answers_of_code_100_without_end_are_an_error_and_end_the_connection() {
     }
 }
 
+/// Slow enough for the bound on their number never to be reached.
+#[tokio::test]
+async fn answers_of_code_100_do_not_put_off_the_deadline() {
+    for upgrade in [true, false] {
+        let (listener, client) = listen().await;
+        let server = tokio::spawn(async move {
+            let (mut tcp, _) = accept(&listener).await;
+            tokio::time::pause();
+            let mut sent = 0;
+            while tcp
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                .await
+                .is_ok()
+            {
+                sent += 1;
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
+            sent
+        });
+        let error = match upgrade {
+            true => client.pod("a", "p").exec(["date"]).spawn().await.map(drop),
+            false => send(&client, Method::GET).await.map(drop),
+        };
+        let deadline = if upgrade {
+            limits::OPEN
+        } else {
+            limits::REQUEST
+        };
+        assert!(
+            matches!(&error, Err(Error::Network(NetworkError::TimedOut { after, .. }))
+                if *after == deadline),
+            "{error:?}"
+        );
+        // The connection is closed.
+        assert!(server.await.unwrap() >= deadline.as_secs() / 20);
+        tokio::time::resume();
+    }
+}
+
 #[tokio::test]
 async fn a_few_answers_of_code_100_do_no_harm() {
     let (listener, client) = listen().await;
@@ -161,7 +200,17 @@ impl tracing::Subscriber for Events {
 
 #[tokio::test]
 async fn every_request_is_traced_without_secrets() {
-    let (address, _) = serve(|_, _| answer(200, "{}")).await;
+    let (address, _) = serve(|at, _| match at {
+        0 => patient(429, "0"),
+        4 => {
+            let mut moved = answer(302, "");
+            let to = HeaderValue::from_static("https://login.example.com/");
+            moved.headers_mut().insert(http::header::LOCATION, to);
+            moved
+        }
+        _ => answer(200, "{}"),
+    })
+    .await;
     let config = Config::new(&format!("http://{address}/base")).unwrap();
     let client = Client::new(&config.with_token("hunter2")).unwrap();
     let request = |method: &str, path: &str| {
@@ -202,6 +251,24 @@ async fn every_request_is_traced_without_secrets() {
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
-    assert_eq!(text.matches("answered").count(), 4, "{text}");
+    // What is sent again is told again.
+    let told = text
+        .lines()
+        .filter(|line| line.starts_with("message=answered "));
+    let told: Vec<_> = told.map(|line| line.split_once("ms=").unwrap().0).collect();
+    let base = format!("http://{address}/base");
+    assert_eq!(
+        told,
+        [
+            format!("message=answered method=GET url={base}/plain status=429 Too Many Requests "),
+            format!("message=answered method=GET url={base}/plain status=200 OK "),
+            format!("message=answered method=POST url={base}/streamed status=200 OK "),
+            format!("message=answered method=GET url={base}/upgrade status=200 OK "),
+            format!(
+                "message=answered method=GET url={base}/api/v1/namespaces/a/pods/p/exec \
+                 status=302 Found location=\"https://login.example.com/\" "
+            ),
+        ]
+    );
     assert!(!text.contains("hunter2"), "{text}");
 }

@@ -139,6 +139,8 @@ pub(super) struct Reader {
     pub(super) lines: Vec<String>,
     pub(super) piece: String,
     pub(super) notices: Vec<String>,
+    /// How many lines there were before each gap, and the stamp of the last of them.
+    pub(super) gaps: Vec<(usize, Stamp)>,
     pub(super) failures: Vec<String>,
     pub(super) restarts: Vec<Option<i32>>,
     pub(super) waits: Vec<String>,
@@ -163,6 +165,7 @@ impl Sides for Reader {
                 }
             }
             LogUpdate::Notice(text) => self.notices.push(text),
+            LogUpdate::Gap { after } => self.gaps.push((self.lines.len(), after)),
             LogUpdate::Waiting { reason, .. } => self.waits.push(reason),
             LogUpdate::Restarted { exit, .. } => {
                 self.restarts.push(exit.and_then(|exit| exit.code));
@@ -183,6 +186,7 @@ pub(super) fn start(config: LogConfig, kubelet: Kubelet, seed: u64) -> World {
         lines: Vec::new(),
         piece: String::new(),
         notices: Vec::new(),
+        gaps: Vec::new(),
         failures: Vec::new(),
         restarts: Vec::new(),
         waits: Vec::new(),

@@ -71,6 +71,7 @@ fn run(seed: u64) {
         .collect();
     assert_eq!(numbers, (0..written).collect::<Vec<_>>(), "seed {seed}");
     assert_eq!(world.notices, Vec::<String>::new());
+    assert_eq!(world.gaps, [], "seed {seed}");
     let known: Vec<_> = world
         .kubelet
         .instances
