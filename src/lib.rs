@@ -28,13 +28,7 @@
 //! # exec
 //!
 //! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let server = kubewire::testing::ApiServer::builder()
-//! #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-//! #     .start()
-//! #     .await?;
-//! # let client = kubewire::Client::new(&server.config())?;
+//! # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 //! let pod = client.pod("default", "web-0");
 //! let output = pod.exec(["echo", "hello"]).output().await?;
 //! assert!(output.status.success());
@@ -44,7 +38,7 @@
 //! let output = pod.exec(["sh", "-c", "cat; exit 3"]).input("a line\n").output().await?;
 //! assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"a line\n"[..]));
 //! # Ok(())
-//! # }
+//! # });
 //! ```
 //!
 //! With [`tty`](exec::Exec::tty) the process gets a terminal, whose size
@@ -59,22 +53,16 @@
 //! status.
 //!
 //! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let server = kubewire::testing::ApiServer::builder()
-//! #     .pod("default", "web-0", |pod| {
-//! #         pod.container("main", ["sh", "-c", "while :; do echo tick; sleep 0.1; done"])
-//! #     })
-//! #     .start()
-//! #     .await?;
-//! # let client = kubewire::Client::new(&server.config())?;
+//! # kubewire::example(|pod| {
+//! #     pod.container("main", ["sh", "-c", "while :; do echo tick; sleep 0.1; done"])
+//! # }, async |client| {
 //! use tokio::io::AsyncBufReadExt as _;
 //!
 //! let mut attached = client.pod("default", "web-0").attach().spawn().await?;
 //! let mut lines = attached.stdout.take().expect("stdout is piped").lines();
 //! assert_eq!(lines.next_line().await?.as_deref(), Some("tick"));
 //! # Ok(())
-//! # }
+//! # });
 //! ```
 //!
 //! # port-forward
@@ -83,14 +71,8 @@
 //! service or a workload selects (`svc/web`, `deploy/web`).
 //!
 //! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 //! # use tokio::io::AsyncReadExt as _;
-//! # let server = kubewire::testing::ApiServer::builder()
-//! #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-//! #     .start()
-//! #     .await?;
-//! # let client = kubewire::Client::new(&server.config())?;
 //! # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! # let port = web.local_addr()?.port();
 //! # tokio::spawn(async move {
@@ -114,7 +96,7 @@
 //! let listener = tunnel.listen("127.0.0.1:0", port).await?;
 //! # let _ = listener;
 //! # Ok(())
-//! # }
+//! # });
 //! ```
 //!
 //! # logs
@@ -123,15 +105,9 @@
 //! server; it ends when the container has.
 //!
 //! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let server = kubewire::testing::ApiServer::builder()
-//! #     .pod("default", "web-0", |pod| {
-//! #         pod.container("main", ["sh", "-c", "echo ready; sleep 600"])
-//! #     })
-//! #     .start()
-//! #     .await?;
-//! # let client = kubewire::Client::new(&server.config())?;
+//! # kubewire::example(|pod| {
+//! #     pod.container("main", ["sh", "-c", "echo ready; sleep 600"])
+//! # }, async |client| {
 //! let mut lines = client.pod("default", "web-0").logs().follow().stream();
 //! while let Some(line) = lines.next().await {
 //!     let line = line?;
@@ -140,7 +116,7 @@
 //!     }
 //! }
 //! # Ok(())
-//! # }
+//! # });
 //! ```
 //!
 //! [`Client::logs`] merges the logs of many pods, those of new pods as they appear.
@@ -151,13 +127,7 @@
 //! unparsed until somebody asks. [`Client::mirror`] keeps the server's state for many readers.
 //!
 //! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let server = kubewire::testing::ApiServer::builder()
-//! #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-//! #     .start()
-//! #     .await?;
-//! # let client = kubewire::Client::new(&server.config())?;
+//! # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 //! use kubewire::watch::Update;
 //!
 //! let pods = client.find("pods").await?.resource;
@@ -169,16 +139,13 @@
 //!     }
 //! }
 //! # Ok(())
-//! # }
+//! # });
 //! ```
 //!
 //! # Plain requests
 //!
 //! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let server = kubewire::testing::ApiServer::builder().start().await?;
-//! # let client = kubewire::Client::new(&server.config())?;
+//! # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 //! use kubewire::request::{List, Resource};
 //! use serde_json::{Value, json};
 //!
@@ -194,7 +161,7 @@
 //! let all: List<Value> = maps.list().await?;
 //! assert_eq!(all.items[0]["data"]["theme"], "light");
 //! # Ok(())
-//! # }
+//! # });
 //! ```
 //!
 //! Where the type says what it is, [`Client::api`] gives and takes that type and no other.
@@ -206,17 +173,14 @@
 //! words say enough, a hint: the rule that a Role lacks, the containers that a pod has.
 //!
 //! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let server = kubewire::testing::ApiServer::builder().start().await?;
-//! # let client = kubewire::Client::new(&server.config())?;
+//! # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 //! let error = client.pod("default", "nobody").exec(["true"]).output().await.unwrap_err();
 //! match error {
 //!     kubewire::Error::Api(api) => println!("{api}"), // pods "nobody" not found
 //!     other => return Err(other.into()),
 //! }
 //! # Ok(())
-//! # }
+//! # });
 //! ```
 //!
 //! # Where things are
@@ -256,6 +220,8 @@ mod client;
 #[cfg(feature = "client")]
 pub mod config;
 pub mod error;
+#[cfg(all(feature = "client", feature = "testing", unix))]
+mod example;
 #[cfg(all(feature = "client", feature = "server"))]
 pub mod gateway;
 pub mod limits;
@@ -376,6 +342,9 @@ pub use client::{Client, Over, Pod};
 #[cfg(feature = "client")]
 pub use config::Config;
 pub use error::{Error, Result};
+#[cfg(all(feature = "client", feature = "testing", unix))]
+#[doc(hidden)]
+pub use example::example;
 #[cfg(any(feature = "client", feature = "server"))]
 pub use resource::Resource;
 pub use role::Role;

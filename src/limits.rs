@@ -20,12 +20,6 @@ pub(crate) use session::*;
 /// this in the other direction (`websocket.go`, `DefaultMaxPayloadBytes`).
 pub const MESSAGE: usize = 32 << 20;
 
-/// Bytes of the largest SPDY control frame that is accepted: 16 KiB.
-///
-/// The frames of a port-forward are a few dozen bytes, the first header block about 60. The
-/// largest [header block](SPDY_HEADERS) fits in, compressed or not.
-pub const SPDY_CONTROL_FRAME: usize = 16 << 10;
-
 /// Bytes that a SPDY header block may expand to: 8 KiB.
 ///
 /// A stream of a port-forward has three headers of a few bytes. zlib expands up to a
@@ -233,10 +227,6 @@ pub const DISCOVERY: Duration = Duration::from_secs(600);
 /// (`k8s.io/kubectl/pkg/cmd/logs/logs.go`, `--max-log-requests`) and asks for consent.
 pub const LOG_SOURCES: usize = 500;
 
-/// The time without inbound bytes after which a copy is given up though the container may not have
-/// read what it was sent: 5 min. Disks may hang for a while.
-pub const COPY_STALLED: Duration = Duration::from_secs(300);
-
 /// Entries of an archive that a container may send: 1,000,000. `CopyFrom::max_entries` changes it.
 ///
 /// Of each file the name, the size and the digest are kept until all are compared.
@@ -253,9 +243,6 @@ pub const ALL_AT_ONCE: usize = 32;
 
 /// Bytes of a line from one of many pods: 64 KiB. A longer one comes in pieces.
 pub const ALL_LINE: usize = 64 << 10;
-
-/// Lines from many pods that wait to be taken: 32.
-pub const ALL_LINES: usize = 32;
 
 /// How long an ephemeral container may take to start: 5 min. `DebugContainer::timeout` changes it.
 ///

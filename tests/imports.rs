@@ -62,6 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "server",
         ],
     ),
+    ("example", &["client", "testing"]),
 ];
 
 /// What `lib.rs` lifts to the crate's root, and where it comes from. The empty module is `lib.rs`

@@ -144,16 +144,29 @@ async fn refusals_come_before_the_first_line() {
 
 #[tokio::test]
 async fn a_pod_that_is_deleted_ends_the_log() {
-    let (server, client) = start("echo one; sleep 60").await;
-    let mut lines = client.pod("default", "web-0").logs().follow().stream();
-    assert_eq!(lines.next().await.unwrap().unwrap().bytes, "one");
-    server.delete(&Resource::namespaced("", "v1", "pods"), "default", "web-0");
-    assert_eq!(texts(&mut lines).await, Vec::<String>::new());
-    assert!(
-        matches!(lines.end(), Some(LogEnd::PodGone)),
-        "{:?}",
-        lines.end()
-    );
+    for (script, cut, rest) in [
+        ("echo one; sleep 60", None, &[][..]),
+        // In the stamp of the line: the log is read again.
+        ("echo one; sleep 60", Some(20), &[]),
+        // Right behind the line: the pod is asked, which is gone by then.
+        ("echo one; sleep 60", Some(35), &[]),
+        // What had been written before the pod was deleted comes to its end.
+        ("echo one; echo two; sleep 60", Some(20), &["two"]),
+    ] {
+        let (server, client) = start(script).await;
+        let logs = client.pod("default", "web-0").logs();
+        while texts(&mut logs.clone().stream()).await.len() <= rest.len() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        server.inject_into_bodies([cut.map(|after| BodyFault::Cut { after })]);
+        let mut lines = logs.follow().stream();
+        assert_eq!(lines.next().await.unwrap().unwrap().bytes, "one");
+        let pods = Resource::namespaced("", "v1", "pods");
+        assert!(server.delete(&pods, "default", "web-0"));
+        assert_eq!(texts(&mut lines).await, rest, "{cut:?}");
+        let end = lines.end();
+        assert!(matches!(end, Some(LogEnd::PodGone)), "{cut:?}: {end:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

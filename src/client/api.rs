@@ -18,10 +18,7 @@ use crate::{
 /// The objects of one type; see [`Client::api`].
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder().start().await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 /// use k8s_openapi::api::core::v1::ConfigMap;
 /// use serde_json::json;
 ///
@@ -33,7 +30,7 @@ use crate::{
 /// let map = maps.get("site").await?;
 /// assert_eq!(map.data.unwrap_or_default()["theme"], "dark");
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 ///
 /// The errors are those of [`Request`], which is the same for a resource that only the running
@@ -41,49 +38,41 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "nothing is sent until a method such as `get` is awaited"]
 pub struct Api<K> {
-    client: Client,
     request: Request,
-    /// Which objects, for watches too.
-    selection: Selection,
+    /// The same of selected objects.
+    list: Request,
+    watch: Watch,
     kind: PhantomData<fn() -> K>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Selection {
-    namespace: Option<String>,
-    labels: Option<String>,
-    fields: Option<String>,
 }
 
 impl<K> Clone for Api<K> {
     fn clone(&self) -> Self {
         Self {
-            client: self.client.clone(),
             request: self.request.clone(),
-            selection: self.selection.clone(),
+            list: self.list.clone(),
+            watch: self.watch.clone(),
             kind: PhantomData,
         }
     }
 }
 
 impl<K: Kind> Api<K> {
-    pub(super) fn new(client: Client) -> Self {
-        let mut request = client.request(Self::resource());
-        if K::is_metadata() {
-            request = request.metadata();
-        }
-        Self {
-            client,
-            request,
-            selection: Selection::default(),
-            kind: PhantomData,
-        }
-    }
-
-    fn resource() -> crate::Resource {
-        crate::Resource {
+    pub(super) fn new(client: &Client) -> Self {
+        let resource = crate::Resource {
             namespaced: <K::Scope as Scope>::NAMESPACED,
             ..K::resource()
+        };
+        let mut request = client.request(resource.clone());
+        let mut watch = client.watch(resource);
+        if K::is_metadata() {
+            request = request.metadata();
+            watch = watch.form(Form::Metadata);
+        }
+        Self {
+            list: request.clone(),
+            request,
+            watch,
+            kind: PhantomData,
         }
     }
 
@@ -103,19 +92,24 @@ impl<K: Kind> Api<K> {
     {
         let namespace = namespace.into();
         self.request = self.request.namespace(&namespace);
-        self.selection.namespace = Some(namespace);
+        self.list = self.list.namespace(&namespace);
+        self.watch = self.watch.namespace(namespace);
         self
     }
 
     /// Of lists and watches only objects with these labels: `app=web,tier!=cache`.
     pub fn labels(mut self, selector: impl Into<String>) -> Self {
-        self.selection.labels = Some(selector.into());
+        let selector = selector.into();
+        self.list = self.list.labels(&selector);
+        self.watch = self.watch.labels(selector);
         self
     }
 
     /// Of lists and watches only objects with these fields: `spec.nodeName=node-1`.
     pub fn fields(mut self, selector: impl Into<String>) -> Self {
-        self.selection.fields = Some(selector.into());
+        let selector = selector.into();
+        self.list = self.list.fields(&selector);
+        self.watch = self.watch.fields(selector);
         self
     }
 
@@ -123,6 +117,7 @@ impl<K: Kind> Api<K> {
     /// [`limits::REQUEST`](crate::limits::REQUEST).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.request = self.request.timeout(timeout);
+        self.list = self.list.timeout(timeout);
         self
     }
 
@@ -135,41 +130,12 @@ impl<K: Kind> Api<K> {
         })
     }
 
-    fn selected(&self) -> Request {
-        let mut request = self.request.clone();
-        if let Some(labels) = &self.selection.labels {
-            request = request.labels(labels);
-        }
-        if let Some(fields) = &self.selection.fields {
-            request = request.fields(fields);
-        }
-        request
-    }
-
     /// A watch of the objects.
     pub fn watch(&self) -> Watch<TypedEvent<K>>
     where
         K: Decode,
     {
-        let mut watch = self.client.watch(Self::resource()).typed();
-        let Selection {
-            namespace,
-            labels,
-            fields,
-        } = self.selection.clone();
-        if let Some(namespace) = namespace {
-            watch = watch.namespace(namespace);
-        }
-        if let Some(labels) = labels {
-            watch = watch.labels(labels);
-        }
-        if let Some(fields) = fields {
-            watch = watch.fields(fields);
-        }
-        match K::is_metadata() {
-            true => watch.form(Form::Metadata),
-            false => watch,
-        }
+        self.watch.clone().typed()
     }
 
     /// A copy of the objects that follows the server's, for many readers.
@@ -210,7 +176,7 @@ impl<K: Kind + Decode> Api<K> {
     where
         K: Send,
     {
-        self.selected().list().await
+        self.list.list().await
     }
 
     /// The objects in pages of so many; 0 for all at once. Nothing is sent yet.
@@ -218,7 +184,7 @@ impl<K: Kind + Decode> Api<K> {
     where
         K: Send,
     {
-        self.selected().pages(size)
+        self.list.pages(size)
     }
 
     /// Changes the object of this name, or with [`Patch::Apply`] creates it. A reference is a

@@ -2,17 +2,14 @@
 
 use super::{
     ChildStderr, ChildStdin, ChildStdout, Input, Over, Pod, Stdio,
-    feed::{Copies, Handles},
-    remote_command::{Opened, Options, options},
+    feed::Handles,
+    remote_command::{Opened, Options, options, session},
 };
 use crate::{
     Result,
     error::{ApiError, Error},
     session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
-    transport::{
-        AnyWebSocket,
-        ws::{remote_command::Control, stats::SessionStats},
-    },
+    transport::{AnyWebSocket, ws::stats::SessionStats},
     wire::{channel::Channel, resize::TerminalSize},
 };
 
@@ -22,20 +19,14 @@ use crate::{
 /// with `stdin: true`, a terminal one with `tty: true`.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "while :; do echo tick; sleep 0.1; done"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "while :; do echo tick; sleep 0.1; done"]), async |client| {
 /// use tokio::io::AsyncBufReadExt as _;
 ///
 /// let mut attached = client.pod("default", "web-0").attach().container("main").spawn().await?;
 /// let mut lines = attached.stdout.take().expect("stdout is piped").lines();
 /// assert_eq!(lines.next_line().await?.as_deref(), Some("tick"));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing is attached until it is spawned"]
@@ -78,66 +69,42 @@ impl Attach {
 /// Dropping it closes the connection; the process goes on.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "sleep 1; echo done"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "sleep 1; echo done"]), async |client| {
 /// let mut attached = client.pod("default", "web-0").attach().spawn().await?;
 /// attached.stdout = None; // its bytes are dropped
 /// attached.stderr = None;
 /// attached.wait().await?; // the container has ended
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct Attached {
+    // Dropped first: what ends the session says nothing of its input.
+    session: Opened,
     /// The process's input, if it was asked for.
     pub stdin: Option<ChildStdin>,
     /// Its output, if it was asked for.
     pub stdout: Option<ChildStdout>,
     /// Its error output, if it was asked for and there is no terminal.
     pub stderr: Option<ChildStderr>,
-    copies: Copies,
-    operation: String,
-    container: Option<String>,
-    control: Control,
 }
 
 impl Attached {
-    pub(super) fn new(opened: Opened) -> Self {
+    pub(super) fn new((session, handles): (Opened, Handles)) -> Self {
         let Handles {
             stdin,
             stdout,
             stderr,
-            copies,
-        } = opened.handles;
+        } = handles;
         Self {
+            session,
             stdin,
             stdout,
             stderr,
-            copies,
-            operation: opened.operation,
-            container: opened.container,
-            control: opened.control,
         }
     }
 
-    /// A session of attach over a WebSocket that someone else connected, where `protocol` was agreed on and
-    /// the request asked for `streams`; [`Over::spawn`] begins it. [`Subprotocol::accept`] tells the
-    /// protocol from the server's answer.
-    ///
-    /// Every stream of `streams` gets a handle; drop those that do not matter. A terminal does not
-    /// know its size until [`resize`](Self::resize) is called.
-    pub fn over(
-        websocket: impl Into<AnyWebSocket>,
-        protocol: Subprotocol,
-        streams: Streams,
-    ) -> Over<Self> {
-        Over::new(websocket.into(), protocol, streams)
-    }
+    session!();
 
     /// Waits until the server ends the session, which is when the container ends.
     ///
@@ -154,60 +121,11 @@ impl Attached {
     /// it ends without a word; [`CallerError::Unread`](crate::error::CallerError::Unread) if a
     /// stream that is still in this struct is full.
     pub async fn wait(&mut self) -> Result<()> {
-        let unread = unread(&self.stdout, &self.stderr);
-        let status = self.control.status(&unread).await;
-        let status = self.copies.finish(status).await?;
+        let status = self.session.status(&self.stdout, &self.stderr).await?;
         if status.is_success() {
             return Ok(());
         }
-        Err(Error::Api(Box::new(ApiError::new(&self.operation, status))))
+        let operation = self.session.operation.as_str();
+        Err(Error::Api(Box::new(ApiError::new(operation, status))))
     }
-
-    /// Tells the terminal its new size.
-    ///
-    /// # Errors
-    ///
-    /// [`CallerError::ResizeWithoutTty`](crate::error::CallerError::ResizeWithoutTty) or
-    /// [`CallerError::Ended`](crate::error::CallerError::Ended).
-    pub fn resize(&self, size: TerminalSize) -> Result<()> {
-        self.control.resize(size)
-    }
-
-    /// The container, where this side chose it: the one that was named, or of several the pod's
-    /// default. `None` if the server chose, which is when there is only one.
-    pub fn container(&self) -> Option<&str> {
-        self.container.as_deref()
-    }
-
-    /// The subprotocol that the server chose.
-    pub fn protocol(&self) -> Subprotocol {
-        self.control.protocol()
-    }
-
-    /// What went through the session's WebSocket so far.
-    pub fn stats(&self) -> SessionStats {
-        self.control.stats()
-    }
-
-    /// The name of the stream that is full and holds everything else back, if one is.
-    pub fn held_back_by(&self) -> Option<&'static str> {
-        self.control.full().map(Channel::name)
-    }
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        if !self.control.has_status() {
-            self.control.close();
-        }
-    }
-}
-
-/// The output streams that nobody can be reading while their owner is borrowed.
-pub(super) fn unread(stdout: &Option<ChildStdout>, stderr: &Option<ChildStderr>) -> Vec<Channel> {
-    let stdout = stdout.is_some().then_some(Channel::Stdout);
-    stdout
-        .into_iter()
-        .chain(stderr.is_some().then_some(Channel::Stderr))
-        .collect()
 }

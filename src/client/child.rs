@@ -6,10 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     Over,
-    attach::unread,
     exit::{ExitStatus, Output},
-    feed::{Copies, Handles, next_slice},
-    remote_command::Opened,
+    feed::{Handles, next_slice},
+    remote_command::{Opened, session},
 };
 use crate::{
     Result,
@@ -18,7 +17,7 @@ use crate::{
     transport::{
         AnyWebSocket,
         ws::{
-            remote_command::{Control, Input, Output as Writer},
+            remote_command::{Input, Output as Writer},
             slices::{read_inner, write_inner},
             stats::SessionStats,
         },
@@ -44,13 +43,7 @@ use crate::{
 /// streams can be read to their end without the child.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// use tokio::io::AsyncReadExt as _;
 ///
 /// let mut child = client.pod("default", "web-0").exec(["sh", "-c", "echo hello; exit 3"]).spawn().await?;
@@ -59,10 +52,12 @@ use crate::{
 /// let status = child.wait().await?;
 /// assert_eq!((output.as_str(), status.code()), ("hello\n", Some(3)));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct Child {
+    // Dropped first: what ends the session says nothing of its input.
+    session: Opened,
     /// The process's input, if it is piped. Dropping it ends the input where the subprotocol
     /// can say so: see [`ChildStdin::can_shutdown`].
     pub stdin: Option<ChildStdin>,
@@ -70,48 +65,32 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// The process's error output, if it is piped and there is no terminal.
     pub stderr: Option<ChildStderr>,
-    copies: Copies,
-    operation: String,
-    container: Option<String>,
     max_output: usize,
     deadline: Option<Deadline>,
-    control: Control,
 }
 
 impl Child {
-    pub(super) fn new(opened: Opened, max_output: usize, deadline: Option<Deadline>) -> Self {
+    pub(super) fn new(
+        (session, handles): (Opened, Handles),
+        max_output: usize,
+        deadline: Option<Deadline>,
+    ) -> Self {
         let Handles {
             stdin,
             stdout,
             stderr,
-            copies,
-        } = opened.handles;
+        } = handles;
         Self {
+            session,
             stdin,
             stdout,
             stderr,
-            copies,
-            operation: opened.operation,
-            container: opened.container,
             max_output,
             deadline,
-            control: opened.control,
         }
     }
 
-    /// A session of exec over a WebSocket that someone else connected, where `protocol` was agreed on and
-    /// the request asked for `streams`; [`Over::spawn`] begins it. [`Subprotocol::accept`] tells the
-    /// protocol from the server's answer.
-    ///
-    /// Every stream of `streams` gets a handle; drop those that do not matter. A terminal does not
-    /// know its size until [`resize`](Self::resize) is called.
-    pub fn over(
-        websocket: impl Into<AnyWebSocket>,
-        protocol: Subprotocol,
-        streams: Streams,
-    ) -> Over<Self> {
-        Over::new(websocket.into(), protocol, streams)
-    }
+    session!();
 
     /// Closes stdin, then waits for the process to end.
     ///
@@ -147,15 +126,13 @@ impl Child {
 
     async fn end(&mut self) -> Result<ExitStatus> {
         self.stdin = None;
-        let unread = unread(&self.stdout, &self.stderr);
-        let status = self.control.status(&unread).await;
-        let status = self.copies.finish(status).await?;
+        let status = self.session.status(&self.stdout, &self.stderr).await?;
         self.exit_status(status)
     }
 
     fn miss(&mut self, deadline: Option<Deadline>, output: PartialOutput) -> Error {
         self.kill();
-        Deadline::missed(deadline, self.operation.clone(), output)
+        Deadline::missed(deadline, self.session.operation.clone(), output)
     }
 
     /// Closes stdin, reads both output streams to their ends, and waits for the process to end.
@@ -183,7 +160,7 @@ impl Child {
         match Deadline::limit(deadline, end).await {
             None => Err(self.miss(deadline, output)),
             // The other streams fail too when the session is killed for a task's sake.
-            Some(Err(error)) => self.copies.result(Err(error)),
+            Some(Err(error)) => self.session.copies.result(Err(error)),
             Some(Ok(status)) => Ok(Output {
                 status,
                 stdout: output.stdout,
@@ -199,8 +176,7 @@ impl Child {
     ///
     /// Those of [`wait`](Self::wait).
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
-        let status = self.control.try_status(&unread(&self.stdout, &self.stderr));
-        match status.and_then(|status| self.copies.try_finish(status)) {
+        match self.session.try_status(&self.stdout, &self.stderr) {
             Some(status) => self.exit_status(status?).map(Some),
             None => Ok(None),
         }
@@ -208,53 +184,16 @@ impl Child {
 
     fn exit_status(&self, status: Status) -> Result<ExitStatus> {
         // Wherever there is a Status there is this, too.
-        let input = self.control.input_at_exit().unwrap_or_default();
+        let control = &self.session.control;
+        let input = control.input_at_exit().unwrap_or_default();
         let code = status.code_of_exit();
-        self.control.span().record("process.exit.code", code);
-        ExitStatus::of(status, input, &self.operation)
-    }
-
-    /// Tells the process's terminal its new size.
-    ///
-    /// # Errors
-    ///
-    /// [`CallerError::ResizeWithoutTty`] if it has none; [`CallerError::Ended`] if it has ended.
-    pub fn resize(&self, size: TerminalSize) -> Result<()> {
-        self.control.resize(size)
+        control.span().record("process.exit.code", code);
+        ExitStatus::of(status, input, &self.session.operation)
     }
 
     /// Closes the connection without waiting for the process; see [Dropping](Self#dropping).
     pub fn kill(&mut self) {
-        self.control.close();
-    }
-
-    /// The container, where this side chose it: the one that was named, or of several the pod's
-    /// default. `None` if the server chose, which is when there is only one.
-    pub fn container(&self) -> Option<&str> {
-        self.container.as_deref()
-    }
-
-    /// The subprotocol that the server chose.
-    pub fn protocol(&self) -> Subprotocol {
-        self.control.protocol()
-    }
-
-    /// What went through the session's WebSocket so far.
-    pub fn stats(&self) -> SessionStats {
-        self.control.stats()
-    }
-
-    /// The name of the stream that is full and holds everything else back, if one is.
-    pub fn held_back_by(&self) -> Option<&'static str> {
-        self.control.full().map(Channel::name)
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        if !self.control.has_status() {
-            self.control.close();
-        }
+        self.session.control.close();
     }
 }
 
@@ -323,13 +262,7 @@ impl Deadline {
 /// write that is dropped has taken nothing.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// use kubewire::exec::Stdio;
 /// use tokio::io::AsyncWriteExt as _;
 ///
@@ -341,7 +274,7 @@ impl Deadline {
 /// stdin.shutdown().await?; // `wc` sees the end of its input
 /// assert_eq!(child.wait_with_output().await?.stdout.trim_ascii(), b"5");
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct ChildStdin(Writer);

@@ -60,13 +60,7 @@ impl DebugProfile {
 /// It stays in the pod's object until the pod is deleted: Kubernetes has no way to take it out.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// use kubewire::debug::DebugProfile;
 ///
 /// let debugger = client
@@ -80,7 +74,7 @@ impl DebugProfile {
 /// let attached = debugger.attach().spawn().await?;
 /// assert!(attached.stdout.is_some());
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "no container is made until it is started"]

@@ -34,16 +34,13 @@ pub(super) struct Cache(Mutex<Option<(Instant, Arc<Discovery>)>>);
 /// The resources of a server, in the order of preference that it gives.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder().start().await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 /// let discovery = client.discover().await?;
 /// let deployments = discovery.find("deploy").expect("it is served");
 /// assert_eq!(deployments.kind, "Deployment");
 /// assert!(deployments.verbs.iter().any(|verb| verb == "watch"));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Discovery {
@@ -53,15 +50,12 @@ pub struct Discovery {
 /// A resource and its names.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder().start().await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 /// let pods = client.find("po").await?;
 /// assert_eq!((pods.resource.plural.as_ref(), pods.kind.as_str()), ("pods", "Pod"));
 /// assert!(pods.subresources.iter().any(|name| name == "log"));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

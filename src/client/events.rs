@@ -24,13 +24,7 @@ use crate::{
 /// ends.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// use kubewire::Resource;
 ///
 /// let pods = Resource::namespaced("", "v1", "pods");
@@ -38,7 +32,7 @@ use crate::{
 /// let event = events.next().await.expect("the pod that is there")?;
 /// assert_eq!(event.object.metadata()?.name()?, "web-0");
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct Events<E = Event> {

@@ -18,13 +18,7 @@ use crate::{
 /// A command to run in a container, in the shape of [`tokio::process::Command`].
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// use kubewire::exec::Stdio;
 /// use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 ///
@@ -42,7 +36,7 @@ use crate::{
 /// stdin.shutdown().await?;
 /// assert!(child.wait().await?.success());
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "a command does nothing until it is spawned"]
@@ -85,13 +79,7 @@ impl Exec {
     /// connection is closed: what that does to the process says [`Child`](Child#dropping).
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let server = kubewire::testing::ApiServer::builder()
-    /// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-    /// #     .start()
-    /// #     .await?;
-    /// # let client = kubewire::Client::new(&server.config())?;
+    /// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
     /// use kubewire::{Error, error::CallerError};
     /// use std::time::Duration;
     ///
@@ -104,7 +92,7 @@ impl Exec {
     ///     other => panic!("{other:?}"),
     /// }
     /// # Ok(())
-    /// # }
+    /// # });
     /// ```
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);

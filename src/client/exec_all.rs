@@ -9,16 +9,20 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream;
-use serde::Deserialize;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
 };
 
 use super::{Client, ExitStatus, IntoCommand, List, Pod, Stdio};
-use crate::{Error, Resource, Result, error::CallerError, limits};
+use crate::{
+    Resource, Result,
+    error::{CallerError, Error},
+    limits,
+    wire::{self, line::LineSplitter},
+};
 
 /// A command to run in many pods.
 ///
@@ -141,24 +145,6 @@ pub struct RunningAll {
     tasks: JoinSet<()>,
 }
 
-#[derive(Deserialize)]
-struct Listed {
-    metadata: ListedMetadata,
-    #[serde(default)]
-    status: ListedStatus,
-}
-
-#[derive(Deserialize)]
-struct ListedMetadata {
-    name: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ListedStatus {
-    phase: String,
-}
-
 impl Client {
     /// A command to run in many pods of a namespace at once; in all that have not ended, unless
     /// labels or names choose. No shell is involved.
@@ -266,10 +252,9 @@ impl ExecAll {
         if !self.labels.is_empty() {
             request = request.labels(&self.labels);
         }
-        let list: List<Listed> = request.list().await?;
-        let is_over = |pod: &Listed| matches!(&*pod.status.phase, "Succeeded" | "Failed");
-        let live = list.items.into_iter().filter(|pod| !is_over(pod));
-        let names: Vec<_> = live.map(|pod| Arc::from(pod.metadata.name)).collect();
+        let list: List<wire::pod::Pod> = request.list().await?;
+        let live = list.items.iter().filter(|pod| !pod.is_over());
+        let names: Vec<_> = live.map(|pod| Arc::from(pod.name())).collect();
         if names.is_empty() {
             let target = match &*self.labels {
                 "" => "any kind".to_owned(),
@@ -290,7 +275,7 @@ impl RunningAll {
 
     /// The next line or end; `None` when all have ended.
     ///
-    /// Up to [`limits::ALL_LINES`] lines wait for it, then the pods are held back. Cancel safety:
+    /// Up to 32 lines wait for it, then the pods are held back. Cancel safety:
     /// nothing is lost; call it again.
     pub async fn next(&mut self) -> Option<AllEvent> {
         poll_fn(|cx| self.poll_event(cx)).await
@@ -364,40 +349,26 @@ impl Run {
         let Some(mut stream) = stream else {
             return Ok(());
         };
-        let mut line = BytesMut::new();
-        let mut ended = Ok(());
+        let mut splitter = LineSplitter::new(limits::ALL_LINE);
         loop {
-            let next = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_next(cx));
-            let bytes = match next.await {
-                None => break,
-                Some(Ok(bytes)) => bytes,
-                Some(Err(error)) => {
-                    ended = Err(match Error::of_io(&error) {
-                        Some(error) => error.clone(),
-                        None => CallerError::Stream(Arc::new(error)).into(),
-                    });
-                    break;
+            let next = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await;
+            let ended = match next {
+                Some(Ok(bytes)) => {
+                    splitter.push(bytes);
+                    None
                 }
+                Some(Err(error)) => Some(Err(Error::of_stream(error, CallerError::Stream))),
+                None => Some(Ok(())),
             };
-            for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-                let (text, ends) = match part.strip_suffix(b"\n") {
-                    Some(text) => (text, true),
-                    None => (part, false),
-                };
-                for piece in text.chunks(limits::ALL_LINE) {
-                    if line.len() + piece.len() > limits::ALL_LINE {
-                        self.tell(kind(line.split().freeze())).await;
-                    }
-                    line.extend_from_slice(piece);
-                }
-                if ends {
-                    self.tell(kind(line.split().freeze())).await;
-                }
+            if ended.is_some() {
+                splitter.finish();
+            }
+            while let Some(line) = splitter.next_line() {
+                self.tell(kind(line.bytes)).await;
+            }
+            if let Some(ended) = ended {
+                return ended;
             }
         }
-        if !line.is_empty() {
-            self.tell(kind(line.freeze())).await;
-        }
-        ended
     }
 }

@@ -126,18 +126,12 @@ impl fmt::Display for ExitStatus {
 /// What a process wrote, and how it ended.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// let output = client.pod("default", "web-0").exec(["sh", "-c", "echo no >&2; exit 1"]).output().await?;
 /// assert!(!output.status.success());
 /// assert_eq!((&output.stdout[..], &output.stderr[..]), (&b""[..], &b"no\n"[..]));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {

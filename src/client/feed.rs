@@ -45,17 +45,22 @@ impl Ends {
     }
 }
 
-/// All streams of a session: the handles of those that are piped, the tasks of the others.
+/// The streams of a session that are piped.
 #[derive(Debug)]
 pub(super) struct Handles {
     pub(super) stdin: Option<ChildStdin>,
     pub(super) stdout: Option<ChildStdout>,
     pub(super) stderr: Option<ChildStderr>,
-    pub(super) copies: Copies,
 }
 
 impl Handles {
-    pub(super) fn new(control: &Control, options: &Options, streams: Streams, ends: Ends) -> Self {
+    /// They, and the tasks of the others.
+    pub(super) fn new(
+        control: &Control,
+        options: &Options,
+        streams: Streams,
+        ends: Ends,
+    ) -> (Self, Copies) {
         let mut copies = Copies::default();
         if let Some(from) = ends.stdin {
             copies.feed(control, from);
@@ -71,12 +76,12 @@ impl Handles {
         let stdin = streams.stdin && options.stdin.is_piped();
         let stdout = streams.stdout && options.stdout.is_piped();
         let stderr = streams.stderr && options.stderr.is_piped();
-        Self {
+        let handles = Self {
             stdin: stdin.then(|| ChildStdin::new(control.output(Channel::Stdin))),
             stdout: stdout.then(|| ChildStdout::new(control.input(Channel::Stdout))),
             stderr: stderr.then(|| ChildStderr::new(control.input(Channel::Stderr))),
-            copies,
-        }
+        };
+        (handles, copies)
     }
 }
 
@@ -232,8 +237,5 @@ async fn drain(mut from: Input, mut to: Writer) -> Result<()> {
 pub(super) async fn next_slice(from: &mut Input) -> Result<Option<Bytes>> {
     let next = std::future::poll_fn(|cx| from.poll_slice(cx)).await;
     next.transpose()
-        .map_err(|error| match Error::of_io(&error) {
-            Some(error) => error.clone(),
-            None => CallerError::Stream(Arc::new(error)).into(),
-        })
+        .map_err(|error| Error::of_stream(error, CallerError::Stream))
 }

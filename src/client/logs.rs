@@ -84,13 +84,7 @@ impl Logs {
     /// Only lines from then on: an instant by the node's clock, or a time ago, in whole seconds.
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let server = kubewire::testing::ApiServer::builder()
-    /// #     .pod("default", "web-0", |pod| pod.container("main", ["echo", "hello"]))
-    /// #     .start()
-    /// #     .await?;
-    /// # let client = kubewire::Client::new(&server.config())?;
+    /// # kubewire::example(|pod| pod.container("main", ["echo", "hello"]), async |client| {
     /// use std::time::Duration;
     ///
     /// let logs = client.pod("default", "web-0").logs().follow();
@@ -100,7 +94,7 @@ impl Logs {
     ///     # break;
     /// }
     /// # Ok(())
-    /// # }
+    /// # });
     /// ```
     pub fn since(mut self, since: impl Into<Since>) -> Self {
         let (seconds, time) = match since.into().0 {
@@ -206,16 +200,10 @@ type Explaining = Pin<Box<dyn Future<Output = Error> + Send>>;
 /// is to know, [`next_update`](Self::next_update) tells.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| {
-/// #         pod.restart_policy(kubewire::testing::RestartPolicy::Never)
-/// #             .container("main", ["sh", "-c", "echo tick; exit 4"])
-/// #     })
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| {
+/// #     pod.restart_policy(kubewire::testing::RestartPolicy::Never)
+/// #         .container("main", ["sh", "-c", "echo tick; exit 4"])
+/// # }, async |client| {
 /// use kubewire::logs::LogEnd;
 ///
 /// let mut lines = client.pod("default", "web-0").logs().follow().stream();
@@ -225,7 +213,7 @@ type Explaining = Pin<Box<dyn Future<Output = Error> + Send>>;
 /// // Why there are no more.
 /// assert!(matches!(lines.end(), Some(LogEnd::Exited(exit)) if exit.code == Some(4)));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 pub struct LogLines {
     pod: Pod,

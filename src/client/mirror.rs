@@ -25,13 +25,7 @@ type Keep<K> = Arc<dyn Fn(&Object) -> Result<K, EventError> + Send + Sync>;
 /// [`Client::mirror`](super::Client::mirror).
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.label("app", "web").container("main", ["sleep", "9"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.label("app", "web").container("main", ["sleep", "9"]), async |client| {
 /// use k8s_openapi::api::core::v1::Pod;
 ///
 /// let pods = client.mirror::<Pod>().namespace("default").index_by_label("app").start();
@@ -39,7 +33,7 @@ type Keep<K> = Arc<dyn Fn(&Object) -> Result<K, EventError> + Send + Sync>;
 /// assert!(pods.get("web-0").is_some());
 /// assert_eq!(pods.by_label("app", "web")?.len(), 1);
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[must_use = "a mirror does nothing until it is started"]
 pub struct MirrorBuilder<K> {
@@ -172,13 +166,7 @@ impl Drop for Task {
 /// in it yet.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "9"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 /// use k8s_openapi::api::core::v1::Pod;
 /// use kubewire::watch::{Condition, MirrorUpdate};
 ///
@@ -198,7 +186,7 @@ impl Drop for Task {
 /// pods.wait_for("default/web-0", &Condition::deleted()).await?;
 /// assert_eq!(changes.await?.as_deref(), Some("default/web-0"));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 pub struct MirrorReader<K> {
     shared: Arc<Shared<K>>,

@@ -184,7 +184,7 @@ impl Client {
     /// # }
     /// ```
     pub fn api<K: Kind>(&self) -> Api<K> {
-        Api::new(self.clone())
+        Api::new(self)
     }
 
     /// Requests for the objects of a resource that only the running program knows; for types that

@@ -75,17 +75,18 @@ impl<T> Over<T> {
         self
     }
 
-    fn start(self) -> (Opened, usize) {
+    fn start(self) -> (Opened, Handles) {
         let socket = self.websocket.into_inner();
         let control = self.options.start(socket, self.protocol, self.streams);
-        let handles = Handles::new(&control, &self.options, self.streams, Ends::default());
+        let ends = Ends::default();
+        let (handles, copies) = Handles::new(&control, &self.options, self.streams, ends);
         let opened = Opened {
             control,
             operation: self.operation,
             container: None,
-            handles,
+            copies,
         };
-        (opened, self.options.max_output)
+        (opened, handles)
     }
 }
 
@@ -102,8 +103,8 @@ impl Over<Child> {
     ///
     /// Outside a tokio runtime, on which the session's timers run.
     pub fn spawn(self) -> Child {
-        let (opened, max_output) = self.start();
-        Child::new(opened, max_output, None)
+        let max_output = self.options.max_output;
+        Child::new(self.start(), max_output, None)
     }
 }
 
@@ -114,6 +115,6 @@ impl Over<Attached> {
     ///
     /// Outside a tokio runtime, on which the session's timers run.
     pub fn spawn(self) -> Attached {
-        Attached::new(self.start().0)
+        Attached::new(self.start())
     }
 }

@@ -23,10 +23,7 @@ use crate::{
 /// Objects of one kind, as a list or a page of one.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder().start().await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 /// use kubewire::request::Resource;
 /// use serde_json::{Value, json};
 ///
@@ -38,7 +35,7 @@ use crate::{
 /// assert_eq!(all.items.len(), 1);
 /// assert!(!all.metadata.resource_version.is_empty()); // where a watch can go on
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -161,13 +158,7 @@ async fn read_page<T: Decode + Send>(
 /// page that failed.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "9"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 /// use futures_util::TryStreamExt as _;
 /// use k8s_openapi::api::core::v1::Pod;
 ///
@@ -176,7 +167,7 @@ async fn read_page<T: Decode + Send>(
 ///     println!("{} pods, and {:?} more", page.items.len(), page.metadata.remaining_item_count);
 /// }
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 pub struct Pages<T> {
     request: Request,

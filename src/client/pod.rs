@@ -18,19 +18,13 @@ use crate::{
 /// A pod of a [`Client`]'s cluster.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// let pod = client.pod("default", "web-0");
 /// let containers = pod.containers().await?;
 /// assert_eq!(containers[0].name, "main");
 /// assert_eq!(pod.exec(["echo", "hello"]).output().await?.stdout, b"hello\n");
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 pub struct Pod {

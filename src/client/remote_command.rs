@@ -3,8 +3,8 @@
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Pod, Stdio,
-    feed::{Ends, Handles},
+    ChildStderr, ChildStdout, Pod, Stdio,
+    feed::{Copies, Ends, Handles},
     span,
 };
 use crate::{
@@ -20,17 +20,55 @@ use crate::{
             websocket::WebSocket,
         },
     },
-    wire::{channel::Channel, resize::TerminalSize},
+    wire::{channel::Channel, resize::TerminalSize, status::Status},
 };
 
-/// A session that has begun.
+/// A session that has begun. Dropping it before its Status has come closes the connection.
+#[derive(Debug)]
 pub(super) struct Opened {
     pub(super) control: Control,
     /// What errors call it.
     pub(super) operation: String,
     /// Where the process is, unless the server chose.
     pub(super) container: Option<String>,
-    pub(super) handles: Handles,
+    pub(super) copies: Copies,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if !self.control.has_status() {
+            self.control.close();
+        }
+    }
+}
+
+impl Opened {
+    /// Waits for the Status, and until all has been copied. Of the output streams that are there
+    /// nobody can be reading meanwhile.
+    pub(super) async fn status(
+        &mut self,
+        stdout: &Option<ChildStdout>,
+        stderr: &Option<ChildStderr>,
+    ) -> Result<Status> {
+        let status = self.control.status(&unread(stdout, stderr)).await;
+        self.copies.finish(status).await
+    }
+
+    /// [`status`](Self::status), if it is known.
+    pub(super) fn try_status(
+        &mut self,
+        stdout: &Option<ChildStdout>,
+        stderr: &Option<ChildStderr>,
+    ) -> Option<Result<Status>> {
+        let status = self.control.try_status(&unread(stdout, stderr))?;
+        self.copies.try_finish(status)
+    }
+}
+
+fn unread(stdout: &Option<ChildStdout>, stderr: &Option<ChildStderr>) -> Vec<Channel> {
+    let stdout = stdout.is_some().then_some(Channel::Stdout);
+    let stderr = stderr.is_some().then_some(Channel::Stderr);
+    stdout.into_iter().chain(stderr).collect()
 }
 
 /// Whether the server wants a container to be named.
@@ -117,7 +155,12 @@ impl Options {
     }
 
     /// Opens the session, in a span that lasts as long as it does.
-    pub(super) async fn open(&self, pod: &Pod, verb: &str, command: &[String]) -> Result<Opened> {
+    pub(super) async fn open(
+        &self,
+        pod: &Pod,
+        verb: &str,
+        command: &[String],
+    ) -> Result<(Opened, Handles)> {
         let span = match verb {
             "exec" => span::exec(pod),
             _ => span::attach(pod),
@@ -134,7 +177,7 @@ impl Options {
         pod: &Pod,
         verb: &str,
         command: &[String],
-    ) -> Result<Opened> {
+    ) -> Result<(Opened, Handles)> {
         let ends = Ends::open(self)?;
         let streams = self.streams();
         let operation = pod.operation(if verb == "exec" {
@@ -174,13 +217,14 @@ impl Options {
             // The server does not know the terminal's size until it is told.
             control.resize(size)?;
         }
-        let handles = Handles::new(&control, self, streams, ends);
-        Ok(Opened {
+        let (handles, copies) = Handles::new(&control, self, streams, ends);
+        let opened = Opened {
             control,
             operation,
             container,
-            handles,
-        })
+            copies,
+        };
+        Ok((opened, handles))
     }
 
     fn path(
@@ -216,6 +260,57 @@ impl Options {
         remote_command::spawn(session, socket, self.buffer, &self.reads())
     }
 }
+
+/// The methods that the handles of exec and attach share.
+macro_rules! session {
+    () => {
+        /// A session over a WebSocket that someone else connected, where `protocol` was agreed on
+        /// and the request asked for `streams`; [`Over::spawn`] begins it. [`Subprotocol::accept`]
+        /// tells the protocol from the server's answer.
+        ///
+        /// Every stream of `streams` gets a handle; drop those that do not matter. A terminal does
+        /// not know its size until [`resize`](Self::resize) is called.
+        pub fn over(
+            websocket: impl Into<AnyWebSocket>,
+            protocol: Subprotocol,
+            streams: Streams,
+        ) -> Over<Self> {
+            Over::new(websocket.into(), protocol, streams)
+        }
+
+        /// Tells the process's terminal its new size.
+        ///
+        /// # Errors
+        ///
+        /// [`CallerError::ResizeWithoutTty`](crate::error::CallerError::ResizeWithoutTty) if it has
+        /// none; [`CallerError::Ended`](crate::error::CallerError::Ended) if it has ended.
+        pub fn resize(&self, size: TerminalSize) -> Result<()> {
+            self.session.control.resize(size)
+        }
+
+        /// The container, where this side chose it: the one that was named, or of several the pod's
+        /// default. `None` if the server chose, which is when there is only one.
+        pub fn container(&self) -> Option<&str> {
+            self.session.container.as_deref()
+        }
+
+        /// The subprotocol that the server chose.
+        pub fn protocol(&self) -> Subprotocol {
+            self.session.control.protocol()
+        }
+
+        /// What went through the session's WebSocket so far.
+        pub fn stats(&self) -> SessionStats {
+            self.session.control.stats()
+        }
+
+        /// The name of the stream that is full and holds everything else back, if one is.
+        pub fn held_back_by(&self) -> Option<&'static str> {
+            self.session.control.full().map(Channel::name)
+        }
+    };
+}
+pub(super) use session;
 
 /// The setters that the builders of exec and attach share.
 macro_rules! options {

@@ -20,11 +20,8 @@ use crate::{
     error::{CallerError, NetworkError},
     limits,
     resource::with_query,
-    transport::http::{About, Outgoing, refusal, unexpected},
-    wire::{
-        status::Status,
-        watch::{Decode, Encoding},
-    },
+    transport::http::{About, Outgoing, header_value, refusal, unexpected},
+    wire::watch::{Decode, Encoding},
 };
 
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -101,12 +98,17 @@ impl Request {
 
     /// Only objects with these labels: `app=web,tier!=cache`.
     pub fn labels(self, selector: impl Into<String>) -> Self {
-        self.query("labelSelector", selector)
+        self.select("labelSelector", selector)
     }
 
     /// Only objects with these fields: `metadata.name=web-0`.
     pub fn fields(self, selector: impl Into<String>) -> Self {
-        self.query("fieldSelector", selector)
+        self.select("fieldSelector", selector)
+    }
+
+    fn select(mut self, key: &'static str, selector: impl Into<String>) -> Self {
+        self.query.retain(|(known, _)| known != key);
+        self.query(key, selector)
     }
 
     /// One more parameter of the query, such as `dryRun` with `All`.
@@ -145,7 +147,7 @@ impl Request {
     /// Those of [`Request`].
     pub async fn get_raw(&self, name: &str, accept: &str) -> Result<Body> {
         let mut call = self.call("get", Method::GET, Some(name))?;
-        call.headers.insert(ACCEPT, header(accept)?);
+        call.headers.insert(ACCEPT, header_value(accept)?);
         Ok(self.success(call).await?.into_body())
     }
 
@@ -187,7 +189,7 @@ impl Request {
     /// Those of [`Request`].
     pub async fn list_raw(&self, accept: &str) -> Result<Body> {
         let mut call = self.call("list", Method::GET, None)?;
-        call.headers.insert(ACCEPT, header(accept)?);
+        call.headers.insert(ACCEPT, header_value(accept)?);
         Ok(self.success(call).await?.into_body())
     }
 
@@ -252,9 +254,8 @@ impl Request {
         let is_inferred = matches!(patch, Patch::Inferred(_));
         let (form, body) = match patch {
             // Which of the two shows when it is written.
-            Patch::Inferred(body) => (MERGE_PATCH, body),
+            Patch::Inferred(body) | Patch::Merge(body) => (MERGE_PATCH, body),
             Patch::Json(body) => (JSON_PATCH, body),
-            Patch::Merge(body) => (MERGE_PATCH, body),
             Patch::Strategic(body) => ("application/strategic-merge-patch+json", body),
             Patch::Apply {
                 object,
@@ -372,7 +373,7 @@ impl Request {
             && let Some(json) = call.headers.get(ACCEPT).and_then(|it| it.to_str().ok())
         {
             let first = json.replacen(Encoding::Json.media_type(), T::ENCODING.media_type(), 1);
-            let accept = header(&format!("{first},{json}"))?;
+            let accept = header_value(&format!("{first},{json}"))?;
             call.headers.insert(ACCEPT, accept);
         }
         let operation = call.operation.clone();
@@ -396,14 +397,6 @@ impl Request {
             false => Err(refusal(&operation, response).await),
         }
     }
-}
-
-fn header(text: &str) -> Result<HeaderValue> {
-    Ok(
-        HeaderValue::from_str(text).map_err(|_| CallerError::Header {
-            value: text.to_owned(),
-        })?,
-    )
 }
 
 #[cfg(test)]

@@ -19,13 +19,7 @@ pub(super) type Writer = Pin<Box<dyn AsyncWrite + Send>>;
 /// What becomes of one of the remote process's standard streams.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// # let path = std::env::temp_dir().join(format!("kubewire-stdio-{}", std::process::id()));
 /// use kubewire::exec::Stdio;
 /// use std::fs::File;
@@ -37,7 +31,7 @@ pub(super) type Writer = Pin<Box<dyn AsyncWrite + Send>>;
 /// assert_eq!(std::fs::read(&path)?, b"hello\n");
 /// # std::fs::remove_file(&path)?;
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 pub struct Stdio(Kind);

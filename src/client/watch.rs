@@ -333,13 +333,7 @@ impl<E: From<Event> + 'static> Watch<E> {
 /// understood and refused is an `Err`; the stream goes on after that too, if it is polled again.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// use kubewire::{Resource, watch::Update};
 ///
 /// let pods = Resource::namespaced("", "v1", "pods");
@@ -354,7 +348,7 @@ impl<E: From<Event> + 'static> Watch<E> {
 /// }
 /// assert!(!updates.resource_version().is_empty());
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct Updates<E = Event> {

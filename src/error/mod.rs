@@ -1,11 +1,11 @@
 //! Errors by who is to blame: the peer, the API, the network, the caller.
 
-use std::io;
+use std::{io, sync::Arc};
 
 mod caller;
 mod hint;
 mod network;
-mod text;
+pub(crate) mod text;
 
 pub use self::{
     caller::{CallerError, PartialOutput},
@@ -69,6 +69,28 @@ impl Error {
     /// The error of this crate inside an [`io::Error`] that a handle of this crate returned.
     pub fn of_io(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
+    }
+
+    /// The error of this crate inside an [`io::Error`], or else what `other` makes of it.
+    #[cfg(any(feature = "client", feature = "server"))]
+    pub(crate) fn of_stream<E: Into<Self>>(
+        error: io::Error,
+        other: fn(Arc<io::Error>) -> E,
+    ) -> Self {
+        match Self::of_io(&error) {
+            Some(error) => error.clone(),
+            None => other(Arc::new(error)).into(),
+        }
+    }
+
+    /// A connection that broke.
+    pub(crate) fn lost(error: impl Into<io::Error>) -> Self {
+        NetworkError::Lost(Arc::new(error.into())).into()
+    }
+
+    /// A connection that ended where more had to come.
+    pub(crate) fn cut() -> Self {
+        Self::lost(io::ErrorKind::UnexpectedEof)
     }
 
     /// The Status that the server sent with its refusal.
@@ -307,13 +329,7 @@ pub enum PeerError {
 /// (`k8s.io/apiserver/pkg/util/proxy/streamtranslator.go`).
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// use kubewire::{Error, error::Hint};
 ///
 /// let error = client.pod("default", "web-0").exec(["/no/such/program"]).output().await.unwrap_err();
@@ -321,7 +337,7 @@ pub enum PeerError {
 /// assert!(matches!(refusal.hint, Some(Hint::Program(_))));
 /// assert!(refusal.to_string().contains("exec in pod default/web-0"));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{operation}: {}{}", Printable(.status), Advice(self))]

@@ -6,7 +6,6 @@ use std::{
     future::{IntoFuture, poll_fn},
     io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -24,19 +23,13 @@ use crate::{
 /// The session with the API server: a [`Child`] or an [`Attached`].
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// # let process = |_: kubewire::gateway::ClientSession| {};
 /// // What `Process::splice` takes: a child, or an attached session.
 /// let child = client.pod("default", "web-0").exec(["true"]).spawn().await?;
 /// process(child.into());
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct ClientSession(Kind);
@@ -334,10 +327,7 @@ impl Joined {
 }
 
 fn failed(error: io::Error) -> Error {
-    match Error::of_io(&error) {
-        Some(known) => known.clone(),
-        None => CallerError::Stream(Arc::new(error)).into(),
-    }
+    Error::of_stream(error, CallerError::Stream)
 }
 
 /// The three streams.

@@ -98,6 +98,14 @@ pub(crate) const STREAMS: usize = 100;
 /// Bytes of the largest HTTP/2 frame that is accepted: 64 KiB. Larger ones make fewer reads.
 pub(crate) const HTTP2_FRAME: u32 = 64 << 10;
 
+/// Lines from many pods that wait to be taken: 32.
+pub(crate) const ALL_LINES: usize = 32;
+
+/// The time without inbound bytes after which a copy is given up though the container may not have
+/// read what it was sent: 5 min. Disks may hang for a while.
+#[cfg(feature = "copy")]
+pub(crate) const COPY_STALLED: Duration = Duration::from_secs(300);
+
 /// Bytes of a copied archive that one step of its pipe carries: 64 KiB.
 #[cfg(feature = "copy")]
 pub(crate) const COPY_STEP: usize = 64 << 10;

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// Bytes of the largest SPDY control frame that is accepted: 16 KiB.
+///
+/// The frames of a port-forward are a few dozen bytes, the first header block about 60. The
+/// largest [header block](super::SPDY_HEADERS) fits in, compressed or not.
+pub(crate) const SPDY_CONTROL_FRAME: usize = 16 << 10;
+
 /// Headers in one SPDY header block: 100.
 ///
 /// Kubernetes sends three.

@@ -193,7 +193,7 @@ fn time(from: &mut &[u8]) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::tls_server::{authority, params};
+    use crate::net::tests::{authority, params};
 
     #[test]
     fn the_dates_and_the_key_of_a_certificate_are_found() {

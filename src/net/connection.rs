@@ -12,17 +12,13 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use super::{certificate::Presented, tls};
 use crate::{Error, config::BoxedStream};
 
 /// A connection to the API server, ready for HTTP.
-pub struct Connection(Layer);
-
-enum Layer {
-    Plain(Link),
-    Tls(Box<Secured<Link>>),
-}
+pub struct Connection(Either<Link, Box<Secured<Link>>>);
 
 /// TLS, and what it takes to say why it broke.
 pub(super) struct Secured<S> {
@@ -34,47 +30,40 @@ pub(super) struct Secured<S> {
 }
 
 /// What leads to the server: a stream to it, or TLS to a proxy.
-pub(super) enum Link {
-    Plain(Base),
-    Tls(Box<Secured<Base>>),
-}
+pub(super) type Link = Either<Base, Box<Secured<Base>>>;
 
-/// What the rest runs over.
-pub(super) enum Base {
-    Tcp(TcpStream),
-    /// Of the program's own dialler.
-    Other(BoxedStream),
-}
+/// What the rest runs over: TCP, or what the program's own dialler gives.
+pub(super) type Base = Either<TcpStream, BoxedStream>;
 
 impl Connection {
     pub(super) fn plain(link: Link) -> Self {
-        Self(Layer::Plain(link))
+        Self(Either::Left(link))
     }
 
     pub(super) fn tls(stream: TlsStream<Link>, presented: Arc<Presented>) -> Self {
-        Self(Layer::Tls(Box::new(Secured::new(stream, presented))))
+        Self(Either::Right(Box::new(Secured::new(stream, presented))))
     }
 
     /// Whether the server chose HTTP/2 in the TLS handshake.
     pub fn is_http2(&self) -> bool {
         match &self.0 {
-            Layer::Plain(_) => false,
-            Layer::Tls(tls) => tls.stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Either::Left(_) => false,
+            Either::Right(tls) => tls.stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
 
     pub(super) fn tcp(&self) -> Option<&TcpStream> {
         let link = match &self.0 {
-            Layer::Plain(link) => link,
-            Layer::Tls(tls) => tls.stream.get_ref().0,
+            Either::Left(link) => link,
+            Either::Right(tls) => tls.stream.get_ref().0,
         };
         let base = match link {
-            Link::Plain(base) => base,
-            Link::Tls(tls) => tls.stream.get_ref().0,
+            Either::Left(base) => base,
+            Either::Right(tls) => tls.stream.get_ref().0,
         };
         match base {
-            Base::Tcp(stream) => Some(stream),
-            Base::Other(_) => None,
+            Either::Left(stream) => Some(stream),
+            Either::Right(_) => None,
         }
     }
 }
@@ -83,8 +72,8 @@ impl Connection {
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = match self.0 {
-            Layer::Plain(_) => "Plain",
-            Layer::Tls(_) => "Tls",
+            Either::Left(_) => "Plain",
+            Either::Right(_) => "Tls",
         };
         let mut tuple = f.debug_tuple(name);
         if let Some(peer) = self.tcp().and_then(|tcp| tcp.peer_addr().ok()) {
@@ -186,69 +175,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Secured<S> {
     }
 }
 
-/// Reads and writes by the stream of each variant; `$at` is the field that holds the enum.
-macro_rules! streams {
-    ($type:ty, $(.$at:tt,)? $first:path, $second:path) => {
-        impl AsyncRead for $type {
+/// Reads and writes by the stream that a type is around.
+macro_rules! stream_of {
+    ($type:ty) => {
+        impl tokio::io::AsyncRead for $type {
             fn poll_read(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &mut ReadBuf<'_>,
-            ) -> Poll<io::Result<()>> {
-                match &mut self.get_mut()$(.$at)? {
-                    $first(stream) => Pin::new(stream).poll_read(cx, buf),
-                    $second(stream) => Pin::new(stream).poll_read(cx, buf),
-                }
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &mut tokio::io::ReadBuf<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::pin::Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
             }
         }
 
-        impl AsyncWrite for $type {
+        impl tokio::io::AsyncWrite for $type {
             fn poll_write(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
                 buf: &[u8],
-            ) -> Poll<io::Result<usize>> {
-                match &mut self.get_mut()$(.$at)? {
-                    $first(stream) => Pin::new(stream).poll_write(cx, buf),
-                    $second(stream) => Pin::new(stream).poll_write(cx, buf),
-                }
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut self.get_mut().0).poll_write(cx, buf)
             }
 
             fn poll_write_vectored(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bufs: &[IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                match &mut self.get_mut()$(.$at)? {
-                    $first(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-                    $second(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-                }
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut self.get_mut().0).poll_write_vectored(cx, bufs)
             }
 
             fn is_write_vectored(&self) -> bool {
-                match &self$(.$at)? {
-                    $first(stream) => stream.is_write_vectored(),
-                    $second(stream) => stream.is_write_vectored(),
-                }
+                self.0.is_write_vectored()
             }
 
-            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                match &mut self.get_mut()$(.$at)? {
-                    $first(stream) => Pin::new(stream).poll_flush(cx),
-                    $second(stream) => Pin::new(stream).poll_flush(cx),
-                }
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::pin::Pin::new(&mut self.get_mut().0).poll_flush(cx)
             }
 
-            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                match &mut self.get_mut()$(.$at)? {
-                    $first(stream) => Pin::new(stream).poll_shutdown(cx),
-                    $second(stream) => Pin::new(stream).poll_shutdown(cx),
-                }
+            fn poll_shutdown(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::pin::Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
             }
         }
     };
 }
 
-streams!(Base, Base::Tcp, Base::Other);
-streams!(Link, Link::Plain, Link::Tls);
-streams!(Connection, .0, Layer::Plain, Layer::Tls);
+stream_of!(Connection);
+
+pub(crate) use stream_of;

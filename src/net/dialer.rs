@@ -13,6 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::either::Either;
 use tower_service::Service;
 
 use super::{
@@ -158,19 +159,19 @@ impl Dialer {
     async fn reach(&self, address: &str) -> Result<Link> {
         let Some(Through { proxy, tls }) = &self.through else {
             let (host, port) = (self.server.host.as_str(), self.server.port);
-            return Ok(Link::Plain(self.base(host, port, address).await?));
+            return Ok(Either::Left(self.base(host, port, address).await?));
         };
         let place = proxy.address();
         let base = self.base(&proxy.host, proxy.port, &place).await?;
         let mut link = match tls {
-            None => Link::Plain(base),
+            None => Either::Left(base),
             Some((connector, name)) => {
                 let trusted = tls::trusted(&TlsSettings::default());
                 let presented = Arc::<Presented>::default();
                 let stream = handshake(connector, name, base)
                     .await
                     .map_err(|error| error.explain(&place, &trusted, &presented))?;
-                Link::Tls(Box::new(Secured::new(stream, presented)))
+                Either::Right(Box::new(Secured::new(stream, presented)))
             }
         };
         let to = (self.server.host.as_str(), self.server.port);
@@ -200,10 +201,10 @@ impl Dialer {
     /// A stream to a host and port; `address` is both, for the error texts.
     async fn base(&self, host: &str, port: u16, address: &str) -> Result<Base> {
         let Some(dial) = &self.dial else {
-            return Ok(Base::Tcp(self.tcp(address).await?));
+            return Ok(Either::Left(self.tcp(address).await?));
         };
         match tokio::time::timeout(self.connect_timeout, dial.dial(host, port)).await {
-            Ok(Ok(stream)) => Ok(Base::Other(stream)),
+            Ok(Ok(stream)) => Ok(Either::Right(stream)),
             Ok(Err(source)) => Err(NetworkError::Connect {
                 address: address.to_owned(),
                 source: Arc::new(source),

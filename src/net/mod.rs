@@ -14,12 +14,12 @@ pub(crate) mod provider;
 mod proxy;
 #[cfg(feature = "client")]
 mod rotation;
+#[cfg(all(test, feature = "client"))]
+pub(crate) mod tests;
 #[cfg(feature = "client")]
 mod tls;
-#[cfg(all(test, feature = "client"))]
-pub(crate) mod tls_server;
 
 #[cfg(feature = "client")]
-pub(crate) use self::dialer::Dialer;
-#[cfg(feature = "client")]
 pub use self::{connection::Connection, dialer::Alpn};
+#[cfg(feature = "client")]
+pub(crate) use self::{connection::stream_of, dialer::Dialer};

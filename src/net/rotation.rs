@@ -12,9 +12,8 @@ use tokio_rustls::TlsConnector;
 
 use super::{certificate::Presented, tls};
 use crate::{
-    Result,
+    Error, Result,
     config::{Identity, Material, TlsSettings},
-    error::NetworkError,
 };
 
 /// The TLS configuration of one server.
@@ -55,7 +54,7 @@ impl Rotating {
         let rotating = Arc::clone(self);
         match tokio::task::spawn_blocking(move || rotating.read(identity)).await {
             Ok(current) => current,
-            Err(error) => Err(NetworkError::Lost(Arc::new(error.into())).into()),
+            Err(error) => Err(Error::lost(error)),
         }
     }
 

@@ -13,7 +13,9 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
-    crypto::CryptoProvider,
+    crypto::{
+        CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    },
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::ParsedCertificate,
     sign::{CertifiedKey, SingleCertAndKey},
@@ -46,9 +48,12 @@ pub(super) fn client_config(
                 "insecure-skip-tls-verify: any server can pass for the API server and read the \
                  credentials sent to it"
             );
-            Arc::new(Unverified(Arc::clone(&provider)))
+            Arc::new(Verifier::new(None, &provider))
         }
-        Some(ca) => Arc::new(Configured::new(ca, &provider)?),
+        Some(ca) => Arc::new(Verifier::new(
+            Some(Authorities::new(ca, &provider)?),
+            &provider,
+        )),
         None => Arc::new(
             rustls_platform_verifier::Verifier::new(Arc::clone(&provider))
                 .map_err(|error| setup("the platform's certificate authorities", &error))?,
@@ -274,12 +279,12 @@ fn private_key(pem: &Material) -> Result<PrivateKeyDer<'static>> {
 /// certificate that is itself among them is trusted whoever signed it, also when it is marked as
 /// a CA: what `openssl req -x509` makes.
 #[derive(Debug)]
-struct Configured {
+struct Authorities {
     certificates: Vec<CertificateDer<'static>>,
     chains: Arc<WebPkiServerVerifier>,
 }
 
-impl Configured {
+impl Authorities {
     fn new(ca: &Material, provider: &Arc<CryptoProvider>) -> Result<Self> {
         let certificates = certificates(ca)?;
         let mut roots = RootCertStore::empty();
@@ -316,7 +321,24 @@ fn only_the_chain_is_wrong(error: &CertificateError) -> bool {
     }
 }
 
-impl ServerCertVerifier for Configured {
+/// Whom to believe.
+#[derive(Debug)]
+struct Verifier {
+    /// `None` for everybody: `insecure-skip-tls-verify`.
+    authorities: Option<Authorities>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    fn new(authorities: Option<Authorities>, provider: &CryptoProvider) -> Self {
+        Self {
+            authorities,
+            algorithms: provider.signature_verification_algorithms,
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -325,12 +347,15 @@ impl ServerCertVerifier for Configured {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self
+        let Some(authorities) = &self.authorities else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match authorities
             .chains
             .verify_server_cert(end_entity, intermediates, name, ocsp, now)
         {
             Err(rustls::Error::InvalidCertificate(error)) if only_the_chain_is_wrong(&error) => {
-                if self
+                if authorities
                     .certificates
                     .iter()
                     .any(|trusted| trusted == end_entity)
@@ -355,8 +380,7 @@ impl ServerCertVerifier for Configured {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains
-            .verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -365,53 +389,11 @@ impl ServerCertVerifier for Configured {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains
-            .verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
-    }
-}
-
-/// Accepts every certificate: `insecure-skip-tls-verify`.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let supported = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, supported)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let supported = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, supported)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 

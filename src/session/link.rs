@@ -27,7 +27,6 @@ use crate::{
     Role,
     error::{Error, NetworkError, PeerError},
     limits,
-    wire::websocket::WebSocketError,
 };
 
 /// How far the WebSocket is.
@@ -128,19 +127,11 @@ impl Closed {
     }
 }
 
-/// What has not come in time.
-#[derive(Debug)]
-pub(super) enum Expired {
-    /// Any sign of life: the peer is dead.
-    Silent(Error),
-    /// The peer's answer to the close frame.
-    Unanswered,
-}
-
-/// The code that tells the peer which rule it broke (RFC 6455, section 7.4.1).
+/// The code that tells the peer which rule it broke: 1002, "a protocol error", unless it is one of
+/// WebSockets themselves (RFC 6455, section 7.4.1).
 fn code_of(error: &PeerError) -> u16 {
     match error {
-        PeerError::WebSocket(WebSocketError::TooLong { .. }) => 1009,
+        PeerError::WebSocket(error) => error.close_code(),
         _ => 1002,
     }
 }
@@ -150,7 +141,7 @@ fn code_of(error: &PeerError) -> u16 {
 fn answer_to(code: Option<u16>) -> u16 {
     match code {
         None => Close::NORMAL,
-        Some(code @ (1000..=1003 | 1007..=1014 | 3000..=4999)) => code,
+        Some(code) if Close::may_be_sent(code) => code,
         Some(_) => 1002,
     }
 }
@@ -176,7 +167,7 @@ impl Link {
     }
 
     /// Whether this side has said that it was all, and awaits the peer's close.
-    pub(super) fn is_closing(&self) -> bool {
+    fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing { .. })
     }
 
@@ -318,6 +309,17 @@ impl Link {
         };
     }
 
+    /// The same where nothing but a close frame says that all was well: how it ended.
+    pub(super) fn handle_last(&mut self, lost: Option<Error>) -> Result<(), Error> {
+        let said = self.is_closing();
+        self.handle_end(lost.as_ref());
+        match lost {
+            lost if !said => Err(lost.unwrap_or_else(Error::cut)),
+            Some(error @ Error::Peer(_)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes note that messages are, or are no longer, held back.
     pub(super) fn handle_hold(&mut self, now: Instant, held: bool) {
         if let Some(keepalive) = &mut self.keepalive {
@@ -330,13 +332,14 @@ impl Link {
         self.keepalive.as_ref()?.heard()
     }
 
-    /// Does what is due at `now`. The session says what it means that something has not come.
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Expired> {
+    /// Does what is due at `now`. How the session ends, if it does: a peer without a sign of life is
+    /// dead; one that does not answer a close frame has been told all.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Result<(), Error>> {
         match self.state {
             State::Ended => return None,
             State::Closing { since } => {
                 let due = later(since, limits::LINGER) <= now;
-                return due.then_some(Expired::Unanswered);
+                return due.then_some(Ok(()));
             }
             State::Open => {}
         }
@@ -345,7 +348,7 @@ impl Link {
                 Due::Nothing => return None,
                 Due::Send(transmit) => self.queue_sign(transmit),
                 Due::Dead(silent) => {
-                    return Some(Expired::Silent(NetworkError::Silent { silent }.into()));
+                    return Some(Err(NetworkError::Silent { silent }.into()));
                 }
             }
         }

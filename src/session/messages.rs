@@ -14,18 +14,12 @@
 //!
 //! The states are those of every WebSocket here (`link.rs`): nothing is added to them.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Instant};
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use super::{
-    KeepaliveConfig, Message, Opcode, Session, Transmit,
-    link::{Expired, Link},
-};
-use crate::{
-    Role,
-    error::{Error, NetworkError},
-};
+use super::{KeepaliveConfig, Message, Opcode, Session, Transmit, link::Link};
+use crate::{Role, error::Error};
 
 /// What a stream of messages says.
 #[derive(Debug, Clone)]
@@ -97,14 +91,8 @@ impl Session for Messages {
 
     fn handle_end(&mut self, lost: Option<Error>) {
         if !self.link.is_ended() {
-            let said = self.link.is_closing();
-            self.link.handle_end(lost.as_ref());
-            let cut = || NetworkError::Lost(Arc::new(io::ErrorKind::UnexpectedEof.into())).into();
-            self.end(match lost {
-                lost if !said => Err(lost.unwrap_or_else(cut)),
-                Some(error @ Error::Peer(_)) => Err(error),
-                _ => Ok(()),
-            });
+            let how = self.link.handle_last(lost);
+            self.end(how);
         }
     }
 
@@ -113,11 +101,8 @@ impl Session for Messages {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        match self.link.handle_timeout(now) {
-            None => {}
-            Some(Expired::Silent(error)) => self.end(Err(error)),
-            // All has been said.
-            Some(Expired::Unanswered) => self.end(Ok(())),
+        if let Some(how) = self.link.handle_timeout(now) {
+            self.end(how);
         }
     }
 

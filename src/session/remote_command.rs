@@ -20,10 +20,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use super::{
-    KeepaliveConfig, Message, Opcode, Session, Subprotocol, Transmit,
-    link::{Expired, Link},
-};
+use super::{KeepaliveConfig, Message, Opcode, Session, Subprotocol, Transmit, link::Link};
 use crate::{
     Role,
     error::{CallerError, Error, NetworkError, PeerError},
@@ -358,8 +355,9 @@ impl Session for RemoteCommand {
     type Event = RemoteCommandEvent;
 
     fn handle_message(&mut self, now: Instant, message: Message) {
-        let event = self.take(now, message);
-        self.events.extend(event);
+        if let Some(event) = self.take(now, message) {
+            self.events.push_back(event);
+        }
     }
 
     #[inline]
@@ -401,11 +399,8 @@ impl Session for RemoteCommand {
             let how = self.verdict(Some(late.into()));
             return self.end(how);
         }
-        match self.link.handle_timeout(now) {
-            None => {}
-            Some(Expired::Silent(error)) => self.end(Err(error)),
-            // All has been said.
-            Some(Expired::Unanswered) => self.end(Ok(())),
+        if let Some(how) = self.link.handle_timeout(now) {
+            self.end(how);
         }
     }
 

@@ -8,20 +8,14 @@ use serde::{Deserialize, Deserializer};
 /// A container of a pod, as its specification has it.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| {
-/// #         pod.container("main", ["sleep", "600"]).container("proxy", ["sleep", "600"])
-/// #     })
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| {
+/// #     pod.container("main", ["sleep", "600"]).container("proxy", ["sleep", "600"])
+/// # }, async |client| {
 /// let containers = client.pod("default", "web-0").containers().await?;
 /// let default = containers.iter().find(|container| container.default);
 /// assert_eq!(default.map(|container| container.name.as_str()), Some("main"));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[cfg(feature = "client")]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,6 +269,11 @@ impl Pod {
         self.metadata.deletion_timestamp.is_none() && self.status.phase == "Running"
     }
 
+    /// Whether all of its containers have ended for good.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
     /// Since when it has been ready, as RFC 3339; empty if it does not say since when.
     #[cfg(feature = "client")]
     pub(crate) fn ready_since(&self) -> Option<&str> {
@@ -348,7 +347,7 @@ impl Pod {
             ContainerKind::Ephemeral => &all.ephemeral_container_statuses,
             _ => &all.init_container_statuses,
         };
-        let over = matches!(all.phase.as_str(), "Succeeded" | "Failed");
+        let over = self.is_over();
         let Some(status) = statuses.iter().find(|status| status.name == name) else {
             return Some(if over {
                 ContainerState::Over(Exit {

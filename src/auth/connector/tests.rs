@@ -3,7 +3,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::{
     limits,
-    net::tls_server::{Leaf, authority, local, params, serve},
+    net::tests::{Leaf, authority, local, params, serve},
 };
 
 #[test]

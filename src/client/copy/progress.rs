@@ -13,13 +13,7 @@ const UNKNOWN: u64 = u64::MAX;
 /// How far a copy is, for who shows it: give the copy a clone, and look at the other.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// # let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
 /// # std::fs::write(here.path().join("index.html"), "hello")?;
 /// # let (site, srv) = (here.path(), there.path().to_str().expect("it is UTF-8"));
@@ -28,7 +22,7 @@ const UNKNOWN: u64 = u64::MAX;
 /// copy.progress(&progress).run().await?;
 /// assert_eq!((progress.bytes(), progress.total_bytes()), (5, Some(5)));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<Inner>);

@@ -1,7 +1,7 @@
 //! The container's side of a copy: in flows a program to run there, out come its streams, joined to
 //! a pipe, and how it ended.
 
-use std::{future::poll_fn, io, pin::Pin, sync::Arc};
+use std::{future::poll_fn, io, pin::Pin};
 
 use bytes::Bytes;
 use futures_core::Stream as _;
@@ -215,10 +215,7 @@ pub(super) fn is_missing(error: &Error) -> bool {
 }
 
 pub(super) fn of_stream(error: io::Error) -> Error {
-    match Error::of_io(&error) {
-        Some(error) => error.clone(),
-        None => NetworkError::Lost(Arc::new(error)).into(),
-    }
+    Error::of_stream(error, NetworkError::Lost)
 }
 
 pub(super) async fn send_all(to: &mut ChildStdin, bytes: Bytes) -> io::Result<()> {

@@ -21,7 +21,7 @@ use crate::{
         LogLines, Logs, Updates,
         since::{Since, When},
     },
-    error::{ApiError, CallerError, PeerError},
+    error::{ApiError, CallerError},
     limits,
     session::{
         logs::{LogEnd, LogUpdate},
@@ -41,18 +41,12 @@ use crate::{
 /// An `Err` is about one source or about the list of pods; the others go on.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo tick; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo tick; sleep 600"]), async |client| {
 /// let mut lines = client.logs("default").pods(["web-0"]).follow().stream();
 /// let line = lines.next().await.expect("there is a line")?;
 /// assert_eq!((line.source.pod.as_str(), &line.line.bytes[..]), ("web-0", &b"tick"[..]));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct MergedLines {
@@ -278,10 +272,10 @@ impl MergedLines {
     }
 
     fn pod(&mut self, object: &Object) -> Result<()> {
-        let metadata = object.metadata().map_err(PeerError::from)?;
-        let name = metadata.name().map_err(PeerError::from)?;
-        let namespace = metadata.namespace().map_err(PeerError::from)?;
-        let uid = metadata.uid().map_err(PeerError::from)?;
+        let metadata = object.metadata()?;
+        let name = metadata.name()?;
+        let namespace = metadata.namespace()?;
+        let uid = metadata.uid()?;
         let choices = &self.choices;
         let named = choices.pods.iter().any(|pod| *pod == name);
         if !choices.pods.is_empty() && !named {
@@ -294,7 +288,7 @@ impl MergedLines {
             // Another pod of that name.
             return Ok(());
         }
-        let pod = object.decode::<Pod>().map_err(PeerError::from)?;
+        let pod = object.decode::<Pod>()?;
         let mut wanted = pod.containers();
         wanted.retain(|one| match &choices.container {
             Some(container) => one.name == *container,
@@ -331,11 +325,8 @@ impl MergedLines {
     }
 
     fn pod_gone(&mut self, object: &Object) -> Result<()> {
-        let metadata = object.metadata().map_err(PeerError::from)?;
-        let key = ObjectKey::new(
-            &metadata.namespace().map_err(PeerError::from)?,
-            &metadata.name().map_err(PeerError::from)?,
-        );
+        let metadata = object.metadata()?;
+        let key = ObjectKey::new(&metadata.namespace()?, &metadata.name()?);
         // Its logs end by themselves, with all their lines.
         if self.choices.pods.is_empty() {
             self.known.remove(&key);

@@ -27,13 +27,7 @@ use crate::{
 /// refused; the stream goes on, as the watch does.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "9"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 /// use k8s_openapi::api::core::v1::Pod;
 /// use kubewire::watch::MirrorUpdate;
 ///
@@ -46,7 +40,7 @@ use crate::{
 ///     }
 /// }
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct MirrorChanges<K> {

@@ -133,13 +133,7 @@ pub struct ListenerStats {
 /// connections that came through them.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 /// # let port = web.local_addr()?.port();
@@ -164,7 +158,7 @@ pub struct ListenerStats {
 /// };
 /// assert_eq!(traffic.received, 5);
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct Listener {

@@ -69,13 +69,7 @@ pub enum HalfClose {
 /// Opens connections to ports of a pod; see [`Pod::port_forward`] and [`Client::port_forward`].
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 /// # let port = web.local_addr()?.port();
@@ -90,7 +84,7 @@ pub enum HalfClose {
 /// tunnel.open(port).await?.read_to_string(&mut answer).await?;
 /// assert_eq!(answer, "hello");
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing is forwarded until it is connected"]

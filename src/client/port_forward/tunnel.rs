@@ -164,13 +164,7 @@ impl Shared {
 /// other get a WebSocket each, with [`PortForward::websockets`].
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 /// # let port = web.local_addr()?.port();
@@ -183,7 +177,7 @@ impl Shared {
 /// let (mut one, mut other) = (tunnel.open(port).await?, tunnel.open(port).await?);
 /// assert_eq!((one.read_u8().await?, other.read_u8().await?), (b'h', b'h'));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 pub struct Tunnel {
@@ -391,18 +385,12 @@ impl Tunnel {
     /// dropped then: to its other end that may look like an end in order.
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let server = kubewire::testing::ApiServer::builder()
-    /// #     .pod("default", "web-0", |pod| {
-    /// #         pod.container("main", ["sleep", "infinity"]).port_with(7, |mut stream| async move {
-    /// #             let (mut read, mut write) = tokio::io::split(&mut stream);
-    /// #             let _ = tokio::io::copy(&mut read, &mut write).await;
-    /// #         })
+    /// # kubewire::example(|pod| {
+    /// #     pod.container("main", ["sleep", "infinity"]).port_with(7, |mut stream| async move {
+    /// #         let (mut read, mut write) = tokio::io::split(&mut stream);
+    /// #         let _ = tokio::io::copy(&mut read, &mut write).await;
     /// #     })
-    /// #     .start()
-    /// #     .await?;
-    /// # let client = kubewire::Client::new(&server.config())?;
+    /// # }, async |client| {
     /// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     ///
     /// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
@@ -415,7 +403,7 @@ impl Tunnel {
     /// let traffic = forwarded.await??;
     /// assert_eq!((&*echo, traffic.sent, traffic.received), ("hello", 5, 5));
     /// # Ok(())
-    /// # }
+    /// # });
     /// ```
     pub async fn forward<S>(&self, socket: S, port: impl Into<ForwardPort>) -> Result<Traffic>
     where

@@ -19,14 +19,14 @@ pub(crate) fn read<T: Decode>(operation: &str, body: &Bytes) -> Result<T> {
 }
 
 /// The body of an answer of success.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// What was asked.
     operation: String,
     object: Object,
 }
 
 impl Answer {
-    pub(super) fn new(operation: String, encoding: Encoding, body: Bytes) -> Self {
+    pub(crate) fn new(operation: String, encoding: Encoding, body: Bytes) -> Self {
         let object = Object::new(encoding, body);
         Self { operation, object }
     }
@@ -36,7 +36,7 @@ impl Answer {
     /// # Errors
     ///
     /// A Status of failure, whatever the code of HTTP before it.
-    pub(super) fn status(&self) -> Result<Option<Status>> {
+    pub(crate) fn status(&self) -> Result<Option<Status>> {
         // A Status is short, a list may be long: it is not read twice.
         if self.object.len() > limits::REFUSAL || !self.object.is_status() {
             return Ok(None);
@@ -50,14 +50,14 @@ impl Answer {
     }
 
     /// The object that it is, and nothing else.
-    pub(super) fn object<T: Decode>(&self) -> Result<T> {
+    pub(crate) fn object<T: Decode>(&self) -> Result<T> {
         self.status()?;
         let object = self.object.alone().and_then(|()| T::decode(&self.object));
         object.map_err(|error| self.unreadable(error))
     }
 
     /// The list that it is, or the page of one.
-    pub(super) fn list<T: Decode>(&self) -> Result<List<T>> {
+    pub(crate) fn list<T: Decode>(&self) -> Result<List<T>> {
         self.status()?;
         let list = T::decode_list(&self.object);
         let (list, items) = list.map_err(|error| self.unreadable(error))?;

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     Error,
     error::CertificateProblem,
-    net::tls_server::{Leaf, authority, local, params, self_signed, serve, to},
+    net::tests::{Leaf, authority, local, params, self_signed, serve, to},
 };
 
 /// What the server greets with, after an echo has gone there and back.
@@ -469,7 +469,7 @@ async fn a_refused_client_certificate_is_named_with_its_date() {
 #[tokio::test]
 async fn a_connection_that_is_cut_is_told_in_our_words() {
     let ca = authority();
-    let address = crate::net::tls_server::serve_and_cut(&ca.sign(local())).await;
+    let address = crate::net::tests::serve_and_cut(&ca.sign(local())).await;
     let config = to(address).with_ca_pem(ca.pem());
     let (_, error) = end_of(&config).await;
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);

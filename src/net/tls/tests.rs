@@ -9,7 +9,7 @@ use super::*;
 use crate::net::{
     certificate,
     dialer::{Alpn, Dialer},
-    tls_server::{authority, local, serve_verified, to},
+    tests::{authority, local, serve_verified, to},
 };
 
 /// What `openssl x509 -req` makes, and a stock MicroK8s: X.509 version 1.

@@ -3,12 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use super::*;
-use crate::session::{
-    Messages, RemoteCommand, Session, Subprotocol,
-    messages::MessagesEvent,
-    port_forward::{Channels, ForwardConfig, ForwardEvent, PortForward, Spdy},
-    remote_command::{RemoteCommandEvent, Streams},
-    testing::SECOND,
+use crate::{
+    session::{
+        Messages, RemoteCommand, Session, Subprotocol,
+        messages::MessagesEvent,
+        port_forward::{Channels, ForwardConfig, ForwardEvent, PortForward, Spdy},
+        remote_command::{RemoteCommandEvent, Streams},
+        testing::SECOND,
+    },
+    wire::websocket::WebSocketError,
 };
 
 /// What the table needs to know of a session.
@@ -275,6 +278,7 @@ fn a_server_that_gives_no_code_does_not_say_that_all_is_whole() {
 fn a_malformed_frame<S: Linked>(row: &Row<S>) {
     for (error, code) in [
         (WebSocketError::ReservedBits, 1002),
+        (WebSocketError::Utf8, 1007),
         (
             WebSocketError::TooLong {
                 length: 1 << 40,

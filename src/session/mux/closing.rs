@@ -5,7 +5,7 @@ use super::{
     stream::{Local, Remote, Reply, Stream},
 };
 use crate::{
-    error::{Error, NetworkError},
+    error::Error,
     session::reader::Watch,
     wire::spdy::{GoAway, GoAwayStatus, RstStatus, RstStream, StreamId},
 };
@@ -32,13 +32,9 @@ impl Mux {
 
     /// Takes the end of the bytes: why they were lost, or `None` if the peer ended them in order.
     pub fn handle_end(&mut self, lost: Option<Error>) {
-        let cut = || {
-            let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-            NetworkError::Lost(std::sync::Arc::new(cut)).into()
-        };
         match lost {
             Some(error) => self.end(Err(error)),
-            None if !self.decoder.is_between_frames() => self.end(Err(cut())),
+            None if !self.decoder.is_between_frames() => self.end(Err(Error::cut())),
             None => self.end(Ok(())),
         }
     }

@@ -15,13 +15,6 @@ use crate::{
 };
 
 impl Mux {
-    /// Takes all of what arrived.
-    #[cfg(test)]
-    pub(super) fn handle_bytes(&mut self, now: Instant, mut bytes: Bytes) {
-        self.handle_activity(now);
-        while self.handle_next(now, &mut bytes) {}
-    }
-
     /// Takes one frame off the front of what arrived, cut anywhere. Whether there may be another:
     /// take the events first, so that there are never more of them than one frame brings.
     /// [`handle_activity`](Self::handle_activity) comes before the first.

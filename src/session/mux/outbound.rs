@@ -36,11 +36,6 @@ impl Mux {
         Some(self.out.split().freeze())
     }
 
-    /// Whether [`poll_transmit`](Self::poll_transmit) has anything.
-    pub fn wants_transmit(&self) -> bool {
-        self.staged.is_some() || !self.out.is_empty() || !self.ring.is_empty()
-    }
-
     pub(super) fn schedule(&mut self, stream: StreamId) {
         if let Some(entry) = self.streams.get_mut(&stream)
             && !entry.scheduled

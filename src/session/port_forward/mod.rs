@@ -28,7 +28,7 @@ use bytes::Bytes;
 
 use super::{KeepaliveConfig, Session, mux::MuxConfig};
 use crate::{
-    error::{ApiError, CallerError, Error, NetworkError},
+    error::{ApiError, CallerError, Error},
     wire::status::Status,
 };
 
@@ -133,11 +133,6 @@ fn refused(port: u16, text: &[u8]) -> Error {
         hint: None,
     })
     .into()
-}
-
-fn cut() -> Error {
-    let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-    NetworkError::Lost(std::sync::Arc::new(cut)).into()
 }
 
 /// A port-forward over one WebSocket, in either protocol and either role.

@@ -1,7 +1,7 @@
 //! What the peer says to exec and attach: in flow its messages, out come events, and what the end of
 //! the connection means.
 
-use std::{io, sync::Arc, time::Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -193,7 +193,6 @@ impl RemoteCommand {
 
     /// What the end of the connection means for the work.
     pub(super) fn verdict(&self, lost: Option<Error>) -> Result<(), Error> {
-        let cut = || Arc::new(io::Error::from(io::ErrorKind::UnexpectedEof));
         let without_status = |source| NetworkError::ClosedWithoutStatus {
             code: None,
             reason: String::new(),
@@ -205,7 +204,7 @@ impl RemoteCommand {
             _ if complete && (self.role() == Role::Server || self.protocol.status_is_last()) => {
                 Ok(())
             }
-            None if complete => Err(NetworkError::Lost(cut()).into()),
+            None if complete => Err(Error::cut()),
             None => Err(without_status(None).into()),
             Some(Error::Network(NetworkError::Lost(source))) if !complete => {
                 Err(without_status(Some(source)).into())

@@ -9,10 +9,7 @@
 //!   Waiting --due--> Requested --head--> Answer, or Refused --end--> Waiting, after a delay
 //! ```
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -20,7 +17,7 @@ pub mod logs;
 pub mod watch;
 
 use crate::{
-    error::{ApiError, Error, Hint, NetworkError},
+    error::{ApiError, Error, Hint, NetworkError, text},
     limits,
     session::{Message, backoff::Backoff, later::later},
     wire::{
@@ -127,7 +124,7 @@ impl Refusal {
         let status = Object::new(self.encoding, body.clone()).status();
         let mut status = status.unwrap_or_else(|_| {
             // Proxies, and API servers before they know what is asked, answer in text.
-            Status::failure(self.code, "", printable(&body))
+            Status::failure(self.code, "", text::line(&body, limits::SERVER_TEXT))
         });
         if status.code == 0 {
             status.code = self.code;
@@ -135,26 +132,6 @@ impl Refusal {
         let retry_after = self.retry_after.max(patience(&status));
         (status, retry_after)
     }
-}
-
-/// Text of a server that is for people: one line without control characters, and no more of it
-/// than [`limits::SERVER_TEXT`] bytes.
-pub(super) fn printable(text: &[u8]) -> String {
-    let cut = &text[..text.len().min(limits::SERVER_TEXT)];
-    let mut line = String::new();
-    for word in String::from_utf8_lossy(cut).split_whitespace() {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.extend(word.chars().map(|c| match c.is_control() {
-            true => char::REPLACEMENT_CHARACTER,
-            false => c,
-        }));
-    }
-    if cut.len() < text.len() {
-        line.push('…');
-    }
-    line
 }
 
 /// How long a Status asks to wait.
@@ -398,10 +375,4 @@ pub(super) fn go_seconds(duration: Duration) -> u64 {
     let most = i64::MAX as u64 / 1_000_000_000;
     let begun = u64::from(duration.subsec_nanos() > 0);
     duration.as_secs().saturating_add(begun).min(most)
-}
-
-/// The error of a response that ended before it began.
-pub(super) fn cut_off() -> Error {
-    let unexpected = std::io::ErrorKind::UnexpectedEof.into();
-    NetworkError::Lost(Arc::new(unexpected)).into()
 }

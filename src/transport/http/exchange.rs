@@ -15,14 +15,14 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, ORIGIN, RETRY_AFTER},
 };
-use hyper::body::Body as _;
+use hyper::body::{Body as _, Frame};
 use tokio::time::{Sleep, sleep_until};
 use tracing::{Instrument as _, Span};
 
-use super::{About, Http, Outgoing, body::Body, refusal, unexpected, upgrade};
+use super::{About, Http, Outgoing, body::Body, header_value, refusal, unexpected, upgrade};
 use crate::{
     Error, Result, Role,
-    error::{CallerError, PeerError},
+    error::PeerError,
     session::{Exchange, Head, Message},
     transport::{
         self,
@@ -75,18 +75,12 @@ pub(crate) struct Driver<S: Exchange> {
 /// What a stream of requests, a log or a watch, has cost so far.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo tick; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo tick; sleep 600"]), async |client| {
 /// let mut lines = client.pod("default", "web-0").logs().follow().stream();
 /// lines.next().await.expect("there is a line")?;
 /// assert_eq!(lines.stats().retries, 0);
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -101,6 +95,13 @@ pub struct StreamStats {
     pub retries: u64,
     /// For how long nothing was taken from the server, as what had arrived was not read.
     pub held_back: Duration,
+}
+
+impl StreamStats {
+    fn add(&mut self, chunk: &[u8]) {
+        self.received += chunk.len() as u64;
+        self.chunks += 1;
+    }
 }
 
 impl<S: Exchange> Driver<S> {
@@ -187,23 +188,15 @@ impl<S: Exchange> Driver<S> {
             }
             At::Listening(messages) => {
                 if let Poll::Ready(next) = messages.poll_next(cx) {
-                    let now = transport::now();
                     match next {
                         Some(Ok(message)) => {
                             if let Message::Text(bytes) | Message::Binary(bytes) = &message {
-                                self.stats.received += bytes.len() as u64;
-                                self.stats.chunks += 1;
+                                self.stats.add(bytes);
                             }
-                            self.session.handle_message(now, message);
+                            self.session.handle_message(transport::now(), message);
                         }
-                        Some(Err(error)) => {
-                            self.at = At::Idle;
-                            self.session.handle_end(now, Some(error));
-                        }
-                        None => {
-                            self.at = At::Idle;
-                            self.session.handle_end(now, None);
-                        }
+                        Some(Err(error)) => self.end(Some(error)),
+                        None => self.end(None),
                     }
                     return Poll::Ready(());
                 }
@@ -212,28 +205,26 @@ impl<S: Exchange> Driver<S> {
                 let before = body.received();
                 if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
                     self.stats.received += body.received() - before;
-                    let now = transport::now();
-                    match frame {
-                        Some(Ok(frame)) => {
-                            if let Ok(data) = frame.into_data() {
-                                self.stats.chunks += 1;
-                                self.session.handle_body(now, data);
-                            }
+                    match frame.map(|frame| frame.map(Frame::into_data)) {
+                        Some(Ok(Ok(data))) => {
+                            self.stats.chunks += 1;
+                            self.session.handle_body(transport::now(), data);
                         }
-                        Some(Err(error)) => {
-                            self.at = At::Idle;
-                            self.session.handle_end(now, Some(error));
-                        }
-                        None => {
-                            self.at = At::Idle;
-                            self.session.handle_end(now, None);
-                        }
+                        // Trailers.
+                        Some(Ok(Err(_))) => {}
+                        Some(Err(error)) => self.end(Some(error)),
+                        None => self.end(None),
                     }
                     return Poll::Ready(());
                 }
             }
         }
         self.poll_timer(cx)
+    }
+
+    fn end(&mut self, lost: Option<Error>) {
+        self.at = At::Idle;
+        self.session.handle_end(transport::now(), lost);
     }
 
     /// Records the code of an answer, the last of which stays.
@@ -339,8 +330,7 @@ impl Get {
     /// Makes the request. What the server refuses over HTTP is an answer; a WebSocket that it does
     /// not open is an error, and so is what others answer in its place: a redirect, a page.
     pub(crate) async fn send(self, http: Http) -> Result<Answer> {
-        let accept = HeaderValue::try_from(self.accept.as_str())
-            .map_err(|_| CallerError::Header { value: self.accept })?;
+        let accept = header_value(&self.accept)?;
         if let Some(offered) = self.websocket {
             let mut outgoing = Outgoing::upgrade(self.operation, self.path_and_query);
             outgoing.about = self.about;

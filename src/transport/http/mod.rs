@@ -42,7 +42,7 @@ use self::{body::Body, pool::Pool};
 use crate::{
     AGENT, Error, REQUESTS, Result,
     auth::Connector,
-    error::{NetworkError, PeerError, Printable},
+    error::{CallerError, NetworkError, PeerError, Printable},
     limits,
 };
 
@@ -387,6 +387,13 @@ fn inflated(mut response: Response<Body>) -> Response<Body> {
     headers.remove(CONTENT_ENCODING);
     headers.remove(CONTENT_LENGTH);
     response.map(Body::inflate)
+}
+
+/// A text as the value of a header.
+pub(crate) fn header_value(text: &str) -> Result<HeaderValue, CallerError> {
+    HeaderValue::from_str(text).map_err(|_| CallerError::Header {
+        value: text.to_owned(),
+    })
 }
 
 /// The answer, if it begins before the request's deadline.

@@ -247,7 +247,7 @@ fn the_curl_line_can_be_pasted_and_holds_no_secret() {
 
 #[tokio::test]
 async fn a_refused_client_certificate_is_no_fault_of_the_network() {
-    use crate::net::tls_server::{authority, local, params, serve, to};
+    use crate::net::tests::{authority, local, params, serve, to};
     let (ca, clients) = (authority(), authority());
     let address = serve(&ca.sign(local()), Some(&clients)).await;
     let mut past = params(&[]);

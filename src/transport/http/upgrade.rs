@@ -15,12 +15,8 @@ use http::{
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-use super::{Http, Outgoing, blame::blame, refusal::refusal, target::Retargeted};
-use crate::{
-    Result,
-    error::{CallerError, PeerError},
-    net::Connection,
-};
+use super::{Http, Outgoing, blame::blame, header_value, refusal::refusal, target::Retargeted};
+use crate::{Result, error::PeerError, net::Connection};
 
 /// An open WebSocket connection.
 #[derive(Debug)]
@@ -41,18 +37,13 @@ pub(crate) async fn open(
     offer: Option<&str>,
 ) -> Result<Opened> {
     let key = generate_key();
-    let value = |text: &str| {
-        HeaderValue::from_str(text).map_err(|_| CallerError::Header {
-            value: text.to_owned(),
-        })
-    };
     let fields = &mut outgoing.headers;
     fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
     fields.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-    fields.insert(SEC_WEBSOCKET_KEY, value(&key)?);
+    fields.insert(SEC_WEBSOCKET_KEY, header_value(&key)?);
     if let Some(offer) = offer {
-        fields.insert(SEC_WEBSOCKET_PROTOCOL, value(offer)?);
+        fields.insert(SEC_WEBSOCKET_PROTOCOL, header_value(offer)?);
     }
     let operation = outgoing.operation.clone();
     let response = http.send(outgoing).await?;

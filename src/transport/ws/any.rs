@@ -1,7 +1,7 @@
 //! A WebSocket that someone else connected: in flow another library's connection, or a byte
 //! stream behind its handshake, out comes what a session can be driven over.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -12,10 +12,10 @@ use tokio_tungstenite::{
     tungstenite::{self, Utf8Bytes, protocol::CloseFrame},
 };
 
-use super::websocket::{MessageSocket, Socket, WebSocket, lost};
+use super::websocket::{MessageSocket, Socket, WebSocket};
 use crate::{
     Role,
-    error::{Error, NetworkError, PeerError},
+    error::{Error, PeerError},
     session::{Close, Message},
 };
 
@@ -82,7 +82,7 @@ impl AnyWebSocket {
         M: Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
-        let failure = |error: E| NetworkError::Lost(Arc::new(io::Error::other(error))).into();
+        let failure = |error: E| Error::lost(io::Error::other(error));
         Self(Box::new(MessageSocket::new(
             inner, incoming, outgoing, failure,
         )))
@@ -149,13 +149,13 @@ fn to_tungstenite(message: Message) -> Option<tungstenite::Message> {
 fn failure(error: tungstenite::Error) -> Error {
     use tungstenite::{Error as Theirs, error::ProtocolError};
     match error {
-        Theirs::Io(error) => lost(error),
+        Theirs::Io(error) => Error::lost(error),
         Theirs::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            lost(io::ErrorKind::ConnectionReset.into())
+            Error::lost(io::ErrorKind::ConnectionReset)
         }
         Theirs::Protocol(_) | Theirs::Capacity(_) | Theirs::Utf8(_) => {
             PeerError::WebSocketLibrary(error.to_string()).into()
         }
-        error => lost(io::Error::other(error)),
+        error => Error::lost(io::Error::other(error)),
     }
 }

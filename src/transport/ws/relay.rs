@@ -14,7 +14,10 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::port_forward::ForwardStream;
-use crate::{error::Error, limits};
+use crate::{
+    error::{Error, NetworkError},
+    limits,
+};
 
 /// What a read buffer begins with, in bytes.
 const SMALL: usize = 2 << 10;
@@ -65,17 +68,17 @@ where
                         stream.send(buffer.freeze()).await?;
                         copied.sent.fetch_add(length as u64, Relaxed);
                     }
-                    Err(error) => return Err(broken(error)),
+                    Err(error) => return Err(Error::lost(error)),
                 }
             }
         };
         let down = async {
             while let Some(payload) = poll_fn(|cx| stream.poll_payload(cx)).await {
                 let payload = payload.map_err(of_stream)?;
-                write.write_all(&payload).await.map_err(broken)?;
+                write.write_all(&payload).await.map_err(Error::lost)?;
                 received.fetch_add(payload.len() as u64, Relaxed);
             }
-            write.shutdown().await.map_err(broken)
+            write.shutdown().await.map_err(Error::lost)
         };
         let lingered = async {
             let mut before = None;
@@ -153,14 +156,7 @@ impl Drop for Unfinished {
 }
 
 fn of_stream(error: io::Error) -> Error {
-    match Error::of_io(&error) {
-        Some(known) => known.clone(),
-        None => broken(error),
-    }
-}
-
-fn broken(error: io::Error) -> Error {
-    crate::error::NetworkError::Lost(std::sync::Arc::new(error)).into()
+    Error::of_stream(error, NetworkError::Lost)
 }
 
 #[cfg(test)]

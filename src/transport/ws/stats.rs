@@ -7,18 +7,12 @@ use crate::session::Message;
 /// What went through the WebSocket of a session, so far. Two of them can be added.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// let mut child = client.pod("default", "web-0").exec(["echo", "hello"]).spawn().await?;
 /// assert!(child.wait().await?.success());
 /// assert!(child.stats().received > 6); // "hello\n" and a Status, each with its channel
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]

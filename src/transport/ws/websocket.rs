@@ -9,7 +9,6 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -18,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     Role,
-    error::{Error, NetworkError, PeerError},
+    error::{Error, PeerError},
     limits,
     session::{Message, Opcode, Transmit},
     wire::websocket::{Decoder, FrameHeader, MAX_HEADER, apply_mask},
@@ -69,10 +68,6 @@ pub(crate) trait WebSocket: Send {
 
     /// Gives back the memory that only flowing data needs.
     fn shrink(&mut self);
-}
-
-pub(super) fn lost(error: io::Error) -> Error {
-    NetworkError::Lost(Arc::new(error)).into()
 }
 
 /// A WebSocket over a byte stream of our own.
@@ -185,7 +180,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket for Socket<S> {
         let room = spare.min(self.window.max(missing));
         let io = Pin::new(&mut self.io);
         let mut input = (&mut self.input).limit(room);
-        let read = ready!(tokio_util::io::poll_read_buf(io, cx, &mut input)).map_err(lost)?;
+        let read =
+            ready!(tokio_util::io::poll_read_buf(io, cx, &mut input)).map_err(Error::lost)?;
         self.window = match read == room {
             true => (room * 4).clamp(SMALL_READ, LARGE_READ),
             false => (self.window / 2)

@@ -25,7 +25,7 @@ pub enum SpdyError {
         /// Bytes of its body.
         length: usize,
     },
-    /// A control frame larger than [`limits::SPDY_CONTROL_FRAME`](crate::limits::SPDY_CONTROL_FRAME).
+    /// A control frame larger than 16 KiB.
     #[error("a SPDY control frame of {0} bytes")]
     TooLarge(usize),
     /// A frame about stream zero, which does not exist.

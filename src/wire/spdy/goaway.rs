@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{SpdyError, StreamId, head::Head, u32_at};
+use super::{SpdyError, StreamId, has_length, head::Head, u32_at};
 
 /// The sender accepts no further streams. Streams up to the last good one go on, says the draft;
 /// `moby/spdystream` stops reading and ends them all (`connection.go`, `Serve`).
@@ -42,12 +42,7 @@ impl GoAway {
 
     pub(super) fn parse(body: &[u8]) -> Result<Self, SpdyError> {
         // "Length: This frame is always 8 bytes long" (section 2.6.6).
-        if body.len() != 8 {
-            return Err(SpdyError::Length {
-                frame: "GOAWAY",
-                length: body.len(),
-            });
-        }
+        has_length("GOAWAY", body, 8..=8)?;
         Ok(Self {
             last_good: StreamId::new(u32_at(body, 0)),
             status: GoAwayStatus(u32_at(body, 4)),

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{FLAG_FIN, SpdyError, StreamId, head::Head, u32_at};
+use super::{FLAG_FIN, SpdyError, StreamId, has_length, head::Head, u32_at};
 
 /// The two frames have one layout.
 macro_rules! headers_of_a_stream {
@@ -22,12 +22,7 @@ macro_rules! headers_of_a_stream {
             pub(super) const KIND: u16 = $kind;
 
             pub(super) fn parse(flags: u8, mut body: Bytes) -> Result<Self, SpdyError> {
-                if body.len() < 4 {
-                    return Err(SpdyError::Length {
-                        frame: $text,
-                        length: body.len(),
-                    });
-                }
+                has_length($text, &body, 4..)?;
                 let stream = StreamId::new(u32_at(&body, 0));
                 Ok(Self {
                     stream: stream.ok_or(SpdyError::StreamZero($text))?,

@@ -30,6 +30,8 @@ mod rst_stream;
 mod stream_id;
 mod syn_stream;
 
+use std::ops::RangeBounds;
+
 use bytes::Bytes;
 
 pub use self::data::{Data, MAX_DATA};
@@ -141,6 +143,19 @@ impl Frame {
             Self::Headers(frame) => frame.encode(out),
             Self::Unknown(kind) => Head::encode_control(*kind, 0, 0, out),
         }
+    }
+}
+
+/// Checks the length of a frame's body.
+fn has_length(
+    frame: &'static str,
+    body: &[u8],
+    lengths: impl RangeBounds<usize>,
+) -> Result<(), SpdyError> {
+    let length = body.len();
+    match lengths.contains(&length) {
+        true => Ok(()),
+        false => Err(SpdyError::Length { frame, length }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{SpdyError, head::Head, u32_at};
+use super::{SpdyError, has_length, head::Head, u32_at};
 
 /// A sign of life. The receiver sends it back unchanged if the id is of the sender's parity: odd
 /// from clients, even from servers.
@@ -26,12 +26,7 @@ impl Ping {
 
     pub(super) fn parse(body: &[u8]) -> Result<Self, SpdyError> {
         // "Length: This frame is always 4 bytes long" (section 2.6.5).
-        if body.len() != 4 {
-            return Err(SpdyError::Length {
-                frame: "PING",
-                length: body.len(),
-            });
-        }
+        has_length("PING", body, 4..=4)?;
         Ok(Self {
             id: u32_at(body, 0),
         })

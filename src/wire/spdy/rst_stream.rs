@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 
-use super::{SpdyError, StreamId, head::Head, u32_at};
+use super::{SpdyError, StreamId, has_length, head::Head, u32_at};
 
 /// The abrupt end of a stream, in both directions.
 ///
@@ -80,12 +80,7 @@ impl RstStream {
 
     pub(super) fn parse(body: &[u8]) -> Result<Self, SpdyError> {
         // "For RST_STREAM control frames, this value is always 8" (section 2.6.3).
-        if body.len() != 8 {
-            return Err(SpdyError::Length {
-                frame: "RST_STREAM",
-                length: body.len(),
-            });
-        }
+        has_length("RST_STREAM", body, 8..=8)?;
         let stream = StreamId::new(u32_at(body, 0)).ok_or(SpdyError::StreamZero("RST_STREAM"))?;
         Ok(Self {
             stream,

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{FLAG_FIN, SpdyError, StreamId, head::Head, u32_at};
+use super::{FLAG_FIN, SpdyError, StreamId, has_length, head::Head, u32_at};
 
 /// The receiver may send nothing on the stream.
 const FLAG_UNIDIRECTIONAL: u8 = 0x02;
@@ -51,12 +51,7 @@ impl SynStream {
     pub(super) const KIND: u16 = 1;
 
     pub(super) fn parse(flags: u8, mut body: Bytes) -> Result<Self, SpdyError> {
-        if body.len() < FIXED {
-            return Err(SpdyError::Length {
-                frame: "SYN_STREAM",
-                length: body.len(),
-            });
-        }
+        has_length("SYN_STREAM", &body, FIXED..)?;
         let stream = StreamId::new(u32_at(&body, 0)).ok_or(SpdyError::StreamZero("SYN_STREAM"))?;
         Ok(Self {
             stream,

@@ -6,8 +6,8 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected, IntoDeserializer,
-    MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor, value::StrDeserializer,
+    Deserialize, DeserializeSeed, Deserializer, Error as _, Expected, IntoDeserializer, MapAccess,
+    SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer,
 };
 
 use super::{EventError, cbor};
@@ -163,7 +163,10 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
                     .map_err(|_| cbor::malformed("a string is not UTF-8"))?;
                 visitor.visit_enum(IntoDeserializer::<EventError>::into_deserializer(text))
             }
-            5 if head.argument == 1 => self.nested(|reader| visitor.visit_enum(Variant(reader))),
+            // With content: a map with one entry.
+            5 if head.argument == 1 => self.nested(|reader| {
+                visitor.visit_enum(MapAccessDeserializer::new(Items { reader, left: 1 }))
+            }),
             _ => Err(EventError::custom("a variant should stand here")),
         }
     }
@@ -214,56 +217,5 @@ impl<'de> MapAccess<'de> for Items<'_, 'de> {
         seed: S,
     ) -> Result<S::Value, EventError> {
         seed.deserialize(&mut *self.reader)
-    }
-}
-
-/// A variant with content: a map with one entry.
-struct Variant<'a, 'de>(&'a mut Reader<'de>);
-
-impl<'a, 'de> EnumAccess<'de> for Variant<'a, 'de> {
-    type Error = EventError;
-    type Variant = Self;
-
-    fn variant_seed<S: DeserializeSeed<'de>>(
-        self,
-        seed: S,
-    ) -> Result<(S::Value, Self), EventError> {
-        let (name, rest) = cbor::string(self.0.data)?;
-        self.0.data = rest;
-        let name =
-            std::str::from_utf8(name).map_err(|_| cbor::malformed("a string is not UTF-8"))?;
-        let name: StrDeserializer<'_, EventError> = name.into_deserializer();
-        Ok((seed.deserialize(name)?, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
-    type Error = EventError;
-
-    fn unit_variant(self) -> Result<(), EventError> {
-        serde::de::Deserialize::deserialize(self.0)
-    }
-
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(
-        self,
-        seed: S,
-    ) -> Result<S::Value, EventError> {
-        seed.deserialize(self.0)
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(
-        self,
-        _len: usize,
-        visitor: V,
-    ) -> Result<V::Value, EventError> {
-        self.0.deserialize_any(visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, EventError> {
-        self.0.deserialize_any(visitor)
     }
 }

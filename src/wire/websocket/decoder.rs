@@ -81,6 +81,31 @@ impl Decoder {
     /// If the peer breaks the protocol. Nothing after that can be understood.
     #[inline]
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Message>, WebSocketError> {
+        // Nearly every frame that a client gets.
+        if let Some((head, length)) = self.whole_message(input) {
+            let mut payload = input.split_to(head + length).freeze();
+            payload.advance(head);
+            return Ok(Some(Message::Binary(payload)));
+        }
+        self.decode_any(input)
+    }
+
+    /// The lengths of head and payload, if the input begins with a binary message that is whole
+    /// in its one frame and not masked, as it should be.
+    #[inline]
+    fn whole_message(&self, input: &[u8]) -> Option<(usize, usize)> {
+        let (head, length) = match *input {
+            [0x82, length @ ..=125, ..] => (2, usize::from(length)),
+            [0x82, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
+            _ => return None,
+        };
+        let is_expected =
+            self.role == Role::Client && self.header.is_none() && self.fragments.is_none();
+        let is_whole = length <= input.len() - head && length <= self.limit;
+        (is_expected && is_whole).then_some((head, length))
+    }
+
+    fn decode_any(&mut self, input: &mut BytesMut) -> Result<Option<Message>, WebSocketError> {
         loop {
             let (header, head) = match self.header {
                 Some(header) => (header, 0),
@@ -102,17 +127,12 @@ impl Decoder {
                 return Ok(None);
             }
             self.header = None;
-            let mut frame = input.split_to(head + length);
+            input.advance(head);
+            let mut payload = input.split_to(length);
             if let Some(key) = header.mask {
-                apply_mask(&mut frame[head..], key, 0);
+                apply_mask(&mut payload, key, 0);
             }
-            if header.fin && header.opcode == Opcode::Binary {
-                let mut payload = frame.freeze();
-                payload.advance(head);
-                return Ok(Some(Message::Binary(payload)));
-            }
-            frame.advance(head);
-            if let Some(message) = self.assemble(header, frame)? {
+            if let Some(message) = self.assemble(header, payload)? {
                 return Ok(Some(message));
             }
         }

@@ -70,7 +70,7 @@ impl Close {
 
     /// Section 7.4 and IANA's registry: 1004 is reserved; 1005, 1006 and 1015 "MUST NOT be set as a
     /// status code in a Close control frame"; 1016 to 2999 are for revisions of the protocol.
-    const fn may_be_sent(code: u16) -> bool {
+    pub(crate) const fn may_be_sent(code: u16) -> bool {
         matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
 

@@ -12,8 +12,7 @@ use crate::{
     session::{
         Message, Session, Transmit,
         later::later,
-        link::Expired,
-        port_forward::{ConnectionId, ForwardEvent, PortForward, WhenFull, cut, refused},
+        port_forward::{ConnectionId, ForwardEvent, PortForward, WhenFull, refused},
         reader::Watch,
     },
     wire::{
@@ -73,7 +72,7 @@ impl Channels {
                     }
                     Ok(())
                 }
-                (_, Ok(())) => Err(cut()),
+                (_, Ok(())) => Err(Error::cut()),
                 (_, Err(error)) => Err(error.clone()),
             };
             self.over(id, result);
@@ -214,14 +213,8 @@ impl Session for Channels {
 
     fn handle_end(&mut self, lost: Option<Error>) {
         if !self.link.is_ended() {
-            let said = self.link.is_closing();
-            self.link.handle_end(lost.as_ref());
-            self.end(match lost {
-                // Without a close frame nothing says that the connections had ended.
-                lost if !said => Err(lost.unwrap_or_else(cut)),
-                Some(error @ Error::Peer(_)) => Err(error),
-                _ => Ok(()),
-            });
+            let how = self.link.handle_last(lost);
+            self.end(how);
         }
     }
 
@@ -244,11 +237,8 @@ impl Session for Channels {
                 _ => {}
             }
         }
-        match self.link.handle_timeout(now) {
-            None => {}
-            Some(Expired::Silent(error)) => self.end(Err(error)),
-            // All has been said.
-            Some(Expired::Unanswered) => self.end(Ok(())),
+        if let Some(how) = self.link.handle_timeout(now) {
+            self.end(how);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     limits,
     session::{
         mux::{Abort, MuxEvent},
-        port_forward::{ConnectionId, ForwardEvent, PortForward, WhenFull, cut, refused},
+        port_forward::{ConnectionId, ForwardEvent, PortForward, WhenFull, refused},
     },
     wire::spdy::{Headers, RstStatus, SpdyError, StreamId},
 };
@@ -283,7 +283,7 @@ impl Spdy {
         for id in ids {
             // No text will come any more.
             self.waited(id);
-            let lost = how.clone().err().unwrap_or_else(cut);
+            let lost = how.clone().err().unwrap_or_else(Error::cut);
             self.over(id, Err(lost));
         }
         self.halves.clear();
@@ -304,6 +304,6 @@ fn reset(why: Abort) -> Error {
         }
         .into(),
         Abort::Protocol(status) => PeerError::Spdy(SpdyError::Stream(status.to_string())).into(),
-        Abort::GoneAway => cut(),
+        Abort::GoneAway => Error::cut(),
     }
 }

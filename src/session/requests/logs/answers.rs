@@ -9,7 +9,7 @@ use super::{
 use crate::{
     error::{CallerError, Error, NetworkError, PeerError},
     limits,
-    session::requests::{Phase, cut_off},
+    session::requests::Phase,
     wire::{
         pod::{ContainerState, Pod},
         status::Status,
@@ -27,7 +27,7 @@ impl Logs {
                 let (status, retry_after) = refusal.into_status();
                 self.refused(status, retry_after);
             }
-            Phase::Requested => self.lost(end.err().unwrap_or_else(cut_off)),
+            Phase::Requested => self.lost(end.err().unwrap_or_else(Error::cut)),
             Phase::Answer(Answer::Pod(body)) => match (end, serde_json::from_slice::<Pod>(&body)) {
                 (Err(error), _) => self.lost(error),
                 (Ok(()), Ok(pod)) => self.pod(&pod),

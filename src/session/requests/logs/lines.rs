@@ -13,8 +13,8 @@ use super::{
     replay::{Replay, Seen},
 };
 use crate::{
+    error::text,
     limits,
-    session::requests::printable,
     wire::{
         line::{Line, LineEnd, LineSplitter},
         stamp::Stamp,
@@ -198,7 +198,7 @@ impl Lines {
                 if end == LineEnd::Body && may_be_cut && might_be_stamp(&bytes) {
                     return None;
                 }
-                let text = printable(&bytes);
+                let text = text::line(&bytes, limits::SERVER_TEXT);
                 if text.is_empty() || self.told >= limits::SERVER_TEXT {
                     return None;
                 }

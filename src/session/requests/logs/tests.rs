@@ -632,5 +632,5 @@ fn text_of_the_kubelet_is_bounded_and_without_control_characters() {
     }
     let told: usize = world.notices.iter().map(String::len).sum();
     assert!((1..2 * limits::SERVER_TEXT).contains(&told), "{told}");
-    assert_eq!(world.notices[0], "\u{fffd}[31munable to retrieve\u{fffd}");
+    assert_eq!(world.notices[0], "\\u{1b}[31munable to retrieve\\u{7}");
 }

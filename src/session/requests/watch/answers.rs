@@ -9,7 +9,7 @@ use super::{
 use crate::{
     error::{Error, PeerError},
     limits,
-    session::requests::{Phase, cut_off, patience},
+    session::requests::{Phase, patience},
     wire::{
         status::Status,
         watch::{Encoding, Event, EventError, EventType, Object},
@@ -58,7 +58,7 @@ impl Watch {
                 }
             }
             Phase::Requested | Phase::Answer(Answer::Listed { .. }) => {
-                match end.err().unwrap_or_else(cut_off) {
+                match end.err().unwrap_or_else(Error::cut) {
                     Error::Peer(error) if error.is_of_whole_answer() => {
                         self.pause(error.into(), None, true);
                     }

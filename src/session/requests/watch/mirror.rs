@@ -155,13 +155,7 @@ struct Entry<T> {
 /// those of the snapshot so far in their new state; from the end on, exactly those of the server.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// use kubewire::{Resource, watch::{Mirror, ObjectKey}};
 /// use serde_json::Value;
 ///
@@ -174,7 +168,7 @@ struct Entry<T> {
 /// }
 /// assert!(mirror.get(&ObjectKey::new("default", "web-0")).is_some());
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct Mirror<T> {

@@ -41,13 +41,7 @@ fn is_deferred(forward: &Forward, id: ConnectionId) -> bool {
 /// Reads and writes are cancel safe: what a dropped future did not report was not done.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 /// # let port = web.local_addr()?.port();
@@ -66,7 +60,7 @@ fn is_deferred(forward: &Forward, id: ConnectionId) -> bool {
 /// let error = tunnel.open(closed).await?.read_u8().await.unwrap_err();
 /// assert!(kubewire::Error::of_io(&error).is_some());
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct ForwardStream {
