@@ -283,6 +283,7 @@ fn answer<S: Exchange>(mut session: S, content_type: &str, input: Input<'_>) {
             status: 200,
             content_type,
             retry_after: None,
+            hint: None,
         },
     );
     for piece in input {

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     error::PeerError,
     transport::http::tests::{Got, answer, client, serve},
+    wire::status::Status,
 };
 
 fn maps(client: &Client) -> Request {

@@ -296,7 +296,7 @@ async fn a_401_carries_the_hint_that_the_connector_gave() {
 #[tokio::test]
 async fn every_verb_names_the_certificate_that_has_expired() {
     use crate::{
-        net::tls_server::{authority, params},
+        net::tests::{authority, params},
         session::watch::Update,
     };
 
