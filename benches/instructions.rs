@@ -5,6 +5,8 @@
 //! What is cheap because it does less, or is shared, must be it: `PARTS` says of what it may be how
 //! much.
 //!
+//! With `-- --scale` it counts the same work at sizes that grow instead, and writes `docs/scale`.
+//!
 //! Of hostile input it counts twice as much as well, which must not cost more than twice as much.
 //!
 //! More than a twentieth above the baseline is a failure, with the compiler that it was written
@@ -55,11 +57,39 @@ fn measured(work: cases::Work) -> Box<dyn cases::Drop_> {
 
 /// Instructions a unit of one case.
 fn count(name: &str, hostile: usize) -> Option<f64> {
+    let total = collected(&["--case", name, &hostile.to_string()])?;
+    Some(total / find(name, hostile)?.units as f64)
+}
+
+/// What one work costs at each size, into `docs/scale`.
+fn scale() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/scale");
+    std::fs::create_dir_all(directory).unwrap();
+    for (index, series) in cases::scale::SERIES.iter().enumerate() {
+        let costs: Vec<_> = series
+            .sizes
+            .iter()
+            .map(|size| {
+                let words = [index.to_string(), size.to_string()];
+                let total = collected(&["--scale-case", &words[0], &words[1]]).unwrap();
+                total / (series.at)(*size).units as f64
+            })
+            .collect();
+        let data = series.data(&costs);
+        println!("{}\n{data}", series.name);
+        let file = |kind: &str| format!("{directory}/{}.{kind}", series.name);
+        std::fs::write(file("csv"), data).unwrap();
+        std::fs::write(file("svg"), series.picture(&costs)).unwrap();
+    }
+}
+
+/// Instructions that this program collects with these arguments.
+fn collected(arguments: &[&str]) -> Option<f64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .args(["--toggle-collect=instructions::measured"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--case", name, &hostile.to_string()])
+        .args(arguments)
         .output()
         .ok()?;
     let text = String::from_utf8_lossy(&output.stderr);
@@ -69,7 +99,7 @@ fn count(name: &str, hostile: usize) -> Option<f64> {
     let Some(total) = total else {
         panic!("valgrind says no count:\n{text}");
     };
-    Some(total / find(name, hostile)?.units as f64)
+    Some(total)
 }
 
 /// The compiler, as it names itself.
@@ -91,15 +121,22 @@ fn read_baseline() -> BTreeMap<String, f64> {
         .collect()
 }
 
+fn run(case: cases::Case) -> ExitCode {
+    // The first run fills what is computed once.
+    drop((case.prepare)()());
+    drop(measured((case.prepare)()));
+    ExitCode::SUCCESS
+}
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if let Some(at) = words.iter().position(|word| word == "--case") {
         let hostile = words[at + 2].parse().unwrap();
-        let prepare = find(&words[at + 1], hostile).unwrap().prepare;
-        // The first run fills what is computed once.
-        drop((prepare)()());
-        drop(measured((prepare)()));
-        return ExitCode::SUCCESS;
+        return run(find(&words[at + 1], hostile).unwrap());
+    }
+    if let Some(at) = words.iter().position(|word| word == "--scale-case") {
+        let [series, size] = [1, 2].map(|behind| words[at + behind].parse::<usize>().unwrap());
+        return run((cases::scale::SERIES[series].at)(size));
     }
     if Command::new("valgrind").arg("--version").output().is_err() {
         eprintln!("skipped: there is no valgrind");
@@ -109,6 +146,10 @@ fn main() -> ExitCode {
         } else {
             ExitCode::SUCCESS
         };
+    }
+    if words.iter().any(|word| word == "--scale") {
+        scale();
+        return ExitCode::SUCCESS;
     }
     let write = words.iter().any(|word| word == "--write");
     let baseline = read_baseline();

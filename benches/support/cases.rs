@@ -3,10 +3,15 @@
 
 #[path = "../../tests/common/capture.rs"]
 mod capture;
+#[path = "initial.rs"]
+mod initial;
+#[path = "scale.rs"]
+pub(crate) mod scale;
 
-use std::{hint::black_box, time::Instant};
+use std::{hint::black_box, io::Write as _, time::Instant};
 
 use bytes::{Bytes, BytesMut};
+use flate2::{Compression, write::GzEncoder};
 use k8s_openapi::api::core::v1::Pod;
 use kubewire::{
     KeepaliveConfig, Role,
@@ -18,12 +23,15 @@ use kubewire::{
     },
     wire::{
         channel::{self, Encoding as ChannelEncoding},
+        gzip,
         line::LineSplitter,
         resize::ResizeDecoder,
         spdy,
         stamp::Stamp,
         status::Status,
-        watch::{Decoder as WatchDecoder, Encoding, Event, ListDecoder, Object},
+        watch::{
+            Decode as _, Decoder as WatchDecoder, Encoding, Event, ListDecoder, Object, Protobuf,
+        },
         websocket::{Decoder, FrameHeader, Opcode, apply_mask},
     },
 };
@@ -103,6 +111,8 @@ pub(crate) fn all() -> Vec<Case> {
         cases.push(watch_metadata(name, capture, encoding));
     }
     cases.extend(typed());
+    cases.extend(initial::cases());
+    cases.extend(compressed());
     cases.extend(log_lines());
     cases.push(status());
     cases
@@ -301,11 +311,12 @@ struct FewStatus<S> {
 
 /// What costs too much if it is more than this part of something else: what, of what, and the part.
 pub(crate) const PARTS: &[(&str, &str, f64)] = &[
-    ("watch, five fields of Pods", "watch, Pods", 1.0 / 3.0),
+    ("watch, Pods of k8s-pb", "watch, Pods", 0.3),
+    ("watch, five fields of Pods", "watch, Pods", 1.0 / 4.0),
     (
         "watch, five fields of Pods, borrowed",
         "watch, Pods",
-        1.0 / 3.0,
+        1.0 / 4.0,
     ),
     (
         "mirror of Pods, 100 readers",
@@ -379,6 +390,7 @@ fn typed() -> Vec<Case> {
         decoded("watch, Pods", |object| {
             black_box(object.decode::<Pod>().unwrap());
         }),
+        messages_of_pods(),
         decoded("watch, five fields of Pods", |object| {
             black_box(object.decode::<FewFields<String>>().unwrap());
         }),
@@ -388,6 +400,67 @@ fn typed() -> Vec<Case> {
         mirrored("mirror of Pods, a reader", 1),
         mirrored("mirror of Pods, 100 readers", 100),
     ]
+}
+
+/// The same Pod as protobuf, whole.
+fn messages_of_pods() -> Case {
+    const COUNT: usize = 200;
+    let event = pod_event("watch-protobuf", Encoding::Protobuf);
+    // Without its length: a message of its own.
+    let event = Bytes::from(event).slice(4..);
+    let events: Vec<_> = (0..COUNT)
+        .map(|_| Event::from_message(Encoding::Protobuf, event.clone()).unwrap())
+        .collect();
+    case(
+        "watch, Pods of k8s-pb",
+        COUNT,
+        COUNT * event.len(),
+        move || events.clone(),
+        |events| {
+            for event in &events {
+                black_box(Protobuf::<k8s_pb::api::core::v1::Pod>::decode(&event.object).unwrap());
+            }
+            events
+        },
+    )
+}
+
+/// A list of Pods in one member of gzip, and a watch of them with one each: by event.
+fn compressed() -> Vec<Case> {
+    const COUNT: usize = 200;
+    let gzip = |content: &[u8]| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::new(1));
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    };
+    let event = pod_event("watch-json", Encoding::Json);
+    let bodies = [
+        ("inflate, a list of Pods", gzip(&event.repeat(COUNT))),
+        ("inflate, a watch of Pods", gzip(&event).repeat(COUNT)),
+    ];
+    let size = COUNT * event.len();
+    let inflated = bodies.map(|(name, body)| {
+        let body = Bytes::from(body);
+        case(
+            name,
+            COUNT,
+            size,
+            move || pieces(&body, 16 << 10),
+            move |chunks| {
+                let mut decoder = gzip::Decoder::new();
+                let mut all = 0;
+                for chunk in chunks {
+                    decoder.push(chunk);
+                    while let Some(piece) = decoder.next_piece().unwrap() {
+                        all += piece.len();
+                        black_box(piece);
+                    }
+                }
+                assert_eq!(all, size);
+            },
+        )
+    });
+    inflated.into()
 }
 
 /// Input that is made to be costly, `size` bytes of it; a unit is a byte. What a decoder does with

@@ -309,7 +309,7 @@ impl Object {
     }
 
     /// Parses the object, or as much of it as `T` has: fields that a type does not name are passed
-    /// over. Five fields of a Pod of 7 KB are a third of the instructions of a whole one. `T` may borrow from the object.
+    /// over. Five fields of a Pod of 7 KB are a fifth of the instructions of a whole one. `T` may borrow from the object.
     ///
     /// ```
     /// use std::borrow::Cow;
