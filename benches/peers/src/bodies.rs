@@ -6,11 +6,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::WatchEvent;
-use serde::{Deserialize, de::DeserializeOwned};
 use kubewire::wire::{
     line::LineSplitter,
-    watch::{Decoder, Encoding, Event},
+    watch::{Decode as _, Decoder, Encoding, Event, Protobuf},
 };
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio_util::codec::{Decoder as _, LinesCodec};
 
 use crate::row::Work;
@@ -27,6 +27,7 @@ const LINES: usize = 10_000;
 pub(crate) fn run(work: &Work, side: &str) -> f64 {
     let (body, expected) = match work {
         Work::Lines => (log(), LINES),
+        Work::Messages if side == "kubewire" => (messages(), EVENTS),
         _ => (events(), EVENTS),
     };
     let pass = || match (work, side) {
@@ -42,6 +43,11 @@ pub(crate) fn run(work: &Work, side: &str) -> f64 {
         }),
         (Work::Typed, "kubewire") => watch(&body, |event| {
             black_box(event.object.decode::<Pod>().expect("a Pod"));
+        }),
+        (Work::Messages, "kubewire") => watch_in(Encoding::Protobuf, &body, |event| {
+            black_box(
+                Protobuf::<k8s_pb::api::core::v1::Pod>::decode(&event.object).expect("a Pod"),
+            );
         }),
         (Work::Unmanaged, "kubewire") => watch(&body, |event| {
             let object = event.object.without_managed_fields().expect("an object");
@@ -67,6 +73,7 @@ pub(crate) fn run(work: &Work, side: &str) -> f64 {
 }
 
 /// The five fields that a controller reads of a Pod.
+#[expect(dead_code, reason = "only decoding is measured")]
 #[derive(Deserialize)]
 struct Few<S> {
     metadata: FewMetadata<S>,
@@ -74,6 +81,7 @@ struct Few<S> {
     status: FewStatus<S>,
 }
 
+#[expect(dead_code, reason = "only decoding is measured")]
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FewMetadata<S> {
@@ -81,12 +89,14 @@ struct FewMetadata<S> {
     resource_version: S,
 }
 
+#[expect(dead_code, reason = "only decoding is measured")]
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FewSpec<S> {
     node_name: Option<S>,
 }
 
+#[expect(dead_code, reason = "only decoding is measured")]
 #[derive(Deserialize)]
 struct FewStatus<S> {
     phase: Option<S>,
@@ -94,17 +104,18 @@ struct FewStatus<S> {
     pod_ip: Option<S>,
 }
 
+/// The same Pod in protobuf.
+fn messages() -> Bytes {
+    let wire = wire(include_str!("../../../tests/captures/watch-protobuf.jsonl"));
+    let head = memchr::memmem::find(&wire, b"\n\x05ADDED").expect("an event") - 4;
+    let len = wire[head..].first_chunk().copied().expect("its length");
+    let event = &wire[head..head + 4 + u32::from_be_bytes(len) as usize];
+    event.repeat(EVENTS).into()
+}
+
 /// The captured Pod of 7 KB, each time with another name and version.
 fn events() -> Bytes {
-    let capture = include_str!("../../../tests/captures/watch-json.jsonl");
-    let mut wire = Vec::new();
-    for line in capture.lines().skip(1) {
-        let read: serde_json::Value = serde_json::from_str(line).expect("a capture");
-        if let ("server", Some(data)) = (read["from"].as_str().unwrap_or(""), read["b64"].as_str())
-        {
-            wire.extend(STANDARD.decode(data).expect("base64"));
-        }
-    }
+    let wire = wire(include_str!("../../../tests/captures/watch-json.jsonl"));
     let start = memchr::memmem::find(&wire, b"{\"type\":\"ADDED\"").expect("an event");
     let end = start + memchr::memchr(b'\n', &wire[start..]).expect("its end");
     let event = String::from_utf8(wire[start..=end].to_vec()).expect("JSON");
@@ -122,6 +133,19 @@ fn events() -> Bytes {
     body.freeze()
 }
 
+/// What a server sent in a capture.
+fn wire(capture: &str) -> Vec<u8> {
+    let mut wire = Vec::new();
+    for line in capture.lines().skip(1) {
+        let read: serde_json::Value = serde_json::from_str(line).expect("a capture");
+        if let ("server", Some(data)) = (read["from"].as_str().unwrap_or(""), read["b64"].as_str())
+        {
+            wire.extend(STANDARD.decode(data).expect("base64"));
+        }
+    }
+    wire
+}
+
 fn log() -> Bytes {
     let line = format!("2026-11-22T01:55:55.156900177Z {}\n", "x".repeat(68));
     line.repeat(LINES).into()
@@ -134,7 +158,11 @@ fn chunks(body: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
 }
 
 fn watch(body: &Bytes, each: impl Fn(Event)) -> usize {
-    let mut decoder = Decoder::new(Encoding::Json);
+    watch_in(Encoding::Json, body, each)
+}
+
+fn watch_in(encoding: Encoding, body: &Bytes, each: impl Fn(Event)) -> usize {
+    let mut decoder = Decoder::new(encoding);
     let mut count = 0;
     for chunk in chunks(body) {
         decoder.push(chunk);

@@ -48,6 +48,7 @@ fn run_side(row: &str, side: &str, addresses: &[&str]) {
             row::Work::Idle { .. } => idle::run(&row.work, side, addresses).await,
             row::Work::Metadata
             | row::Work::Typed
+            | row::Work::Messages
             | row::Work::Partial
             | row::Work::Unmanaged
             | row::Work::Lines => bodies::run(&row.work, side),

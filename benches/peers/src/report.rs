@@ -9,7 +9,7 @@ use std::{
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
-use crate::row::{self, KUBE_PART, Row, Work};
+use crate::row::{self, Goal, KUBE_PART, Row, Work};
 
 /// Seconds of CPU and the peak of resident KiB, of this process or of kubectl.
 pub(crate) fn usage(side: &str) -> (f64, i64) {
@@ -99,6 +99,7 @@ pub(crate) fn run(words: &[String]) {
         }
     }
     side_by_side(&rows);
+    verdicts(&rows);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers.json");
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).expect("a directory");
@@ -138,6 +139,64 @@ fn side_by_side(rows: &[(Row, Vec<Value>)]) {
         });
         println!("| {}, {} | {} |", row.name, row.unit, cells.join(" | "));
     }
+}
+
+const BEGIN: &str = "<!-- verdicts: written by benches/peers -->\n";
+const END: &str = "<!-- end of verdicts -->";
+
+/// Of each row the goal, what was measured, and whether it is met: printed, and written into the
+/// README, whose lines of rows that did not run stay.
+fn verdicts(rows: &[(Row, Vec<Value>)]) {
+    let lines: Vec<_> = rows
+        .iter()
+        .filter_map(|(row, of)| verdict(row, of))
+        .collect();
+    println!("\n{HEAD}{}", lines.concat());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = std::fs::read_to_string(&path).expect("the README");
+    let (before, rest) = readme.split_once(BEGIN).expect("the mark of the verdicts");
+    let (old, after) = rest.split_once(END).expect("their end");
+    let of_row = |row: &Row| {
+        let start = format!("| {} |", row.name);
+        let all = lines
+            .iter()
+            .map(String::as_str)
+            .chain(old.split_inclusive('\n'));
+        all.into_iter().find(|line| line.starts_with(&start))
+    };
+    let known: Vec<_> = row::all();
+    let table: String = known.iter().filter_map(of_row).collect();
+    let readme = format!("{before}{BEGIN}{HEAD}{table}{END}{after}");
+    std::fs::write(&path, readme).expect("a file");
+}
+
+const HEAD: &str = "Of the goals:\n\n| work | goal | measured | verdict |\n|---|---|---|---|\n";
+
+fn verdict(row: &Row, measured: &[Value]) -> Option<String> {
+    let of = |side: &str| {
+        let found = measured.iter().find(|of| of["side"] == side)?;
+        found["median"].as_f64()
+    };
+    let own = of("kubewire")?;
+    let bound = if row.less { "at most " } else { "" };
+    let (goal, reached, said) = match row.goal {
+        Goal::None => return None,
+        Goal::Figure(figure) => {
+            let goal = format!("{bound}{} {}", short(figure), row.unit);
+            (goal, own / figure, format!("{} {}", short(own), row.unit))
+        }
+        Goal::Times(times, side) => {
+            let part = own / of(side)?;
+            let goal = format!("{bound}{times} of {side}");
+            (goal, part / times, format!("{part:.2}"))
+        }
+    };
+    let reached = if row.less { 1.0 / reached } else { reached };
+    let verdict = match reached >= 1.0 {
+        true => "met".to_owned(),
+        false => format!("{:.0} % of the way", reached * 100.0),
+    };
+    Some(format!("| {} | {goal} | {said} | {verdict} |\n", row.name))
 }
 
 fn compare(row: &Row, runs: usize, kubectl: bool) -> Vec<Value> {

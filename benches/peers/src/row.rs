@@ -14,6 +14,8 @@ pub(crate) enum Work {
     Metadata,
     /// Whole Pods from a watch's body.
     Typed,
+    /// Whole Pods from a watch's body, in protobuf where the side can.
+    Messages,
     /// Five fields of Pods from a watch's body; kube-rs whole ones, and tuned the same five.
     Partial,
     /// Whole Pods but for their managedFields; kube-rs has only whole ones.
@@ -26,6 +28,16 @@ pub(crate) enum Work {
     Open,
 }
 
+/// What kubewire is to reach.
+pub(crate) enum Goal {
+    /// This many times what another side does; where less is better, at most so much of it.
+    Times(f64, &'static str),
+    /// This figure.
+    Figure(f64),
+    /// Nothing is promised.
+    None,
+}
+
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
@@ -35,6 +47,7 @@ pub(crate) struct Row {
     pub(crate) sides: &'static [&'static str],
     /// Whether less is better.
     pub(crate) less: bool,
+    pub(crate) goal: Goal,
 }
 
 /// kube-rs moves little through its pipes of 1 KiB: it gets this part of the work, and its CPU
@@ -59,14 +72,20 @@ pub(crate) fn all() -> Vec<Row> {
         work: Work::Stdout { frame, total },
         sides,
         less: false,
+        goal: match frame {
+            // 5 million a second.
+            64 => Goal::Figure(64.0 * 5e6 / (1 << 20) as f64),
+            _ => Goal::Times(0.9, "raw"),
+        },
     };
-    let memory = |name, work, unit, sides| Row {
+    let memory = |name, work, unit, sides, goal| Row {
         name,
         unit,
         server: "none",
         work,
         sides,
         less: false,
+        goal,
     };
     vec![
         stdout("exec stdout, 64 B", "stdout-64", 64, 64 << 20, STREAMS),
@@ -105,6 +124,7 @@ pub(crate) fn all() -> Vec<Row> {
             work: Work::Stdin { total: 512 << 20 },
             sides: STREAMS,
             less: false,
+            goal: Goal::Times(0.9, "raw"),
         },
         Row {
             name: "exec echo, 64 B",
@@ -113,6 +133,7 @@ pub(crate) fn all() -> Vec<Row> {
             work: Work::Echo,
             sides: STREAMS,
             less: true,
+            goal: Goal::Times(1.3, "raw"),
         },
         Row {
             name: "idle exec session",
@@ -121,6 +142,7 @@ pub(crate) fn all() -> Vec<Row> {
             work: Work::Idle { sessions: 1000 },
             sides: &["kubewire", "raw", "kube-rs"],
             less: true,
+            goal: Goal::Figure(8.0),
         },
         Row {
             name: "idle exec session, TLS",
@@ -129,36 +151,49 @@ pub(crate) fn all() -> Vec<Row> {
             work: Work::Idle { sessions: 1000 },
             sides: &["kubewire", "raw", "kube-rs"],
             less: true,
+            goal: Goal::Figure(24.0),
         },
         memory(
             "watch, metadata of Pods",
             Work::Metadata,
             "events/s",
             &["kubewire", "kube-rs"],
+            Goal::Figure(1.5e6),
         ),
         memory(
             "watch, typed Pods",
             Work::Typed,
             "events/s",
             &["kubewire", "kube-rs"],
+            Goal::Times(2.0, "kube-rs"),
+        ),
+        memory(
+            "watch, typed Pods, protobuf",
+            Work::Messages,
+            "events/s",
+            &["kubewire", "kube-rs"],
+            Goal::Times(4.0, "kube-rs"),
         ),
         memory(
             "watch, five fields of Pods",
             Work::Partial,
             "events/s",
             &["kubewire", "kube-rs-tuned", "kube-rs"],
+            Goal::Times(8.0, "kube-rs"),
         ),
         memory(
             "watch, typed Pods without managedFields",
             Work::Unmanaged,
             "events/s",
             &["kubewire", "kube-rs"],
+            Goal::None,
         ),
         memory(
             "log lines, 100 B",
             Work::Lines,
             "lines/s",
             &["kubewire", "raw", "kube-rs"],
+            Goal::Times(6.0, "kube-rs"),
         ),
         Row {
             name: "port-forward, 64 x 16 MiB",
@@ -167,6 +202,7 @@ pub(crate) fn all() -> Vec<Row> {
             work: Work::Bulk,
             sides: &["kubewire", "raw", "kube-rs", "kubectl"],
             less: false,
+            goal: Goal::Times(0.85, "raw"),
         },
         Row {
             name: "port-forward, open",
@@ -175,6 +211,7 @@ pub(crate) fn all() -> Vec<Row> {
             work: Work::Open,
             sides: &["kubewire", "raw", "kube-rs", "kubectl"],
             less: true,
+            goal: Goal::Times(1.5, "raw"),
         },
     ]
 }
