@@ -126,7 +126,7 @@ pub enum AllOutput {
 /// # let client = kubewire::Client::new(&server.config())?;
 /// use kubewire::exec::AllOutput;
 ///
-/// let mut running = client.exec_all("default", ["echo", "hello"]).spawn().await?;
+/// let mut running = client.exec_all("default", ["echo", "hello"]).start().await?;
 /// while let Some(event) = running.next().await {
 ///     match event.output {
 ///         AllOutput::Stdout(line) => println!("{}: {}", event.pod, String::from_utf8_lossy(&line)),

@@ -47,7 +47,7 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 /// let pods = client.request(client.find("po").await?.resource).namespace("default");
 /// let all: List<Value> = pods.clone().labels("app=web").list().await?;
 /// let pod: Value = pods.get("web-0").await?;
-/// assert_eq!(all.items, [pod]);
+/// assert_eq!(all.items[0]["metadata"], pod["metadata"]);
 /// assert!(pods.get::<Value>("web-1").await.unwrap_err().is_not_found());
 /// # Ok(())
 /// # }

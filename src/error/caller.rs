@@ -9,7 +9,7 @@ use std::{borrow::Cow, io, sync::Arc, time::Duration};
 /// # async fn main() {
 /// use kubewire::{Config, Error, error::CallerError};
 ///
-/// let error = Config::new("kubernetes.default").unwrap_err();
+/// let error = Config::new("ftp://kubernetes.default").unwrap_err();
 /// assert!(matches!(error, Error::Caller(CallerError::Config { .. })), "{error:?}");
 /// # }
 /// ```
