@@ -11,7 +11,12 @@
 /// assert_eq!("date".into_command(), ["date"]);
 /// assert_eq!(["date", "-u"].into_command(), ["date", "-u"]);
 /// assert_eq!(vec![String::from("date")].into_command(), ["date"]);
+/// assert_eq!((&["date", "-u"]).into_command(), ["date", "-u"]);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no command",
+    note = "give a program, \"date\", or a program and its arguments, [\"date\", \"-u\"]"
+)]
 pub trait IntoCommand<M> {
     /// The program, then its arguments.
     fn into_command(self) -> Vec<String>;
@@ -34,9 +39,10 @@ impl<S: Into<String>> IntoCommand<Program> for S {
 impl<I> IntoCommand<Words> for I
 where
     I: IntoIterator,
-    I::Item: Into<String>,
+    I::Item: AsRef<str>,
 {
     fn into_command(self) -> Vec<String> {
-        self.into_iter().map(Into::into).collect()
+        let words = self.into_iter();
+        words.map(|word| word.as_ref().to_owned()).collect()
     }
 }
