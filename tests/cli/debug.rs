@@ -4,17 +4,18 @@ use serde_json::Value;
 
 use crate::{kubectl, tool::Cluster};
 
-/// The last ephemeral container of a pod, without its name.
-async fn last(cluster: &Cluster) -> Value {
+/// An ephemeral container of a pod, without its name.
+async fn made(cluster: &Cluster, name: &str) -> Value {
     let ran = cluster.run(&["get", "pod", "web-0", "-o", "json"]).await;
     let pod: Value = serde_json::from_slice(&ran.stdout).unwrap();
-    let all = pod["spec"]["ephemeralContainers"].as_array();
-    let mut last = all.and_then(|all| all.last()).expect("one").clone();
-    let fields = last.as_object_mut().unwrap();
+    let all = pod["spec"]["ephemeralContainers"].as_array().unwrap();
+    let found = all.iter().find(|container| container["name"] == name);
+    let mut container = found.expect("it was made").clone();
+    let fields = container.as_object_mut().unwrap();
     fields.remove("name");
     // Go writes it where it is empty, too.
     fields.remove("resources");
-    last
+    container
 }
 
 #[tokio::test]
@@ -46,10 +47,9 @@ async fn containers_are_made_as_kubectl_makes_them() {
         let of = |name| [&command[..], &["-c", name], flags, &words].concat();
         let (ours, theirs) = (format!("ours-{at}"), format!("theirs-{at}"));
         cluster.run(&of(&ours)).await.is(0, "", "");
-        let made = last(&cluster).await;
         let ran = cluster.run_program(&kubectl, &of(&theirs)).await;
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        assert_eq!(made, last(&cluster).await);
+        assert_eq!(made(&cluster, &ours).await, made(&cluster, &theirs).await);
     }
 }
 
