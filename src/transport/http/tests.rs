@@ -20,6 +20,17 @@ use crate::{Config, Resource, client::Client, error::Hint};
 /// A request as the server got it: head and body.
 pub(crate) type Got = (http::request::Parts, Bytes);
 
+/// Hands what this thread traces to a subscriber, until what comes back is dropped.
+///
+/// Where a process has one subscriber, a callsite that another thread comes to first is off for good
+/// (`tracing_core::callsite`): a second one, which hears nothing, is kept beside it.
+fn traced(
+    subscriber: impl tracing::Subscriber + Send + Sync,
+) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
+    let second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
+    (tracing::subscriber::set_default(subscriber), second)
+}
+
 /// A server that answers the nth request by a function, and what it got.
 pub(crate) async fn serve(
     answer: impl Fn(usize, &Got) -> Response<String> + Send + Sync + 'static,
@@ -357,7 +368,7 @@ async fn the_span_of_an_upgrade_says_what_it_was() {
     let (address, _) = serve(|_, _| answer(403, "no")).await;
     let client = client(address);
     let spans = Spans::default();
-    let guard = tracing::subscriber::set_default(spans.clone());
+    let guard = traced(spans.clone());
     client
         .pod("a", "p")
         .exec(["date"])
@@ -438,7 +449,7 @@ async fn the_span_of_a_request_says_what_it_was_and_what_came_of_it() {
     .await;
     let client = client(address);
     let spans = Spans::default();
-    let guard = tracing::subscriber::set_default(spans.clone());
+    let guard = traced(spans.clone());
     let path = "/apis/apps/v1/namespaces/a/deployments/d/scale";
     let deployments = client.request(Resource::namespaced("apps", "v1", "deployments"));
     let scale = deployments.namespace("a").subresource("scale");

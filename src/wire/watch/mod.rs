@@ -41,7 +41,7 @@ pub use self::{
     object_meta::ObjectMeta,
     typed::TypedEvent,
 };
-use super::status::{Status, StatusCause, StatusDetails};
+use super::status::Status;
 
 /// How objects are written.
 ///
@@ -399,9 +399,7 @@ impl Object {
                 Status::from_json(&self.bytes[..end]).map_err(|e| EventError::Decode(e.to_string()))
             }
             Encoding::Cbor => self.decode(),
-            Encoding::Protobuf => {
-                status_of_protobuf(protobuf::Envelope::open(&self.bytes)?.message)
-            }
+            Encoding::Protobuf => protobuf::status(protobuf::Envelope::open(&self.bytes)?.message),
         }
     }
 }
@@ -414,56 +412,6 @@ impl fmt::Debug for Object {
             .field("len", &self.bytes.len())
             .finish_non_exhaustive()
     }
-}
-
-/// The numbers are those of `Status`, `StatusDetails` and `StatusCause` in
-/// `k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto`.
-fn status_of_protobuf(message: &[u8]) -> Result<Status, EventError> {
-    let mut status = Status::default();
-    let mut fields = protobuf::Fields::new(message);
-    while let Some((number, value)) = fields.next()? {
-        match number {
-            2 => status.status = value.text()?.into(),
-            3 => status.message = value.text()?.into(),
-            4 => status.reason = value.text()?.into(),
-            5 => {
-                let mut details = StatusDetails::default();
-                let mut fields = protobuf::Fields::new(value.bytes()?);
-                while let Some((number, value)) = fields.next()? {
-                    match number {
-                        1 => details.name = value.text()?.into(),
-                        2 => details.group = value.text()?.into(),
-                        3 => details.kind = value.text()?.into(),
-                        4 => details.causes.push(cause_of_protobuf(value.bytes()?)?),
-                        5 => {
-                            let seconds = u32::try_from(value.number()?);
-                            details.retry_after_seconds = seconds.unwrap_or(0);
-                        }
-                        6 => details.uid = value.text()?.into(),
-                        _ => {}
-                    }
-                }
-                status.details = Some(details);
-            }
-            6 => status.code = u16::try_from(value.number()?).unwrap_or(0),
-            _ => {}
-        }
-    }
-    Ok(status)
-}
-
-fn cause_of_protobuf(message: &[u8]) -> Result<StatusCause, EventError> {
-    let mut cause = StatusCause::default();
-    let mut fields = protobuf::Fields::new(message);
-    while let Some((number, value)) = fields.next()? {
-        match number {
-            1 => cause.reason = value.text()?.into(),
-            2 => cause.message = value.text()?.into(),
-            3 => cause.field = value.text()?.into(),
-            _ => {}
-        }
-    }
-    Ok(cause)
 }
 
 /// Why bytes are no event, or no object.

@@ -6,6 +6,7 @@
 use bytes::{BufMut as _, BytesMut};
 
 use super::{Encoding, EventError};
+use crate::wire::status::{Status, StatusCause, StatusDetails};
 
 /// What stands before every object in this encoding
 /// (`k8s.io/apimachinery/pkg/runtime/serializer/protobuf/protobuf.go`).
@@ -235,4 +236,54 @@ impl<'a> Envelope<'a> {
         }
         Ok("")
     }
+}
+
+/// Reads a Status. The numbers are those of `Status`, `StatusDetails` and `StatusCause` in
+/// `k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto`.
+pub(super) fn status(message: &[u8]) -> Result<Status, EventError> {
+    let mut status = Status::default();
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            2 => status.status = value.text()?.into(),
+            3 => status.message = value.text()?.into(),
+            4 => status.reason = value.text()?.into(),
+            5 => {
+                let mut details = StatusDetails::default();
+                let mut fields = Fields::new(value.bytes()?);
+                while let Some((number, value)) = fields.next()? {
+                    match number {
+                        1 => details.name = value.text()?.into(),
+                        2 => details.group = value.text()?.into(),
+                        3 => details.kind = value.text()?.into(),
+                        4 => details.causes.push(cause(value.bytes()?)?),
+                        5 => {
+                            let seconds = u32::try_from(value.number()?);
+                            details.retry_after_seconds = seconds.unwrap_or(0);
+                        }
+                        6 => details.uid = value.text()?.into(),
+                        _ => {}
+                    }
+                }
+                status.details = Some(details);
+            }
+            6 => status.code = u16::try_from(value.number()?).unwrap_or(0),
+            _ => {}
+        }
+    }
+    Ok(status)
+}
+
+fn cause(message: &[u8]) -> Result<StatusCause, EventError> {
+    let mut cause = StatusCause::default();
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => cause.reason = value.text()?.into(),
+            2 => cause.message = value.text()?.into(),
+            3 => cause.field = value.text()?.into(),
+            _ => {}
+        }
+    }
+    Ok(cause)
 }

@@ -222,7 +222,7 @@ async fn every_request_is_traced_without_secrets() {
         request.header("sec-websocket-protocol", secret)
     };
     let events = Events::default();
-    let guard = tracing::subscriber::set_default(events.clone());
+    let guard = traced(events.clone());
     let body = Bytes::from_static(b"hunter2");
     client
         .send(request("GET", "/plain").body(body.clone()).unwrap())
