@@ -29,8 +29,8 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// Requests for the objects of one resource; see [`Client::request`].
 ///
-/// Objects are of any `serde` type, or, where they are only read, any that is [`Decode`]. One that leaves fields out loses them when it is sent back:
-/// for [`replace`](Self::replace) and [`update`](Self::update) take a complete type, or
+/// Objects are of any `serde` type, or, where they are only read, any that is [`Decode`]. One that
+/// leaves fields out loses them when it is sent back: for [`replace`](Self::replace) and [`update`](Self::update) take a complete type, or
 /// [`serde_json::Value`].
 ///
 /// ```
@@ -55,8 +55,8 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 ///
 /// Every method gives the server's refusal as [`Error::Api`], with its Status, or as
 /// [`Error::Conflict`]; an answer that is not the expected object as
-/// [`PeerError::Answer`]; and besides the errors of [`Client::send`]. Dropping a future gives the
-/// request up; the server may carry it out all the same.
+/// [`PeerError::Answer`](crate::error::PeerError::Answer); and besides the errors of
+/// [`Client::send`]. Dropping a future gives the request up; the server may carry it out all the same.
 #[derive(Debug, Clone)]
 #[must_use = "a request does nothing until a method such as `get` is awaited"]
 pub struct Request {

@@ -70,7 +70,8 @@ impl AnyWebSocket {
     /// left to the library, whose sink is closed afterwards. Whole messages must come in, and none may be fragmented on its way out:
     /// Kubernetes' servers take a fragment for a message (`golang.org/x/net/websocket/hybi.go`).
     ///
-    /// An error of the library becomes [`NetworkError::Lost`], and the end of its stream the end
+    /// An error of the library becomes
+    /// [`NetworkError::Lost`](crate::error::NetworkError::Lost), and the end of its stream the end
     /// of the connection.
     pub fn from_messages<T, M, E>(
         inner: T,
