@@ -11,7 +11,7 @@ use super::{Encoding, EventError, List, ListDecoder, Object, json, json_de};
 /// use kubewire::{request::Kind, watch::Decode};
 ///
 /// /// Every type whose objects can be found and read.
-/// async fn count<K: Kind + Decode>(client: &kubewire::Client) -> kubewire::Result<usize> {
+/// async fn count<K: Kind + Decode + Send>(client: &kubewire::Client) -> kubewire::Result<usize> {
 ///     Ok(client.api::<K>().list().await?.items.len())
 /// }
 /// ```
