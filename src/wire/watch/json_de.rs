@@ -5,8 +5,9 @@
 //! costs to see that every token of it is valid: a struct of a few fields pays for these fields.
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer,
-    MapAccess, SeqAccess, VariantAccess, Visitor, value::StrDeserializer,
+    Deserialize, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor,
+    value::{MapAccessDeserializer, StrDeserializer},
 };
 
 use super::{
@@ -192,9 +193,10 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     ) -> Result<V::Value, EventError> {
         match self.peek() {
             Some(b'"') => self.string()?.visit_enum(visitor),
-            Some(b'{') => self.nested(b'}', |items| match items.next()? {
-                true => visitor.visit_enum(Variant(&mut *items.reader)),
-                false => Err(EventError::custom("a variant should stand here")),
+            // With content: an object with one member.
+            Some(b'{') => self.nested(b'}', |items| match items.reader.peek() {
+                Some(b'}') => Err(EventError::custom("a variant should stand here")),
+                _ => visitor.visit_enum(MapAccessDeserializer::new(items)),
             }),
             _ => Err(EventError::custom("a variant should stand here")),
         }
@@ -367,54 +369,6 @@ impl<'de> Text<'de> {
             }
         };
         visitor.visit_enum(name)
-    }
-}
-
-/// A variant with content: an object with one member.
-struct Variant<'a, 'de>(&'a mut Reader<'de>);
-
-impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
-    type Error = EventError;
-    type Variant = Self;
-
-    fn variant_seed<S: DeserializeSeed<'de>>(
-        self,
-        seed: S,
-    ) -> Result<(S::Value, Self), EventError> {
-        let name = seed.deserialize(Key(&mut *self.0))?;
-        self.0.colon()?;
-        Ok((name, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
-    type Error = EventError;
-
-    fn unit_variant(self) -> Result<(), EventError> {
-        Deserialize::deserialize(self.0)
-    }
-
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(
-        self,
-        seed: S,
-    ) -> Result<S::Value, EventError> {
-        seed.deserialize(self.0)
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(
-        self,
-        _len: usize,
-        visitor: V,
-    ) -> Result<V::Value, EventError> {
-        self.0.deserialize_any(visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, EventError> {
-        self.0.deserialize_any(visitor)
     }
 }
 
