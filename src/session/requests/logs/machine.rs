@@ -94,7 +94,7 @@ pub struct Logs {
     pub(super) lines: Lines,
     pub(super) skip: Skip,
     pub(super) fruitless: Fruitless,
-    /// How far the last reading of the instance came, if it ended in order.
+    /// How far the reading just before came, if it ended in order.
     pub(super) reach: Option<u64>,
     /// Before then the log is not followed again.
     pub(super) follow_from: Instant,
@@ -257,6 +257,8 @@ impl Logs {
     pub(super) fn pause(&mut self, error: Error, retry_after: Option<Duration>) {
         let now = self.requests.now();
         self.fruitless.attempts = self.fruitless.attempts.saturating_add(1);
+        // An end in order may be part of the same trouble.
+        self.reach = None;
         match error {
             Error::Api(_) => {
                 let since = *self.fruitless.refused.get_or_insert(now);

@@ -322,20 +322,32 @@ fn the_end_of_an_instance_is_read_until_nothing_new_comes() {
         world.kubelet.write(format!("line {n}"), MS);
     }
     world.kubelet.current().exit = Some(0);
-    // The kubelet dies under every reading, which looks like an end in order, and each comes a
-    // little farther than the one before.
-    for sent in [0, 45, 100, 140, usize::MAX, usize::MAX] {
-        assert!(world.end.is_none(), "{sent}");
+    // The kubelet dies under every reading, which looks like an end in order. One that comes as far
+    // as the one before proves nothing if the server was in trouble in between.
+    let (lost, refused) = (Err(true), Err(false));
+    let all = Ok(usize::MAX);
+    let readings = [Ok(0), lost, Ok(0), Ok(45), refused, Ok(45), lost, Ok(45)];
+    for reading in readings.into_iter().chain([Ok(100), Ok(140), all, all]) {
         loop {
+            assert!(world.end.is_none(), "{reading:?}");
             match world.request() {
                 Some(LogRequest::Log(_)) => break,
                 Some(request) => world.answer(&request),
                 None => world.sleep(),
             }
         }
-        world.head(200);
-        world.open = Some((0, 0, 0));
-        world.send(sent, 1000);
+        match reading {
+            Ok(sent) => {
+                world.head(200);
+                world.open = Some((0, 0, 0));
+                world.send(sent, 1000);
+            }
+            Err(true) => {
+                world.end(true);
+                continue;
+            }
+            Err(false) => world.head(500),
+        }
         world.end(false);
     }
     world.settle();
