@@ -152,6 +152,10 @@ fn verdicts(rows: &[(Row, Vec<Value>)]) {
         .filter_map(|(row, of)| verdict(row, of))
         .collect();
     println!("\n{HEAD}{}", lines.concat());
+    if cfg!(debug_assertions) {
+        eprintln!("a debug build shows that all sides work, not how well: nothing is written");
+        return;
+    }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
     let readme = std::fs::read_to_string(&path).expect("the README");
     let (before, rest) = readme.split_once(BEGIN).expect("the mark of the verdicts");
