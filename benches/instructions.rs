@@ -7,8 +7,6 @@
 //!
 //! With `-- --scale` it counts the same work at sizes that grow instead, and writes `docs/scale`.
 //!
-//! Of hostile input it counts twice as much as well, which must not cost more than twice as much.
-//!
 //! More than a twentieth above the baseline is a failure, with the compiler that it was written
 //! with; another makes other code. So is a missing valgrind where
 //! `KUBEWIRE_REQUIRE_REAL` is set; elsewhere nothing is compared then.
@@ -20,15 +18,12 @@
     clippy::print_stderr
 )]
 
+#[path = "support/callgrind.rs"]
+mod callgrind;
 #[path = "support/cases.rs"]
 mod cases;
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    hint::black_box,
-    process::{Command, ExitCode},
-};
+use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
 /// How much more than the baseline is allowed, of it.
@@ -36,29 +31,10 @@ const TOLERANCE: f64 = 0.05;
 /// Instructions a unit that never count: a case of a few would fail for one more.
 const SLACK: f64 = 2.0;
 
-/// Bytes of hostile input, and the same twice.
-const HOSTILE: [usize; 2] = [32 << 10, 64 << 10];
-/// How much more a byte of twice the input may cost: tables grow, constants do not shrink.
-const LINEAR: f64 = 0.15;
-
-fn find(name: &str, hostile: usize) -> Option<cases::Case> {
-    let all = match hostile {
-        0 => cases::all(),
-        size => cases::hostile(size),
-    };
-    all.into_iter().find(|case| case.name == name)
-}
-
-/// What valgrind counts in; by this name.
-#[inline(never)]
-fn measured(work: cases::Work) -> Box<dyn cases::Drop_> {
-    black_box(black_box(work)())
-}
-
 /// Instructions a unit of one case.
-fn count(name: &str, hostile: usize) -> Option<f64> {
-    let total = collected(&["--case", name, &hostile.to_string()])?;
-    Some(total / find(name, hostile)?.units as f64)
+fn count(case: &cases::Case, words: &[&str]) -> f64 {
+    let (total, _) = callgrind::count(words).unwrap();
+    total / case.units as f64
 }
 
 /// What one work costs at each size, into `docs/scale`.
@@ -71,8 +47,7 @@ fn scale() {
             .iter()
             .map(|size| {
                 let words = [index.to_string(), size.to_string()];
-                let total = collected(&["--scale-case", &words[0], &words[1]]).unwrap();
-                total / (series.at)(*size).units as f64
+                count(&(series.at)(*size), &[&words[0], &words[1]])
             })
             .collect();
         let data = series.data(&costs);
@@ -81,33 +56,6 @@ fn scale() {
         std::fs::write(file("csv"), data).unwrap();
         std::fs::write(file("svg"), series.picture(&costs)).unwrap();
     }
-}
-
-/// Instructions that this program collects with these arguments.
-fn collected(arguments: &[&str]) -> Option<f64> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .args(["--toggle-collect=instructions::measured"])
-        .arg(std::env::current_exe().unwrap())
-        .args(arguments)
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    let total = text
-        .lines()
-        .find_map(|line| line.split("Collected :").nth(1)?.trim().parse::<f64>().ok());
-    let Some(total) = total else {
-        panic!("valgrind says no count:\n{text}");
-    };
-    Some(total)
-}
-
-/// The compiler, as it names itself.
-fn compiler() -> String {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc).arg("--version").output();
-    let output = output.map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&output).trim().to_owned()
 }
 
 fn read_baseline() -> BTreeMap<String, f64> {
@@ -121,39 +69,38 @@ fn read_baseline() -> BTreeMap<String, f64> {
         .collect()
 }
 
-fn run(case: cases::Case) -> ExitCode {
+fn run(case: cases::Case) {
     // The first run fills what is computed once.
     drop((case.prepare)()());
-    drop(measured((case.prepare)()));
-    ExitCode::SUCCESS
+    drop(callgrind::counted((case.prepare)()));
 }
 
 fn main() -> ExitCode {
+    if let Some(words) = callgrind::case() {
+        run(match &words[..] {
+            [name] => {
+                let mut all = cases::all().into_iter();
+                all.find(|case| case.name == *name).unwrap()
+            }
+            [series, size] => {
+                let [series, size] = [series, size].map(|word| word.parse::<usize>().unwrap());
+                (cases::scale::SERIES[series].at)(size)
+            }
+            _ => panic!("no such case: {words:?}"),
+        });
+        return ExitCode::SUCCESS;
+    }
+    if let Some(code) = callgrind::missing() {
+        return code;
+    }
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(at) = words.iter().position(|word| word == "--case") {
-        let hostile = words[at + 2].parse().unwrap();
-        return run(find(&words[at + 1], hostile).unwrap());
-    }
-    if let Some(at) = words.iter().position(|word| word == "--scale-case") {
-        let [series, size] = [1, 2].map(|behind| words[at + behind].parse::<usize>().unwrap());
-        return run((cases::scale::SERIES[series].at)(size));
-    }
-    if Command::new("valgrind").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no valgrind");
-        let required = std::env::var_os("KUBEWIRE_REQUIRE_REAL").is_some();
-        return if required {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        };
-    }
     if words.iter().any(|word| word == "--scale") {
         scale();
         return ExitCode::SUCCESS;
     }
     let write = words.iter().any(|word| word == "--write");
     let baseline = read_baseline();
-    let compiler = compiler();
+    let compiler = callgrind::compiler();
     let mut text = format!(
         "# Instructions a frame, event or line. `cargo bench --bench instructions -- --write`\n\
          # {compiler}\n"
@@ -166,7 +113,7 @@ fn main() -> ExitCode {
     let mut failed = false;
     let mut counts = BTreeMap::new();
     for case in cases::all() {
-        let now = count(case.name, 0).unwrap();
+        let now = count(&case, &[case.name]);
         counts.insert(case.name, now);
         writeln!(text, "{now:>10.1}  {}", case.name).unwrap();
         let Some(before) = baseline.get(case.name) else {
@@ -193,21 +140,6 @@ fn main() -> ExitCode {
     }
     if large {
         eprintln!("error: what should cost a part costs more");
-        return ExitCode::FAILURE;
-    }
-    let mut quadratic = false;
-    for case in cases::hostile(HOSTILE[0]) {
-        let [once, twice] = HOSTILE.map(|size| count(case.name, size).unwrap());
-        let worse = twice > once * (1.0 + LINEAR) + SLACK;
-        quadratic |= worse;
-        println!(
-            "{once:>10.1}  {}, a byte (of twice as much {twice:.1}){}",
-            case.name,
-            if worse { ": NOT LINEAR" } else { "" }
-        );
-    }
-    if quadratic {
-        eprintln!("error: the cost of some input grows faster than the input");
         return ExitCode::FAILURE;
     }
     if write {

@@ -72,22 +72,11 @@
 //!
 //! ```
 //! # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
-//! # use tokio::io::AsyncReadExt as _;
-//! # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-//! # let port = web.local_addr()?.port();
-//! # tokio::spawn(async move {
-//! #     while let Ok((mut socket, _)) = web.accept().await {
-//! #         let mut hello = [0; 5];
-//! #         socket.read_exact(&mut hello).await?;
-//! #         tokio::io::AsyncWriteExt::write_all(&mut socket, &hello).await?;
-//! #     }
-//! #     std::io::Result::Ok(())
-//! # });
-//! use tokio::io::AsyncWriteExt as _;
+//! # let port = kubewire::example_port().await?;
+//! use tokio::io::AsyncReadExt as _;
 //!
 //! let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
 //! let mut stream = tunnel.open(port).await?;
-//! stream.write_all(b"hello").await?;
 //! let mut answer = String::new();
 //! stream.read_to_string(&mut answer).await?;
 //! assert_eq!(answer, "hello");
@@ -344,7 +333,7 @@ pub use config::Config;
 pub use error::{Error, Result};
 #[cfg(all(feature = "client", feature = "testing", unix))]
 #[doc(hidden)]
-pub use example::example;
+pub use example::{example, example_port, example_session};
 #[cfg(any(feature = "client", feature = "server"))]
 pub use resource::Resource;
 pub use role::Role;

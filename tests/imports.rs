@@ -62,7 +62,17 @@ const ARROWS: &[(&str, &[&str])] = &[
             "server",
         ],
     ),
-    ("example", &["client", "testing"]),
+    (
+        "example",
+        &[
+            "role",
+            "session",
+            "transport",
+            "client",
+            "server",
+            "testing",
+        ],
+    ),
 ];
 
 /// What `lib.rs` lifts to the crate's root, and where it comes from. The empty module is `lib.rs`

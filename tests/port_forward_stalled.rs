@@ -364,6 +364,35 @@ async fn round_trip(
     Ok(())
 }
 
+/// Forty connections at once, all of which are answered.
+async fn forty_at_once<S, F>(open: impl Fn() -> F) -> Result
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    for _ in 0..40 {
+        let opening = open();
+        connections.spawn(async move {
+            let stream = opening.await?;
+            round_trip(stream, b"GET / HTTP/1.1\r\n\r\n").await
+        });
+    }
+    for answer in soon(connections.join_all()).await {
+        answer?;
+    }
+    Ok(())
+}
+
+/// Forty connections one after the other, all of which are answered.
+async fn forty_in_a_row(tunnel: &Tunnel, port: u16) -> Result {
+    for _ in 0..40 {
+        let stream = tunnel.open(port).await?;
+        soon(round_trip(stream, b"all are answered")).await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_refused_connection_that_was_written_to_hangs_no_other() -> Result {
     let mut fixture = Fixture::new().await?;
@@ -378,17 +407,8 @@ async fn a_refused_connection_that_was_written_to_hangs_no_other() -> Result {
     // It is told, and its bytes are never read.
     let told = soon(refused.read_u8()).await.unwrap_err();
     assert_eq!(told.kind(), io::ErrorKind::ConnectionReset);
-    let mut connections = JoinSet::new();
-    for _ in 0..40 {
-        let address = good.local_addrs()[0];
-        connections.spawn(async move {
-            let stream = TcpStream::connect(address).await?;
-            round_trip(stream, b"GET / HTTP/1.1\r\n\r\n").await
-        });
-    }
-    for answer in soon(connections.join_all()).await {
-        answer?;
-    }
+    let address = good.local_addrs()[0];
+    forty_at_once(|| TcpStream::connect(address)).await?;
     soon(round_trip(&mut before, b"after")).await?;
     assert_eq!(fixture.websockets.load(Ordering::Relaxed), 2);
     Ok(())
@@ -411,10 +431,7 @@ async fn a_refused_connection_whose_handle_has_gone_hangs_no_other() -> Result {
         }
     };
     soon(Box::pin(another)).await;
-    for _ in 0..40 {
-        let stream = fixture.tunnel.open(echo).await?;
-        soon(round_trip(stream, b"all are answered")).await?;
-    }
+    forty_in_a_row(&fixture.tunnel, echo).await?;
     Ok(())
 }
 
@@ -427,17 +444,11 @@ async fn until_a_refusal_has_come_others_are_answered_within_a_bound() -> Result
     let mut refused = fixture.tunnel.open(MUTE).await?;
     refused.write_all(b"GET / HTTP/1.1\r\n\r\n").await?;
     refused.flush().await?;
-    let mut connections = JoinSet::new();
-    for _ in 0..40 {
+    forty_at_once(|| {
         let tunnel = fixture.tunnel.clone();
-        connections.spawn(async move {
-            let stream = tunnel.open(echo).await.map_err(io::Error::from)?;
-            round_trip(stream, b"GET / HTTP/1.1\r\n\r\n").await
-        });
-    }
-    for answer in soon(connections.join_all()).await {
-        answer?;
-    }
+        async move { tunnel.open(echo).await.map_err(io::Error::from) }
+    })
+    .await?;
     soon(round_trip(&mut before, b"after")).await?;
     assert_eq!(fixture.websockets.load(Ordering::Relaxed), 2);
     Ok(())
@@ -450,10 +461,7 @@ async fn a_handle_dropped_before_the_refusal_hangs_no_other() -> Result {
     let mut refused = fixture.tunnel.open(MUTE).await?;
     refused.write_all(b"and gone").await?;
     drop(refused);
-    for _ in 0..40 {
-        let stream = fixture.tunnel.open(echo).await?;
-        soon(round_trip(stream, b"all are answered")).await?;
-    }
+    forty_in_a_row(&fixture.tunnel, echo).await?;
     assert_eq!(fixture.websockets.load(Ordering::Relaxed), 2);
     Ok(())
 }

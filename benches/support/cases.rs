@@ -25,13 +25,10 @@ use kubewire::{
         channel::{self, Encoding as ChannelEncoding},
         gzip,
         line::LineSplitter,
-        resize::ResizeDecoder,
         spdy,
         stamp::Stamp,
         status::Status,
-        watch::{
-            Decode as _, Decoder as WatchDecoder, Encoding, Event, ListDecoder, Object, Protobuf,
-        },
+        watch::{Decode as _, Decoder as WatchDecoder, Encoding, Event, Object, Protobuf},
         websocket::{Decoder, FrameHeader, Opcode, apply_mask},
     },
 };
@@ -463,189 +460,6 @@ fn compressed() -> Vec<Case> {
     inflated.into()
 }
 
-/// Input that is made to be costly, `size` bytes of it; a unit is a byte. What a decoder does with
-/// twice as much must cost twice as much.
-pub(crate) fn hostile(size: usize) -> Vec<Case> {
-    let fill = |start: &[u8], again: &[u8]| {
-        let mut input = start.to_vec();
-        input.extend(again.iter().cycle().take(size - start.len()));
-        Bytes::from(input)
-    };
-    let events = |name, encoding, input: Bytes| {
-        case(
-            name,
-            size,
-            size,
-            move || pieces(&input, 64),
-            move |pieces| {
-                let mut decoder = WatchDecoder::new(encoding);
-                for piece in pieces {
-                    decoder.push(piece);
-                    while let Ok(Some(event)) = decoder.next_event() {
-                        let _ = black_box(event.object.metadata().and_then(|m| m.generation()));
-                    }
-                }
-            },
-        )
-    };
-    let json = |name, start: &str, again: &str| {
-        events(
-            name,
-            Encoding::Json,
-            fill(start.as_bytes(), again.as_bytes()),
-        )
-    };
-    let list = |name, encoding, input: Bytes| {
-        case(
-            name,
-            size,
-            size,
-            move || pieces(&input, 64),
-            move |input| {
-                let mut list = ListDecoder::new(encoding);
-                for piece in input {
-                    list.push(piece);
-                    while let Ok(Some(item)) = list.next_item() {
-                        black_box(item);
-                    }
-                }
-                black_box(list.finish().is_ok())
-            },
-        )
-    };
-    let count = (size as u32).to_be_bytes();
-    let mut array = b"\x9a".to_vec();
-    array.extend(count);
-    let mut length = count.to_vec();
-    length.extend(b"\x12");
-    vec![
-        json(
-            "hostile JSON: newlines behind an object that goes on",
-            "{\"x\":\"}{\",",
-            "\n",
-        ),
-        json("hostile JSON: braces in a string", "{\"x\":\"", "} "),
-        json("hostile JSON: objects in a string", "{\"x\":\"", "}{"),
-        json("hostile JSON: a string without end", "{\"x\":\"", "\\\\"),
-        json("hostile JSON: depth", "{\"x\":", "[{\"\":"),
-        json(
-            "hostile JSON: small events",
-            "",
-            "{\"type\":\"\",\"object\":{}}",
-        ),
-        json(
-            "hostile JSON: names",
-            "{\"type\":\"\",\"object\":{\"metadata\":{\"\":0",
-            ",\"\":0",
-        ),
-        events(
-            "hostile protobuf: a length without end",
-            Encoding::Protobuf,
-            fill(&length, b"\x00"),
-        ),
-        events(
-            "hostile protobuf: empty events",
-            Encoding::Protobuf,
-            fill(b"", b"\x00"),
-        ),
-        events(
-            "hostile CBOR: small items",
-            Encoding::Cbor,
-            fill(&array, b"\xa0"),
-        ),
-        events(
-            "hostile CBOR: empty strings",
-            Encoding::Cbor,
-            fill(&array, b"\x40"),
-        ),
-        list(
-            "hostile list: items",
-            Encoding::Json,
-            fill(b"{\"items\":[{}", b",{}"),
-        ),
-        list(
-            "hostile list: names",
-            Encoding::Json,
-            fill(b"{\"\":0", b",\"\":0"),
-        ),
-        list(
-            "hostile list: protobuf",
-            Encoding::Protobuf,
-            fill(b"", b"\x12\x00"),
-        ),
-        case(
-            "hostile lines: one without end",
-            size,
-            size,
-            {
-                let input = fill(b"", b"x");
-                move || pieces(&input, 16)
-            },
-            |pieces| split(pieces, |splitter| while splitter.next_line().is_some() {}),
-        ),
-        case(
-            "hostile lines: nothing but newlines",
-            size,
-            size,
-            {
-                let input = fill(b"", b"\n");
-                move || pieces(&input, 64)
-            },
-            |pieces| split(pieces, |splitter| while splitter.next_block().is_some() {}),
-        ),
-        case(
-            "hostile SPDY: frames without content",
-            size,
-            size,
-            {
-                let input = fill(b"", b"\x00\x00\x00\x01\x00\x00\x00\x00");
-                move || pieces(&input, 3)
-            },
-            |pieces| {
-                let mut decoder = spdy::Decoder::new();
-                for mut piece in pieces {
-                    while let Some(frame) = decoder.decode(&mut piece).unwrap() {
-                        black_box(frame);
-                    }
-                }
-            },
-        ),
-        case(
-            "hostile WebSocket: fragments of a byte",
-            size,
-            size,
-            {
-                let input = fill(b"\x01\x01a", b"\x00\x01a");
-                move || BytesMut::from(&input[..])
-            },
-            move |mut input| {
-                let mut decoder = Decoder::new(Role::Client, size);
-                while let Some(message) = decoder.decode(&mut input).unwrap() {
-                    black_box(message);
-                }
-            },
-        ),
-        case(
-            "hostile channels: sizes, a byte at a time",
-            size,
-            size,
-            {
-                let input = fill(b"", b"{}  ");
-                move || pieces(&input, 1)
-            },
-            |pieces| {
-                let mut decoder = ResizeDecoder::default();
-                for piece in pieces {
-                    let each = |size| {
-                        black_box(size);
-                    };
-                    decoder.push(&piece, each).unwrap();
-                }
-            },
-        ),
-    ]
-}
-
 fn pieces(input: &Bytes, size: usize) -> Vec<Bytes> {
     let starts = (0..input.len()).step_by(size);
     starts
@@ -667,12 +481,7 @@ fn log_lines() -> Vec<Case> {
     let line = format!("2026-11-22T01:55:55.156900177Z {}\n", "x".repeat(68));
     let bytes = line.len() * COUNT;
     let log = Bytes::from(line.repeat(COUNT));
-    let chunks = move || {
-        let starts = (0..log.len()).step_by(16 << 10);
-        starts
-            .map(|at| log.slice(at..log.len().min(at + (16 << 10))))
-            .collect::<Vec<_>>()
-    };
+    let chunks = move || pieces(&log, 16 << 10);
     vec![
         case(
             "log lines of 100 B, by block",

@@ -91,16 +91,11 @@ pub struct Attached {
 
 impl Attached {
     pub(super) fn new((session, handles): (Opened, Handles)) -> Self {
-        let Handles {
-            stdin,
-            stdout,
-            stderr,
-        } = handles;
         Self {
             session,
-            stdin,
-            stdout,
-            stderr,
+            stdin: handles.stdin,
+            stdout: handles.stdout,
+            stderr: handles.stderr,
         }
     }
 

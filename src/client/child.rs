@@ -75,16 +75,11 @@ impl Child {
         max_output: usize,
         deadline: Option<Deadline>,
     ) -> Self {
-        let Handles {
-            stdin,
-            stdout,
-            stderr,
-        } = handles;
         Self {
             session,
-            stdin,
-            stdout,
-            stderr,
+            stdin: handles.stdin,
+            stdout: handles.stdout,
+            stderr: handles.stderr,
             max_output,
             deadline,
         }

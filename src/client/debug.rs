@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Attach, IntoCommand, Patch, Pod, Request};
+use super::{Attach, IntoCommand, Patch, Pod};
 use crate::{
     Resource, Result,
     error::{CallerError, NetworkError},
@@ -109,25 +108,6 @@ pub struct Debugger {
 }
 
 /// A Pod's status, as far as it is about ephemeral containers.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Observed {
-    status: ObservedStatus,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ObservedStatus {
-    ephemeral_container_statuses: Vec<ContainerStatus>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ContainerStatus {
-    name: String,
-    state: Map<String, Value>,
-}
-
 impl Pod {
     /// An ephemeral container of this image, beside the containers of the pod.
     pub fn debug(&self, image: impl Into<String>) -> DebugContainer {
@@ -267,7 +247,7 @@ impl DebugContainer {
             container.insert("securityContext".to_owned(), context);
         }
         let patch = json!({"spec": {"ephemeralContainers": [container]}});
-        let request = self.pods().subresource("ephemeralcontainers");
+        let request = self.pod.request().subresource("ephemeralcontainers");
         let _: Value = request
             .patch(self.pod.name(), Patch::Strategic(&patch))
             .await?;
@@ -276,14 +256,6 @@ impl DebugContainer {
             name,
             ended: false,
         })
-    }
-
-    fn pods(&self) -> Request {
-        let pods = Resource::namespaced("", "v1", "pods");
-        self.pod
-            .client()
-            .request(pods)
-            .namespace(self.pod.namespace())
     }
 
     /// Waits until it runs; says whether it has ended already.
@@ -296,19 +268,25 @@ impl DebugContainer {
             let Update::Event(event) = update? else {
                 continue;
             };
-            let observed: Observed = event.object.decode()?;
-            let statuses = observed.status.ephemeral_container_statuses;
-            let Some(status) = statuses.into_iter().find(|status| status.name == name) else {
+            let pod: Value = event.object.decode()?;
+            let statuses = pod["status"]["ephemeralContainerStatuses"].as_array();
+            let mut statuses = statuses.into_iter().flatten();
+            let Some(status) = statuses.find(|status| status["name"] == name) else {
                 continue;
             };
-            if status.state.contains_key("running") {
+            let state = &status["state"];
+            if !state["running"].is_null() {
                 return Ok(false);
             }
-            if status.state.contains_key("terminated") {
+            if !state["terminated"].is_null() {
                 return Ok(true);
             }
-            let waiting = &status.state.get("waiting").cloned().unwrap_or_default();
-            let text = |field: &str| waiting[field].as_str().unwrap_or_default().to_owned();
+            let text = |field: &str| {
+                state["waiting"][field]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            };
             let (reason, message) = (text("reason"), text("message"));
             *waits_for = match message.is_empty() {
                 true => reason,

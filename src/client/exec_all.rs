@@ -16,7 +16,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Client, ExitStatus, IntoCommand, List, Pod, Stdio};
+use super::{
+    Client, ExitStatus, IntoCommand, List, Pod, Stdio,
+    pods::{Pods, chosen_pods},
+};
 use crate::{
     Resource, Result,
     error::{CallerError, Error},
@@ -39,7 +42,7 @@ use crate::{
 /// # let client = kubewire::Client::new(&server.config())?;
 /// use kubewire::exec::AllOutput;
 ///
-/// let mut all = client.exec_all("default", ["hostname"]).labels("app=web").start().await?;
+/// let mut all = client.exec_all("default", ["hostname"]).labels("app=web").spawn().await?;
 /// let mut succeeded = 0;
 /// while let Some(event) = all.next().await {
 ///     match event.output {
@@ -53,14 +56,10 @@ use crate::{
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "a command does nothing until it is started"]
+#[must_use = "a command does nothing until it is spawned"]
 pub struct ExecAll {
-    client: Client,
-    namespace: String,
+    pods: Pods,
     command: Vec<String>,
-    labels: String,
-    pods: Vec<String>,
-    container: Option<String>,
     at_once: usize,
     timeout: Option<Duration>,
 }
@@ -117,16 +116,10 @@ pub enum AllOutput {
 /// [`Child`](super::Child#dropping).
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// use kubewire::exec::AllOutput;
 ///
-/// let mut running = client.exec_all("default", ["echo", "hello"]).start().await?;
+/// let mut running = client.exec_all("default", ["echo", "hello"]).spawn().await?;
 /// while let Some(event) = running.next().await {
 ///     match event.output {
 ///         AllOutput::Stdout(line) => println!("{}: {}", event.pod, String::from_utf8_lossy(&line)),
@@ -135,7 +128,7 @@ pub enum AllOutput {
 ///     }
 /// }
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct RunningAll {
@@ -154,12 +147,8 @@ impl Client {
         command: impl IntoCommand<M>,
     ) -> ExecAll {
         ExecAll {
-            client: self.clone(),
-            namespace: namespace.into(),
+            pods: Pods::new(self.clone(), namespace.into()),
             command: command.into_command(),
-            labels: String::new(),
-            pods: Vec::new(),
-            container: None,
             at_once: limits::ALL_AT_ONCE,
             timeout: None,
         }
@@ -167,27 +156,7 @@ impl Client {
 }
 
 impl ExecAll {
-    /// Only in pods whose labels match, such as `app=web`.
-    pub fn labels(mut self, selector: impl Into<String>) -> Self {
-        self.labels = selector.into();
-        self
-    }
-
-    /// In the pods of these names, which are not looked for.
-    pub fn pods<I, S>(mut self, names: I) -> Self
-    where
-        I: IntoIterator<Item = S>,
-        S: Into<String>,
-    {
-        self.pods.extend(names.into_iter().map(Into::into));
-        self
-    }
-
-    /// The container; without, the default one of each pod.
-    pub fn container(mut self, name: impl Into<String>) -> Self {
-        self.container = Some(name.into());
-        self
-    }
+    chosen_pods!();
 
     /// In how many pods it may run at a time, at least 1; [`limits::ALL_AT_ONCE`] unless set. Each
     /// is a connection.
@@ -212,7 +181,7 @@ impl ExecAll {
     /// [`CallerError::NoPod`] if there is no pod that has not ended, and those of
     /// [`Request::list`](super::Request::list). What goes wrong in one pod is its
     /// [`AllOutput::Ended`].
-    pub async fn start(&self) -> Result<RunningAll> {
+    pub async fn spawn(&self) -> Result<RunningAll> {
         if self.command.is_empty() {
             return Err(CallerError::NoCommand.into());
         }
@@ -221,7 +190,7 @@ impl ExecAll {
         let (sender, events) = mpsc::channel(limits::ALL_LINES);
         let mut tasks = JoinSet::new();
         for name in &pods {
-            let pod = self.client.pod(&self.namespace, &**name);
+            let pod = self.pods.client.pod(&self.pods.namespace, &**name);
             let run = Run {
                 all: self.clone(),
                 name: Arc::clone(name),
@@ -244,23 +213,24 @@ impl ExecAll {
 
     /// The names of the pods.
     async fn find(&self) -> Result<Vec<Arc<str>>> {
-        if !self.pods.is_empty() {
-            return Ok(self.pods.iter().map(|name| Arc::from(&**name)).collect());
+        let chosen = &self.pods;
+        if !chosen.names.is_empty() {
+            return Ok(chosen.names.iter().map(|name| Arc::from(&**name)).collect());
         }
         let pods = Resource::namespaced("", "v1", "pods");
-        let mut request = self.client.request(pods).namespace(&self.namespace);
-        if !self.labels.is_empty() {
-            request = request.labels(&self.labels);
+        let mut request = chosen.client.request(pods).namespace(&chosen.namespace);
+        if !chosen.labels.is_empty() {
+            request = request.labels(&chosen.labels);
         }
         let list: List<wire::pod::Pod> = request.list().await?;
         let live = list.items.iter().filter(|pod| !pod.is_over());
         let names: Vec<_> = live.map(|pod| Arc::from(pod.name())).collect();
         if names.is_empty() {
-            let target = match &*self.labels {
+            let target = match &*chosen.labels {
                 "" => "any kind".to_owned(),
                 labels => labels.to_owned(),
             };
-            let namespace = self.namespace.clone();
+            let namespace = chosen.namespace.clone();
             return Err(CallerError::NoPod { target, namespace }.into());
         }
         Ok(names)
@@ -322,7 +292,7 @@ impl Run {
 
     async fn run(&self, pod: &Pod) -> Result<ExitStatus> {
         let mut exec = pod.exec(&self.all.command).stdin(Stdio::null());
-        if let Some(container) = &self.all.container {
+        if let Some(container) = &self.all.pods.container {
             exec = exec.container(container);
         }
         if let Some(limit) = self.all.timeout {

@@ -13,18 +13,12 @@ use crate::{
 /// How a remote process ended.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// let output = client.pod("default", "web-0").exec(["sh", "-c", "exit 3"]).output().await?;
 /// assert!(!output.status.success());
 /// assert_eq!(output.status.code(), Some(3));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitStatus {

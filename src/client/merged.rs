@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{Client, Since};
+use super::{
+    Client, Since,
+    pods::{Pods, chosen_pods},
+};
 use crate::{
     Resource,
     session::logs::{LogLine, LogUpdate},
@@ -59,7 +62,8 @@ pub struct SourcedUpdate {
     pub update: LogUpdate,
 }
 
-/// The logs of many pods, to be read: which, and how much of them.
+/// The logs of many pods, to be read: which, and how much of them. Of a container that is named, pods
+/// that have none of it are left out.
 ///
 /// ```no_run
 /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
@@ -73,13 +77,9 @@ pub struct SourcedUpdate {
 #[derive(Debug, Clone)]
 #[must_use = "logs are not read until their stream is started"]
 pub struct MergedLogs {
-    client: Client,
-    namespace: String,
+    pods: Pods,
     all_namespaces: bool,
-    labels: String,
-    pods: Vec<String>,
     all_containers: bool,
-    container: Option<String>,
     follow: bool,
     until_all_end: bool,
     options: Vec<Choice>,
@@ -97,13 +97,9 @@ enum Choice {
 impl MergedLogs {
     pub(super) fn new(client: Client, namespace: String) -> Self {
         Self {
-            client,
-            namespace,
+            pods: Pods::new(client, namespace),
             all_namespaces: false,
-            labels: String::new(),
-            pods: Vec::new(),
             all_containers: false,
-            container: None,
             follow: false,
             until_all_end: false,
             options: Vec::new(),
@@ -116,23 +112,7 @@ impl MergedLogs {
         self
     }
 
-    /// Only pods whose labels match.
-    pub fn labels(mut self, selector: impl Into<String>) -> Self {
-        self.labels = selector.into();
-        self
-    }
-
-    /// Only these pods. If they are followed, the stream ends when all logs of theirs have ended;
-    /// it does not go on with a pod that takes the name of one, and one that does not exist is an
-    /// error.
-    pub fn pods<I, S>(mut self, names: I) -> Self
-    where
-        I: IntoIterator<Item = S>,
-        S: Into<String>,
-    {
-        self.pods.extend(names.into_iter().map(Into::into));
-        self
-    }
+    chosen_pods!();
 
     /// All containers of each pod, init and ephemeral containers too, instead of the default one.
     /// Ephemeral containers that come later join.
@@ -141,15 +121,10 @@ impl MergedLogs {
         self
     }
 
-    /// The container of this name; pods that have none of it are left out.
-    pub fn container(mut self, name: impl Into<String>) -> Self {
-        self.container = Some(name.into());
-        self
-    }
-
     /// Go on: containers are followed to their end, and pods that come to match join from the
     /// start of their logs. Unless [`pods`](Self::pods) names them, or
-    /// [`until_all_end`](Self::until_all_end) says so, the stream never ends by itself.
+    /// [`until_all_end`](Self::until_all_end) says so, the stream never ends by itself. Of pods that
+    /// are named it ends with all their logs; it does not go on with a pod that takes the name of one.
     pub fn follow(mut self) -> Self {
         self.follow = true;
         self
@@ -191,12 +166,13 @@ impl MergedLogs {
 
     /// Begins to read. Requests are made when the stream is polled.
     pub fn stream(self) -> MergedLines {
-        let mut watch = self.client.watch(Resource::namespaced("", "v1", "pods"));
-        watch = watch.labels(&self.labels);
+        let chosen = &self.pods;
+        let pods = Resource::namespaced("", "v1", "pods");
+        let mut watch = chosen.client.watch(pods).labels(&chosen.labels);
         if !self.all_namespaces {
-            watch = watch.namespace(&self.namespace);
+            watch = watch.namespace(&chosen.namespace);
         }
-        if let [only] = &self.pods[..] {
+        if let [only] = &chosen.names[..] {
             watch = watch.name(only);
         }
         let pods = watch.stream();

@@ -20,6 +20,7 @@ mod mirror;
 mod over;
 mod pages;
 mod pod;
+mod pods;
 pub(crate) mod port_forward;
 mod proxy;
 mod remote_command;

@@ -97,54 +97,55 @@ async fn read_page<T: Decode + Send>(
     encoding: Encoding,
     mut body: Body,
 ) -> Result<List<T>> {
-    let wrong = |problem: String| PeerError::Answer {
+    let too_large = |what: &str, bound: usize| PeerError::Answer {
         operation: operation.to_owned(),
-        problem,
+        problem: format!("{what} of it has more than {bound} bytes"),
     };
     // What is short may be a Status, or anything.
     let mut start = BytesMut::new();
-    while start.len() <= limits::REFUSAL {
+    let mut ended = false;
+    while !ended && start.len() <= limits::REFUSAL {
         match body.soon().await? {
             Some(chunk) => start.extend_from_slice(&chunk),
-            None => return Answer::new(operation.to_owned(), encoding, start.freeze()).list(),
+            None => ended = true,
         }
     }
+    let start = start.freeze();
+    let answer = Answer::new(operation.to_owned(), encoding, start.clone());
+    answer.status()?;
     let mut list = ListDecoder::with_bounds(encoding, limits::WATCH_EVENT, limits::OBJECT);
     let mut items = Vec::new();
-    let mut take = |list: &mut ListDecoder| -> Result<(), PeerError> {
+    let mut take = |list: &mut ListDecoder| -> Result<()> {
         loop {
-            let item = list.next_item().and_then(|item| match item {
-                Some(item) => T::decode(&item).map(Some),
-                None => Ok(None),
-            });
-            match item {
+            let item = list.next_item();
+            match item.and_then(|item| item.map(|item| T::decode(&item)).transpose()) {
                 Ok(Some(item)) => items.push(item),
                 Ok(None) => return Ok(()),
                 Err(EventError::TooLarge { bound }) => {
-                    return Err(wrong(format!(
-                        "an object of it has more than {bound} bytes"
-                    )));
+                    return Err(too_large("an object", bound).into());
                 }
-                Err(error) => return Err(wrong(error.to_string())),
+                Err(error) => return Err(answer.unreadable(error)),
             }
         }
     };
     let mut left = limits::OBJECT;
-    let mut next = Some(start.freeze());
+    let mut next = Some(start);
     while let Some(chunk) = next {
         let Some(rest) = left.checked_sub(chunk.len()) else {
-            let bound = limits::OBJECT;
-            return Err(wrong(format!("a page of it has more than {bound} bytes")).into());
+            return Err(too_large("a page", limits::OBJECT).into());
         };
         left = rest;
         list.push(chunk);
         take(&mut list)?;
-        next = body.soon().await?;
+        next = match ended {
+            true => None,
+            false => body.soon().await?,
+        };
     }
-    let end = list.finish().map_err(|error| wrong(error.to_string()))?;
+    let end = list.finish().map_err(|error| answer.unreadable(error))?;
     take(&mut list)?;
-    if items.is_empty() {
-        return Err(wrong("it is no list with items".to_owned()).into());
+    if !list.has_items() {
+        return Err(answer.unreadable(EventError::Decode("it is no list with items".to_owned())));
     }
     let metadata = ListMeta {
         resource_version: end.resource_version,

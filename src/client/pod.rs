@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use percent_encoding::utf8_percent_encode;
 
 use super::{
-    Attach, Client, Container, Exec, ForwardTarget, IntoCommand, Logs, PortForward, Resource,
+    Attach, Client, Container, Exec, ForwardTarget, IntoCommand, Logs, PortForward, Request,
+    Resource,
 };
 use crate::{
     Result,
@@ -144,10 +145,14 @@ impl Pod {
 
     /// The container that is meant where none is named, if the pod can be read.
     pub(super) async fn default_container(&self) -> Option<String> {
-        let pods = Resource::namespaced("", "v1", "pods");
-        let pods = self.client.request(pods).namespace(self.namespace.as_str());
-        let pod = pods.get::<wire::pod::Pod>(&self.name).await.ok()?;
+        let pod: wire::pod::Pod = self.request().get(&self.name).await.ok()?;
         pod.default_container().map(str::to_owned)
+    }
+
+    /// Requests for pods of its namespace.
+    pub(super) fn request(&self) -> Request {
+        let pods = Resource::namespaced("", "v1", "pods");
+        self.client.request(pods).namespace(&self.namespace)
     }
 
     /// Asks the API server which containers the pod has: the regular ones, the init containers,
@@ -159,8 +164,7 @@ impl Pod {
     ///
     /// Those of [`Request::get`](super::Request::get).
     pub async fn containers(&self) -> Result<Vec<Container>> {
-        let pods = Resource::namespaced("", "v1", "pods");
-        let pods = self.client.request(pods).namespace(self.namespace.as_str());
-        Ok(pods.get::<wire::pod::Pod>(&self.name).await?.containers())
+        let pod: wire::pod::Pod = self.request().get(&self.name).await?;
+        Ok(pod.containers())
     }
 }

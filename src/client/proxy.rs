@@ -22,13 +22,7 @@ use crate::{
 /// The API server takes `Authorization` for itself and does not pass it on.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 /// # let port = web.local_addr()?.port();
@@ -43,7 +37,7 @@ use crate::{
 /// assert_eq!(answer.status(), 200);
 /// assert_eq!(answer.body_mut().chunk().await?.as_deref(), Some(&b"up"[..]));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 pub struct HttpProxy {
@@ -59,12 +53,10 @@ impl Pod {
     /// Its HTTP server on this port, by number or name, through the API server.
     pub fn proxy(&self, port: impl Display) -> HttpProxy {
         HttpProxy {
-            client: self.client().clone(),
             plural: "pods",
-            namespace: self.namespace().to_owned(),
-            name: self.name().to_owned(),
-            port: port.to_string(),
-            scheme: "",
+            ..self
+                .client()
+                .service_proxy(self.namespace(), self.name(), port)
         }
     }
 }

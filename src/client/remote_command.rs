@@ -370,8 +370,13 @@ macro_rules! options {
 
         /// Asks for what a client of this side has asked for.
         #[cfg(feature = "server")]
-        pub(crate) fn streams(mut self, streams: crate::session::remote_command::Streams) -> Self {
+        pub(crate) fn streams(
+            mut self,
+            streams: crate::session::remote_command::Streams,
+            container: &Option<String>,
+        ) -> Self {
             self.options.set_streams(streams);
+            self.options.container.clone_from(container);
             self
         }
 

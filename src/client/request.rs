@@ -34,13 +34,7 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 /// [`serde_json::Value`].
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.label("app", "web").container("main", ["sleep", "9"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.label("app", "web").container("main", ["sleep", "9"]), async |client| {
 /// use kubewire::request::List;
 /// use serde_json::Value;
 ///
@@ -50,7 +44,7 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 /// assert_eq!(all.items[0]["metadata"], pod["metadata"]);
 /// assert!(pods.get::<Value>("web-1").await.unwrap_err().is_not_found());
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 ///
 /// Every method gives the server's refusal as [`Error::Api`], with its Status, or as

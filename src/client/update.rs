@@ -59,13 +59,7 @@ impl<'a, T> From<&'a T> for Patch<'a, T> {
 /// What the server answers to a delete.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// use kubewire::request::{Deleted, Resource};
 /// use serde_json::{Value, json};
 ///
@@ -78,7 +72,7 @@ impl<'a, T> From<&'a T> for Patch<'a, T> {
 ///     _ => {}
 /// }
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -142,11 +136,8 @@ impl Request {
     /// [`remove_finalizer`](Self::remove_finalizer), however it is deleted.
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
     /// # use k8s_openapi::api::core::v1::ConfigMap;
-    /// # let server = kubewire::testing::ApiServer::builder().start().await?;
-    /// # let client = kubewire::Client::new(&server.config())?;
     /// let maps = client.api::<ConfigMap>().namespace("default");
     /// # let mut map = ConfigMap::default();
     /// # map.metadata.name = Some("site".to_owned());
@@ -157,7 +148,7 @@ impl Request {
     /// maps.remove_finalizer("site", "example.com/page").await?;
     /// assert!(maps.get("site").await.unwrap_err().is_not_found());
     /// # Ok(())
-    /// # }
+    /// # });
     /// ```
     ///
     /// # Errors

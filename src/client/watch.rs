@@ -64,24 +64,32 @@ impl WithoutWatchList {
 #[derive(Debug, Clone)]
 #[must_use = "a watch does nothing until it is started"]
 pub struct Watch<E = Event> {
+    of: Watched,
+    event: PhantomData<fn() -> E>,
+}
+
+/// What is watched, and how.
+#[derive(Debug, Clone)]
+struct Watched {
     client: Client,
     resource: Resource,
     namespace: Option<String>,
     name: Option<String>,
     config: WatchConfig,
     websocket: bool,
-    event: PhantomData<fn() -> E>,
 }
 
 impl Watch {
     pub(super) fn new(client: Client, resource: Resource) -> Self {
         Self {
-            client,
-            resource,
-            namespace: None,
-            name: None,
-            config: WatchConfig::default(),
-            websocket: false,
+            of: Watched {
+                client,
+                resource,
+                namespace: None,
+                name: None,
+                config: WatchConfig::default(),
+                websocket: false,
+            },
             event: PhantomData,
         }
     }
@@ -91,34 +99,10 @@ impl Watch {
     pub fn typed<K: Decode>(mut self) -> Watch<TypedEvent<K>> {
         // What serde reads may come as it was asked for.
         if K::ENCODING != Encoding::Json {
-            self.config.encoding = K::ENCODING;
+            self.of.config.encoding = K::ENCODING;
         }
-        self.with_events()
-    }
-}
-
-impl<E> Watch<E> {
-    fn untyped(self) -> Watch {
-        self.with_events()
-    }
-
-    fn with_events<T>(self) -> Watch<T> {
-        let Self {
-            client,
-            resource,
-            namespace,
-            name,
-            config,
-            websocket,
-            event: _,
-        } = self;
         Watch {
-            client,
-            resource,
-            namespace,
-            name,
-            config,
-            websocket,
+            of: self.of,
             event: PhantomData,
         }
     }
@@ -145,87 +129,88 @@ impl<E: From<Event> + 'static> Watch<E> {
         K: Send + Sync + 'static,
         F: Fn(&Object) -> Result<K, EventError> + Send + Sync + 'static,
     {
-        MirrorBuilder::new(self.untyped(), keep)
+        let event = PhantomData;
+        MirrorBuilder::new(Watch { of: self.of, event }, keep)
     }
 
     pub(super) fn in_namespace(&self) -> Option<&str> {
-        self.namespace.as_deref()
+        self.of.namespace.as_deref()
     }
 
     /// Only objects of this namespace. Without, those of all.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = Some(namespace.into());
+        self.of.namespace = Some(namespace.into());
         self
     }
 
     /// Only the object of this name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
+        self.of.name = Some(name.into());
         self
     }
 
     /// Only objects whose labels match, such as `app=web,tier!=cache`. An object that comes to
     /// match is added, one that no longer does is deleted.
     pub fn labels(mut self, selector: impl Into<String>) -> Self {
-        self.config.label_selector = selector.into();
+        self.of.config.label_selector = selector.into();
         self
     }
 
     /// Only objects whose fields match, such as `spec.nodeName=node-1`. Which fields can be
     /// selected by depends on the resource.
     pub fn fields(mut self, selector: impl Into<String>) -> Self {
-        self.config.field_selector = selector.into();
+        self.of.config.field_selector = selector.into();
         self
     }
 
     /// Only a part of the objects (KEP-5866). Servers that do not know shards send all of them,
     /// which the end of the snapshot tells; the others are dropped here.
     pub fn shard(mut self, shard: Shard) -> Self {
-        self.config.shard = Some(shard);
+        self.of.config.shard = Some(shard);
         self
     }
 
     /// Go on from this resourceVersion instead of beginning with a snapshot.
     pub fn from(mut self, resource_version: impl Into<String>) -> Self {
-        self.config.from = Some(resource_version.into());
+        self.of.config.from = Some(resource_version.into());
         self
     }
 
     /// Which encoding to prefer. What the server does not have comes as JSON.
     pub fn encoding(mut self, encoding: Encoding) -> Self {
-        self.config.encoding = encoding;
+        self.of.config.encoding = encoding;
         self
     }
 
     /// Which form of the objects to ask for: themselves, their metadata only, or a table.
     pub fn form(mut self, form: Form) -> Self {
-        self.config.form = form;
+        self.of.config.form = form;
         self
     }
 
     /// How many objects a page holds where the snapshot is a list; 0 for all.
     pub fn page(mut self, objects: usize) -> Self {
-        self.config.page = objects;
+        self.of.config.page = objects;
         self
     }
 
     /// Whether to ask for the snapshot as part of the watch (KEP-3157), which is the default;
     /// where the server cannot, it is a list in pages.
     pub fn watch_list(mut self, yes: bool) -> Self {
-        self.config.watch_list = yes;
+        self.of.config.watch_list = yes;
         self
     }
 
     /// How long the server is asked to keep one connection's watch up, and at random up to twice
     /// as long. Without bookmarks it is also the measure of a connection that died silently.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.config.timeout = timeout;
+        self.of.config.timeout = timeout;
         self
     }
 
     /// Bytes of the largest event.
     pub fn max_event(mut self, bytes: usize) -> Self {
-        self.config.max_event = bytes;
+        self.of.config.max_event = bytes;
         self
     }
 
@@ -234,10 +219,62 @@ impl<E: From<Event> + 'static> Watch<E> {
     /// only WebSockets last. All else is the same, resumption included, and the connection is
     /// pinged. Lists, where watch-list cannot be had, still go over HTTP.
     pub fn over_websocket(mut self) -> Self {
-        self.websocket = true;
+        self.of.websocket = true;
         self
     }
 
+    /// A watch that never ends: a snapshot of all objects first, then every change, whatever
+    /// happens to connections. The first request is made when the stream is polled.
+    pub fn stream(self) -> Updates<E> {
+        let session = Session::new(self.of.config(), crate::transport::now(), rand::random());
+        let (http, resource) = (self.of.client.http().clone(), self.of.resource.clone());
+        let without_watch_list = self.of.client.without_watch_list().clone();
+        let namespace = self.of.namespace.as_deref();
+        let span = span::watch(&self.of.client, &resource.to_string(), namespace);
+        let to_get = move |request| self.of.get(request);
+        Updates {
+            driver: Driver::new(session, http, span, to_get),
+            resource,
+            without_watch_list,
+            event: PhantomData,
+        }
+    }
+
+    /// A single watch: what the server says, and its end. From the version given with
+    /// [`from`](Self::from); without, the server makes up the events that lead to the state of
+    /// now, in no order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Api`](crate::Error::Api) if the server refuses the request, [`Error::Network`](crate::Error::Network) if it cannot be
+    /// reached.
+    pub async fn once(self) -> Result<Events<E>> {
+        let config = self.of.config();
+        let from = config.from.clone().unwrap_or_default();
+        let request = crate::session::watch::single(&config, &from);
+        let get = self.of.get(request)?;
+        let operation = get.operation.clone();
+        let response = match get.send(self.of.client.http().clone()).await? {
+            Answer::Http(response) => response,
+            Answer::WebSocket(messages) => {
+                let source = Source::messages(config.encoding, config.max_event);
+                return Ok(Events::new(source, Incoming::Messages(messages)));
+            }
+        };
+        if response.status() != http::StatusCode::OK {
+            return Err(refusal(&operation, response).await);
+        }
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let found = content_type.and_then(|v| v.to_str().ok()).unwrap_or("none");
+        let encoding = Encoding::from_content_type(found).ok_or(PeerError::ContentType {
+            found: found.to_owned(),
+        })?;
+        let source = Source::body(encoding, config.max_event);
+        Ok(Events::new(source, Incoming::Body(response.into_body())))
+    }
+}
+
+impl Watched {
     fn get(&self, request: crate::session::watch::Request) -> Result<Get> {
         let path = self.resource.path(self.namespace.as_deref(), None, None)?;
         // A watch has no subprotocol.
@@ -274,56 +311,6 @@ impl<E: From<Event> + 'static> Watch<E> {
             config.watch_list = false;
         }
         config
-    }
-
-    /// A watch that never ends: a snapshot of all objects first, then every change, whatever
-    /// happens to connections. The first request is made when the stream is polled.
-    pub fn stream(self) -> Updates<E> {
-        let session = Session::new(self.config(), crate::transport::now(), rand::random());
-        let (http, resource) = (self.client.http().clone(), self.resource.clone());
-        let without_watch_list = self.client.without_watch_list().clone();
-        let namespace = self.namespace.as_deref();
-        let span = span::watch(&self.client, &resource.to_string(), namespace);
-        let to_get = move |request| self.get(request);
-        Updates {
-            driver: Driver::new(session, http, span, to_get),
-            resource,
-            without_watch_list,
-            event: PhantomData,
-        }
-    }
-
-    /// A single watch: what the server says, and its end. From the version given with
-    /// [`from`](Self::from); without, the server makes up the events that lead to the state of
-    /// now, in no order.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Api`](crate::Error::Api) if the server refuses the request, [`Error::Network`](crate::Error::Network) if it cannot be
-    /// reached.
-    pub async fn once(self) -> Result<Events<E>> {
-        let config = self.config();
-        let from = config.from.clone().unwrap_or_default();
-        let request = crate::session::watch::single(&config, &from);
-        let get = self.get(request)?;
-        let operation = get.operation.clone();
-        let response = match get.send(self.client.http().clone()).await? {
-            Answer::Http(response) => response,
-            Answer::WebSocket(messages) => {
-                let source = Source::messages(config.encoding, config.max_event);
-                return Ok(Events::new(source, Incoming::Messages(messages)));
-            }
-        };
-        if response.status() != http::StatusCode::OK {
-            return Err(refusal(&operation, response).await);
-        }
-        let content_type = response.headers().get(CONTENT_TYPE);
-        let found = content_type.and_then(|v| v.to_str().ok()).unwrap_or("none");
-        let encoding = Encoding::from_content_type(found).ok_or(PeerError::ContentType {
-            found: found.to_owned(),
-        })?;
-        let source = Source::body(encoding, config.max_event);
-        Ok(Events::new(source, Incoming::Body(response.into_body())))
     }
 }
 

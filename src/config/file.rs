@@ -30,30 +30,16 @@ pub(super) struct Named<T> {
 #[serde(default, rename_all = "kebab-case")]
 struct Strict {
     current_context: Option<String>,
-    clusters: Option<Vec<Option<NamedCluster>>>,
-    contexts: Option<Vec<Option<NamedContext>>>,
-    users: Option<Vec<Option<NamedUser>>>,
+    clusters: Option<Vec<Option<NamedEntry<Cluster>>>>,
+    contexts: Option<Vec<Option<NamedEntry<Context>>>>,
+    users: Option<Vec<Option<NamedEntry<User>>>>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct NamedCluster {
+#[derive(Deserialize)]
+struct NamedEntry<T> {
     name: Option<String>,
-    cluster: Option<Cluster>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct NamedContext {
-    name: Option<String>,
-    context: Option<Context>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct NamedUser {
-    name: Option<String>,
-    user: Option<User>,
+    #[serde(rename = "cluster", alias = "context", alias = "user")]
+    entry: Option<T>,
 }
 
 /// The same, each entry as it is.
@@ -145,9 +131,9 @@ impl From<Strict> for File {
     fn from(strict: Strict) -> Self {
         Self {
             current_context: strict.current_context,
-            clusters: named(strict.clusters, |n| (n.name, n.cluster)),
-            contexts: named(strict.contexts, |n| (n.name, n.context)),
-            users: named(strict.users, |n| (n.name, n.user)),
+            clusters: named(strict.clusters),
+            contexts: named(strict.contexts),
+            users: named(strict.users),
         }
     }
 }
@@ -164,19 +150,13 @@ impl From<Raw> for File {
 }
 
 /// Entries without a name cannot be selected.
-fn named<N, T: Default>(
-    list: Option<Vec<Option<N>>>,
-    take: impl Fn(N) -> (Option<String>, Option<T>),
-) -> Vec<Named<T>> {
-    let entries = list.into_iter().flatten().flatten().map(take);
-    entries
-        .filter_map(|(name, entry)| {
-            Some(Named {
-                name: name?,
-                entry: Ok(entry.unwrap_or_default()),
-            })
-        })
-        .collect()
+fn named<T: Default>(list: Option<Vec<Option<NamedEntry<T>>>>) -> Vec<Named<T>> {
+    let entries = list.into_iter().flatten().flatten();
+    let named = entries.filter_map(|NamedEntry { name, entry }| {
+        let entry = Ok(entry.unwrap_or_default());
+        name.map(|name| Named { name, entry })
+    });
+    named.collect()
 }
 
 /// Each entry by itself; `kind` is the field that holds it.

@@ -29,7 +29,7 @@ pub use kubeconfig::KubeconfigOptions;
 pub(crate) use material::{Identity, Material, unreadable};
 pub(crate) use oidc::{Oidc, Tokens};
 pub(crate) use proxy::{Proxies, Proxy, ProxyKind, is_loopback};
-pub(crate) use server::{Server, without_login};
+pub(crate) use server::{Server, address, without_login};
 
 use crate::{Result, error::CallerError, limits};
 use environment::Environment;

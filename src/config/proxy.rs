@@ -9,7 +9,11 @@ use std::{net::IpAddr, sync::Arc};
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Server, server::scheme_of, wrong};
+use super::{
+    Server,
+    server::{address, scheme_of},
+    wrong,
+};
 use crate::Result;
 
 /// How to find a proxy for a server.
@@ -252,12 +256,7 @@ impl Proxy {
         if host.is_empty() || given.is_none() && host.contains(':') && !place.starts_with('[') {
             return Err(unusable());
         }
-        let bracketed = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.to_owned()
-        };
-        bracketed
+        address(host, port)
             .parse::<http::uri::Authority>()
             .map_err(|_| unusable())?;
         let decode = |text: &str| {
@@ -289,10 +288,7 @@ impl Proxy {
 
     /// The host, bracketed where need be, and the port.
     pub(crate) fn address(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
-        }
+        address(&self.host, self.port)
     }
 }
 

@@ -107,10 +107,7 @@ impl Server {
 
     /// The host, bracketed where need be, and the port to dial: for error texts.
     pub(crate) fn address(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
-        }
+        address(&self.host, self.port)
     }
 
     /// The URL without a trailing slash.
@@ -134,6 +131,14 @@ impl Server {
     /// The request target in absolute form (RFC 9112, section 3.2.2).
     pub(crate) fn absolute_form(&self, path_and_query: &str) -> Result<Uri> {
         request_uri(&format!("{}{path_and_query}", self.url()), path_and_query)
+    }
+}
+
+/// A host and a port, an IPv6 address in brackets.
+pub(crate) fn address(host: &str, port: u16) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
     }
 }
 

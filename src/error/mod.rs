@@ -13,6 +13,8 @@ pub use self::{
 };
 
 pub(crate) use self::text::Printable;
+#[doc(hidden)]
+pub use self::text::is_obeyed;
 use crate::wire::{
     channel::ChannelError,
     gzip::GzipError,

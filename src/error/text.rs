@@ -31,9 +31,9 @@ fn clean(to: &mut impl fmt::Write, text: impl fmt::Display, most: usize) -> fmt:
     }
 }
 
-/// Controls, and what changes the direction of the text behind it (Unicode Standard Annex #9,
+/// Whether a terminal does something else than to show it: controls, and what changes the direction of the text behind it (Unicode Standard Annex #9,
 /// section 2).
-fn is_obeyed(c: char) -> bool {
+pub fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

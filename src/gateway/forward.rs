@@ -1,15 +1,9 @@
 //! port-forward, joined: in flow the connections that a client opens and a tunnel, out they go to
 //! the pod, each with how it ended.
 
-use std::{
-    fmt,
-    future::IntoFuture,
-    pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
-};
+use std::{fmt, future::IntoFuture, pin::Pin, sync::Arc};
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     Result,
@@ -126,11 +120,7 @@ async fn forward(incoming: IncomingForward, tunnel: Tunnel, report: Option<Repor
     if let Some(report) = report {
         report(Forwarded {
             port,
-            traffic: Traffic {
-                sent: copied.sent.load(Relaxed),
-                received: copied.received.load(Relaxed),
-                duration: begin.elapsed(),
-            },
+            traffic: Traffic::of(&copied, begin),
             result,
         });
     }

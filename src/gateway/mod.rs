@@ -7,8 +7,7 @@
 //! request, decides, asks the same of the API server, accepts, and joins the two.
 //!
 //! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 //! use axum::{Router, extract::{Request, State}, response::Response, routing::any};
 //! use kubewire::{Client, gateway::PodRequest};
 //!
@@ -20,11 +19,6 @@
 //!     Ok(response)
 //! }
 //!
-//! # let server = kubewire::testing::ApiServer::builder()
-//! #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-//! #     .start()
-//! #     .await?;
-//! # let client = Client::new(&server.config())?;
 //! let gateway = Router::new().fallback(join);
 //! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! # let url = format!("http://{}", listener.local_addr()?);
@@ -33,7 +27,7 @@
 //! let output = Client::from_url(&url)?.pod("default", "web-0").exec(["echo", "hello"]).output().await?;
 //! assert_eq!(output.stdout, b"hello\n");
 //! # Ok(())
-//! # }
+//! # });
 //! ```
 //!
 //! What [`PodRequest`] does can be done in steps, with paths, subprotocols and a record of what
@@ -59,20 +53,13 @@ impl RemoteCommandRequest {
     /// The same request for exec, to be made by this side: the command, the container and the
     /// streams that the client asks for. A terminal gets its size when the client tells its own.
     pub fn exec(&self, pod: &Pod) -> Exec {
-        let exec = pod.exec(&self.command).streams(self.streams);
-        match &self.container {
-            Some(container) => exec.container(container),
-            None => exec,
-        }
+        pod.exec(&self.command)
+            .streams(self.streams, &self.container)
     }
 
     /// The same request for attach, to be made by this side.
     pub fn attach(&self, pod: &Pod) -> Attach {
-        let attach = pod.attach().streams(self.streams);
-        match &self.container {
-            Some(container) => attach.container(container),
-            None => attach,
-        }
+        pod.attach().streams(self.streams, &self.container)
     }
 }
 

@@ -4,15 +4,12 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Instant,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use bytes::Bytes;
 use http::{Method, Request, Response, header::ACCEPT};
+use tokio::time::Instant;
 
 use super::ClientSession;
 use crate::{
@@ -25,6 +22,7 @@ use crate::{
         Forwarding, PortForwardRequest, Process, Refusal, RemoteCommandRequest, SUBPROTOCOLS,
     },
     session::port_forward::ForwardProtocol,
+    transport::ws::relay::Copied,
     wire::status::Status,
 };
 
@@ -226,12 +224,11 @@ fn command(
             Ok(process) => process.splice(session).await,
             Err(error) => return Outcome::unopened(error),
         };
-        let (sent, received) = (spliced.stdin, spliced.stdout + spliced.stderr);
         Outcome {
             status: spliced.status,
             traffic: Traffic {
-                sent,
-                received,
+                sent: spliced.stdin,
+                received: spliced.stdout + spliced.stderr,
                 duration: begin.elapsed(),
             },
         }
@@ -248,22 +245,17 @@ fn forward(
             Ok(forwarding) => forwarding.splice(tunnel),
             Err(error) => return Outcome::unopened(error),
         };
-        let (sent, received) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
-        let totals = (sent.clone(), received.clone());
+        let copied = Arc::<Copied>::default();
+        let total = copied.clone();
         splice
             .each(move |one| {
-                totals.0.fetch_add(one.traffic.sent, Relaxed);
-                totals.1.fetch_add(one.traffic.received, Relaxed);
+                total.sent.fetch_add(one.traffic.sent, Relaxed);
+                total.received.fetch_add(one.traffic.received, Relaxed);
             })
             .await;
-        let (sent, received) = (sent.load(Relaxed), received.load(Relaxed));
         Outcome {
             status: Ok(Status::success()),
-            traffic: Traffic {
-                sent,
-                received,
-                duration: begin.elapsed(),
-            },
+            traffic: Traffic::of(&copied, begin),
         }
     })
 }
@@ -278,17 +270,14 @@ fn forward(
 /// answer. What the API server refuses is an answer.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder().start().await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 /// use kubewire::gateway;
 ///
 /// let request = http::Request::get("/version").header("Impersonate-User", "root").body(())?;
 /// let response = gateway::read(&client, request).await?;
 /// assert_eq!(response.status(), 200);
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 pub async fn read<B>(client: &Client, request: Request<B>) -> Result<Response<Body>, Refusal> {
     let (head, _) = request.into_parts();

@@ -130,13 +130,7 @@ type Tap = Box<dyn FnMut(Tapped<'_>) -> io::Result<()> + Send>;
 /// Dropping the future ends both sessions, and the client is not told how.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// # use kubewire::exec::{Child, Streams, Subprotocol};
 /// # use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 /// # let streams = Streams { stdout: true, ..Streams::default() };
@@ -165,7 +159,7 @@ type Tap = Box<dyn FnMut(Tapped<'_>) -> io::Result<()> + Send>;
 /// assert_eq!(spliced.status?.code_of_exit(), Some(0));
 /// assert_eq!(record.lock().unwrap().concat(), b"hello\n");
 /// # Ok(())
-/// # }
+/// # });
 /// # use std::future::IntoFuture as _;
 /// ```
 #[must_use = "nothing is joined until it is awaited"]

@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::limits;
+use crate::{config::address, limits};
 
 /// User name and password.
 type Login = (String, SecretString);
@@ -30,13 +30,10 @@ pub(super) async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let host = match host.contains(':') {
-        true => format!("[{host}]"),
-        false => host.to_owned(),
-    };
+    let place = address(host, port);
     let agent = crate::AGENT;
     let mut request =
-        format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: {agent}\r\n");
+        format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\nUser-Agent: {agent}\r\n");
     if let Some((user, password)) = login {
         let pair = STANDARD.encode(format!("{user}:{}", password.expose_secret()));
         request.push_str(&format!("Proxy-Authorization: Basic {pair}\r\n"));

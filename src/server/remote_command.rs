@@ -203,15 +203,7 @@ impl RemoteCommandRequest {
 /// is an error; [`exit`](Self::exit) is the way to end it.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use kubewire::{AnyWebSocket, Role, exec::{Child, Streams, Subprotocol}, server::Process};
-/// # let streams = Streams { stdout: true, ..Streams::default() };
-/// # let (near, far) = tokio::io::duplex(1 << 16);
-/// # let near = AnyWebSocket::from_io(near, Role::Client, Default::default());
-/// # let far = AnyWebSocket::from_io(far, Role::Server, Default::default());
-/// # let child = Child::over(near, Subprotocol::V5, streams).spawn();
-/// # let mut process = Process::over(far, Subprotocol::V5, streams);
+/// # kubewire::example_session(async |child, mut process| {
 /// use kubewire::wire::status::Status;
 /// use tokio::io::AsyncWriteExt as _;
 ///
@@ -223,7 +215,7 @@ impl RemoteCommandRequest {
 /// let output = output?;
 /// assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"hello\n"[..]));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct Process {
@@ -350,15 +342,7 @@ impl Process {
 /// Cancel safety: a read that is dropped has taken nothing.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use kubewire::{AnyWebSocket, Role, exec::{Child, Streams, Subprotocol}, server::Process};
-/// # let streams = Streams { stdin: true, stdout: true, ..Streams::default() };
-/// # let (near, far) = tokio::io::duplex(1 << 16);
-/// # let near = AnyWebSocket::from_io(near, Role::Client, Default::default());
-/// # let far = AnyWebSocket::from_io(far, Role::Server, Default::default());
-/// # let mut child = Child::over(near, Subprotocol::V5, streams).spawn();
-/// # let mut process = Process::over(far, Subprotocol::V5, streams);
+/// # kubewire::example_session(async |mut child, mut process| {
 /// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 ///
 /// # let mut near = child.stdin.take().expect("it is piped");
@@ -370,7 +354,7 @@ impl Process {
 /// stdin.read_to_string(&mut typed).await?;
 /// assert_eq!(typed, "typed");
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct Stdin(Input);
@@ -388,15 +372,7 @@ read_inner!(Stdin);
 /// dropped has taken nothing.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use kubewire::{AnyWebSocket, Role, exec::{Child, Streams, Subprotocol}, server::Process};
-/// # let streams = Streams { stdout: true, ..Streams::default() };
-/// # let (near, far) = tokio::io::duplex(1 << 16);
-/// # let near = AnyWebSocket::from_io(near, Role::Client, Default::default());
-/// # let far = AnyWebSocket::from_io(far, Role::Server, Default::default());
-/// # let child = Child::over(near, Subprotocol::V5, streams).spawn();
-/// # let mut process = Process::over(far, Subprotocol::V5, streams);
+/// # kubewire::example_session(async |child, mut process| {
 /// use bytes::Bytes;
 /// use futures_util::SinkExt as _;
 ///
@@ -406,7 +382,7 @@ read_inner!(Stdin);
 /// # let (_, output) = tokio::join!(process.exit(status), child.wait_with_output());
 /// # assert_eq!(output?.stdout, b"not copied");
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct Output(Writer);

@@ -77,17 +77,11 @@ pub struct Streams {
 /// (containerd/containerd#13934). Nothing undoes that, but here it shows, where more was to come.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// let output = client.pod("default", "web-0").exec(["cat"]).input("all of it").output().await?;
 /// assert!(output.status.input_at_exit().is_whole());
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -14,6 +14,7 @@ use super::{Exchange, Head, Message, backoff::Backoff};
 use crate::{
     Role,
     error::NetworkError,
+    limits,
     wire::spdy::{Frame, HeaderWriter, Headers, StreamId, SynStream},
 };
 
@@ -237,6 +238,20 @@ where
         }
     }
 
+    /// The request is refused, and the server asks to be left alone for ever, which is not waited.
+    pub(super) fn is_patient_for_so_long(&mut self, status: u16) {
+        self.request().unwrap();
+        self.head_of(Head {
+            status,
+            content_type: None,
+            retry_after: Some(Duration::from_secs(u64::MAX)),
+            ..Head::default()
+        });
+        self.end(false);
+        let due = self.session.poll_timeout();
+        assert_eq!(due, Some(self.now + limits::LOG_WATCH_RETRY_AFTER));
+    }
+
     /// Lets an hour pass with a server that does this to each request; how many it gets.
     pub(super) fn hour(
         &mut self,
@@ -252,6 +267,16 @@ where
         }
         self.requests.len() - before
     }
+}
+
+/// Runs schedules of faults.
+pub(super) fn every_seed(run: impl Fn(u64)) {
+    let schedules = if cfg!(debug_assertions) {
+        1_000
+    } else {
+        10_000
+    };
+    (0..schedules).for_each(run);
 }
 
 /// Chances, always the same for a seed.

@@ -2,6 +2,7 @@
 //! give, or, in a test that explores schedules, what shuttle gives.
 
 #[cfg(test)]
+#[path = "sync/tests/model.rs"]
 pub(crate) mod model;
 
 #[cfg(test)]

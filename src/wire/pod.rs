@@ -3,7 +3,9 @@
 //! In goes the object of a Pod; out come its containers with their kinds and states, the
 //! container that is meant where none is named, and whether and since when the pod can be used.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+
+use super::status::null_is_default;
 
 /// A container of a pod, as its specification has it.
 ///
@@ -113,7 +115,7 @@ struct Metadata {
     name: String,
     uid: String,
     deletion_timestamp: Option<String>,
-    #[serde(deserialize_with = "or_null")]
+    #[serde(deserialize_with = "null_is_default")]
     annotations: Annotations,
 }
 
@@ -129,11 +131,11 @@ struct Annotations {
 #[serde(rename_all = "camelCase", default)]
 struct Spec {
     restart_policy: String,
-    #[serde(deserialize_with = "or_null")]
+    #[serde(deserialize_with = "null_is_default")]
     containers: Vec<ContainerSpec>,
-    #[serde(deserialize_with = "or_null")]
+    #[serde(deserialize_with = "null_is_default")]
     init_containers: Vec<ContainerSpec>,
-    #[serde(deserialize_with = "or_null")]
+    #[serde(deserialize_with = "null_is_default")]
     ephemeral_containers: Vec<ContainerSpec>,
 }
 
@@ -149,7 +151,7 @@ struct ContainerSpec {
     #[serde(default)]
     tty: bool,
     #[cfg(feature = "client")]
-    #[serde(default, deserialize_with = "or_null")]
+    #[serde(default, deserialize_with = "null_is_default")]
     ports: Vec<ContainerPort>,
 }
 
@@ -180,13 +182,13 @@ struct PodStatus {
     reason: String,
     message: String,
     #[cfg(feature = "client")]
-    #[serde(deserialize_with = "or_null")]
+    #[serde(deserialize_with = "null_is_default")]
     conditions: Vec<Condition>,
-    #[serde(deserialize_with = "or_null")]
+    #[serde(deserialize_with = "null_is_default")]
     container_statuses: Vec<ContainerStatus>,
-    #[serde(deserialize_with = "or_null")]
+    #[serde(deserialize_with = "null_is_default")]
     init_container_statuses: Vec<ContainerStatus>,
-    #[serde(deserialize_with = "or_null")]
+    #[serde(deserialize_with = "null_is_default")]
     ephemeral_container_statuses: Vec<ContainerStatus>,
 }
 
@@ -244,13 +246,6 @@ impl Terminated {
         };
         (self.container_id.clone(), exit)
     }
-}
-
-/// What Go writes for a list or a map that was never made.
-fn or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
-    reader: D,
-) -> Result<T, D::Error> {
-    Option::deserialize(reader).map(Option::unwrap_or_default)
 }
 
 impl Pod {

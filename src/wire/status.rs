@@ -102,7 +102,7 @@ fn is_empty<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// Go writes an empty slice or map of some versions as `null`.
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(super) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,

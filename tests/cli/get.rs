@@ -134,7 +134,7 @@ async fn an_answer_that_is_not_understood_is_an_error_in_every_form() {
     cluster.run(&whoami).await.is_error("the disk is full");
     let url = answering("{}").await;
     let logs = ["-s", &url, "logs", "-l", "app=web"];
-    cluster.run(&logs).await.is_error("missing field `items`");
+    cluster.run(&logs).await.is_error("no list with items");
     let whoami = ["-s", &url, "auth", "whoami"];
     cluster
         .run(&whoami)

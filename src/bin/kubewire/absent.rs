@@ -1,214 +1,8 @@
 //! What kubectl has and this program has not: in flows an argument that is not known, out comes
 //! what to use instead.
 
-/// A flag of kubectl's.
-struct Flag {
-    /// The verb; empty for all of them.
-    verb: &'static str,
-    long: &'static str,
-    short: &'static str,
-    instead: &'static str,
-}
-
-const fn flag(
-    verb: &'static str,
-    long: &'static str,
-    short: &'static str,
-    instead: &'static str,
-) -> Flag {
-    Flag {
-        verb,
-        long,
-        short,
-        instead,
-    }
-}
-
 const COPY: &str = "it is for copies of pods, which are kubectl's: use kubectl debug";
 const JQ: &str = "use -o json with a program such as jq";
-
-const FLAGS: &[Flag] = &[
-    flag(
-        "wait",
-        "allow-missing-template-keys",
-        "",
-        "it prints a line an object only; use kubewire get",
-    ),
-    flag(
-        "wait",
-        "local",
-        "",
-        "there is nothing to wait for without a server",
-    ),
-    flag(
-        "wait",
-        "output",
-        "o",
-        "it prints a line an object only; use kubewire get",
-    ),
-    flag(
-        "wait",
-        "show-managed-fields",
-        "",
-        "it prints a line an object only; use kubewire get",
-    ),
-    flag(
-        "wait",
-        "template",
-        "",
-        "it prints a line an object only; use kubewire get",
-    ),
-    flag(
-        "api-resources",
-        "cached",
-        "",
-        "nothing is cached on disk, so leave it out",
-    ),
-    flag(
-        "api-resources",
-        "show-managed-fields",
-        "",
-        "it has none, so leave it out",
-    ),
-    flag(
-        "api-resources",
-        "allow-missing-template-keys",
-        "",
-        "use -o name or -o wide",
-    ),
-    flag("api-resources", "template", "", "use -o name or -o wide"),
-    flag("auth can-i", "list", "", "use kubectl auth can-i --list"),
-    flag(
-        "auth can-i",
-        "no-headers",
-        "",
-        "it belongs to --list, which is kubectl's",
-    ),
-    flag(
-        "events",
-        "chunk-size",
-        "",
-        "lists come in pages of 500, so leave it out",
-    ),
-    flag(
-        "events",
-        "allow-missing-template-keys",
-        "",
-        "use `kubewire get events` with -o jsonpath",
-    ),
-    flag(
-        "events",
-        "template",
-        "",
-        "write the template behind the form: -o jsonpath=TEMPLATE",
-    ),
-    flag(
-        "events",
-        "show-managed-fields",
-        "",
-        "use `kubewire get events --show-managed-fields`",
-    ),
-    flag(
-        "",
-        "cache-dir",
-        "",
-        "nothing is cached on disk, so leave it out",
-    ),
-    flag("", "kuberc", "", "give the flags, or an alias of the shell"),
-    flag(
-        "",
-        "log-flush-frequency",
-        "",
-        "what -v shows is written at once, so leave it out",
-    ),
-    flag(
-        "",
-        "match-server-version",
-        "",
-        "compare what `kubewire version` prints",
-    ),
-    flag(
-        "",
-        "password",
-        "",
-        "put username and password into the kubeconfig's user, or use --token",
-    ),
-    flag(
-        "",
-        "profile",
-        "",
-        "use a profiler of the system, such as perf",
-    ),
-    flag(
-        "",
-        "profile-output",
-        "",
-        "use a profiler of the system, such as perf",
-    ),
-    flag(
-        "",
-        "username",
-        "",
-        "put username and password into the kubeconfig's user, or use --token",
-    ),
-    flag("", "vmodule", "", "use -v=9, which shows everything"),
-    flag(
-        "",
-        "warnings-as-errors",
-        "",
-        "the server's warnings are not looked at; use kubectl",
-    ),
-    flag("auth whoami", "allow-missing-template-keys", "", JQ),
-    flag(
-        "auth whoami",
-        "output",
-        "o",
-        "it prints a table only; use kubectl",
-    ),
-    flag(
-        "auth whoami",
-        "show-managed-fields",
-        "",
-        "it has none, so leave it out",
-    ),
-    flag(
-        "auth whoami",
-        "template",
-        "",
-        "it prints a table only; use kubectl",
-    ),
-    flag("debug", "copy-to", "", COPY),
-    flag("debug", "custom", "", "use --profile, or kubectl debug"),
-    flag("debug", "filename", "f", "name the pod on the command line"),
-    flag("debug", "keep-annotations", "", COPY),
-    flag("debug", "keep-init-containers", "", COPY),
-    flag("debug", "keep-labels", "", COPY),
-    flag("debug", "keep-liveness", "", COPY),
-    flag("debug", "keep-readiness", "", COPY),
-    flag("debug", "keep-startup", "", COPY),
-    flag("debug", "replace", "", COPY),
-    flag("debug", "same-node", "", COPY),
-    flag("debug", "set-image", "", COPY),
-    flag("debug", "share-processes", "", COPY),
-    flag(
-        "get",
-        "kustomize",
-        "k",
-        "use `kubectl kustomize DIR | kubewire get -f -`",
-    ),
-    flag(
-        "get",
-        "server-print",
-        "",
-        "use -o name, -o custom-columns or -o jsonpath",
-    ),
-    flag(
-        "version",
-        "output",
-        "o",
-        "use `kubewire get --raw /version`, which prints JSON",
-    ),
-];
 
 /// kubectl's verbs, and what is here instead.
 const VERBS: &[(&str, &str)] = &[
@@ -252,15 +46,61 @@ const VERBS: &[(&str, &str)] = &[
 
 /// What to say of a flag, `--long` or `-s`, that a verb does not know, if kubectl does.
 pub(crate) fn flag_of(verb: &str, argument: &str) -> Option<String> {
-    let is_meant = |flag: &&Flag| {
-        let long = argument.strip_prefix("--").map(|name| name == flag.long);
-        let short = || argument.strip_prefix('-').map(|name| name == flag.short);
-        (flag.verb.is_empty() || flag.verb == verb)
-            && long.or_else(short).unwrap_or(false)
-            && argument != "-"
+    let instead = match (verb, argument) {
+        (
+            "wait",
+            "--allow-missing-template-keys"
+            | "--output"
+            | "-o"
+            | "--show-managed-fields"
+            | "--template",
+        ) => "it prints a line an object only; use kubewire get",
+        ("wait", "--local") => "there is nothing to wait for without a server",
+        ("api-resources", "--cached") => "nothing is cached on disk, so leave it out",
+        ("api-resources", "--show-managed-fields") => "it has none, so leave it out",
+        ("api-resources", "--allow-missing-template-keys" | "--template") => {
+            "use -o name or -o wide"
+        }
+        ("auth can-i", "--list") => "use kubectl auth can-i --list",
+        ("auth can-i", "--no-headers") => "it belongs to --list, which is kubectl's",
+        ("events", "--chunk-size") => "lists come in pages of 500, so leave it out",
+        ("events", "--allow-missing-template-keys") => "use `kubewire get events` with -o jsonpath",
+        ("events", "--template") => "write the template behind the form: -o jsonpath=TEMPLATE",
+        ("events", "--show-managed-fields") => "use `kubewire get events --show-managed-fields`",
+        ("auth whoami", "--allow-missing-template-keys") => JQ,
+        ("auth whoami", "--output" | "-o" | "--template") => "it prints a table only; use kubectl",
+        ("auth whoami", "--show-managed-fields") => "it has none, so leave it out",
+        (
+            "debug",
+            "--copy-to"
+            | "--keep-annotations"
+            | "--keep-init-containers"
+            | "--keep-labels"
+            | "--keep-liveness"
+            | "--keep-readiness"
+            | "--keep-startup"
+            | "--replace"
+            | "--same-node"
+            | "--set-image"
+            | "--share-processes",
+        ) => COPY,
+        ("debug", "--custom") => "use --profile, or kubectl debug",
+        ("debug", "--filename" | "-f") => "name the pod on the command line",
+        ("get", "--kustomize" | "-k") => "use `kubectl kustomize DIR | kubewire get -f -`",
+        ("get", "--server-print") => "use -o name, -o custom-columns or -o jsonpath",
+        ("version", "--output" | "-o") => "use `kubewire get --raw /version`, which prints JSON",
+        (_, "--cache-dir") => "nothing is cached on disk, so leave it out",
+        (_, "--kuberc") => "give the flags, or an alias of the shell",
+        (_, "--log-flush-frequency") => "what -v shows is written at once, so leave it out",
+        (_, "--match-server-version") => "compare what `kubewire version` prints",
+        (_, "--password" | "--username") => {
+            "put username and password into the kubeconfig's user, or use --token"
+        }
+        (_, "--profile" | "--profile-output") => "use a profiler of the system, such as perf",
+        (_, "--vmodule") => "use -v=9, which shows everything",
+        (_, "--warnings-as-errors") => "the server's warnings are not looked at; use kubectl",
+        _ => return None,
     };
-    let found = FLAGS.iter().find(is_meant)?;
-    let instead = found.instead;
     Some(format!("kubectl's {argument} is not here: {instead}"))
 }
 

@@ -34,9 +34,7 @@ pub(crate) fn value(body: &[u8]) -> Result<Value, Failure> {
         return Err(status(body));
     }
     if !value.is_object() {
-        return Err(Failure::Message(
-            "the server's answer is no object".to_owned(),
-        ));
+        return Err("the server's answer is no object".into());
     }
     Ok(value)
 }

@@ -1,13 +1,17 @@
 //! `kubewire attach`: joins the process that a container runs.
 
 use clap::Args;
-use kubewire::{attach::Attached, exec::TerminalSize};
+use kubewire::{
+    attach::{self, Attached},
+    exec::TerminalSize,
+};
 
 use crate::{
     connection::Connection,
     failure::{Failure, note},
     keys::{self, Keys},
     relay::{self, Remote, Streams},
+    set::Set as _,
     target::{Target, Terminal},
     terminal,
 };
@@ -37,10 +41,10 @@ impl Attach {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let pod = self.target.pod(connection).await?;
         let mut terminal = self.target.terminal();
-        let mut attach = pod.attach().stdin(self.target.stdio());
-        if let Some(container) = &self.target.container {
-            attach = attach.container(container);
-        }
+        let mut attach = pod
+            .attach()
+            .stdin(self.target.stdio())
+            .set(self.target.container.as_ref(), attach::Attach::container);
         // Who may attach may not be allowed to look at the pod; then the server says what is wrong.
         let containers = pod.containers().await.unwrap_or_default();
         if let Some(container) = self.target.choose(&containers) {
@@ -58,9 +62,7 @@ impl Attach {
                 ));
             }
         }
-        if let Some(terminal) = terminal {
-            attach = attach.tty(one_more(terminal.size));
-        }
+        let attach = attach.set(terminal, |attach, it| attach.tty(one_more(it.size)));
         let mut attached = attach.spawn().await?;
         tracing::info!(protocol = %attached.protocol(), "attached");
         if terminal.is_some_and(|terminal| terminal.raw) && !self.target.quiet {

@@ -130,8 +130,7 @@ impl CanI {
         let review: Value = client.request(reviews).create(&review).await?;
         let status = &review["status"];
         let Some(allowed) = status["allowed"].as_bool() else {
-            let problem = "the server's answer does not say whether it is allowed";
-            return Err(Failure::Message(problem.to_owned()));
+            return Err("the server's answer does not say whether it is allowed".into());
         };
         if !self.quiet {
             let mut said = if allowed { "yes" } else { "no" }.to_owned();

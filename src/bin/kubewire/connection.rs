@@ -8,7 +8,7 @@ use kubewire::{
     config::{Impersonation, KubeconfigOptions},
 };
 
-use crate::{duration, failure::Failure};
+use crate::{duration, failure::Failure, set::Set as _};
 
 /// Which cluster, and as whom.
 #[derive(Args)]
@@ -122,63 +122,43 @@ impl Connection {
 
     /// What they say of the server and the user.
     pub(crate) fn config(&self) -> kubewire::Result<Config> {
-        let mut options = KubeconfigOptions::new();
-        if let Some(file) = &self.kubeconfig {
-            options = options.file(file);
-        }
-        if let Some(context) = &self.context {
-            options = options.context(context);
-        }
-        if let Some(cluster) = &self.cluster {
-            options = options.cluster(cluster);
-        }
-        if let Some(user) = &self.user {
-            options = options.user(user);
-        }
-        if let Some(server) = &self.server {
-            options = options.server(server);
-        }
-        if let Some(file) = &self.certificate_authority {
-            options = options.ca_file(file);
-        }
-        if let Some(token) = &self.token {
-            options = options.token(token.clone());
-        }
-        if let (Some(certificate), Some(key)) = (&self.client_certificate, &self.client_key) {
-            options = options.client_certificate_files(certificate, key);
-        }
-        if let Some(name) = &self.tls_server_name {
-            options = options.tls_server_name(name);
-        }
-        if self.insecure_skip_tls_verify {
-            options = options.insecure_skip_tls_verify();
-        }
-        if let Some(url) = &self.proxy_url {
-            options = options.proxy(url.clone());
-        }
-        let mut config = Config::from_env_with(&options)?;
-        if let Some(namespace) = &self.namespace {
-            config = config.with_namespace(namespace);
-        }
-        if self.disable_compression {
-            config = config.with_compression(false);
-        }
-        if let Some(timeout) = self.request_timeout() {
-            config = config.with_connect_timeout(timeout);
-        }
-        if let Some(user) = &self.as_user {
-            let mut who = Impersonation::new(user);
+        type Options = KubeconfigOptions;
+        let identity = self
+            .client_certificate
+            .as_ref()
+            .zip(self.client_key.as_ref());
+        let options = Options::new()
+            .set(self.kubeconfig.as_ref(), Options::file)
+            .set(self.context.as_ref(), Options::context)
+            .set(self.cluster.as_ref(), Options::cluster)
+            .set(self.user.as_ref(), Options::user)
+            .set(self.server.as_ref(), Options::server)
+            .set(self.certificate_authority.as_ref(), Options::ca_file)
+            .set(self.token.clone(), Options::token)
+            .set(identity, |options, (certificate, key)| {
+                options.client_certificate_files(certificate, key)
+            })
+            .set(self.tls_server_name.as_ref(), Options::tls_server_name)
+            .set_if(
+                self.insecure_skip_tls_verify,
+                Options::insecure_skip_tls_verify,
+            )
+            .set(self.proxy_url.clone(), Options::proxy);
+        let config = Config::from_env_with(&options)?
+            .set(self.namespace.as_ref(), Config::with_namespace)
+            .set_if(self.disable_compression, |config| {
+                config.with_compression(false)
+            })
+            .set(self.request_timeout(), Config::with_connect_timeout);
+        Ok(config.set(self.as_user.as_ref(), |config, user| {
+            let mut who = Impersonation::new(user).set(self.as_uid.as_ref(), Impersonation::uid);
             for group in &self.as_group {
                 who = who.group(group);
-            }
-            if let Some(uid) = &self.as_uid {
-                who = who.uid(uid);
             }
             for (key, value) in &self.as_user_extra {
                 who = who.extra(key, value);
             }
-            config = config.with_impersonation(who);
-        }
-        Ok(config)
+            config.with_impersonation(who)
+        }))
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use kubewire::{
     Client, Error, Pod,
-    copy::{Copied, Progress},
+    copy::{Copied, CopyBetween, Progress},
     error::Hint,
     exec::{Input, Stdio},
 };
@@ -21,7 +21,8 @@ use crate::{
     duration,
     exec::{code, exit_code},
     failure::{Failure, note},
-    signals::{Received, Signals},
+    set::Set as _,
+    signals::Signals,
     target,
 };
 
@@ -84,21 +85,13 @@ pub(crate) struct Cp {
 /// Sets what the flags say.
 macro_rules! options {
     ($flags:expr, $target:expr, $copy:expr) => {{
-        let mut copy = $copy;
-        if let Some(container) = &$target.container {
-            copy = copy.container(container);
-        }
-        if $flags.no_preserve {
-            copy = copy.no_preserve();
-        }
-        if $flags.preserve_owner {
-            copy = copy.preserve_owner();
-        }
+        let mut copy = $copy
+            .set($target.container.as_ref(), |copy, it| copy.container(it))
+            .set_if($flags.no_preserve, |copy| copy.no_preserve())
+            .set_if($flags.preserve_owner, |copy| copy.preserve_owner())
+            .set($flags.timeout, |copy, timeout| copy.deadline(timeout));
         for pattern in &$flags.exclude {
             copy = copy.exclude(pattern);
-        }
-        if let Some(timeout) = $flags.timeout {
-            copy = copy.deadline(timeout);
         }
         // Less than none is without end.
         copy.retries(u32::try_from($flags.retries).unwrap_or(u32::MAX))
@@ -166,18 +159,9 @@ impl Cp {
         let local = |error| Failure::local("signals cannot be received", &error);
         let mut signals = Signals::new().map_err(local)?;
         let progress = Progress::default();
-        let number = {
-            let ended = async {
-                loop {
-                    if let Received::End(number) = signals.next().await {
-                        break number;
-                    }
-                }
-            };
-            tokio::select! {
-                done = self.copy(&client, &progress) => return done,
-                number = ended => number,
-            }
+        let number = tokio::select! {
+            done = self.copy(&client, &progress) => return done,
+            number = signals.end() => number,
         };
         // A second signal does not wait.
         tokio::select! {
@@ -195,7 +179,7 @@ impl Cp {
         let several = sources.len() > 1;
         let has_stream = sources.iter().any(|it| matches!(it, Side::Stream));
         if several && has_stream {
-            return Err(said("- is one archive: it takes no other source beside it"));
+            return Err("- is one archive: it takes no other source beside it".into());
         }
         let destination = &match destination {
             Side::There(target, path) if !has_stream => {
@@ -225,9 +209,11 @@ impl Cp {
                 (Side::There(target, path), Side::Stream) if !several => {
                     return self.stream(target.give_archive(path), true).await;
                 }
-                (_, Side::Stream) => Err(said("- takes one archive: copy one path of a pod to it")),
+                (_, Side::Stream) => {
+                    Err("- takes one archive: copy one path of a pod to it".into())
+                }
                 (Side::Here(_) | Side::Stream, Side::Here(_)) => {
-                    Err(said("one of source and destination must be in a pod"))
+                    Err("one of source and destination must be in a pod".into())
                 }
             };
             bar.finish();
@@ -321,7 +307,7 @@ impl Cp {
         let source = match source.file_name() {
             Some(_) => source.to_owned(),
             None => fs::canonicalize(source)
-                .map_err(|error| said(&format!("{}: {error}", source.display())))?,
+                .map_err(|error| Failure::local(&source.display().to_string(), &error))?,
         };
         let copy = target.pod.copy_to(&source, path).progress(progress);
         Ok(options!(self, target, copy).run().await?)
@@ -338,7 +324,7 @@ impl Cp {
         let is_there = destination.is_dir();
         if several && !is_there {
             let destination = destination.display();
-            return Err(said(&format!(
+            return Err(Failure::Message(format!(
                 "{destination} is no directory: it takes one copy"
             )));
         }
@@ -361,13 +347,10 @@ impl Cp {
         path: &str,
         progress: &Progress,
     ) -> Result<Copied, Failure> {
-        let mut copy = from
-            .pod
-            .copy_between(source, &to.pod, path)
-            .progress(progress);
-        if let Some(container) = &to.container {
-            copy = copy.to_container(container);
-        }
+        let copy = from.pod.copy_between(source, &to.pod, path);
+        let copy = copy
+            .progress(progress)
+            .set(to.container.as_ref(), CopyBetween::to_container);
         Ok(options!(self, from, copy).run().await?)
     }
 
@@ -380,10 +363,7 @@ impl Cp {
                 .input(Input::reader(tokio::io::stdin()))
                 .require_half_close(),
         };
-        let exec = match self.timeout {
-            Some(timeout) => exec.timeout(timeout),
-            None => exec,
-        };
+        let exec = exec.set(self.timeout, kubewire::exec::Exec::timeout);
         let status = exec.spawn().await?.wait().await?;
         Ok(exit_code(code(&status)))
     }
@@ -395,10 +375,7 @@ impl Target {
     }
 
     fn of(&self, exec: kubewire::exec::Exec) -> kubewire::exec::Exec {
-        match &self.container {
-            Some(container) => exec.container(container),
-            None => exec,
-        }
+        exec.set(self.container.as_ref(), kubewire::exec::Exec::container)
     }
 
     fn give_archive(&self, path: &str) -> kubewire::exec::Exec {
@@ -413,7 +390,9 @@ impl Target {
     async fn inside(&self, path: &str, several: bool) -> Result<String, Failure> {
         match self.is_directory(path).await? {
             true => Ok(format!("{path}/")),
-            false if several => Err(said(&format!("{path} is no directory: it takes one copy"))),
+            false if several => Err(Failure::Message(format!(
+                "{path} is no directory: it takes one copy"
+            ))),
             false => Ok(path.to_owned()),
         }
     }
@@ -439,10 +418,6 @@ impl Target {
         }
         Ok(false)
     }
-}
-
-fn said(problem: &str) -> Failure {
-    Failure::Message(problem.to_owned())
 }
 
 /// As the user knows it.

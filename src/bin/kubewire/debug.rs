@@ -15,6 +15,7 @@ use crate::{
     keys::{self, Keys},
     lines::Lines,
     relay::{self, Streams},
+    set::Set as _,
     target::Terminal,
     terminal,
     workload::{self, Wait},
@@ -151,25 +152,20 @@ impl Debug {
         }
     }
 
-    fn container(&self, mut container: DebugContainer) -> DebugContainer {
-        container = container.profile(self.profile.into()).timeout(self.timeout);
-        if let Some(name) = &self.container {
-            container = container.name(name);
-        }
-        if let Some(target) = &self.target {
-            container = container.target(target);
-        }
-        if let Some(policy) = &self.image_pull_policy {
-            container = container.image_pull_policy(policy);
-        }
+    fn container(&self, container: DebugContainer) -> DebugContainer {
+        let mut container = container
+            .profile(self.profile.into())
+            .timeout(self.timeout)
+            .set(self.container.as_ref(), DebugContainer::name)
+            .set(self.target.as_ref(), DebugContainer::target)
+            .set(
+                self.image_pull_policy.as_ref(),
+                DebugContainer::image_pull_policy,
+            )
+            .set_if(self.stdin, DebugContainer::stdin)
+            .set_if(self.tty, DebugContainer::tty);
         for (name, value) in &self.env {
             container = container.env(name, value);
-        }
-        if self.stdin {
-            container = container.stdin();
-        }
-        if self.tty {
-            container = container.tty();
         }
         match (&self.command[..], self.arguments_only) {
             ([], _) => container,
@@ -183,13 +179,10 @@ impl Debug {
         let size = terminal::size();
         // The container has a terminal, whatever there is on this side.
         let terminal = self.tty.then_some(Terminal { size, raw });
-        let mut attach = debugger.attach();
-        if self.stdin {
-            attach = attach.stdin(Stdio::piped());
-        }
-        if terminal.is_some() {
-            attach = attach.tty(size);
-        }
+        let attach = debugger
+            .attach()
+            .set_if(self.stdin, |attach| attach.stdin(Stdio::piped()))
+            .set_if(self.tty, |attach| attach.tty(size));
         let mut attached = attach.spawn().await?;
         if raw && self.tty {
             self.hint("If you don't see a command prompt, try pressing enter.");

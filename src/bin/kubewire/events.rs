@@ -2,7 +2,11 @@
 
 use clap::Args;
 use jiff::Timestamp;
-use kubewire::{Client, Resource, request::List, watch::Update};
+use kubewire::{
+    Client, Resource,
+    request::{List, Request},
+    watch::{Update, Watch},
+};
 use serde_json::Value;
 
 use crate::{
@@ -12,6 +16,7 @@ use crate::{
     get::output::Output,
     lines::Lines,
     printable::Printable,
+    set::Set as _,
     table::Layout,
 };
 
@@ -55,10 +60,9 @@ impl Events {
         let client = connection.client()?;
         let fields = self.fields(&client).await?;
         let resource = Resource::namespaced("", "v1", "events");
-        let mut events = client.request(resource.clone()).fields(&fields);
-        if !self.all_namespaces {
-            events = events.namespace(client.namespace());
-        }
+        let here = (!self.all_namespaces).then(|| client.namespace());
+        let events = client.request(resource.clone()).fields(&fields);
+        let events = events.set(here, Request::namespace);
         let list: List<Value> = events.list().await?;
         let mut all = list.items;
         all.retain(|event| self.is_meant(event));
@@ -99,10 +103,8 @@ impl Events {
         if !self.watch {
             return out.finish().await.map(|()| 0);
         }
-        let mut watch = client.watch(resource).fields(&fields);
-        if !self.all_namespaces {
-            watch = watch.namespace(client.namespace());
-        }
+        let watch = client.watch(resource).fields(&fields);
+        let watch = watch.set(here, Watch::namespace);
         let mut updates = watch.from(list.metadata.resource_version).stream();
         while let Some(update) = updates.next().await {
             let Update::Event(event) = update? else {

@@ -1,7 +1,7 @@
 //! `kubewire exec`: runs a command in a container.
 
 use clap::Args;
-use kubewire::exec::{Child, ExitStatus, TerminalSize};
+use kubewire::exec::{self, Child, ExecAll, ExitStatus, TerminalSize};
 
 use crate::{
     connection::Connection,
@@ -9,6 +9,7 @@ use crate::{
     keys::Keys,
     many::{self, Bounds},
     relay::{self, End, Remote, Streams},
+    set::Set as _,
     target::Target,
 };
 
@@ -45,30 +46,21 @@ impl Exec {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         if let Some(labels) = &self.selector {
             let client = connection.client()?;
-            let mut all = client
+            let all = client
                 .exec_all(client.namespace(), self.command)
                 .labels(labels)
-                .max_concurrent(self.bounds.max_concurrent);
-            if let Some(container) = &self.target.container {
-                all = all.container(container);
-            }
-            if let Some(limit) = self.bounds.timeout {
-                all = all.timeout(limit);
-            }
+                .max_concurrent(self.bounds.max_concurrent)
+                .set(self.target.container.as_ref(), ExecAll::container)
+                .set(self.bounds.timeout, ExecAll::timeout);
             return many::run(all, self.target.quiet).await;
         }
         let pod = self.target.pod(connection).await?;
         let terminal = self.target.terminal();
-        let mut exec = pod.exec(self.command).stdin(self.target.stdio());
-        if let Some(limit) = self.bounds.timeout {
-            exec = exec.timeout(limit);
-        }
-        if let Some(container) = &self.target.container {
-            exec = exec.container(container);
-        }
-        if let Some(terminal) = terminal {
-            exec = exec.tty(terminal.size);
-        }
+        let exec = pod.exec(self.command).stdin(self.target.stdio());
+        let exec = exec
+            .set(self.bounds.timeout, exec::Exec::timeout)
+            .set(self.target.container.as_ref(), exec::Exec::container)
+            .set(terminal, |exec, terminal| exec.tty(terminal.size));
         let mut child = exec.spawn().await?;
         self.target.note_default(&pod, child.container()).await;
         tracing::info!(protocol = %child.protocol(), "the command is accepted");

@@ -40,6 +40,12 @@ impl Failure {
     }
 }
 
+impl From<&str> for Failure {
+    fn from(message: &str) -> Self {
+        Self::Message(message.to_owned())
+    }
+}
+
 impl From<kubewire::Error> for Failure {
     fn from(error: kubewire::Error) -> Self {
         Self::Message(error.to_string())

@@ -35,6 +35,7 @@ mod port_forward;
 mod printable;
 mod proxy;
 mod relay;
+mod set;
 mod signals;
 mod stdio;
 mod table;

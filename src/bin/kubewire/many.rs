@@ -12,7 +12,7 @@ use crate::{
     exec::{code, exit_code},
     failure::{Failure, note},
     printable::Printable,
-    signals::{Received, Signals},
+    signals::Signals,
     stdio::Output,
     table::Layout,
 };
@@ -37,8 +37,8 @@ pub(crate) async fn run(all: ExecAll, quiet: bool) -> Result<u8, Failure> {
     let local = |error| Failure::local("the standard streams cannot be used", &error);
     let mut signals = Signals::new().map_err(local)?;
     let mut running = tokio::select! {
-        running = all.start() => running?,
-        number = ended(&mut signals) => return Err(Failure::Signal(number)),
+        running = all.spawn() => running?,
+        number = signals.end() => return Err(Failure::Signal(number)),
     };
     let (stdout, stderr) = (
         Output::stdout().map_err(local)?,
@@ -47,7 +47,7 @@ pub(crate) async fn run(all: ExecAll, quiet: bool) -> Result<u8, Failure> {
     let mut how: HashMap<Arc<str>, Ended> = HashMap::new();
     loop {
         let AllEvent { pod, output } = tokio::select! {
-            number = ended(&mut signals) => return Err(Failure::Signal(number)),
+            number = signals.end() => return Err(Failure::Signal(number)),
             event = running.next() => match event {
                 Some(event) => event,
                 None => break,
@@ -83,15 +83,6 @@ pub(crate) async fn run(all: ExecAll, quiet: bool) -> Result<u8, Failure> {
         print(names, &ended);
     }
     Ok(whole(&ended))
-}
-
-/// The signal that ends it.
-async fn ended(signals: &mut Signals) -> u8 {
-    loop {
-        if let Received::End(number) = signals.next().await {
-            return number;
-        }
-    }
 }
 
 /// A line behind its pod's name.

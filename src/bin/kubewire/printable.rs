@@ -5,6 +5,8 @@
 
 use std::fmt::{self, Write as _};
 
+use kubewire::error::is_obeyed;
+
 /// Text that a terminal shows and does not obey.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Printable(String);
@@ -88,13 +90,6 @@ impl fmt::Display for Printable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }
-}
-
-/// Whether a terminal does something else than to show it: controls of both sets, ends of lines,
-/// and what changes the direction of text behind it (Unicode Standard Annex #9, section 2).
-fn is_obeyed(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

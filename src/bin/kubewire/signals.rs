@@ -44,6 +44,17 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// Waits for one that ends the tool, and gives its number. Cancel safety: none is lost.
+    pub(crate) async fn end(&mut self) -> u8 {
+        loop {
+            if let Received::End(number) = self.next().await {
+                return number;
+            }
+        }
+    }
+}
+
 /// What ends the tool where there are no signals, and a look at the window from time to time.
 #[cfg(not(unix))]
 #[derive(Debug)]

@@ -117,8 +117,7 @@ impl Target {
 fn in_file(file: &Path) -> Result<(String, Option<String>), Failure> {
     let name = file.display();
     if file == Path::new("-") {
-        let problem = "-f -: stdin is the remote's; give a file or TYPE/NAME";
-        return Err(Failure::Message(problem.to_owned()));
+        return Err("-f -: stdin is the remote's; give a file or TYPE/NAME".into());
     }
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::Message(format!("{name}: {error}")))?;

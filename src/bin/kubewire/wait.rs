@@ -24,6 +24,7 @@ use crate::{
     jsonpath::JsonPath,
     lines::Lines,
     printable::Printable,
+    set::Set as _,
 };
 
 /// What kubectl takes for ever: a week.
@@ -199,8 +200,7 @@ impl Wait {
         let asked = self.files.asked_or(named, &client, connection).await?;
         let selects = self.all || self.selector.is_some() || self.field_selector.is_some();
         if !selects && asked.iter().any(|one| one.name.is_none()) {
-            let problem = "which objects? Name them, or give -l or --all";
-            return Err(Failure::Message(problem.to_owned()));
+            return Err("which objects? Name them, or give -l or --all".into());
         }
         let (news, mut told) = mpsc::channel(64);
         let mut tasks = JoinSet::new();
@@ -263,19 +263,13 @@ impl Wait {
         for one in asked {
             let key = (one.known.resource.to_string(), one.namespace.clone());
             let group = groups.entry(key).or_insert_with(|| {
-                let mut watch = client.watch(one.known.resource.clone());
-                if let Some(namespace) = &one.namespace {
-                    watch = watch.namespace(namespace);
-                }
-                if let Some(labels) = &self.selector {
-                    watch = watch.labels(labels);
-                }
-                if let Some(fields) = &self.field_selector {
-                    watch = watch.fields(fields);
-                }
+                let watch = client.watch(one.known.resource.clone());
                 Group {
                     known: one.known.clone(),
-                    watch,
+                    watch: watch
+                        .set(one.namespace.as_ref(), Watch::namespace)
+                        .set(self.selector.as_ref(), Watch::labels)
+                        .set(self.field_selector.as_ref(), Watch::fields),
                     waiting: None,
                     condition: condition.clone(),
                     once: self.timeout.is_zero(),
@@ -331,8 +325,7 @@ impl Group {
                 Update::SnapshotEnd { .. } => {
                     if self.waiting.is_none() {
                         if there.is_empty() && !matches!(self.condition, Condition::Delete) {
-                            let problem = "no matching resources found";
-                            return Err(Failure::Message(problem.to_owned()));
+                            return Err("no matching resources found".into());
                         }
                         self.waiting = Some(std::mem::take(&mut found));
                     }

@@ -1,12 +1,14 @@
 //! `kubewire watch`: prints what there is of a resource, and every change.
 
 use clap::Args;
+use kubewire::watch;
 
 use crate::{
     changes::{Printer, Style},
     connection::Connection,
     failure::Failure,
     get::output::Output,
+    set::Set as _,
     table::Extra,
 };
 
@@ -61,8 +63,7 @@ impl Watch {
         let (resource, name) = match (self.resource.split_once('/'), self.name) {
             (Some((resource, name)), None) => (resource, Some(name.to_owned())),
             (Some(_), Some(_)) => {
-                let problem = "TYPE/NAME and a name exclude each other";
-                return Err(Failure::Message(problem.to_owned()));
+                return Err("TYPE/NAME and a name exclude each other".into());
             }
             (None, name) => (self.resource.as_str(), name),
         };
@@ -80,19 +81,13 @@ impl Watch {
                 ..Extra::default()
             },
         };
-        let mut watch = client.watch(known.resource.clone());
-        if namespaced && !self.all_namespaces {
-            watch = watch.namespace(client.namespace());
-        }
-        if let Some(name) = name {
-            watch = watch.name(name);
-        }
-        if let Some(selector) = &self.selector {
-            watch = watch.labels(selector);
-        }
-        if let Some(selector) = &self.field_selector {
-            watch = watch.fields(selector);
-        }
+        let here = (namespaced && !self.all_namespaces).then(|| client.namespace());
+        let watch = client
+            .watch(known.resource.clone())
+            .set(here, watch::Watch::namespace)
+            .set(name, watch::Watch::name)
+            .set(self.selector.as_ref(), watch::Watch::labels)
+            .set(self.field_selector.as_ref(), watch::Watch::fields);
         Printer::new(style, known)?.run(watch).await
     }
 }

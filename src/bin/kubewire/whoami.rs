@@ -49,8 +49,7 @@ impl Whoami {
             add(&format!("Extra: {key}"), list(values));
         }
         if rows.len() == 1 {
-            let problem = "the server's answer does not say who the user is";
-            return Err(Failure::Message(problem.to_owned()));
+            return Err("the server's answer does not say who the user is".into());
         }
         table::print(&rows)?;
         Ok(0)

@@ -8,11 +8,10 @@ use super::{
     from::Source,
     glob::Exclude,
     lock,
-    pack::{Keep, Plan},
+    options::Options,
     pipe::{PipeReader, PipeWriter, pipe},
     progress::Progress,
     relay::relay,
-    retry::Retry,
     side::Side,
     to::{Place, Work},
     tools::{Tools, Way, without_tools},
@@ -54,49 +53,28 @@ use crate::{Pod, Result, limits};
 #[derive(Debug, Clone)]
 #[must_use = "nothing is copied until it is run"]
 pub struct CopyBetween {
-    /// The source.
-    side: Side,
+    options: Options,
     to: Side,
     source: String,
     destination: String,
-    keep: Keep,
-    exclude: Exclude,
-    retry: Retry,
-    progress: Progress,
 }
 
 impl CopyBetween {
     pub(super) fn new(from: &Pod, source: String, to: &Pod, destination: String) -> Self {
         Self {
-            side: Side::new(from),
+            options: Options::new(from),
             to: Side::new(to),
             source,
             destination,
-            keep: Keep::Modes,
-            exclude: Exclude::default(),
-            retry: Retry::default(),
-            progress: Progress::default(),
         }
     }
 
-    super::options!();
+    super::copy_options!();
 
     /// The container that is copied to; without one the other pod's default container, or its only
     /// one.
     pub fn to_container(mut self, name: impl Into<String>) -> Self {
         self.to.container = Some(name.into());
-        self
-    }
-
-    /// Gives the copy the owners' numbers too, which needs root in the container that it goes to.
-    pub fn preserve_owner(mut self) -> Self {
-        self.keep = Keep::Owners;
-        self
-    }
-
-    /// Does not keep modes: files are 0644, or 0755 if anyone may execute them.
-    pub fn no_preserve(mut self) -> Self {
-        self.keep = Keep::Times;
         self
     }
 
@@ -109,16 +87,7 @@ impl CopyBetween {
     /// Those of [`CopyFrom::run`] and [`CopyTo::run`].
     pub async fn run(&self) -> Result<Copied> {
         let begin = || self.begin();
-        let retry = &self.retry;
-        retry
-            .run(
-                &self.side,
-                "copy from",
-                &self.progress,
-                begin,
-                Begun::attempt,
-            )
-            .await
+        self.options.run("copy from", begin, Begun::attempt).await
     }
 
     async fn begin(&self) -> Result<Begun> {
@@ -126,24 +95,13 @@ impl CopyBetween {
         let own = from.name.as_ref().map(|name| name.as_bytes().to_vec());
         let place = Place::new(&self.destination, own);
         let place = place.ok_or_else(|| unnamed(self.source.as_ref()))?;
-        let tools = Tools::look(&self.side, from.rooted().as_bytes()).await?;
-        let side = tools.on(&self.side);
+        let tools = Tools::look(&self.options.side, from.rooted().as_bytes()).await?;
+        let side = tools.on(&self.options.side);
         if tools.way_from(&side)? == Way::Cat {
             return Err(without_tools(&side));
         }
-        let plan = Plan {
-            source: PathBuf::from(&self.source),
-            root: PathBuf::new(),
-            keep: self.keep,
-            exclude: self.exclude.clone(),
-            holes: false,
-            progress: self.progress.clone(),
-        };
-        if self.progress.is_watched()
-            && let Some(total) = from.total(&side, &tools).await
-        {
-            self.progress.total(total);
-        }
+        let plan = self.options.plan(PathBuf::from(&self.source));
+        from.tell_total(&side, &tools, &self.options.progress).await;
         let mut work = Work::begin(&self.to, place, plan, tools.is_directory()).await?;
         if work.way == Way::Cat {
             return Err(without_tools(&self.to));

@@ -16,8 +16,9 @@ use super::{
     Copied, NotKept,
     glob::Exclude,
     lock,
+    options::Options,
+    pack::Keep,
     progress::Progress,
-    retry::Retry,
     shell::{REST, escaped},
     side::{Side, joined, thread},
     split,
@@ -47,13 +48,7 @@ use crate::{Pod, Result, error::Error, limits};
 /// [says](Copied::not_kept).
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// # let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
 /// # std::fs::write(there.path().join("app.log"), "hello\n")?;
 /// # let (here, log) = (here.path(), there.path().join("app.log"));
@@ -64,53 +59,31 @@ use crate::{Pod, Result, error::Error, limits};
 /// assert_eq!(copied.files, 1);
 /// assert_eq!(std::fs::read(here.join("copy.log"))?, b"hello\n");
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing is copied until it is run"]
 pub struct CopyFrom {
-    side: Side,
+    options: Options,
     source: String,
     destination: PathBuf,
-    modes: bool,
-    owners: bool,
     bounds: Bounds,
-    exclude: Exclude,
-    retry: Retry,
-    progress: Progress,
 }
 
 impl CopyFrom {
     pub(super) fn new(pod: &Pod, source: String, destination: PathBuf) -> Self {
         Self {
-            side: Side::new(pod),
+            options: Options::new(pod),
             source,
             destination,
-            modes: true,
-            owners: false,
             bounds: Bounds {
                 entries: limits::COPY_ENTRIES,
                 bytes: limits::COPY_BYTES,
             },
-            exclude: Exclude::default(),
-            retry: Retry::default(),
-            progress: Progress::default(),
         }
     }
 
-    super::options!();
-
-    /// Gives the copy the owners' numbers too, which needs root on this machine.
-    pub fn preserve_owner(mut self) -> Self {
-        self.owners = true;
-        self
-    }
-
-    /// Does not keep modes: files and directories get those of new ones.
-    pub fn no_preserve(mut self) -> Self {
-        self.modes = false;
-        self
-    }
+    super::copy_options!();
 
     /// How many files, directories and links may come; [`limits::COPY_ENTRIES`] unless set.
     pub fn max_entries(mut self, entries: u64) -> Self {
@@ -143,16 +116,7 @@ impl CopyFrom {
     ///   container, because it has changed meanwhile.
     pub async fn run(&self) -> Result<Copied> {
         let begin = || self.begin();
-        let retry = &self.retry;
-        retry
-            .run(
-                &self.side,
-                "copy from",
-                &self.progress,
-                begin,
-                Work::attempt,
-            )
-            .await
+        self.options.run("copy from", begin, Work::attempt).await
     }
 
     async fn begin(&self) -> Result<Work> {
@@ -165,32 +129,28 @@ impl CopyFrom {
             (Some(name), true) => self.destination.join(name),
             (None, true) => return Err(unnamed(Path::new(&self.source))),
         };
-        let tools = Tools::look(&self.side, from.rooted().as_bytes()).await?;
-        let side = tools.on(&self.side);
+        let tools = Tools::look(&self.options.side, from.rooted().as_bytes()).await?;
+        let side = tools.on(&self.options.side);
         let way = tools.way_from(&side)?;
         let rules = Rules {
             base: from.name.as_ref().map(PathBuf::from),
-            modes: self.modes,
-            owners: self.owners,
+            modes: self.options.keep != Keep::Times,
+            owners: self.options.keep == Keep::Owners,
             bounds: self.bounds,
-            exclude: self.exclude.clone(),
-            progress: self.progress.clone(),
+            exclude: self.options.exclude.clone(),
+            progress: self.options.progress.clone(),
         };
-        let opened = thread(&self.progress, move || Unpacker::new(rules, root));
+        let opened = thread(&self.options.progress, move || Unpacker::new(rules, root));
         let unpacker = joined(opened).await?;
-        if self.progress.is_watched()
-            && let Some(total) = from.total(&side, &tools).await
-        {
-            self.progress.total(total);
-        }
+        from.tell_total(&side, &tools, &self.options.progress).await;
         Ok(Work {
             side,
             from,
             tools,
             way,
             unpacker: Arc::new(Mutex::new(unpacker)),
-            exclude: self.exclude.clone(),
-            progress: self.progress.clone(),
+            exclude: self.options.exclude.clone(),
+            progress: self.options.progress.clone(),
             cut: false,
             lists: true,
             walked: Arc::default(),
@@ -280,8 +240,16 @@ impl Source {
         format!("./{}", self.name.as_deref().unwrap_or_default())
     }
 
-    /// The bytes of all its files, if the container can tell.
-    pub(super) async fn total(&self, side: &Side, tools: &Tools) -> Option<u64> {
+    /// Tells the bytes of all its files, if anybody looks and the container knows.
+    pub(super) async fn tell_total(&self, side: &Side, tools: &Tools, progress: &Progress) {
+        if progress.is_watched()
+            && let Some(total) = self.total(side, tools).await
+        {
+            progress.total(total);
+        }
+    }
+
+    async fn total(&self, side: &Side, tools: &Tools) -> Option<u64> {
         if !tools.has_all(&["find", "stat"]) {
             return None;
         }

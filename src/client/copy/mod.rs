@@ -16,13 +16,13 @@ mod finish;
 mod from;
 mod glob;
 mod holes;
+mod options;
 mod pack;
 mod pipe;
 mod place;
 mod progress;
 mod relay;
 mod resume;
-mod retry;
 mod shell;
 mod side;
 mod stage;
@@ -46,11 +46,24 @@ use crate::{
 };
 
 /// The options that all copies have.
-macro_rules! options {
+macro_rules! copy_options {
     () => {
         /// The container; without one the pod's default container, or its only one.
         pub fn container(mut self, name: impl Into<String>) -> Self {
-            self.side.container = Some(name.into());
+            self.options.side.container = Some(name.into());
+            self
+        }
+
+        /// Gives the copy the owners' numbers too, which needs root where it goes.
+        pub fn preserve_owner(mut self) -> Self {
+            self.options.keep = super::pack::Keep::Owners;
+            self
+        }
+
+        /// Does not keep modes: the copy has those of new files and directories; in a container 0644,
+        /// or 0755 if anyone may execute them.
+        pub fn no_preserve(mut self) -> Self {
+            self.options.keep = super::pack::Keep::Times;
             self
         }
 
@@ -58,7 +71,7 @@ macro_rules! options {
         /// shell, except that `*` takes slashes too; a pattern may match from any name of a path
         /// on, as those of `tar --exclude` do. May be called several times.
         pub fn exclude(mut self, pattern: impl Into<String>) -> Self {
-            self.exclude.push(pattern.into());
+            self.options.exclude.push(pattern.into());
             self
         }
 
@@ -69,25 +82,25 @@ macro_rules! options {
         /// what is there is the same on both sides. That needs `find` or `xargs`, and `sha256sum`
         /// in the container; without them the copy begins anew.
         pub fn retries(mut self, retries: u32) -> Self {
-            self.retry.retries = retries;
+            self.options.retries = retries;
             self
         }
 
         /// How long the copy may take, all attempts together; without limit unless set.
         pub fn deadline(mut self, limit: Duration) -> Self {
-            self.retry.deadline = Some(limit);
+            self.options.deadline = Some(limit);
             self
         }
 
         /// Says there how far it is.
         pub fn progress(mut self, progress: &Progress) -> Self {
             progress.watch();
-            self.progress = progress.clone();
+            self.options.progress = progress.clone();
             self
         }
     };
 }
-use options;
+use copy_options;
 
 /// What was copied.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,11 +15,10 @@ use super::super::Exec;
 use super::{
     Copied, NotKept, Record, bytes_path,
     finish::Finish,
-    glob::Exclude,
     lock, name_bytes,
+    options::Options,
     pack::{Keep, Packed, Plan, pack, pack_directories, total},
     progress::Progress,
-    retry::Retry,
     side::{Side, joined, thread},
     split,
     stage::Stage,
@@ -52,13 +51,7 @@ use crate::{Pod, Result, error::Error};
 ///   the programs for that are there. Hard links become files of their own.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
 /// # let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
 /// # std::fs::write(here.path().join("index.html"), "hello")?;
 /// # let (site, srv) = (here.path(), there.path().to_str().expect("it is UTF-8"));
@@ -67,18 +60,14 @@ use crate::{Pod, Result, error::Error};
 /// assert_eq!((copied.files, copied.bytes), (1, 5));
 /// assert!(copied.left_out.is_empty());
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing is copied until it is run"]
 pub struct CopyTo {
-    pub(super) side: Side,
+    options: Options,
     source: PathBuf,
     destination: String,
-    keep: Keep,
-    exclude: Exclude,
-    retry: Retry,
-    progress: Progress,
 }
 
 /// A copy under way, which outlives its connections.
@@ -109,29 +98,13 @@ pub(super) const STAGED: &str = "it";
 impl CopyTo {
     pub(super) fn new(pod: &Pod, source: PathBuf, destination: String) -> Self {
         Self {
-            side: Side::new(pod),
+            options: Options::new(pod),
             source,
             destination,
-            keep: Keep::Modes,
-            exclude: Exclude::default(),
-            retry: Retry::default(),
-            progress: Progress::default(),
         }
     }
 
-    super::options!();
-
-    /// Gives the copy the owners' numbers too, which needs root in the container.
-    pub fn preserve_owner(mut self) -> Self {
-        self.keep = Keep::Owners;
-        self
-    }
-
-    /// Does not keep modes: files are 0644, or 0755 if anyone may execute them.
-    pub fn no_preserve(mut self) -> Self {
-        self.keep = Keep::Times;
-        self
-    }
+    super::copy_options!();
 
     /// Copies, compares every file with `sha256sum` in the container or, if that or `xargs` is
     /// missing there, by reading all back, and then gives the copy its name.
@@ -153,29 +126,21 @@ impl CopyTo {
     ///   program sees the end of its input.
     pub async fn run(&self) -> Result<Copied> {
         let begin = || self.begin();
-        let retry = &self.retry;
-        retry
-            .run(&self.side, "copy to", &self.progress, begin, Work::attempt)
-            .await
+        self.options.run("copy to", begin, Work::attempt).await
     }
 
     async fn begin(&self) -> Result<Work> {
         let own = self.source.file_name();
         let place = Place::new(&self.destination, own.map(|name| name_bytes(name.as_ref())));
         let place = place.ok_or_else(|| unnamed(&self.source))?;
-        let plan = Plan {
-            source: self.source.clone(),
-            root: PathBuf::new(),
-            keep: self.keep,
-            exclude: self.exclude.clone(),
-            holes: false,
-            progress: self.progress.clone(),
-        };
+        let plan = self.options.plan(self.source.clone());
         let (counted, path) = (plan.clone(), self.source.clone());
-        let counting = thread(&self.progress, move || Ok((total(&counted), path.is_dir())));
+        let counting = thread(&self.options.progress, move || {
+            Ok((total(&counted), path.is_dir()))
+        });
         let (total, is_directory) = joined(counting).await?;
-        self.progress.total(total);
-        Work::begin(&self.side, place, plan, is_directory).await
+        self.options.progress.total(total);
+        Work::begin(&self.options.side, place, plan, is_directory).await
     }
 }
 

@@ -169,7 +169,7 @@ impl MergedLines {
             if !self.reading.is_empty() {
                 return Poll::Pending;
             }
-            let ends = self.choices.until_all_end || !self.choices.pods.is_empty();
+            let ends = self.choices.until_all_end || !self.choices.pods.names.is_empty();
             return match self.pods {
                 Pods::Listing(_) => Poll::Pending,
                 Pods::Watching(_) if !ends => Poll::Pending,
@@ -247,7 +247,7 @@ impl MergedLines {
 
     fn listing_complete(&mut self) {
         let listed = std::mem::take(&mut self.listed);
-        let named = !self.choices.pods.is_empty();
+        let named = !self.choices.pods.names.is_empty();
         if !named {
             self.known.retain(|key, _| listed.contains(key));
         }
@@ -257,8 +257,8 @@ impl MergedLines {
             }
             _ => Pods::Settled,
         };
-        for name in self.choices.pods.clone() {
-            let namespace = &self.choices.namespace;
+        for name in self.choices.pods.names.clone() {
+            let namespace = &self.choices.pods.namespace;
             let key = ObjectKey::new(namespace, &name);
             if self.known.contains_key(&key) {
                 continue;
@@ -277,8 +277,8 @@ impl MergedLines {
         let namespace = metadata.namespace()?;
         let uid = metadata.uid()?;
         let choices = &self.choices;
-        let named = choices.pods.iter().any(|pod| *pod == name);
-        if !choices.pods.is_empty() && !named {
+        let named = choices.pods.names.iter().any(|pod| *pod == name);
+        if !choices.pods.names.is_empty() && !named {
             return Ok(());
         }
         let key = ObjectKey::new(&namespace, &name);
@@ -290,12 +290,13 @@ impl MergedLines {
         }
         let pod = object.decode::<Pod>()?;
         let mut wanted = pod.containers();
-        wanted.retain(|one| match &choices.container {
+        wanted.retain(|one| match &choices.pods.container {
             Some(container) => one.name == *container,
             None => choices.all_containers || one.default,
         });
         wanted.sort_by_key(|one| !one.kind.is_init());
-        if let (Some(container), [], true, None) = (&choices.container, &*wanted, named, found) {
+        if let (Some(container), [], true, None) = (&choices.pods.container, &*wanted, named, found)
+        {
             let all = pod.containers().into_iter();
             let error = CallerError::NoContainer {
                 pod: format!("pod {namespace}/{name}"),
@@ -328,7 +329,7 @@ impl MergedLines {
         let metadata = object.metadata()?;
         let key = ObjectKey::new(&metadata.namespace()?, &metadata.name()?);
         // Its logs end by themselves, with all their lines.
-        if self.choices.pods.is_empty() {
+        if self.choices.pods.names.is_empty() {
             self.known.remove(&key);
         }
         Ok(())
@@ -339,7 +340,7 @@ impl MergedLines {
             && let Some((source, at_start)) = self.waiting.pop_front()
         {
             let choices = &self.choices;
-            let pod = choices.client.pod(&source.namespace, &source.pod);
+            let pod = choices.pods.client.pod(&source.namespace, &source.pod);
             let mut logs = Logs::new(pod).container(&source.container);
             if choices.follow {
                 logs = logs.follow();

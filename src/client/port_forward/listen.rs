@@ -30,22 +30,10 @@ const NEWS: usize = 256;
 /// What happens at a [`Listener`].
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// use kubewire::port_forward::ListenEvent;
 ///
-/// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-/// # let port = web.local_addr()?.port();
-/// # tokio::spawn(async move {
-/// #     while let Ok((socket, _)) = web.accept().await {
-/// #         drop(socket);
-/// #     }
-/// # });
+/// # let port = kubewire::example_port().await?;
 /// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
 /// let mut listener = tunnel.listen("127.0.0.1:0", port).await?;
 /// let local = tokio::net::TcpStream::connect(listener.local_addrs()[0]).await?;
@@ -65,7 +53,7 @@ const NEWS: usize = 256;
 ///     }
 /// }
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -134,14 +122,8 @@ pub struct ListenerStats {
 ///
 /// ```
 /// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
-/// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-/// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-/// # let port = web.local_addr()?.port();
-/// # tokio::spawn(async move {
-/// #     while let Ok((mut socket, _)) = web.accept().await {
-/// #         let _ = socket.write_all(b"hello").await;
-/// #     }
-/// # });
+/// # use tokio::io::AsyncReadExt as _;
+/// # let port = kubewire::example_port().await?;
 /// use kubewire::port_forward::ListenEvent;
 ///
 /// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
@@ -224,7 +206,7 @@ impl Connection {
 }
 
 impl Traffic {
-    pub(super) fn of(copied: &Copied, begin: Instant) -> Self {
+    pub(crate) fn of(copied: &Copied, begin: Instant) -> Self {
         Self {
             sent: copied.sent.load(Relaxed),
             received: copied.received.load(Relaxed),

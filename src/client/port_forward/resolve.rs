@@ -58,18 +58,6 @@ enum TargetPort {
     Name(String),
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct WorkloadObject {
-    spec: WorkloadSpec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct WorkloadSpec {
-    selector: Value,
-}
-
 /// `metav1.LabelSelector`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -93,29 +81,14 @@ pub(super) async fn find(
     target: &ForwardTarget,
     keep: Option<&Destination>,
 ) -> Result<Destination> {
-    let (selector, service) = match target {
-        ForwardTarget::Pod(name) => {
-            return Ok(Destination {
-                pod: client.pod(namespace, name),
-                object: None,
-                service: None,
-            });
-        }
-        ForwardTarget::Service(name) => {
-            let services = client.request(Resource::namespaced("", "v1", "services"));
-            let service: ServiceObject = services.namespace(namespace).get(name).await?;
-            (labels(&service.spec.selector), Some(service))
-        }
-        ForwardTarget::Workload { resource, name } => {
-            let workloads = client.request(resource.clone()).namespace(namespace);
-            let workload: WorkloadObject = workloads.get(name).await?;
-            (selector(&workload.spec.selector), None)
-        }
-    };
-    if selector.is_empty() {
-        let target = target.to_string();
-        return Err(CallerError::NoSelector { target }.into());
+    if let ForwardTarget::Pod(name) = target {
+        return Ok(Destination {
+            pod: client.pod(namespace, name),
+            object: None,
+            service: None,
+        });
     }
+    let (selector, service) = selects(client, namespace, target).await?;
     let list = pods(client, namespace).labels(selector).list().await?;
     let uid = keep.and_then(|known| Some(known.object.as_ref()?.uid()));
     let object = choose(list.items, uid).ok_or_else(|| CallerError::NoPod {
@@ -127,6 +100,45 @@ pub(super) async fn find(
         object: Some(object),
         service,
     })
+}
+
+/// The selector of a target's pods, and the service that it is, if it is one.
+async fn selects(
+    client: &Client,
+    namespace: &str,
+    target: &ForwardTarget,
+) -> Result<(String, Option<ServiceObject>)> {
+    let (selector, service) = match target {
+        ForwardTarget::Pod(_) => (String::new(), None),
+        ForwardTarget::Service(name) => {
+            let services = client.request(Resource::namespaced("", "v1", "services"));
+            let service: ServiceObject = services.namespace(namespace).get(name).await?;
+            (labels(&service.spec.selector), Some(service))
+        }
+        ForwardTarget::Workload { resource, name } => {
+            let workloads = client.request(resource.clone()).namespace(namespace);
+            let workload: Value = workloads.get(name).await?;
+            (selector(&workload["spec"]["selector"]), None)
+        }
+    };
+    if selector.is_empty() {
+        let target = target.to_string();
+        return Err(CallerError::NoSelector { target }.into());
+    }
+    Ok((selector, service))
+}
+
+impl Client {
+    /// The selector of the pods that a service or a workload means, such as `app=web`.
+    ///
+    /// Cancel safety: dropping the future gives the request up.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Request::get`], and [`CallerError::NoSelector`], of a pod too.
+    pub async fn selector(&self, namespace: &str, target: &ForwardTarget) -> Result<String> {
+        Ok(selects(self, namespace, target).await?.0)
+    }
 }
 
 fn pods(client: &Client, namespace: &str) -> Request {

@@ -165,14 +165,8 @@ impl Shared {
 ///
 /// ```
 /// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
-/// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-/// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-/// # let port = web.local_addr()?.port();
-/// # tokio::spawn(async move {
-/// #     while let Ok((mut socket, _)) = web.accept().await {
-/// #         let _ = socket.write_all(b"hello").await;
-/// #     }
-/// # });
+/// # use tokio::io::AsyncReadExt as _;
+/// # let port = kubewire::example_port().await?;
 /// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
 /// let (mut one, mut other) = (tunnel.open(port).await?, tunnel.open(port).await?);
 /// assert_eq!((one.read_u8().await?, other.read_u8().await?), (b'h', b'h'));

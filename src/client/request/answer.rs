@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use crate::{
     Error, Result,
-    client::{List, ListMeta},
     error::{ApiError, PeerError},
     limits,
     wire::{
@@ -56,20 +55,8 @@ impl Answer {
         object.map_err(|error| self.unreadable(error))
     }
 
-    /// The list that it is, or the page of one.
-    pub(crate) fn list<T: Decode>(&self) -> Result<List<T>> {
-        self.status()?;
-        let list = T::decode_list(&self.object);
-        let (list, items) = list.map_err(|error| self.unreadable(error))?;
-        let metadata = ListMeta {
-            resource_version: list.resource_version,
-            next: list.continue_token,
-            remaining_item_count: list.remaining_item_count,
-        };
-        Ok(List { metadata, items })
-    }
-
-    fn unreadable(&self, error: EventError) -> Error {
+    /// That it could not be read.
+    pub(crate) fn unreadable(&self, error: EventError) -> Error {
         PeerError::Answer {
             operation: self.operation.clone(),
             problem: match error {

@@ -143,13 +143,7 @@ impl fmt::Display for LogLine {
 /// What a log says.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// use kubewire::logs::{LogEnd, LogUpdate};
 ///
 /// let mut lines = client.pod("default", "web-0").logs().stream();
@@ -163,7 +157,7 @@ impl fmt::Display for LogLine {
 ///     }
 /// }
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -60,13 +60,7 @@ pub struct Request {
 /// What a continuous watch says.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// use kubewire::watch::Update;
 ///
 /// let pods = client.find("pods").await?.resource;
@@ -83,7 +77,7 @@ pub struct Request {
 /// }
 /// assert_eq!(names, ["web-0"]);
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]

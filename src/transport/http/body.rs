@@ -24,13 +24,7 @@ use crate::{
 /// The body of an answer. Dropping it gives up what has not been read.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// let version = http::Request::get("/version").body(bytes::Bytes::new())?;
 /// let mut answer = client.send(version).await?;
 /// let mut text = Vec::new();
@@ -40,7 +34,7 @@ use crate::{
 /// let version: serde_json::Value = serde_json::from_slice(&text)?;
 /// assert_eq!(version["major"], "1");
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct Body {

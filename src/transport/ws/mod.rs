@@ -8,7 +8,7 @@ pub(crate) mod relay;
 pub(crate) mod remote_command;
 mod shared;
 #[cfg(test)]
-pub(crate) use shared::model;
+pub(crate) use shared::tests::model;
 pub(crate) mod slices;
 pub(crate) mod stats;
 pub(crate) mod websocket;

@@ -17,7 +17,7 @@ use std::{
 #[cfg(feature = "client")]
 use super::stats::SessionStats;
 use super::{
-    shared::{Endpoint, Shared, Slot, Waiters},
+    shared::{Closing, Endpoint, Shared, Slot, Waiters},
     websocket::WebSocket,
 };
 use crate::{
@@ -292,20 +292,10 @@ impl Endpoint for Forward {
     }
 }
 
-/// What all handles of a session hold.
-#[derive(Debug)]
-struct SessionRef(Arc<Shared<Forward>>);
-
-impl Drop for SessionRef {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
 /// The handle of a session as a whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Connections {
-    session: Arc<SessionRef>,
+    session: Arc<Closing<Forward>>,
     /// Whether this side finishes a connection only after the peer has.
     defer: bool,
 }
@@ -352,7 +342,7 @@ impl Connections {
 
     fn over(forward: Forward, waiters: Waiters, socket: Box<dyn WebSocket>, defer: bool) -> Self {
         Self {
-            session: Arc::new(SessionRef(Shared::spawn(forward, waiters, socket))),
+            session: Arc::new(Closing(Shared::spawn(forward, waiters, socket))),
             defer,
         }
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 pub(crate) use self::stream::{Input, Output};
 use super::{
-    shared::{Endpoint, Shared, Slot, Waiters},
+    shared::{Closing, Endpoint, Shared, Slot, Waiters},
     stats::SessionStats,
     websocket::WebSocket,
 };
@@ -202,18 +202,6 @@ impl Endpoint for Remote {
     }
 }
 
-type SharedRemote = Arc<Shared<Remote>>;
-
-/// What all handles of a session hold. The connection is closed when the last of them is dropped.
-#[derive(Debug)]
-struct SessionRef(SharedRemote);
-
-impl Drop for SessionRef {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
 /// Takes a session apart into its handles.
 pub(crate) fn spawn(
     session: RemoteCommand,
@@ -240,18 +228,18 @@ pub(crate) fn spawn(
         waiters.claim();
     }
     Control {
-        session: Arc::new(SessionRef(Shared::spawn(remote, waiters, socket))),
+        session: Arc::new(Closing(Shared::spawn(remote, waiters, socket))),
     }
 }
 
 /// The handle of the session itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Control {
-    session: Arc<SessionRef>,
+    session: Arc<Closing<Remote>>,
 }
 
 impl Control {
-    fn shared(&self) -> &SharedRemote {
+    fn shared(&self) -> &Shared<Remote> {
         &self.session.0
     }
 

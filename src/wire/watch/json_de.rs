@@ -16,20 +16,17 @@ use super::{
 };
 use crate::limits;
 
-/// Reads the value that the text begins with, and says where it ends.
-pub(super) fn from_str<'a, T: Deserialize<'a>>(text: &'a str) -> Result<(T, usize), EventError> {
+/// Reads the value that the text begins with.
+pub(super) fn from_str<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, EventError> {
     let mut reader = Reader {
         text,
         at: 0,
         depth: 0,
     };
-    match T::deserialize(&mut reader) {
-        Ok(value) => Ok((value, reader.at)),
-        Err(EventError::Decode(what)) => {
-            Err(EventError::Decode(format!("{what} at byte {}", reader.at)))
-        }
-        Err(error) => Err(error),
-    }
+    T::deserialize(&mut reader).map_err(|error| match error {
+        EventError::Decode(what) => EventError::Decode(format!("{what} at byte {}", reader.at)),
+        error => error,
+    })
 }
 
 struct Reader<'de> {
@@ -381,7 +378,7 @@ mod tests {
     use super::*;
 
     fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, EventError> {
-        from_str(text).map(|(value, _)| value)
+        from_str(text)
     }
 
     /// What serde_json makes of the same text.

@@ -110,6 +110,8 @@ pub struct ListDecoder {
     head: BytesMut,
     /// Items have begun.
     begun: bool,
+    /// It has said which items it has, if none.
+    has_items: bool,
     /// What was kept whole is gone through for its items.
     reread: bool,
     step: Step,
@@ -162,6 +164,8 @@ impl ListDecoder {
             end: EndOfValue::default(),
             head: BytesMut::new(),
             begun: false,
+            // Protobuf leaves out what is empty.
+            has_items: encoding == Encoding::Protobuf,
             reread: false,
             step: match encoding {
                 Encoding::Cbor => Step::Whole,
@@ -231,6 +235,11 @@ impl ListDecoder {
         Ok(self.list.clone())
     }
 
+    /// Whether what has [ended](Self::finish) was a list: it had items, if none.
+    pub fn has_items(&self) -> bool {
+        self.has_items
+    }
+
     /// The whole answer as an object, if it is a `Table`: once it has been
     /// [finished](Self::finish).
     pub fn table(&self) -> Option<Object> {
@@ -252,6 +261,7 @@ impl ListDecoder {
             } else if key.is(METADATA) {
                 self.list.read(value)?;
             } else if let (true, Value::Cbor(mut data)) = (key.is(ITEMS), value) {
+                self.has_items = true;
                 let head = cbor::head(data)?;
                 let count = match (head.major, head.info) {
                     (4, _) => head.argument,
@@ -338,7 +348,7 @@ impl ListDecoder {
             (Step::Member { comma: true }, b',') => self.step(1, Step::Member { comma: false }),
             (Step::Items { comma: true }, b',') => self.step(1, Step::Items { comma: false }),
             (Step::Member { comma: false }, b'"') => {
-                let Some(name) = self.json_piece()? else {
+                let Some(name) = self.piece(EndOfValue::find)? else {
                     self.step = Step::Member { comma: false };
                     return Ok(Taken::Incomplete);
                 };
@@ -348,6 +358,7 @@ impl ListDecoder {
             }
             (Step::Colon(name), b':') => self.step(1, Step::Value(name)),
             (Step::Value(name), b'[') if name == ITEMS.0.as_bytes() => {
+                self.has_items = true;
                 // Otherwise the first item tells.
                 if self.reread || !self.meta.kind.is_empty() {
                     self.begin_items();
@@ -355,7 +366,7 @@ impl ListDecoder {
                 self.step(1, Step::Items { comma: false })
             }
             (Step::Value(name), b'"' | b'{' | b'[' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
-                let Some(piece) = self.json_piece()? else {
+                let Some(piece) = self.piece(EndOfValue::find)? else {
                     self.step = Step::Value(name);
                     return Ok(Taken::Incomplete);
                 };
@@ -368,12 +379,13 @@ impl ListDecoder {
                     b"items" if *piece != *b"null" => {
                         return Err(json::malformed("the items should be an array"));
                     }
+                    b"items" => self.has_items = true,
                     _ => {}
                 }
                 self.keep_tables()
             }
             (Step::Items { comma: false }, b'{') => {
-                let piece = self.json_piece()?;
+                let piece = self.piece(EndOfValue::find)?;
                 let comma = piece.is_some();
                 self.step = Step::Items { comma };
                 match piece {
@@ -422,10 +434,6 @@ impl ListDecoder {
         if !self.begun {
             self.head.extend_from_slice(bytes);
         }
-    }
-
-    fn json_piece(&mut self) -> Result<Option<Bytes>, EventError> {
-        self.piece(EndOfValue::find)
     }
 
     /// The piece that `find` sees the end of, once it is there. `find` goes on where it stopped.

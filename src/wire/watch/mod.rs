@@ -227,7 +227,7 @@ const RAW: Field = Field("raw", 1);
 /// One object, as it arrived and unparsed.
 ///
 /// It keeps the buffer that it arrived in alive. Whoever stores objects for long and receives
-/// them in large buffers takes [`to_owned_bytes`](Self::to_owned_bytes) instead.
+/// them in large buffers copies its [`bytes`](Self::bytes).
 ///
 /// ```
 /// use kubewire::watch::{Encoding, Object};
@@ -289,15 +289,6 @@ impl Object {
         }
     }
 
-    /// A copy of the object in a buffer of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`bytes`](Self::bytes).
-    pub fn to_owned_bytes(&self) -> Result<Bytes, EventError> {
-        self.bytes().map(|bytes| Bytes::copy_from_slice(&bytes))
-    }
-
     /// The fields that most readers want, found in the bytes when asked for.
     ///
     /// # Errors
@@ -349,10 +340,8 @@ impl Object {
     /// [`protobuf_message`](Self::protobuf_message) to a prost type.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T, EventError> {
         match self.encoding {
-            Encoding::Json => {
-                // What follows the object is not its business.
-                json_de::from_str(self.text()?).map(|(value, _)| value)
-            }
+            // What follows the object is not its business.
+            Encoding::Json => json_de::from_str(self.text()?),
             Encoding::Cbor => cbor_de::from_slice(&self.bytes),
             Encoding::Protobuf => Err(EventError::NoSerde),
         }

@@ -16,13 +16,7 @@ use super::{Decode, Encoding, EventError, Object};
 /// refused by [`EventError::NotProtobuf`].
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "9"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
 /// use k8s_pb::api::core::v1::Pod;
 /// use kubewire::watch::Protobuf;
 ///
@@ -35,7 +29,7 @@ use super::{Decode, Encoding, EventError, Object};
 /// mirror.wait_until_ready().await?;
 /// assert_eq!(mirror.get("web-0").expect("it is there").spec.as_ref(), Some(spec));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Protobuf<M>(pub M);

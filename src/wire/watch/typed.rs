@@ -10,13 +10,7 @@ use super::{Decode, Event, EventError};
 /// decoded by itself, an object that is no `K` is the error of its own event and of no other.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// use k8s_openapi::api::core::v1::Pod;
 /// use kubewire::watch::Update;
 ///
@@ -30,7 +24,7 @@ use super::{Decode, Event, EventError};
 ///     }
 /// }
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 pub struct TypedEvent<K> {
     event: Event,

@@ -12,7 +12,7 @@ use clap::Args;
 use kubewire::{Client, Error, error::CallerError, request::ApiResource};
 use serde_json::Value;
 
-use crate::{connection::Connection, failure::Failure};
+use crate::{changes, connection::Connection, failure::Failure};
 
 /// Bytes of a file with objects: 64 MiB.
 const FILE: u64 = 64 << 20;
@@ -65,10 +65,7 @@ pub(crate) struct Asked {
 impl Asked {
     /// As kubectl writes the type: the singular, and the group.
     pub(crate) fn title(&self) -> String {
-        match &*self.known.resource.group {
-            "" => self.known.singular.clone(),
-            group => format!("{}.{group}", self.known.singular),
-        }
+        changes::title(&self.known)
     }
 }
 
@@ -82,8 +79,7 @@ async fn named(
     if objects.iter().any(|object| object.contains('/')) {
         for object in objects {
             let Some((resource, name)) = object.split_once('/') else {
-                let problem = "TYPE/NAME and a name exclude each other";
-                return Err(Failure::Message(problem.to_owned()));
+                return Err("TYPE/NAME and a name exclude each other".into());
             };
             pairs.push((resource, Some(name)));
         }
@@ -99,8 +95,7 @@ async fn named(
     let mut asked = Vec::new();
     for (resource, name) in pairs {
         if name.is_some() && all_namespaces {
-            let problem = "a name and --all-namespaces exclude each other";
-            return Err(Failure::Message(problem.to_owned()));
+            return Err("a name and --all-namespaces exclude each other".into());
         }
         let known = match found.get(resource) {
             Some(known) => vec![known.clone()],

@@ -8,6 +8,7 @@ use clap::{ArgAction, Args};
 use kubewire::{
     Client, Error,
     request::{Body, Request},
+    watch::Watch,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,6 +23,7 @@ use crate::{
     connection::Connection,
     failure::{Failure, note},
     printable::Printable,
+    set::Set as _,
     table::{self, Extra, Table},
 };
 
@@ -191,12 +193,10 @@ impl Get {
         let named = (&self.objects[..], self.all_namespaces);
         let asked = self.files.asked_or(named, client, connection).await?;
         if self.files.are_none() && self.files.recursive {
-            let problem = "-R is for the directories of --filename";
-            return Err(Failure::Message(problem.to_owned()));
+            return Err("-R is for the directories of --filename".into());
         }
         if self.subresource.is_some() && asked.iter().any(|asked| asked.name.is_none()) {
-            let problem = "--subresource is of objects that are named, not of a list";
-            return Err(Failure::Message(problem.to_owned()));
+            return Err("--subresource is of objects that are named, not of a list".into());
         }
         Ok(asked)
     }
@@ -208,21 +208,18 @@ impl Get {
         asked: &Asked,
         output: &Output,
     ) -> Result<Vec<Bytes>, Failure> {
-        let mut request = client.request(asked.known.resource.clone());
-        if let Some(namespace) = &asked.namespace {
-            request = request.namespace(namespace);
-        }
-        if let Some(subresource) = &self.subresource {
-            request = request.subresource(subresource);
-        }
         let rows = matches!(output, Output::Table { .. } | Output::Name);
         let accept = match rows {
             true => "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
             false => "application/json",
         };
-        if self.sort_by.is_some() && rows {
-            request = request.query("includeObject", "Object");
-        }
+        let request = client
+            .request(asked.known.resource.clone())
+            .set(asked.namespace.as_ref(), Request::namespace)
+            .set(self.subresource.as_ref(), Request::subresource)
+            .set_if(self.sort_by.is_some() && rows, |request| {
+                request.query("includeObject", "Object")
+            });
         let Some(name) = &asked.name else {
             return self.list(request, accept).await;
         };
@@ -235,23 +232,18 @@ impl Get {
         }
     }
 
-    async fn list(&self, mut request: Request, accept: &str) -> Result<Vec<Bytes>, Failure> {
-        if let Some(labels) = &self.selector {
-            request = request.labels(labels);
-        }
-        if let Some(fields) = &self.field_selector {
-            request = request.fields(fields);
-        }
+    async fn list(&self, request: Request, accept: &str) -> Result<Vec<Bytes>, Failure> {
+        let request = request
+            .set(self.selector.as_ref(), Request::labels)
+            .set(self.field_selector.as_ref(), Request::fields);
+        let limit = Some(self.chunk_size).filter(|size| *size > 0);
         let mut pages = Vec::new();
         let (mut next, mut left) = (None::<String>, MAX_BODY);
         loop {
-            let mut page = request.clone();
-            if self.chunk_size > 0 {
-                page = page.query("limit", self.chunk_size.to_string());
-            }
-            if let Some(next) = &next {
-                page = page.query("continue", next);
-            }
+            let page = request
+                .clone()
+                .set(limit, |page, size| page.query("limit", size.to_string()))
+                .set(next.as_ref(), |page, next| page.query("continue", next));
             let body = match page.list_raw(accept).await {
                 // The server has forgotten where the pages began: once more, whole.
                 Err(error) if error.is_gone() && next.is_some() => {
@@ -270,8 +262,7 @@ impl Get {
             let before = next;
             next = page.metadata.next.filter(|next| !next.is_empty());
             if before.is_some() && before == next {
-                let problem = "the server's list has no end: a page names itself as the next";
-                return Err(Failure::Message(problem.to_owned()));
+                return Err("the server's list has no end: a page names itself as the next".into());
             }
             pages.push(body);
             if next.is_none() {
@@ -389,24 +380,17 @@ impl Get {
         let client = connection.client()?;
         let asked = self.asked(&client, connection).await?;
         let [asked] = &asked[..] else {
-            let problem = "one resource, or one object of it, is watched at a time";
-            return Err(Failure::Message(problem.to_owned()));
+            return Err("one resource, or one object of it, is watched at a time".into());
         };
         if self.subresource.is_some() {
-            let problem = "--subresource cannot be watched; its object can";
-            return Err(Failure::Message(problem.to_owned()));
+            return Err("--subresource cannot be watched; its object can".into());
         }
         if self.sort_by.is_some() {
             note("warning: --watch requested, --sort-by will be ignored");
         }
-        let resource = client.request(asked.known.resource.clone());
-        let mut watch = client.watch(asked.known.resource.clone());
-        let mut request = resource;
-        if let Some(namespace) = &asked.namespace {
-            watch = watch.namespace(namespace);
-            request = request.namespace(namespace);
-        }
         if let Some(name) = &asked.name {
+            let request = client.request(asked.known.resource.clone());
+            let request = request.set(asked.namespace.as_ref(), Request::namespace);
             // What is not there is an error, as for kubectl; `kubewire watch` waits for it.
             match connection
                 .in_time(async { Ok(request.get::<Value>(name).await.map(|_| 0)?) })
@@ -416,14 +400,13 @@ impl Get {
                 Err(_) if self.ignore_not_found => return Ok(0),
                 Err(failure) => return Err(failure),
             }
-            watch = watch.name(name);
         }
-        if let Some(labels) = &self.selector {
-            watch = watch.labels(labels);
-        }
-        if let Some(fields) = &self.field_selector {
-            watch = watch.fields(fields);
-        }
+        let watch = client
+            .watch(asked.known.resource.clone())
+            .set(asked.namespace.as_ref(), Watch::namespace)
+            .set(asked.name.as_ref(), Watch::name)
+            .set(self.selector.as_ref(), Watch::labels)
+            .set(self.field_selector.as_ref(), Watch::fields);
         let style = Style {
             output,
             events: self.output_watch_events,

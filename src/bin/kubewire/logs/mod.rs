@@ -1,23 +1,24 @@
 //! `kubewire logs`: prints what containers have written, and goes on if asked.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use clap::Args;
 use kubewire::{
     Client, Error, Pod, Resource,
     error::Hint,
     exec::Container,
-    logs::{LogEnd, LogUpdate, SourcedUpdate},
+    logs::{self, LogEnd, LogUpdate, MergedLogs, Since, SourcedUpdate},
     request::List,
     wire::stamp::Stamp,
 };
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     connection::Connection,
     duration,
     failure::{Failure, note},
     lines::Lines,
+    set::Set as _,
     target,
     workload::{self, Selects, Wait},
 };
@@ -66,7 +67,7 @@ pub(crate) struct Logs {
     labels: Option<String>,
     /// How long to wait for a pod, where one is chosen: 1m30s, or a number of seconds
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::or_seconds)]
-    pod_running_timeout: std::time::Duration,
+    pod_running_timeout: Duration,
     /// The container; without it the pod's default container, or its first
     #[arg(short, long, value_name = "NAME")]
     container: Option<String>,
@@ -93,7 +94,7 @@ pub(crate) struct Logs {
     /// Only lines newer than this: 30s, 5m, 2h
     #[arg(long, value_name = "DURATION", value_parser = duration::parse,
           conflicts_with = "since_time")]
-    since: Option<std::time::Duration>,
+    since: Option<Duration>,
     /// Only lines from this time on, in RFC 3339
     #[arg(long, value_name = "TIME", value_parser = time)]
     since_time: Option<Stamp>,
@@ -111,19 +112,6 @@ pub(crate) struct Logs {
     /// Let the API server take the kubelet's certificate for granted
     #[arg(long)]
     insecure_skip_tls_verify_backend: bool,
-}
-
-/// A pod of a list, as far as it matters.
-#[derive(Deserialize)]
-struct Named {
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    name: String,
-    #[serde(default)]
-    namespace: String,
 }
 
 fn time(text: &str) -> Result<Stamp, String> {
@@ -189,10 +177,12 @@ impl Logs {
         }
     }
 
-    /// How many seconds back to ask for. Servers know whole ones, from 1 on.
-    fn seconds(&self) -> Option<u64> {
-        let since = self.since.filter(|since| !since.is_zero())?;
-        Some((since.as_secs_f64().round() as u64).max(1))
+    /// Since when to ask for lines. Servers know whole seconds, from 1 on.
+    fn since(&self) -> Option<Since> {
+        let seconds = |since: Duration| Duration::from_secs(since.as_secs_f64().round() as u64);
+        let since = self.since.filter(|since| !since.is_zero());
+        let since = since.map(|since| seconds(since).max(Duration::from_secs(1)).into());
+        self.since_time.map(Since::from).or(since)
     }
 
     /// The log of one container.
@@ -202,31 +192,20 @@ impl Logs {
         container: Option<String>,
         out: &mut Lines,
     ) -> Result<u8, Failure> {
-        let mut logs = pod.logs();
-        if self.follow {
-            logs = logs.follow();
-        }
-        if self.across_restarts && self.follow {
-            logs = logs.across_restarts();
-        }
-        if self.previous {
-            logs = logs.previous();
-        }
-        if let Some(lines) = self.lines() {
-            logs = logs.tail(lines);
-        }
-        if let Some(seconds) = self.seconds() {
-            logs = logs.since(std::time::Duration::from_secs(seconds));
-        }
-        if let Some(time) = self.since_time {
-            logs = logs.since(time);
-        }
-        if let Some(bytes) = self.limit_bytes.filter(|bytes| *bytes > 0) {
-            logs = logs.limit_bytes(bytes);
-        }
-        if self.insecure_skip_tls_verify_backend {
-            logs = logs.insecure_skip_tls_verify_backend();
-        }
+        let limit = self.limit_bytes.filter(|bytes| *bytes > 0);
+        let unverified = self.insecure_skip_tls_verify_backend;
+        let logs = pod
+            .logs()
+            .set_if(self.follow, logs::Logs::follow)
+            .set_if(
+                self.across_restarts && self.follow,
+                logs::Logs::across_restarts,
+            )
+            .set_if(self.previous, logs::Logs::previous)
+            .set(self.lines(), logs::Logs::tail)
+            .set(self.since(), logs::Logs::since)
+            .set(limit, logs::Logs::limit_bytes)
+            .set_if(unverified, logs::Logs::insecure_skip_tls_verify_backend);
         let mut name = container;
         if self.form.names_sources() && name.is_none() {
             name = default_container(&pod.containers().await?);
@@ -297,16 +276,16 @@ impl Logs {
         let pods = match &self.labels {
             None => vec![client.pod(here, self.pod_name(client).await?)],
             Some(selector) => {
-                let mut pods = client.request(Resource::namespaced("", "v1", "pods"));
-                if !self.all_namespaces {
-                    pods = pods.namespace(here);
-                }
-                if !selector.is_empty() {
-                    pods = pods.labels(selector);
-                }
-                let list: List<Named> = pods.list().await?;
-                let pod = |pod: Named| client.pod(pod.metadata.namespace, pod.metadata.name);
-                list.items.into_iter().map(pod).collect()
+                let pods = client
+                    .request(Resource::namespaced("", "v1", "pods"))
+                    .set_if(!self.all_namespaces, |pods| pods.namespace(here))
+                    .set_if(!selector.is_empty(), |pods| pods.labels(selector));
+                let list: List<Value> = pods.list().await?;
+                let pod = |pod: &Value| {
+                    let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
+                    client.pod(text("namespace"), text("name"))
+                };
+                list.items.iter().map(pod).collect()
             }
         };
         if pods.is_empty() {
@@ -338,37 +317,20 @@ impl Logs {
 
     /// The logs of many containers, as they are written.
     async fn merged(&mut self, client: &Client, out: &mut Lines) -> Result<u8, Failure> {
-        let mut logs = client.logs(client.namespace()).follow();
-        if let Some(selector) = &self.labels {
-            logs = logs.labels(selector);
-        } else {
-            logs = logs.pods([self.pod_name(client).await?]);
-        }
-        if self.all_namespaces {
-            logs = logs.all_namespaces();
-        }
-        if self.all_containers {
-            logs = logs.all_containers();
-        }
-        if let Some(container) = &self.container {
-            logs = logs.container(container);
-        }
-        if self.across_restarts {
-            logs = logs.across_restarts();
-        }
-        if !self.forever {
-            logs = logs.until_all_end();
-        }
-        if let Some(lines) = self.lines() {
-            logs = logs.tail(lines);
-        }
-        if let Some(seconds) = self.seconds() {
-            logs = logs.since(std::time::Duration::from_secs(seconds));
-        }
-        if let Some(time) = self.since_time {
-            logs = logs.since(time);
-        }
-        let mut lines = logs.stream();
+        let logs = client.logs(client.namespace()).follow();
+        let logs = match &self.labels {
+            Some(selector) => logs.labels(selector),
+            None => logs.pods([self.pod_name(client).await?]),
+        };
+        let mut lines = logs
+            .set_if(self.all_namespaces, MergedLogs::all_namespaces)
+            .set_if(self.all_containers, MergedLogs::all_containers)
+            .set(self.container.as_ref(), MergedLogs::container)
+            .set_if(self.across_restarts, MergedLogs::across_restarts)
+            .set_if(!self.forever, MergedLogs::until_all_end)
+            .set(self.lines(), MergedLogs::tail)
+            .set(self.since(), MergedLogs::since)
+            .stream();
         let mut retrying = HashSet::new();
         let (mut code, mut found) = (0, false);
         loop {

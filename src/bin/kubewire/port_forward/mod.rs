@@ -23,7 +23,7 @@ use crate::{
     connection::Connection,
     duration,
     failure::{Failure, note},
-    signals::{Received, Signals},
+    signals::Signals,
 };
 
 mod stats;
@@ -175,7 +175,7 @@ impl PortForward {
         let mut watchers = JoinSet::new();
         tokio::select! {
             begun = self.begin(&client, &forwards, &news, stats.is_some(), &mut watchers) => begun?,
-            number = ended(&mut signals) => return how(number),
+            number = signals.end() => return how(number),
         }
         let mut redraw = tokio::time::interval(stats::PERIOD);
         loop {
@@ -184,7 +184,7 @@ impl PortForward {
                 _ = redraw.tick(), if stats.is_some() => if let Some(stats) = &mut stats {
                     stats.draw()?;
                 },
-                number = ended(&mut signals) => return how(number),
+                number = signals.end() => return how(number),
             }
         }
     }
@@ -280,15 +280,6 @@ impl PortForward {
                 }
                 outcome => return Ok(outcome?),
             }
-        }
-    }
-}
-
-/// The signal that ends it.
-async fn ended(signals: &mut Signals) -> u8 {
-    loop {
-        if let Received::End(number) = signals.next().await {
-            return number;
         }
     }
 }

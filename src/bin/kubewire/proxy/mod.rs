@@ -28,7 +28,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kubewire::{
-    Client,
+    Client, Config,
     request::{Body, MaybeUpgraded},
 };
 use tokio::{
@@ -44,6 +44,7 @@ use crate::{
     connection::Connection,
     duration,
     failure::{Failure, note},
+    set::Set as _,
 };
 
 mod files;
@@ -161,10 +162,9 @@ impl Proxy {
             Files::new(root, &self.www_prefix).map_err(failed)
         });
         let files = files.transpose()?;
-        let mut config = connection.config()?;
-        if !self.keepalive.is_zero() {
-            config = config.with_tcp_keepalive(self.keepalive);
-        }
+        let keepalive = Some(self.keepalive).filter(|keepalive| !keepalive.is_zero());
+        let config = connection.config()?;
+        let config = config.set(keepalive, Config::with_tcp_keepalive);
         let server = Arc::new(Server {
             client: Client::new(&config)?,
             prefix: format!("/{}", self.api_prefix.trim_matches('/')),
@@ -178,8 +178,7 @@ impl Proxy {
         }
         #[cfg(not(unix))]
         if self.unix_socket.is_some() {
-            let problem = "--unix-socket: this system has no Unix sockets";
-            return Err(Failure::Message(problem.to_owned()));
+            return Err("--unix-socket: this system has no Unix sockets".into());
         }
         let listener = TcpListener::bind((self.address, self.port)).await?;
         let address = listener.local_addr()?.to_string();

@@ -6,18 +6,12 @@ use crate::transport::ws::stats::SessionStats;
 /// What a [`Tunnel`] has carried and carries.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
 /// let stats = tunnel.stats();
 /// assert_eq!((stats.connections, stats.opened, stats.reconnects), (0, 0, 0));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]

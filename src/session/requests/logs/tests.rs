@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use self::kubelet::{Kubelet, START, World, config, start};
 use super::*;
-use crate::session::{Exchange as _, Head};
 
 mod gaps;
 mod kubelet;
@@ -609,16 +608,7 @@ fn a_log_that_is_only_refused_is_told_and_given_up() {
 #[test]
 fn no_retry_after_is_too_long() {
     let mut world = start(config(), Kubelet::new(), 1);
-    world.request().unwrap();
-    world.head_of(Head {
-        status: 429,
-        content_type: None,
-        retry_after: Some(Duration::from_secs(u64::MAX)),
-        ..Head::default()
-    });
-    world.end(false);
-    let due = world.session.poll_timeout();
-    assert_eq!(due, Some(world.now + limits::LOG_WATCH_RETRY_AFTER));
+    world.is_patient_for_so_long(429);
 }
 
 #[test]

@@ -8,7 +8,10 @@ use self::server::{Server, config, has, server_of_five, start};
 use super::*;
 use crate::{
     limits,
-    session::{Exchange as _, Head, testing::Random},
+    session::{
+        Exchange as _, Head,
+        testing::{Random, every_seed},
+    },
     wire::watch::{Encoding, Object},
 };
 
@@ -391,16 +394,7 @@ fn no_answer_makes_a_server_be_asked_without_end() {
 fn no_retry_after_is_too_long() {
     for status in [429, 503] {
         let mut world = start(config(), server_of_five(), 1);
-        world.request().unwrap();
-        world.head_of(Head {
-            status,
-            content_type: None,
-            retry_after: Some(Duration::from_secs(u64::MAX)),
-            ..Head::default()
-        });
-        world.end(false);
-        let due = world.session.poll_timeout();
-        assert_eq!(due, Some(world.now + limits::LOG_WATCH_RETRY_AFTER));
+        world.is_patient_for_so_long(status);
     }
 }
 
@@ -523,12 +517,5 @@ fn run(seed: u64) {
 
 #[test]
 fn any_schedule_of_faults_ends_with_the_server_s_state() {
-    let schedules = if cfg!(debug_assertions) {
-        1_000
-    } else {
-        10_000
-    };
-    for seed in 0..schedules {
-        run(seed);
-    }
+    every_seed(run);
 }

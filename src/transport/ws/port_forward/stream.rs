@@ -42,14 +42,8 @@ fn is_deferred(forward: &Forward, id: ConnectionId) -> bool {
 ///
 /// ```
 /// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
-/// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-/// # let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-/// # let port = web.local_addr()?.port();
-/// # tokio::spawn(async move {
-/// #     while let Ok((mut socket, _)) = web.accept().await {
-/// #         let _ = socket.write_all(b"hello").await;
-/// #     }
-/// # });
+/// # use tokio::io::AsyncReadExt as _;
+/// # let port = kubewire::example_port().await?;
 /// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
 /// let mut stream = tunnel.open(port).await?;
 /// let payload = stream.next().await.expect("it says something")?; // not copied

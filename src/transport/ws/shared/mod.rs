@@ -24,11 +24,9 @@
 //! All of it is explored under shuttle's schedules, with the handles of every verb.
 
 mod drive;
-#[cfg(test)]
-pub(crate) mod model;
 mod task;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wakers;
 
 use std::{
@@ -214,6 +212,16 @@ impl<E: Endpoint> Shared<E> {
                 task: &self.task,
             },
         }
+    }
+}
+
+/// What the handles of a session hold. It is closed when the last of them is dropped.
+#[derive(Debug)]
+pub(crate) struct Closing<E: Endpoint>(pub(crate) Arc<Shared<E>>);
+
+impl<E: Endpoint> Drop for Closing<E> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

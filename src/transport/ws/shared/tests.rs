@@ -28,7 +28,7 @@ use shuttle::{
     rand::Rng as _,
 };
 
-use super::model::{Open, pair, pair_of};
+use self::model::{Open, pair, pair_of};
 use crate::{
     Role,
     error::Error,
@@ -55,6 +55,7 @@ use crate::{
 };
 
 mod in_place;
+pub(crate) mod model;
 mod port_forward;
 
 const STREAMS: Streams = Streams {
@@ -81,6 +82,17 @@ fn exec_over(near: Box<dyn WebSocket>, far: Box<dyn WebSocket>) -> (Control, Con
     let reads = [Channel::Stdin];
     let server = remote_command::spawn(session(Role::Server), far, 200, &reads);
     (client, server)
+}
+
+/// Explores what is done with both ends of an exec session, whose socket is closed behind it.
+fn explore_exec(scenario: impl AsyncFn(Control, Control) + Send + Sync + 'static) {
+    explore(move || {
+        block_on(async {
+            let (client, server, open) = exec();
+            scenario(client, server).await;
+            open.none().await;
+        });
+    });
 }
 
 async fn read_all(mut input: Input) -> Result<usize, Error> {
@@ -146,77 +158,60 @@ fn handles_may_be_dropped_at_any_point() {
             }
         }
     }
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = exec();
-            let server = spawn(process(server, 3));
-            let mut random = shuttle::rand::thread_rng();
-            let (few, fewer) = (random.gen_range(0..4), random.gen_range(0..3));
-            let stdout = spawn(read_some(client.input(Channel::Stdout), few));
-            let stderr = spawn(read_some(client.input(Channel::Stderr), fewer));
-            let stdin = client.output(Channel::Stdin);
-            let written = random.gen_range(0..3);
-            let stdin = spawn(async move { write(&stdin, written).await });
-            if random.gen_range(0..2) == 0 {
-                // The readers must not wait for one that gives up.
-                assert!(client.status(&[]).await.unwrap().is_success());
-            } else if random.gen_range(0..2) == 0 {
-                client.close();
-            }
-            drop(client);
-            stdout.await.unwrap();
-            stderr.await.unwrap();
-            let _ = stdin.await.unwrap();
-            server.await.unwrap();
-            open.none().await;
-        });
+    explore_exec(async |client, server| {
+        let server = spawn(process(server, 3));
+        let mut random = shuttle::rand::thread_rng();
+        let (few, fewer) = (random.gen_range(0..4), random.gen_range(0..3));
+        let stdout = spawn(read_some(client.input(Channel::Stdout), few));
+        let stderr = spawn(read_some(client.input(Channel::Stderr), fewer));
+        let stdin = client.output(Channel::Stdin);
+        let written = random.gen_range(0..3);
+        let stdin = spawn(async move { write(&stdin, written).await });
+        if random.gen_range(0..2) == 0 {
+            // The readers must not wait for one that gives up.
+            assert!(client.status(&[]).await.unwrap().is_success());
+        } else if random.gen_range(0..2) == 0 {
+            client.close();
+        }
+        drop(client);
+        stdout.await.unwrap();
+        stderr.await.unwrap();
+        let _ = stdin.await.unwrap();
+        server.await.unwrap();
     });
 }
 
+/// One of two readers takes a slice, for which it may wait, and no more until the other has all.
+fn one_reader_stops(waits: bool) {
+    explore_exec(async move |client, server| {
+        let server = spawn(process(server, 2));
+        let mut stdout = client.input(Channel::Stdout);
+        let stderr = spawn(read_all(client.input(Channel::Stderr)));
+        drop(client.output(Channel::Stdin));
+        let first = poll_fn(|cx| match stdout.poll_slice(cx) {
+            Poll::Pending if waits => Poll::Pending,
+            polled => Poll::Ready(polled),
+        });
+        let first = match first.await {
+            Poll::Ready(slice) => slice.unwrap().unwrap().len(),
+            Poll::Pending => 0,
+        };
+        assert_eq!(stderr.await.unwrap().unwrap(), 20);
+        assert_eq!(first + read_all(stdout).await.unwrap(), 20);
+        assert!(client.status(&[]).await.unwrap().is_success());
+        server.await.unwrap();
+    });
+}
+
+/// As a `select!` whose other branch is ready: its task will not look again for long.
 #[test]
 fn a_reader_that_loses_interest_does_not_starve_the_others() {
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = exec();
-            let server = spawn(process(server, 2));
-            let mut stdout = client.input(Channel::Stdout);
-            let stderr = spawn(read_all(client.input(Channel::Stderr)));
-            drop(client.output(Channel::Stdin));
-            // As a `select!` whose other branch is ready: this task will not look again for long.
-            let first = poll_fn(|cx| Poll::Ready(stdout.poll_slice(cx))).await;
-            assert_eq!(stderr.await.unwrap().unwrap(), 20);
-            let first = match first {
-                Poll::Ready(slice) => slice.unwrap().unwrap().len(),
-                Poll::Pending => 0,
-            };
-            assert_eq!(first + read_all(stdout).await.unwrap(), 20);
-            assert!(client.status(&[]).await.unwrap().is_success());
-            server.await.unwrap();
-            drop(client);
-            open.none().await;
-        });
-    });
+    one_reader_stops(false);
 }
 
 #[test]
 fn a_reader_that_has_had_enough_hands_over() {
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = exec();
-            let server = spawn(process(server, 2));
-            let mut stdout = client.input(Channel::Stdout);
-            let stderr = spawn(read_all(client.input(Channel::Stderr)));
-            drop(client.output(Channel::Stdin));
-            let first = poll_fn(|cx| stdout.poll_slice(cx)).await;
-            assert_eq!(stderr.await.unwrap().unwrap(), 20);
-            let first = first.unwrap().unwrap().len();
-            assert_eq!(first + read_all(stdout).await.unwrap(), 20);
-            assert!(client.status(&[]).await.unwrap().is_success());
-            server.await.unwrap();
-            drop(client);
-            open.none().await;
-        });
-    });
+    one_reader_stops(true);
 }
 
 /// While data flows the socket is never empty, and wakes nobody.
@@ -250,70 +245,56 @@ fn a_reader_that_leaves_while_data_flows_hands_over_past_one_that_lost_interest(
 
 #[test]
 fn who_asks_without_waiting_leaves_the_readers_their_wakeups() {
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = exec();
-            let server = spawn(process(server, 2));
-            let stdout = spawn(read_all(client.input(Channel::Stdout)));
-            drop(client.input(Channel::Stderr));
-            let asking = client.clone();
-            let asks = spawn(async move {
-                for _ in 0..3 {
-                    asking.try_status(&[]);
-                    yield_now().await;
-                }
-            });
-            drop(client.output(Channel::Stdin));
-            assert_eq!(stdout.await.unwrap().unwrap(), 20);
-            asks.await.unwrap();
-            assert!(client.try_status(&[]).unwrap().unwrap().is_success());
-            server.await.unwrap();
-            drop(client);
-            open.none().await;
+    explore_exec(async |client, server| {
+        let server = spawn(process(server, 2));
+        let stdout = spawn(read_all(client.input(Channel::Stdout)));
+        drop(client.input(Channel::Stderr));
+        let asking = client.clone();
+        let asks = spawn(async move {
+            for _ in 0..3 {
+                asking.try_status(&[]);
+                yield_now().await;
+            }
         });
+        drop(client.output(Channel::Stdin));
+        assert_eq!(stdout.await.unwrap().unwrap(), 20);
+        asks.await.unwrap();
+        assert!(client.try_status(&[]).unwrap().unwrap().is_success());
+        server.await.unwrap();
     });
 }
 
 #[test]
 fn a_dropped_wait_leaves_the_others_their_wakeups() {
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = exec();
-            let server = spawn(process(server, 2));
-            let stdout = spawn(read_all(client.input(Channel::Stdout)));
-            drop(client.input(Channel::Stderr));
-            drop(client.output(Channel::Stdin));
-            {
-                let mut wait = Box::pin(client.status(&[]));
-                poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx).is_ready())).await;
-            }
-            assert_eq!(stdout.await.unwrap().unwrap(), 20);
-            server.await.unwrap();
-            drop(client);
-            open.none().await;
-        });
+    explore_exec(async |client, server| {
+        let server = spawn(process(server, 2));
+        let stdout = spawn(read_all(client.input(Channel::Stdout)));
+        drop(client.input(Channel::Stderr));
+        drop(client.output(Channel::Stdin));
+        {
+            let mut wait = Box::pin(client.status(&[]));
+            poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx).is_ready())).await;
+        }
+        assert_eq!(stdout.await.unwrap().unwrap(), 20);
+        server.await.unwrap();
     });
 }
 
 #[test]
 fn the_session_ends_whoever_lets_go_first() {
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = exec();
-            let server = spawn(async move { server.ended().await });
-            let waiting = client.clone();
-            let waiting = spawn(async move { waiting.status(&[]).await });
-            let resize = client.clone();
-            let resize = spawn(async move {
-                let _ = resize.resize(TerminalSize::new(80, 24));
-            });
-            client.close();
-            drop(client);
-            assert!(waiting.await.unwrap().is_err());
-            resize.await.unwrap();
-            let _ = server.await.unwrap();
-            open.none().await;
+    explore_exec(async |client, server| {
+        let server = spawn(async move { server.ended().await });
+        let waiting = client.clone();
+        let waiting = spawn(async move { waiting.status(&[]).await });
+        let resize = client.clone();
+        let resize = spawn(async move {
+            let _ = resize.resize(TerminalSize::new(80, 24));
         });
+        client.close();
+        drop(client);
+        assert!(waiting.await.unwrap().is_err());
+        resize.await.unwrap();
+        let _ = server.await.unwrap();
     });
 }
 

@@ -1,7 +1,10 @@
 //! Any schedule of faults.
 
 use super::{MS, kubelet::*};
-use crate::session::{logs::*, testing::Random};
+use crate::session::{
+    logs::*,
+    testing::{Random, every_seed},
+};
 
 /// Lines 0 to n once each, through cuts, restarts and refusals.
 fn run(seed: u64) {
@@ -86,12 +89,5 @@ fn run(seed: u64) {
 
 #[test]
 fn any_schedule_of_faults_gives_each_line_once() {
-    let schedules = if cfg!(debug_assertions) {
-        1_000
-    } else {
-        10_000
-    };
-    for seed in 0..schedules {
-        run(seed);
-    }
+    every_seed(run);
 }

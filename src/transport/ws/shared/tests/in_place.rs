@@ -39,60 +39,52 @@ impl Wake for InPlace {
 
 #[test]
 fn a_waker_may_poll_in_place() {
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = exec();
-            let in_place = InPlace::new(client.input(Channel::Stderr));
-            // It waits from here on.
-            in_place.clone().wake();
-            let server = spawn(process(server, 2));
-            drop(client.output(Channel::Stdin));
-            let stdout = read_all(client.input(Channel::Stdout)).await;
-            assert_eq!(stdout.unwrap(), 20);
-            assert!(client.status(&[]).await.unwrap().is_success());
-            server.await.unwrap();
-            drop(client);
-            drop_reader(&in_place).await;
-            open.none().await;
-        });
+    explore_exec(async |client, server| {
+        let in_place = InPlace::new(client.input(Channel::Stderr));
+        // It waits from here on.
+        in_place.clone().wake();
+        let server = spawn(process(server, 2));
+        drop(client.output(Channel::Stdin));
+        let stdout = read_all(client.input(Channel::Stdout)).await;
+        assert_eq!(stdout.unwrap(), 20);
+        assert!(client.status(&[]).await.unwrap().is_success());
+        server.await.unwrap();
+        drop(client);
+        drop_reader(&in_place).await;
     });
 }
 
 /// A connection in memory wakes its other end while this end is polled.
 #[test]
 fn both_ends_may_poll_in_place() {
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = exec();
-            let readers = [
-                InPlace::new(client.input(Channel::Stderr)),
-                InPlace::new(server.input(Channel::Stdin)),
-            ];
-            for reader in &readers {
-                reader.clone().wake();
+    explore_exec(async |client, server| {
+        let readers = [
+            InPlace::new(client.input(Channel::Stderr)),
+            InPlace::new(server.input(Channel::Stdin)),
+        ];
+        for reader in &readers {
+            reader.clone().wake();
+        }
+        let server = spawn(async move {
+            let stdout = server.output(Channel::Stdout);
+            let stderr = server.output(Channel::Stderr);
+            for output in [&stdout, &stderr] {
+                let _ = write(output, 2).await;
             }
-            let server = spawn(async move {
-                let stdout = server.output(Channel::Stdout);
-                let stderr = server.output(Channel::Stderr);
-                for output in [&stdout, &stderr] {
-                    let _ = write(output, 2).await;
-                }
-                let _ = server.exit(&Status::success());
-                let _ = server.ended().await;
-            });
-            let stdin = client.output(Channel::Stdin);
-            let stdin = spawn(async move { write(&stdin, 3).await });
-            let stdout = read_all(client.input(Channel::Stdout)).await;
-            assert_eq!(stdout.unwrap(), 20);
-            assert!(client.status(&[]).await.unwrap().is_success());
-            let _ = stdin.await.unwrap();
-            server.await.unwrap();
-            drop(client);
-            for reader in &readers {
-                drop_reader(reader).await;
-            }
-            open.none().await;
+            let _ = server.exit(&Status::success());
+            let _ = server.ended().await;
         });
+        let stdin = client.output(Channel::Stdin);
+        let stdin = spawn(async move { write(&stdin, 3).await });
+        let stdout = read_all(client.input(Channel::Stdout)).await;
+        assert_eq!(stdout.unwrap(), 20);
+        assert!(client.status(&[]).await.unwrap().is_success());
+        let _ = stdin.await.unwrap();
+        server.await.unwrap();
+        drop(client);
+        for reader in &readers {
+            drop_reader(reader).await;
+        }
     });
 }
 
@@ -154,26 +146,21 @@ impl Wake for Owner {
 
 #[test]
 fn the_last_waker_of_a_task_may_drop_its_handles() {
-    explore(|| {
-        block_on(async {
-            let (client, server, open) = exec();
-            let owner = Arc::new(Owner(Mutex::new(None)));
-            let waker = Waker::from(owner.clone());
-            let mut wait = Box::pin(client.status(&[]));
-            let polled = wait.as_mut().poll(&mut Context::from_waker(&waker));
-            assert!(polled.is_pending());
-            *lock(&owner.0) = Some(client.input(Channel::Stderr));
-            drop((owner, waker));
-            // Another waker takes the place of the last one.
-            poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx).is_pending())).await;
-            drop(wait);
-            let server = spawn(process(server, 2));
-            drop(client.output(Channel::Stdin));
-            drop(client.input(Channel::Stdout));
-            assert!(client.status(&[]).await.unwrap().is_success());
-            server.await.unwrap();
-            drop(client);
-            open.none().await;
-        });
+    explore_exec(async |client, server| {
+        let owner = Arc::new(Owner(Mutex::new(None)));
+        let waker = Waker::from(owner.clone());
+        let mut wait = Box::pin(client.status(&[]));
+        let polled = wait.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        *lock(&owner.0) = Some(client.input(Channel::Stderr));
+        drop((owner, waker));
+        // Another waker takes the place of the last one.
+        poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx).is_pending())).await;
+        drop(wait);
+        let server = spawn(process(server, 2));
+        drop(client.output(Channel::Stdin));
+        drop(client.input(Channel::Stdout));
+        assert!(client.status(&[]).await.unwrap().is_success());
+        server.await.unwrap();
     });
 }

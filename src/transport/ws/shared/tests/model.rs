@@ -7,11 +7,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::super::websocket::WebSocket;
 use crate::{
     error::Error,
     session::{Message, Transmit},
-    transport::sync::{Mutex, lock},
+    transport::{
+        sync::{Mutex, lock},
+        ws::websocket::WebSocket,
+    },
 };
 
 /// One direction of a connection in memory.

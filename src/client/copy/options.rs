@@ -1,32 +1,65 @@
-//! How often and how long a copy is tried: in flow failures, out comes whether it goes on.
+//! What all copies are told, and how often and how long they are tried: in flow failures, out
+//! comes whether a copy goes on.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use super::{progress::Progress, side::Side};
+use super::{
+    glob::Exclude,
+    pack::{Keep, Plan},
+    progress::Progress,
+    side::Side,
+};
 use crate::{
-    Result,
+    Pod, Result,
     error::{CallerError, Error, Hint, NetworkError},
     limits,
 };
 
-/// What the caller allows.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Retry {
+/// What all copies are told.
+#[derive(Debug, Clone)]
+pub(super) struct Options {
+    /// The container, of the source if there are two.
+    pub(super) side: Side,
+    pub(super) keep: Keep,
+    pub(super) exclude: Exclude,
+    pub(super) progress: Progress,
     pub(super) retries: u32,
     pub(super) deadline: Option<Duration>,
 }
 
-impl Retry {
+impl Options {
+    pub(super) fn new(pod: &Pod) -> Self {
+        Self {
+            side: Side::new(pod),
+            keep: Keep::Modes,
+            exclude: Exclude::default(),
+            progress: Progress::default(),
+            retries: 0,
+            deadline: None,
+        }
+    }
+
+    /// What is to be packed.
+    pub(super) fn plan(&self, source: PathBuf) -> Plan {
+        Plan {
+            source,
+            root: PathBuf::new(),
+            keep: self.keep,
+            exclude: self.exclude.clone(),
+            holes: false,
+            progress: self.progress.clone(),
+        }
+    }
+
     /// Attempts until one does not end in a cut. What `begin` gives outlives the connections: it is
     /// made once, and each attempt goes on with it.
     pub(super) async fn run<W, T>(
         &self,
-        side: &Side,
         verb: &str,
-        progress: &Progress,
         begin: impl AsyncFn() -> Result<W>,
         attempt: impl AsyncFn(&mut W) -> Result<T>,
     ) -> Result<T> {
+        let progress = &self.progress;
         progress.begin();
         let work = async {
             let mut begun = None;
@@ -62,7 +95,7 @@ impl Retry {
             return work.await;
         };
         let missed = |_| CallerError::TimedOut {
-            operation: side.pod.operation(verb),
+            operation: self.side.pod.operation(verb),
             after: deadline,
             output: Arc::default(),
         };

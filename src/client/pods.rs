@@ -1,0 +1,55 @@
+//! Which pods something is done in: in flow a namespace, labels and names, out come the options that
+//! all builders have which go into many pods.
+
+use super::Client;
+
+/// The pods, and the container in each.
+#[derive(Debug, Clone)]
+pub(super) struct Pods {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+    pub(super) labels: String,
+    pub(super) names: Vec<String>,
+    pub(super) container: Option<String>,
+}
+
+impl Pods {
+    /// All pods of a namespace.
+    pub(super) fn new(client: Client, namespace: String) -> Self {
+        Self {
+            client,
+            namespace,
+            labels: String::new(),
+            names: Vec::new(),
+            container: None,
+        }
+    }
+}
+
+/// The options of a builder around [`Pods`].
+macro_rules! chosen_pods {
+    () => {
+        /// Only pods whose labels match, such as `app=web`.
+        pub fn labels(mut self, selector: impl Into<String>) -> Self {
+            self.pods.labels = selector.into();
+            self
+        }
+
+        /// Only the pods of these names. One that does not exist is an error of its own.
+        pub fn pods<I, S>(mut self, names: I) -> Self
+        where
+            I: IntoIterator<Item = S>,
+            S: Into<String>,
+        {
+            self.pods.names.extend(names.into_iter().map(Into::into));
+            self
+        }
+
+        /// The container; without, the default one of each pod.
+        pub fn container(mut self, name: impl Into<String>) -> Self {
+            self.pods.container = Some(name.into());
+            self
+        }
+    };
+}
+pub(super) use chosen_pods;
