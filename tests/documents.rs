@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Public types whose documentation has no example. It may only become less.
-const WITHOUT_EXAMPLE: usize = 64;
+const WITHOUT_EXAMPLE: usize = 26;
 
 /// Lines of the longest file in `src`, its tests left out.
 const SOURCE_LINES: usize = 500;

@@ -225,9 +225,9 @@ impl Provider {
         let (url, ms) = (without_login(url), begun.elapsed().as_millis());
         match &answer {
             Ok((status, _)) => {
-                tracing::debug!(target: REQUESTS, %method, url, %status, ms, "answered");
+                tracing::debug!(target: REQUESTS, %method, %url, %status, ms, "answered");
             }
-            Err(error) => tracing::debug!(target: REQUESTS, %method, url, %error, ms, "failed"),
+            Err(error) => tracing::debug!(target: REQUESTS, %method, %url, %error, ms, "failed"),
         }
         answer
     }

@@ -23,10 +23,22 @@ pub trait IntoCommand<M> {
 }
 
 /// One word: a program without arguments. No shell takes it apart.
+///
+/// ```
+/// use kubewire::exec::IntoCommand;
+///
+/// assert_eq!("date -u".into_command(), ["date -u"]); // no shell: a program of this name
+/// ```
 #[derive(Debug)]
 pub struct Program(());
 
 /// A program and its arguments.
+///
+/// ```
+/// use kubewire::exec::IntoCommand;
+///
+/// assert_eq!(["date", "-u"].into_command(), ["date", "-u"]);
+/// ```
 #[derive(Debug)]
 pub struct Words(());
 

@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     Client, ExitStatus, IntoCommand, List, Pod, Stdio,
+    panic::caught,
     pods::{Pods, chosen_pods},
 };
 use crate::{
@@ -135,7 +136,8 @@ pub struct RunningAll {
     pods: Vec<Arc<str>>,
     events: mpsc::Receiver<AllEvent>,
     // Dropped with this, which ends them.
-    tasks: JoinSet<()>,
+    /// They end with this.
+    _tasks: JoinSet<()>,
 }
 
 impl Client {
@@ -200,14 +202,15 @@ impl ExecAll {
             tasks.spawn(async move {
                 // It is never closed.
                 let _turn = turns.acquire_owned().await;
-                let ended = run.run(&pod).await;
+                let who = format!("the exec in the pod {}", run.name);
+                let ended = caught(who, run.run(&pod)).await;
                 run.tell(AllOutput::Ended(ended)).await;
             });
         }
         Ok(RunningAll {
             pods,
             events,
-            tasks,
+            _tasks: tasks,
         })
     }
 
@@ -252,18 +255,7 @@ impl RunningAll {
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<AllEvent>> {
-        let event = ready!(self.events.poll_recv(cx));
-        // The end of a pod whose task has panicked would be missing without a word.
-        while event.is_none()
-            && let Some(done) = ready!(self.tasks.poll_join_next(cx))
-        {
-            if let Err(error) = done
-                && error.is_panic()
-            {
-                std::panic::resume_unwind(error.into_panic());
-            }
-        }
-        Poll::Ready(event)
+        self.events.poll_recv(cx)
     }
 }
 

@@ -97,7 +97,7 @@ pub(super) struct Copies {
 impl Copies {
     fn feed(&mut self, control: &Control, from: Reader) {
         let mut to = ChildStdin::new(control.output(Channel::Stdin));
-        let guard = Guard::new(control, &self.failed);
+        let guard = Guard::new(control, &self.failed, "the reader of stdin");
         self.stdin = Some(tokio::spawn(async move {
             // It is dropped before `to`, with which the input would end in order.
             let guard = guard;
@@ -112,7 +112,11 @@ impl Copies {
 
     fn drain(&mut self, control: &Control, channel: Channel, to: Writer) {
         let from = control.input(channel);
-        let guard = Guard::new(control, &self.failed);
+        let who = match channel {
+            Channel::Stderr => "the writer of stderr",
+            _ => "the writer of stdout",
+        };
+        let guard = Guard::new(control, &self.failed, who);
         self.outputs.push(tokio::spawn(async move {
             if let Err(error) = drain(from, to).await {
                 guard.fail_with(error);
@@ -170,13 +174,16 @@ impl Drop for Copies {
 struct Guard {
     control: Control,
     failed: Arc<OnceLock<Error>>,
+    /// Whose code is called.
+    who: &'static str,
 }
 
 impl Guard {
-    fn new(control: &Control, failed: &Arc<OnceLock<Error>>) -> Self {
+    fn new(control: &Control, failed: &Arc<OnceLock<Error>>, who: &'static str) -> Self {
         Self {
             control: control.clone(),
             failed: failed.clone(),
+            who,
         }
     }
 
@@ -195,7 +202,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.fail(io::Error::other("the caller's reader or writer panicked"));
+            self.fail(io::Error::other(format!("{} panicked", self.who)));
         }
     }
 }

@@ -18,6 +18,17 @@ mod ready;
 pub use self::lines::MergedLines;
 
 /// Where a line comes from.
+///
+/// ```
+/// use kubewire::logs::LogSource;
+///
+/// let source = LogSource {
+///     namespace: "default".into(),
+///     pod: "web-0".into(),
+///     container: "main".into(),
+/// };
+/// assert_eq!(source.to_string(), "default/web-0/main");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LogSource {
     /// The pod's namespace.
@@ -36,6 +47,17 @@ impl std::fmt::Display for LogSource {
 }
 
 /// A line and where it comes from.
+///
+/// ```no_run
+/// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
+/// let mut lines = client.logs("default").labels("app=web").stream();
+/// while let Some(line) = lines.next().await {
+///     let line = line?;
+///     println!("[{}] {}", line.source.pod, line.line);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct SourcedLine {
     /// Where it comes from. Lines of one source share it.
@@ -52,6 +74,18 @@ impl std::fmt::Display for SourcedLine {
 }
 
 /// An update and where it comes from.
+///
+/// ```no_run
+/// # fn show(update: kubewire::logs::SourcedUpdate) {
+/// use kubewire::logs::LogUpdate;
+///
+/// match (update.source, update.update) {
+///     (Some(source), LogUpdate::Ended(end)) => println!("{source}: {end:?}"),
+///     (None, LogUpdate::Retrying { error, .. }) => println!("the list of pods: {error}"),
+///     _ => {}
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct SourcedUpdate {
     /// Where it comes from; `None` if it is about the list of pods. Updates of one source share

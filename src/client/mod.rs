@@ -19,6 +19,7 @@ mod merged;
 mod mirror;
 mod over;
 mod pages;
+mod panic;
 mod pod;
 mod pods;
 pub(crate) mod port_forward;
@@ -111,7 +112,7 @@ impl Client {
     }
 
     /// A client for a server's URL, without credentials: a `kubectl proxy` sidecar, say, at
-    /// `http://127.0.0.1:8001`. For more, build a [`Config`].
+    /// `http://127.0.0.1:8001`. Without a scheme it is https. For more, build a [`Config`].
     ///
     /// # Errors
     ///

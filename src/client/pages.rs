@@ -47,6 +47,19 @@ pub struct List<T> {
 }
 
 /// `metav1.ListMeta`.
+///
+/// ```
+/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
+/// use k8s_openapi::api::core::v1::Pod;
+///
+/// let list = client.api::<Pod>().namespace("default").list().await?;
+/// assert!(list.metadata.next.is_empty()); // that was all
+/// // What happens from there on:
+/// let watch = client.api::<Pod>().namespace("default").watch().from(list.metadata.resource_version);
+/// # drop(watch);
+/// # Ok(())
+/// # });
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListMeta {

@@ -193,6 +193,13 @@ impl<const N: usize> From<&[u8; N]> for Input {
     }
 }
 
+/// From its position on; it is read once, as any reader. A [`std::fs::File`] can be read again.
+impl From<tokio::fs::File> for Input {
+    fn from(file: tokio::fs::File) -> Self {
+        Self::reader(file)
+    }
+}
+
 /// From its position on.
 impl From<File> for Input {
     fn from(file: File) -> Self {

@@ -6,6 +6,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What a connection can run over: a TCP or Unix stream, a [`tokio::io::duplex`], anything that
 /// reads and writes. It is implemented for all of them.
+///
+/// ```
+/// fn is_one(_: &impl kubewire::config::ByteStream) {}
+///
+/// let (near, _far) = tokio::io::duplex(1024);
+/// is_one(&near);
+/// ```
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}

@@ -209,7 +209,8 @@ impl Config {
     }
 
     /// A server by its URL, without credentials: `http://127.0.0.1:8001` for `kubectl proxy`,
-    /// `https://[fd00::1]:6443`, `https://rancher.example.com/k8s/clusters/c-1`.
+    /// `https://[fd00::1]:6443`, `https://rancher.example.com/k8s/clusters/c-1`. Without a scheme,
+    /// as in `10.0.0.1:6443`, it is https: nothing is sent in the clear that was not asked to be.
     ///
     /// Without a certificate authority the platform's are trusted. The proxy is that of the
     /// environment; see [`with_proxy`](Self::with_proxy).

@@ -310,6 +310,11 @@ fn a_bare_host_is_https_if_there_is_tls_to_do() {
     assert_eq!(server("server: 'h:6443'"), "http://h:6443");
     let insecure = "server: 'h:6443', insecure-skip-tls-verify: true";
     assert_eq!(server(insecure), "https://h:6443");
+    // Without a kubeconfig nothing says that it is not.
+    assert_eq!(
+        Config::new("h:6443").unwrap().server_url(),
+        "https://h:6443"
+    );
 }
 
 #[test]

@@ -227,6 +227,15 @@ pub enum CallerError {
         /// The flags of `kubectl debug` that say where, with a space before each.
         target: String,
     },
+    /// Code of the caller's panicked in a task of this library's: a dialler, a reader, a type that
+    /// is decoded. Or that task itself did, which is a bug.
+    #[error("{who} panicked: {message}")]
+    Panicked {
+        /// Where it ran.
+        who: String,
+        /// What it said.
+        message: String,
+    },
     /// A stream given by the caller failed.
     #[error("{0}")]
     Stream(#[source] Arc<io::Error>),

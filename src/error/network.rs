@@ -94,6 +94,16 @@ pub enum NetworkError {
 }
 
 /// Why a server's certificate is refused.
+///
+/// ```
+/// use kubewire::error::CertificateProblem;
+///
+/// let problem = CertificateProblem::Name {
+///     expected: "10.0.0.1".into(),
+///     presented: vec!["kubernetes".into()],
+/// };
+/// assert!(problem.to_string().contains("not for the name \"10.0.0.1\""));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateProblem {

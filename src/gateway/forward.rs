@@ -13,6 +13,15 @@ use crate::{
 };
 
 /// One connection through a [`ForwardSplice`] that has ended.
+///
+/// ```no_run
+/// # async fn run(forwarding: kubewire::server::Forwarding, tunnel: kubewire::port_forward::Tunnel) {
+/// let splice = forwarding.splice(tunnel).each(|ended| {
+///     println!("port {}: {} bytes back, {:?}", ended.port, ended.traffic.received, ended.result);
+/// });
+/// splice.await;
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Forwarded {

@@ -179,6 +179,16 @@ impl fmt::Debug for Splice {
 }
 
 /// How a [`Splice`] ended.
+///
+/// ```no_run
+/// # fn audit(spliced: &kubewire::gateway::Spliced) {
+/// match &spliced.status {
+///     Ok(status) => println!("exit code {:?}", status.code_of_exit()),
+///     Err(error) => println!("how it ended is not known: {error}"),
+/// }
+/// println!("{} bytes in, {} out", spliced.stdin, spliced.stdout + spliced.stderr);
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Spliced {

@@ -3,9 +3,13 @@
 //! In flow the settings of a [`Config`] and the client certificate to present; out come
 //! [`Connection`]s, to which HTTP or WebSocket is spoken.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use http::Uri;
+use http::{Method, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::ServerName;
 use tokio::{
@@ -24,7 +28,7 @@ use super::{
     tls,
 };
 use crate::{
-    Error, Result,
+    Error, REQUESTS, Result,
     config::{Config, Dial, Identity, Proxy, ProxyKind, Server, TlsSettings},
     error::{CallerError, NetworkError},
     limits,
@@ -178,24 +182,32 @@ impl Dialer {
         let login = proxy.login.as_ref();
         let asked = async {
             match proxy.kind {
-                ProxyKind::Http | ProxyKind::Https => proxy::connect(&mut link, to, login).await,
-                ProxyKind::Socks5 => proxy::socks5(&mut link, to, login).await,
+                ProxyKind::Http | ProxyKind::Https => {
+                    proxy::connect(&mut link, to, login).await.map(Some)
+                }
+                ProxyKind::Socks5 => proxy::socks5(&mut link, to, login).await.map(|()| None),
             }
         };
-        match tokio::time::timeout(self.connect_timeout, asked).await {
-            Ok(Ok(())) => Ok(link),
-            Ok(Err(error)) => Err(NetworkError::Proxy {
-                proxy: place,
+        let begun = Instant::now();
+        let answer = tokio::time::timeout(self.connect_timeout, asked).await;
+        let ms = begun.elapsed().as_millis();
+        let error = match answer {
+            Ok(Ok(status)) => {
+                tracing::debug!(target: REQUESTS, method = %Method::CONNECT, url = %address, status, proxy = %place, ms, "answered");
+                return Ok(link);
+            }
+            Ok(Err(error)) => NetworkError::Proxy {
+                proxy: place.clone(),
                 address: address.to_owned(),
                 source: Arc::new(error),
-            }
-            .into()),
-            Err(_) => Err(NetworkError::TimedOut {
+            },
+            Err(_) => NetworkError::TimedOut {
                 operation: format!("the connection to {address} through the proxy {place}"),
                 after: self.connect_timeout,
-            }
-            .into()),
-        }
+            },
+        };
+        tracing::debug!(target: REQUESTS, method = %Method::CONNECT, url = %address, proxy = %place, %error, ms, "failed");
+        Err(error.into())
     }
 
     /// A stream to a host and port; `address` is both, for the error texts.

@@ -17,7 +17,7 @@ use crate::{config::address, limits};
 /// User name and password.
 type Login = (String, SecretString);
 
-/// Asks an HTTP proxy to connect (RFC 9110, section 9.3.6).
+/// Asks an HTTP proxy to connect (RFC 9110, section 9.3.6), and gives the code of its answer.
 ///
 /// # Errors
 ///
@@ -26,7 +26,7 @@ pub(super) async fn connect<S>(
     stream: &mut S,
     (host, port): (&str, u16),
     login: Option<&Login>,
-) -> io::Result<()>
+) -> io::Result<u16>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -66,7 +66,7 @@ where
     let version = parts.next().unwrap_or_default();
     let code = parts.next().and_then(|code| code.parse::<u16>().ok());
     match code.filter(|_| version.starts_with("HTTP/1.")) {
-        Some(200..=299) => Ok(()),
+        Some(code @ 200..=299) => Ok(code),
         Some(407) => Err(refused(match login {
             None => "it wants a user name and password (407)".to_owned(),
             Some(_) => "it refuses the user name and password (407)".to_owned(),

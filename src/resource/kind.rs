@@ -87,6 +87,21 @@ pub trait Scope {
 pub trait InNamespaces: Scope {}
 
 /// The [`Scope`] of a [`Kind`] whose objects live in namespaces.
+///
+/// ```
+/// use kubewire::{Resource, request::{Kind, Namespaced}};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Site {}
+///
+/// impl Kind for Site {
+///     type Scope = Namespaced;
+///
+///     fn resource() -> Resource {
+///         Resource::namespaced("example.com", "v1", "sites")
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub enum Namespaced {}
 

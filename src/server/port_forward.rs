@@ -162,6 +162,19 @@ impl PortForwardRequest {
 /// The server's end of a port-forward.
 ///
 /// The connection is closed when this and all its streams have been dropped.
+///
+/// ```no_run
+/// # async fn run(forwarding: kubewire::server::Forwarding) {
+/// while let Some(incoming) = forwarding.accept().await {
+///     tokio::spawn(async move {
+///         match tokio::net::TcpStream::connect(("127.0.0.1", incoming.port())).await {
+///             Ok(socket) => incoming.relay(socket).await,
+///             Err(error) => Ok(incoming.fail(&error.to_string())),
+///         }
+///     });
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Forwarding {
     connections: Connections,
@@ -197,6 +210,15 @@ impl Forwarding {
 /// A connection that a client wants.
 ///
 /// Dropping it resets the connection.
+///
+/// ```no_run
+/// # async fn run(incoming: kubewire::server::IncomingForward) {
+/// match incoming.port() {
+///     80 => drop(incoming.into_stream()), // AsyncRead and AsyncWrite
+///     port => incoming.fail(&format!("nobody listens on port {port}")),
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct IncomingForward {
     stream: ForwardStream,

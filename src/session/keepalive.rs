@@ -61,6 +61,15 @@ impl Default for KeepaliveConfig {
 }
 
 /// What is due.
+///
+/// ```
+/// use kubewire::session::Due;
+///
+/// fn is_dead(due: &Due) -> bool {
+///     matches!(due, Due::Dead(_))
+/// }
+/// assert!(!is_dead(&Due::Nothing));
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due {
     /// Nothing.
@@ -72,6 +81,16 @@ pub enum Due {
 }
 
 /// The state of one connection's signs of life.
+///
+/// ```
+/// use kubewire::session::{Due, Keepalive, KeepaliveConfig};
+/// use std::time::Instant;
+///
+/// let (config, now) = (KeepaliveConfig::default(), Instant::now());
+/// let mut keepalive = Keepalive::new(config, now);
+/// assert_eq!(keepalive.handle_timeout(now), Due::Nothing);
+/// assert!(matches!(keepalive.handle_timeout(now + config.interval), Due::Send(_)));
+/// ```
 #[derive(Debug)]
 pub struct Keepalive {
     config: KeepaliveConfig,

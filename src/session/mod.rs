@@ -56,6 +56,13 @@ pub use requests::{Exchange, Head, logs, watch};
 pub use subprotocol::Subprotocol;
 
 /// One WebSocket message to send.
+///
+/// ```
+/// use kubewire::session::{Opcode, Transmit};
+///
+/// let pong = Transmit::new(Opcode::Pong, "payload of the ping");
+/// assert_eq!((pong.prefix, pong.payload.len()), (None, 19));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
     /// What the message is; never a continuation.

@@ -6,9 +6,9 @@
 pub(crate) mod model;
 
 #[cfg(test)]
-pub(crate) use self::model::{Mutex, MutexGuard, Timer, lock, spawn};
+pub(crate) use self::model::{Mutex, MutexGuard, Timer, is_panicking, lock, spawn};
 #[cfg(not(test))]
-pub(crate) use self::real::{Mutex, MutexGuard, Timer, lock, spawn};
+pub(crate) use self::real::{Mutex, MutexGuard, Timer, is_panicking, lock, spawn};
 
 mod real {
     use std::{
@@ -25,6 +25,11 @@ mod real {
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         // A panic elsewhere does not make the state wrong: every change is made under one lock.
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this thread unwinds.
+    pub(crate) fn is_panicking() -> bool {
+        std::thread::panicking()
     }
 
     pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {

@@ -28,6 +28,16 @@ pub enum LineEnd {
 }
 
 /// One line, or a piece of a line that is longer than the splitter's bound.
+///
+/// ```
+/// use kubewire::wire::line::LineSplitter;
+///
+/// let mut splitter = LineSplitter::new(1024);
+/// splitter.push("one\r\ntwo".into());
+/// let line = splitter.next_line().expect("one is whole");
+/// assert_eq!(line.bytes, "one\r");
+/// assert!(splitter.next_line().is_none());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// The bytes without the newline. A carriage return before it stays.

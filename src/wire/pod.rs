@@ -37,6 +37,12 @@ pub struct Container {
 }
 
 /// What a container is to its pod.
+///
+/// ```
+/// use kubewire::exec::ContainerKind;
+///
+/// assert!(ContainerKind::Sidecar.is_init() && !ContainerKind::Ephemeral.is_init());
+/// ```
 #[cfg_attr(
     not(feature = "client"),
     expect(unreachable_pub, reason = "named by the client's users alone")
@@ -64,6 +70,15 @@ impl ContainerKind {
 }
 
 /// How a container ended.
+///
+/// ```
+/// use kubewire::logs::Exit;
+///
+/// fn was_killed_for_memory(exit: &Exit) -> bool {
+///     exit.reason == "OOMKilled"
+/// }
+/// assert!(!was_killed_for_memory(&Exit::default()));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exit {

@@ -51,6 +51,13 @@ struct Wire {
 }
 
 /// Something on the resize channel that is not a size.
+///
+/// ```
+/// use kubewire::wire::resize::ResizeDecoder;
+///
+/// let error = ResizeDecoder::default().push(b"80x24", |_| {}).unwrap_err();
+/// assert_eq!(error.to_string(), "the resize channel carries what is not a terminal size");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the resize channel carries what is not a terminal size")]
 #[non_exhaustive]

@@ -15,9 +15,17 @@ use crate::{
 
 /// A server that knows the resource `things`, and answers to a request for them in these words.
 async fn answering(body: &str) -> String {
+    let body = body.to_owned();
+    serving(move |_| (body.len(), body.clone())).await
+}
+
+/// A server that knows the resource `things`, and answers to a request for them, by its path and
+/// query, a body that is said to have so many bytes.
+pub(crate) async fn serving(
+    things: impl Fn(&str) -> (usize, String) + Clone + Send + 'static,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let things = body.to_owned();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let mut stream = BufReader::new(stream);
@@ -28,24 +36,27 @@ async fn answering(body: &str) -> String {
                 }
                 line.clear();
             }
-            let path = request.split([' ', '?']).nth(1).unwrap_or_default();
-            let body = match path {
-                "/api" => json!({"kind": "APIVersions", "versions": ["v1"]}).to_string(),
-                "/apis" => json!({"kind": "APIGroupList", "groups": []}).to_string(),
-                "/api/v1" => json!({
+            let target = request.split(' ').nth(1).unwrap_or_default();
+            let known = match target.split('?').next().unwrap_or_default() {
+                "/api" => Some(json!({"kind": "APIVersions", "versions": ["v1"]})),
+                "/apis" => Some(json!({"kind": "APIGroupList", "groups": []})),
+                "/api/v1" => Some(json!({
                     "kind": "APIResourceList",
                     "groupVersion": "v1",
                     "resources": [{
                         "name": "things", "singularName": "thing", "namespaced": true,
                         "kind": "Thing", "verbs": ["get", "list"],
                     }],
-                })
-                .to_string(),
-                _ => things.clone(),
+                })),
+                _ => None,
             };
+            let known = known.map(|known| known.to_string());
+            let known = known.map(|known| (known.len(), known));
+            let (length, body) = known.unwrap_or_else(|| things(target));
             let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json";
-            let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            let answer = format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+            // Who has read enough may go.
+            let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
     format!("http://{address}")

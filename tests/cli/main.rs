@@ -24,6 +24,7 @@ mod get;
 mod kubectl_flags;
 mod logs;
 mod many;
+mod pages;
 mod port_forward;
 mod proxy;
 mod screens;

@@ -39,6 +39,8 @@ struct Case {
     files: Vec<(&'static str, String)>,
     variables: Vec<(&'static str, String)>,
     kubewire: End,
+    /// Requests that it tells of, each with the time behind it.
+    told: Vec<String>,
     /// If kubectl does otherwise: what, and why it is well.
     kubectl: Option<(Option<End>, &'static str)>,
 }
@@ -51,6 +53,7 @@ fn case(name: &'static str, cluster: impl Into<String>, user: impl Into<String>)
         files: Vec::new(),
         variables: Vec::new(),
         kubewire: Ok(String::new()),
+        told: Vec::new(),
         kubectl: None,
     }
 }
@@ -73,6 +76,11 @@ impl Case {
 
     fn fails(mut self, text: impl Into<String>) -> Self {
         self.kubewire = Err(text.into());
+        self
+    }
+
+    fn tells(mut self, request: impl Into<String>) -> Self {
+        self.told.push(request.into());
         self
     }
 
@@ -110,6 +118,13 @@ impl Case {
         let told = String::from_utf8_lossy(&output.stderr);
         for secret in ["planted", &base64("user:planted-pw"), "PRIVATE KEY"] {
             assert!(!told.contains(secret), "{}: {secret} in {told}", self.name);
+        }
+        for request in &self.told {
+            let time = told
+                .lines()
+                .find_map(|line| line.split_once(request)?.1.split_once(" ms="));
+            let ms = time.and_then(|(_, ms)| ms.parse::<u64>().ok());
+            assert!(ms.is_some(), "{}: {request} is not in {told}", self.name);
         }
         let Some(kubectl) = kubectl else { return };
         let _ = fs::remove_file(dir.path().join("runs"));
@@ -300,12 +315,22 @@ async fn oidc_refresh() {
     };
     run(vec![
         case("OIDC refresh", https.clone(), user(&ca))
-            .gives(format!("authorization=Bearer {new} ")),
+            .gives(format!("authorization=Bearer {new} "))
+            .tells(format!(
+                "answered method=GET url=https://{issuer}/.well-known/openid-configuration \
+                 status=200 OK"
+            ))
+            .tells(format!(
+                "answered method=POST url=https://{issuer}/token status=200 OK"
+            )),
         case(
             "OIDC provider of a wrong authority",
             https,
             user(&Authority::new()),
         )
+        .tells(format!(
+            "failed method=GET url=https://{issuer}/.well-known/openid-configuration"
+        ))
         .fails("its issuer is not among the trusted"),
     ])
     .await;

@@ -32,6 +32,10 @@ async fn proxies() {
             through(format!("http://user:planted-pw@{}", locked.address)),
             token,
         )
+        .tells(format!(
+            "answered method=CONNECT url=api.test:{port} status=200 proxy={}",
+            locked.address
+        ))
         .gives("planted-t"),
         case(
             "http proxy without a password",
@@ -44,6 +48,10 @@ async fn proxies() {
             through(format!("http://user:planted-no@{}", locked.address)),
             token,
         )
+        .tells(format!(
+            "failed method=CONNECT url=api.test:{port} proxy={}",
+            locked.address
+        ))
         .fails("it refuses the user name and password (407)"),
         case(
             "http proxy that forbids",
@@ -57,6 +65,10 @@ async fn proxies() {
             through(format!("socks5://user:planted-pw@{}", locked_socks.address)),
             token,
         )
+        .tells(format!(
+            "answered method=CONNECT url=api.test:{port} proxy={}",
+            locked_socks.address
+        ))
         .gives("planted-t"),
         case(
             "socks5 proxy with a wrong password",

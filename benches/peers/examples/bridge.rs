@@ -31,6 +31,7 @@ struct SiteSpec {
     page: String,
 }
 
+// [over-kube]
 /// Runs a command in a pod over kube's client.
 async fn exec(client: &Client, namespace: &str, pod: &str, command: &[String]) -> Result<Child> {
     let pods = Request::new(Pod::url_path(&(), Some(namespace)));
@@ -50,6 +51,7 @@ async fn exec(client: &Client, namespace: &str, pod: &str, command: &[String]) -
         .operation(operation)
         .spawn())
 }
+// [end]
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -76,9 +78,11 @@ async fn play() -> Result<()> {
         .await?;
     let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig())?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
-    // The one line that adds kubewire to a program of kube's.
+    // [both]
+    // `config` is a kube::Config: that of `kube::Config::infer().await?`, say.
     let kubewire = kubewire::Client::try_from(config.clone())?;
-    let kube = Client::try_from(config)?;
+    let kube = kube::Client::try_from(config)?;
+    // [end]
 
     // The same types on both sides,
     let by_kube: Pod = Api::namespaced(kube.clone(), "default")

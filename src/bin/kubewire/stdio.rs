@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, ErrorKind, IoSlice, Read as _, Write as _},
+    io::{self, ErrorKind, IoSlice, Read as _, Write},
     thread,
     time::Duration,
 };
@@ -79,7 +79,7 @@ impl Output {
         Self::start("stderr", unbuffered(&io::stderr())?)
     }
 
-    fn start(name: &str, mut file: File) -> io::Result<Self> {
+    fn start(name: &str, mut file: impl Write + Send + 'static) -> io::Result<Self> {
         let (slices, mut receiver) = mpsc::channel(WRITES);
         let (sender, done) = oneshot::channel();
         spawn(name, move || {
@@ -107,7 +107,7 @@ impl Output {
     }
 }
 
-fn write(file: &mut File, receiver: &mut mpsc::Receiver<Bytes>) -> io::Result<()> {
+fn write(file: &mut impl Write, receiver: &mut mpsc::Receiver<Bytes>) -> io::Result<()> {
     let mut batch = Vec::with_capacity(WRITES);
     let mut queue = VecDeque::with_capacity(WRITES);
     while receiver.blocking_recv_many(&mut batch, WRITES) > 0 {
@@ -167,6 +167,27 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Panics;
+
+    impl Write for Panics {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            panic!("this writer panics, as it is to");
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_is_an_error_and_not_the_end_of_the_output() {
+        let output = Output::start("test", Panics).unwrap();
+        // The queue is longer than it is filled: whether the thread still takes is a race.
+        let _ = output.write(Bytes::from_static(b"text")).await;
+        let error = output.finish().await.unwrap_err();
+        assert!(error.to_string().contains("panicked"), "{error}");
+    }
 
     #[test]
     fn a_short_write_leaves_the_rest() {

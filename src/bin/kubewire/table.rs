@@ -130,12 +130,16 @@ impl Layout {
         line
     }
 
-    /// Rows as lines, each column as wide as all of them need.
-    pub(crate) fn text(rows: &[Vec<Printable>]) -> String {
-        let mut layout = Self::default();
-        rows.iter().for_each(|row| layout.fit(row));
-        let lines = rows.iter().map(|row| format!("{}\n", layout.line(row)));
+    /// Rows as lines, each column as wide as all of them and those before need.
+    pub(crate) fn lines(&mut self, rows: &[Vec<Printable>]) -> String {
+        rows.iter().for_each(|row| self.fit(row));
+        let lines = rows.iter().map(|row| format!("{}\n", self.line(row)));
         lines.collect()
+    }
+
+    /// All rows there are as lines.
+    pub(crate) fn text(rows: &[Vec<Printable>]) -> String {
+        Self::default().lines(rows)
     }
 }
 

@@ -103,6 +103,17 @@ macro_rules! copy_options {
 use copy_options;
 
 /// What was copied.
+///
+/// ```no_run
+/// # async fn run(pod: kubewire::Pod) -> kubewire::Result<()> {
+/// let copied = pod.copy_from("/var/log", "logs").run().await?;
+/// println!("{} files, {} bytes", copied.files, copied.bytes);
+/// for left_out in &copied.left_out {
+///     println!("not copied: {left_out}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Copied {
@@ -121,6 +132,15 @@ pub struct Copied {
 }
 
 /// Something that was not copied.
+///
+/// ```no_run
+/// # fn links(copied: &kubewire::copy::Copied) -> usize {
+/// use kubewire::copy::Reason;
+///
+/// let left_out = copied.left_out.iter();
+/// left_out.filter(|it| matches!(it.reason, Reason::LeadsOut { .. })).count()
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeftOut {
@@ -131,6 +151,15 @@ pub struct LeftOut {
 }
 
 /// Why something was not copied.
+///
+/// ```
+/// use kubewire::copy::Reason;
+///
+/// fn is_of_the_container(reason: &Reason) -> bool {
+///     matches!(reason, Reason::Lacks { .. })
+/// }
+/// assert!(is_of_the_container(&Reason::Lacks { program: "ln" }));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
@@ -166,6 +195,14 @@ impl std::fmt::Display for LeftOut {
 }
 
 /// What of a file may get lost on its way.
+///
+/// ```no_run
+/// # fn check(copied: &kubewire::copy::Copied) {
+/// use kubewire::copy::NotKept;
+///
+/// assert!(!copied.not_kept.contains(&NotKept::Modes), "who may read them would be open");
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotKept {

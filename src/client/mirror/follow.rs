@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -17,9 +18,9 @@ use tokio::sync::{Notify, futures::Notified};
 use super::{Keep, Shared};
 use crate::{
     Result,
-    client::Updates,
+    client::{Updates, panic},
     session::watch::{MirrorUpdate, ObjectKey, Update},
-    wire::watch::Object,
+    wire::watch::{EventError, Object},
 };
 
 /// Updates that are applied at once, where so many have arrived.
@@ -35,7 +36,7 @@ pub(super) async fn follow<K>(shared: Arc<Shared<K>>, mut updates: Updates, keep
         for update in &batch {
             decoded.push(match update {
                 Ok(Update::Event(event)) if !shared.read().knows(&event.object) => {
-                    Some(keep(&event.object))
+                    Some(kept(&keep, &event.object))
                 }
                 _ => None,
             });
@@ -45,7 +46,7 @@ pub(super) async fn follow<K>(shared: Arc<Shared<K>>, mut updates: Updates, keep
             match update {
                 Ok(update) => {
                     // What was known is not any more if another of the batch was about it.
-                    let decode = |object: &Object| decoded.unwrap_or_else(|| keep(object));
+                    let decode = |object: &Object| decoded.unwrap_or_else(|| kept(&keep, object));
                     state.apply(&update, decode);
                 }
                 Err(error) => state.refuse(error),
@@ -76,6 +77,16 @@ pub(super) async fn follow<K>(shared: Arc<Shared<K>>, mut updates: Updates, keep
         }
         shared.wakers.wake();
     }
+}
+
+/// What is kept of an object. Where its type's own code panics, it is one that cannot be read: the
+/// readers of the others must not wait for ever.
+fn kept<K>(keep: &Keep<K>, object: &Object) -> Result<K, EventError> {
+    let kept = catch_unwind(AssertUnwindSafe(|| keep(object)));
+    kept.unwrap_or_else(|panic| {
+        let message = panic::message(&*panic);
+        Err(EventError::Decode(format!("its type panicked: {message}")))
+    })
 }
 
 /// What has arrived, at least one update.

@@ -20,6 +20,7 @@ use tokio::{
 use super::{ForwardPort, Tunnel};
 use crate::{
     Result,
+    client::panic::caught,
     error::{CallerError, Error},
     transport::ws::relay::{Copied, relay},
 };
@@ -87,6 +88,15 @@ pub enum ListenEvent {
 }
 
 /// What a local connection carried.
+///
+/// ```
+/// use kubewire::port_forward::Traffic;
+///
+/// fn rate(traffic: &Traffic) -> f64 {
+///     traffic.received as f64 / traffic.duration.as_secs_f64().max(0.001)
+/// }
+/// assert_eq!(rate(&Traffic::default()), 0.0);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Traffic {
@@ -99,6 +109,13 @@ pub struct Traffic {
 }
 
 /// What a [`Listener`] has carried.
+///
+/// ```no_run
+/// # fn show(listener: &kubewire::port_forward::Listener) {
+/// let stats = listener.stats();
+/// println!("{} connections, {} of them open, {} failed", stats.accepted, stats.open, stats.failed);
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ListenerStats {
@@ -332,7 +349,8 @@ async fn accept(
         connections.spawn(async move {
             let tell = |event| drop(news.try_send(event));
             tell(ListenEvent::Accepted { peer });
-            let outcome = forward(socket, &tunnel, &port, &news, &connection.copied).await;
+            let work = forward(socket, &tunnel, &port, &news, &connection.copied);
+            let outcome = caught(format!("the forwarding of {peer}"), work).await;
             let traffic = record.end(&connection, outcome.is_err());
             tell(match outcome {
                 Ok(()) => ListenEvent::Closed { peer, traffic },

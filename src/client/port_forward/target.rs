@@ -58,6 +58,15 @@ impl FromStr for ForwardTarget {
                 name: text.to_owned(),
             });
         }
+        // As `docker` and `ssh` have it.
+        if let Some((target, port)) = text.rsplit_once(':') {
+            let what = format!(
+                "a pod, a service or a workload, of which {target:?} would be one: the port \
+                 {port:?} goes to `Tunnel::open` or `Tunnel::listen`"
+            );
+            let (what, name) = (what.into(), text.to_owned());
+            return Err(CallerError::Name { what, name });
+        }
         let lower = kind.to_ascii_lowercase();
         // `deployments.apps` and `deployments.v1.apps` are the same.
         let (front, group) = lower.split_once('.').unwrap_or((&lower, ""));
@@ -189,6 +198,14 @@ impl fmt::Display for ForwardPort {
 }
 
 /// What a [`ForwardPort`] means at the moment.
+///
+/// ```no_run
+/// # async fn run(tunnel: kubewire::port_forward::Tunnel) -> kubewire::Result<()> {
+/// let port = tunnel.resolve("http").await?;
+/// println!("{} of the service is {} of the pod", port.target, port.pod);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResolvedPort {
@@ -201,6 +218,14 @@ pub struct ResolvedPort {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_behind_a_target_is_shown_its_place() {
+        for text in ["web-0:80", "svc/web:http", "deploy/web:80:90"] {
+            let error = text.parse::<ForwardTarget>().unwrap_err().to_string();
+            assert!(error.contains("goes to `Tunnel::open`"), "{error}");
+        }
+    }
 
     #[test]
     fn targets_are_written_as_for_kubectl() {

@@ -4,9 +4,9 @@ use super::*;
 
 /// Runs a handshake against a proxy that expects and answers in turns; what is left for the
 /// server is returned.
-async fn with_proxy(
+async fn with_proxy<T>(
     turns: &[(&[u8], &[u8])],
-    handshake: impl AsyncFnOnce(&mut DuplexStream) -> io::Result<()>,
+    handshake: impl AsyncFnOnce(&mut DuplexStream) -> io::Result<T>,
 ) -> Result<Vec<u8>, String> {
     let (mut near, mut far) = tokio::io::duplex(1 << 16);
     let turns: Vec<_> = turns

@@ -41,6 +41,14 @@ pub use self::machine::Logs;
 pub use crate::wire::pod::Exit;
 
 /// Which of a container's output streams to read.
+///
+/// ```no_run
+/// # fn errors(pod: kubewire::Pod) -> kubewire::logs::LogLines {
+/// use kubewire::logs::LogStream;
+///
+/// pod.logs().only(LogStream::Stderr).stream()
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LogStream {
@@ -55,6 +63,19 @@ pub enum LogStream {
 }
 
 /// Which log to read, and how.
+///
+/// ```
+/// use kubewire::session::{Exchange as _, logs::{LogConfig, LogRequest, Logs}};
+/// use std::time::Instant;
+///
+/// let config = LogConfig { tail_lines: Some(10), ..LogConfig::default() };
+/// let now = Instant::now();
+/// let mut logs = Logs::new(config, now, 7);
+/// let Some(LogRequest::Log(query)) = logs.poll_request(now) else {
+///     panic!("it asks for the log");
+/// };
+/// assert!(query.contains(&("tailLines", "10".to_owned())));
+/// ```
 #[derive(Debug, Clone)]
 pub struct LogConfig {
     /// What is read, for errors: `pod default/web-0`.
@@ -111,6 +132,18 @@ impl Default for LogConfig {
 pub const SUBPROTOCOLS: [&str; 2] = ["binary.k8s.io", "base64.binary.k8s.io"];
 
 /// A GET request on the pod.
+///
+/// ```
+/// use kubewire::session::logs::LogRequest;
+///
+/// fn path(pod: &str, request: &LogRequest) -> String {
+///     match request {
+///         LogRequest::Log(_) => format!("{pod}/log"),
+///         _ => pod.to_owned(),
+///     }
+/// }
+/// assert_eq!(path("/api/v1/namespaces/a/pods/b", &LogRequest::Pod), "/api/v1/namespaces/a/pods/b");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogRequest {
@@ -122,6 +155,16 @@ pub enum LogRequest {
 }
 
 /// One line of a log, or a piece of a very long one.
+///
+/// ```
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 9"]), async |client| {
+/// let mut lines = client.pod("default", "web-0").logs().follow().stream();
+/// let line = lines.next().await.ok_or("no line")??;
+/// assert_eq!((&line.bytes[..], line.to_string()), (&b"ready"[..], "ready".to_owned()));
+/// assert!(line.stamp.is_some()); // when the runtime read it
+/// # Ok(())
+/// # });
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
     /// When the container runtime read the line, by the node's clock; `None` if stamps were not
@@ -170,6 +213,10 @@ pub enum LogUpdate {
     /// Lines may be missing here. After a cut the line that was delivered last has not come again:
     /// the kubelet has rotated the log meanwhile, and reads the newest file alone
     /// (`k8s.io/kubernetes/pkg/kubelet/kuberuntime/logs/logs.go`).
+    ///
+    /// It may be told though nothing is missing: no request for a log names an instance of the
+    /// container, so that one which is started between the question which runs and the request is
+    /// taken for the one before. Its lines follow the gap, and [`Restarted`](Self::Restarted) them.
     Gap {
         /// The stamp of the line before the gap.
         after: Stamp,

@@ -204,6 +204,19 @@ fn cut_off() -> Error {
 }
 
 /// What an answer to [`Client::send_upgrade`](crate::Client::send_upgrade) goes on with.
+///
+/// ```no_run
+/// # async fn run(client: kubewire::Client, request: http::Request<bytes::Bytes>) -> kubewire::Result<()> {
+/// use kubewire::request::MaybeUpgraded;
+///
+/// match client.send_upgrade(request).await?.into_body() {
+///     MaybeUpgraded::Upgraded(stream) => drop(stream), // AsyncRead and AsyncWrite
+///     MaybeUpgraded::Body(body) => println!("{:?}", body.bytes(1 << 16).await?),
+///     _ => {}
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MaybeUpgraded {
@@ -214,6 +227,17 @@ pub enum MaybeUpgraded {
 }
 
 /// A connection whose protocol is the one that the request asked for.
+///
+/// ```no_run
+/// # async fn run(mut upgraded: kubewire::request::Upgraded) -> std::io::Result<()> {
+/// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+///
+/// upgraded.write_all(b"hello").await?;
+/// let mut answer = [0; 5];
+/// upgraded.read_exact(&mut answer).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Upgraded(pub(crate) TokioIo<hyper::upgrade::Upgraded>);
 

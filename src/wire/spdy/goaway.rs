@@ -25,6 +25,12 @@ pub struct GoAway {
 }
 
 /// Why an end goes away.
+///
+/// ```
+/// use kubewire::wire::spdy::GoAwayStatus;
+///
+/// assert_eq!(GoAwayStatus::PROTOCOL_ERROR, GoAwayStatus(1));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GoAwayStatus(pub u32);
 

@@ -16,23 +16,24 @@ use serde_json::Value;
 use self::{
     asked::{Asked, Files},
     output::Output,
+    print::Printer,
 };
 use crate::{
     answer,
-    changes::{Printer, Style},
+    changes::{self, Style},
     connection::Connection,
     failure::{Failure, note},
-    printable::Printable,
     set::Set as _,
-    table::{self, Extra, Table},
+    table::Extra,
 };
 
 pub(crate) mod asked;
 pub(crate) mod output;
+mod print;
 mod sort;
 
-/// What a body may hold at most: 1 GiB.
-const MAX_BODY: usize = 1 << 30;
+/// Bytes of a refusal that are shown: 64 KiB.
+const REFUSAL: usize = 64 << 10;
 
 /// Print objects, as the server formats them
 ///
@@ -151,27 +152,20 @@ impl Get {
             return raw(&client, path).await;
         }
         let asked = self.asked(&client, connection).await?;
-        let mut answers = Vec::new();
+        let mut printer = Printer::new(self, &output, &asked);
         let mut code = 0;
         for asked in &asked {
-            match self.read(&client, asked, &output).await {
-                Ok(pages) => answers.extend(pages.into_iter().map(|page| (asked, page))),
+            match self.read(&client, asked, &output, &mut printer).await {
+                Ok(()) => {}
                 // The others are printed, as by kubectl.
-                Err(failure @ Failure::Message(_)) => code = failure.report(),
+                Err(failure @ Failure::Message(_)) => {
+                    printer.forget(asked);
+                    code = failure.report();
+                }
                 Err(failure) => return Err(failure),
             }
         }
-        if answers.is_empty() {
-            return Ok(code);
-        }
-        match output {
-            Output::Table { wide } => self.print_tables(&client, answers, wide)?,
-            Output::Name => self.print_names(&answers)?,
-            output => {
-                let single = matches!(&asked[..], [Asked { name: Some(_), .. }]);
-                self.print_objects(&answers, single, &output)?;
-            }
-        }
+        printer.finish(&client)?;
         Ok(code)
     }
 
@@ -201,13 +195,15 @@ impl Get {
         Ok(asked)
     }
 
-    /// The server's answer, a list page by page; nothing if there is no such object, which may be.
-    async fn read(
-        &self,
+    /// Prints the server's answer, a list page by page; nothing if there is no such object, which
+    /// may be.
+    async fn read<'a>(
+        &'a self,
         client: &Client,
-        asked: &Asked,
+        asked: &'a Asked,
         output: &Output,
-    ) -> Result<Vec<Bytes>, Failure> {
+        printer: &mut Printer<'a>,
+    ) -> Result<(), Failure> {
         let rows = matches!(output, Output::Table { .. } | Output::Name);
         let accept = match rows {
             true => "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
@@ -221,24 +217,29 @@ impl Get {
                 request.query("includeObject", "Object")
             });
         let Some(name) = &asked.name else {
-            return self.list(request, accept).await;
+            return self.list(request, accept, asked, printer).await;
         };
         match request.get_raw(name, accept).await {
-            Ok(body) => Ok(vec![body.bytes(MAX_BODY).await?]),
+            Ok(body) => printer.push(asked, print::page(body).await?),
             Err(Error::Api(refusal)) if self.ignore_not_found && refusal.status.code == 404 => {
-                Ok(Vec::new())
+                Ok(())
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn list(&self, request: Request, accept: &str) -> Result<Vec<Bytes>, Failure> {
+    async fn list<'a>(
+        &'a self,
+        request: Request,
+        accept: &str,
+        asked: &'a Asked,
+        printer: &mut Printer<'a>,
+    ) -> Result<(), Failure> {
         let request = request
             .set(self.selector.as_ref(), Request::labels)
             .set(self.field_selector.as_ref(), Request::fields);
         let limit = Some(self.chunk_size).filter(|size| *size > 0);
-        let mut pages = Vec::new();
-        let (mut next, mut left) = (None::<String>, MAX_BODY);
+        let mut next = None::<String>;
         loop {
             let page = request
                 .clone()
@@ -246,13 +247,13 @@ impl Get {
                 .set(next.as_ref(), |page, next| page.query("continue", next));
             let body = match page.list_raw(accept).await {
                 // The server has forgotten where the pages began: once more, whole.
-                Err(error) if error.is_gone() && next.is_some() => {
+                Err(error) if error.is_gone() && next.is_some() && !printer.has_begun() => {
+                    printer.forget(asked);
                     let whole = request.list_raw(accept).await?;
-                    return Ok(vec![whole.bytes(MAX_BODY).await?]);
+                    return printer.push(asked, print::page(whole).await?);
                 }
-                body => body?.bytes(left).await?,
+                body => print::page(body?).await?,
             };
-            left = left.saturating_sub(body.len());
             let page = serde_json::from_slice(&body).or_else(|error| {
                 // It says better what is wrong, if it finds anything.
                 answer::value(&body)?;
@@ -264,105 +265,11 @@ impl Get {
             if before.is_some() && before == next {
                 return Err("the server's list has no end: a page names itself as the next".into());
             }
-            pages.push(body);
+            printer.push(asked, body)?;
             if next.is_none() {
-                return Ok(pages);
-            }
-        }
-    }
-
-    fn print_objects(
-        &self,
-        answers: &[(&Asked, Bytes)],
-        single: bool,
-        output: &Output,
-    ) -> Result<(), Failure> {
-        let mut objects = Vec::new();
-        for (asked, body) in answers {
-            objects.extend(answer::objects(body, asked.name.is_some())?);
-        }
-        if let Some(path) = &self.sort_by {
-            sort::sort(&mut objects, path, |object| object)?;
-        }
-        if !self.show_managed_fields && matches!(output, Output::Json | Output::Yaml) {
-            objects.iter_mut().for_each(answer::without_managed_fields);
-        }
-        let whole = match (single, objects.len()) {
-            (true, 1) => objects.remove(0),
-            _ => answer::list(objects),
-        };
-        let text = output.object(&whole, !self.no_headers)?;
-        Ok(io::stdout().write_all(text.as_bytes())?)
-    }
-
-    fn print_names(&self, answers: &[(&Asked, Bytes)]) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        for (asked, body) in answers {
-            let title = asked.title();
-            let mut rows = answer::table(body, asked.name.is_some())?
-                .rows
-                .unwrap_or_default();
-            if let Some(path) = &self.sort_by {
-                sort::sort(&mut rows, path, |row| &row.object)?;
-            }
-            let title = Printable::line(&title);
-            for row in rows {
-                writeln!(out, "{title}/{}", row.metadata("name"))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn print_tables(
-        &self,
-        client: &Client,
-        answers: Vec<(&Asked, Bytes)>,
-        wide: bool,
-    ) -> Result<(), Failure> {
-        // Neighbours of one type are one table.
-        let mut tables: Vec<(&Asked, Table)> = Vec::new();
-        for (asked, body) in answers {
-            let mut table = answer::table(&body, asked.name.is_some())?;
-            match tables.last_mut() {
-                Some((before, whole))
-                    if before.known.resource == asked.known.resource
-                        && whole.column_definitions == table.column_definitions =>
-                {
-                    let rows = table.rows.take().unwrap_or_default();
-                    whole.rows.get_or_insert_default().extend(rows);
-                }
-                _ => tables.push((asked, table)),
-            }
-        }
-        let all_namespaced = |(asked, _): &(&Asked, Table)| asked.known.resource.namespaced;
-        let namespaced = tables.iter().all(all_namespaced);
-        let several = tables.len() > 1;
-        tables.retain(|(_, table)| table.rows.as_ref().is_some_and(|rows| !rows.is_empty()));
-        if tables.is_empty() {
-            if self.ignore_not_found {
                 return Ok(());
             }
-            note(&match namespaced && !self.all_namespaces {
-                true => format!("No resources found in {} namespace.", client.namespace()),
-                false => "No resources found".to_owned(),
-            });
-            return Ok(());
         }
-        for (at, (asked, table)) in tables.iter_mut().enumerate() {
-            if at > 0 && !self.no_headers {
-                writeln!(io::stdout())?;
-            }
-            let mut rows = table.rows.take().unwrap_or_default();
-            if let Some(path) = &self.sort_by {
-                sort::sort(&mut rows, path, |row| &row.object)?;
-            }
-            let columns = table.column_definitions.as_deref().unwrap_or_default();
-            let extra = self.extra(asked, several || self.show_kind);
-            let headings = (!self.no_headers).then(|| extra.headings(columns, wide));
-            let rows = rows.iter().map(|row| extra.cells(row, columns, wide));
-            table::print(&headings.into_iter().chain(rows).collect::<Vec<_>>())?;
-        }
-        Ok(())
     }
 
     /// What a table of a type has besides the server's columns.
@@ -418,7 +325,9 @@ impl Get {
         };
         // A list is sorted by names, which the events of a watch need not be.
         let watch = watch.watch_list(false).page(self.chunk_size as usize);
-        Printer::new(style, asked.known.clone())?.run(watch).await
+        changes::Printer::new(style, asked.known.clone())?
+            .run(watch)
+            .await
     }
 }
 
@@ -429,16 +338,22 @@ async fn raw(client: &Client, path: &str) -> Result<u8, Failure> {
     let response = client.send(request).await?;
     let status = response.status();
     if !status.is_success() {
-        let text = response.into_body().bytes(MAX_BODY).await?;
+        let (mut body, mut text) = (response.into_body(), Vec::new());
+        while text.len() < REFUSAL
+            && let Some(chunk) = body.chunk().await?
+        {
+            text.extend_from_slice(&chunk);
+        }
+        text.truncate(REFUSAL);
         let text = String::from_utf8_lossy(&text);
         let text = format!("the server answered {status}: {}", text.trim());
         return Err(Failure::Message(text));
     }
-    print(response.into_body()).await?;
+    copy(response.into_body()).await?;
     Ok(0)
 }
 
-async fn print(mut body: Body) -> Result<(), Failure> {
+async fn copy(mut body: Body) -> Result<(), Failure> {
     let mut out = io::stdout();
     while let Some(chunk) = body.chunk().await? {
         out.write_all(&chunk)?;

@@ -121,11 +121,7 @@ impl Output {
                     (Value::String(kind), Some(items)) if kind.ends_with("List") => items,
                     _ => std::slice::from_ref(object),
                 };
-                let mut rows: Vec<_> = headers.then(|| headings(columns)).into_iter().collect();
-                for object in objects {
-                    rows.push(row(columns, object)?);
-                }
-                Layout::text(&rows)
+                Layout::text(&rows(columns, objects, headers)?)
             }
             // Names and tables have their own ways.
             Self::Json | Self::Name | Self::Table { .. } => format!("{}\n", answer::json(object)),
@@ -154,6 +150,19 @@ pub(crate) fn row(columns: &[Column], object: &Value) -> Result<Vec<Printable>, 
         Ok(Printable::line(&values.join(",")))
     };
     columns.iter().map(cell).collect()
+}
+
+/// The rows of objects, perhaps below the headings.
+pub(super) fn rows(
+    columns: &[Column],
+    objects: &[Value],
+    headers: bool,
+) -> Result<Vec<Vec<Printable>>, Failure> {
+    let mut rows: Vec<_> = headers.then(|| headings(columns)).into_iter().collect();
+    for object in objects {
+        rows.push(row(columns, object)?);
+    }
+    Ok(rows)
 }
 
 fn column(heading: &str, path: &str) -> Result<Column, Failure> {

@@ -6,6 +6,13 @@ use super::{Request, Shard, State};
 use crate::{limits, session::requests::go_seconds, wire::watch::Encoding};
 
 /// Which form of the objects to ask for.
+///
+/// ```
+/// use kubewire::session::watch::{Form, WatchConfig};
+///
+/// let config = WatchConfig { form: Form::Metadata, ..WatchConfig::default() };
+/// assert_ne!(config.form, Form::default());
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Form {
@@ -26,6 +33,17 @@ pub enum Form {
 }
 
 /// What to watch, and how.
+///
+/// ```
+/// use kubewire::session::{Exchange as _, watch::{Watch, WatchConfig}};
+/// use std::time::Instant;
+///
+/// let config = WatchConfig { label_selector: "app=web".into(), ..WatchConfig::default() };
+/// let now = Instant::now();
+/// let mut watch = Watch::new(config, now, 7);
+/// let request = watch.poll_request(now).expect("it begins at once");
+/// assert!(request.query.contains(&("labelSelector", "app=web".to_owned())));
+/// ```
 #[derive(Debug, Clone)]
 pub struct WatchConfig {
     /// What is watched, for errors: `pods in default`.

@@ -76,6 +76,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     }
 }
 
+/// Whether this thread unwinds. What explores schedules does so with its own locks gone.
+pub(crate) fn is_panicking() -> bool {
+    !EXPLORING.get() && real::is_panicking()
+}
+
 pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     match EXPLORING.get() {
         true => drop(shuttle::future::spawn(task)),

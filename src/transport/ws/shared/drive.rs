@@ -258,7 +258,7 @@ impl<E: Endpoint> Shared<E> {
         }
     }
 
-    fn end(&self, state: &mut State<E>, lost: Option<Error>) {
+    pub(super) fn end(&self, state: &mut State<E>, lost: Option<Error>) {
         state.write_closed |= lost.is_none();
         state.session().handle_end(lost);
         state.sort_events();

@@ -15,9 +15,13 @@ use super::{
     wakers::{Direction, Notification},
 };
 use crate::{
+    error::CallerError,
     limits,
     session::Session as _,
-    transport::{now, sync::Timer},
+    transport::{
+        now,
+        sync::{self, Timer},
+    },
 };
 
 pub(super) struct SessionTask<E: Endpoint> {
@@ -119,6 +123,24 @@ impl<E: Endpoint> SessionTask<E> {
         state.socket = None;
         state.waiters.wake_all();
         Poll::Ready(())
+    }
+}
+
+/// A socket of the caller's may panic here. The session would go on without its timers, and never
+/// notice that its peer is gone: it ends.
+impl<E: Endpoint> Drop for SessionTask<E> {
+    fn drop(&mut self) {
+        if !sync::is_panicking() {
+            return;
+        }
+        let state = &mut *self.shared.lock();
+        state.socket = None;
+        let panicked = CallerError::Panicked {
+            who: "what the session runs over".to_owned(),
+            message: "the session is lost".to_owned(),
+        };
+        self.shared.end(state, Some(panicked.into()));
+        state.waiters.wake_all();
     }
 }
 
