@@ -77,7 +77,7 @@ async fn one_pod_s_panic_is_its_end_among_those_of_many() {
     let all = client
         .exec_all("default", ["true"])
         .pods(["web-0", "web-1"]);
-    let mut all = soon(all.max_concurrent(1).start()).await.unwrap();
+    let mut all = soon(all.max_concurrent(1).spawn()).await.unwrap();
     let (mut failed, mut succeeded) = (0, 0);
     while let Some(event) = soon(all.next()).await {
         match event.output {
