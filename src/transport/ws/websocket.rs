@@ -182,13 +182,15 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket for Socket<S> {
         let mut input = (&mut self.input).limit(room);
         let read =
             ready!(tokio_util::io::poll_read_buf(io, cx, &mut input)).map_err(Error::lost)?;
-        self.window = match read == room {
-            true => (room * 4).clamp(SMALL_READ, LARGE_READ),
-            false => (self.window / 2)
-                .max((read + 1).next_multiple_of(4 << 10))
-                .min(LARGE_READ),
-        };
-        self.read_size = self.read_size.max(self.window);
+        if read == room {
+            self.window = (room * 4).clamp(SMALL_READ, LARGE_READ);
+            // Only what fills it makes the buffer larger: a session that idles after a few bytes
+            // has a small one.
+            self.read_size = self.read_size.max(self.window);
+        } else {
+            let rounded = (read + 1).next_multiple_of(4 << 10);
+            self.window = (self.window / 2).max(rounded).min(LARGE_READ);
+        }
         Poll::Ready(Ok(read > 0))
     }
 

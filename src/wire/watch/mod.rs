@@ -334,6 +334,9 @@ impl Object {
     ///
     /// A `&str` cannot hold a text in which an escape had to be undone; a `Cow` can.
     ///
+    /// Of JSON that `T` does not name the brackets are counted and the strings skipped; nothing else
+    /// of it is checked, as serde_json would.
+    ///
     /// # Errors
     ///
     /// If the object is not what `T` expects; always for protobuf, which serde cannot read: give
