@@ -33,10 +33,9 @@ pub const SPDY_HEADERS: usize = 8 << 10;
 /// holds back all others of its WebSocket or loses its connection.
 pub const FORWARD_RECEIVE: usize = 4 << 20;
 
-/// Bytes of all connections of a WebSocket together that wait for their readers: 16 MiB. Here the
-/// WebSocket is held back whatever the choice for single connections is. More than a few slow
-/// readers fill more, too: where all of them are slow, it only is memory.
-pub const FORWARD_RECEIVE_TOTAL: usize = 16 << 20;
+/// Bytes of all connections of a WebSocket together that wait for their readers: 64 MiB. Here the
+/// WebSocket is held back whatever the choice for single connections is.
+pub const FORWARD_RECEIVE_TOTAL: usize = 64 << 20;
 
 /// Bytes of one forwarded connection that wait to be sent before its writer has to wait: 64 KiB,
 /// two turns.
