@@ -21,6 +21,15 @@ pub(crate) fn blame(error: hyper::Error) -> Error {
     }
     let cause = causes(&error).find_map(|cause| cause.downcast_ref::<io::Error>());
     let kind = cause.map_or(io::ErrorKind::Other, io::Error::kind);
+    // TLS, too, has errors of these kinds.
+    if matches!(
+        kind,
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+    ) && let Some(problem) = cause.map(ToString::to_string)
+        && problem.contains("chunk")
+    {
+        return PeerError::Http(problem).into();
+    }
     NetworkError::Lost(Arc::new(io::Error::new(kind, Innermost(error)))).into()
 }
 

@@ -237,6 +237,28 @@ async fn what_is_not_http_is_the_peers_fault_and_no_connection_the_networks() {
     );
 }
 
+#[tokio::test]
+async fn a_body_in_chunks_that_are_none_is_the_peers_fault() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for chunk in ["ZZ\r\n{}\r\n", "FFFFFFFFFFFFFFFFF\r\n{}\r\n"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let _ = tcp.read(&mut [0; 1024]).await.unwrap();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                        Transfer-Encoding: chunked\r\n\r\n";
+            let _ = tcp.write_all(format!("{head}{chunk}").as_bytes()).await;
+        });
+        let pods = client(address).request(Resource::namespaced("", "v1", "pods"));
+        let error = pods.get::<serde_json::Value>("p").await.unwrap_err();
+        assert!(
+            matches!(error, Error::Peer(crate::error::PeerError::Http(_))),
+            "{error:?}"
+        );
+    }
+}
+
 #[test]
 fn the_curl_line_can_be_pasted_and_holds_no_secret() {
     let config = Config::new("http://h:6443/base").unwrap();
