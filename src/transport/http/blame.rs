@@ -10,10 +10,26 @@ use crate::{
 /// What is not HTTP is the peer's fault; all else is a connection that was lost.
 pub(crate) fn blame(error: hyper::Error) -> Error {
     if error.is_parse() {
-        return PeerError::Http(error.to_string()).into();
+        let mut problem = error.to_string();
+        // Of the kinds of parse errors hyper tells its words alone.
+        if problem.contains("HTTP version") {
+            problem.push_str(
+                "; perhaps it speaks TLS, and its URL begins with https://, or it is no HTTP server",
+            );
+        }
+        return PeerError::Http(problem).into();
     }
     let cause = causes(&error).find_map(|cause| cause.downcast_ref::<io::Error>());
     let kind = cause.map_or(io::ErrorKind::Other, io::Error::kind);
+    // TLS, too, has errors of these kinds.
+    if matches!(
+        kind,
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+    ) && let Some(problem) = cause.map(ToString::to_string)
+        && problem.contains("chunk")
+    {
+        return PeerError::Http(problem).into();
+    }
     NetworkError::Lost(Arc::new(io::Error::new(kind, Innermost(error)))).into()
 }
 

@@ -206,16 +206,26 @@ async fn what_is_not_http_is_the_peers_fault_and_no_connection_the_networks() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move {
-        let (mut tcp, _) = listener.accept().await.unwrap();
-        let mut head = [0; 1024];
-        let _ = tcp.read(&mut head).await.unwrap();
-        tcp.write_all(b"SSH-2.0-OpenSSH\r\n\r\n").await.unwrap();
+        // The second is what TLS says of what is no TLS.
+        for answer in [
+            &b"SSH-2.0-OpenSSH\r\n\r\n"[..],
+            b"\x15\x03\x03\x00\x02\x02\x46",
+        ] {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let mut head = [0; 1024];
+            let _ = tcp.read(&mut head).await.unwrap();
+            tcp.write_all(answer).await.unwrap();
+        }
     });
-    let error = send(&client(address), Method::POST).await.unwrap_err();
-    assert!(
-        matches!(error, Error::Peer(crate::error::PeerError::Http(_))),
-        "{error:?}"
-    );
+    for _ in 0..2 {
+        let error = send(&client(address), Method::POST).await.unwrap_err();
+        assert!(
+            matches!(error, Error::Peer(crate::error::PeerError::Http(_))),
+            "{error:?}"
+        );
+        let error = error.to_string();
+        assert!(error.contains("its URL begins with https://"), "{error}");
+    }
     server.await.unwrap();
     let error = send(&client(address), Method::GET)
         .await
@@ -225,6 +235,28 @@ async fn what_is_not_http_is_the_peers_fault_and_no_connection_the_networks() {
         error.starts_with(&format!("cannot connect to {address}: ")),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_body_in_chunks_that_are_none_is_the_peers_fault() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for chunk in ["ZZ\r\n{}\r\n", "FFFFFFFFFFFFFFFFF\r\n{}\r\n"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let _ = tcp.read(&mut [0; 1024]).await.unwrap();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                        Transfer-Encoding: chunked\r\n\r\n";
+            let _ = tcp.write_all(format!("{head}{chunk}").as_bytes()).await;
+        });
+        let pods = client(address).request(Resource::namespaced("", "v1", "pods"));
+        let error = pods.get::<serde_json::Value>("p").await.unwrap_err();
+        assert!(
+            matches!(error, Error::Peer(crate::error::PeerError::Http(_))),
+            "{error:?}"
+        );
+    }
 }
 
 #[test]
