@@ -192,6 +192,54 @@ async fn a_mebibyte_of_headers_is_refused() {
 }
 
 #[tokio::test]
+async fn a_body_of_more_than_three_mebibytes_is_refused() {
+    let server = server().await;
+    for (method, path) in [
+        ("POST", "/api/v1/namespaces/default/configmaps"),
+        ("PUT", "/api/v1/namespaces/default/configmaps/a"),
+        ("DELETE", "/api/v1/namespaces/default/pods/a"),
+    ] {
+        for size in [(3 << 20) + 1, 1 << 30] {
+            // It comes without end, and what is too much of it is not waited for.
+            let head =
+                format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n");
+            let mut request = head.into_bytes();
+            request.resize(request.len() + (3 << 20) + 1, b' ');
+            let mut stream = connect(&server).await;
+            bounded(stream.write_all(&request)).await.unwrap();
+            let mut answer = Vec::new();
+            let words = "Request entity too large: limit is 3145728";
+            bounded(async {
+                while !String::from_utf8_lossy(&answer).contains(words) {
+                    let read = stream.read_buf(&mut answer).await.unwrap();
+                    assert_ne!(read, 0, "{}", String::from_utf8_lossy(&answer));
+                }
+            })
+            .await;
+            assert!(answer.starts_with(b"HTTP/1.1 413"), "{method}");
+        }
+    }
+    answers(&server).await;
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_ends() {
+    let builder = ApiServer::builder();
+    let server = builder.start().await.unwrap();
+    let mut silent = Vec::new();
+    for begun in [&b""[..], b"\x16\x03\x01", b"GET / HTTP/1.1\r\n"] {
+        let mut stream = connect(&server).await;
+        stream.write_all(begun).await.unwrap();
+        silent.push(stream);
+    }
+    for stream in &mut silent {
+        rest(stream).await;
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test]
 async fn connections_that_say_nothing_or_little_end() {
     let server = server().await;
     let mut idle = Vec::new();

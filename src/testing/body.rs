@@ -4,7 +4,7 @@ use std::{cell::RefCell, fmt};
 
 use bytes::Bytes;
 use http::{Request, header::CONTENT_TYPE};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -37,9 +37,12 @@ pub(super) fn media<B>(request: &Request<B>) -> String {
 /// The whole body.
 pub(super) async fn read(request: &mut Request<Incoming>) -> Result<Bytes, Refusal> {
     let body = Limited::new(request.body_mut(), BODY).collect().await;
-    let body = body.map_err(|error| {
-        let message = format!("the request cannot be read: {error}");
-        Refusal::new(Status::failure(413, "RequestEntityTooLarge", message))
+    let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+        true => {
+            let message = format!("Request entity too large: limit is {BODY}");
+            Refusal::new(Status::failure(413, "RequestEntityTooLarge", message))
+        }
+        false => Refusal::bad_request(format!("the request cannot be read: {error}")),
     })?;
     Ok(body.to_bytes())
 }

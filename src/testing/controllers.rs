@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
-    json::items,
+    delete,
+    json::{items, text},
     kinds::Kind,
     kubelet, logs,
     router::Cluster,
@@ -21,6 +22,9 @@ pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>,
     }
     match (&*kind.resource.plural, before) {
         ("pods", None) => kubelet::start(cluster, object),
+        ("namespaces", Some(_)) if kind.is_core("namespaces") => {
+            delete::empty(cluster, text(&object["metadata"]["name"]));
+        }
         ("customresourcedefinitions", _) => define(cluster, kind, object),
         _ => {}
     }

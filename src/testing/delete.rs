@@ -3,10 +3,10 @@
 //!
 //! A finalizer holds a deletion up, a pod has its grace period, a namespace goes when it is empty,
 //! and what an object owned goes after it, or before it if that is asked for
-//! (`k8s.io/kubernetes/pkg/controller/garbagecollector`). All that can be done at once is done
-//! before the answer.
+//! (`k8s.io/kubernetes/pkg/controller/garbagecollector`). All but namespaces that can be done at once
+//! is done before the answer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use serde_json::{Value, json};
@@ -22,6 +22,9 @@ use super::{
 };
 use crate::{server::Refusal, wire::stamp::Stamp};
 
+/// How long a namespace is seen to be terminating at least.
+const CONTROLLER: Duration = Duration::from_millis(100);
+
 const FOREGROUND: &str = "foregroundDeletion";
 
 /// What a client says about a deletion: `DeleteOptions`.
@@ -36,6 +39,11 @@ pub(super) struct Options {
 impl Options {
     pub(super) fn parse(body: &Value, parameters: &Parameters, dry: bool) -> Result<Self, Refusal> {
         let given = some(&body["propagationPolicy"]);
+        if let Some(policy) = given.filter(|_| !body["orphanDependents"].is_null()) {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            let field = Invalid::value("propagationPolicy", &format!("{policy:?}"), why);
+            return Err(invalid("DeleteOptions.meta.k8s.io", "", vec![field]));
+        }
         let propagation = match given.unwrap_or(parameters.get("propagationPolicy")) {
             "" if body["orphanDependents"] == true || parameters.is("orphanDependents") => "Orphan",
             known @ ("" | "Background" | "Foreground" | "Orphan") => known,
@@ -206,7 +214,12 @@ pub(super) fn delete(
                 release(cluster, &written.json);
             }
             if is_namespace {
-                clear(cluster, &name);
+                // It is a controller's, which comes later.
+                let again = cluster.clone();
+                cluster.tasks.spawn(async move {
+                    tokio::time::sleep(CONTROLLER).await;
+                    clear(&again, &name);
+                });
             }
         }
     }
@@ -409,14 +422,17 @@ fn clear(cluster: &Arc<Cluster>, namespace: &str) {
 }
 
 /// Lets a namespace go that is to go, if nothing is left in it.
-fn empty(cluster: &Arc<Cluster>, namespace: &str) {
+pub(super) fn empty(cluster: &Arc<Cluster>, namespace: &str) {
     let kind = cluster.kinds.core("namespaces");
     let key = store::key(&kind.resource, "", namespace);
     let Some(object) = cluster.store.get(&key) else {
         return;
     };
     let metadata = &object.json["metadata"];
-    let is_leaving = !metadata["deletionTimestamp"].is_null() && !is_held(metadata);
+    let is_own = |name: &str| name == "kubernetes";
+    let is_leaving = !metadata["deletionTimestamp"].is_null()
+        && !is_held(metadata)
+        && texts(&object.json["spec"]["finalizers"]).all(is_own);
     if is_leaving
         && cluster.store.all(|key, _| key.2 == namespace).is_empty()
         && cluster.store.delete(&key).is_some()

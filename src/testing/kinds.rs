@@ -36,6 +36,8 @@ pub(super) struct Custom {
     pub(super) selectable: Vec<String>,
     /// The OpenAPI schema; null for none.
     pub(super) schema: Value,
+    /// The columns of its table; null for the age alone.
+    pub(super) columns: Value,
 }
 
 /// How names are checked.
@@ -139,6 +141,7 @@ impl Kind {
                     .map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned())
                     .collect(),
                 schema: version["schema"]["openAPIV3Schema"].clone(),
+                columns: version["additionalPrinterColumns"].clone(),
             });
             kind
         });
@@ -155,18 +158,6 @@ impl Kind {
             Some(_) => None,
             None => types::name(&self.resource.api_version(), &self.kind),
         }
-    }
-
-    /// The fields of a built-in kind of which the table says this, with what it says.
-    pub(super) fn rules(&self, rule: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let lines = include_str!("rules.txt")
-            .lines()
-            .filter(|_| self.custom.is_none());
-        lines.filter_map(move |line| {
-            let mut columns = line.splitn(4, ' ');
-            let is_it = columns.next()? == self.resource.plural && columns.next()? == rule;
-            is_it.then_some((columns.next()?, columns.next().unwrap_or_default()))
-        })
     }
 
     pub(super) fn has(&self, subresource: &str) -> bool {

@@ -20,12 +20,13 @@ use tokio::time::Instant;
 use super::{
     builder::{ContainerBuilder, PodBuilder, RestartPolicy},
     container::Container,
-    defaults, delete,
+    delete,
     json::{at, items, text, texts},
     logs,
     pods::{self, NODE, Pod, Waiting, condition},
     port_forward::Ports,
     router::Cluster,
+    rules,
     store::{self, Next, Object, seconds},
     target::Target,
 };
@@ -92,7 +93,7 @@ pub(super) fn add(
             "containers": started.iter().map(|c| c.spec()).collect::<Vec<_>>(),
         },
     });
-    defaults::fill(&cluster.kinds.core("pods"), &mut object);
+    rules::complete(&cluster.kinds.core("pods"), &mut object);
     cluster.ensure_namespace(namespace);
     stop(cluster, namespace, name);
     let resource = pods::resource();

@@ -86,8 +86,7 @@
 //! Answers are in the encoding and form that the client accepts, chosen as the API server does:
 //! JSON; protobuf for built-in kinds and `PartialObjectMetadata`, and for custom resources where
 //! the test brings their messages ([`ApiServer::put_protobuf`]), otherwise 406 or JSON; CBOR if
-//! [asked for](ApiServerBuilder::cbor); `Table` with kubectl's columns for pods, and name and age
-//! for all others. Clients send JSON, YAML or, for built-in kinds, protobuf.
+//! [asked for](ApiServerBuilder::cbor); `Table` with kubectl's columns. Clients send JSON, YAML or, for built-in kinds, protobuf.
 //!
 //! # Logs
 //!
@@ -141,10 +140,10 @@
 //!       -> which verb    router.rs, target.rs
 //!         -> the verb    exec.rs, attach.rs, logs.rs, proxy.rs, objects.rs, watch.rs, ...
 //!           -> writes    writes.rs, update.rs, patch.rs, managed.rs (who owns what), delete.rs
-//!             -> checks  validation.rs, schema.rs, defaults.rs over {kinds,types,rules}.txt
+//!             -> checks  validation.rs, schema.rs, rules.rs, checks.rs over {kinds,types,rules}.txt
 //!           -> processes kubelet.rs, container.rs (a container's own), process.rs (any)
 //!           -> objects   store.rs, selector.rs
-//!             -> bytes   negotiation.rs, encoding/, table.rs
+//!             -> bytes   negotiation.rs, encoding/, table.rs, cells.rs over columns.txt
 //!         -> the answer  streaming.rs (bodies), messages.rs (WebSockets)
 //! ```
 
@@ -152,10 +151,11 @@ mod access;
 mod attach;
 mod body;
 mod builder;
+mod cells;
+mod checks;
 mod container;
 mod controllers;
 mod custom;
-mod defaults;
 mod delete;
 mod discovery;
 mod encoding;
@@ -175,8 +175,10 @@ mod pods;
 mod port_forward;
 mod process;
 mod proxy;
+mod quantity;
 mod reviews;
 mod router;
+mod rules;
 mod schema;
 mod selector;
 mod store;

@@ -145,8 +145,14 @@ impl Query {
             Form::Table(version) => {
                 let objects = [&object.json];
                 let now = logs::now();
-                let mut table =
-                    table::table(version, resource, objects, self.include, with_columns, now);
+                let mut table = table::table(
+                    version,
+                    &self.target.kind,
+                    objects,
+                    self.include,
+                    with_columns,
+                    now,
+                );
                 let of_object = &object.json["metadata"]["resourceVersion"];
                 table["metadata"] = json!({"resourceVersion": of_object});
                 Document::object(table)
@@ -454,7 +460,7 @@ fn list(
         Form::Table(version) => {
             let objects = page.iter().map(|object| &object.json);
             let now = logs::now();
-            let table = table::table(version, resource, objects, query.include, true, now);
+            let table = table::table(version, &target.kind, objects, query.include, true, now);
             Document::object(table)
         }
     };

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     access::{Access, User},
-    attach, defaults, discovery,
+    attach, discovery,
     encoding::{self, Document},
     exec,
     faults::{Fault, Faults, Plan},
@@ -23,11 +23,11 @@ use super::{
     kubelet, logs, negotiation, objects,
     pods::{Pod, Pods},
     port_forward::{self, Forwardings},
-    proxy,
+    proxy, rules,
     store::{self, Object, Store},
     streaming::{BodyFault, BodyFaults},
     subresources,
-    target::{Info, Parameters, Target, not_implemented, refusal},
+    target::{self, Info, Parameters, Target, not_implemented, refusal},
     tasks::Tasks,
     writes,
 };
@@ -115,8 +115,8 @@ impl Cluster {
         }
         let mut object =
             json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
-        defaults::fill(&kind, &mut object);
-        defaults::allocate(&kind, None, &mut object);
+        rules::complete(&kind, &mut object);
+        rules::allocate(&kind, None, &mut object);
         self.store
             .put(&kind.resource, Object::new(object), logs::now());
     }
@@ -203,7 +203,11 @@ async fn route(
         .skip(1)
         .map(|segment| percent_decode_str(segment).decode_utf8_lossy())
         .collect();
-    let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+    let mut segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+    // Go's server takes a slash at the end, which is the application's behind a proxy.
+    if segments.len() > 1 && segments.ends_with(&[""]) && !segments.contains(&"proxy") {
+        segments.pop();
+    }
     let get = matches!(*request.method(), Method::GET | Method::HEAD);
     let kinds = cluster.kinds.all();
     let aggregated = wants_aggregated(request);
@@ -347,6 +351,9 @@ async fn resource(
         None => return Ok(unknown()),
         Some(target) => target?,
     };
+    if *request.method() == Method::HEAD && !target.is("proxy") {
+        return Err(target::not_allowed());
+    }
     parameters.check(&target)?;
     let is_get = matches!(target.verb, "get" | "list" | "watch");
     match target.subresource.as_deref() {
@@ -365,6 +372,8 @@ async fn resource(
         }
         None | Some("status" | "ephemeralcontainers" | "resize" | "approval") if is_get => {
             let mut head = head(request);
+            // What cannot be answered is not looked for.
+            objects::Query::parse(cluster, &target, &head)?;
             match target.name {
                 Some(_) => {
                     let object = objects::find(cluster, &target)?;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     json::{items, map, members, text, texts},
     kinds::Kind,
+    quantity,
     target::Invalid,
     types,
 };
@@ -140,7 +141,7 @@ pub(super) fn check_types(kind: &Kind, object: &Value) -> Result<(), Refusal> {
         true => "ObjectMeta",
         false => kind,
     };
-    let why = match message.starts_with("illegal") {
+    let why = match message.starts_with("illegal") || message == quantity::SPELLING {
         true => message.clone(),
         false => format!("json: cannot unmarshal {message} into Go struct field {of}.{field}"),
     };
@@ -223,6 +224,12 @@ fn check(value: &Value, schema: &Value, path: &str, is_custom: bool, faults: &mu
     }
     if is_custom {
         limits(value, schema, path, faults);
+    } else if schema["format"] == "quantity" && !quantity::is_valid(value) {
+        faults.push(Invalid::new(
+            path,
+            "FieldValueInvalid",
+            quantity::SPELLING.to_owned(),
+        ));
     } else if schema["format"] == "byte"
         && let Err(error) = STANDARD.decode(text(value))
     {

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     kinds::Kind,
+    rules,
     validation::{key_faults, label_value_fault},
 };
 use crate::server::Refusal;
@@ -215,7 +216,9 @@ pub(super) fn fields(text: &str, kind: &Kind) -> Result<Vec<Requirement>, Refusa
         };
         let (key, value) = (&part[..at], &part[at + spelled.len()..]);
         let value = unescape(value).map_err(Refusal::bad_request)?;
-        let mut own = kind.rules("select").map(|(field, _)| field).peekable();
+        let mut own = rules::of_kind(kind, "select")
+            .map(|rule| rule.field)
+            .peekable();
         let mut selectable = kind.custom.iter().flat_map(|custom| &custom.selectable);
         let has_own = kind.custom.is_some() || own.peek().is_some();
         let is_known = matches!(key, "metadata.name" | "metadata.namespace")

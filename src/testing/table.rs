@@ -1,12 +1,16 @@
 //! Tables: in flow objects, out comes what `kubectl get` prints.
 //!
-//! Pods have the columns of `k8s.io/kubernetes/pkg/printers/internalversion/printers.go`, all
-//! other resources those of a custom resource that names none: Name and Age.
+//! The columns of built-in kinds are in a table, those of custom resources in their definitions.
 
 use serde_json::{Value, json};
 
-use super::json::{items, some, text};
-use crate::{Resource, wire::stamp::Stamp};
+use super::{
+    cells,
+    json::{at, items, members, text},
+    kinds::Kind,
+    subresources::selector_text,
+};
+use crate::wire::stamp::Stamp;
 
 /// What a row says about its object besides the cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,40 +32,22 @@ impl Include {
     }
 }
 
-/// A table's columns: name, type and format; those in brackets are shown only where there is room.
-const POD: &str = "Name:string:name Ready:string: Status:string: Restarts:string: Age:string: \
-                   [IP:string: [Node:string: [Nominated_Node:string: [Readiness_Gates:string:";
-const ANY: &str = "Name:string:name Age:date:";
-
-fn is_pods(resource: &Resource) -> bool {
-    resource.group.is_empty() && resource.plural == "pods"
-}
-
 /// The table of these objects, without its metadata. Only the first table of a watch names its
 /// columns (`k8s.io/apiserver/pkg/endpoints/handlers/response.go`).
 pub(super) fn table<'a>(
     version: &str,
-    resource: &Resource,
+    kind: &Kind,
     objects: impl IntoIterator<Item = &'a Value>,
     include: Include,
     with_columns: bool,
     now: Stamp,
 ) -> Value {
-    let columns = if is_pods(resource) { POD } else { ANY };
-    let definitions = columns.split(' ').map(|column| {
-        let mut parts = column.trim_start_matches('[').split(':');
-        json!({
-            "name": parts.next().map(|name| name.replace('_', " ")),
-            "type": parts.next(),
-            "format": parts.next(),
-            "description": "",
-            "priority": i32::from(column.starts_with('[')),
-        })
-    });
+    let columns = columns(kind);
+    let definitions = columns.iter().map(|column| column.definition.clone());
     let rows = objects.into_iter().map(|object| {
-        let mut row = json!({"cells": cells(resource, object, now)});
+        let mut row = json!({"cells": columns.iter().map(|column| column.cell(object, now)).collect::<Vec<_>>()});
         match include {
-            Include::Nothing => {}
+            Include::Nothing => row["object"] = Value::Null,
             Include::Metadata => row["object"] = partial(version, object),
             Include::Object => row["object"] = object.clone(),
         }
@@ -84,78 +70,209 @@ pub(super) fn partial(version: &str, object: &Value) -> Value {
     })
 }
 
-fn cells(resource: &Resource, object: &Value, now: Stamp) -> Vec<Value> {
-    let metadata = &object["metadata"];
-    let name = text(&metadata["name"]);
-    let age = since(&metadata["creationTimestamp"], now);
-    if !is_pods(resource) {
-        return vec![name.into(), age.into()];
-    }
-    let status = &object["status"];
-    let containers = items(&status["containerStatuses"]);
-    let total = items(&object["spec"]["containers"]).len();
-    let ready = containers.clone().filter(|c| c["ready"] == true).count();
-    let restarts = containers.clone().map(|c| c["restartCount"].as_u64());
-    let restarts = restarts.map(Option::unwrap_or_default).sum::<u64>();
-    let last = containers.filter_map(|c| {
-        let finished = &c["lastState"]["terminated"]["finishedAt"];
-        Stamp::parse(finished.as_str()?.as_bytes())
-    });
-    let restarts = match last.max() {
-        Some(last) if restarts > 0 => format!("{restarts} ({} ago)", duration(last, now)),
-        _ => restarts.to_string(),
-    };
-    let shown = |value: &Value| value.as_str().unwrap_or("<none>").to_owned();
-    vec![
-        name.into(),
-        format!("{ready}/{total}").into(),
-        pod_status(object).into(),
-        restarts.into(),
-        age.into(),
-        shown(&status["podIP"]).into(),
-        shown(&object["spec"]["nodeName"]).into(),
-        shown(&status["nominatedNodeName"]).into(),
-        "<none>".into(),
-    ]
+/// A column of a table.
+struct Column {
+    definition: Value,
+    /// What a built-in kind's cells are made of.
+    template: &'static str,
+    /// Where a custom resource has it, with its type.
+    path: Option<(String, String)>,
 }
 
-/// The phase, or what is said about containers that do not run (`printPod`).
-fn pod_status(object: &Value) -> String {
-    let status = &object["status"];
-    let mut shown = some(&status["reason"])
-        .unwrap_or(text(&status["phase"]))
-        .to_owned();
-    let mut running = false;
-    for container in items(&status["containerStatuses"]).rev() {
-        let (waiting, terminated) = (
-            &container["state"]["waiting"],
-            &container["state"]["terminated"],
-        );
-        if let Some(reason) = some(&waiting["reason"]).or(some(&terminated["reason"])) {
-            reason.clone_into(&mut shown);
-        } else if terminated.is_object() {
-            shown = format!("ExitCode:{}", terminated["exitCode"]);
-        } else if container["ready"] == true && container["state"]["running"].is_object() {
-            running = true;
+impl Column {
+    fn parse(text: &'static str) -> Option<Self> {
+        let text = match text {
+            "AGE" => "Age:string={age:metadata.creationTimestamp}",
+            text => text,
+        };
+        let (name, rest) = text.split_once(':')?;
+        let (of, template) = rest.split_once('=')?;
+        let priority = i32::from(name.starts_with('['));
+        let name = name.trim_start_matches('[').replace('_', " ");
+        let format = if name == "Name" { "name" } else { "" };
+        Some(Self {
+            definition: json!({
+                "name": name, "type": of, "format": format, "description": "", "priority": priority,
+            }),
+            template,
+            path: None,
+        })
+    }
+
+    /// A column of a definition (`k8s.io/apiextensions-apiserver/pkg/registry/customresource/tableconvertor`).
+    fn custom(column: &Value) -> Self {
+        let of = text(&column["type"]);
+        Self {
+            definition: json!({
+                "name": column["name"], "type": of, "format": text(&column["format"]),
+                "description": text(&column["description"]),
+                "priority": column["priority"].as_i64().unwrap_or_default(),
+            }),
+            template: "",
+            path: Some((text(&column["jsonPath"]).to_owned(), of.to_owned())),
         }
     }
-    if shown == "Completed" && running {
-        "Running".clone_into(&mut shown);
+
+    fn cell(&self, object: &Value, now: Stamp) -> Value {
+        if let Some((path, of)) = &self.path {
+            let mut found = along(object, path);
+            let first = found.drain(..).next().cloned().unwrap_or_default();
+            return match (&**of, first) {
+                (_, Value::Null) => Value::Null,
+                ("date", value) => since(&value, now).into(),
+                ("string", value @ Value::String(_)) => value,
+                ("string", value) => value.to_string().into(),
+                (_, value) => value,
+            };
+        }
+        // One field alone keeps its type.
+        let whole = self
+            .template
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'));
+        if let Some(field) = whole.filter(|field| !field.contains('{')) {
+            return expression(object, field, now);
+        }
+        let mut cell = String::new();
+        let mut rest = self.template;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (field, after) = after.split_once('}').unwrap_or((after, ""));
+            cell += before;
+            match expression(object, field, now) {
+                Value::String(text) => cell += &text,
+                other => cell += &other.to_string(),
+            }
+            rest = after;
+        }
+        (cell + rest).into()
     }
-    if !object["metadata"]["deletionTimestamp"].is_null() {
-        "Terminating".clone_into(&mut shown);
+}
+
+fn columns(kind: &Kind) -> Vec<Column> {
+    if let Some(custom) = &kind.custom {
+        let own = items(&custom.columns).map(Column::custom);
+        let name = Column::parse("Name:string={metadata.name}");
+        let age = Column::parse("Age:date={age:metadata.creationTimestamp}");
+        let age = age.filter(|_| custom.columns.is_null());
+        return name.into_iter().chain(own).chain(age).collect();
     }
-    shown
+    let lines = include_str!("columns.txt").lines();
+    let mut lines = lines.filter_map(|line| line.split_once(' '));
+    let line = lines.find(|(plural, _)| *plural == kind.resource.plural);
+    let columns = line.map_or("Name:string={metadata.name} AGE", |(_, columns)| columns);
+    columns.split(' ').filter_map(Column::parse).collect()
+}
+
+fn expression(object: &Value, field: &'static str, now: Stamp) -> Value {
+    let (field, other) = field.split_once('|').unwrap_or((field, ""));
+    if let Some(name) = field.strip_prefix('!') {
+        return cells::cell(name, object, now);
+    }
+    let (how, path) = field.split_once(':').unwrap_or(("", field));
+    let found = at(object, path);
+    let size = |path| match at(object, path) {
+        Value::Array(items) => items.len(),
+        Value::Object(map) => map.len(),
+        _ => 0,
+    };
+    let or_other = |text: String| {
+        if text.is_empty() {
+            other.into()
+        } else {
+            text.into()
+        }
+    };
+    match how {
+        "age" => since(found, now).into(),
+        "date" => found.clone(),
+        "count" => path.split('+').map(size).sum::<usize>().into(),
+        "each" => or_other(each(object, path)),
+        "labels" => or_other(selector_text(found)),
+        "is" => if *found == true { "True" } else { "False" }.into(),
+        "flag" => (*found == true).into(),
+        "text" if !found.is_null() => found
+            .as_str()
+            .map_or(found.to_string(), str::to_owned)
+            .into(),
+        _ if found.is_null() || *found == "" => other
+            .parse::<i64>()
+            .map_or_else(|_| other.into(), Value::from),
+        _ => found.clone(),
+    }
+}
+
+/// All that a path such as `a.*.b` leads to, in one text.
+fn each(object: &Value, path: &str) -> String {
+    let found = path.split('.').fold(vec![object], |found, name| {
+        let inner = found.into_iter().flat_map(|value| match name {
+            "*" => items(value).collect::<Vec<_>>(),
+            name => vec![&value[name]],
+        });
+        inner.filter(|value| !value.is_null()).collect()
+    });
+    let plain = |value: &&Value| value.as_str().map_or(value.to_string(), str::to_owned);
+    found.iter().map(plain).collect::<Vec<_>>().join(",")
+}
+
+/// What a definition's path leads to: `.a.b`, `['a']`, `[0]`, `[*]` and `[?(@.a=="b")]`, the parts
+/// of JSONPath that columns have. All else leads to nothing.
+fn along<'a>(object: &'a Value, path: &str) -> Vec<&'a Value> {
+    let mut found = vec![object];
+    let mut rest = path;
+    while !rest.is_empty() {
+        if let Some(inner) = rest.strip_prefix('[') {
+            let Some((inside, after)) = inner.split_once(']') else {
+                return Vec::new();
+            };
+            rest = after;
+            let of = |value: &'a Value| -> Vec<&'a Value> {
+                let all = || items(value).chain(members(value).map(|(_, value)| value));
+                let condition = inside
+                    .strip_prefix("?(@.")
+                    .and_then(|text| text.strip_suffix(')'));
+                match (inside, condition.and_then(|text| text.split_once("=="))) {
+                    ("*", _) => all().collect(),
+                    (_, Some((name, wanted))) => {
+                        let wanted = wanted.trim().trim_matches(['"', '\'']);
+                        let is_it = |item: &&Value| text(at(item, name.trim())) == wanted;
+                        all().filter(is_it).collect()
+                    }
+                    _ => match inside.parse::<usize>() {
+                        Ok(index) => value.get(index).into_iter().collect(),
+                        Err(_) => value
+                            .get(inside.trim_matches(['"', '\'']))
+                            .into_iter()
+                            .collect(),
+                    },
+                }
+            };
+            found = found.into_iter().flat_map(of).collect();
+            continue;
+        }
+        let name = rest.trim_start_matches('.');
+        // A dot in a name is escaped.
+        let bytes = name.as_bytes();
+        let is_end =
+            |at: &usize| matches!(bytes[*at], b'.' | b'[') && (*at == 0 || bytes[*at - 1] != b'\\');
+        let end = (0..name.len()).find(is_end).unwrap_or(name.len());
+        let key = name[..end].replace('\\', "");
+        rest = &name[end..];
+        found = found
+            .into_iter()
+            .filter_map(|value| value.get(&key))
+            .collect();
+    }
+    found
 }
 
 /// How long ago a time was.
-fn since(time: &Value, now: Stamp) -> String {
+pub(super) fn since(time: &Value, now: Stamp) -> String {
     let stamp = time.as_str().and_then(|t| Stamp::parse(t.as_bytes()));
     stamp.map_or("<unknown>".to_owned(), |stamp| duration(stamp, now))
 }
 
 /// `HumanDuration` of `k8s.io/apimachinery/pkg/util/duration/duration.go`.
-fn duration(from: Stamp, to: Stamp) -> String {
+pub(super) fn duration(from: Stamp, to: Stamp) -> String {
     let seconds = to.unix_seconds() - from.unix_seconds();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let two = |large: i64, unit, small: i64, small_unit| match small {
@@ -208,30 +325,18 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_s_status_is_what_its_containers_say() {
-        let pod = |states: &[Value]| {
-            let statuses: Vec<_> = states
-                .iter()
-                .map(|state| json!({"state": state, "ready": state["running"].is_object()}))
-                .collect();
-            json!({"status": {"phase": "Running", "containerStatuses": statuses}})
-        };
-        let completed = json!({"terminated": {"reason": "Completed", "exitCode": 0}});
-        let running = json!({"running": {}});
-        for (states, expected) in [
-            (vec![running.clone()], "Running"),
-            (vec![completed.clone()], "Completed"),
-            (vec![completed.clone(), running.clone()], "Running"),
-            (vec![json!({"terminated": {"exitCode": 3}})], "ExitCode:3"),
-            (
-                vec![running, json!({"waiting": {"reason": "CrashLoopBackOff"}})],
-                "CrashLoopBackOff",
-            ),
+    fn paths_of_columns_lead_where_jsonpath_leads() {
+        let object = json!({"a": {"b.c": 1, "list": [{"n": "x", "v": 2}, {"n": "y", "v": 3}]}});
+        for (path, expected) in [
+            (".a.list[0].v", json!([2])),
+            (".a['b.c']", json!([1])),
+            (r".a.b\.c", json!([1])),
+            (r#".a.list[?(@.n=="y")].v"#, json!([3])),
+            (".a.list[*].v", json!([2, 3])),
+            (".a.nothing.v", json!([])),
+            (".a.list[", json!([])),
         ] {
-            assert_eq!(pod_status(&pod(&states)), expected);
+            assert_eq!(json!(along(&object, path)), expected, "{path}");
         }
-        let mut leaving = pod(&[]);
-        leaving["metadata"]["deletionTimestamp"] = "2026-11-22T01:55:41Z".into();
-        assert_eq!(pod_status(&leaving), "Terminating");
     }
 }

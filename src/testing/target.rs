@@ -238,7 +238,7 @@ fn is_of_namespaces(subresource: &str) -> bool {
 }
 
 /// The refusal of a method that a path does not have.
-fn not_allowed() -> Refusal {
+pub(super) fn not_allowed() -> Refusal {
     let message = "the server does not allow this method on the requested resource";
     refusal((405, "MethodNotAllowed"), message, [""; 3], [])
 }

@@ -81,7 +81,9 @@ impl Field {
                 'T' | 'M' => json!({"type": "string", "format": "date-time"}),
                 'I' => json!({"x-kubernetes-int-or-string": true, "format": "int-or-string",
                     "oneOf": [{"type": "integer"}, {"type": "string"}]}),
-                'Q' => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+                'Q' => {
+                    json!({"format": "quantity", "oneOf": [{"type": "string"}, {"type": "number"}]})
+                }
                 'X' => json!({"type": "array", "items": {"type": "string"}}),
                 'R' | 'J' => json!({"x-kubernetes-preserve-unknown-fields": true}),
                 _ => json!({"type": "string"}),
@@ -126,6 +128,8 @@ struct Types {
     schemas: Map<String, Value>,
     /// By `apiVersion` and kind.
     names: HashMap<&'static str, HashMap<&'static str, String>>,
+    /// Of packages.
+    prefixes: HashMap<&'static str, &'static str>,
 }
 
 static TYPES: LazyLock<Types> = LazyLock::new(|| {
@@ -142,8 +146,9 @@ static TYPES: LazyLock<Types> = LazyLock::new(|| {
     let mut types = Types::default();
     let (mut version, mut prefix) = ("", "");
     for line in lines() {
-        if let Some((_, of, name)) = package(line) {
+        if let Some((package, of, name)) = package(line) {
             (version, prefix) = (of, name);
+            types.prefixes.insert(package, name);
             continue;
         }
         let (name, fields) = line.split_once(' ').unwrap_or((line, ""));
@@ -226,24 +231,11 @@ pub(super) fn field(of: &str, name: &str) -> Option<&'static Field> {
     })
 }
 
-/// What Go writes of an empty object: structs that are no pointers, and what is not left out.
-pub(super) fn empty(name: &str) -> Value {
-    let mut object = json!({});
-    for field in fields(name) {
-        let value = match (&field.of, field.shape) {
-            (Of::Type(inner), Shape::One) if !field.is_pointer() => empty(inner),
-            _ if !field.is_required() => continue,
-            (Of::Scalar('s'), Shape::One) if !field.is_pointer() => "".into(),
-            (Of::Scalar('i' | 'l'), Shape::One) if !field.is_pointer() => 0.into(),
-            (Of::Scalar('b'), Shape::One) if !field.is_pointer() => false.into(),
-            _ => Value::Null,
-        };
-        match (field.is_inline(), value) {
-            (true, Value::Object(inner)) => super::json::map(&mut object).extend(inner),
-            (_, value) => object[field.name] = value,
-        }
-    }
-    object
+/// The name that OpenAPI has for a type of the table, such as `core.Pod`.
+pub(super) fn full(name: &str) -> String {
+    let (package, name) = name.split_once('.').unwrap_or(("", name));
+    let prefix = TYPES.prefixes.get(package).unwrap_or(&"");
+    format!("{prefix}.{name}")
 }
 
 /// The schema of a type; null if there is none.

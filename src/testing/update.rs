@@ -5,14 +5,14 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    body, controllers, defaults, delete,
+    body, controllers, delete,
     json::{set, some, text, texts},
     kinds::Kind,
     kubelet, logs,
     managed::{self, Manager},
     patch,
     router::Body,
-    schema,
+    rules, schema,
     store::{Next, Object},
     subresources,
     target::{Invalid, Target, invalid, refusal},
@@ -298,9 +298,9 @@ fn changed(
         target.subresource.as_deref(),
         None | Some("ephemeralcontainers")
     ) {
-        defaults::fill(kind, &mut after);
-        defaults::allocate(kind, Some(old), &mut after);
         schema::prune(kind, &mut after);
+        rules::complete(kind, &mut after);
+        rules::allocate(kind, Some(old), &mut after);
     }
     if target.subresource.is_none() {
         faults.extend(validation::immutable(kind, old, &after));
@@ -359,13 +359,23 @@ fn spelled(value: &Value) -> String {
 /// Keeps what a request to this subresource, or to none, does not change.
 fn keep_others(target: &Target, before: &Value, after: &mut Value) {
     match target.subresource.as_deref() {
-        None if target.kind.has("status") => set(after, "status", &before["status"]),
+        None if target.kind.has("status") => {
+            set(after, "status", &before["status"]);
+            if target.kind.is_core("namespaces") {
+                set(after, "spec", &before["spec"]);
+            }
+        }
         Some("status") => {
             let status = after["status"].take();
             let version = after["metadata"]["resourceVersion"].clone();
             *after = before.clone();
             after["status"] = status;
             after["metadata"]["resourceVersion"] = version;
+        }
+        Some("finalize") => {
+            let finalizers = after["spec"]["finalizers"].take();
+            *after = before.clone();
+            set(&mut after["spec"], "finalizers", &finalizers);
         }
         Some("ephemeralcontainers") => {
             let containers = after["spec"]["ephemeralContainers"].take();

@@ -1,12 +1,12 @@
 //! Whether objects may be written: in flow objects before and after, out come the fields that are
 //! invalid (`k8s.io/apimachinery/pkg/api/validation/objectmeta.go`).
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    json::{at, items, items_mut, members, set, some, text, texts},
+    checks,
+    json::{items, items_mut, members, set, some, text, texts},
     kinds::{Kind, NameRule},
-    selector, subresources,
     target::Invalid,
 };
 
@@ -101,12 +101,12 @@ const LABEL_VALUE: &str = "a valid label must be an empty string or consist of a
     'MyValue',  or 'my_value',  or '12345', regex used for validation is \
     '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
-const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' \
+pub(super) const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' \
     (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is \
     '[-._a-zA-Z0-9]+')";
 
 /// What is wrong with a name, if anything is.
-fn name_fault(rule: NameRule, name: &str) -> Option<String> {
+pub(super) fn name_fault(rule: NameRule, name: &str) -> Option<String> {
     let (is_valid, limit, why) = match rule {
         NameRule::Label => (is_label(name), 63, LABEL),
         NameRule::Subdomain => (is_subdomain(name), 253, SUBDOMAIN),
@@ -247,138 +247,9 @@ pub(super) fn keep_metadata(before: &Value, after: &mut Value) -> Vec<Invalid> {
     faults
 }
 
-/// A field as messages have it.
-fn spelled(path: &str) -> String {
-    path[1..].replace('/', ".")
-}
-
-/// The fields that a path of the table leads to, with their names in messages; `*` is each item.
-fn each<'a>(object: &'a Value, path: &str) -> Vec<(String, &'a Value)> {
-    let mut fields = vec![(String::new(), object)];
-    for name in path[1..].split('/') {
-        let inner = fields.into_iter().flat_map(|(spelled, value)| match name {
-            "*" => items(value)
-                .enumerate()
-                .map(|(at, item)| (format!("{spelled}[{at}]"), item))
-                .collect::<Vec<_>>(),
-            name if value.is_null() => vec![(format!("{spelled}.{name}"), value)],
-            name => vec![(format!("{spelled}.{name}"), &value[name])],
-        });
-        fields = inner.collect();
-    }
-    let fields = fields.into_iter();
-    fields
-        .map(|(spelled, value)| (spelled[1..].to_owned(), value))
-        .collect()
-}
-
-/// What is wrong with a built-in kind by the table.
-pub(super) fn by_table(kind: &Kind, object: &Value) -> Vec<Invalid> {
-    let mut faults = Vec::new();
-    for (path, unless) in kind.rules("required") {
-        let mut exceptions = unless
-            .split_whitespace()
-            .filter_map(|word| word.split_once('='));
-        if exceptions.any(|(path, value)| *at(object, path) == value) {
-            continue;
-        }
-        for (field, value) in each(object, path) {
-            if value.is_null() || *value == json!([]) || value == "" {
-                faults.push(Invalid::required(field, ""));
-            }
-        }
-    }
-    for (path, known) in kind.rules("enum") {
-        for (field, value) in each(object, path) {
-            let known: Vec<_> = known.split(' ').map(|name| format!("{name:?}")).collect();
-            if !value.is_null() && !known.contains(&value.to_string()) {
-                faults.push(Invalid::unsupported(field, &value.to_string(), known));
-            }
-        }
-    }
-    for (path, range) in kind.rules("range") {
-        let (least, most) = range.split_once(' ').unwrap_or((range, ""));
-        let number = |text: &str| text.parse::<i64>().ok();
-        for (field, value) in each(object, path) {
-            let is_out = value.as_i64().is_some_and(|value| {
-                number(least).is_some_and(|least| value < least)
-                    || number(most).is_some_and(|most| value > most)
-            });
-            let why = match most {
-                "" => format!("must be greater than or equal to {least}"),
-                most => format!("must be between {least} and {most}, inclusive"),
-            };
-            if is_out {
-                faults.push(Invalid::value(field, &value.to_string(), &why));
-            }
-        }
-    }
-    for (path, _) in kind.rules("names") {
-        let mut seen = Vec::new();
-        for (field, value) in each(object, path) {
-            let spelled = value.to_string();
-            if let Some(why) = some(value).and_then(|name| name_fault(NameRule::Label, name)) {
-                faults.push(Invalid::value(field, &spelled, &why));
-            } else if !value.is_null() && seen.contains(&value) {
-                let message = format!("Duplicate value: {spelled}");
-                faults.push(Invalid::new(field, "FieldValueDuplicate", message));
-            }
-            seen.push(value);
-        }
-    }
-    let spec = &object["spec"];
-    let is_definition = kind.custom.is_none() && kind.kind == "CustomResourceDefinition";
-    let name = &object["metadata"]["name"];
-    let wanted = format!(
-        "{}.{}",
-        text(&spec["names"]["plural"]),
-        text(&spec["group"])
-    );
-    if is_definition && *name != *wanted {
-        let why = "must be spec.names.plural+\".\"+spec.group";
-        faults.insert(0, Invalid::value("metadata.name", &name.to_string(), why));
-    }
-    for (path, other) in kind.rules("keys") {
-        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        for (key, _) in members(at(object, path)) {
-            let field = format!("{}[{key}]", spelled(path));
-            let mut invalid =
-                |why: &str| faults.push(Invalid::value(&*field, &format!("{key:?}"), why));
-            if key.is_empty() || !key.bytes().all(is_inner) {
-                invalid(CONFIG_KEY);
-            }
-            if object[other].get(key).is_some() {
-                invalid(&format!("duplicate of key present in {other}"));
-            }
-        }
-    }
-    for (path, _) in kind.rules("selects") {
-        let selector = subresources::selector_text(at(object, path));
-        let template = &object["spec"]["template"];
-        let selected = selector::labels(&selector);
-        if selected.is_ok_and(|labels| !selector::selects(&labels, &[], template)) {
-            let labels = template["metadata"]["labels"].to_string();
-            let why = "`selector` does not match template `labels`";
-            let field = "spec.template.metadata.labels";
-            faults.push(Invalid::value(field, &labels, why));
-        }
-    }
-    faults
-}
-
 /// What was changed that cannot be.
 pub(super) fn immutable(kind: &Kind, before: &Value, after: &Value) -> Vec<Invalid> {
-    let mut faults = Vec::new();
-    for (path, _) in kind.rules("immutable") {
-        let (old, new) = (at(before, path), at(after, path));
-        if !old.is_null() && old != new {
-            faults.push(Invalid::value(
-                spelled(path),
-                &new.to_string(),
-                "field is immutable",
-            ));
-        }
-    }
+    let mut faults = checks::changed(kind, before, after);
     if kind.custom.is_none() && before["immutable"] == true {
         for field in ["data", "binaryData", "stringData", "immutable"] {
             if before[field] != after[field] {

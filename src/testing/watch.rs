@@ -15,9 +15,9 @@ use super::{
     negotiation::Form,
     objects::{self, Query, expired, is_gzipped, response},
     router::{self, Body, Cluster},
+    rules,
     store::{Change, Object},
     streaming::{self, BodyFault, Over, Writer},
-    types,
 };
 use crate::{server::Refusal, session::later::later, wire::status::Status};
 
@@ -133,7 +133,7 @@ impl Watch {
         }
         // An empty object of the kind, as Go writes it.
         let name = self.query.target.kind.type_name();
-        let mut json = name.map_or_else(|| json!({}), types::empty);
+        let mut json = name.map_or_else(|| json!({}), rules::empty);
         json["kind"] = self.query.target.kind.kind.clone().into();
         json["apiVersion"] = self.query.target.resource().api_version().into();
         json["metadata"] = metadata;

@@ -14,20 +14,23 @@ use serde_json::{Value, json};
 
 use super::{
     access::User,
-    body, controllers, defaults, delete,
+    body, checks, controllers, delete,
     json::{map, set, some, text},
     logs,
     managed::{self, Manager},
     objects::{self, Query},
     reviews,
     router::{self, Body, Cluster},
-    schema,
+    rules, schema,
     store::{self, Next, Object},
     subresources,
     target::{Invalid, Parameters, Target, invalid, missing, not_implemented, refusal, refuse},
     types, update, validation,
 };
 use crate::{server::Refusal, wire::status::Status};
+
+/// Bytes of a field manager's name (`FieldManagerMaxLength`).
+const MANAGER: usize = 128;
 
 /// A write that is being answered.
 pub(super) struct Write<'a> {
@@ -39,6 +42,8 @@ pub(super) struct Write<'a> {
     pub(super) media: String,
     pub(super) body: Bytes,
     pub(super) dry: bool,
+    /// That of the object, if one is made.
+    uid: String,
     /// What the client is told besides.
     warning: RefCell<Vec<String>>,
 }
@@ -67,8 +72,15 @@ pub(super) async fn serve(
         user,
         parameters,
         body,
+        uid: cluster.store.next_uid(),
         warning: RefCell::default(),
     };
+    let manager = write.parameters.get("fieldManager");
+    if manager.len() > MANAGER {
+        let message = format!("Too long: may not be more than {MANAGER} bytes");
+        let field = Invalid::new("fieldManager", "FieldValueTooLong", message);
+        return Err(invalid(&format!("{options}.meta.k8s.io"), "", vec![field]));
+    }
     let fields = ["", "Ignore", "Strict", "Warn"];
     supported(options, &write.parameters, "fieldValidation", &fields)?;
     // Who cannot be answered writes nothing.
@@ -77,14 +89,15 @@ pub(super) async fn serve(
         ("create", None) if target.kind.is("create") => reviews::serve(&write),
         ("create", None) if target.name.is_none() => create(&write),
         ("create", Some("eviction")) => subresources::evict(&write),
-        ("update" | "patch", None | Some("status" | "scale" | "ephemeralcontainers")) => {
-            update::update(&write)
-        }
+        (
+            "update" | "patch",
+            None | Some("status" | "scale" | "ephemeralcontainers" | "finalize"),
+        ) => update::update(&write),
         ("delete", None) => delete::one(cluster, target, &write.deletion()?, &write.head),
         ("deletecollection", None) => {
             delete::collection(cluster, target, &write.deletion()?, &write.head)
         }
-        (_, Some(name @ ("approval" | "binding" | "finalize" | "resize" | "token"))) => {
+        (_, Some(name @ ("approval" | "binding" | "resize" | "token"))) => {
             let what = format!("{}/{name}", target.resource().plural);
             Err(not_implemented(what))
         }
@@ -137,7 +150,7 @@ impl Write<'_> {
             .find(|name| !name.is_empty())
             .unwrap_or("unknown");
         Manager {
-            name: name.chars().take(128).collect(),
+            name: name.chars().take(MANAGER).collect(),
             operation,
             subresource: self.target.subresource.clone().unwrap_or_default(),
         }
@@ -150,8 +163,9 @@ impl Write<'_> {
         };
         if let Some(kind) = some(&options["kind"]).filter(|kind| *kind != "DeleteOptions") {
             return Err(Refusal::bad_request(format!(
-                "no kind {kind:?} is registered for version \"meta.k8s.io/v1\" in scheme \
-                 \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+                "no kind {kind:?} is registered for version {:?} in scheme \
+                 \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\"",
+                some(&options["apiVersion"]).unwrap_or("meta.k8s.io/v1")
             )));
         }
         delete::Options::parse(&options, &self.parameters, self.dry)
@@ -356,21 +370,22 @@ impl Write<'_> {
         }
         self.check_fields(&object)?;
         schema::prune(kind, &mut object);
-        defaults::fill(kind, &mut object);
+        rules::complete(kind, &mut object);
         self.warning
             .borrow_mut()
             .extend(schema::unchecked(kind, &object));
-        self.validate(&object)?;
         if manager.operation == "Update" {
             managed::updated(kind, manager, None, &mut object, logs::now());
         }
-        defaults::allocate(kind, None, &mut object);
+        object["metadata"]["uid"] = self.uid.clone().into();
+        rules::allocate(kind, None, &mut object);
+        self.validate(&object)?;
         Ok(object)
     }
 
     pub(super) fn validate(&self, object: &Value) -> Result<(), Refusal> {
         let mut faults = validation::metadata(&self.target.kind, object);
-        faults.extend(validation::by_table(&self.target.kind, object));
+        faults.extend(checks::faults(&self.target.kind, object));
         faults.extend(schema::faults(&self.target.kind, object));
         match faults.is_empty() {
             true => Ok(()),

@@ -81,13 +81,32 @@ async fn a_namespace_goes_with_all_that_is_in_it() {
     send(&server, "DELETE /api/v1/namespaces/team", &[], "").await;
     let leaving = get(&server, "/api/v1/namespaces/team").await.json();
     assert_eq!(leaving["status"]["phase"], "Terminating");
-    assert_eq!(get(&server, &format!("{maps}/a")).await.code, 404);
+    eventually_gone(&server, &format!("{maps}/a")).await;
     post(&server, maps, &map("b"))
         .await
         .says(403, "because it is being terminated");
     let release = json!({"metadata": {"finalizers": null}});
     write(&server, &format!("PATCH {maps}/held"), MERGE, &release).await;
     assert_eq!(get(&server, "/api/v1/namespaces/team").await.code, 404);
+
+    // Who has a finalizer of the spec keeps it, until that is taken away where it can be.
+    let mut own = namespace.clone();
+    own["spec"] = json!({"finalizers": ["example.com/x"]});
+    post(&server, "/api/v1/namespaces", &own).await;
+    send(&server, "DELETE /api/v1/namespaces/team", &[], "").await;
+    let path = "PUT /api/v1/namespaces/team/finalize";
+    assert_eq!(write(&server, path, JSON, &namespace).await.code, 200);
+    eventually_gone(&server, "/api/v1/namespaces/team").await;
+}
+
+async fn eventually_gone(server: &ApiServer, path: &str) {
+    let gone = async {
+        while get(server, path).await.code != 404 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(120);
+    tokio::time::timeout(patience, gone).await.expect("it goes");
 }
 
 #[tokio::test]

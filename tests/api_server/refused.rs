@@ -308,3 +308,108 @@ async fn a_body_in_protobuf_is_read_or_refused() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_a_kind_s_rules_forbid_is_refused() {
+    let server = builder().start().await.unwrap();
+    let in_default = |group: &str, plural: &str| match group {
+        "" => format!("/api/v1/namespaces/default/{plural}"),
+        group => format!("/apis/{group}/v1/namespaces/default/{plural}"),
+    };
+    for (group, plural, fields, expected) in [
+        (
+            "",
+            "services",
+            json!({"spec": {"ports": [{"port": 80}, {"port": 80}]}}),
+            "[spec.ports[0].name: Required value, spec.ports[1].name: Required value, \
+             spec.ports[1]: Duplicate value: {\"Name\":\"\",\"Protocol\":\"TCP\",\
+             \"AppProtocol\":null,\"Port\":80,\"TargetPort\":0,\"NodePort\":0}]",
+        ),
+        (
+            "",
+            "secrets",
+            json!({"type": "kubernetes.io/tls"}),
+            "[data[tls.crt]: Required value, data[tls.key]: Required value]",
+        ),
+        (
+            "",
+            "pods",
+            json!({"spec": {"containers": [{"name": "a", "image": "x", "volumeMounts":
+                [{"name": "none", "mountPath": "/x"}]}]}}),
+            "spec.containers[0].volumeMounts[0].name: Not found: \"none\"",
+        ),
+        (
+            "",
+            "pods",
+            json!({"spec": {"containers": [{"name": "a", "image": "x", "resources":
+                {"requests": {"cpu": "2"}, "limits": {"cpu": "1000m"}}}]}}),
+            "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or \
+             equal to cpu limit of 1",
+        ),
+        (
+            "batch",
+            "jobs",
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "a", "image": "x"}]}}}}),
+            "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
+        ),
+        (
+            "policy",
+            "poddisruptionbudgets",
+            json!({"spec": {"minAvailable": 1, "maxUnavailable": 1}}),
+            "minAvailable and maxUnavailable cannot be both set",
+        ),
+        (
+            "networking.k8s.io",
+            "ingresses",
+            json!({"spec": {}}),
+            "spec: Invalid value: null: either `defaultBackend` or `rules` must be specified",
+        ),
+    ] {
+        let mut object = fields;
+        object["metadata"] = json!({"name": "a"});
+        let refused = post(&server, &in_default(group, plural), &object).await;
+        refused.says(422, expected);
+    }
+    let bad = json!({"metadata": {"name": "a"}, "spec": {"hard": {"cpu": "abc"}}});
+    post(&server, &in_default("", "resourcequotas"), &bad)
+        .await
+        .says(400, "quantities must match the regular expression");
+    let long = format!("{MAPS}?fieldManager={}", "a".repeat(129));
+    post(&server, &long, &map("a")).await.says(
+        422,
+        "fieldManager: Too long: may not be more than 128 bytes",
+    );
+}
+
+#[tokio::test]
+async fn objects_are_kept_as_go_writes_them() {
+    let server = builder().start().await.unwrap();
+    let quota = json!({"metadata": {"name": "a", "labels": {}, "annotations": null},
+        "spec": {"hard": {"cpu": "1000m", "memory": "1.5Gi", "pods": 10}}});
+    let made = post(&server, "/api/v1/namespaces/default/resourcequotas", &quota).await;
+    let made = made.json();
+    let hard = json!({"cpu": "1", "memory": "1536Mi", "pods": "10"});
+    assert_eq!(made["spec"]["hard"], hard);
+    assert_eq!(
+        (&made["status"], &made["metadata"]["labels"]),
+        (&json!({}), &json!(null))
+    );
+    let job = json!({"metadata": {"name": "a"}, "spec": {"template": {"spec":
+        {"restartPolicy": "Never", "containers": [{"name": "a", "image": "x"}]}}}});
+    let job = post(&server, "/apis/batch/v1/namespaces/default/jobs", &job)
+        .await
+        .json();
+    let uid = &job["metadata"]["uid"];
+    let selector = json!({"batch.kubernetes.io/controller-uid": uid});
+    assert_eq!(job["spec"]["selector"]["matchLabels"], selector);
+    assert_eq!(
+        job["spec"]["template"]["metadata"]["labels"]["job-name"],
+        "a"
+    );
+    // What is applied is made under the same rules.
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}});
+    let path = format!("PATCH {MAPS}/b?fieldManager=test");
+    let applied = write(&server, &path, "application/apply-patch+yaml", &map).await;
+    assert_eq!(applied.code, 201);
+    assert!(applied.json()["metadata"]["uid"].is_string());
+}

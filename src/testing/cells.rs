@@ -1,0 +1,400 @@
+//! Cells of tables that are more than a field: in flow objects, out comes what `kubectl get` prints
+//! of them (`k8s.io/kubernetes/pkg/printers/internalversion/printers.go`).
+
+use serde_json::Value;
+
+use super::{
+    json::{at, items, members, some, text, texts},
+    table::{duration, since},
+};
+use crate::wire::stamp::Stamp;
+
+fn stamp(value: &Value) -> Option<Stamp> {
+    Stamp::parse(value.as_str()?.as_bytes())
+}
+
+/// A cell of the table's columns, by its name there.
+pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
+    let (spec, status) = (&object["spec"], &object["status"]);
+    let join = |parts: Vec<String>, other: &str| match parts.is_empty() {
+        true => other.to_owned(),
+        false => parts.join(","),
+    };
+    let is = |name: &str| {
+        let mut conditions = items(&status["conditions"]);
+        conditions.any(|condition| condition["type"] == name && condition["status"] == "True")
+    };
+    let subjects = |kind: &str| -> String {
+        let subjects = items(&object["subjects"]).filter(|subject| subject["kind"] == kind);
+        let names = subjects.map(|subject| match kind {
+            "ServiceAccount" => {
+                format!("{}/{}", text(&subject["namespace"]), text(&subject["name"]))
+            }
+            _ => text(&subject["name"]).to_owned(),
+        });
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let entrances = || -> Vec<String> {
+        let entrances = items(&status["loadBalancer"]["ingress"]);
+        entrances
+            .filter_map(|entrance| some(&entrance["ip"]).or(some(&entrance["hostname"])))
+            .map(str::to_owned)
+            .collect()
+    };
+    let address = |of: &str| {
+        let mut addresses = items(&status["addresses"]);
+        let found = addresses.find(|address| address["type"] == of);
+        found
+            .map_or("<none>", |address| text(&address["address"]))
+            .to_owned()
+    };
+    let named = |value: &Value| {
+        let (namespace, name) = (text(&value["namespace"]), text(&value["name"]));
+        format!("{namespace}/{name}")
+    };
+    match name {
+        "ready" => {
+            let containers = items(&status["containerStatuses"]);
+            let ready = containers
+                .filter(|container| container["ready"] == true)
+                .count();
+            format!("{ready}/{}", items(&spec["containers"]).len())
+        }
+        "phase" => pod_status(object),
+        "restarts" => restarts(object, now),
+        "endpoints" => {
+            let of = |subset: &Value| {
+                let ports: Vec<_> = items(&subset["ports"])
+                    .map(|port| port["port"].clone())
+                    .collect();
+                let addresses = items(&subset["addresses"]).map(|address| text(&address["ip"]));
+                addresses
+                    .flat_map(|ip| match ports.is_empty() {
+                        true => vec![ip.to_owned()],
+                        false => ports.iter().map(|port| format!("{ip}:{port}")).collect(),
+                    })
+                    .collect::<Vec<_>>()
+            };
+            join(items(&object["subsets"]).flat_map(of).collect(), "<none>")
+        }
+        "involved" => {
+            let of = &object["involvedObject"];
+            format!("{}/{}", text(&of["kind"]).to_lowercase(), text(&of["name"]))
+        }
+        "times" => return object["count"].as_i64().unwrap_or(1).into(),
+        "node" => {
+            let state = if is("Ready") { "Ready" } else { "NotReady" };
+            let known = items(&status["conditions"]).any(|condition| condition["type"] == "Ready");
+            let cordoned = if spec["unschedulable"] == true {
+                ",SchedulingDisabled"
+            } else {
+                ""
+            };
+            format!("{}{cordoned}", if known { state } else { "Unknown" })
+        }
+        "roles" => {
+            let labels = members(&object["metadata"]["labels"]);
+            let roles = labels.filter_map(|(key, value)| match &**key {
+                "kubernetes.io/role" => some(value),
+                key => key.strip_prefix("node-role.kubernetes.io/"),
+            });
+            join(roles.map(str::to_owned).collect(), "<none>")
+        }
+        "internal" => address("InternalIP"),
+        "external" => address("ExternalIP"),
+        "kernel" => {
+            let info = &status["nodeInfo"];
+            let version = some(&info["kernelVersion"]).unwrap_or("<unknown>");
+            some(&info["architecture"]).map_or(version.to_owned(), |of| format!("{version} ({of})"))
+        }
+        "modes" => {
+            let short = texts(match spec["volumeName"].is_string() {
+                true => &status["accessModes"],
+                false => &Value::Null,
+            });
+            let own = texts(if spec["capacity"].is_object() {
+                &spec["accessModes"]
+            } else {
+                &Value::Null
+            });
+            let initials = |mode: &str| match mode {
+                "ReadWriteOncePod" => "RWOP".to_owned(),
+                mode => mode
+                    .chars()
+                    .filter(char::is_ascii_uppercase)
+                    .take(3)
+                    .collect(),
+            };
+            short.chain(own).map(initials).collect::<Vec<_>>().join(",")
+        }
+        "claim" if spec["claimRef"].is_object() => named(&spec["claimRef"]),
+        "requests" | "limits" => {
+            let hard = members(&status["hard"]).chain(members(&spec["hard"]));
+            let is_limit = |key: &str| key.starts_with("limits.");
+            let mut lines: Vec<_> = hard
+                .filter(|(key, _)| is_limit(key) == (name == "limits"))
+                .map(|(key, most)| {
+                    let used = some(&status["used"][key]).unwrap_or("0");
+                    format!("{key}: {used}/{}", text(most))
+                })
+                .collect();
+            lines.sort_unstable();
+            lines.dedup();
+            lines.join(", ")
+        }
+        "outside" => match text(&spec["type"]) {
+            "ExternalName" => text(&spec["externalName"]).to_owned(),
+            of => {
+                let mut all = entrances();
+                all.extend(texts(&spec["externalIPs"]).map(str::to_owned));
+                join(
+                    all,
+                    if of == "LoadBalancer" {
+                        "<pending>"
+                    } else {
+                        "<none>"
+                    },
+                )
+            }
+        },
+        "ports" => {
+            let ports = items(&spec["ports"]).map(|port| {
+                let node = port["nodePort"].as_u64().filter(|port| *port > 0);
+                let node = node.map_or(String::new(), |node| format!(":{node}"));
+                format!("{}{node}/{}", port["port"], text(&port["protocol"]))
+            });
+            join(ports.collect(), "<none>")
+        }
+        "service" if spec["service"].is_object() => named(&spec["service"]),
+        "service" => "Local".to_owned(),
+        "available" => {
+            let mut conditions = items(&status["conditions"]);
+            let of = conditions.find(|condition| condition["type"] == "Available");
+            match of.map(|of| (text(&of["status"]), text(&of["reason"]))) {
+                Some(("True", _)) => "True".to_owned(),
+                Some((state, reason)) => format!("{state} ({reason})"),
+                None => "Unknown".to_owned(),
+            }
+        }
+        "owner" => {
+            let mut owners = items(&object["metadata"]["ownerReferences"]);
+            let owner = owners.find(|owner| owner["controller"] == true);
+            owner.map_or("<none>".to_owned(), |owner| {
+                let group = text(&owner["apiVersion"])
+                    .split_once('/')
+                    .map_or("", |(group, _)| group);
+                let dot = if group.is_empty() { "" } else { "." };
+                let kind = text(&owner["kind"]).to_lowercase();
+                format!("{kind}{dot}{group}/{}", text(&owner["name"]))
+            })
+        }
+        "targets" => {
+            let target = |metric: &Value| {
+                let of = &metric["resource"];
+                let (name, target) = (text(&of["name"]), &of["target"]);
+                match (&target["averageUtilization"], some(&target["averageValue"])) {
+                    (Value::Null, Some(value)) => format!("{name}: <unknown>/{value}"),
+                    (Value::Null, None) => "<unknown>/<auto>".to_owned(),
+                    (percent, _) => format!("{name}: <unknown>/{percent}%"),
+                }
+            };
+            let targets = items(&spec["metrics"])
+                .map(target)
+                .collect::<Vec<_>>()
+                .join(", ");
+            if targets.is_empty() {
+                "<none>".to_owned()
+            } else {
+                targets
+            }
+        }
+        "scheduled" => match &status["lastScheduleTime"] {
+            Value::Null => "<none>".to_owned(),
+            time => since(time, now),
+        },
+        "job" => {
+            let known = ["Complete", "Failed"].into_iter().find(|name| is(name));
+            let leaving = !object["metadata"]["deletionTimestamp"].is_null();
+            let known = known.or(leaving.then_some("Terminating"));
+            let more = ["Suspended", "FailureTarget", "SuccessCriteriaMet"];
+            let more = more.into_iter().find(|name| is(name));
+            known.or(more).unwrap_or("Running").to_owned()
+        }
+        "completions" => {
+            let done = status["succeeded"].as_i64().unwrap_or_default();
+            match (
+                &spec["completions"],
+                spec["parallelism"].as_i64().unwrap_or(1),
+            ) {
+                (Value::Null, many @ 2..) => format!("{done}/1 of {many}"),
+                (Value::Null, _) => format!("{done}/1"),
+                (completions, _) => format!("{done}/{completions}"),
+            }
+        }
+        "duration" => match (
+            stamp(&status["startTime"]),
+            stamp(&status["completionTime"]),
+        ) {
+            (None, _) => String::new(),
+            (Some(start), end) => duration(start, end.unwrap_or(now)),
+        },
+        "asked" => match spec["expirationSeconds"].as_i64() {
+            Some(seconds) => {
+                let at = |seconds| Stamp::from_unix(seconds, 0).unwrap_or(now);
+                duration(at(0), at(seconds))
+            }
+            None => "<none>".to_owned(),
+        },
+        "signed" => {
+            let is_there = |name: &&str| is(name);
+            let known = ["Approved", "Denied", "Failed"]
+                .into_iter()
+                .filter(is_there);
+            let known = known.map(str::to_owned);
+            let issued = some(&status["certificate"]).map(|_| "Issued".to_owned());
+            join(known.chain(issued).collect(), "Pending")
+        }
+        "parameters" | "kind" | "param" => {
+            let (of, name) = match name {
+                "parameters" => (&spec["parameters"], "name"),
+                "kind" => (&spec["paramKind"], "kind"),
+                _ => (&spec["paramRef"], "name"),
+            };
+            let group = some(&of["apiGroup"]).or(some(&of["apiVersion"]));
+            let kind = some(&of["kind"]).filter(|_| name == "name");
+            match (of, group, kind) {
+                (Value::Null, ..) if name == "kind" || !spec["policyName"].is_null() => {
+                    "<unset>".to_owned()
+                }
+                (Value::Null, ..) => "<none>".to_owned(),
+                (of, group, Some(kind)) => {
+                    let group = group.map_or(String::new(), |group| format!(".{group}"));
+                    format!("{kind}{group}/{}", text(&of["name"]))
+                }
+                (of, Some(group), None) if name == "kind" => {
+                    format!("{group}/{}", text(&of["kind"]))
+                }
+                (of, ..) => match some(&of["namespace"]) {
+                    Some(namespace) => format!("{namespace}/{}", text(&of["name"])),
+                    None => format!("*/{}", text(&of["name"])),
+                },
+            }
+        }
+        "hosts" => {
+            let hosts = items(&spec["rules"]).filter_map(|rule| some(&rule["host"]));
+            join(hosts.map(str::to_owned).collect(), "*")
+        }
+        "addresses" => entrances().join(","),
+        "doors" if items(&spec["tls"]).len() > 0 => "80, 443".to_owned(),
+        "doors" => "80".to_owned(),
+        "users" => subjects("User"),
+        "groups" => subjects("Group"),
+        "accounts" => subjects("ServiceAccount"),
+        "expands" => return (object["allowVolumeExpansion"] == true).into(),
+        "dangling" => {
+            let mut conditions = items(&status["conditions"]);
+            let of = conditions.find(|condition| condition["type"] == "Dangling");
+            of.map_or("?", |of| text(&of["status"])).to_owned()
+        }
+        "shares" => {
+            let of = |name| at(spec, name)["nominalConcurrencyShares"].as_i64();
+            return match of("limited").or(of("exempt")) {
+                Some(shares) => shares.into(),
+                None => "<none>".into(),
+            };
+        }
+        "state" => {
+            let allocated = if status["allocation"].is_object() {
+                "allocated"
+            } else {
+                "pending"
+            };
+            let reserved = items(&status["reservedFor"]).len() > 0;
+            let deleted = !object["metadata"]["deletionTimestamp"].is_null();
+            let parts = [
+                deleted.then_some("deleted"),
+                Some(allocated),
+                reserved.then_some("reserved"),
+            ];
+            parts.into_iter().flatten().collect::<Vec<_>>().join(",")
+        }
+        _ => String::new(),
+    }
+    .into()
+}
+
+/// How often containers began again, and when the last of them did.
+fn restarts(pod: &Value, now: Stamp) -> String {
+    let containers = items(&pod["status"]["containerStatuses"]);
+    let count = containers.clone().map(|c| c["restartCount"].as_u64());
+    let count = count.map(Option::unwrap_or_default).sum::<u64>();
+    let last = containers.filter_map(|c| stamp(&c["lastState"]["terminated"]["finishedAt"]));
+    match last.max() {
+        Some(last) if count > 0 => format!("{count} ({} ago)", duration(last, now)),
+        _ => count.to_string(),
+    }
+}
+
+/// The phase, or what is said about containers that do not run (`printPod`).
+fn pod_status(object: &Value) -> String {
+    let status = &object["status"];
+    let mut shown = some(&status["reason"])
+        .unwrap_or(text(&status["phase"]))
+        .to_owned();
+    let mut running = false;
+    for container in items(&status["containerStatuses"]).rev() {
+        let (waiting, terminated) = (
+            &container["state"]["waiting"],
+            &container["state"]["terminated"],
+        );
+        if let Some(reason) = some(&waiting["reason"]).or(some(&terminated["reason"])) {
+            reason.clone_into(&mut shown);
+        } else if terminated.is_object() {
+            shown = format!("ExitCode:{}", terminated["exitCode"]);
+        } else if container["ready"] == true && container["state"]["running"].is_object() {
+            running = true;
+        }
+    }
+    if shown == "Completed" && running {
+        "Running".clone_into(&mut shown);
+    }
+    if !object["metadata"]["deletionTimestamp"].is_null() {
+        "Terminating".clone_into(&mut shown);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_s_status_is_what_its_containers_say() {
+        let pod = |states: &[Value]| {
+            let statuses: Vec<_> = states
+                .iter()
+                .map(|state| json!({"state": state, "ready": state["running"].is_object()}))
+                .collect();
+            json!({"status": {"phase": "Running", "containerStatuses": statuses}})
+        };
+        let completed = json!({"terminated": {"reason": "Completed", "exitCode": 0}});
+        let running = json!({"running": {}});
+        for (states, expected) in [
+            (vec![running.clone()], "Running"),
+            (vec![completed.clone()], "Completed"),
+            (vec![completed.clone(), running.clone()], "Running"),
+            (vec![json!({"terminated": {"exitCode": 3}})], "ExitCode:3"),
+            (
+                vec![running, json!({"waiting": {"reason": "CrashLoopBackOff"}})],
+                "CrashLoopBackOff",
+            ),
+        ] {
+            assert_eq!(pod_status(&pod(&states)), expected);
+        }
+        let mut leaving = pod(&[]);
+        leaving["metadata"]["deletionTimestamp"] = "2026-11-22T01:55:41Z".into();
+        assert_eq!(pod_status(&leaving), "Terminating");
+    }
+}

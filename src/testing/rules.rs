@@ -1,0 +1,370 @@
+//! What the API server knows of built-in types besides their fields: in flow objects as clients
+//! write them, out they come as Go reads and writes them, with their defaults
+//! (`k8s.io/kubernetes/pkg/apis/*/v1/defaults.go`).
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+use super::{
+    json::{items, items_mut, map, members, text},
+    kinds::Kind,
+    quantity,
+    types::{self, Field, Of, Shape},
+};
+
+/// A line of the table: `TYPE[CONDITIONS] RULE FIELD VALUE`.
+#[derive(Debug)]
+pub(super) struct Rule {
+    conditions: Vec<&'static str>,
+    pub(super) rule: &'static str,
+    pub(super) field: &'static str,
+    pub(super) value: &'static str,
+}
+
+static RULES: LazyLock<HashMap<String, Vec<Rule>>> = LazyLock::new(|| {
+    let mut rules: HashMap<_, Vec<_>> = HashMap::new();
+    let lines = include_str!("rules.txt").lines();
+    for line in lines.filter(|line| !line.starts_with('#')) {
+        let mut columns = line.splitn(4, ' ');
+        let mut column = || columns.next().unwrap_or_default();
+        let of = column();
+        let (of, conditions) = of.split_once('[').unwrap_or((of, ""));
+        let conditions = conditions.trim_end_matches(']').split(';');
+        rules.entry(types::full(of)).or_default().push(Rule {
+            conditions: conditions.filter(|text| !text.is_empty()).collect(),
+            rule: column(),
+            field: column(),
+            value: column(),
+        });
+    }
+    rules
+});
+
+/// All rules for a type.
+pub(super) fn all(name: &str) -> &'static [Rule] {
+    RULES.get(name).map_or(&[], Vec::as_slice)
+}
+
+fn of(name: &str, rule: &str) -> impl Iterator<Item = &'static Rule> {
+    all(name).iter().filter(move |known| known.rule == rule)
+}
+
+/// The rules of one sort for a kind as a whole.
+pub(super) fn of_kind(kind: &Kind, rule: &str) -> impl Iterator<Item = &'static Rule> {
+    of(kind.type_name().unwrap_or_default(), rule)
+}
+
+/// The names in a path: `a/b`, `*` for each item of a list, and `[k/e.y]` for a key of a map.
+fn segments(mut path: &'static str) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    while !path.is_empty() {
+        let end = match path.strip_prefix('[') {
+            Some(rest) => rest.find(']').map(|at| at + 2),
+            None => path.find('/'),
+        };
+        let (name, rest) = path.split_at(end.unwrap_or(path.len()));
+        names.push(name);
+        path = rest.trim_start_matches('/');
+    }
+    names
+}
+
+fn key(name: &str) -> &str {
+    name.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// The field at a path without `*`.
+pub(super) fn get<'a>(object: &'a Value, path: &'static str) -> &'a Value {
+    let mut names = segments(path).into_iter();
+    let found = names.try_fold(object, |value, name| value.get(key(name)));
+    found.unwrap_or(&Value::Null)
+}
+
+/// The fields that a path leads to, with their names in messages.
+pub(super) fn each<'a>(
+    object: &'a Value,
+    path: &'static str,
+    at: &str,
+) -> Vec<(String, &'a Value)> {
+    let mut fields = vec![(at.to_owned(), object)];
+    for name in segments(path) {
+        let inner = fields.into_iter().flat_map(|(at, value)| match name {
+            "*" => items(value)
+                .enumerate()
+                .map(|(index, item)| (format!("{at}[{index}]"), item))
+                .collect::<Vec<_>>(),
+            "." => vec![(at, &Value::Null)],
+            name if name.starts_with('[') => {
+                vec![(format!("{at}{name}"), &value[key(name)])]
+            }
+            name => vec![(join(&at, name), &value[name])],
+        });
+        fields = inner.collect();
+    }
+    fields
+}
+
+pub(super) fn join(path: &str, name: &str) -> String {
+    match path {
+        "" => name.to_owned(),
+        path => format!("{path}.{name}"),
+    }
+}
+
+/// Gives fields that are null a value, and makes maps on the way.
+fn fill(object: &mut Value, path: &[&'static str], value: &Value) {
+    match path {
+        [] if object.is_null() => *object = value.clone(),
+        ["*", rest @ ..] => items_mut(object).for_each(|item| fill(item, rest, value)),
+        [name, rest @ ..] if object.is_null() || object.is_object() => {
+            let field = map(object).entry(key(name)).or_insert(Value::Null);
+            fill(field, rest, value);
+        }
+        _ => {}
+    }
+}
+
+/// A value as conditions compare it: nothing for what is empty.
+pub(super) fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => String::new(),
+        Value::Array(items) => items.len().to_string(),
+        Value::Object(map) if map.is_empty() => String::new(),
+        Value::Object(map) => map.len().to_string(),
+        other => other.to_string(),
+    }
+}
+
+impl Rule {
+    /// Whether all conditions hold: `F=a,b`, `F!=a,b`, `F<G` and `F>G`, of which G is a number or a
+    /// field, and a list counts as its length.
+    pub(super) fn holds(&self, object: &Value) -> bool {
+        self.conditions.iter().all(|condition| {
+            let Some(at) = condition.find(['=', '!', '<', '>']) else {
+                return false;
+            };
+            let found = plain(get(object, &condition[..at]));
+            let number = |text: &str| quantity::number(text);
+            let other = &condition[at + 1..];
+            let compare = |is: fn(&f64, &f64) -> bool| {
+                let other = number(other).or_else(|| number(&plain(get(object, other))));
+                let (Some(found), Some(other)) = (number(&found), other) else {
+                    return false;
+                };
+                is(&found, &other)
+            };
+            let is_it = |value: &'static str| match value.strip_prefix('$') {
+                Some(path) => plain(get(object, path)) == found,
+                None => value == found,
+            };
+            match condition.as_bytes()[at] {
+                b'=' => other.split(',').any(is_it),
+                b'!' => !other[1..].split(',').any(is_it),
+                b'<' => compare(f64::lt),
+                _ => compare(f64::gt),
+            }
+        })
+    }
+
+    /// The value, in which texts such as `$metadata/name` are those of fields.
+    fn value(&self, object: &Value) -> Value {
+        fn replace(value: &mut Value, object: &Value) {
+            match value {
+                Value::String(text) => {
+                    if let Some(path) = text.strip_prefix('$') {
+                        let mut names = path.split('/');
+                        let found = names.try_fold(object, |value, name| value.get(name));
+                        *value = found.cloned().unwrap_or_default();
+                    }
+                }
+                Value::Array(items) => items.iter_mut().for_each(|item| replace(item, object)),
+                Value::Object(map) => map.values_mut().for_each(|item| replace(item, object)),
+                _ => {}
+            }
+        }
+        let mut value = match self.value {
+            "IP" => {
+                let [a, b] = rand::random::<u16>().to_be_bytes();
+                return format!("10.96.{a}.{b}").into();
+            }
+            // `SetDefaults_Container`.
+            "IMAGE" => {
+                let image = text(&object["image"]);
+                let (_, tag) = image.rsplit_once('/').unwrap_or(("", image));
+                let is_tagged = tag.contains(':') && !tag.ends_with(":latest");
+                return match image.contains('@') || is_tagged {
+                    true => "IfNotPresent".into(),
+                    false => "Always".into(),
+                };
+            }
+            "QOS" => return quality(object).into(),
+            "SINGULAR" => return text(&object["names"]["kind"]).to_lowercase().into(),
+            "LISTKIND" => return format!("{}List", text(&object["names"]["kind"])).into(),
+            "NODEPORT" => return (30_000 + rand::random::<u16>() % 2_768).into(),
+            value => serde_json::from_str(value).expect("a table of JSON"),
+        };
+        replace(&mut value, object);
+        value
+    }
+}
+
+/// `k8s.io/kubernetes/pkg/apis/core/v1/helper/qos/qos.go`.
+fn quality(pod: &Value) -> &'static str {
+    let spec = &pod["spec"];
+    let all = || items(&spec["containers"]).chain(items(&spec["initContainers"]));
+    let is_fixed = |container: &Value| {
+        let resources = &container["resources"];
+        ["cpu", "memory"].iter().all(|name| {
+            let limit = &resources["limits"][*name];
+            let request = &resources["requests"][*name];
+            !limit.is_null() && (request.is_null() || request == limit)
+        })
+    };
+    let asks = |container: &Value| {
+        let resources = &container["resources"];
+        members(&resources["limits"])
+            .chain(members(&resources["requests"]))
+            .count()
+            > 0
+    };
+    match () {
+        () if all().all(is_fixed) => "Guaranteed",
+        () if all().any(asks) => "Burstable",
+        () => "BestEffort",
+    }
+}
+
+/// An object of a built-in kind as the API server writes what it has read: with defaults, with
+/// quantities in their one form, without what Go leaves out if it is empty and with what it does
+/// not leave out.
+pub(super) fn complete(kind: &Kind, object: &mut Value) {
+    // It is written and never read.
+    if kind.is_core("secrets")
+        && let Some(Value::Object(texts)) = map(object).remove("stringData")
+    {
+        for (name, value) in texts {
+            object["data"][name] = STANDARD.encode(text(&value)).into();
+        }
+    }
+    if let Some(name) = kind.type_name() {
+        write(name, object, true);
+    }
+}
+
+/// What Go writes of an empty object.
+pub(super) fn empty(name: &str) -> Value {
+    let mut object = json!({});
+    write(name, &mut object, false);
+    object
+}
+
+fn write(name: &str, object: &mut Value, with_defaults: bool) {
+    let Some(fields) = object.as_object_mut() else {
+        return;
+    };
+    let own = types::fields(name);
+    fields.retain(|_, value| !value.is_null());
+    for field in own.iter().filter(|field| !field.is_required()) {
+        if fields
+            .get(field.name)
+            .is_some_and(|value| is_empty(field, value))
+        {
+            fields.remove(field.name);
+        }
+    }
+    for rule in of(name, "default").filter(|_| with_defaults) {
+        if rule.holds(object) {
+            let value = rule.value(object);
+            fill(object, &segments(rule.field), &value);
+        }
+    }
+    for field in own {
+        let inner = match &field.of {
+            Of::Type(inner) if field.is_inline() => {
+                write(inner, object, with_defaults);
+                continue;
+            }
+            Of::Type(inner) => Some(inner),
+            Of::Scalar(_) => None,
+        };
+        let fields = map(object);
+        if !fields.contains_key(field.name) {
+            match written(field) {
+                Some(value) => drop(fields.insert(field.name.to_owned(), value)),
+                None => continue,
+            }
+        }
+        let value = &mut fields[field.name];
+        let mut one = |value: &mut Value| match (inner, &field.of) {
+            (Some(inner), _) => write(inner, value, with_defaults),
+            (None, Of::Scalar('Q')) => {
+                if let Some(canonical) = quantity::canonical(value) {
+                    *value = canonical.into();
+                }
+            }
+            _ => {}
+        };
+        match field.shape {
+            Shape::One => one(value),
+            Shape::List => items_mut(value).for_each(one),
+            Shape::Map => value
+                .as_object_mut()
+                .into_iter()
+                .for_each(|map| map.values_mut().for_each(&mut one)),
+        }
+    }
+}
+
+/// Whether Go does not write it: it is no pointer, and has its type's zero.
+fn is_empty(field: &Field, value: &Value) -> bool {
+    match (field.shape, &field.of) {
+        (Shape::One, _) if field.is_pointer() => false,
+        (Shape::One, Of::Type(_)) => false,
+        _ => {
+            matches!(value, Value::Bool(false))
+                || *value == json!(0)
+                || *value == json!("")
+                || *value == json!([])
+                || *value == json!({})
+        }
+    }
+}
+
+/// What Go writes of a field that is not set, if it writes anything.
+fn written(field: &Field) -> Option<Value> {
+    let is_one = field.shape == Shape::One && !field.is_pointer();
+    match &field.of {
+        Of::Type(_) if is_one => Some(json!({})),
+        // It is the one that is left out (`omitzero`).
+        Of::Scalar('T' | 'M') if is_one && field.name != "creationTimestamp" => Some(Value::Null),
+        _ if !field.is_required() => None,
+        Of::Scalar('s') if is_one => Some("".into()),
+        Of::Scalar('i' | 'l') if is_one => Some(0.into()),
+        Of::Scalar('b') if is_one => Some(false.into()),
+        _ => Some(Value::Null),
+    }
+}
+
+/// Fills in what the server has to give besides defaults, which a client's replacement keeps if it
+/// says nothing else, and which nobody manages.
+pub(super) fn allocate(kind: &Kind, before: Option<&Value>, object: &mut Value) {
+    for rule in of_kind(kind, "set") {
+        if !rule.holds(object) {
+            continue;
+        }
+        let known = before.map(|before| get(before, rule.field));
+        let value = match known {
+            Some(known) if !known.is_null() => known.clone(),
+            _ => rule.value(object),
+        };
+        fill(object, &segments(rule.field), &value);
+    }
+    if kind.is_core("namespaces") {
+        let name = object["metadata"]["name"].clone();
+        object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
+    }
+}
