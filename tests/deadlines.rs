@@ -4,12 +4,16 @@
 #![cfg(feature = "client")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use std::{io, pin::Pin, time::Duration};
+use std::{io, net::SocketAddr, pin::Pin, time::Duration};
 
-use kubewire::{Client, Config, Error, Resource, error::NetworkError, exec::Stdio, limits};
+use kubewire::{
+    Client, Config, Error, Resource, config::KubeconfigOptions, error::NetworkError, exec::Stdio,
+    limits,
+};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, duplex},
+    net::{TcpSocket, TcpStream},
     time::Instant,
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -26,7 +30,7 @@ enum Stall {
     Upgraded(&'static [u8]),
 }
 
-async fn serve(mut io: DuplexStream, stall: Stall) -> io::Result<()> {
+async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin, stall: Stall) -> io::Result<()> {
     let mut head = Vec::new();
     match stall {
         Stall::Dial => return Ok(()),
@@ -257,4 +261,115 @@ async fn a_dropped_session_closes_its_socket() {
     drop(child);
     wait.await.unwrap();
     assert!(began.elapsed() <= limits::CLOSE_GRACE + Duration::from_secs(1));
+}
+
+/// A user of an API server, who has to be given a credential first.
+fn user(entry: &str, proxy: &str) -> Client {
+    let text = format!(
+        "{{current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}], \
+         clusters: [{{name: k, cluster: {{server: 'https://api.test'{proxy}}}}}], \
+         users: [{{name: u, user: {{{entry}}}}}]}}"
+    );
+    let config = Config::from_kubeconfig_str(&text, &KubeconfigOptions::new()).unwrap();
+    Client::new(&config).unwrap()
+}
+
+/// A listener on loopback each of whose connections stalls.
+async fn stalling(stall: Stall) -> SocketAddr {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    match stall {
+        // Nobody accepts, and the queue is full: the kernel answers no more.
+        Stall::Dial => {
+            let mut waiting = Vec::new();
+            let long = Duration::from_secs(1);
+            while let Ok(io) = tokio::time::timeout(long, TcpStream::connect(address)).await {
+                waiting.push(io.unwrap());
+            }
+            tokio::spawn(async move {
+                std::future::pending::<()>().await;
+                drop((waiting, listener));
+            });
+        }
+        stall => {
+            tokio::spawn(async move {
+                while let Ok((io, _)) = listener.accept().await {
+                    tokio::spawn(serve(io, stall));
+                }
+            });
+        }
+    }
+    address
+}
+
+/// A provider whose tokens are to be had elsewhere.
+async fn provider(token_endpoint: String) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let body = format!(r#"{{"token_endpoint":"{token_endpoint}"}}"#);
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    tokio::spawn(async move {
+        while let Ok((mut io, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(io.read_u8().await.unwrap());
+            }
+            io.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_stalls_at_any_step_of_a_renewal_is_given_up() {
+    let whole = Duration::from_secs(30);
+    #[rustfmt::skip]
+    let table = [
+        ("connect",             "http",  "",       Stall::Dial,            limits::CONNECT),
+        ("TLS",                 "https", "",       Stall::Silent,          limits::TLS_HANDSHAKE),
+        ("head",                "http",  "",       Stall::Silent,          whole),
+        ("half a head",         "http",  "",       Stall::After("HTTP/1"), whole),
+        ("body",                "http",  "",       Stall::After(GET_HEAD), whole),
+        ("connect to a proxy",  "https", "http",   Stall::Dial,            limits::CONNECT),
+        ("HTTP proxy's answer", "https", "http",   Stall::Silent,          limits::CONNECT),
+        ("half of that",        "https", "http",   Stall::After("HTTP/1"), limits::CONNECT),
+        ("proxy's TLS",         "https", "https",  Stall::Silent,          limits::TLS_HANDSHAKE),
+        ("SOCKS answer",        "https", "socks5", Stall::Silent,          limits::CONNECT),
+    ];
+    for (step, scheme, proxy, stall, bound) in table {
+        let address = stalling(stall).await;
+        let url = format!("{scheme}://{address}");
+        // Through a proxy all stall at the first request.
+        let discovery = provider(format!("{url}/token")).await;
+        let (issuers, proxy) = match proxy {
+            "" => (vec![url, format!("http://{discovery}")], String::new()),
+            kind => (
+                vec!["https://issuer.test".to_owned()],
+                format!(", proxy-url: '{kind}://{address}'"),
+            ),
+        };
+        for issuer in issuers {
+            let entry = format!(
+                "auth-provider: {{name: oidc, config: {{idp-issuer-url: '{issuer}', \
+                 client-id: c, refresh-token: r}}}}"
+            );
+            for work in [get, exec] {
+                let client = user(&entry, &proxy);
+                let began = Instant::now();
+                let result = tokio::time::timeout(Duration::from_secs(1 << 20), work(client));
+                let error = result.await.expect(step).expect_err(step);
+                let took = began.elapsed();
+                assert!(
+                    took >= bound && took < bound + Duration::from_secs(1),
+                    "{step} of {issuer}: {took:?} instead of {bound:?}: {error}"
+                );
+                assert!(matches!(error, Error::Network(_)), "{step}: {error:?}");
+            }
+        }
+    }
 }

@@ -305,6 +305,7 @@ fn on(runtime: &Runtime, name: &str, sessions: u64, time: Duration) {
 fn on_local_set(runtime: &Runtime, sessions: u64, time: Duration) {
     LocalSet::new().block_on(runtime, async {
         let (server, load) = start().await;
+        let before = count(&Handle::current());
         let end = Instant::now() + time;
         let running = Rc::new(Cell::new(0));
         let mut tasks = JoinSet::new();
@@ -320,7 +321,16 @@ fn on_local_set(runtime: &Runtime, sessions: u64, time: Duration) {
             done.unwrap();
         }
         assert_eq!(running.get(), 0);
-        load.report("tasks that are not Send");
+        drop(tasks);
+        let name = "tasks that are not Send";
+        settle(name, before).await;
+        load.report(name);
+        let (before, after) = (before[2], count(&Handle::current())[2]);
+        // The load before this one has allocated what there is.
+        assert!(
+            after < before + before / 2 + (32 << 10),
+            "{name}: {before} KiB, then {after}"
+        );
         server.shutdown().await;
     });
 }

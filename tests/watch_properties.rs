@@ -438,6 +438,14 @@ fn hostile_input_is_bounded() {
         event.object.decode::<Value>().unwrap_err().to_string(),
         "malformed JSON: the values are nested too deeply"
     );
+    let status = |causes: usize| {
+        let causes = ["{}"].repeat(causes).join(",");
+        let json = format!(r#"{{"status":"Failure","details":{{"causes":[{causes}]}}}}"#);
+        Object::new(Encoding::Json, json.into()).status()
+    };
+    assert!(status(20_000).is_ok());
+    let bound = 64 << 10;
+    assert_eq!(status(30_000), Err(EventError::TooLarge { bound }));
 }
 
 /// A Status in protobuf, as the API server writes it into an `ERROR` event.

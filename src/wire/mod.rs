@@ -15,3 +15,17 @@ pub mod stamp;
 pub mod status;
 pub mod watch;
 pub mod websocket;
+
+/// Puts `more` behind what is kept of something that may have `bound` bytes. What is kept doubles as
+/// it grows, but not past the bound: as old and new are there for a moment, that would be three
+/// times as much.
+#[inline]
+pub(crate) fn keep(kept: &mut bytes::BytesMut, more: &[u8], bound: usize) {
+    let needed = kept.len() + more.len();
+    if needed > kept.capacity() && kept.capacity() > bound / 2 {
+        let mut whole = bytes::BytesMut::with_capacity(needed.max(bound));
+        whole.extend_from_slice(kept);
+        *kept = whole;
+    }
+    kept.extend_from_slice(more);
+}

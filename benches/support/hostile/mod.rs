@@ -51,11 +51,11 @@ impl Row {
         }
     }
 
-    /// Up to a bound all that comes has to be kept; a buffer that grows to twice its size is there
-    /// with the old one for a moment.
+    /// Up to a bound all that comes has to be kept; a buffer that grows is there with the old one
+    /// for a moment.
     fn kept_to(mut self, bound: usize) -> Self {
         self.most = 2 * bound + (1 << 20);
-        self.bound = 3 * bound + bound / 4 + (64 << 10);
+        self.bound = 2 * bound + bound / 32 + (64 << 10);
         self
     }
 

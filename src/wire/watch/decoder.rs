@@ -6,7 +6,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
-use super::{Encoding, Event, EventError, cbor::EndOfItem, json::EndOfObject};
+use super::{Encoding, Event, EventError, cbor::EndOfItem, json::EndOfObject, keep};
 use crate::limits;
 
 /// Cuts the body of a watch into events.
@@ -141,14 +141,14 @@ impl Decoder {
             // Events of a watch are of much the same size.
             self.carry
                 .reserve(self.chunk.len().max(self.last + self.last / 8));
-            self.carry.extend_from_slice(&self.chunk);
+            keep(&mut self.carry, &self.chunk, self.bound);
             self.chunk = Bytes::new();
             return self.within_bound().map(|()| None);
         }
         while !self.chunk.is_empty() {
             let before = self.carry.len();
             let take = self.likely_rest().min(self.chunk.len());
-            self.carry.extend_from_slice(&self.chunk[..take]);
+            keep(&mut self.carry, &self.chunk[..take], self.bound);
             let end = Self::end(
                 self.encoding,
                 &mut self.json,

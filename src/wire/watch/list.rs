@@ -13,6 +13,7 @@ use super::{
     Encoding, EventError, Object, TypeMeta, cbor,
     cursor::{API_VERSION, Field, KIND, METADATA, Members, Value},
     json::{self, EndOfValue},
+    keep,
 };
 use crate::limits;
 
@@ -308,9 +309,9 @@ impl ListDecoder {
             let item = match &mut self.step {
                 Step::Kept(items) => return Ok(items.pop()),
                 Step::Whole => {
-                    self.carry.extend_from_slice(&self.chunk);
-                    self.chunk = Bytes::new();
                     let bound = self.whole;
+                    keep(&mut self.carry, &self.chunk, bound);
+                    self.chunk = Bytes::new();
                     if self.carry.len() > bound {
                         return Err(EventError::TooLarge { bound });
                     }
@@ -432,7 +433,7 @@ impl ListDecoder {
     /// What comes before the items is kept until it is known to be no `Table`.
     fn remember(&mut self, bytes: &[u8]) {
         if !self.begun {
-            self.head.extend_from_slice(bytes);
+            keep(&mut self.head, bytes, self.bound);
         }
     }
 
@@ -450,7 +451,7 @@ impl ListDecoder {
             match find(&mut self.end, &self.chunk)? {
                 Some(end) => piece = Some(self.chunk.split_to(end)),
                 None => {
-                    self.carry.extend_from_slice(&self.chunk);
+                    keep(&mut self.carry, &self.chunk, bound);
                     self.chunk = Bytes::new();
                 }
             }
@@ -458,7 +459,7 @@ impl ListDecoder {
         while piece.is_none() && !self.chunk.is_empty() && self.carry.len() <= bound {
             let before = self.carry.len();
             let take = self.chunk.len().min(STEP);
-            self.carry.extend_from_slice(&self.chunk[..take]);
+            keep(&mut self.carry, &self.chunk[..take], bound);
             match find(&mut self.end, &self.carry)? {
                 Some(end) => {
                     self.chunk.advance(end - before);

@@ -41,7 +41,8 @@ pub use self::{
     object_meta::ObjectMeta,
     typed::TypedEvent,
 };
-use super::status::Status;
+use super::{keep, status::Status};
+use crate::limits;
 
 /// How objects are written.
 ///
@@ -383,8 +384,13 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// If it is none.
+    /// If it is none, or has more than 64 KiB, as with an HTTP answer that refuses a request: what
+    /// is made of its causes is fifty times as large.
     pub fn status(&self) -> Result<Status, EventError> {
+        let bound = limits::REFUSAL;
+        if self.bytes.len() > bound {
+            return Err(EventError::TooLarge { bound });
+        }
         match self.encoding {
             Encoding::Json => {
                 let end = json::skip_value(&self.bytes)?;

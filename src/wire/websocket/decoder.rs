@@ -127,12 +127,18 @@ impl Decoder {
                 return Ok(None);
             }
             self.header = None;
-            input.advance(head);
-            let mut payload = input.split_to(length);
+            let mut frame = input.split_to(head + length);
             if let Some(key) = header.mask {
-                apply_mask(&mut payload, key, 0);
+                apply_mask(&mut frame[head..], key, 0);
             }
-            if let Some(message) = self.assemble(header, payload)? {
+            // Nearly every frame that a server gets.
+            if header.fin && header.opcode == Opcode::Binary {
+                let mut payload = frame.freeze();
+                payload.advance(head);
+                return Ok(Some(Message::Binary(payload)));
+            }
+            frame.advance(head);
+            if let Some(message) = self.assemble(header, frame)? {
                 return Ok(Some(message));
             }
         }

@@ -1,15 +1,21 @@
 //! Handles of every verb under schedules that shuttle chooses.
 //!
-//! Each fault that there was is found again when what mends it is undone:
+//! Each of these was undone by hand, alone, and was found. The first two were faults once.
 //!
 //! | undone | found by |
 //! |---|---|
-//! | a slot's wakers go with the slot | `connections_that_take_each_other_s_slots_lose_no_wakeup` |
+//! | a slot's wakers go with the slot | `connections_that_take_...`, `connections_may_be_dropped_...` |
 //! | who asks without waiting leaves the socket's waker | `who_asks_without_waiting_...` |
 //! | all that wait for the session are woken, not one | `connections_that_take_each_other_s_slots_...` |
 //! | the task steps in for who loses interest | `a_reader_that_loses_interest_...` |
 //! | who leaves tells the task | `handles_may_be_dropped_at_any_point` |
+//! | who leaves satisfied hands the socket over | `who_makes_room_in_a_full_queue_hands_over` |
+//! | it is handed over once, and the task told; the task hands it over too | `a_reader_that_leaves_while_data_flows_...` |
 //! | who is due stays due | `two_readers_and_a_writer_miss_nothing` and three more |
+//! | who comes when it is ready is due | `who_comes_after_the_socket_has_become_ready_is_woken` |
+//! | who only writes is woken by what arrives | `who_cannot_write_hears_of_the_end` |
+//! | all hear that this side has closed | `who_waits_hears_at_once_...` |
+//! | all hear that the socket is gone | `who_waits_for_a_peer_that_takes_nothing_...` |
 //! | wakers are woken behind the lock | `a_waker_may_poll_in_place`, `two_sessions_may_...` |
 //! | wakers are dropped behind the lock | `the_last_waker_of_a_task_may_drop_its_handles` |
 //! | a socket that is polled wakes nobody | `both_ends_may_poll_in_place` |
@@ -18,7 +24,10 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -29,11 +38,13 @@ use shuttle::{
 };
 
 use self::model::{Open, pair, pair_of};
+use super::wakers::{Direction, Readiness, TaskNotify, Wakeups};
 use crate::{
     Role,
     error::Error,
+    limits,
     session::{
-        KeepaliveConfig, Opcode, RemoteCommand, Subprotocol,
+        KeepaliveConfig, Opcode, RemoteCommand, Subprotocol, Transmit,
         port_forward::{Channels, ForwardConfig, PortForward, Spdy},
         remote_command::Streams,
     },
@@ -73,15 +84,18 @@ fn exec() -> (Control, Control, Open) {
 }
 
 fn exec_over(near: Box<dyn WebSocket>, far: Box<dyn WebSocket>) -> (Control, Control) {
-    let session = |role| {
-        let keepalive = KeepaliveConfig::default();
-        RemoteCommand::new(role, Subprotocol::V5, STREAMS, keepalive, now())
+    (end(Role::Client, near, 200), end(Role::Server, far, 200))
+}
+
+/// One end, each of whose queues holds so many bytes.
+fn end(role: Role, socket: Box<dyn WebSocket>, bound: usize) -> Control {
+    let keepalive = KeepaliveConfig::default();
+    let session = RemoteCommand::new(role, Subprotocol::V5, STREAMS, keepalive, now());
+    let reads: &[_] = match role {
+        Role::Client => &[Channel::Stdout, Channel::Stderr],
+        Role::Server => &[Channel::Stdin],
     };
-    let reads = [Channel::Stdout, Channel::Stderr];
-    let client = remote_command::spawn(session(Role::Client), near, 200, &reads);
-    let reads = [Channel::Stdin];
-    let server = remote_command::spawn(session(Role::Server), far, 200, &reads);
-    (client, server)
+    remote_command::spawn(session, socket, bound, reads)
 }
 
 /// Explores what is done with both ends of an exec session, whose socket is closed behind it.
@@ -219,7 +233,7 @@ fn a_reader_that_has_had_enough_hands_over() {
 fn a_reader_that_leaves_while_data_flows_hands_over_past_one_that_lost_interest() {
     explore(|| {
         block_on(async {
-            let (near, far, open) = pair_of(8);
+            let (near, far, open) = pair_of(16);
             let (client, server) = exec_over(near, far);
             let mut stdout = client.input(Channel::Stdout);
             let mut stderr = client.input(Channel::Stderr);
@@ -229,7 +243,7 @@ fn a_reader_that_leaves_while_data_flows_hands_over_past_one_that_lost_interest(
             let status = spawn(async move { waiting.status(&[]).await });
             // All of it is dropped but the first.
             let server = spawn(async move {
-                let _ = write(&server.output(Channel::Stdout), 8).await;
+                let _ = write(&server.output(Channel::Stdout), 16).await;
                 let _ = server.exit(&Status::success());
                 let _ = server.ended().await;
             });
@@ -238,6 +252,37 @@ fn a_reader_that_leaves_while_data_flows_hands_over_past_one_that_lost_interest(
             assert!(status.await.unwrap().unwrap().is_success());
             drop((lost, stderr, client));
             server.await.unwrap();
+            open.none().await;
+        });
+    });
+}
+
+/// A full queue holds back what others wait for. Who makes room in it need not come again.
+#[test]
+fn who_makes_room_in_a_full_queue_hands_over() {
+    explore(|| {
+        block_on(async {
+            let (near, far, open) = pair();
+            // Two messages, and what they cost beside their bytes.
+            let client = end(Role::Client, near, 2 * (64 + 10));
+            let server = end(Role::Server, far, 200);
+            let server = spawn(async move {
+                let _ = write(&server.output(Channel::Stdout), 3).await;
+                let _ = write(&server.output(Channel::Stderr), 1).await;
+                let _ = server.exit(&Status::success());
+                let _ = server.ended().await;
+            });
+            drop(client.output(Channel::Stdin));
+            let stderr = spawn(read_all(client.input(Channel::Stderr)));
+            let mut stdout = client.input(Channel::Stdout);
+            for _ in 0..2 {
+                let slice = poll_fn(|cx| stdout.poll_slice(cx)).await;
+                assert_eq!(slice.unwrap().unwrap().len(), 10);
+            }
+            assert_eq!(stderr.await.unwrap().unwrap(), 10);
+            assert_eq!(read_all(stdout).await.unwrap(), 10);
+            server.await.unwrap();
+            drop(client);
             open.none().await;
         });
     });
@@ -298,6 +343,30 @@ fn the_session_ends_whoever_lets_go_first() {
     });
 }
 
+/// The peer takes nothing, not even the close, and the clock stands still.
+#[test]
+fn who_waits_hears_at_once_that_this_side_has_closed() {
+    explore(|| {
+        block_on(async {
+            let (near, far, open) = pair();
+            let client = end(Role::Client, near, 200);
+            let stdout = spawn(read_all(client.input(Channel::Stdout)));
+            let waiting = client.clone();
+            let waiting = spawn(async move { waiting.status(&[]).await });
+            let stdin = client.output(Channel::Stdin);
+            for _ in 0..3 {
+                let written = poll_fn(|cx| stdin.poll_write(cx, b"0123456789")).await;
+                written.unwrap();
+            }
+            client.close();
+            assert!(stdout.await.unwrap().is_err());
+            assert!(waiting.await.unwrap().is_err());
+            drop((stdin, client, far));
+            open.none().await;
+        });
+    });
+}
+
 #[test]
 fn messages_arrive_and_end() {
     explore(|| {
@@ -322,17 +391,36 @@ fn messages_arrive_and_end() {
     });
 }
 
-/// Counts itself.
-struct Counted;
+/// Counts how often it was woken, and itself.
+#[derive(Default)]
+struct Counted(AtomicUsize);
 
 impl Wake for Counted {
-    fn wake(self: Arc<Self>) {}
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The socket was polled and became ready, and then somebody comes who relies on that it will.
+#[test]
+fn who_comes_after_the_socket_has_become_ready_is_woken() {
+    let task = Arc::<TaskNotify>::default();
+    let readiness = Readiness::new(task.clone());
+    readiness.waker(Direction::Read).wake();
+    let counted = Arc::<Counted>::default();
+    let mut wakeups = Wakeups::default();
+    readiness.begin();
+    let waker = Waker::from(counted.clone());
+    readiness.register(Direction::Read, Some(&waker), false, &mut wakeups);
+    readiness.end(&mut wakeups);
+    wakeups.run(&task);
+    assert_eq!(counted.0.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
 async fn a_dropped_wait_leaves_no_waker_behind() {
     let (client, _server, _open) = exec();
-    let counted = Arc::new(Counted);
+    let counted = Arc::<Counted>::default();
     let waker = Waker::from(counted.clone());
     let held = Arc::strong_count(&counted);
     let mut cx = Context::from_waker(&waker);
@@ -357,4 +445,24 @@ async fn who_asks_without_waiting_leaves_the_socket_to_who_waits() {
     let output = server.output(Channel::Stdout);
     poll_fn(|cx| output.poll_write(cx, b"late")).await.unwrap();
     assert_eq!(reading.await.unwrap().unwrap().unwrap(), "late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_peer_that_takes_nothing_is_let_go_at_the_end() {
+    let (near, _far, open) = pair();
+    let client = end(Role::Client, near, 200);
+    let stdin = client.output(Channel::Stdin);
+    // Two messages are on their way, and what waits behind them fills the send buffer.
+    for _ in 0..2 + limits::SEND_BUFFER / limits::INPUT_MESSAGE {
+        let message = [0; limits::INPUT_MESSAGE];
+        let written = poll_fn(|cx| stdin.poll_write(cx, &message)).await;
+        assert_eq!(written.unwrap(), message.len());
+    }
+    let written = tokio::spawn(async move { poll_fn(|cx| stdin.poll_flush(cx)).await });
+    tokio::task::yield_now().await;
+    client.close();
+    let day = std::time::Duration::from_secs(24 * 3600);
+    let written = tokio::time::timeout(day, written).await;
+    let _ = written.expect("it ends").unwrap();
+    drop((client, open));
 }

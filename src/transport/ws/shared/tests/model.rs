@@ -110,6 +110,9 @@ impl Open {
 
 impl Drop for ModelSocket {
     fn drop(&mut self) {
+        // A socket that is dropped wakes nobody who waited for it.
+        let own = self.incoming.with(|pipe| (pipe.reader.take(), false));
+        drop((own, self.outgoing.with(|pipe| (pipe.writer.take(), false))));
         self.incoming.close();
         self.outgoing.close();
         let mut open = lock(&self.open.0);

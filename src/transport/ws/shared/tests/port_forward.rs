@@ -135,6 +135,31 @@ fn who_only_writes_hears_of_the_end() {
     });
 }
 
+/// A peer that takes nothing more may still say that it is over.
+#[test]
+fn who_cannot_write_hears_of_the_end() {
+    explore(|| {
+        block_on(async {
+            let (near, mut far, open) = pair();
+            let spdy = Spdy::new(Role::Client, ForwardConfig::default(), now());
+            let client = Connections::spawn(Box::new(spdy), near);
+            let stream = client.open(80).unwrap();
+            let writer = spawn(async move {
+                while send(&stream, &[0; 40_000]).await.is_ok() {}
+                stream
+            });
+            for _ in 0..shuttle::rand::thread_rng().gen_range(0..8) {
+                yield_now().await;
+            }
+            far.send(Transmit::close(1000, ""));
+            poll_fn(|cx| far.poll_flush(cx)).await.unwrap();
+            drop(writer.await.unwrap());
+            drop((client, far));
+            open.none().await;
+        });
+    });
+}
+
 #[test]
 fn all_that_wait_for_the_end_of_a_port_forward_hear_of_it() {
     explore(|| {
