@@ -1,5 +1,6 @@
 //! The worst input that is known for each decoder and session: what comes, and what takes it.
 
+mod client;
 mod sessions;
 mod wire;
 
@@ -26,6 +27,7 @@ pub(crate) struct Row {
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = wire::rows();
     rows.extend(sessions::rows());
+    rows.extend(client::rows());
     rows
 }
 

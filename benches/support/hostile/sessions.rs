@@ -9,6 +9,7 @@ use kubewire::{
     limits,
     session::{
         Exchange, Head, Message, Messages, RemoteCommand, Session,
+        logs::{LogConfig, Logs},
         port_forward::{Channels, ConnectionId, ForwardConfig, ForwardEvent, PortForward, Spdy},
         watch::{Watch, WatchConfig},
     },
@@ -314,6 +315,14 @@ fn requests() -> Vec<Row> {
         })
     };
     let json = |input_is, again: &[u8]| watch(input_is, Encoding::Json, false, b"", again);
+    let logs = |input_is, start: &[u8], again: &[u8]| {
+        let row = Row::new("logs", input_is, start, again, 64, |input| {
+            let config = LogConfig::default();
+            answer(Logs::new(config, Instant::now(), 1), "text/plain", input);
+        });
+        // A line comes in pieces of no more than this.
+        row.within(2 * limits::LOG_LINE + (64 << 10))
+    };
     vec![
         json(
             "small events",
@@ -340,5 +349,14 @@ fn requests() -> Vec<Row> {
             b"\x00\x00\x00\x00",
         ),
         watch("CBOR: empty maps", Encoding::Cbor, false, b"", b"\xa0"),
+        logs("lines of a byte", b"", b"2026-11-22T01:55:55Z a\n"),
+        logs("a line without end", b"2026-11-22T01:55:55Z ", b"a"),
+        logs("lines without a stamp", b"", b"a\n"),
+        logs(
+            "stamps that go back",
+            b"",
+            b"2026-11-22T01:55:55Z a\n2026-11-21T01:55:55Z a\n",
+        ),
+        logs("nothing but newlines", b"", b"\n"),
     ]
 }

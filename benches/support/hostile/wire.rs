@@ -167,6 +167,7 @@ fn channels() -> Vec<Row> {
                 }
             },
         ),
+        // Wherever it comes from, no more than 64 KiB are parsed.
         status("causes", r#"{"details":{"causes":[{}"#, ",{}", "]}}").whole(64),
         status("members of no name", r#"{"":0"#, r#","":0"#, "}").whole(1),
         status("depth", r#"{"x":"#, "[", "").whole(1),
