@@ -212,6 +212,18 @@ async fn files_are_read_and_written() -> Result {
             .is_some_and(|rest| rest == text)
     );
 
+    // One of tokio's is read from where it is, and once.
+    let mut file = tokio::fs::File::open(&from.0).await?;
+    tokio::io::AsyncSeekExt::seek(&mut file, io::SeekFrom::Start(1 << 20)).await?;
+    let exec = pod.exec("cat").input(file);
+    let output = soon(exec.output()).await?;
+    assert!(output.stdout == text[1 << 20..]);
+    let error = soon(exec.output()).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Caller(CallerError::InputTaken)),
+        "{error:?}"
+    );
+
     // Both outputs in one file, and the status by asking for it.
     let mut both = File::options()
         .create(true)

@@ -408,6 +408,9 @@ async fn a_refused_connection_that_was_written_to_hangs_no_other() -> Result {
     let told = soon(refused.read_u8()).await.unwrap_err();
     assert_eq!(told.kind(), io::ErrorKind::ConnectionReset);
     let address = good.local_addrs()[0];
+    // The very next one goes elsewhere; it is not tried here first.
+    soon(round_trip(TcpStream::connect(address).await?, b"next")).await?;
+    assert_eq!(fixture.websockets.load(Ordering::Relaxed), 2);
     forty_at_once(|| TcpStream::connect(address)).await?;
     soon(round_trip(&mut before, b"after")).await?;
     assert_eq!(fixture.websockets.load(Ordering::Relaxed), 2);
