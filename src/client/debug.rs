@@ -195,7 +195,7 @@ impl DebugContainer {
     /// # Errors
     ///
     /// [`CallerError::NotStarted`] with what it waits for if it does not start in time; those of
-    /// [`Request::patch`]: an [`Error::Api`](crate::Error::Api) if the pod does not exist, or has a
+    /// [`Request::patch`](super::Request::patch): an [`Error::Api`](crate::Error::Api) if the pod does not exist, or has a
     /// container of this name.
     pub async fn start(&self) -> Result<Debugger> {
         let debugger = self.create().await?;
@@ -224,7 +224,7 @@ impl DebugContainer {
     ///
     /// # Errors
     ///
-    /// Those of [`Request::patch`].
+    /// Those of [`Request::patch`](super::Request::patch).
     pub async fn create(&self) -> Result<Debugger> {
         let name = self.name.clone().unwrap_or_else(|| {
             // Those of names that Kubernetes makes (`k8s.io/apimachinery/pkg/util/rand/rand.go`).
