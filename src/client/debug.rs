@@ -195,8 +195,8 @@ impl DebugContainer {
     /// # Errors
     ///
     /// [`CallerError::NotStarted`] with what it waits for if it does not start in time; those of
-    /// [`Request::patch`](super::Request::patch): an [`Error::Api`](crate::Error::Api) if the pod does not exist, or has a
-    /// container of this name.
+    /// [`Request::patch`](super::Request::patch): an [`Error::Api`](crate::Error::Api) if the pod
+    /// does not exist, or has a container of this name.
     pub async fn start(&self) -> Result<Debugger> {
         let debugger = self.create().await?;
         let mut waits_for = String::new();

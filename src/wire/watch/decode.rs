@@ -2,7 +2,9 @@
 
 use serde::de::DeserializeOwned;
 
-use super::{Encoding, EventError, Object, json};
+#[cfg(feature = "client")]
+use super::json;
+use super::{Encoding, EventError, Object};
 
 /// A type that objects of the API become: any `serde` type, or with the feature `k8s-pb` a message
 /// of k8s-pb in [`Protobuf`](super::Protobuf).
