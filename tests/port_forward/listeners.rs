@@ -30,10 +30,10 @@ async fn a_local_listener_forwards_on_every_address() -> Result {
         );
     }
     let mut refused = tunnel.listen("127.0.0.1:0", nobody).await?;
-    let mut socket = TcpStream::connect(refused.local_addrs()[0]).await?;
-    let mut answer = Vec::new();
-    let _ = soon(socket.read_to_end(&mut answer)).await;
-    assert!(answer.is_empty());
+    // It may be told as soon as it is connected.
+    let address = refused.local_addrs()[0];
+    let answer = soon(async { TcpStream::connect(address).await?.read_u8().await }).await;
+    assert!(answer.is_err());
     assert!(matches!(
         soon(refused.event()).await,
         ListenEvent::Accepted { .. }
@@ -136,17 +136,19 @@ async fn what_breaks_on_its_way_is_reset_at_the_local_end() -> Result {
             Ok((listener, socket))
         };
 
-        let (_listener, socket) = local(nobody).await?;
-        assert_eq!(broken(socket, "refused").await, b"");
+        // It may be told as soon as it is connected.
+        let told = soon(async { local(nobody).await?.1.read_u8().await }).await;
+        let kind = told.map_err(|error| error.kind());
+        assert_eq!(kind, Err(io::ErrorKind::ConnectionReset), "refused");
 
-        // Over channels nothing but an end tells of the application's reset.
+        let (_listener, mut socket) = local(rude).await?;
+        let mut half = [0; 11];
+        soon(socket.read_exact(&mut half)).await?;
+        socket.write_all(b"x").await?;
+        assert_eq!(broken(socket, "reset by the application").await, b"");
+
+        // Over channels a slow reader holds back its own WebSocket only.
         if protocol == ForwardProtocol::Spdy {
-            let (_listener, mut socket) = local(rude).await?;
-            let mut half = [0; 11];
-            soon(socket.read_exact(&mut half)).await?;
-            socket.write_all(b"x").await?;
-            assert_eq!(broken(socket, "reset by the application").await, b"");
-
             let (mut listener, socket) = local(source).await?;
             assert!(matches!(
                 soon(listener.event()).await,
@@ -167,6 +169,33 @@ async fn what_breaks_on_its_way_is_reset_at_the_local_end() -> Result {
         let listener = tunnel.listen("127.0.0.1:0", source).await?;
         let socket = TcpStream::connect(listener.local_addrs()[0]).await?;
         assert!(!broken(socket, "the tunnel is cut").await.is_empty());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_an_application_said_before_its_reset_is_read_before_the_error() -> Result {
+    for protocol in [ForwardProtocol::Spdy, ForwardProtocol::V4] {
+        let mut fixture = Fixture::new().await?;
+        // As HTTP servers refuse an upload: they answer, and read no more.
+        let hasty = fixture
+            .application(|mut socket| async move {
+                socket.read_u8().await?;
+                socket.write_all(b"it is too large").await
+            })
+            .await;
+        let forward = fixture.forward().subprotocols([protocol]);
+        let tunnel = forward.connect().await?;
+        for _ in 0..20 {
+            let (mut read, mut write) = tokio::io::split(tunnel.open(hasty).await?);
+            let upload = async { while write.write_all(&[1; 64 << 10]).await.is_ok() {} };
+            let mut said = Vec::new();
+            let both = async { tokio::join!(read.read_to_end(&mut said), upload) };
+            let (told, ()) = soon(both).await;
+            let told = told.unwrap_err();
+            assert!(matches!(Error::of_io(&told), Some(Error::Api(_))), "{told}");
+            assert_eq!(said, b"it is too large", "{protocol:?}");
+        }
     }
     Ok(())
 }

@@ -103,10 +103,13 @@ impl Shared {
         let doubted = doubt.load(Ordering::Relaxed);
         let lost = match &mut self.state().transport {
             Transport::Shared(sockets) => {
-                let leave = |socket: &Socket| socket.connections.should_leave();
-                let lost = sockets.iter().all(leave);
+                // Asked once of each: the answer may change at any time.
+                let stays = |socket: &Socket| !socket.connections.should_leave();
+                let stay: Vec<bool> = sockets.iter().map(stays).collect();
+                let lost = !stay.contains(&true);
                 if !lost {
-                    sockets.retain(|socket| !leave(socket));
+                    let mut stay = stay.into_iter();
+                    sockets.retain(|_| stay.next().unwrap_or(true));
                 }
                 lost
             }

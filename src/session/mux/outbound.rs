@@ -45,6 +45,24 @@ impl Mux {
         }
     }
 
+    /// Puts all that a stream has queued ahead of the others, so that a reset can follow it.
+    pub(crate) fn flush(&mut self, stream: StreamId) {
+        let Some(entry) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        while let Some(payload) = entry.send.pop(limits::SPDY_DATA) {
+            self.unsent -= payload.len();
+            self.pings.outbound();
+            self.out
+                .extend_from_slice(&Data::head_of(stream, payload.len(), false));
+            self.out.extend_from_slice(&payload);
+        }
+        if entry.local == Local::Finishing {
+            self.out.extend_from_slice(&Data::head_of(stream, 0, true));
+            entry.local = Local::Closed;
+        }
+    }
+
     /// Writes the next frame of a stream to `out`, or its head there and its payload to `staged`.
     fn emit(&mut self, stream: StreamId) {
         let Some(entry) = self.streams.get_mut(&stream) else {

@@ -286,7 +286,11 @@ impl PortForward for Channels {
 
     fn fail(&mut self, id: ConnectionId, text: &str) {
         if self.link.role() == Role::Server && self.live(id).is_some() {
-            let text = Bytes::copy_from_slice(text.as_bytes());
+            // Nothing else tells a reset from an end in order.
+            let text = match text {
+                "" => Bytes::from_static(b"the connection was reset"),
+                text => Bytes::copy_from_slice(text.as_bytes()),
+            };
             let transmit = self.transmit(PortChannel::error(id.0 as u8), text);
             self.link.send_input(self.now, transmit);
         }

@@ -178,7 +178,9 @@ pub trait PortForward: Session<Event = ForwardEvent> + fmt::Debug + Send {
     /// Whether this end can [`finish`](Self::finish) a connection by itself.
     fn has_half_close(&self) -> bool;
 
-    /// Says why the connection could not be made, or broke, and gives it up (server).
+    /// Gives up the connection like [`release`](Self::release), but behind what was written. A
+    /// server first says why it could not be made, or broke; with no text it says as little as the
+    /// protocol allows.
     fn fail(&mut self, id: ConnectionId, text: &str);
 
     /// Gives up the connection: it is reset unless it is over, what waits is dropped, and no event

@@ -263,11 +263,14 @@ impl PortForward for Spdy {
     }
 
     fn fail(&mut self, id: ConnectionId, text: &str) {
+        if let Some(stream) = StreamId::new(id.0) {
+            self.mux.flush(stream);
+        }
         if let Some(connection) = self.connections.get(&id)
             && let Some(error) = connection.verdict.stream()
         {
             // The text first, then the resets, as the kubelet has it (cri-streaming
-            // httpstream.go, `portForward`).
+            // httpstream.go, `portForward`). A client has finished that stream.
             let _ = self.mux.finish_with(error, text.as_bytes());
         }
         self.release(id);

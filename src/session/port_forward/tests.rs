@@ -294,6 +294,43 @@ fn what_arrived_before_a_failure_is_delivered() {
 }
 
 #[test]
+fn what_was_written_before_a_failure_is_delivered_before_it() {
+    let long = [7; 100_000];
+    for finished in [false, true] {
+        let mut pair = Pair::spdy();
+        let (id, other) = (pair.open(1), pair.open(2));
+        pair.run();
+        // Both ends give up before anything of this has left.
+        pair.server.write(pair.now, other, b"meanwhile");
+        for end in [&mut pair.server, &mut pair.client] {
+            end.write(pair.now, id, b"first");
+            end.write(pair.now, id, &long);
+            if finished {
+                end.finish(pair.now, id);
+            }
+        }
+        pair.server.session.fail(id, "reset by the application");
+        let sent = [&b"first"[..], &long].concat();
+        pair.run();
+        let seen = &pair.client.seen[&id];
+        assert!(seen.bytes == sent, "{} bytes came", seen.bytes.len());
+        let told = seen.closed.clone().unwrap().unwrap_err();
+        assert!(told.contains("reset by the application"), "{told}");
+        assert_eq!(pair.client.seen[&other].bytes, b"meanwhile");
+
+        let mut pair = Pair::spdy();
+        let id = pair.open(1);
+        pair.run();
+        pair.client.write(pair.now, id, &sent);
+        pair.client.session.fail(id, "a client has no words for it");
+        pair.run();
+        let seen = &pair.server.seen[&id];
+        assert!(seen.bytes == sent, "{} bytes came", seen.bytes.len());
+        assert!(matches!(seen.closed, Some(Err(_))));
+    }
+}
+
+#[test]
 fn the_end_of_the_session_is_told_to_each_connection() {
     let mut pair = Pair::spdy();
     let ids = [pair.open(1), pair.open(2)];

@@ -50,35 +50,41 @@ where
             return Ok(());
         };
         let (finished, received) = (AtomicBool::new(false), &copied.received);
+        let reset = AtomicBool::new(false);
         let up = async {
             let mut size = SMALL;
             loop {
                 // A buffer of its own for each read, so that it can be masked where it is.
                 let mut buffer = BytesMut::with_capacity(size);
-                match read.read_buf(&mut buffer).await {
-                    Ok(0) => {
-                        finished.store(true, Relaxed);
-                        return stream.finish();
-                    }
-                    Ok(length) => {
-                        size = match length == size {
-                            true => (size * 4).min(limits::SPDY_DATA),
-                            false => size,
-                        };
-                        stream.send(buffer.freeze()).await?;
-                        copied.sent.fetch_add(length as u64, Relaxed);
-                    }
-                    Err(error) => return Err(Error::lost(error)),
+                let length = read.read_buf(&mut buffer).await.map_err(Error::lost)?;
+                if length == 0 && reset.load(Relaxed) {
+                    // The system tells of a reset once: to who wrote.
+                    return Ok(None);
                 }
+                if length == 0 {
+                    finished.store(true, Relaxed);
+                    return stream.finish().map(|()| None);
+                }
+                size = match length == size {
+                    true => (size * 4).min(limits::SPDY_DATA),
+                    false => size,
+                };
+                if let Err(error) = stream.send(buffer.freeze()).await {
+                    return Ok(Some(error));
+                }
+                copied.sent.fetch_add(length as u64, Relaxed);
             }
         };
         let down = async {
             while let Some(payload) = poll_fn(|cx| stream.poll_payload(cx)).await {
                 let payload = payload.map_err(of_stream)?;
-                write.write_all(&payload).await.map_err(Error::lost)?;
+                if let Err(error) = write.write_all(&payload).await {
+                    reset.store(true, Relaxed);
+                    return Ok(Some(Error::lost(error)));
+                }
                 received.fetch_add(payload.len() as u64, Relaxed);
             }
-            write.shutdown().await.map_err(Error::lost)
+            Ok(write.shutdown().await.map_err(Error::lost).err())
         };
         let lingered = async {
             let mut before = None;
@@ -89,14 +95,26 @@ where
         };
         tokio::select! {
             biased;
-            outcome = async { tokio::try_join!(up, down) } => outcome.map(drop),
+            outcome = both(up, down) => outcome,
             () = lingered, if !stream.has_half_close() => Ok(()),
         }
     };
-    if outcome.is_ok() {
-        unfinished.0 = None;
+    match &outcome {
+        Ok(()) => unfinished.0 = None,
+        Err(error) => unfinished.fail(error),
     }
     outcome
+}
+
+/// Waits for both directions. One that cannot hand on its bytes says so and leaves the other to
+/// what had arrived there before: an answer whose sender reads no more is still an answer. One that
+/// is an error has nothing more to read, and ends both.
+async fn both(
+    up: impl Future<Output = Result<Option<Error>, Error>>,
+    down: impl Future<Output = Result<Option<Error>, Error>>,
+) -> Result<(), Error> {
+    let (up, down) = tokio::try_join!(up, down)?;
+    up.or(down).map_or(Ok(()), Err)
 }
 
 /// Joins a connection of a client to one that this side has opened, until both directions have
@@ -109,48 +127,56 @@ pub(crate) async fn splice(
     far: ForwardStream,
     copied: &Copied,
 ) -> Result<(), Error> {
-    let mut both = (Unfinished(Some(near)), Unfinished(Some(far)));
+    let (mut near, mut far) = (Unfinished(Some(near)), Unfinished(Some(far)));
     let outcome = {
-        let (Some(near), Some(far)) = (&both.0.0, &both.1.0) else {
+        let (Some(near), Some(far)) = (&near.0, &far.0) else {
             return Ok(());
         };
         let up = pass(near, far, &copied.sent);
         let down = pass(far, near, &copied.received);
-        tokio::try_join!(up, down).map(drop)
+        both(up, down).await
     };
     match &outcome {
-        Ok(()) => (both.0.0, both.1.0) = (None, None),
-        Err(error) => {
-            if let Some(near) = both.0.0.take() {
-                near.fail(
-                    &error
-                        .status()
-                        .map_or_else(|| error.to_string(), |s| s.message.clone()),
-                );
-            }
-        }
+        Ok(()) => (near.0, far.0) = (None, None),
+        Err(error) => near.fail(error),
     }
     outcome
 }
 
 #[cfg(all(feature = "client", feature = "server"))]
-async fn pass(from: &ForwardStream, to: &ForwardStream, bytes: &AtomicU64) -> Result<(), Error> {
+async fn pass(
+    from: &ForwardStream,
+    to: &ForwardStream,
+    bytes: &AtomicU64,
+) -> Result<Option<Error>, Error> {
     while let Some(payload) = poll_fn(|cx| from.poll_payload(cx)).await {
         let payload = payload.map_err(of_stream)?;
         let length = payload.len();
-        to.send(payload).await?;
+        if let Err(error) = to.send(payload).await {
+            return Ok(Some(error));
+        }
         bytes.fetch_add(length as u64, Relaxed);
     }
-    to.finish()
+    to.finish().map(|()| None)
 }
 
 /// A connection whose bytes have not all been copied.
 struct Unfinished(Option<ForwardStream>);
 
+impl Unfinished {
+    /// Resets it behind what it was given; the client of a server is told why.
+    fn fail(&mut self, error: &Error) {
+        if let Some(stream) = self.0.take() {
+            let status = error.status().map(|status| status.message.clone());
+            stream.fail(&status.unwrap_or_else(|| error.to_string()));
+        }
+    }
+}
+
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let Some(stream) = &mut self.0 {
-            stream.abort();
+        if let Some(stream) = self.0.take() {
+            stream.fail("");
         }
     }
 }
@@ -188,7 +214,7 @@ mod tests {
         let client = session(Role::Client).unwrap();
         let client = Connections::spawn_opened(client, near, false, 80).unwrap();
         let (incoming, _) = server.accept().await.unwrap();
-        let (local, socket) = duplex(4096);
+        let (local, socket) = duplex(1 << 20);
         let relaying = tokio::spawn(async move { relay(client, socket, &Copied::default()).await });
         (local, incoming, relaying)
     }
@@ -218,5 +244,22 @@ mod tests {
         application.shutdown().await.unwrap();
         assert_eq!(local.read(&mut answer).await.unwrap(), 0);
         relaying.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_socket_said_before_it_stopped_reading_is_sent() {
+        let (mut local, mut application, relaying) = over_channels().await;
+        let answer = vec![7; 600 << 10];
+        local.write_all(&answer).await.unwrap();
+        // Whoever hands it on finds out before all of the answer has been read.
+        application
+            .write_all(b"more of the question")
+            .await
+            .unwrap();
+        drop(local);
+        let mut said = Vec::new();
+        let _ = application.read_to_end(&mut said).await;
+        assert!(said == answer, "{} bytes came", said.len());
+        assert!(relaying.await.unwrap().is_err());
     }
 }

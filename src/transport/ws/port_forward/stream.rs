@@ -193,14 +193,6 @@ impl ForwardStream {
         taken.unwrap_or(false)
     }
 
-    /// Resets the connection.
-    pub(crate) fn abort(&mut self) {
-        let mut state = self.shared().lock();
-        state.endpoint.give_up(self.id, 1);
-        state.endpoint.session.release(self.id);
-        self.shared().push(&mut state);
-    }
-
     /// The next payload as it arrived, not copied; `None` at the end.
     ///
     /// Cancel safety: nothing is lost; call it again.
@@ -217,10 +209,10 @@ impl ForwardStream {
         self.shared().lock().endpoint.session.has_half_close()
     }
 
-    /// Says why the connection could not be made, or broke (server).
-    #[cfg(feature = "server")]
+    /// Resets the connection behind what was written; a server says why.
     pub(crate) fn fail(self, text: &str) {
         let mut state = self.shared().lock();
+        state.endpoint.give_up(self.id, 1);
         state.endpoint.session.fail(self.id, text);
         self.shared().push(&mut state);
     }

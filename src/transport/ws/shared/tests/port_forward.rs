@@ -90,13 +90,13 @@ fn connections_may_be_dropped_at_any_point() {
                         let client = client.clone();
                         let what = shuttle::rand::thread_rng().gen_range(0..4);
                         spawn(async move {
-                            let mut stream = client.open(port).unwrap();
+                            let stream = client.open(port).unwrap();
                             if what > 0 {
                                 let _ = send(&stream, b"ping").await;
                             }
                             match what {
                                 2 => drop(poll_fn(|cx| stream.poll_payload(cx)).await),
-                                3 => stream.abort(),
+                                3 => stream.fail("given up"),
                                 _ => {}
                             }
                         })
