@@ -15,6 +15,32 @@ use crate::{
 
 /// Makes connections to one API server and authorizes requests to it. Clones are cheap and share
 /// the credentials.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = kubewire::testing::ApiServer::builder().start().await?;
+/// # let config = server.config();
+/// use http_body_util::{BodyExt as _, Empty};
+/// use hyper_util::rt::TokioIo;
+/// use kubewire::{auth::Connector, net::{Alpn, Connection}};
+///
+/// // An HTTP client of one's own, over the library's connections and credentials.
+/// let connector = Connector::new(&config)?;
+/// let connection: Connection = connector.connect_as(Alpn::Http1).await?;
+/// assert!(connector.is_tls() && !connection.is_http2());
+/// let http = hyper::client::conn::http1::handshake(TokioIo::new(connection)).await?;
+/// let (mut requests, connection) = http;
+/// tokio::spawn(connection);
+///
+/// let mut request = http::Request::get("/version").body(Empty::<bytes::Bytes>::new())?;
+/// request.headers_mut().insert("host", connector.host().clone());
+/// connector.authorize(request.headers_mut()).await?;
+/// let answer = requests.send_request(request).await?.collect().await?;
+/// assert!(answer.to_bytes().starts_with(b"{"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Connector {
     inner: Arc<Inner>,

@@ -16,6 +16,7 @@ use crate::{
     session::{Subprotocol, remote_command::Streams},
     transport::{
         AnyWebSocket,
+        http::has_runtime,
         ws::{
             remote_command::{Input, Output as Writer},
             slices::{read_inner, write_inner},
@@ -219,13 +220,15 @@ impl Deadline {
         Self { at, after }
     }
 
-    /// What comes of `work`, if it comes in time.
+    /// What comes of `work`, if it comes in time. Outside of a runtime, which has the timers, `work`
+    /// says so itself.
     pub(super) async fn limit<T>(
         deadline: Option<Self>,
         work: impl Future<Output = T>,
     ) -> Option<T> {
         let work = pin!(work);
-        match deadline.and_then(|deadline| deadline.at) {
+        let at = deadline.and_then(|deadline| deadline.at);
+        match at.filter(|_| has_runtime().is_ok()) {
             Some(at) => tokio::time::timeout_at(at, work).await.ok(),
             None => Some(work.await),
         }

@@ -25,6 +25,7 @@ use crate::{
     Resource, Result,
     error::{CallerError, Error},
     limits,
+    transport::http::has_runtime,
     wire::{self, line::LineSplitter},
 };
 
@@ -187,6 +188,7 @@ impl ExecAll {
         if self.command.is_empty() {
             return Err(CallerError::NoCommand.into());
         }
+        has_runtime()?;
         let pods = self.find().await?;
         let turns = Arc::new(Semaphore::new(self.at_once));
         let (sender, events) = mpsc::channel(limits::ALL_LINES);

@@ -159,6 +159,10 @@ impl Logs {
     /// What the stream gives is [`Error::Api`](crate::Error::Api) if the server refuses: no such
     /// pod, no right, several containers and none named; [`Error::Network`](crate::Error::Network)
     /// if a log that is not followed cannot be had; one that is followed is tried again.
+    ///
+    /// # Panics
+    ///
+    /// The stream does where it is polled outside of a tokio runtime.
     pub fn stream(self) -> LogLines {
         let session = Session::new(self.config, crate::transport::now(), rand::random());
         let pod = self.pod.clone();

@@ -34,6 +34,9 @@ use crate::{
 /// let all: List<Value> = maps.list().await?;
 /// assert_eq!(all.items.len(), 1);
 /// assert!(!all.metadata.resource_version.is_empty()); // where a watch can go on
+/// for map in all {
+///     println!("{}", map["metadata"]["name"]);
+/// }
 /// # Ok(())
 /// # });
 /// ```
@@ -77,6 +80,15 @@ impl<T> Default for List<T> {
             metadata: ListMeta::default(),
             items: Vec::new(),
         }
+    }
+}
+
+impl<T> IntoIterator for List<T> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.items.into_iter()
     }
 }
 

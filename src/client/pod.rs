@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use percent_encoding::utf8_percent_encode;
+use serde_json::Value;
 
 use super::{
     Attach, Client, Container, Exec, ForwardTarget, IntoCommand, Logs, PortForward, Request,
@@ -13,7 +14,7 @@ use crate::{
     error::{CallerError, Error, Hint},
     resource::ESCAPED,
     transport::http::About,
-    wire,
+    wire::{self, status::Status},
 };
 
 /// A pod of a [`Client`]'s cluster.
@@ -122,24 +123,32 @@ impl Pod {
         format!("{verb} pod {}/{}", self.namespace, self.name)
     }
 
-    /// Adds the names of the pod's containers to a refusal that only says that one was wrong.
+    /// Adds to a refusal what it leaves out and the server says if asked: the names of the pod's
+    /// containers where one was wrong, and that there is no such namespace where the pod is not.
     pub(crate) async fn explain(&self, error: Error) -> Error {
-        match error {
-            Error::Api(mut refusal)
-                if refusal.hint.is_none()
-                    && refusal.status.code == 400
-                    && refusal.status.message.contains("is not valid for pod") =>
-            {
-                let names = |all: Vec<Container>| all.into_iter().map(|one| one.name).collect();
-                refusal.hint = self
-                    .containers()
-                    .await
-                    .ok()
-                    .map(names)
-                    .map(Hint::Containers);
-                Error::Api(refusal)
+        let Error::Api(mut refusal) = error else {
+            return error;
+        };
+        if refusal.hint.is_none() {
+            refusal.hint = self.hint(&refusal.status).await;
+        }
+        Error::Api(refusal)
+    }
+
+    async fn hint(&self, status: &Status) -> Option<Hint> {
+        match status.code {
+            400 if status.message.contains("is not valid for pod") => {
+                let containers = self.containers().await.ok()?.into_iter();
+                Some(Hint::Containers(containers.map(|one| one.name).collect()))
             }
-            error => error,
+            404 if status.details.as_ref()?.kind == "pods" => {
+                let namespaces = Resource::cluster("", "v1", "namespaces");
+                let namespaces = self.client.request(namespaces);
+                let namespace = namespaces.get::<Value>(&self.namespace).await;
+                let is_missing = namespace.is_err_and(|error| error.is_not_found());
+                is_missing.then(|| Hint::Namespace(self.namespace.clone()))
+            }
+            _ => None,
         }
     }
 

@@ -225,6 +225,10 @@ impl<E: From<Event> + 'static> Watch<E> {
 
     /// A watch that never ends: a snapshot of all objects first, then every change, whatever
     /// happens to connections. The first request is made when the stream is polled.
+    ///
+    /// # Panics
+    ///
+    /// The stream does where it is polled outside of a tokio runtime.
     pub fn stream(self) -> Updates<E> {
         let session = Session::new(self.of.config(), crate::transport::now(), rand::random());
         let (http, resource) = (self.of.client.http().clone(), self.of.resource.clone());

@@ -138,6 +138,11 @@ pub enum CallerError {
         /// What serde_json said.
         source: Arc<serde_json::Error>,
     },
+    /// A future of this library that was polled outside of a tokio runtime.
+    #[error(
+        "there is no tokio runtime here: call it in `#[tokio::main]`, or by `Runtime::block_on`"
+    )]
+    NoRuntime,
     /// An exec without a command.
     #[error("exec needs a command")]
     NoCommand,

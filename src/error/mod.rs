@@ -385,6 +385,8 @@ pub enum Hint {
     },
     /// The pod has several containers, or none of the given name: name one of these.
     Containers(Vec<String>),
+    /// There is no such namespace, and so no pod in it.
+    Namespace(String),
     /// The container has no such program, or it cannot be executed.
     Program(String),
     /// The request to upgrade arrived as a plain one: something on the way strips the headers
@@ -444,6 +446,7 @@ impl std::fmt::Display for Hint {
                 certificate,
                 problem,
             } => write!(f, "the client certificate ({certificate}): {problem}"),
+            Self::Namespace(name) => write!(f, "there is no namespace {name:?}"),
             Self::Program(name) => write!(f, "the container cannot execute {name:?}"),
             Self::Upgrade => f.write_str(
                 "a proxy or load balancer on the way strips the headers that ask for a WebSocket",

@@ -32,6 +32,25 @@ pub enum MessagesEvent {
 }
 
 /// One end of a WebSocket on which the server alone sends.
+///
+/// ```
+/// use kubewire::{
+///     Role,
+///     session::{Message, Messages, Opcode, Session as _, messages::MessagesEvent},
+/// };
+/// use std::time::Instant;
+///
+/// let now = Instant::now();
+/// let mut server = Messages::new(Role::Server, Default::default(), now);
+/// let mut client = Messages::new(Role::Client, Default::default(), now);
+/// server.send(now, Opcode::Text, "a line".into());
+/// server.finish(now);
+/// while let Some(transmit) = server.poll_transmit() {
+///     client.handle_message(now, transmit.to_message());
+/// }
+/// assert!(matches!(client.poll_event(), Some(MessagesEvent::Message(Message::Text(_)))));
+/// assert!(matches!(client.poll_event(), Some(MessagesEvent::Ended(Ok(())))));
+/// ```
 #[derive(Debug)]
 pub struct Messages {
     link: Link,

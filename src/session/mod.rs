@@ -128,6 +128,30 @@ impl Transmit {
 }
 
 /// A protocol over one WebSocket, for one [`Role`](crate::Role). See [the contract](self).
+///
+/// ```
+/// use kubewire::session::{Message, Session};
+/// use std::time::Instant;
+///
+/// /// One turn of a driver: what arrived goes in, the events and the answers come out.
+/// fn turn<S: Session>(session: &mut S, arrived: Message) -> (Vec<S::Event>, Vec<Message>) {
+///     let now = Instant::now();
+///     let first = session.receive(now, arrived);
+///     let events = first.into_iter().chain(std::iter::from_fn(|| session.poll_event())).collect();
+///     if session.poll_timeout().is_some_and(|due| due <= now) {
+///         session.handle_timeout(now);
+///     }
+///     let answers = std::iter::from_fn(|| session.poll_transmit());
+///     (events, answers.map(|transmit| transmit.to_message()).collect())
+/// }
+///
+/// # let now = Instant::now();
+/// # let role = kubewire::Role::Client;
+/// # let mut session = kubewire::session::Messages::new(role, Default::default(), now);
+/// let (events, answers) = turn(&mut session, Message::Ping("alive?".into()));
+/// assert!(events.is_empty());
+/// assert_eq!(answers, [Message::Pong("alive?".into())]);
+/// ```
 pub trait Session {
     /// What the session tells its user.
     type Event;

@@ -124,6 +124,34 @@ enum Stdin {
 }
 
 /// One session of exec or attach, as a client or as a server.
+///
+/// ```
+/// use kubewire::{
+///     Role,
+///     session::{
+///         RemoteCommand, Session as _, Subprotocol,
+///         remote_command::{RemoteCommandEvent, Streams},
+///     },
+///     wire::{channel::Channel, status::Status},
+/// };
+/// use std::time::Instant;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (now, v5) = (Instant::now(), Subprotocol::V5);
+/// let streams = Streams { stdout: true, ..Streams::default() };
+/// let mut server = RemoteCommand::new(Role::Server, v5, streams, Default::default(), now);
+/// let mut client = RemoteCommand::new(Role::Client, v5, streams, Default::default(), now);
+/// server.write(now, Channel::Stdout, "hello".into())?;
+/// server.exit(now, &Status::success())?;
+/// while let Some(transmit) = server.poll_transmit() {
+///     client.handle_message(now, transmit.to_message());
+/// }
+/// let events: Vec<_> = std::iter::from_fn(|| client.poll_event()).collect();
+/// assert!(matches!(&events[0], RemoteCommandEvent::Data(Channel::Stdout, bytes) if bytes == "hello"));
+/// assert!(matches!(&events[1], RemoteCommandEvent::Status(status) if status.is_success()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct RemoteCommand {
     link: Link,

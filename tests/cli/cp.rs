@@ -188,14 +188,27 @@ async fn cp_refuses_in_words() {
     let tree = plant(&cluster);
     let there = format!("web-0:{tree}");
     for (arguments, words) in [
-        (&["cp", &tree, "elsewhere"][..], "must be in a pod"),
-        (&["cp", "-", "-"], "takes one archive"),
-        (&["cp", &there, &there, "-"], "takes one archive"),
+        (
+            &["cp", &tree, "elsewhere"][..],
+            "write what is in a pod as POD:PATH",
+        ),
+        (&["cp", "-", "-"], "kubewire cp POD:PATH -"),
+        (&["cp", &there, &there, "-"], "is one archive, of one path"),
+        (&["cp", &there, &there, "/no/such"], "with mkdir"),
+        (&["cp", &there, &there, "/etc/hostname"], "is a file"),
         (&["cp", &tree, "-", &there], "no other source beside it"),
         (&["cp", &tree, ":/tmp"], "[[NAMESPACE/]POD:]PATH"),
-        (&["cp", &tree, &tree, "web-0:/no/such"], "is no directory"),
+        (
+            &["cp", &tree, &tree, "web-0:/no/such"],
+            "-- mkdir -p /no/such",
+        ),
         (&["cp", "web-0:/no/such", "/tmp/x"], "No such file"),
         (&["cp", &tree, "nobody:/tmp/x"], "not found"),
+        (&["cp", "web-0:", "/tmp/x"], "./NAME"),
+        (
+            &["cp", "-n", "nosuch", &there, "/tmp/x"],
+            "there is no namespace",
+        ),
     ] {
         let ran = cluster.run(arguments).await;
         assert_eq!(

@@ -282,6 +282,27 @@ async fn refusals_say_what_is_missing() -> Result {
 }
 
 #[tokio::test]
+async fn that_there_is_no_such_namespace_is_said() -> Result {
+    let fixture = Fixture::new().await?;
+    let lost = fixture.client.pod("nosuch", "web-0");
+    let mut lines = lost.logs().stream();
+    let refusals = [
+        soon(lost.exec("true").status()).await.err(),
+        soon(lost.attach().spawn()).await.err(),
+        soon(lost.port_forward().connect()).await.err(),
+        soon(lines.next()).await.expect("an item").err(),
+    ];
+    for error in refusals {
+        let error = error.expect("there is no such pod");
+        assert!(error.is_not_found(), "{error}");
+        let text = error.to_string();
+        let words = "pods \"web-0\" not found (there is no namespace \"nosuch\")";
+        assert!(text.ends_with(words), "{text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_terminal_has_the_client_s_size_and_is_hung_up_with_it() -> Result {
     let fixture = Fixture::new().await?;
     let script = "stty size; while [ \"$(stty size)\" = '24 80' ]; do sleep 0.02; done; stty size; \

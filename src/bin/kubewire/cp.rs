@@ -129,7 +129,11 @@ fn place(text: &str) -> Result<Place, String> {
     };
     let is_name = |name: &str| !name.is_empty() && !name.contains('/');
     if !is_name(pod) || !namespace.is_none_or(is_name) || path.is_empty() {
-        return Err("what is copied is [[NAMESPACE/]POD:]PATH".to_owned());
+        return Err(
+            "what is copied is [[NAMESPACE/]POD:]PATH; a file here whose name has a colon is \
+                    ./NAME"
+                .to_owned(),
+        );
     }
     Ok(Place::There {
         namespace: namespace.map(str::to_owned),
@@ -210,11 +214,13 @@ impl Cp {
                     return self.stream(target.give_archive(path), true).await;
                 }
                 (_, Side::Stream) => {
-                    Err("- takes one archive: copy one path of a pod to it".into())
+                    Err("- is one archive, of one path of a pod: kubewire cp POD:PATH -".into())
                 }
-                (Side::Here(_) | Side::Stream, Side::Here(_)) => {
-                    Err("one of source and destination must be in a pod".into())
-                }
+                (Side::Here(_) | Side::Stream, Side::Here(_)) => Err(
+                    "source and destination are both on this machine: write what is in a pod as \
+                         POD:PATH"
+                        .into(),
+                ),
             };
             bar.finish();
             let copied = copied?;
@@ -323,10 +329,14 @@ impl Cp {
     ) -> Result<Copied, Failure> {
         let is_there = destination.is_dir();
         if several && !is_there {
-            let destination = destination.display();
-            return Err(Failure::Message(format!(
-                "{destination} is no directory: it takes one copy"
-            )));
+            let shown = destination.display();
+            return Err(Failure::Message(match destination.exists() {
+                true => format!("{shown} is a file, and several copies go into a directory"),
+                false => format!(
+                    "there is no directory {shown}, and several copies go into one: create it first, \
+                     with mkdir"
+                ),
+            }));
         }
         let into = is_there && (several || !target.is_directory(path).await?);
         let destination = match fs::canonicalize(destination) {
@@ -391,7 +401,10 @@ impl Target {
         match self.is_directory(path).await? {
             true => Ok(format!("{path}/")),
             false if several => Err(Failure::Message(format!(
-                "{path} is no directory: it takes one copy"
+                "{}:{path} is no directory, and several copies go into one: create it first, with \
+                 kubewire exec {} -- mkdir -p {path}",
+                self.pod.name(),
+                self.pod.name(),
             ))),
             false => Ok(path.to_owned()),
         }

@@ -130,9 +130,7 @@ enum Auth {
 }
 
 fn main() -> ExitCode {
-    let command = flags::with_values(Cli::command());
-    let matches = command.try_get_matches();
-    let code = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let code = match parse() {
         Ok(cli) => match start(cli) {
             Ok(code) => code,
             Err(failure) => failure.report(),
@@ -143,6 +141,26 @@ fn main() -> ExitCode {
     let _ = std::io::stderr().flush();
     // Not a return: a thread may be waiting for input that never comes.
     std::process::exit(code.into())
+}
+
+/// Reads the command line.
+///
+/// The flags of all verbs are four hundred, and most of what the start costs. So it is read with the
+/// verbs that it may name; where that fails, with all of them, whose help and words are whole.
+fn parse() -> Result<Cli, clap::Error> {
+    let read = |command| {
+        let matches = flags::with_values(command).try_get_matches()?;
+        Cli::from_arg_matches(&matches)
+    };
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let all = Cli::command();
+    let verbs = all.get_subcommands();
+    let named = verbs.filter(|verb| words.iter().any(|word| word == verb.get_name()));
+    let few = clap::Command::new("kubewire")
+        .subcommand_required(true)
+        .args(all.get_arguments().cloned())
+        .subcommands(named.cloned());
+    read(few).or_else(|_| read(all))
 }
 
 fn start(cli: Cli) -> Result<u8, Failure> {

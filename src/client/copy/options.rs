@@ -13,6 +13,7 @@ use crate::{
     Pod, Result,
     error::{CallerError, Error, Hint, NetworkError},
     limits,
+    transport::http::has_runtime,
 };
 
 /// What all copies are told.
@@ -91,7 +92,8 @@ impl Options {
                 pause = (pause * 2).clamp(limits::RETRY_FIRST, limits::RETRY_MOST);
             }
         };
-        let Some(deadline) = self.deadline else {
+        // Outside of a runtime, which has the timers, `work` says so itself.
+        let Some(deadline) = self.deadline.filter(|_| has_runtime().is_ok()) else {
             return work.await;
         };
         let missed = |_| CallerError::TimedOut {

@@ -53,6 +53,11 @@ impl Default for Inner {
 }
 
 impl Progress {
+    /// Of a copy that has not begun.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// The files that have gone, or come, whole.
     pub fn files(&self) -> u64 {
         self.0.files.load(Ordering::Relaxed)

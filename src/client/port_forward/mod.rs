@@ -187,7 +187,10 @@ impl PortForward {
             span.record("k8s.pod.name", destination.pod.name());
             let transport = self.negotiate(&destination.pod).await;
             span::record_opened(&span, &transport);
-            Ok::<_, Error>((destination, transport?))
+            match transport {
+                Ok(transport) => Ok((destination, transport)),
+                Err(error) => Err(destination.pod.explain(error).await),
+            }
         };
         let (destination, transport) = connecting.instrument(span.clone()).await?;
         Ok(Tunnel::new(self.clone(), destination, transport, span))

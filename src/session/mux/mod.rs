@@ -63,6 +63,54 @@ pub use self::{
 
 /// A SPDY connection. See [the module](self); the contract is that of
 /// [`Session`](super::Session), with bytes instead of messages.
+///
+/// ```
+/// use kubewire::{
+///     Role,
+///     session::mux::{Abort, Mux, MuxConfig, MuxEvent, MuxKeepalive, OpenError},
+///     wire::spdy::{Headers, RstStatus},
+/// };
+/// use std::time::{Duration, Instant};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// /// What one end sends, the other is handed frame by frame.
+/// fn carry(from: &mut Mux, to: &mut Mux, now: Instant) {
+///     while let Some(mut bytes) = from.poll_transmit() {
+///         to.handle_activity(now);
+///         while to.handle_next(now, &mut bytes) {}
+///     }
+/// }
+///
+/// let now = Instant::now();
+/// let mut config = MuxConfig::default();
+/// config.keepalive.interval = Duration::from_secs(5);
+/// assert_ne!(config.keepalive, MuxKeepalive::default());
+/// let mut client = Mux::new(Role::Client, config, now);
+/// let mut server = Mux::new(Role::Server, MuxConfig::default(), now);
+///
+/// let stream = client.open(now, &Headers::new().with("port", "80"))?;
+/// client.write(stream, "hello".into())?;
+/// client.finish(stream);
+/// carry(&mut client, &mut server, now);
+///
+/// let Some(MuxEvent::Opened { stream, headers }) = server.poll_event() else {
+///     panic!("the peer opened a stream");
+/// };
+/// assert_eq!(headers.get("port"), Some("80"));
+/// assert_eq!(server.read(stream).as_deref(), Some(&b"hello"[..]));
+/// assert!(server.is_finished(stream));
+///
+/// server.reset(stream, RstStatus::CANCEL);
+/// carry(&mut server, &mut client, now);
+/// let why = Abort::Peer(RstStatus::CANCEL);
+/// let reset = |event| matches!(event, MuxEvent::Reset { why: it, .. } if it == why);
+/// assert!(std::iter::from_fn(|| client.poll_event()).any(reset));
+///
+/// client.handle_end(None);
+/// assert_eq!(client.can_open(), Err(OpenError::Ended));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Mux {
     role: Role,

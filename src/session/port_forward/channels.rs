@@ -86,6 +86,25 @@ impl Connection {
 }
 
 /// Port-forward through channels.
+///
+/// ```
+/// use kubewire::{
+///     Role,
+///     session::port_forward::{Channels, ForwardConfig, OpenError, PortForward as _},
+///     wire::channel::Encoding,
+/// };
+/// use std::time::Instant;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let now = Instant::now();
+/// let config = ForwardConfig::default();
+/// let mut client = Channels::new(Role::Client, Encoding::Binary, &[80], config, now)?;
+/// let connection = client.open(now, 80)?; // the one that the request named
+/// assert_eq!(client.open(now, 80), Err(OpenError::Exhausted));
+/// assert!(client.finish(now, connection).is_err(), "the protocol cannot say it");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Channels {
     link: Link,

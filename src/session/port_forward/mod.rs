@@ -136,6 +136,45 @@ fn refused(port: u16, text: &[u8]) -> Error {
 }
 
 /// A port-forward over one WebSocket, in either protocol and either role.
+///
+/// ```
+/// use kubewire::{
+///     Role,
+///     session::{
+///         Session as _,
+///         port_forward::{ConnectionId, ForwardConfig, ForwardEvent, PortForward, Spdy},
+///     },
+/// };
+/// use std::time::Instant;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// /// Works over either protocol: what one end sends, the other is handed.
+/// fn carry(from: &mut dyn PortForward, to: &mut dyn PortForward, now: Instant) {
+///     while let Some(transmit) = from.poll_transmit() {
+///         to.handle_message(now, transmit.to_message());
+///     }
+/// }
+///
+/// let now = Instant::now();
+/// let mut client = Spdy::new(Role::Client, ForwardConfig::default(), now);
+/// let mut server = Spdy::new(Role::Server, ForwardConfig::default(), now);
+/// let ours: ConnectionId = client.open(now, 80)?;
+/// client.write(now, ours, "GET / HTTP/1.0\r\n\r\n".into())?;
+/// carry(&mut client, &mut server, now);
+///
+/// let Some(ForwardEvent::Incoming { id, port: 80 }) = server.poll_event() else {
+///     panic!("a connection to port 80");
+/// };
+/// assert!(server.read(id).is_some_and(|request| request.starts_with(b"GET /")));
+/// server.fail(id, "connection refused");
+/// carry(&mut server, &mut client, now);
+///
+/// let events = std::iter::from_fn(|| client.poll_event());
+/// let failed = |event| matches!(event, ForwardEvent::Closed { result: Err(_), .. });
+/// assert!(events.map(failed).any(|failed| failed));
+/// # Ok(())
+/// # }
+/// ```
 pub trait PortForward: Session<Event = ForwardEvent> + fmt::Debug + Send {
     /// Opens a connection (client). It can be written to at once.
     ///

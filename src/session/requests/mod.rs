@@ -55,6 +55,33 @@ pub struct Head<'a> {
 ///    the next;
 /// 4. calls [`handle_timeout`](Self::handle_timeout) when the time of
 ///    [`poll_timeout`](Self::poll_timeout) has come, and asks for requests again.
+///
+/// ```
+/// use kubewire::{error::Error, session::{Exchange, Head}};
+/// use std::time::Instant;
+///
+/// /// Hands in one whole answer.
+/// fn answer<E: Exchange>(session: &mut E, head: Head<'_>, body: &str) -> Vec<E::Update> {
+///     let now = Instant::now();
+///     let mut updates = Vec::new();
+///     let steps: [&dyn Fn(&mut E); 3] = [
+///         &|session| session.handle_head(now, head),
+///         &|session| session.handle_body(now, body.to_owned().into()),
+///         &|session| session.handle_end(now, None::<Error>),
+///     ];
+///     for step in steps {
+///         step(session);
+///         updates.extend(std::iter::from_fn(|| session.poll_update()));
+///     }
+///     updates
+/// }
+///
+/// # use kubewire::session::logs::{LogConfig, Logs};
+/// # let mut logs = Logs::new(LogConfig::default(), Instant::now(), 7);
+/// # assert!(logs.poll_request(Instant::now()).is_some());
+/// let head = Head { status: 200, ..Head::default() };
+/// assert_eq!(answer(&mut logs, head, "2026-11-01T12:00:00Z ready\n").len(), 2); // and its end
+/// ```
 pub trait Exchange {
     /// A request to make.
     type Request;

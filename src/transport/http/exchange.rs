@@ -16,7 +16,10 @@ use http::{
     header::{ACCEPT, CONTENT_TYPE, ORIGIN, RETRY_AFTER},
 };
 use hyper::body::{Body as _, Frame};
-use tokio::time::{Sleep, sleep_until};
+use tokio::{
+    runtime::{self, Handle},
+    time::{Sleep, sleep_until},
+};
 use tracing::{Instrument as _, Span};
 
 use super::{About, Http, Outgoing, body::Body, header_value, refusal, unexpected, upgrade};
@@ -65,7 +68,8 @@ pub(crate) struct Driver<S: Exchange> {
     http: Http,
     to_get: Box<dyn Fn(S::Request) -> Result<Get> + Send + Sync>,
     at: At,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// And the runtime whose it is: polled in another, it panics once its own has ended.
+    timer: Option<(runtime::Id, Pin<Box<Sleep>>)>,
     /// Since when the reader has been away: an update was handed out, and no bytes asked for since.
     away: Option<Instant>,
     span: Span,
@@ -293,10 +297,14 @@ impl<S: Exchange> Driver<S> {
         let Some(deadline) = self.session.poll_timeout() else {
             return Poll::Pending;
         };
+        let runtime = Handle::current().id();
         // A timer that fires early does no harm and spares a new one for each chunk.
         let timer = match &mut self.timer {
-            Some(timer) if timer.deadline().into_std() <= deadline => timer,
-            timer => timer.insert(Box::pin(sleep_until(deadline.into()))),
+            Some((id, timer)) if *id == runtime && timer.deadline().into_std() <= deadline => timer,
+            timer => {
+                let new = Box::pin(sleep_until(deadline.into()));
+                &mut timer.insert((runtime, new)).1
+            }
         };
         ready!(timer.as_mut().poll(cx));
         self.timer = None;

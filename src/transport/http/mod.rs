@@ -130,6 +130,14 @@ impl Outgoing {
     }
 }
 
+/// Sockets and timers panic outside of a runtime.
+pub(crate) fn has_runtime() -> Result<()> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(CallerError::NoRuntime.into()),
+    }
+}
+
 impl Http {
     pub(crate) fn new(connector: Connector) -> Self {
         let current = Current {
@@ -173,6 +181,7 @@ impl Http {
             bytes = Empty,
             retries = Empty,
         );
+        has_runtime()?;
         // It is large, and part of the future of every verb.
         Box::pin(self.send_in(outgoing, &span))
             .instrument(span.clone())
@@ -244,6 +253,7 @@ impl Http {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        has_runtime()?;
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         self.connector.authorize(headers).await?;

@@ -84,6 +84,24 @@ pub(super) struct Fruitless {
 }
 
 /// The state of reading one container's log. See [the module](super).
+///
+/// ```
+/// use kubewire::session::{Exchange as _, Head, logs::{LogConfig, LogUpdate, Logs}};
+/// use std::time::Instant;
+///
+/// let now = Instant::now();
+/// let config = LogConfig { resume: false, ..LogConfig::default() };
+/// let mut logs = Logs::new(config, now, 7);
+/// assert!(logs.poll_request(now).is_some()); // which its driver makes
+/// logs.handle_head(now, Head { status: 200, ..Head::default() });
+/// logs.handle_body(now, "ready\n".into());
+/// let Some(LogUpdate::Line(line)) = logs.poll_update() else {
+///     panic!("a line");
+/// };
+/// assert_eq!(line.to_string(), "ready");
+/// logs.handle_end(now, None);
+/// assert!(matches!(logs.poll_update(), Some(LogUpdate::Ended(_))));
+/// ```
 #[derive(Debug)]
 pub struct Logs {
     /// With the container, once that is known.

@@ -81,6 +81,28 @@ pub(super) struct Snapshots {
 }
 
 /// The state of a continuous watch. See [the module](super).
+///
+/// ```
+/// use kubewire::{
+///     session::{Exchange as _, Head, watch::{Request, Watch, WatchConfig}},
+///     watch::Update,
+/// };
+/// use std::time::Instant;
+///
+/// let now = Instant::now();
+/// let config = WatchConfig { from: Some("41".into()), ..WatchConfig::default() };
+/// let mut watch = Watch::new(config, now, 7);
+/// let request: Option<Request> = watch.poll_request(now);
+/// let request = request.expect("a watch from version 41"); // which its driver makes
+/// assert!(request.is_watch && request.query.contains(&("resourceVersion", "41".into())));
+///
+/// let json = Some("application/json");
+/// watch.handle_head(now, Head { status: 200, content_type: json, ..Head::default() });
+/// let event = r#"{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"42"}}}"#;
+/// watch.handle_body(now, format!("{event}\n").into());
+/// assert!(matches!(watch.poll_update(), Some(Update::Event(_))));
+/// assert_eq!(watch.resource_version(), "42"); // where it goes on after a cut
+/// ```
 #[derive(Debug)]
 pub struct Watch {
     pub(super) config: WatchConfig,

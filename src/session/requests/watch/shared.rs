@@ -131,13 +131,13 @@ struct Kept<K> {
 /// ```
 /// use bytes::Bytes;
 /// use kubewire::{
-///     session::watch::SharedMirror,
+///     session::watch::{MirrorCursor, SharedMirror},
 ///     watch::{Encoding, Event, MirrorUpdate, ObjectMeta, Update},
 /// };
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut mirror = SharedMirror::new(vec!["app".to_owned()]);
-/// let mut reader = mirror.begin();
+/// let mut reader: MirrorCursor<ObjectMeta> = mirror.begin();
 /// let event = br#"{"type":"ADDED","object":{"metadata":{"name":"a","labels":{"app":"web"}}}}"#;
 /// let event = Event::from_message(Encoding::Json, Bytes::from_static(event))?;
 /// mirror.apply(&Update::Event(event), ObjectMeta::of);
