@@ -21,7 +21,7 @@ use http::{
     HeaderValue, Method, Request, StatusCode, Uri,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST},
 };
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
@@ -33,7 +33,7 @@ use crate::{
     config::{Config, Oidc, Tokens, without_login, wrong},
     error::NetworkError,
     limits,
-    net::{Alpn, Dialer},
+    net::{self, Alpn, Dialer},
 };
 
 /// The unreserved characters of RFC 3986 stay.
@@ -282,14 +282,10 @@ impl Provider {
         let answer = async {
             let response = sender.send_request(request).await.map_err(failed)?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), limits::OIDC_ANSWER)
-                .collect()
-                .await
-                .map_err(|error| match error.downcast::<hyper::Error>() {
-                    Ok(error) => failed(*error).into(),
-                    Err(error) => self.wrong(&format!("{url}: {error}")),
-                })?;
-            Ok((status, body.to_bytes()))
+            let most = limits::OIDC_ANSWER;
+            let body = net::short(response.into_body(), most).await;
+            let too_long = || self.wrong(&format!("{url} answered more than {most} bytes"));
+            Ok((status, body.map_err(failed)?.ok_or_else(too_long)?))
         };
         tokio::pin!(answer);
         tokio::select! {

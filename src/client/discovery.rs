@@ -273,7 +273,10 @@ impl Client {
 fn is_absent(error: &Error) -> bool {
     match error {
         Error::Api(error) => matches!(error.status.code, 404 | 502..=504),
-        Error::Network(NetworkError::TimedOut { .. }) => true,
+        // The path of a group with a name that is none cannot be asked for.
+        Error::Network(NetworkError::TimedOut { .. }) | Error::Caller(CallerError::Path { .. }) => {
+            true
+        }
         _ => false,
     }
 }

@@ -4,6 +4,8 @@
 //! WebSocket is spoken.
 
 #[cfg(feature = "client")]
+mod body;
+#[cfg(feature = "client")]
 mod certificate;
 #[cfg(feature = "client")]
 mod connection;
@@ -20,6 +22,6 @@ pub(crate) mod tests;
 mod tls;
 
 #[cfg(feature = "client")]
-pub use self::{connection::Connection, dialer::Alpn};
+pub(crate) use self::{body::short, connection::stream_of, dialer::Dialer};
 #[cfg(feature = "client")]
-pub(crate) use self::{connection::stream_of, dialer::Dialer};
+pub use self::{connection::Connection, dialer::Alpn};

@@ -631,3 +631,34 @@ async fn objects_are_printed_as_kubectl_prints_them() {
         }
     }
 }
+
+#[tokio::test]
+async fn wait_says_once_why_it_asks_again() {
+    let cluster = Cluster::start().await;
+    // It knows no watches until it is asked for a list.
+    let url = serving(|target| {
+        let body = match target.contains("watch=") {
+            true => r#"{"kind":"Status","status":"Failure","message":"no","code":500}"#,
+            false => r#"{"kind":"ThingList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#,
+        };
+        (body.len(), body.to_owned())
+    })
+    .await;
+    let ran = cluster
+        .run(&[
+            "-s",
+            &url,
+            "wait",
+            "--for=delete",
+            "thing/x",
+            "--timeout=5m",
+        ])
+        .await;
+    let (code, _, stderr) = ran.into_text();
+    assert_eq!(
+        stderr.matches("trying again until it succeeds").count(),
+        1,
+        "{stderr}"
+    );
+    assert_eq!(code, Some(0), "{stderr}");
+}

@@ -407,3 +407,37 @@ async fn connections_are_probed_as_often_as_is_said() {
         assert!(expected.contains(&seconds), "{flags:?}: {seconds} s");
     }
 }
+
+#[tokio::test]
+async fn an_upgraded_connection_that_breaks_is_reset_here_too() {
+    let cluster = Cluster::start().await;
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let sidecar = Sidecar::before(&cluster, &server).await;
+    let host = &sidecar.address;
+    for breaks in [true, false] {
+        let stream = TcpStream::connect(host).await.unwrap();
+        let mut here = BufReader::new(stream);
+        let request =
+            format!("GET /x HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+        here.write_all(request.as_bytes()).await.unwrap();
+        let (_, mut there) = passed_on(&server).await;
+        let answer =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nhalf";
+        there.write_all(answer.as_bytes()).await.unwrap();
+        assert!(head(&mut here).await.starts_with("HTTP/1.1 101 "));
+        let mut half = [0; 4];
+        here.read_exact(&mut half).await.unwrap();
+        if breaks {
+            there.get_ref().set_zero_linger().unwrap();
+        }
+        drop(there);
+        let end = timeout(PATIENCE, here.read(&mut half))
+            .await
+            .expect("an end");
+        let kind = end.as_ref().map_err(std::io::Error::kind);
+        match breaks {
+            true => assert_eq!(kind, Err(std::io::ErrorKind::ConnectionReset)),
+            false => assert_eq!(kind, Ok(&0)),
+        }
+    }
+}

@@ -373,3 +373,26 @@ async fn owners_are_kept_where_they_are_asked_for() -> Result {
     assert_eq!(down.run().await?.not_kept, [NotKept::Owners]);
     Ok(())
 }
+
+#[tokio::test]
+async fn files_from_before_1970_keep_their_time() -> Result {
+    let fixture = Fixture::with_paths("/usr/bin:/bin", "/usr/bin:/bin").await?;
+    let (at, seconds) = (fixture.path("tree/old"), -315_619_200);
+    fs::create_dir(fixture.path("tree"))?;
+    fs::write(&at, "of 1960")?;
+    let apart = std::time::Duration::from_secs(315_619_200);
+    fs::File::open(&at)?.set_modified(std::time::UNIX_EPOCH - apart)?;
+    let (tree, pod) = (fixture.remote("tree"), &fixture.pod);
+    pod.copy_from(&tree, fixture.path("from")).run().await?;
+    pod.copy_to(fixture.path("tree"), fixture.remote("to"))
+        .run()
+        .await?;
+    pod.copy_between(&tree, &fixture.other, fixture.remote("between"))
+        .run()
+        .await?;
+    for copy in ["from/old", "to/old", "between/old"] {
+        let metadata = fs::metadata(fixture.path(copy))?;
+        assert_eq!((metadata.mtime(), metadata.len()), (seconds, 7), "{copy}");
+    }
+    Ok(())
+}

@@ -217,6 +217,9 @@ pub(crate) fn table(body: &[u8], named: bool) -> Result<Table, Failure> {
         if columns == 0 || rows.iter().any(|row| row.cells.len() < columns) {
             return Err(unreadable("has rows or columns that are not told"));
         }
+        if named && rows.is_empty() {
+            return Err(unreadable("has no row for the object"));
+        }
         return Ok(table);
     }
     // Any kind may be called so: what an `AllowList` is, the request says.
@@ -332,6 +335,9 @@ mod tests {
                 assert!(!said(table(body.as_bytes(), named)).is_empty(), "{body}");
             }
         }
+        let none = br#"{"kind":"Table","columnDefinitions":[{"name":"A"}],"rows":null}"#;
+        assert!(table(none, false).is_ok());
+        assert!(said(table(none, true)).contains("no row for the object"));
         for body in [
             "{}",
             r#"{"kind":"PodList"}"#,

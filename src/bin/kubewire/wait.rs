@@ -319,6 +319,7 @@ impl Group {
         }
         let mut updates = self.watch.clone().stream();
         let (mut there, mut found, mut first) = (BTreeSet::new(), BTreeSet::new(), true);
+        let mut told = false;
         while let Some(update) = updates.next().await {
             match update? {
                 Update::SnapshotBegin => there.clear(),
@@ -377,6 +378,9 @@ impl Group {
                     if let Some(waiting) = &mut self.waiting {
                         waiting.remove(&name);
                     }
+                }
+                Update::Retrying { error, .. } if !std::mem::replace(&mut told, true) => {
+                    note(&format!("{error}; trying again until it succeeds"));
                 }
                 _ => {}
             }

@@ -3,7 +3,7 @@
 
 use tar::Header;
 
-use super::{NotKept, holes::Segments, pack::Keep, shell::quoted, side::Side};
+use super::{NotKept, holes::Segments, pack::Keep, shell::quoted, side::Side, times};
 use crate::Result;
 
 /// Bytes that are a hole at least, and where holes begin and end.
@@ -90,7 +90,7 @@ impl Finish {
         }
         let mode = header.mode().unwrap_or(0o644);
         self.line(&format!("chmod {mode:04o}"), &[name], "echo modes");
-        let time = number(header.mtime());
+        let time = times::of_entry(header).unwrap_or_default();
         self.line(&format!("touch -d @{time}"), &[name], "echo times");
     }
 

@@ -26,6 +26,7 @@ mod resume;
 mod shell;
 mod side;
 mod stage;
+mod times;
 mod to;
 mod tools;
 mod unpack;

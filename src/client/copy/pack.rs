@@ -7,7 +7,6 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
-    time::UNIX_EPOCH,
 };
 
 use sha2::{Digest as _, Sha256};
@@ -20,6 +19,7 @@ use super::{
     name_bytes,
     pipe::{Awaited, PipeWriter},
     progress::Progress,
+    times,
     verify::Lately,
 };
 use crate::{
@@ -339,9 +339,8 @@ impl Plan {
         header.set_size(0);
         header.set_uid(0);
         header.set_gid(0);
-        let modified = metadata.modified().ok();
-        let modified = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        header.set_mtime(modified.map_or(0, |time| time.as_secs()));
+        let modified = metadata.modified().map_or(0, times::of_disk);
+        times::set(&mut header, modified);
         header.set_mode(if metadata.is_dir() { 0o755 } else { 0o644 });
         #[cfg(unix)]
         {

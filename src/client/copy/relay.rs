@@ -17,6 +17,7 @@ use super::{
     pack::{Filled, Keep, Packed, Plan, failure, joined},
     pipe::{PipeReader, PipeWriter, State},
     place::leads_out,
+    times,
     unpack::{Bounds, below, each, is_file, wrong},
 };
 use crate::Result;
@@ -183,7 +184,7 @@ impl Relay<'_> {
         header.set_size(0);
         header.set_uid(0);
         header.set_gid(0);
-        header.set_mtime(from.mtime()?);
+        times::set(&mut header, times::of_entry(from)?);
         // Set-user-ID would be that of whoever unpacks it.
         let mode = from.mode()? & 0o777;
         header.set_mode(match self.plan.keep {

@@ -10,7 +10,6 @@ use std::{
     io::{self, Read},
     path::{Component, Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
 };
 
 use sha2::Digest as _;
@@ -25,6 +24,7 @@ use super::{
     pipe::{Awaited, PipeReader, State},
     place::{About, Attributes, Growing, Root, leads_out},
     progress::Progress,
+    times,
     verify::of_hex,
 };
 use crate::{
@@ -281,8 +281,7 @@ impl Unpacker {
         let kind = header.entry_type();
         // Set-user-ID would be that of whoever runs this.
         let mode = header.mode().map_err(unreadable)? & 0o777;
-        let time = Duration::from_secs(header.mtime().map_err(unreadable)?);
-        let time = SystemTime::UNIX_EPOCH.checked_add(time);
+        let time = times::to_disk(times::of_entry(header).map_err(unreadable)?);
         let time = time.ok_or_else(|| wrong(&path, "its time is none"))?;
         let number = |field: io::Result<u64>| {
             let number = field.map_err(unreadable)?;

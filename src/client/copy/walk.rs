@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     io::{self, Read},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use memchr::memmem::Finder;
@@ -20,6 +20,7 @@ use super::{
     pipe::PipeReader,
     place::{About, Attributes},
     shell::{WALK, escaped},
+    times,
     unpack::{Counted, Unpacker, below, wrong},
 };
 use crate::{Result, limits};
@@ -200,8 +201,7 @@ impl<'a> Header<'a> {
         let mut text = || std::str::from_utf8(words.next()?).ok();
         let mode = text().and_then(|it| u32::from_str_radix(it, 8).ok());
         let seconds = text().and_then(|it| it.parse().ok());
-        let time = seconds.map(Duration::from_secs);
-        let time = time.and_then(|it| SystemTime::UNIX_EPOCH.checked_add(it));
+        let time = seconds.and_then(times::to_disk);
         let size = text().and_then(|it| it.parse().ok());
         let names = text().and_then(|it| it.parse::<u64>().ok());
         let linked = words

@@ -104,6 +104,7 @@ async fn an_older_server_is_asked_group_by_group() {
                 {"name": "apps", "versions": [{"version": "v1beta1"}, {"version": "v1"}],
                  "preferredVersion": {"version": "v1"}},
                 {"name": "broken.example.com", "versions": [{"version": "v1"}]},
+                {"name": "odd\u{1b}\n", "versions": [{"version": "v1"}]},
             ]}),
             "/base/apis/apps/v1" | "/base/apis/apps/v1beta1" => json!({"resources": [
                 {"name": "deployments", "singularName": "deployment", "namespaced": true,
@@ -141,16 +142,19 @@ async fn groups_that_hang_are_asked_at_once_and_left_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = client(listener.local_addr().unwrap());
     let (hangs, mut hanging) = tokio::sync::mpsc::unbounded_channel();
+    // Two that are answered when both have been asked.
+    let both = std::sync::Arc::new(tokio::sync::Barrier::new(2));
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let hangs = hangs.clone();
+        let (hangs, both) = (hangs.clone(), both.clone());
         async move {
             let group = |name| json!({"name": name, "versions": [{"version": "v1"}]});
             let body = match request.uri().path() {
                 "/base/api" => json!({"versions": []}),
-                "/base/apis" => json!({"groups": [group("a"), group("b"), group("c")]}),
-                "/base/apis/c/v1" => json!({"resources": [
-                    {"name": "things", "namespaced": true, "kind": "Thing"},
-                ]}),
+                "/base/apis" => json!({"groups": (["a", "b", "c", "d"].map(group))}),
+                "/base/apis/c/v1" | "/base/apis/d/v1" => {
+                    both.wait().await;
+                    json!({"resources": [{"name": "things", "namespaced": true, "kind": "Thing"}]})
+                }
                 path => {
                     hangs.send(path.to_owned()).unwrap();
                     std::future::pending().await
@@ -165,12 +169,14 @@ async fn groups_that_hang_are_asked_at_once_and_left_out() {
             tokio::spawn(http1::Builder::new().serve_connection(io, service.clone()));
         }
     });
-    let found = tokio::spawn(async move { client.find("things").await });
+    let found = tokio::spawn(async move { client.discover().await });
     let mut paths = [hanging.recv().await, hanging.recv().await].map(Option::unwrap);
     paths.sort();
     assert_eq!(paths, ["/base/apis/a/v1", "/base/apis/b/v1"]);
     tokio::time::pause();
     tokio::time::advance(limits::DISCOVERY_GROUP).await;
     tokio::time::resume();
-    assert_eq!(found.await.unwrap().unwrap().kind, "Thing");
+    let found = found.await.unwrap().unwrap();
+    let groups = found.resources().iter().map(|one| &*one.resource.group);
+    assert_eq!(groups.collect::<Vec<_>>(), ["c", "d"]);
 }

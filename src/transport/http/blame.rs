@@ -19,6 +19,9 @@ pub(crate) fn blame(error: hyper::Error) -> Error {
         }
         return PeerError::Http(problem).into();
     }
+    if let Some(broken) = causes(&error).find_map(is_broken_http2) {
+        return PeerError::Http(broken).into();
+    }
     let cause = causes(&error).find_map(|cause| cause.downcast_ref::<io::Error>());
     let kind = cause.map_or(io::ErrorKind::Other, io::Error::kind);
     // TLS, too, has errors of these kinds.
@@ -46,6 +49,17 @@ pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
         }
         None => false,
     })
+}
+
+/// What is wrong with frames that are none of HTTP/2, in the words of h2: it resets the stream, or
+/// goes away, by itself.
+fn is_broken_http2(cause: &(dyn error::Error + 'static)) -> Option<String> {
+    let error = cause.downcast_ref::<h2::Error>()?;
+    let ended = matches!(
+        error.reason(),
+        None | Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL)
+    );
+    (error.is_library() && !ended).then(|| error.to_string())
 }
 
 fn causes(error: &hyper::Error) -> impl Iterator<Item = &(dyn error::Error + 'static)> {

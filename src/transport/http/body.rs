@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use http::{Response, Version};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
 
@@ -43,18 +44,23 @@ pub struct Body {
     gzip: Option<Box<gzip::Decoder>>,
     /// Bytes that have arrived.
     received: u64,
+    /// Whether its end has a mark of its own, as each stream of HTTP/2 has.
+    ends_marked: bool,
     /// Its place on a connection that others share.
     _in_use: Option<InUse>,
 }
 
 impl Body {
-    pub(super) fn new(incoming: Incoming, in_use: Option<InUse>) -> Self {
-        Self {
+    /// The answer with the body that arrives.
+    pub(super) fn of(response: Response<Incoming>, in_use: Option<InUse>) -> Response<Self> {
+        let ends_marked = response.version() == Version::HTTP_2;
+        response.map(|incoming| Self {
             incoming,
             gzip: None,
             received: 0,
+            ends_marked,
             _in_use: in_use,
-        }
+        })
     }
 
     /// It comes in gzip, and is handed out inflated.
@@ -99,9 +105,11 @@ impl Body {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)) else {
-                // Once: a member that was cut is an end like any other that came too soon.
+                // Each once: hyper takes a stream that is reset with NO_ERROR for one that has ended;
+                // a member that was cut is an end like any other that came too soon.
+                let reset = std::mem::take(&mut self.ends_marked) && !self.incoming.is_end_stream();
                 let cut = self.gzip.take().is_some_and(|gzip| gzip.finish().is_err());
-                return Poll::Ready(cut.then(|| Err(cut_off())));
+                return Poll::Ready((reset || cut).then(|| Err(cut_off())));
             };
             let frame = frame.map_err(blame)?;
             self.received += frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -2,7 +2,8 @@
 //!
 //! Each request carries the credentials of its moment. It is sent again after a 401 that new
 //! credentials may turn, and after a 429 or 503 that says when. The [`Pool`] has the connections,
-//! but for requests that have a connection each: that [`upgrade`], or whose body is streamed.
+//! but for requests that have a connection each: that [`upgrade`], whose body is streamed, or whose
+//! target is long.
 
 use std::{
     borrow::Cow,
@@ -45,6 +46,10 @@ use crate::{
     error::{CallerError, NetworkError, PeerError, Printable},
     limits,
 };
+
+/// Bytes of a target with which a request has a connection of its own: 32 KiB. [`http::Uri`], which
+/// the pool's have, holds 64 KiB with the server's URL.
+const LONG_TARGET: usize = 32 << 10;
 
 /// Sends requests to one API server. Clones share the connections.
 #[derive(Clone)]
@@ -306,7 +311,7 @@ impl Http {
         *request.headers_mut() = headers;
         let endless = bound_informational(&mut request);
         let sent = async {
-            match outgoing.upgrade {
+            match outgoing.upgrade || path.len() > LONG_TARGET {
                 true => {
                     let io = self.connector.connect().await?;
                     let sent = single::send(&self.connector, io, path, request);

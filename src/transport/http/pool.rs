@@ -144,7 +144,7 @@ impl Pool {
                 None => self.connect(&target, &request).await?,
             };
             let mut failed = match sent.await {
-                Ok(response) => return Ok(response.map(|body| Body::new(body, Some(in_use)))),
+                Ok(response) => return Ok(Body::of(response, Some(in_use))),
                 Err(failed) => failed,
             };
             let unsent = failed.take_message().is_some() && !is_new;

@@ -6,13 +6,12 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER},
     response::Parts,
 };
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
 
 use crate::{
     Error,
     error::{ApiError, Hint, PeerError},
-    limits,
+    limits, net,
     wire::{
         status::Status,
         watch::{Encoding, Object},
@@ -23,13 +22,12 @@ use crate::{
 pub(crate) async fn refusal<B>(operation: &str, response: Response<B>) -> Error
 where
     B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = response.into_parts();
-    let body = Limited::new(body, limits::REFUSAL).collect();
     // A body that is cut off, too long or late still leaves the code.
+    let body = net::short(body, limits::REFUSAL);
     let body = match tokio::time::timeout(limits::CLOSE_GRACE, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Ok(Some(body))) => body,
         _ => Bytes::new(),
     };
     // Errors come in the encoding that was asked for

@@ -32,5 +32,5 @@ where
     // It ends with the upgrade, or with the answer's body.
     tokio::spawn(connection.with_upgrades());
     let response = sender.send_request(request).await.map_err(blame)?;
-    Ok(response.map(|body| Body::new(body, None)))
+    Ok(Body::of(response, None))
 }

@@ -124,10 +124,20 @@ async fn patience_has_an_end() {
     let (address, got) = serve(|_, _| patient(429, "0")).await;
     assert_eq!(send(&client(address), Method::GET).await.unwrap(), 429);
     assert_eq!(got.lock().unwrap().len(), limits::RETRIES as usize + 1);
-    for seconds in ["3600", "soon"] {
+    for seconds in [
+        "3600",
+        "18446744073709551615",
+        "99999999999999999999",
+        "-1",
+        "1.5",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "soon",
+    ] {
         let (address, got) = serve(move |_, _| patient(429, seconds)).await;
-        assert_eq!(send(&client(address), Method::GET).await.unwrap(), 429);
-        assert_eq!(got.lock().unwrap().len(), 1);
+        let client = client(address);
+        let status = tokio::time::timeout(Duration::from_secs(300), send(&client, Method::GET));
+        assert_eq!(status.await.expect(seconds).unwrap(), 429);
+        assert_eq!(got.lock().unwrap().len(), 1, "{seconds}");
     }
     let (address, _) = serve(|at, _| patient(if at == 0 { 429 } else { 200 }, "1")).await;
     let started = Instant::now();

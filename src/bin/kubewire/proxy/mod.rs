@@ -362,9 +362,13 @@ impl Server {
         tokio::spawn(async move {
             let _place = place;
             let Ok(here) = here.await else { return };
-            let copied = tokio::io::copy_bidirectional(&mut TokioIo::new(here), &mut there).await;
-            if let Err(error) = copied {
-                tracing::debug!(%error, "an upgraded connection ended");
+            let mut here = TokioIo::new(here);
+            if let Err(error) = tokio::io::copy_bidirectional(&mut here, &mut there).await {
+                tracing::debug!(%error, "an upgraded connection broke");
+                // Half of it must not look like the whole.
+                if let Ok(parts) = here.into_inner().downcast::<TokioIo<TcpStream>>() {
+                    let _ = parts.io.inner().set_zero_linger();
+                }
             }
         });
         Ok(Response::from_parts(head, Either::Right(Full::default())))

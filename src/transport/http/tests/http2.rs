@@ -13,6 +13,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::*;
+use crate::session::{logs::LogEnd, watch::Update};
 
 type Tls = TlsStream<TcpStream>;
 
@@ -74,53 +75,84 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 
-/// Answers the first request of all with these bytes, and each one after it with 200.
-async fn answer_first(server: Server, mut answer: Option<Vec<u8>>) {
-    loop {
-        let mut tls = server.accept().await;
-        let first = answer.take();
-        tokio::spawn(answer_by_hand(first, async move {
-            let mut preface = [0; 24];
-            tls.read_exact(&mut preface).await.unwrap();
-            tls.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
-            tls
-        }));
-    }
+/// The bytes that answer the request of a stream.
+type Answer = Box<dyn FnOnce(u32) -> Vec<u8> + Send>;
+
+/// A head that is followed by more: `:status: 200` and a content type (RFC 7541, appendix A).
+fn begun(stream: u32, body: &str) -> Vec<u8> {
+    let head = [&[0x88, 0x0f, 0x10, 16], &b"application/json"[..]].concat();
+    let body = frame(DATA, 0, stream, body.as_bytes());
+    [frame(HEADERS, 0x4, stream, &head), body].concat()
 }
 
-async fn answer_by_hand(mut first: Option<Vec<u8>>, begun: impl Future<Output = Tls>) {
-    let mut tls = begun.await;
-    let mut head = [0; 9];
-    while tls.read_exact(&mut head).await.is_ok() {
-        let [_, a, b, kind, _, stream @ ..] = head;
-        let mut payload = vec![0; usize::from(u16::from_be_bytes([a, b]))];
-        tls.read_exact(&mut payload).await.unwrap();
-        if kind == HEADERS {
-            // The end of the stream and of its headers; `:status: 200` (RFC 7541, appendix A).
-            let ok = || frame(HEADERS, 0x5, u32::from_be_bytes(stream), &[0x88]);
-            let answer = first.take().unwrap_or_else(ok);
-            tls.write_all(&answer).await.unwrap();
-        }
+/// The rest of an answer, and its end.
+fn whole(stream: u32, rest: &str) -> Vec<u8> {
+    frame(DATA, 0x1, stream, rest.as_bytes())
+}
+
+fn reset(stream: u32, code: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &code.to_be_bytes())
+}
+
+fn go_away(last: u32, code: u32) -> Vec<u8> {
+    let payload = [last, code].map(u32::to_be_bytes).concat();
+    frame(GOAWAY, 0, 0, &payload)
+}
+
+/// Answers the first requests of all so, and each one after them with 200; a connection that goes
+/// away ends.
+async fn answer_by_hand(server: Server, answers: Vec<Answer>) {
+    let answers = Arc::new(Mutex::new(answers.into_iter()));
+    loop {
+        let mut tls = server.accept().await;
+        let answers = Arc::clone(&answers);
+        tokio::spawn(async move {
+            let mut preface = [0; 24];
+            tls.read_exact(&mut preface).await?;
+            tls.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
+            let mut head = [0; 9];
+            while tls.read_exact(&mut head).await.is_ok() {
+                let [_, a, b, kind, _, stream @ ..] = head;
+                let mut payload = vec![0; usize::from(u16::from_be_bytes([a, b]))];
+                tls.read_exact(&mut payload).await?;
+                if kind == HEADERS {
+                    let stream = u32::from_be_bytes(stream);
+                    let next = answers.lock().unwrap().next();
+                    // The end of the stream and of its headers.
+                    let ok = || frame(HEADERS, 0x5, stream, &[0x88]);
+                    let answer = next.map_or_else(ok, |answer| answer(stream));
+                    tls.write_all(&answer).await?;
+                    if answer.ends_with(&go_away(stream, 0)) {
+                        return tls.shutdown().await;
+                    }
+                }
+            }
+            Ok(())
+        });
     }
 }
 
 #[tokio::test]
 async fn what_the_server_has_not_begun_with_is_sent_again_whatever_it_is() {
-    let code = u32::to_be_bytes;
-    let go_away = |last: u32| frame(GOAWAY, 0, 0, &[code(last), code(0)].concat());
     for (what, answer, sent_again) in [
-        ("GOAWAY, last stream 0", go_away(0), true),
-        ("REFUSED_STREAM", frame(RST_STREAM, 0, 1, &code(7)), true),
-        ("INTERNAL_ERROR", frame(RST_STREAM, 0, 1, &code(2)), false),
+        ("GOAWAY, last stream 0", go_away(0, 0), true),
+        ("the same, with an error", go_away(0, 2), true),
+        ("REFUSED_STREAM", reset(1, 7), true),
+        ("NO_ERROR", reset(1, 0), false),
+        ("INTERNAL_ERROR", reset(1, 2), false),
+        ("CANCEL", reset(1, 8), false),
+        ("GOAWAY, last stream 1", go_away(1, 0), false),
     ] {
         for method in [Method::POST, Method::PATCH] {
             let (server, client) = server().await;
-            tokio::spawn(answer_first(server, Some(answer.clone())));
+            let answer = answer.clone();
+            tokio::spawn(answer_by_hand(server, vec![Box::new(|_| answer)]));
             let status = send(&client, method.clone()).await;
             assert_eq!(status.is_ok(), sent_again, "{what}, {method}: {status:?}");
         }
@@ -203,4 +235,134 @@ async fn an_http2_connection_ends_when_it_has_been_idle_for_long() {
     tokio::time::advance(limits::IDLE_CONNECTION * 2).await;
     tokio::time::resume();
     served.await.unwrap().expect("it ends in order");
+}
+
+/// The body of the answer to a GET.
+async fn get(client: &Client) -> Result<Bytes> {
+    let response = client
+        .http()
+        .send(Outgoing::get("test", "/version"))
+        .await?;
+    response.into_body().bytes(1 << 10).await
+}
+
+/// How an answer ends in its midst: each code of a reset, the last one unknown, and both ways to
+/// go away.
+fn ends() -> impl Iterator<Item = (String, Answer)> {
+    let resets = (0..=14).map(|code| {
+        let answer: Answer = Box::new(move |stream| reset(stream, code));
+        (format!("RST_STREAM {code}"), answer)
+    });
+    let go_away: Answer = Box::new(|stream| go_away(stream, 0));
+    resets.chain([("GOAWAY and FIN".to_owned(), go_away)])
+}
+
+#[tokio::test]
+async fn an_answer_that_is_reset_in_its_midst_is_lost() {
+    for (what, end) in ends() {
+        let (server, client) = server().await;
+        let answer: Answer = Box::new(|stream| [begun(stream, "hal"), end(stream)].concat());
+        tokio::spawn(answer_by_hand(server, vec![answer]));
+        let error = get(&client).await.expect_err(&what);
+        assert!(matches!(error, Error::Network(_)), "{what}: {error}");
+        assert!(error.is_retryable(), "{what}: {error}");
+        assert_eq!(get(&client).await.unwrap(), "", "{what}");
+    }
+    let (server, client) = server().await;
+    let answer: Answer =
+        Box::new(|at| [begun(at, "wh"), go_away(at, 0), whole(at, "ole")].concat());
+    tokio::spawn(answer_by_hand(server, vec![answer]));
+    assert_eq!(get(&client).await.unwrap(), "whole");
+    assert_eq!(get(&client).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn frames_that_are_no_http2_are_the_server_s_fault() {
+    let too_large = [&[0xff; 3][..], &[0; 6]].concat();
+    for (what, broken) in [
+        ("data of no stream", frame(DATA, 0, 0, b"x")),
+        (
+            "a head that is no HPACK",
+            frame(HEADERS, 0x4, 1, &[0xff; 4]),
+        ),
+        ("a frame that is too large", too_large),
+        ("settings of half a setting", frame(SETTINGS, 0, 0, &[0; 3])),
+        ("a window of nothing", frame(8, 0, 0, &[0; 4])),
+        (
+            "a window that overflows",
+            frame(8, 0, 0, &[0x7f, 0xff, 0xff, 0xff]),
+        ),
+        ("a promise", frame(5, 0x4, 1, &[0, 0, 0, 2, 0x82])),
+        ("a reset of no stream", reset(0, 0)),
+        ("data before its head", frame(DATA, 0, 1, b"x")),
+    ] {
+        let (server, client) = server().await;
+        tokio::spawn(answer_by_hand(server, vec![Box::new(|_| broken)]));
+        let error = get(&client).await.expect_err(what);
+        assert!(
+            matches!(error, Error::Peer(PeerError::Http(_))),
+            "{what}: {error:#?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_reset_goes_on_where_it_was() {
+    const LINES: [&str; 2] = ["2026-01-01T00:00:00.5Z one\n", "2026-01-01T00:00:01Z two\n"];
+    let mut tasks = tokio::task::JoinSet::new();
+    for (what, end) in ends() {
+        let (server, client) = server().await;
+        let first: Answer = Box::new(|at| [begun(at, LINES[0]), end(at)].concat());
+        let second: Answer = Box::new(|at| [begun(at, LINES[0]), whole(at, LINES[1])].concat());
+        tokio::spawn(answer_by_hand(server, vec![first, second]));
+        tasks.spawn(async move {
+            let mut lines = client.pod("a", "p").logs().stream();
+            let mut texts = Vec::new();
+            while let Some(line) = lines.next().await {
+                texts.push(line.expect(&what).to_string());
+            }
+            assert_eq!(texts, ["one", "two"], "{what}");
+            assert!(matches!(lines.end(), Some(LogEnd::Complete)), "{what}");
+            assert_eq!(lines.stats().retries, 1, "{what}");
+        });
+    }
+    tasks.join_all().await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_reset_goes_on_where_it_was() {
+    let event = |name: &str| {
+        let version = 5 + name.len();
+        format!(
+            r#"{{"type":"ADDED","object":{{"kind":"Pod","apiVersion":"v1","metadata":{{"name":"{name}","resourceVersion":"{version}"}}}}}}"#
+        ) + "\n"
+    };
+    for (what, end) in ends() {
+        let (server, client) = server().await;
+        let answers = ["a", "bb"].map(event);
+        let [a, b] = answers;
+        let first: Answer = Box::new(move |at| [begun(at, &a), end(at)].concat());
+        let second: Answer = Box::new(move |at| begun(at, &b));
+        tokio::spawn(answer_by_hand(server, vec![first, second]));
+        let pods = Resource::namespaced("", "v1", "pods");
+        let mut updates = client.watch(pods).from("5").stream();
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            match updates.next().await.expect(&what).expect(&what) {
+                Update::Event(event) => {
+                    seen.push(
+                        event
+                            .object
+                            .metadata()
+                            .unwrap()
+                            .resource_version()
+                            .unwrap()
+                            .into_owned(),
+                    );
+                }
+                update => panic!("{what}: {update:?}"),
+            }
+        }
+        assert_eq!(seen, ["6", "7"], "{what}");
+    }
 }

@@ -152,6 +152,27 @@ async fn an_argument_of_70_kb_reaches_the_server() {
 }
 
 #[tokio::test]
+async fn a_selector_of_70_kb_reaches_the_server() {
+    let (listener, client) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut tcp, head) = accept(&listener).await;
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        tcp.write_all(answer).await.unwrap();
+        (tcp, head)
+    });
+    let path = format!("/api/v1/pods?labelSelector={}", "x".repeat(70_000));
+    let answer = client.http().send(Outgoing::get("test", &path)).await;
+    assert_eq!(answer.unwrap().into_body().bytes(9).await.unwrap(), "hi");
+    let (_tcp, head) = server.await.unwrap();
+    let line = head.split_once("\r\n").unwrap().0;
+    assert!(
+        line == format!("GET /base{path} HTTP/1.1"),
+        "{} bytes",
+        line.len()
+    );
+}
+
+#[tokio::test]
 async fn errors_do_not_repeat_arguments() {
     let (_listener, client) = listen().await;
     let path = format!("/x?command={}é", "secret".repeat(1000));
