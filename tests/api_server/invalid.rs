@@ -112,3 +112,18 @@ async fn a_claim_is_protected_until_no_pod_uses_it() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn what_a_pod_cannot_be_made_with_can_be_added() {
+    let server = builder().start().await.unwrap();
+    let path = format!("{PODS}/demo");
+    post(&server, PODS, &pod("demo", &["sleep", "600"])).await;
+    let debugger = json!({"name": "debugger", "image": "any", "command": ["true"]});
+    let patch = json!({"spec": {"ephemeralContainers": [debugger]}});
+    let head = format!("PATCH {path}/ephemeralcontainers");
+    assert_eq!(write(&server, &head, MERGE, &patch).await.code, 200);
+    let mut wrong = pod("other", &["sleep", "600"]);
+    wrong["spec"]["ephemeralContainers"] = json!([debugger]);
+    let refused = post(&server, PODS, &wrong).await;
+    refused.says(422, "cannot be set on create");
+}
