@@ -269,8 +269,7 @@ impl Access {
             }));
         }
         let mut bound = |bindings: &'static str, namespace: Option<&str>| {
-            let bindings = self.roles.list(&rbac(bindings), namespace, None);
-            for (_, binding) in bindings.unwrap_or_default().0 {
+            for (_, binding) in self.roles.now(&rbac(bindings), namespace) {
                 if !items(&binding.json["subjects"]).any(|subject| is_subject(user, subject)) {
                     continue;
                 }

@@ -30,7 +30,7 @@ pub(super) fn serve<B>(
         )
     })?;
     request.streams.stderr &= !request.streams.tty;
-    let (response, opening) = request.accept(&cluster.subprotocols)?;
+    let (response, opening) = request.accept(&cluster.settings.subprotocols)?;
     // From here on, and not from when the client has the response: it must miss nothing after.
     let attachment = container.attach();
     cluster.tasks.spawn(async move {

@@ -1,14 +1,12 @@
 //! Bodies of requests: in flow bytes and their media type, out come objects.
 
-use std::{cell::RefCell, fmt};
-
 use bytes::Bytes;
 use http::{Request, header::CONTENT_TYPE};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::gojson;
 use crate::{server::Refusal, wire::status::Status};
 
 /// Bytes of a request's body: `k8s.io/apiserver/pkg/server/config.go`, `MaxRequestBodyBytes`.
@@ -56,126 +54,73 @@ pub(super) fn unsupported(known: &[&str]) -> Refusal {
     Refusal::new(Status::failure(415, "UnsupportedMediaType", message))
 }
 
-/// Reads an object.
-pub(super) fn object(media: &str, body: &[u8]) -> Result<Value, Refusal> {
-    match media {
-        JSON => json(body),
-        YAML => yaml(body),
-        PROTOBUF => super::encoding::decode(body),
-        _ => Err(unsupported(&[JSON, YAML, PROTOBUF])),
+/// Reads an object of a kind.
+pub(super) fn object(media: &str, body: &[u8], kind: &str) -> Result<Value, Refusal> {
+    let bad = |why: String| {
+        // `k8s.io/apiserver/pkg/endpoints/handlers/create.go`, transformDecodeError.
+        let some = &body[..body.len().min(SUMMARY)];
+        let more = if body.len() > SUMMARY { " ..." } else { "" };
+        let summary = match some {
+            [] => "<empty>".to_owned(),
+            [b'{', ..] => String::from_utf8_lossy(some).into_owned(),
+            _ => some.iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
+        let front = format!("the object provided is unrecognized (must be of type {kind})");
+        Refusal::bad_request(format!("{front}: {why} ({summary}{more})"))
+    };
+    let untyped = |why: String| {
+        bad(format!(
+            "couldn't get version/kind; json parse error: {why}"
+        ))
+    };
+    let value = match media {
+        JSON => gojson::read(body).map_err(untyped)?,
+        YAML => yaml(body).map_err(|why| bad(format!("yaml: {why}")))?,
+        PROTOBUF => return super::encoding::decode(body),
+        _ => return Err(unsupported(&[JSON, YAML, PROTOBUF])),
+    };
+    match (gojson::other_type(&value, TYPE_META), value) {
+        (Some(why), _) => Err(untyped(why)),
+        (None, Value::Null) => Ok(Value::Object(serde_json::Map::new())),
+        (None, value) => Ok(value),
     }
 }
 
-/// Reads an object in YAML, of which JSON is a part.
-pub(super) fn yaml(body: &[u8]) -> Result<Value, Refusal> {
-    let text = std::str::from_utf8(body).map_err(bad)?;
-    let value: Value = serde_saphyr::from_str(text).map_err(bad)?;
-    object_of(value)
+/// Bytes of a bad body that its refusal repeats.
+const SUMMARY: usize = 1024;
+
+/// What Go reads a body into first.
+const TYPE_META: &str = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
+                         Kind string \"json:\\\"kind,omitempty\\\"\" }";
+
+fn yaml(body: &[u8]) -> Result<Value, String> {
+    let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+    serde_saphyr::from_str(text).map_err(|error| error.to_string())
 }
+
+/// Reads what is to be applied, in YAML, of which JSON is a part.
+pub(super) fn applied(body: &[u8]) -> Result<Value, Refusal> {
+    let bad = |why: String| Refusal::bad_request(format!("error decoding YAML: {why}"));
+    let value = yaml(body);
+    let value = value.map_err(|why| bad(format!("error converting YAML to JSON: yaml: {why}")))?;
+    match gojson::other_type(&value, MAP) {
+        Some(why) => Err(bad(format!(
+            "error unmarshaling JSON: while decoding JSON: {why}"
+        ))),
+        None => Ok(value),
+    }
+}
+
+const MAP: &str = "map[string]interface {}";
 
 /// Reads a merge patch or a strategic one.
-pub(super) fn patch(body: &[u8]) -> Result<Value, Refusal> {
-    let bad = |why: String| Refusal::bad_request(format!("error decoding patch: {why}"));
-    let patch: Value = serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
-    match patch.is_object() {
-        true => Ok(patch),
-        false => Err(bad(format!(
-            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            super::schema::type_of(&patch)
-        ))),
-    }
-}
-
-pub(super) fn json(body: &[u8]) -> Result<Value, Refusal> {
-    object_of(serde_json::from_slice(body).map_err(bad)?)
-}
-
-fn bad(error: impl fmt::Display) -> Refusal {
-    Refusal::bad_request(format!("the object provided is unrecognized: {error}"))
-}
-
-fn object_of(value: Value) -> Result<Value, Refusal> {
-    match value {
-        Value::Object(_) => Ok(value),
-        Value::Null => Ok(Value::Object(serde_json::Map::new())),
-        _ => Err(bad("it is no object")),
-    }
-}
-
-/// The fields that a JSON text names twice, as strict decoding reports them.
-pub(super) fn duplicates(body: &[u8]) -> Vec<String> {
-    let found = RefCell::new(Vec::new());
-    let seed = Duplicates {
-        path: String::new(),
-        found: &found,
-    };
-    // What is no JSON has been refused before.
-    let _ = seed.deserialize(&mut serde_json::Deserializer::from_slice(body));
-    found.into_inner()
-}
-
-struct Duplicates<'a> {
-    path: String,
-    found: &'a RefCell<Vec<String>>,
-}
-
-impl<'de> DeserializeSeed<'de> for Duplicates<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-macro_rules! scalars {
-    ($($visit:ident: $of:ty),+) => {
-        $(fn $visit<E>(self, _: $of) -> Result<(), E> {
-            Ok(())
-        })+
-    };
-}
-
-impl<'de> Visitor<'de> for Duplicates<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut known = Vec::new();
-        while let Some(name) = map.next_key::<String>()? {
-            let path = match &*self.path {
-                "" => name.clone(),
-                path => format!("{path}.{name}"),
-            };
-            if known.contains(&name) {
-                self.found.borrow_mut().push(path.clone());
-            }
-            known.push(name);
-            map.next_value_seed(Duplicates {
-                path,
-                found: self.found,
-            })?;
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let mut at = 0;
-        let next = |at: usize| Duplicates {
-            path: format!("{}[{at}]", self.path),
-            found: self.found,
-        };
-        while items.next_element_seed(next(at))?.is_some() {
-            at += 1;
-        }
-        Ok(())
-    }
-
-    scalars!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
+pub(super) fn patch(media: &str, body: &[u8]) -> Result<Value, Refusal> {
+    let read = gojson::read(body).and_then(|patch| match gojson::other_type(&patch, MAP) {
+        Some(why) => Err(why),
+        None => Ok(patch),
+    });
+    read.map_err(|why| match media {
+        STRATEGIC_PATCH => Refusal::bad_request(why),
+        _ => Refusal::bad_request(format!("error decoding patch: {why}")),
+    })
 }

@@ -15,13 +15,12 @@ use super::{
     access::{Access, Rule},
     kubelet, listener, logs,
     port_forward::{Backend, Ports},
-    router::Cluster,
+    router::{Cluster, Settings},
     store::{Object, Store},
-    tasks::Tasks,
     tls,
 };
 use crate::{
-    Resource, server,
+    Resource,
     session::{Subprotocol, port_forward::ForwardProtocol},
     wire::watch::Encoding,
 };
@@ -43,16 +42,9 @@ use crate::{
 #[must_use = "a server does nothing until it is started"]
 pub struct ApiServerBuilder {
     tls: bool,
-    subprotocols: Vec<Subprotocol>,
-    forward_protocols: Vec<ForwardProtocol>,
-    pods: BTreeMap<(String, String), PodBuilder>,
     http2: bool,
-    watch_list: bool,
-    cbor: bool,
-    watch_gzip: bool,
-    log_streams: bool,
-    input_ends_with_output: bool,
-    bookmarks: Option<Duration>,
+    settings: Settings,
+    pods: BTreeMap<(String, String), PodBuilder>,
     resources: Vec<ResourceBuilder>,
     users: Vec<(String, Vec<Rule>)>,
 }
@@ -61,16 +53,9 @@ impl Default for ApiServerBuilder {
     fn default() -> Self {
         Self {
             tls: true,
-            subprotocols: server::SUBPROTOCOLS.to_vec(),
-            forward_protocols: ForwardProtocol::ALL.to_vec(),
-            pods: BTreeMap::new(),
             http2: true,
-            watch_list: true,
-            cbor: false,
-            watch_gzip: false,
-            log_streams: true,
-            input_ends_with_output: false,
-            bookmarks: None,
+            settings: Settings::default(),
+            pods: BTreeMap::new(),
             resources: Vec::new(),
             users: Vec::new(),
         }
@@ -88,14 +73,14 @@ impl ApiServerBuilder {
     /// The subprotocols of exec and attach to accept; all unless set. A server before 1.29 is one
     /// without [`Subprotocol::V5`].
     pub fn subprotocols(mut self, protocols: impl IntoIterator<Item = Subprotocol>) -> Self {
-        self.subprotocols = protocols.into_iter().collect();
+        self.settings.subprotocols = protocols.into_iter().collect();
         self
     }
 
     /// Ends the input of a command when its stdout or stderr has ended or is not wanted, as
     /// containerd does (containerd#13934): `sh -c 'cat >file'` sees a part of it, and succeeds.
     pub fn input_ends_with_output(mut self) -> Self {
-        self.input_ends_with_output = true;
+        self.settings.input_ends_with_output = true;
         self
     }
 
@@ -105,7 +90,7 @@ impl ApiServerBuilder {
         mut self,
         protocols: impl IntoIterator<Item = ForwardProtocol>,
     ) -> Self {
-        self.forward_protocols = protocols.into_iter().collect();
+        self.settings.forward_protocols = protocols.into_iter().collect();
         self
     }
 
@@ -118,34 +103,36 @@ impl ApiServerBuilder {
     /// Whether watches can be asked for a snapshot, as from 1.34 on they can: without, such a
     /// request is refused with 422.
     pub fn watch_list(mut self, yes: bool) -> Self {
-        self.watch_list = yes;
+        self.settings.watch_list = yes;
         self
     }
 
     /// Whether objects can be had as CBOR (KEP-4222), which 1.36 has behind a feature gate that is
     /// off: without, JSON is what clients fall back to.
     pub fn cbor(mut self, yes: bool) -> Self {
-        self.cbor = yes;
+        let encodings = &mut self.settings.encodings;
+        encodings.retain(|encoding| *encoding != Encoding::Cbor);
+        encodings.extend(yes.then_some(Encoding::Cbor));
         self
     }
 
     /// Whether watches are compressed for clients that accept gzip, one member an event, as from
     /// 1.37 on they are. Lists over 128 KiB always are.
     pub fn watch_compression(mut self, yes: bool) -> Self {
-        self.watch_gzip = yes;
+        self.settings.watch_gzip = yes;
         self
     }
 
     /// Whether logs of stdout or stderr alone can be asked for. 1.36 has that behind a feature gate
     /// that is off: such a request is refused with 422 then.
     pub fn log_streams(mut self, yes: bool) -> Self {
-        self.log_streams = yes;
+        self.settings.log_streams = yes;
         self
     }
 
     /// How often watches get a bookmark: every minute unless set.
     pub fn bookmark_period(mut self, period: Duration) -> Self {
-        self.bookmarks = Some(period);
+        self.settings.bookmarks = period;
         self
     }
 
@@ -162,7 +149,7 @@ impl ApiServerBuilder {
         kind: impl Into<String>,
         declare: impl FnOnce(ResourceBuilder) -> ResourceBuilder,
     ) -> Self {
-        let resource = ResourceBuilder::new(resource, kind.into());
+        let resource = ResourceBuilder::new(resource, &kind.into());
         self.resources.push(declare(resource));
         self
     }
@@ -202,24 +189,10 @@ impl ApiServerBuilder {
             }
             false => (None, None),
         };
-        let tasks = Arc::new(Tasks::default());
         let store = Arc::new(Store::new());
-        let mut cluster = Cluster::new(
-            Access::new(self.tls, self.users, store.clone()),
-            store,
-            self.subprotocols,
-            self.forward_protocols,
-            tasks.clone(),
-        );
-        cluster.address = address.to_string();
-        cluster.watch_list = self.watch_list;
-        cluster.watch_gzip = self.watch_gzip;
-        cluster.log_streams = self.log_streams;
-        cluster.input_ends_with_output = self.input_ends_with_output;
-        if self.cbor {
-            cluster.encodings.push(Encoding::Cbor);
-        }
-        cluster.bookmarks = self.bookmarks.unwrap_or(cluster.bookmarks);
+        let access = Access::new(self.tls, self.users, store.clone());
+        let cluster = Cluster::new(access, store, self.settings, address);
+        let tasks = cluster.tasks.clone();
         for resource in self.resources {
             cluster.kinds.add(resource.into_kind());
         }

@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use super::{
-    json::{at, items, members, some, text, texts},
-    table::{duration, since},
+    json::{items, members, some, text, texts},
+    table::duration,
 };
 use crate::wire::stamp::Stamp;
 
@@ -24,33 +24,12 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
         let mut conditions = items(&status["conditions"]);
         conditions.any(|condition| condition["type"] == name && condition["status"] == "True")
     };
-    let subjects = |kind: &str| -> String {
-        let subjects = items(&object["subjects"]).filter(|subject| subject["kind"] == kind);
-        let names = subjects.map(|subject| match kind {
-            "ServiceAccount" => {
-                format!("{}/{}", text(&subject["namespace"]), text(&subject["name"]))
-            }
-            _ => text(&subject["name"]).to_owned(),
-        });
-        names.collect::<Vec<_>>().join(", ")
-    };
     let entrances = || -> Vec<String> {
         let entrances = items(&status["loadBalancer"]["ingress"]);
         entrances
             .filter_map(|entrance| some(&entrance["ip"]).or(some(&entrance["hostname"])))
             .map(str::to_owned)
             .collect()
-    };
-    let address = |of: &str| {
-        let mut addresses = items(&status["addresses"]);
-        let found = addresses.find(|address| address["type"] == of);
-        found
-            .map_or("<none>", |address| text(&address["address"]))
-            .to_owned()
-    };
-    let named = |value: &Value| {
-        let (namespace, name) = (text(&value["namespace"]), text(&value["name"]));
-        format!("{namespace}/{name}")
     };
     match name {
         "ready" => {
@@ -77,11 +56,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             };
             join(items(&object["subsets"]).flat_map(of).collect(), "<none>")
         }
-        "involved" => {
-            let of = &object["involvedObject"];
-            format!("{}/{}", text(&of["kind"]).to_lowercase(), text(&of["name"]))
-        }
-        "times" => return object["count"].as_i64().unwrap_or(1).into(),
         "node" => {
             let state = if is("Ready") { "Ready" } else { "NotReady" };
             let known = items(&status["conditions"]).any(|condition| condition["type"] == "Ready");
@@ -100,8 +74,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             });
             join(roles.map(str::to_owned).collect(), "<none>")
         }
-        "internal" => address("InternalIP"),
-        "external" => address("ExternalIP"),
         "kernel" => {
             let info = &status["nodeInfo"];
             let version = some(&info["kernelVersion"]).unwrap_or("<unknown>");
@@ -127,7 +99,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             };
             short.chain(own).map(initials).collect::<Vec<_>>().join(",")
         }
-        "claim" if spec["claimRef"].is_object() => named(&spec["claimRef"]),
         "requests" | "limits" => {
             let hard = members(&status["hard"]).chain(members(&spec["hard"]));
             let is_limit = |key: &str| key.starts_with("limits.");
@@ -165,8 +136,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             });
             join(ports.collect(), "<none>")
         }
-        "service" if spec["service"].is_object() => named(&spec["service"]),
-        "service" => "Local".to_owned(),
         "available" => {
             let mut conditions = items(&status["conditions"]);
             let of = conditions.find(|condition| condition["type"] == "Available");
@@ -208,10 +177,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
                 targets
             }
         }
-        "scheduled" => match &status["lastScheduleTime"] {
-            Value::Null => "<none>".to_owned(),
-            time => since(time, now),
-        },
         "job" => {
             let known = ["Complete", "Failed"].into_iter().find(|name| is(name));
             let leaving = !object["metadata"]["deletionTimestamp"].is_null();
@@ -279,29 +244,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
                     None => format!("*/{}", text(&of["name"])),
                 },
             }
-        }
-        "hosts" => {
-            let hosts = items(&spec["rules"]).filter_map(|rule| some(&rule["host"]));
-            join(hosts.map(str::to_owned).collect(), "*")
-        }
-        "addresses" => entrances().join(","),
-        "doors" if items(&spec["tls"]).len() > 0 => "80, 443".to_owned(),
-        "doors" => "80".to_owned(),
-        "users" => subjects("User"),
-        "groups" => subjects("Group"),
-        "accounts" => subjects("ServiceAccount"),
-        "expands" => return (object["allowVolumeExpansion"] == true).into(),
-        "dangling" => {
-            let mut conditions = items(&status["conditions"]);
-            let of = conditions.find(|condition| condition["type"] == "Dangling");
-            of.map_or("?", |of| text(&of["status"])).to_owned()
-        }
-        "shares" => {
-            let of = |name| at(spec, name)["nominalConcurrencyShares"].as_i64();
-            return match of("limited").or(of("exempt")) {
-                Some(shares) => shares.into(),
-                None => "<none>".into(),
-            };
         }
         "state" => {
             let allocated = if status["allocation"].is_object() {

@@ -1,33 +1,30 @@
-//! Whether objects of built-in kinds may be written, by the table of rules: in flow objects, out come
-//! the fields that are wrong (`k8s.io/kubernetes/pkg/apis/*/validation`).
+//! Whether objects may be written, by the table of rules: in flow objects, out come the fields that
+//! are wrong (`k8s.io/kubernetes/pkg/apis/*/validation`).
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{
+    gojson,
     json::{items, members, text},
-    kinds::{Kind, NameRule},
+    kinds::Kind,
+    quantity,
     rules::{self, Rule, each, get, join, plain},
     selector, subresources,
     target::Invalid,
     types::{self, Of, Shape},
-    validation::{CONFIG_KEY, name_fault},
+    validation,
 };
 
-/// What is wrong with an object of a built-in kind.
+/// What is wrong with an object, besides its names and what a definition says of it.
 pub(super) fn faults(kind: &Kind, object: &Value) -> Vec<Invalid> {
     let mut faults = Vec::new();
-    let spec = &object["spec"];
-    let wanted = format!(
-        "{}.{}",
-        text(&spec["names"]["plural"]),
-        text(&spec["group"])
+    check(
+        &types::full("meta.ObjectMeta"),
+        &object["metadata"],
+        "metadata",
+        &mut faults,
     );
-    let name = &object["metadata"]["name"];
-    let is_definition = kind.custom.is_none() && kind.kind == "CustomResourceDefinition";
-    if is_definition && *name != *wanted {
-        let why = "must be spec.names.plural+\".\"+spec.group";
-        faults.push(Invalid::value("metadata.name", &name.to_string(), why));
-    }
     if let Some(name) = kind.type_name() {
         check(name, object, "", &mut faults);
     }
@@ -51,13 +48,14 @@ fn check(name: &str, object: &Value, at: &str, faults: &mut Vec<Invalid>) {
             false => (&object[field.name], join(at, field.name)),
         };
         match field.shape {
-            Shape::One if path == "metadata" => {}
+            // They are checked by other rules.
+            Shape::One if inner.ends_with(".ObjectMeta") => {}
+            Shape::One
+                if holding().any(|rule| rule.rule == "selects" && rule.field == field.name) => {}
             Shape::One => check(inner, value, &path, faults),
-            Shape::List => {
-                for (index, item) in items(value).enumerate() {
-                    check(inner, item, &format!("{path}[{index}]"), faults);
-                }
-            }
+            Shape::List => items(value)
+                .enumerate()
+                .for_each(|(index, item)| check(inner, item, &format!("{path}[{index}]"), faults)),
             Shape::Map => members(value)
                 .for_each(|(key, item)| check(inner, item, &format!("{path}[{key}]"), faults)),
         }
@@ -65,14 +63,13 @@ fn check(name: &str, object: &Value, at: &str, faults: &mut Vec<Invalid>) {
     for rule in holding().filter(|rule| rule.rule == "unique") {
         let mut seen = Vec::new();
         for (field, item) in each(object, rule.field, at) {
-            let value = spell(rule.value, item);
+            let value = spell(rule.value, &item);
             let field = match rule.value.strip_prefix('$') {
-                Some(name) => join(&field, name),
-                None => field,
+                Some(name) if !name.is_empty() => join(&field, name),
+                _ => field,
             };
-            if value != "null" && seen.contains(&value) {
-                let message = format!("Duplicate value: {value}");
-                faults.push(Invalid::new(field, "FieldValueDuplicate", message));
+            if !["null", "\"\""].contains(&&*value) && seen.contains(&value) {
+                faults.push(Invalid::new(field, format!("Duplicate value: {value}")));
             }
             seen.push(value);
         }
@@ -103,104 +100,148 @@ impl Rule {
         let words = self.value;
         match self.rule {
             "selects" => return selects(object, self.field, at, faults),
-            "keys" => return config_keys(object, self.field, words, faults),
-            "size" => return size(object, self.field, words, faults),
-            "required" | "missing" | "enum" | "range" | "label" | "invalid" | "fault"
-            | "refers" => {}
-            _ => return,
+            "single" => {
+                let there = self
+                    .field
+                    .split('+')
+                    .filter(|name| !object[*name].is_null());
+                let more = there.skip(1);
+                return faults.extend(more.map(|name| Invalid::forbidden(join(at, name), words)));
+            }
+            "size" => return faults.extend(size(object, self.field, words, at)),
+            "default" | "replace" | "set" | "unique" | "immutable" | "select" => return,
+            _ => {}
         }
         for (field, value) in each(object, self.field, at) {
-            let spelled = value.to_string();
-            let is_there = !plain(value).is_empty();
-            let mut invalid = |why: &str| {
-                faults.push(Invalid::value(&*field, &spelled, why));
+            let spelled = match self.rule {
+                "always" => format!("{:?}", text(&value)),
+                _ => value.to_string(),
             };
-            match self.rule {
-                "required" if is_there => {}
-                "required" | "missing" => faults.push(Invalid::required(field, words)),
-                "fault" => {
-                    let message = spell(words, object);
-                    faults.push(Invalid::new(field, "FieldValueInvalid", message));
+            let is_there = !plain(&value).is_empty();
+            let number = || quantity::number(&plain(&value));
+            let invalid = |why: &str| {
+                let why = why.replace("{}", &plain(&value));
+                vec![format!("Invalid value: {spelled}: {why}")]
+            };
+            let messages = match self.rule {
+                "required" if is_there => Vec::new(),
+                "present" if !value.is_null() => Vec::new(),
+                "required" | "missing" | "present" => vec![Invalid::required("", words).message],
+                "fault" => vec![spell(words, object)],
+                "invalid" if is_there => invalid(words),
+                "forbidden" if is_there => vec![format!("Forbidden: {words}")],
+                "disjoint" if object[words].get(text(&value)).is_some() => {
+                    invalid(&format!("duplicate of key present in {words}"))
                 }
-                "refers" => {
-                    let known = each(object, words, "");
-                    if is_there && !known.iter().any(|(_, known)| *known == value) {
-                        let message = format!("Not found: {spelled}");
-                        faults.push(Invalid::new(field, "FieldValueNotFound", message));
+                "refers" | "apart" if is_there => {
+                    let mut known = each(object, words, "").into_iter();
+                    match (self.rule, known.any(|(_, known)| known == value)) {
+                        ("refers", false) => vec![format!("Not found: {spelled}")],
+                        ("apart", true) => vec![format!("Duplicate value: {spelled}")],
+                        _ => Vec::new(),
                     }
                 }
-                "invalid" => invalid(words),
-                "enum" => {
+                "equals" => {
+                    let (wanted, words) = words.split_once(' ').unwrap_or((words, ""));
+                    match spell(wanted, object) == plain(&value) {
+                        true => Vec::new(),
+                        false => invalid(words),
+                    }
+                }
+                "enum" if is_there => {
                     let known: Vec<_> = words.split(' ').map(|name| format!("{name:?}")).collect();
-                    // The items of a list have the list's name.
-                    let field = field.trim_end_matches(|c: char| c == ']' || c.is_ascii_digit());
-                    let field = field.trim_end_matches('[');
-                    if is_there && !known.contains(&spelled) {
-                        faults.push(Invalid::unsupported(field, &spelled, known));
+                    match known.contains(&spelled) {
+                        true => Vec::new(),
+                        false => vec![Invalid::unsupported("", &spelled, known).message],
                     }
                 }
                 "range" => {
                     let (least, most) = words.split_once(' ').unwrap_or((words, ""));
-                    let number = |text: &str| text.parse::<i64>().ok();
+                    let limit = |text: &str| text.parse::<i64>().ok();
                     let is_out = value.as_i64().is_some_and(|value| {
-                        number(least).is_some_and(|least| value < least)
-                            || number(most).is_some_and(|most| value > most)
+                        limit(least).is_some_and(|least| value < least)
+                            || limit(most).is_some_and(|most| value > most)
                     });
                     match most {
-                        _ if !is_out => {}
+                        _ if !is_out => Vec::new(),
                         "" => invalid(&format!("must be greater than or equal to {least}")),
                         _ => invalid(&format!("must be between {least} and {most}, inclusive")),
                     }
                 }
-                _ => {
-                    let name = value.as_str().filter(|name| !name.is_empty());
-                    if let Some(why) = name.and_then(|name| name_fault(NameRule::Label, name)) {
-                        invalid(&why);
+                "format" | "matches" | "always" => {
+                    let text = value.as_str().or((self.rule == "always").then_some(""));
+                    let text = text.filter(|_| is_there || self.rule != "format");
+                    let why = text.map(|text| validation::faults(words, text));
+                    why.into_iter()
+                        .flatten()
+                        .flat_map(|why| invalid(&why))
+                        .collect()
+                }
+                "least" if is_there => {
+                    let (least, words) = words.split_once(' ').unwrap_or((words, ""));
+                    match number().zip(quantity::number(least)) {
+                        Some((number, least)) if number < least => invalid(words),
+                        _ => Vec::new(),
                     }
                 }
-            }
+                "whole" if number().is_some_and(|number| number.fract() != 0.0) => {
+                    invalid("must be an integer")
+                }
+                "json" if value.is_string() => {
+                    let bytes = STANDARD.decode(text(&value)).unwrap_or_default();
+                    let map = "map[string]interface {}";
+                    let read = gojson::read(&bytes);
+                    let why = read.map_or_else(Some, |value| gojson::other_type(&value, map));
+                    let words = "Invalid value: \"<secret contents redacted>\"";
+                    why.into_iter()
+                        .map(|why| format!("{words}: {why}"))
+                        .collect()
+                }
+                _ => Vec::new(),
+            };
+            faults.extend(
+                messages
+                    .into_iter()
+                    .map(|message| Invalid::new(&*field, message)),
+            );
         }
     }
 }
 
-/// Bytes of a ConfigMap's or a Secret's data: `MaxSecretSize`.
-const DATA: usize = 1 << 20;
-
-/// Whether texts and binary data are small enough together. Four characters of base64 are three
-/// bytes.
-fn size(object: &Value, texts: &str, binary: &str, faults: &mut Vec<Invalid>) {
-    let of = |field: &str| {
-        members(&object[field])
-            .map(|(_, value)| text(value).len())
-            .sum::<usize>()
+/// Whether texts and binary data, whose names follow the number, are small enough together. Four
+/// characters of base64 are three bytes.
+fn size(object: &Value, field: &str, words: &str, at: &str) -> Option<Invalid> {
+    let mut words = words.split(' ');
+    let most = words.next()?.parse::<usize>().ok()?;
+    let mut of = |is_counted: bool| {
+        let all = members(&object[words.next().unwrap_or_default()]);
+        let sizes = all.map(|(key, value)| text(value).len() + usize::from(is_counted) * key.len());
+        sizes.sum::<usize>()
     };
-    if of(texts) + of(binary) / 4 * 3 > DATA {
-        let message = format!("Too long: may not be more than {DATA} bytes");
-        let field = if texts == "none" { "data" } else { "[]" };
-        faults.push(Invalid::new(field, "FieldValueTooLong", message));
-    }
+    let all = of(at == "metadata") + of(false) / 4 * 3;
+    let message = || format!("Too long: may not be more than {most} bytes");
+    let field = if at.is_empty() {
+        field.to_owned()
+    } else {
+        join(at, field)
+    };
+    (all > most).then(|| Invalid::new(field, message()))
 }
 
-fn config_keys(object: &Value, path: &str, other: &str, faults: &mut Vec<Invalid>) {
-    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    for (key, _) in members(&object[path]) {
-        let field = format!("{path}[{key}]");
-        let mut invalid =
-            |why: &str| faults.push(Invalid::value(&*field, &format!("{key:?}"), why));
-        if key.is_empty() || !key.bytes().all(is_inner) {
-            invalid(CONFIG_KEY);
-        }
-        if object[other].get(key).is_some() {
-            invalid(&format!("duplicate of key present in {other}"));
-        }
-    }
-}
-
+/// Whether a selector is one, and selects what the template is labelled.
 fn selects(object: &Value, path: &'static str, at: &str, faults: &mut Vec<Invalid>) {
-    let selector = subresources::selector_text(get(object, path));
+    let (own, field) = (get(object, path), join(at, path));
+    let before = faults.len();
+    check(&types::full("meta.LabelSelector"), own, &field, faults);
+    if faults.len() > before {
+        let why = "invalid label selector";
+        faults.push(Invalid::value(field, &own.to_string(), why));
+        return;
+    }
     let template = &object["template"];
-    let selected = selector::labels(&selector);
-    if selected.is_ok_and(|labels| !selector::selects(&labels, &[], template)) {
+    let selected = selector::labels(&subresources::selector_text(own));
+    let is_selected = |labels: &[_]| selector::selects(labels, &[], template);
+    if own.is_null() || selected.is_ok_and(|labels| !is_selected(&labels)) {
         let labels = template["metadata"]["labels"].to_string();
         let why = "`selector` does not match template `labels`";
         let field = join(at, "template.metadata.labels");
@@ -210,17 +251,12 @@ fn selects(object: &Value, path: &'static str, at: &str, faults: &mut Vec<Invali
 
 /// What was changed that cannot be.
 pub(super) fn changed(kind: &Kind, before: &Value, after: &Value) -> Vec<Invalid> {
-    let mut faults = Vec::new();
-    for rule in rules::of_kind(kind, "immutable").filter(|rule| rule.holds(before)) {
+    let rules = rules::of_kind(kind, "immutable").filter(|rule| rule.holds(before));
+    let changed = rules.filter_map(|rule| {
         let (old, new) = (get(before, rule.field), get(after, rule.field));
-        if !old.is_null() && old != new {
-            let field = rule.field.replace('/', ".");
-            faults.push(Invalid::value(
-                field,
-                &new.to_string(),
-                "field is immutable",
-            ));
-        }
-    }
-    faults
+        let field = rule.field.replace('/', ".");
+        let fault = || Invalid::value(field, &new.to_string(), "field is immutable");
+        (!old.is_null() && old != new).then(fault)
+    });
+    changed.collect()
 }

@@ -8,7 +8,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -26,7 +26,7 @@ use super::{
     logs::{self, Log},
     process::{self, Process, Reader, Terminal, Writer},
     store::seconds,
-    tasks::Tasks,
+    tasks::{Tasks, lock},
 };
 use crate::{
     session::remote_command::Streams,
@@ -131,7 +131,7 @@ impl Container {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The instance that runs or ran last.
@@ -399,7 +399,7 @@ impl Instance {
     }
 
     fn run(&self) -> MutexGuard<'_, Run> {
-        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.run)
     }
 
     fn is_running(&self) -> bool {

@@ -11,9 +11,8 @@ use super::{
     kinds::Kind,
     kubelet, logs,
     router::Cluster,
-    store::{self, Next, seconds},
+    store::{self, seconds},
 };
-use crate::server::Refusal;
 
 /// Does what follows a write.
 pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>, object: &Value) {
@@ -37,12 +36,9 @@ fn define(cluster: &Arc<Cluster>, kind: &Kind, definition: &Value) {
     }
     let key = store::key_of(&kind.resource, definition);
     let now = logs::now();
-    let _ = cluster.store.write(key, now, false, |before| {
-        let Some(mut object) = before.cloned() else {
-            return Ok::<_, Refusal>(Next::Same);
-        };
-        let names = &object.json["spec"]["names"];
-        let mut versions = items(&object.json["spec"]["versions"]);
+    cluster.store.edit(&key, now, |json| {
+        let names = &json["spec"]["names"];
+        let mut versions = items(&json["spec"]["versions"]);
         let stored = versions.find(|version| version["storage"] == true);
         let condition = |name: &str, reason: &str, message: &str| {
             json!({
@@ -59,11 +55,10 @@ fn define(cluster: &Arc<Cluster>, kind: &Kind, definition: &Value) {
                     "the initial names have been accepted"),
             ],
         });
-        let old = &object.json["status"];
-        if old["acceptedNames"] == status["acceptedNames"] && !old["conditions"].is_null() {
-            return Ok(Next::Same);
+        let old = &json["status"];
+        if old["acceptedNames"] != status["acceptedNames"] || old["conditions"].is_null() {
+            json["status"] = status;
         }
-        object.json["status"] = status;
-        Ok(Next::Put(object))
+        false
     });
 }

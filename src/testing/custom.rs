@@ -22,66 +22,50 @@ use crate::Resource;
 /// ```
 #[derive(Debug, Clone)]
 #[must_use]
-pub struct ResourceBuilder {
-    resource: Resource,
-    kind: String,
-    short: Vec<String>,
-    categories: Vec<String>,
-    subresources: Vec<String>,
-    selectable: Vec<String>,
-}
+pub struct ResourceBuilder(Kind);
 
 impl ResourceBuilder {
-    pub(super) fn new(resource: Resource, kind: String) -> Self {
-        Self {
-            resource,
-            kind,
-            short: Vec::new(),
-            categories: Vec::new(),
-            subresources: Vec::new(),
-            selectable: Vec::new(),
+    pub(super) fn new(resource: Resource, kind: &str) -> Self {
+        let mut kind = Kind::custom(resource, kind);
+        if let Some(custom) = &mut kind.custom {
+            custom.scale = Some(subresources::SCALE.map(str::to_owned));
         }
+        Self(kind)
     }
 
     /// Gives it the subresource `status`: then the status can be written there alone.
     pub fn status(mut self) -> Self {
-        self.subresources.push("status".to_owned());
+        self.0.subresources.push("status".to_owned());
         self
     }
 
     /// Gives it the subresource `scale`, of `spec.replicas` and `status.replicas`.
     pub fn scale(mut self) -> Self {
-        self.subresources.push("scale".to_owned());
+        self.0.subresources.push("scale".to_owned());
         self
     }
 
     /// Lets field selectors name a field, such as `spec.color`; name and namespace they can.
     pub fn selectable_field(mut self, field: impl Into<String>) -> Self {
-        self.selectable.push(field.into());
+        if let Some(custom) = &mut self.0.custom {
+            custom.selectable.push(field.into());
+        }
         self
     }
 
     /// Gives it a short name.
     pub fn short_name(mut self, name: impl Into<String>) -> Self {
-        self.short.push(name.into());
+        self.0.short.push(name.into());
         self
     }
 
     /// Puts it in a category, such as `all`.
     pub fn category(mut self, name: impl Into<String>) -> Self {
-        self.categories.push(name.into());
+        self.0.categories.push(name.into());
         self
     }
 
     pub(super) fn into_kind(self) -> Kind {
-        let mut kind = Kind::custom(self.resource, &self.kind);
-        if let Some(custom) = &mut kind.custom {
-            custom.selectable = self.selectable;
-            custom.scale = Some(subresources::SCALE.map(str::to_owned));
-        }
-        kind.short = self.short;
-        kind.categories = self.categories;
-        kind.subresources = self.subresources;
-        kind
+        self.0
     }
 }

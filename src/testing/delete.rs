@@ -25,6 +25,7 @@ use crate::{server::Refusal, wire::stamp::Stamp};
 /// How long a namespace is seen to be terminating at least.
 const CONTROLLER: Duration = Duration::from_millis(100);
 
+const PROTECTION: &str = "kubernetes.io/pvc-protection";
 const FOREGROUND: &str = "foregroundDeletion";
 
 /// What a client says about a deletion: `DeleteOptions`.
@@ -213,12 +214,15 @@ pub(super) fn delete(
                 collect(cluster, &written.json, &options.propagation);
                 release(cluster, &written.json);
             }
-            if is_namespace {
+            if is_namespace || kind.is_core("persistentvolumeclaims") {
                 // It is a controller's, which comes later.
                 let again = cluster.clone();
                 cluster.tasks.spawn(async move {
                     tokio::time::sleep(CONTROLLER).await;
-                    clear(&again, &name);
+                    match is_namespace {
+                        true => clear(&again, &name),
+                        false => unprotect(&again, &key.2),
+                    }
                 });
             }
         }
@@ -249,29 +253,29 @@ fn check(kind: &Kind, name: &str, object: &Object, conditions: &Value) -> Result
     Ok(())
 }
 
-/// Makes of an object's metadata what `change` does, and deletes it if that says so; returns
-/// whether it has gone.
+/// Makes of an object's metadata what `change` does, and deletes it if that says so; returns it if
+/// it has gone.
 fn change(
     cluster: &Cluster,
     key: &Key,
     change: impl FnOnce(&mut Value) -> bool,
 ) -> Option<Arc<Object>> {
-    let written = cluster
+    let edited = cluster
         .store
-        .write(key.clone(), logs::now(), false, |before| {
-            let Some(mut object) = before.cloned() else {
-                return Ok::<_, Refusal>(Next::Same);
-            };
-            Ok(match change(&mut object.json["metadata"]) {
-                true => Next::Delete,
-                false if before.is_some_and(|before| before.json == object.json) => Next::Same,
-                false => Next::Put(object),
-            })
-        });
-    written
-        .ok()
-        .flatten()
-        .filter(|_| cluster.store.get(key).is_none())
+        .edit(key, logs::now(), |json| change(&mut json["metadata"]));
+    edited.filter(|(_, gone)| *gone).map(|(object, _)| object)
+}
+
+/// Takes a finalizer from an object, which goes if that was the last.
+fn unhold(cluster: &Arc<Cluster>, key: &Key, finalizer: &str) {
+    let deleted = change(cluster, key, |metadata| {
+        let left = texts(&metadata["finalizers"]).filter(|name| *name != finalizer);
+        metadata["finalizers"] = left.map(str::to_owned).collect();
+        !is_held(metadata)
+    });
+    if let (Some(object), Some(kind)) = (deleted, cluster.kinds.any(&key.0, &key.1)) {
+        gone(cluster, &kind, &object.json);
+    }
 }
 
 /// A pod's processes have ended: its object goes, or waits for its finalizers alone.
@@ -298,16 +302,12 @@ pub(super) fn gone(cluster: &Arc<Cluster>, kind: &Kind, object: &Value) {
     );
     if kind.is_core("pods") {
         kubelet::stop(cluster, namespace, name);
+        unprotect(cluster, namespace);
     }
     if kind.resource.plural == "customresourcedefinitions" && kind.custom.is_none() {
         for kind in Kind::of_definition(object) {
             let resource = &kind.resource;
-            for (key, object) in cluster
-                .store
-                .list(resource, None, None)
-                .unwrap_or_default()
-                .0
-            {
+            for (key, object) in cluster.store.now(resource, None) {
                 if cluster.store.delete(&key).is_some() {
                     gone(cluster, &kind, &object.json);
                 }
@@ -366,6 +366,26 @@ fn collect(cluster: &Arc<Cluster>, owner: &Value, propagation: &str) {
     }
 }
 
+/// Lets claims go that are to go and that no pod uses
+/// (`k8s.io/kubernetes/pkg/controller/volume/pvcprotection`).
+fn unprotect(cluster: &Arc<Cluster>, namespace: &str) {
+    let kind = cluster.kinds.core("persistentvolumeclaims");
+    let pods = cluster.kinds.core("pods");
+    let list = |resource| cluster.store.now(resource, Some(namespace));
+    let pods = list(&pods.resource);
+    let is_over = |pod: &Value| matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed");
+    for (key, claim) in list(&kind.resource) {
+        let uses = |volume: &Value| volume["persistentVolumeClaim"]["claimName"] == *key.3;
+        let mut pods = pods.iter().filter(|(_, pod)| !is_over(&pod.json));
+        if claim.json["metadata"]["deletionTimestamp"].is_null()
+            || pods.any(|(_, pod)| items(&pod.json["spec"]["volumes"]).any(uses))
+        {
+            continue;
+        }
+        unhold(cluster, &key, PROTECTION);
+    }
+}
+
 /// Takes an owner from an object.
 fn forget(cluster: &Cluster, key: Key, owner: &str) {
     change(cluster, &key, |metadata| {
@@ -399,14 +419,7 @@ fn release(cluster: &Arc<Cluster>, owner: &Value) {
         .store
         .all(|_, object| object.json["metadata"]["uid"] == uid)
     {
-        let deleted = change(cluster, &key, |metadata| {
-            let left = texts(&metadata["finalizers"]).filter(|name| *name != FOREGROUND);
-            metadata["finalizers"] = left.map(str::to_owned).collect();
-            !is_held(metadata)
-        });
-        if let (Some(object), Some(kind)) = (deleted, cluster.kinds.any(&key.0, &key.1)) {
-            gone(cluster, &kind, &object.json);
-        }
+        unhold(cluster, &key, FOREGROUND);
     }
 }
 

@@ -42,9 +42,9 @@ pub(super) fn serve<B>(
     // Kubelets drop what the container runtime would refuse.
     request.streams.stderr &= !request.streams.tty;
     let command = std::mem::take(&mut request.command);
-    let (response, opening) = request.accept(&cluster.subprotocols)?;
+    let (response, opening) = request.accept(&cluster.settings.subprotocols)?;
     let tasks = cluster.tasks.clone();
-    let input_ends = cluster.input_ends_with_output;
+    let input_ends = cluster.settings.input_ends_with_output;
     cluster.tasks.spawn(async move {
         // A client that has left before is its own business.
         if let Ok(session) = opening.await {

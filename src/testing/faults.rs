@@ -5,7 +5,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker, ready},
@@ -13,6 +13,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::tasks::lock;
 use crate::wire::status::Status;
 
 /// What goes wrong with a request; see [`ApiServer::inject`](super::ApiServer::inject).
@@ -52,12 +53,12 @@ pub(super) struct Faults(Mutex<VecDeque<Fault>>);
 
 impl Faults {
     pub(super) fn push(&self, fault: Fault) {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.0);
         queue.push_back(fault);
     }
 
     pub(super) fn next(&self) -> Option<Fault> {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.0);
         queue.pop_front()
     }
 }
@@ -174,29 +175,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Faulty<S> {
         let sent = ready!(Pin::new(io).poll_write(cx, &buf[..allowed]))?;
         self.plan.sent(sent);
         Poll::Ready(Ok(sent))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let total = bufs.iter().map(|buf| buf.len()).sum();
-        if self.plan.allowed(total) < total {
-            let first = bufs.iter().find(|buf| !buf.is_empty());
-            return self.poll_write(cx, first.map_or(&[], |buf| buf));
-        }
-        let io = match ready!(self.poll_fault()) {
-            Ok(io) => io,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
-        let sent = ready!(Pin::new(io).poll_write_vectored(cx, bufs))?;
-        self.plan.sent(sent);
-        Poll::Ready(Ok(sent))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,17 +2,17 @@
 //! declarations and CustomResourceDefinitions, out comes what a request for a resource is about.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicBool, Ordering},
 };
 
 use serde_json::Value;
 
-use super::{json, types};
+use super::{json, tasks::lock, types};
 use crate::Resource;
 
 /// One kind of object in one version.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Kind {
     pub(super) resource: Resource,
     pub(super) kind: String,
@@ -24,7 +24,7 @@ pub(super) struct Kind {
     /// What is special about a custom resource.
     pub(super) custom: Option<Custom>,
     /// Whether its objects have protobuf messages, as far as is known from the last.
-    has_messages: AtomicBool,
+    has_messages: Arc<AtomicBool>,
 }
 
 /// What a CustomResourceDefinition, or the test in its place, says of a kind.
@@ -38,14 +38,6 @@ pub(super) struct Custom {
     pub(super) schema: Value,
     /// The columns of its table; null for the age alone.
     pub(super) columns: Value,
-}
-
-/// How names are checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NameRule {
-    Subdomain,
-    Label,
-    PathSegment,
 }
 
 fn list(text: &str) -> Vec<String> {
@@ -76,15 +68,12 @@ impl Kind {
             Resource::cluster(group.to_owned(), version.to_owned(), plural.to_owned());
         resource.namespaced = properties.iter().any(|property| property == "ns");
         Some(Self {
-            resource,
-            kind: kind.to_owned(),
-            singular: kind.to_lowercase(),
             short: list(short),
             categories: list(categories),
             subresources: list(subresources),
             properties,
             custom: None,
-            has_messages: AtomicBool::new(false),
+            ..Self::custom(resource, kind)
         })
     }
 
@@ -99,7 +88,7 @@ impl Kind {
             subresources: Vec::new(),
             properties: vec!["gen".to_owned()],
             custom: Some(Custom::default()),
-            has_messages: AtomicBool::new(false),
+            has_messages: Arc::default(),
         }
     }
 
@@ -168,12 +157,10 @@ impl Kind {
         self.resource.group.is_empty() && self.resource.plural == plural
     }
 
-    pub(super) fn name_rule(&self) -> NameRule {
-        match () {
-            () if self.is("label") => NameRule::Label,
-            () if self.is("path") => NameRule::PathSegment,
-            () => NameRule::Subdomain,
-        }
+    /// The format of its names.
+    pub(super) fn name_format(&self) -> &'static str {
+        let formats = ["label", "path"].into_iter().find(|format| self.is(format));
+        formats.unwrap_or("subdomain")
     }
 
     /// As messages have it: `Deployment.apps`.
@@ -231,7 +218,7 @@ impl Kinds {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Kind>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// What this server serves.

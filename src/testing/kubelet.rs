@@ -7,7 +7,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -27,8 +27,9 @@ use super::{
     port_forward::Ports,
     router::Cluster,
     rules,
-    store::{self, Next, Object, seconds},
+    store::{self, Object, seconds},
     target::Target,
+    tasks::lock,
 };
 use crate::{server::Refusal, wire::status::Status};
 
@@ -138,17 +139,12 @@ fn keep_one(cluster: &Arc<Cluster>, pod: &Arc<Pod>, container: Arc<Container>) {
 fn publish(cluster: &Cluster, pod: &Pod) {
     let key = store::key(&pods::resource(), &pod.namespace, &pod.name);
     let now = logs::now();
-    let _ = cluster.store.write(key, now, false, |before| {
-        let Some(before) = before.filter(|b| b.json["metadata"]["uid"] == pod.uid) else {
-            return Ok::<_, Refusal>(Next::Same);
-        };
-        let mut after = before.clone();
-        after.json["spec"]["nodeName"] = NODE.into();
-        after.json["status"] = pod.status(&before.json, now);
-        Ok(match after.json == before.json {
-            true => Next::Same,
-            false => Next::Put(after),
-        })
+    cluster.store.edit(&key, now, |json| {
+        if json["metadata"]["uid"] == pod.uid {
+            json["status"] = pod.status(json, now);
+            json["spec"]["nodeName"] = NODE.into();
+        }
+        false
     });
 }
 
@@ -237,15 +233,16 @@ fn unschedulable(spec: &Value) -> Option<(&'static str, String)> {
 fn unscheduled(cluster: &Cluster, object: &Value, reason: &str, message: &str) {
     let key = store::key_of(&pods::resource(), object);
     let now = logs::now();
-    let _ = cluster.store.write(key, now, false, |before| {
-        let Some(before) = before else {
-            return Ok::<_, Refusal>(Next::Same);
-        };
-        let mut after = before.clone();
-        let status = &mut after.json["status"];
-        condition(status, "PodScheduled", false, Some(reason), now);
-        status["conditions"][0]["message"] = message.into();
-        Ok(Next::Put(after))
+    cluster.store.edit(&key, now, |json| {
+        condition(
+            &mut json["status"],
+            "PodScheduled",
+            false,
+            Some(reason),
+            now,
+        );
+        json["status"]["conditions"][0]["message"] = message.into();
+        false
     });
 }
 
@@ -393,7 +390,7 @@ pub(super) fn debug(
         let policy = RestartPolicy::Never;
         let started = Container::start(&pod.name, declared, policy, &cluster.tasks);
         let started = started.map_err(|error| fail(error.to_string()))?;
-        let mut ephemeral = pod.ephemeral.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ephemeral = lock(&pod.ephemeral);
         ephemeral.push(started.clone());
         drop(ephemeral);
         keep_one(cluster, &pod, started);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -16,6 +16,7 @@ use super::{
     router::{self, Body, Cluster},
     streaming::{self, Over, Writer},
     target::{Invalid, Parameters, invalid},
+    tasks::lock,
 };
 use crate::{
     server::Refusal,
@@ -69,7 +70,7 @@ impl Log {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Takes what the process wrote.
@@ -223,7 +224,7 @@ impl Options {
             (None, None) => None,
         };
         let stream = some(query.get("stream"));
-        if stream.is_some() && !cluster.log_streams {
+        if stream.is_some() && !cluster.settings.log_streams {
             return Err(forbidden("stream", "may not be specified"));
         }
         let channel = match stream {

@@ -140,7 +140,7 @@
 //!       -> which verb    router.rs, target.rs
 //!         -> the verb    exec.rs, attach.rs, logs.rs, proxy.rs, objects.rs, watch.rs, ...
 //!           -> writes    writes.rs, update.rs, patch.rs, managed.rs (who owns what), delete.rs
-//!             -> checks  validation.rs, schema.rs, rules.rs, checks.rs over {kinds,types,rules}.txt
+//!             -> checks  schema.rs, bounds.rs, rules.rs, checks.rs, validation.rs over {types,rules,formats}.txt
 //!           -> processes kubelet.rs, container.rs (a container's own), process.rs (any)
 //!           -> objects   store.rs, selector.rs
 //!             -> bytes   negotiation.rs, encoding/, table.rs, cells.rs over columns.txt
@@ -150,17 +150,20 @@
 mod access;
 mod attach;
 mod body;
+mod bounds;
 mod builder;
 mod cells;
 mod checks;
 mod container;
 mod controllers;
+mod cron;
 mod custom;
 mod delete;
 mod discovery;
 mod encoding;
 mod exec;
 mod faults;
+mod gojson;
 mod json;
 mod kinds;
 mod kubelet;
@@ -170,6 +173,7 @@ mod managed;
 mod messages;
 mod negotiation;
 mod objects;
+mod pages;
 mod patch;
 mod pods;
 mod port_forward;
@@ -450,12 +454,8 @@ contexts:
 
     /// All objects of a resource, as a list would give them now.
     pub fn objects(&self, resource: &crate::Resource) -> Vec<Value> {
-        let listed = self.cluster.store.list(resource, None, None);
-        let (objects, _) = listed.unwrap_or_default();
-        objects
-            .into_iter()
-            .map(|(_, object)| object.json.clone())
-            .collect()
+        let objects = self.cluster.store.now(resource, None).into_iter();
+        objects.map(|(_, object)| object.json.clone()).collect()
     }
 
     /// What goes wrong with the next list, watch and log requests: one entry a request, `None`

@@ -4,7 +4,7 @@
 //! It is `k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`: of the media types in
 //! the order of their quality, the first that can be served wins.
 
-use super::target::refusal;
+use super::target::{not_implemented, refusal};
 use crate::{
     server::Refusal,
     wire::{status::Status, watch::Encoding},
@@ -128,6 +128,36 @@ pub(super) fn not_acceptable(offered: &[Encoding], verb: &str) -> Refusal {
         names.join(", ")
     );
     refusal((406, "NotAcceptable"), message, [""; 3], [])
+}
+
+/// Refuses documents, which are in JSON, to those who do not accept that, in the words of whoever
+/// answers this path in a cluster.
+pub(super) fn json_only(accept: Option<&str>, path: &[&str]) -> Result<(), Refusal> {
+    let header = accept.unwrap_or_default();
+    let accepts = |types: &[&str]| {
+        let mut clauses = header.split(',').map(Clause::parse);
+        let is_object = |clause: &Clause<'_>| matches!(clause.form(), Some(Form::Object));
+        clauses.any(|clause| types.contains(&clause.media) && is_object(&clause))
+    };
+    if accepts(&["*/*", "application/*", "application/json", ""]) {
+        return Ok(());
+    }
+    let is_version = path == ["version"];
+    let others = ["application/yaml", "application/vnd.kubernetes.protobuf"];
+    if !is_version && accepts(&others) {
+        return Err(not_implemented(format!("discovery in {header}")));
+    }
+    let offered = match is_version {
+        true => "application/json",
+        false => "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+    };
+    let message = match path {
+        ["apis"] | ["apis", _] => {
+            format!("only the following media types are accepted: {offered}")
+        }
+        _ => format!("406: Not Acceptable\n\nAvailable representations: {offered}"),
+    };
+    Err(refusal((406, "NotAcceptable"), message, [""; 3], []))
 }
 
 /// A refusal of a form, in the words of `k8s.io/apiserver/pkg/endpoints/handlers/response.go`.

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, StatusCode,
+    HeaderValue, Request, Response,
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY},
 };
 use http_body_util::Full;
@@ -19,18 +18,16 @@ use super::{
     json::set,
     logs,
     negotiation::{self, Accepted, Form},
+    pages,
     router::{self, Body, Cluster},
     selector::{self, Requirement},
-    store::{Compacted, Key, Object},
+    store::{Compacted, Object},
     streaming::{self, BodyFault},
     table::{self, Include},
     target::{Invalid, Parameters, Target, invalid},
     watch,
 };
-use crate::{
-    server::Refusal,
-    wire::status::{Status, StatusCause, StatusDetails},
-};
+use crate::{server::Refusal, wire::status::Status};
 
 /// What a request asks of objects.
 pub(super) struct Query {
@@ -52,9 +49,10 @@ impl Query {
     ) -> Result<Self, Refusal> {
         let parameters = Parameters::parse(request.uri().query());
         let has_messages = target.kind.has_messages();
-        let accepted = negotiation::negotiate(accept(request), &cluster.encodings, has_messages);
         let accepted =
-            accepted.ok_or_else(|| negotiation::not_acceptable(&cluster.encodings, target.verb))?;
+            negotiation::negotiate(accept(request), &cluster.settings.encodings, has_messages);
+        let accepted = accepted
+            .ok_or_else(|| negotiation::not_acceptable(&cluster.settings.encodings, target.verb))?;
         let include = parameters.get("includeObject");
         let include = match (accepted.form, Include::parse(include)) {
             (Form::Table(_), None) => {
@@ -208,23 +206,6 @@ pub(super) fn find(cluster: &Cluster, target: &Target) -> Result<Arc<Object>, Re
         .ok_or_else(|| target.missing(target.name()))
 }
 
-/// The refusal of a version that is yet to come
-/// (`k8s.io/apiserver/pkg/storage/errors.go`, `NewTooLargeResourceVersionError`).
-fn too_large(wanted: u64, current: u64) -> Refusal {
-    let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
-    let mut status = Status::failure(504, "Timeout", message);
-    status.details = Some(StatusDetails {
-        causes: vec![StatusCause {
-            reason: "ResourceVersionTooLarge".to_owned(),
-            message: "Too large resource version".to_owned(),
-            ..StatusCause::default()
-        }],
-        retry_after_seconds: 1,
-        ..StatusDetails::default()
-    });
-    Refusal::new(status)
-}
-
 /// Answers a request for one object.
 pub(super) fn get<B>(
     cluster: &Cluster,
@@ -236,7 +217,7 @@ pub(super) fn get<B>(
     if let Some(version) = query.version()? {
         let current = cluster.store.version();
         if version > current {
-            return Err(too_large(version, current));
+            return Err(pages::too_large(version, current));
         }
     }
     answer(&query, object)
@@ -342,60 +323,6 @@ pub(super) fn check(query: &Query, watch_list: bool) -> Result<(), Refusal> {
     }
 }
 
-/// Which version a list is to be of, and after which key it goes on.
-fn state(query: &Query, current: u64) -> Result<(Option<u64>, Option<Key>), Refusal> {
-    let (asked, how) = (query.version()?, query.get("resourceVersionMatch"));
-    let token = query.get("continue");
-    if !token.is_empty() {
-        let bad = |why: String| {
-            let front = "invalid continue token: continue key is not valid";
-            Refusal::bad_request(format!("{front}: {why}"))
-        };
-        let text = URL_SAFE_NO_PAD
-            .decode(token)
-            .map_err(|error| bad(error.to_string()))?;
-        let read = serde_json::from_slice::<(u64, Key)>(&text);
-        let (version, after) = read.map_err(|error| bad(error.to_string()))?;
-        if asked.is_some_and(|version| version != 0) {
-            let why = "specifying resource version is not allowed when using continue";
-            return Err(Refusal::bad_request(why));
-        }
-        return Ok((Some(version).filter(|version| *version != 0), Some(after)));
-    }
-    let asked = asked.filter(|version| *version != 0);
-    if let Some(version) = asked.filter(|version| *version > current) {
-        return Err(too_large(version, current));
-    }
-    // A page of a version is of that one, as before there was a way to say so.
-    let exact = how == "Exact" || how.is_empty() && query.number("limit")?.is_some();
-    Ok((asked.filter(|_| exact), None))
-}
-
-/// The refusal of a list of a version that has been compacted
-/// (`k8s.io/apiserver/pkg/storage/etcd3/errors.go`). Who was in its midst may go on with what is
-/// there now.
-fn compacted(after: Option<&Key>) -> Result<Response<Body>, Refusal> {
-    let Some(after) = after else {
-        let why = "The resourceVersion for the provided list is too old.";
-        return Err(Refusal::new(Status::failure(410, "Expired", why)));
-    };
-    let message = "The provided continue parameter is too old to display a consistent list \
-        result. You can start a new list without the continue parameter, or use the continue \
-        token in this response to retrieve the remainder of the results. Continuing with the \
-        provided token results in an inconsistent list - objects that were created, modified, or \
-        deleted between the time the first chunk was returned and now may show up in the list.";
-    let mut response = router::object(&json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {"continue": token(0, after)},
-        "status": "Failure", "message": message, "reason": "Expired", "code": 410,
-    }));
-    *response.status_mut() = StatusCode::GONE;
-    Ok(response)
-}
-
-fn token(version: u64, last: &Key) -> String {
-    URL_SAFE_NO_PAD.encode(json!([version, last]).to_string())
-}
-
 fn list(
     cluster: &Arc<Cluster>,
     query: &Query,
@@ -414,10 +341,10 @@ fn list(
     let limit = query
         .number("limit")?
         .filter(|_| query.get("resourceVersion") != "0");
-    let (version, after) = state(query, cluster.store.version())?;
+    let (version, after) = pages::state(query, cluster.store.version())?;
     let listed = cluster.store.list(resource, target.in_namespace(), version);
     let Ok((objects, version)) = listed else {
-        return compacted(after.as_ref());
+        return pages::compacted(target, after.as_ref());
     };
     let mut rest = objects
         .into_iter()
@@ -434,7 +361,12 @@ fn list(
     }
     let mut metadata = json!({"resourceVersion": version.to_string()});
     if let (Some(_), Some(last)) = (rest.peek(), last) {
-        metadata["continue"] = token(version, &last).into();
+        metadata["continue"] = pages::token(
+            version.cast_signed(),
+            &last,
+            target.in_namespace().is_some(),
+        )
+        .into();
         metadata["remainingItemCount"] = rest.count().into();
     }
     let items = || {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
+    gojson,
     json::map,
     kinds::Kind,
     schema,
@@ -31,14 +32,19 @@ pub(super) fn merge(target: &mut Value, patch: &Value) {
 
 /// RFC 6902.
 pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal> {
-    let patch: Value = serde_json::from_slice(patch)
-        .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
-    if !patch.is_array() {
-        return Err(Refusal::bad_request(format!(
-            "error decoding patch: json: cannot unmarshal {} into Go value of type \
-             []handlers.jsonPatchOp",
-            schema::type_of(&patch)
-        )));
+    let bad = |why| Refusal::bad_request(format!("error decoding patch: {why}"));
+    let patch = gojson::read(patch).map_err(bad)?;
+    let into = match patch.as_array() {
+        Some(items) => items
+            .iter()
+            .find(|item| !item.is_object())
+            .map(|item| (item, "")),
+        None => Some((&patch, "[]")),
+    };
+    if let Some((value, of)) = into {
+        let found = schema::go_type_of(value);
+        let into = format!("Go value of type {of}handlers.jsonPatchOp");
+        return Err(bad(format!("json: cannot unmarshal {found} into {into}")));
     }
     // The API server keeps the reason to itself (`NewGenericServerResponse`).
     let message = "the server rejected our request due to an error in our request";
@@ -55,7 +61,14 @@ pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal
             message,
         )));
     }
-    for operation in patch.0 {
+    for mut operation in patch.0 {
+        // What is not there is put there.
+        if let json_patch::PatchOperation::Replace(replace) = &operation
+            && target.pointer(replace.path.as_str()).is_none()
+        {
+            let (path, value) = (replace.path.clone(), replace.value.clone());
+            operation = json_patch::PatchOperation::Add(json_patch::AddOperation { path, value });
+        }
         // What is not there is null to the API server's library, and to kube-rs's `finalizer`.
         if let json_patch::PatchOperation::Test(test) = &operation
             && test.value.is_null()
@@ -185,6 +198,23 @@ fn order(list: &mut Vec<Value>, before: &[Value], order: &[Value], key: Option<&
     list.extend(others);
 }
 
+/// As Go prints what JSON is read into.
+pub(super) fn spelled(value: &Value) -> String {
+    let join = |parts: Vec<String>| parts.join(" ");
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", join(items.iter().map(spelled).collect())),
+        Value::Object(map) => {
+            let pairs = map
+                .iter()
+                .map(|(name, value)| format!("{name}:{}", spelled(value)));
+            format!("map[{}]", join(pairs.collect()))
+        }
+        other => other.to_string(),
+    }
+}
+
 fn strategic_list<'a>(
     kind: &Kind,
     list: &mut Value,
@@ -201,12 +231,21 @@ fn strategic_list<'a>(
         *list = patch.to_vec().into();
         return Ok(());
     };
-    if !list.is_array() {
-        *list = json!([]);
-    }
     let Value::Array(list) = list else {
+        let mut new: Vec<_> = patch.to_vec();
+        new.retain(|item| !is_directive(item, "delete"));
+        *list = new.into();
         return Ok(());
     };
+    let failed = |why: String| Refusal::new(Status::failure(500, "", why));
+    let all = || list.iter().chain(patch).map(std::mem::discriminant);
+    if all().any(|of| Some(of) != all().next()) {
+        let print = |items: &[Value]| items.iter().map(spelled).collect::<Vec<_>>().join(" ");
+        let lists = format!("[[{}] [{}]]", print(list), print(patch));
+        return Err(failed(format!(
+            "list element types are not identical: {lists}"
+        )));
+    }
     let before = list.clone();
     for item in patch {
         let Some(key) = &key else {
@@ -216,9 +255,10 @@ fn strategic_list<'a>(
             continue;
         };
         if item[key].is_null() {
-            let name = path.last().copied().unwrap_or_default();
-            let why = format!("map: {item} does not contain declared merge key: {key} ({name})");
-            return Err(Refusal::bad_request(why));
+            let item = spelled(item);
+            return Err(failed(format!(
+                "map: {item} does not contain declared merge key: {key}"
+            )));
         }
         if is_directive(item, "delete") {
             list.retain(|known| known[key] != item[key]);

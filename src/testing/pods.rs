@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use serde_json::{Value, json};
 
-use super::{container::Container, json::items_mut, port_forward::Ports, store::seconds};
+use super::{
+    container::Container, json::items_mut, port_forward::Ports, store::seconds, tasks::lock,
+};
 use crate::{Resource, server::Refusal, wire::stamp::Stamp};
 
 /// The node that all pods are on.
@@ -47,17 +49,17 @@ pub(super) fn resource() -> Resource {
 
 impl Pods {
     pub(super) fn add(&self, pod: Arc<Pod>) {
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = lock(&self.0);
         pods.insert((pod.namespace.clone(), pod.name.clone()), pod);
     }
 
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        let pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pods = lock(&self.0);
         pods.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     pub(super) fn remove(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = lock(&self.0);
         pods.remove(&(namespace.to_owned(), name.to_owned()))
     }
 }
@@ -125,10 +127,7 @@ impl Pod {
 
     /// All containers with processes.
     pub(super) fn all(&self) -> impl Iterator<Item = Arc<Container>> + use<> {
-        let ephemeral = self
-            .ephemeral
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let ephemeral = lock(&self.ephemeral);
         let all: Vec<_> = self
             .containers
             .iter()
@@ -156,10 +155,7 @@ impl Pod {
                 "state": {"waiting": {"reason": waiting.reason, "message": waiting.message}},
             })
         }));
-        let ephemeral = self
-            .ephemeral
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let ephemeral = lock(&self.ephemeral);
         let ephemeral: Vec<_> = ephemeral.iter().map(|c| c.status()).collect();
         let mut status = before.clone();
         if !status.is_object() {

@@ -5,7 +5,7 @@ use std::{
     fmt, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
 };
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{pods::Pod, router::Cluster};
+use super::{pods::Pod, router::Cluster, tasks::lock};
 use crate::server::{Forwarding, IncomingForward, PortForwardRequest, Refusal};
 
 /// The port-forwards that are open.
@@ -26,13 +26,13 @@ pub(super) struct Forwardings(Mutex<Vec<Weak<Forwarding>>>);
 
 impl Forwardings {
     fn add(&self, forwarding: &Arc<Forwarding>) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.0);
         open.retain(|other| other.strong_count() > 0);
         open.push(Arc::downgrade(forwarding));
     }
 
     pub(super) fn streams(&self) -> usize {
-        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = lock(&self.0);
         let open = open.iter().filter_map(Weak::upgrade);
         open.map(|forwarding| forwarding.streams()).sum()
     }
@@ -45,7 +45,7 @@ pub(super) fn serve<B>(
     request: &mut Request<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let request = PortForwardRequest::parse(request)?;
-    let (response, opening) = request.accept(&cluster.forward_protocols)?;
+    let (response, opening) = request.accept(&cluster.settings.forward_protocols)?;
     let pod = pod.clone();
     let open = cluster.clone();
     cluster.tasks.spawn(async move {

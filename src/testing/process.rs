@@ -6,7 +6,7 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     pin::Pin,
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
@@ -18,7 +18,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::tasks::Tasks;
+use super::tasks::{Tasks, lock};
 use crate::{session::remote_command::Streams, wire::resize::TerminalSize};
 
 /// Bytes of output that are read at once, as container runtimes do.
@@ -163,7 +163,7 @@ pub(super) struct Terminal(Arc<Mutex<OwnedWritePty>>);
 
 impl Terminal {
     pub(super) fn resize(&self, TerminalSize { width, height }: TerminalSize) {
-        let pty = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pty = lock(&self.0);
         if let Err(error) = pty.resize(Size::new(height, width)) {
             tracing::debug!(%error, "a terminal cannot be resized");
         }
@@ -176,7 +176,7 @@ impl AsyncWrite for Terminal {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let mut pty = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pty = lock(&self.0);
         Pin::new(&mut *pty).poll_write(cx, buf)
     }
 

@@ -16,12 +16,13 @@ use serde_json::Value;
 
 use super::{
     body,
-    json::{items, text},
+    json::items,
     objects,
     pods::Pod,
     port_forward::connect,
     router::{self, Body, Cluster},
     selector, store,
+    subresources::selector_text,
     target::{Target, missing, not_implemented, refusal},
 };
 use crate::server::Refusal;
@@ -181,17 +182,9 @@ fn of_service(cluster: &Cluster, target: &Target) -> Result<(Arc<Pod>, u16), Ref
             "no service port {port:?} found for service {name:?}"
         ))
     })?;
-    let labels: Vec<_> = super::json::members(&spec["selector"])
-        .map(|(name, value)| format!("{name}={}", text(value)))
-        .collect();
-    let labels = selector::labels(&labels.join(","))?;
+    let labels = selector::labels(&selector_text(&spec["selector"]))?;
     let pods = super::pods::resource();
-    let listed = cluster
-        .store
-        .list(&pods, Some(&target.namespace), None)
-        .unwrap_or_default()
-        .0;
-    for (key, object) in listed {
+    for (key, object) in cluster.store.now(&pods, Some(&target.namespace)) {
         if labels.is_empty() || !selector::selects(&labels, &[], &object.json) {
             continue;
         }

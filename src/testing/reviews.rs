@@ -23,6 +23,10 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
         "SelfSubjectReview" => json!({"userInfo": info(user)}),
         "TokenReview" => {
             let token = text(&review["spec"]["token"]);
+            if token.is_empty() {
+                let why = "token is required for TokenReview in authentication";
+                return Err(Refusal::bad_request(why));
+            }
             match access.user(token) {
                 Some(user) => json!({"authenticated": true, "user": info(user)}),
                 None => json!({
@@ -66,6 +70,13 @@ fn info(user: &User) -> Value {
 fn allowed(write: &Write<'_>, user: &User, spec: &Value) -> Result<Value, Refusal> {
     let attributes = &spec["resourceAttributes"];
     let is_url = spec["nonResourceAttributes"].is_object();
+    if attributes.is_object() && is_url {
+        let why = "cannot be specified in combination with resourceAttributes";
+        let of = &spec["nonResourceAttributes"];
+        let value = json!({"Path": text(&of["path"]), "Verb": text(&of["verb"])}).to_string();
+        let field = Invalid::value("spec.nonResourceAttributes", &value, why);
+        return Err(write.target.invalid("", vec![field]));
+    }
     if attributes.is_object() == is_url {
         let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
         let field = Invalid::value("spec.resourceAttributes", "null", why);

@@ -1,12 +1,12 @@
 //! From requests to verbs: in flow HTTP requests, out go responses. Every verb has a file of its
 //! own.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -32,7 +32,7 @@ use super::{
     writes,
 };
 use crate::{
-    server::Refusal,
+    server::{self, Refusal},
     session::{Subprotocol, port_forward::ForwardProtocol},
     wire::watch::Encoding,
 };
@@ -40,19 +40,13 @@ use crate::{
 /// A response's body: whole, or a stream.
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// What all requests share.
-#[derive(Debug)]
-pub(super) struct Cluster {
-    pub(super) access: Access,
+/// What a test asks of the server.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
     /// Those of exec and attach.
     pub(super) subprotocols: Vec<Subprotocol>,
     /// Those of port-forward.
     pub(super) forward_protocols: Vec<ForwardProtocol>,
-    pub(super) tasks: Arc<Tasks>,
-    pub(super) forwardings: Forwardings,
-    pub(super) store: Arc<Store>,
-    pub(super) kinds: Kinds,
-    pub(super) body_faults: BodyFaults,
     /// Whether watches can be asked for a snapshot.
     pub(super) watch_list: bool,
     /// Whether watches are compressed for those who can read that.
@@ -63,42 +57,61 @@ pub(super) struct Cluster {
     pub(super) bookmarks: Duration,
     /// Whether the input of a process ends with its output, as containerd has it.
     pub(super) input_ends_with_output: bool,
-    pub(super) faults: Faults,
     /// Those of objects, the most preferred first.
     pub(super) encodings: Vec<Encoding>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            subprotocols: server::SUBPROTOCOLS.to_vec(),
+            forward_protocols: ForwardProtocol::ALL.to_vec(),
+            watch_list: true,
+            watch_gzip: false,
+            log_streams: true,
+            bookmarks: BOOKMARKS,
+            input_ends_with_output: false,
+            encodings: vec![Encoding::Json, Encoding::Protobuf],
+        }
+    }
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    pub(super) access: Access,
+    pub(super) settings: Settings,
+    pub(super) tasks: Arc<Tasks>,
+    pub(super) forwardings: Forwardings,
+    pub(super) store: Arc<Store>,
+    pub(super) kinds: Kinds,
+    pub(super) body_faults: BodyFaults,
+    pub(super) faults: Faults,
     pub(super) pods: Pods,
     pub(super) addresses: kubelet::Addresses,
     /// Where the server listens.
-    pub(super) address: String,
+    pub(super) address: SocketAddr,
 }
 
 impl Cluster {
     pub(super) fn new(
         access: Access,
         store: Arc<Store>,
-        subprotocols: Vec<Subprotocol>,
-        forward_protocols: Vec<ForwardProtocol>,
-        tasks: Arc<Tasks>,
+        settings: Settings,
+        address: SocketAddr,
     ) -> Self {
         Self {
             access,
-            subprotocols,
-            forward_protocols,
-            tasks,
+            settings,
+            tasks: Arc::default(),
             forwardings: Forwardings::default(),
             store,
             kinds: Kinds::new(),
             body_faults: BodyFaults::default(),
-            watch_list: true,
-            watch_gzip: false,
-            log_streams: true,
-            input_ends_with_output: false,
-            bookmarks: BOOKMARKS,
             faults: Faults::default(),
-            encodings: vec![Encoding::Json, Encoding::Protobuf],
             pods: Pods::default(),
             addresses: kubelet::Addresses::default(),
-            address: String::new(),
+            address,
         }
     }
 
@@ -175,14 +188,21 @@ pub(super) async fn handle(
 /// A refusal, in the encoding that the client prefers
 /// (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/writers.go`, `ErrorNegotiated`).
 fn refuse(cluster: &Cluster, accept: Option<&str>, refusal: Refusal) -> Response<Body> {
-    let accepted = negotiation::negotiate(accept, &cluster.encodings, true);
+    let accepted = negotiation::negotiate(accept, &cluster.settings.encodings, true);
     let encoding = accepted.map_or(Encoding::Json, |accepted| accepted.encoding);
+    let details = refusal.status().and_then(|status| status.details.as_ref());
+    let after = details.map_or(0, |details| details.retry_after_seconds);
     let body = match refusal.status() {
         Some(status) if encoding != Encoding::Json => Document::status(status).encode(encoding),
-        _ => return whole(refusal.into_response()),
+        _ => Ok(Bytes::new()),
     };
     let mut response = whole(refusal.into_response());
-    if let Ok(body) = body {
+    if after > 0 {
+        response.headers_mut().insert(RETRY_AFTER, after.into());
+    }
+    if let Ok(body) = body
+        && !body.is_empty()
+    {
         let media = encoding::content_type(encoding, false);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
@@ -211,6 +231,12 @@ async fn route(
     let get = matches!(*request.method(), Method::GET | Method::HEAD);
     let kinds = cluster.kinds.all();
     let aggregated = wants_aggregated(request);
+    if let (["version" | "api" | "apis", rest @ ..], true) = (&segments[..], get)
+        && rest.len() < 3 - usize::from(segments[0] != "apis")
+        && !aggregated
+    {
+        negotiation::json_only(objects::accept(request), &segments)?;
+    }
     match segments[..] {
         [""] if get => Ok(object(&discovery::paths_of(&kinds))),
         ["version"] if get => Ok(object(&version())),
@@ -226,7 +252,7 @@ async fn route(
         ["openapi", ..] => Err(not_implemented("this OpenAPI document")),
         ["api"] if get && aggregated => Ok(discovered(&discovery::aggregated(&kinds, true))),
         ["apis"] if get && aggregated => Ok(discovered(&discovery::aggregated(&kinds, false))),
-        ["api"] if get => Ok(object(&discovery::versions(&cluster.address))),
+        ["api"] if get => Ok(object(&discovery::versions(&cluster.address.to_string()))),
         ["apis"] if get => Ok(object(&discovery::groups(&kinds))),
         ["apis", group] if get => Ok(found(discovery::group(&kinds, group))),
         ["api", version] | ["apis", _, version] if get => {

@@ -2,13 +2,13 @@
 //! write them, out they come as Go reads and writes them, with their defaults
 //! (`k8s.io/kubernetes/pkg/apis/*/v1/defaults.go`).
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{
-    json::{items, items_mut, map, members, text},
+    json::{items, items_mut, map, members, set, text},
     kinds::Kind,
     quantity,
     types::{self, Field, Of, Shape},
@@ -82,28 +82,46 @@ pub(super) fn get<'a>(object: &'a Value, path: &'static str) -> &'a Value {
     found.unwrap_or(&Value::Null)
 }
 
-/// The fields that a path leads to, with their names in messages.
-pub(super) fn each<'a>(
-    object: &'a Value,
-    path: &'static str,
-    at: &str,
-) -> Vec<(String, &'a Value)> {
-    let mut fields = vec![(at.to_owned(), object)];
-    for name in segments(path) {
-        let inner = fields.into_iter().flat_map(|(at, value)| match name {
-            "*" => items(value)
-                .enumerate()
-                .map(|(index, item)| (format!("{at}[{index}]"), item))
-                .collect::<Vec<_>>(),
-            "." => vec![(at, &Value::Null)],
-            name if name.starts_with('[') => {
-                vec![(format!("{at}{name}"), &value[key(name)])]
-            }
-            name => vec![(join(&at, name), &value[name])],
-        });
-        fields = inner.collect();
+/// The fields that a path leads to, with their names in messages. `*` is each item or value, `#`
+/// likewise without a name of its own, `@` the keys, and `~a` a field without a name.
+pub(super) fn each<'a>(object: &'a Value, path: &'static str, at: &str) -> Fields<'a> {
+    each_of(object, &segments(path), at)
+}
+
+/// Fields and their names.
+type Fields<'a> = Vec<(String, Cow<'a, Value>)>;
+
+fn each_of<'a>(object: &'a Value, path: &[&'static str], at: &str) -> Fields<'a> {
+    let Some((name, rest)) = path.split_first() else {
+        return vec![(at.to_owned(), Cow::Borrowed(object))];
+    };
+    let inner = |at: &str, value: &'a Value| each_of(value, rest, at);
+    let text = |key: &str| Cow::Owned(key.into());
+    match *name {
+        "*" => {
+            let items = items(object).enumerate();
+            let items = items.flat_map(|(index, item)| inner(&format!("{at}[{index}]"), item));
+            let members = members(object);
+            let members = members.flat_map(|(key, item)| inner(&format!("{at}[{key}]"), item));
+            items.chain(members).collect()
+        }
+        "#" => {
+            let all = items(object).chain(members(object).map(|(_, item)| item));
+            all.flat_map(|item| inner(at, item)).collect()
+        }
+        "@" => members(object)
+            .map(|(key, _)| (at.to_owned(), text(key)))
+            .collect(),
+        "@@" => members(object)
+            .map(|(key, _)| (format!("{at}[{key}]"), text(key)))
+            .collect(),
+        "." => vec![(at.to_owned(), Cow::Owned(Value::Null))],
+        name if name.starts_with('[') => inner(&format!("{at}{name}"), &object[key(name)]),
+        name => match name.strip_prefix('~') {
+            Some(name) => inner(at, &object[name]),
+            None => inner(&join(at, name), &object[name]),
+        },
     }
-    fields
 }
 
 pub(super) fn join(path: &str, name: &str) -> String {
@@ -141,13 +159,20 @@ pub(super) fn plain(value: &Value) -> String {
 
 impl Rule {
     /// Whether all conditions hold: `F=a,b`, `F!=a,b`, `F<G` and `F>G`, of which G is a number or a
-    /// field, and a list counts as its length.
+    /// field, and a list counts as its length; `F+G` is how many of them are there.
     pub(super) fn holds(&self, object: &Value) -> bool {
         self.conditions.iter().all(|condition| {
             let Some(at) = condition.find(['=', '!', '<', '>']) else {
                 return false;
             };
-            let found = plain(get(object, &condition[..at]));
+            let found = match condition[..at].contains('+') {
+                false => plain(get(object, &condition[..at])),
+                true => {
+                    let fields = condition[..at].split('+');
+                    let there = fields.filter(|field| !get(object, field).is_null());
+                    there.count().to_string()
+                }
+            };
             let number = |text: &str| quantity::number(text);
             let other = &condition[at + 1..];
             let compare = |is: fn(&f64, &f64) -> bool| {
@@ -276,10 +301,14 @@ fn write(name: &str, object: &mut Value, with_defaults: bool) {
             fields.remove(field.name);
         }
     }
-    for rule in of(name, "default").filter(|_| with_defaults) {
-        if rule.holds(object) {
-            let value = rule.value(object);
-            fill(object, &segments(rule.field), &value);
+    for rule in all(name).iter().filter(|_| with_defaults) {
+        match rule.rule {
+            "default" if rule.holds(object) => {
+                let value = rule.value(object);
+                fill(object, &segments(rule.field), &value);
+            }
+            "replace" if rule.holds(object) => set(object, rule.field, &rule.value(object)),
+            _ => {}
         }
     }
     for field in own {

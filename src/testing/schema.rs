@@ -2,12 +2,14 @@
 //! and how their lists and maps are merged. Those of custom resources are in their definitions,
 //! those of built-in kinds in the table of types.
 
-use base64::{DecodeError, Engine as _, engine::general_purpose::STANDARD};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{
+    bounds,
     json::{items, map, members, text, texts},
     kinds::Kind,
+    pages::not_base64,
     quantity,
     target::Invalid,
     types,
@@ -15,15 +17,7 @@ use super::{
 use crate::server::Refusal;
 
 /// What a schema may ask for that is not checked here.
-const UNCHECKED: &[&str] = &[
-    "pattern",
-    "x-kubernetes-validations",
-    "oneOf",
-    "anyOf",
-    "not",
-    "format",
-    "multipleOf",
-];
+const UNCHECKED: &[&str] = &["x-kubernetes-validations"];
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
@@ -137,13 +131,22 @@ pub(super) fn check_types(kind: &Kind, object: &Value) -> Result<(), Refusal> {
         return Ok(());
     };
     let (kind, version) = (&kind.kind, &kind.resource.version);
+    // A value of a map has the map's name.
+    let (of, field) = match field.strip_prefix("data.") {
+        Some(_) => (&**kind, "data"),
+        None => (&**kind, &**field),
+    };
     let of = match field.starts_with("metadata.") {
         true => "ObjectMeta",
-        false => kind,
+        false => of,
     };
     let why = match message.starts_with("illegal") || message == quantity::SPELLING {
         true => message.clone(),
-        false => format!("json: cannot unmarshal {message} into Go struct field {of}.{field}"),
+        false => {
+            let (found, wanted) = message.split_once('\t').unwrap_or((message, ""));
+            let into = format!("Go struct field {of}.{field} of type {wanted}");
+            format!("json: cannot unmarshal {found} into {into}")
+        }
     };
     Err(Refusal::bad_request(format!(
         "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
@@ -159,6 +162,7 @@ pub(super) fn untyped(kind: &Kind, object: &Value) -> Option<String> {
     let mut types = Vec::new();
     check(object, of(kind), "", false, &mut types);
     let Invalid { field, message, .. } = types.first()?;
+    let (message, _) = message.split_once('\t').unwrap_or((message, ""));
     Some(format!(".{field}: not expected here: {message}"))
 }
 
@@ -188,7 +192,7 @@ fn is_of_type(value: &Value, schema: &Value) -> bool {
     }
 }
 
-pub(super) fn type_of(value: &Value) -> &'static str {
+fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -200,45 +204,72 @@ pub(super) fn type_of(value: &Value) -> &'static str {
     }
 }
 
-fn check(value: &Value, schema: &Value, path: &str, is_custom: bool, faults: &mut Vec<Invalid>) {
-    let schema = resolve(schema);
+/// The type that Go reads into.
+fn go_type(schema: &Value) -> String {
+    if let Some(name) = schema["$ref"].as_str() {
+        let mut parts = name.rsplit('.');
+        let (kind, package) = (
+            parts.next().unwrap_or(name),
+            parts.next().unwrap_or_default(),
+        );
+        return format!("{package}.{kind}");
+    }
+    match (text(&schema["type"]), text(&schema["format"])) {
+        ("array", _) => format!("[]{}", go_type(&schema["items"])),
+        ("object", _) if schema["properties"].is_object() => "v1.ObjectMeta".to_owned(),
+        ("object", _) => format!("map[string]{}", go_type(&schema["additionalProperties"])),
+        ("boolean", _) => "bool".to_owned(),
+        ("integer", format) => format.to_owned(),
+        ("number", _) => "float64".to_owned(),
+        _ => "string".to_owned(),
+    }
+}
+
+/// As Go names it.
+pub(super) fn go_type_of(value: &Value) -> String {
+    let of = type_of(value).replace("boolean", "bool");
+    of.replace("integer", "number")
+}
+
+pub(super) fn check(
+    value: &Value,
+    given: &Value,
+    path: &str,
+    is_custom: bool,
+    faults: &mut Vec<Invalid>,
+) {
+    let schema = resolve(given);
     if value.is_null() && (schema["nullable"] == true || !is_custom) {
         return;
     }
     if !is_of_type(value, schema) {
         let found = type_of(value);
-        let wanted = schema["type"].as_str().unwrap_or("integer or string");
+        let wanted = schema["type"].as_str().unwrap_or("integer,string");
         let message = match is_custom {
             true => format!(
                 "Invalid value: {found:?}: {path} in body must be of type {wanted}: {found:?}"
             ),
-            false => found
-                .replace("boolean", "bool")
-                .replace("integer", "number"),
+            false => format!("{}\t{}", go_type_of(value), go_type(given)),
         };
-        faults.push(Invalid::new(path, "FieldValueTypeInvalid", message));
+        let reason = "FieldValueTypeInvalid";
+        faults.push(Invalid {
+            reason,
+            ..Invalid::new(path, message)
+        });
         if is_custom {
-            one_of(value, schema, path, faults);
+            bounds::one_of(value, schema, path, faults);
         }
         return;
     }
     if is_custom {
-        limits(value, schema, path, faults);
+        bounds::limits(value, schema, path, faults);
+        bounds::junctions(value, schema, path, faults);
     } else if schema["format"] == "quantity" && !quantity::is_valid(value) {
-        faults.push(Invalid::new(
-            path,
-            "FieldValueInvalid",
-            quantity::SPELLING.to_owned(),
-        ));
+        faults.push(Invalid::new(path, quantity::SPELLING));
     } else if schema["format"] == "byte"
         && let Err(error) = STANDARD.decode(text(value))
     {
-        let at = match error {
-            DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
-            _ => text(value).len(),
-        };
-        let why = format!("illegal base64 data at input byte {at}");
-        faults.push(Invalid::new(path, "FieldValueInvalid", why));
+        faults.push(Invalid::new(path, not_base64(&error, text(value))));
     }
     match value {
         Value::Object(map) => {
@@ -284,54 +315,11 @@ fn check(value: &Value, schema: &Value, path: &str, is_custom: bool, faults: &mu
                         .any(|item| name(item).as_ref() == Some(&named))
                 {
                     let message = format!("Duplicate value: {named}");
-                    faults.push(Invalid::new(path, "FieldValueDuplicate", message));
+                    faults.push(Invalid::new(path, message));
                 }
             }
         }
         _ => {}
-    }
-}
-
-/// The limits that a schema sets to a value of the right type.
-fn limits(value: &Value, schema: &Value, path: &str, faults: &mut Vec<Invalid>) {
-    let (of, unit, size) = match value {
-        Value::String(text) => ("Length", " chars long", text.chars().count() as f64),
-        Value::Array(items) => ("Items", " items", items.len() as f64),
-        Value::Object(map) => ("Properties", " properties", map.len() as f64),
-        Value::Number(number) => ("imum", "", number.as_f64().unwrap_or_default()),
-        _ => ("", "", 0.0),
-    };
-    let (least, most) = match of {
-        "imum" => ("greater than or equal to", "less than or equal to"),
-        _ => ("at least", "at most"),
-    };
-    let bound = |which: &str| schema[format!("{which}{of}")].as_f64();
-    let mut fault = |bound: f64, words: &str| {
-        let why = format!("{path} in body should be {words} {bound}{unit}");
-        faults.push(Invalid::value(path, &value.to_string(), &why));
-    };
-    if let Some(bound) = bound("min").filter(|least| size < *least) {
-        fault(bound, least);
-    }
-    match (of, bound("max").filter(|most| size > *most)) {
-        (_, None) => {}
-        ("Items", Some(most)) => {
-            let message = format!("Too many: {size}: must have at most {most} items");
-            faults.push(Invalid::new(path, "FieldValueTooMany", message));
-        }
-        ("Length", Some(most)) => {
-            let message = format!("Too long: may not be more than {most} bytes");
-            faults.push(Invalid::new(path, "FieldValueTooLong", message));
-        }
-        (_, Some(bound)) => fault(bound, most),
-    }
-    one_of(value, schema, path, faults);
-}
-
-fn one_of(value: &Value, schema: &Value, path: &str, faults: &mut Vec<Invalid>) {
-    let values = schema["enum"].as_array();
-    if let Some(values) = values.filter(|values| !values.contains(value)) {
-        faults.push(Invalid::unsupported(path, &value.to_string(), values));
     }
 }
 

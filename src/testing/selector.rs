@@ -3,11 +3,7 @@
 
 use serde_json::Value;
 
-use super::{
-    kinds::Kind,
-    rules,
-    validation::{key_faults, label_value_fault},
-};
+use super::{kinds::Kind, rules, validation::faults};
 use crate::server::Refusal;
 
 /// How a value is compared.
@@ -132,7 +128,7 @@ impl<'a> Parser<'a> {
             self.next();
         }
         let key = self.identifier()?;
-        if let Some(why) = key_faults(key, "a valid label key").first() {
+        if let Some(why) = faults("labelkey", key).first() {
             return Err(format!("<nil>: Invalid value: {key:?}: {why}"));
         }
         let (operator, values) = match (is_missing, self.peek()) {
@@ -157,7 +153,7 @@ impl<'a> Parser<'a> {
                 let why = "for 'Gt', 'Lt' operators, the value must be an integer";
                 return Err(format!("values[{at}]: Invalid value: {value:?}: {why}"));
             }
-            if let Some(why) = label_value_fault(value) {
+            if let Some(why) = faults("labelvalue", value).first() {
                 return Err(format!(
                     "values[{at}][{key}]: Invalid value: {value:?}: {why}"
                 ));

@@ -6,13 +6,15 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::tasks::lock;
 use crate::{Resource, wire::stamp::Stamp};
 
 /// A resource's objects are those of this prefix.
@@ -188,7 +190,7 @@ impl Store {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -250,6 +252,32 @@ impl Store {
         };
         self.changed(state);
         Ok(after)
+    }
+
+    /// Makes of an object what `edit` does, and deletes it if that says so; returns it as it is
+    /// then, or was, and whether it has gone.
+    pub(super) fn edit(
+        &self,
+        key: &Key,
+        now: Stamp,
+        edit: impl FnOnce(&mut Value) -> bool,
+    ) -> Option<(Arc<Object>, bool)> {
+        let mut gone = false;
+        let written = self.write(key.clone(), now, false, |before| {
+            let Some(mut object) = before.cloned() else {
+                return Ok::<_, Infallible>(Next::Same);
+            };
+            gone = edit(&mut object.json);
+            Ok(
+                match before.is_some_and(|before| before.json == object.json) {
+                    _ if gone => Next::Delete,
+                    true => Next::Same,
+                    false => Next::Put(object),
+                },
+            )
+        });
+        let Ok(written) = written;
+        Some((written?, gone))
     }
 
     fn changed(&self, state: MutexGuard<'_, State>) -> u64 {
@@ -317,6 +345,11 @@ impl Store {
             }
         }
         Ok((objects.into_iter().collect(), version))
+    }
+
+    /// All objects of a resource as they are now.
+    pub(super) fn now(&self, resource: &Resource, namespace: Option<&str>) -> Objects {
+        self.list(resource, namespace, None).unwrap_or_default().0
     }
 
     /// The changes after `version`, and the version up to which they go.

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,7 +14,11 @@ use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use super::{messages::Opening, router::Body, tasks::Tasks};
+use super::{
+    messages::Opening,
+    router::Body,
+    tasks::{Tasks, lock},
+};
 use crate::wire::status::Status;
 
 /// What goes wrong with the answer to one list, watch or log request.
@@ -78,19 +82,16 @@ pub(super) struct BodyFaults(Mutex<VecDeque<Option<BodyFault>>>);
 
 impl BodyFaults {
     pub(super) fn push(&self, faults: impl IntoIterator<Item = Option<BodyFault>>) {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.0);
         queue.extend(faults);
     }
 
     pub(super) fn clear(&self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        lock(&self.0).clear();
     }
 
     pub(super) fn next(&self) -> Option<BodyFault> {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.0);
         queue.pop_front().flatten()
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
     ] {
         set(&mut scale["metadata"], field, &object["metadata"][field]);
     }
-    if !at(object, selector).is_null() {
+    if !selector.is_empty() && !at(object, selector).is_null() {
         scale["status"]["selector"] = selector_text(at(object, selector)).into();
     }
     Ok(scale)
@@ -111,8 +111,7 @@ pub(super) fn evict(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let eviction = write.object("policy/v1", "Eviction")?;
     let pod = objects::find(cluster, target)?;
     let budgets = crate::Resource::namespaced("policy", "v1", "poddisruptionbudgets");
-    let budgets = cluster.store.list(&budgets, Some(&target.namespace), None);
-    for (key, budget) in budgets.unwrap_or_default().0 {
+    for (key, budget) in cluster.store.now(&budgets, Some(&target.namespace)) {
         let labels = selector::labels(&selector_text(&budget.json["spec"]["selector"]))?;
         // The number is a controller's, or a test's: nobody else counts here.
         let left = budget.json["status"]["disruptionsAllowed"]

@@ -8,6 +8,7 @@ use super::{
     cells,
     json::{at, items, members, text},
     kinds::Kind,
+    rules::plain,
     subresources::selector_text,
 };
 use crate::wire::stamp::Stamp;
@@ -89,7 +90,11 @@ impl Column {
         let (of, template) = rest.split_once('=')?;
         let priority = i32::from(name.starts_with('['));
         let name = name.trim_start_matches('[').replace('_', " ");
-        let format = if name == "Name" { "name" } else { "" };
+        let format = if matches!(&*name, "Name" | "Attacher") {
+            "name"
+        } else {
+            ""
+        };
         Some(Self {
             definition: json!({
                 "name": name, "type": of, "format": format, "description": "", "priority": priority,
@@ -183,17 +188,25 @@ fn expression(object: &Value, field: &'static str, now: Stamp) -> Value {
         }
     };
     match how {
+        "age" if found.is_null() && !other.is_empty() => other.into(),
         "age" => since(found, now).into(),
         "date" => found.clone(),
         "count" => path.split('+').map(size).sum::<usize>().into(),
-        "each" => or_other(each(object, path)),
+        "each" => or_other(each(object, path).join(",")),
+        "list" => or_other(each(object, path).join(", ")),
+        "first" => match each(object, path).into_iter().next() {
+            Some(text) => text
+                .parse::<i64>()
+                .map_or_else(|_| text.into(), Value::from),
+            None => other.into(),
+        },
+        "lower" => text(found).to_lowercase().into(),
+        "when" if size(path) > 0 => other.replace('_', " ").into(),
+        "when" => "".into(),
         "labels" => or_other(selector_text(found)),
         "is" => if *found == true { "True" } else { "False" }.into(),
         "flag" => (*found == true).into(),
-        "text" if !found.is_null() => found
-            .as_str()
-            .map_or(found.to_string(), str::to_owned)
-            .into(),
+        "text" if !found.is_null() => plain(found).into(),
         _ if found.is_null() || *found == "" => other
             .parse::<i64>()
             .map_or_else(|_| other.into(), Value::from),
@@ -201,17 +214,38 @@ fn expression(object: &Value, field: &'static str, now: Stamp) -> Value {
     }
 }
 
-/// All that a path such as `a.*.b` leads to, in one text.
-fn each(object: &Value, path: &str) -> String {
-    let found = path.split('.').fold(vec![object], |found, name| {
-        let inner = found.into_iter().flat_map(|value| match name {
-            "*" => items(value).collect::<Vec<_>>(),
-            name => vec![&value[name]],
-        });
-        inner.filter(|value| !value.is_null()).collect()
+/// All that a path such as `a.*.b` leads to.
+fn each(object: &Value, path: &str) -> Vec<String> {
+    let all = |value| items(value).chain(members(value).map(|(_, value)| value));
+    let (front, last) = path.rsplit_once('.').unwrap_or(("", path));
+    let names = front.split('.').filter(|name| !name.is_empty());
+    let found = names.fold(vec![object], |found, name| {
+        let inner = found
+            .into_iter()
+            .flat_map(|value| match name.split_once('[') {
+                Some((_, condition)) => {
+                    let (key, wanted) = condition.split_once('=').unwrap_or((condition, ""));
+                    let wanted = wanted.trim_end_matches(']');
+                    all(value).filter(|item| item[key] == *wanted).collect()
+                }
+                None if name == "*" => all(value).collect::<Vec<_>>(),
+                None => vec![&value[name]],
+            });
+        inner.collect()
     });
-    let plain = |value: &&Value| value.as_str().map_or(value.to_string(), str::to_owned);
-    found.iter().map(plain).collect::<Vec<_>>().join(",")
+    let texts = found.into_iter().flat_map(|value| match last {
+        "*" => items(value).map(plain).collect::<Vec<_>>(),
+        last => {
+            let parts = last.split('/').map(|names| {
+                let mut texts = names.split('+').map(|name| plain(&value[name]));
+                texts.find(|text| !text.is_empty()).unwrap_or_default()
+            });
+            vec![parts.collect::<Vec<_>>().join("/")]
+        }
+    });
+    texts
+        .filter(|text| !text.is_empty() && text != "/")
+        .collect()
 }
 
 /// What a definition's path leads to: `.a.b`, `['a']`, `[0]`, `[*]` and `[?(@.a=="b")]`, the parts

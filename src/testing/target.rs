@@ -270,30 +270,42 @@ pub(super) struct Invalid {
 }
 
 impl Invalid {
-    pub(super) fn new(field: impl Into<String>, reason: &'static str, message: String) -> Self {
+    /// The words begin with those of `k8s.io/apimachinery/pkg/util/validation/field/errors.go`,
+    /// which say what kind of fault it is.
+    pub(super) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let (field, message) = (field.into(), message.into());
+        let kinds = [
+            ("Required", "FieldValueRequired"),
+            ("Forbidden", "FieldValueForbidden"),
+            ("Unsupported", "FieldValueNotSupported"),
+            ("Duplicate", "FieldValueDuplicate"),
+            ("Not found", "FieldValueNotFound"),
+            ("Too long", "FieldValueTooLong"),
+            ("Too many", "FieldValueTooMany"),
+            ("", "FieldValueInvalid"),
+        ];
+        let found = kinds
+            .into_iter()
+            .find(|(words, _)| message.starts_with(words));
+        let reason = found.map_or("", |(_, reason)| reason);
         Self {
-            field: field.into(),
+            field,
             reason,
             message,
         }
     }
 
     pub(super) fn value(field: impl Into<String>, value: &str, why: &str) -> Self {
-        Self::new(
-            field,
-            "FieldValueInvalid",
-            format!("Invalid value: {value}: {why}"),
-        )
+        Self::new(field, format!("Invalid value: {value}: {why}"))
     }
 
     pub(super) fn required(field: impl Into<String>, why: &str) -> Self {
         let colon = if why.is_empty() { "" } else { ": " };
-        let message = format!("Required value{colon}{why}");
-        Self::new(field, "FieldValueRequired", message)
+        Self::new(field, format!("Required value{colon}{why}"))
     }
 
     pub(super) fn forbidden(field: impl Into<String>, why: &str) -> Self {
-        Self::new(field, "FieldValueForbidden", format!("Forbidden: {why}"))
+        Self::new(field, format!("Forbidden: {why}"))
     }
 
     /// A value that is none of those that there are, as JSON.
@@ -307,7 +319,7 @@ impl Invalid {
             "Unsupported value: {value}: supported values: {}",
             known.join(", ")
         );
-        Self::new(field, "FieldValueNotSupported", message)
+        Self::new(field, message)
     }
 }
 

@@ -48,31 +48,21 @@ impl Change {
         }
         match &*write.media {
             body::JSON_PATCH => Ok(Self::Json),
-            body::MERGE_PATCH => Ok(Self::Merge(body::patch(&write.body)?)),
+            body::MERGE_PATCH => Ok(Self::Merge(body::patch(&write.media, &write.body)?)),
             body::STRATEGIC_PATCH if write.target.kind.custom.is_none() => {
-                Ok(Self::Strategic(body::patch(&write.body)?))
+                Ok(Self::Strategic(body::patch(&write.media, &write.body)?))
             }
             body::APPLY_PATCH => {
-                let mut object = body::yaml(&write.body)?;
-                for field in ["apiVersion", "kind"] {
-                    if some(&object[field]).is_none() {
-                        let why =
-                            format!("invalid object type: {field} is required for apply patch");
-                        return Err(Refusal::bad_request(why));
-                    }
-                }
+                let mut object = body::applied(&write.body)?;
                 if object["metadata"]["managedFields"].is_array() {
                     let why = "metadata.managedFields must be nil";
                     return Err(Refusal::bad_request(why));
                 }
                 if text(&object["kind"]) != kind {
-                    let resource = write.target.resource();
-                    return Err(Refusal::bad_request(format!(
-                        "invalid object type: {}/{}, Kind={}",
-                        resource.group,
-                        resource.version,
-                        text(&object["kind"])
-                    )));
+                    let (version, other) = (text(&object["apiVersion"]), text(&object["kind"]));
+                    let slash = if version.contains('/') { "" } else { "/" };
+                    let why = format!("invalid object type: {slash}{version}, Kind={other}");
+                    return Err(Refusal::bad_request(why));
                 }
                 write.check_type(&mut object, &api_version, kind)?;
                 if let Some(why) = schema::untyped(&write.target.kind, &object) {
@@ -80,7 +70,12 @@ impl Change {
                         (text(&object["metadata"]["name"]), write.target.resource());
                     let message = format!(
                         "failed to create typed patch object ({}/{name}; {}/{}, Kind={kind}): {why}",
-                        write.target.namespace, resource.group, resource.version
+                        match write.target.kind.custom {
+                            Some(_) => text(&object["metadata"]["namespace"]),
+                            None => &write.target.namespace,
+                        },
+                        resource.group,
+                        resource.version
                     );
                     return Err(Refusal::new(Status::failure(500, "", message)));
                 }
@@ -237,6 +232,64 @@ fn changed(
         }
     };
     write.place(&mut after, name)?;
+    preconditions(write, change, old, &after)?;
+    // An apply has said already who owns what.
+    let managed = match change {
+        Change::Apply { .. } => Some(after["metadata"]["managedFields"].clone()),
+        _ => None,
+    };
+    let is_readable = schema::check_types(kind, &after);
+    is_readable
+        .and_then(|()| write.check_fields(&after))
+        .map_err(|refusal| match change {
+            // `k8s.io/apiserver/pkg/endpoints/handlers/patch.go` words those of patches.
+            Change::Strategic(patch) => misread(&refusal, &patch::spelled(patch)),
+            Change::Merge(_) | Change::Json => misread(&refusal, &after.to_string()),
+            Change::Replace(_) | Change::Apply { .. } => refusal,
+        })?;
+    // Who says so wants the owners forgotten.
+    let is_cleared = after["metadata"]["managedFields"] == json!([{}]);
+    keep_others(target, old, &mut after);
+    let mut faults = validation::keep_metadata(old, &mut after);
+    if matches!(
+        target.subresource.as_deref(),
+        None | Some("ephemeralcontainers")
+    ) {
+        schema::prune(kind, &mut after);
+        rules::complete(kind, &mut after);
+        rules::allocate(kind, Some(old), &mut after);
+    }
+    if target.subresource.is_none() {
+        faults.extend(validation::immutable(kind, old, &after));
+    }
+    if !faults.is_empty() {
+        return Err(target.invalid(name, faults));
+    }
+    write.validate(&after)?;
+    match managed {
+        _ if is_cleared => set(&mut after["metadata"], "managedFields", &Value::Null),
+        Some(Value::Null) => {}
+        Some(managed) => after["metadata"]["managedFields"] = managed,
+        None => managed::updated(kind, manager, Some(old), &mut after, logs::now()),
+    }
+    if after == *old {
+        return Ok(Next::Same);
+    }
+    count_generation(kind, old, &mut after);
+    Ok(Next::Put(Object {
+        json: after,
+        message: before.message.clone(),
+    }))
+}
+
+/// Refuses a write to another object, or to another version of it, than it says.
+fn preconditions(
+    write: &Write<'_>,
+    change: &Change,
+    old: &Value,
+    after: &Value,
+) -> Result<(), Refusal> {
+    let (target, name, kind) = (write.target, write.target.name(), &write.target.kind);
     let metadata = &after["metadata"];
     let version = some(&metadata["resourceVersion"]);
     if let Some(version) = version.filter(|version| version.parse::<u64>().is_err()) {
@@ -276,53 +329,7 @@ fn changed(
         );
         return Err(target.conflict(name, &why));
     }
-    // An apply has said already who owns what.
-    let managed = match change {
-        Change::Apply { .. } => Some(after["metadata"]["managedFields"].clone()),
-        _ => None,
-    };
-    let is_readable = schema::check_types(kind, &after);
-    is_readable
-        .and_then(|()| write.check_fields(&after))
-        .map_err(|refusal| match change {
-            // `k8s.io/apiserver/pkg/endpoints/handlers/patch.go` words those of patches.
-            Change::Strategic(patch) => misread(&refusal, &spelled(patch)),
-            Change::Merge(_) | Change::Json => misread(&refusal, &after.to_string()),
-            Change::Replace(_) | Change::Apply { .. } => refusal,
-        })?;
-    // Who says so wants the owners forgotten.
-    let is_cleared = after["metadata"]["managedFields"] == json!([{}]);
-    keep_others(target, old, &mut after);
-    let mut faults = validation::keep_metadata(old, &mut after);
-    if matches!(
-        target.subresource.as_deref(),
-        None | Some("ephemeralcontainers")
-    ) {
-        schema::prune(kind, &mut after);
-        rules::complete(kind, &mut after);
-        rules::allocate(kind, Some(old), &mut after);
-    }
-    if target.subresource.is_none() {
-        faults.extend(validation::immutable(kind, old, &after));
-    }
-    if !faults.is_empty() {
-        return Err(target.invalid(name, faults));
-    }
-    write.validate(&after)?;
-    match managed {
-        _ if is_cleared => set(&mut after["metadata"], "managedFields", &Value::Null),
-        Some(Value::Null) => {}
-        Some(managed) => after["metadata"]["managedFields"] = managed,
-        None => managed::updated(kind, manager, Some(old), &mut after, logs::now()),
-    }
-    if after == *old {
-        return Ok(Next::Same);
-    }
-    count_generation(kind, old, &mut after);
-    Ok(Next::Put(Object {
-        json: after,
-        message: before.message.clone(),
-    }))
+    Ok(())
 }
 
 /// The refusal of a patch after which an object has fields that it should not have.
@@ -337,23 +344,6 @@ fn misread(refusal: &Refusal, patch: &str) -> Refusal {
         "",
         vec![Invalid::value("patch", &format!("{patch:?}"), why)],
     )
-}
-
-/// As Go prints what JSON is read into.
-fn spelled(value: &Value) -> String {
-    let join = |parts: Vec<String>| parts.join(" ");
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", join(items.iter().map(spelled).collect())),
-        Value::Object(map) => {
-            let pairs = map
-                .iter()
-                .map(|(name, value)| format!("{name}:{}", spelled(value)));
-            format!("map[{}]", join(pairs.collect()))
-        }
-        other => other.to_string(),
-    }
 }
 
 /// Keeps what a request to this subresource, or to none, does not change.

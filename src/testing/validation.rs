@@ -1,212 +1,150 @@
-//! Whether objects may be written: in flow objects before and after, out come the fields that are
-//! invalid (`k8s.io/apimachinery/pkg/api/validation/objectmeta.go`).
+//! Whether texts and metadata may be written: in flow texts, and objects before and after, out come
+//! the API server's words for what is wrong (`k8s.io/apimachinery/pkg/api/validation/objectmeta.go`).
 
+use std::{
+    net::IpAddr,
+    sync::{LazyLock, OnceLock},
+};
+
+use regex::Regex;
 use serde_json::Value;
 
 use super::{
-    checks,
-    json::{items, items_mut, members, set, some, text, texts},
-    kinds::{Kind, NameRule},
+    checks, cron,
+    json::{items_mut, set, text, texts},
+    kinds::Kind,
     target::Invalid,
 };
 
-/// Bytes of all annotations: `TotalAnnotationSizeLimitB`.
-const ANNOTATIONS: usize = 256 << 10;
+/// A line of the table of formats.
+struct Test {
+    format: &'static str,
+    test: &'static str,
+    words: &'static str,
+    regex: OnceLock<Option<Regex>>,
+}
 
-/// Whether a text is made of these characters and begins and ends with a letter or a digit.
-fn is_made_of(text: &str, limit: usize, is_inner: impl Fn(u8) -> bool, upper: bool) -> bool {
-    let is_outer = |byte: &u8| match upper {
-        true => byte.is_ascii_alphanumeric(),
-        false => byte.is_ascii_lowercase() || byte.is_ascii_digit(),
+static FORMATS: LazyLock<Vec<Test>> = LazyLock::new(|| {
+    let lines = include_str!("formats.txt").lines();
+    let test = |line: &'static str| {
+        let (format, rest) = line.split_once(' ')?;
+        let (test, words) = rest.split_once(' ')?;
+        let regex = OnceLock::new();
+        (format != "#").then_some(Test {
+            format,
+            test,
+            words,
+            regex,
+        })
     };
-    let bytes = text.as_bytes();
-    text.len() <= limit
-        && bytes.first().is_some_and(is_outer)
-        && bytes.last().is_some_and(is_outer)
-        && bytes.iter().all(|byte| is_outer(byte) || is_inner(*byte))
+    lines.filter_map(test).collect()
+});
+
+impl Test {
+    fn passes(&self, text: &str) -> bool {
+        if let Some(most) = self.test.strip_prefix("<=") {
+            return most.parse().is_ok_and(|most: usize| text.len() <= most);
+        }
+        let (pattern, wanted) = match self.test.strip_prefix('!') {
+            Some(pattern) => (pattern, false),
+            None => (self.test, true),
+        };
+        let regex = self.regex.get_or_init(|| Regex::new(pattern).ok());
+        regex
+            .as_ref()
+            .is_none_or(|regex| regex.is_match(text) == wanted)
+    }
 }
 
-fn is_label(text: &str) -> bool {
-    is_made_of(text, 63, |byte| byte == b'-', false)
+/// What is wrong with a text that is to have this format.
+pub(super) fn faults(format: &str, text: &str) -> Vec<String> {
+    let unless = |is_right: bool, words: &str| match is_right {
+        true => Vec::new(),
+        false => vec![words.to_owned()],
+    };
+    match format {
+        "labelkey" => key_faults(text, "a valid label key"),
+        // Annotations are compared in lower case.
+        "annotation" => key_faults(&text.to_lowercase(), "a qualified name"),
+        "qualified" => key_faults(text, "a qualified name"),
+        "schedule" => cron::fault(text).into_iter().collect(),
+        "clusterip" if text == "None" => Vec::new(),
+        "ip" | "clusterip" => unless(
+            text.parse::<IpAddr>().is_ok(),
+            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+        "ipv4" => unless(text.parse::<std::net::Ipv4Addr>().is_ok(), ""),
+        "ipv6" => unless(text.parse::<std::net::Ipv6Addr>().is_ok(), ""),
+        "cidr" => unless(
+            is_cidr(text),
+            "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+        ),
+        _ => {
+            let tests = FORMATS.iter().filter(|test| test.format == format);
+            let failed = tests.filter(|test| !test.passes(text));
+            failed.map(|test| test.words.to_owned()).collect()
+        }
+    }
 }
 
-fn is_subdomain(text: &str) -> bool {
-    text.len() <= 253
-        && text
-            .split('.')
-            .all(|part| is_made_of(part, 253, |b| b == b'-', false))
-}
-
-fn is_qualified(text: &str) -> bool {
-    let is_inner = |byte| matches!(byte, b'-' | b'_' | b'.');
-    is_made_of(text, usize::MAX, is_inner, true)
+fn is_cidr(text: &str) -> bool {
+    let Some((ip, bits)) = text.split_once('/') else {
+        return false;
+    };
+    let most = if ip.contains(':') { 128 } else { 32 };
+    ip.parse::<IpAddr>().is_ok() && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
 }
 
 /// What is wrong with a key of a label or an annotation, or a finalizer
 /// (`k8s.io/apimachinery/pkg/api/validate/content/kube.go`, `IsLabelKey`).
-pub(super) fn key_faults(text: &str, what: &str) -> Vec<String> {
-    let mut faults = Vec::new();
-    let name = match text.split('/').collect::<Vec<_>>()[..] {
-        [name] => name,
-        [prefix, name] => {
-            match prefix {
-                "" => faults.push("prefix part must be non-empty".to_owned()),
-                prefix => {
-                    let fault = name_fault(NameRule::Subdomain, prefix);
-                    faults.extend(fault.map(|why| format!("prefix part {why}")));
-                }
-            }
-            name
-        }
-        _ => {
+fn key_faults(text: &str, what: &str) -> Vec<String> {
+    let part = |part: &str, format: &str, text: &str| -> Vec<String> {
+        let why = faults(format, text).into_iter();
+        why.map(|why| format!("{part} part {why}")).collect()
+    };
+    match text.split_once('/') {
+        Some((_, rest)) if rest.contains('/') => {
+            let words = FORMATS.iter().rfind(|test| test.format == "keyname");
+            let words = words.map_or("", |test| test.words);
             let prefix =
                 "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
-            return vec![format!("{what} {QUALIFIED} {prefix}")];
+            vec![format!("{what} {words} {prefix}")]
         }
-    };
-    match name.len() {
-        0 => faults.push("name part must be non-empty".to_owned()),
-        64.. => faults.push("name part must be no more than 63 bytes".to_owned()),
-        _ => {}
-    }
-    if !is_qualified(name) {
-        faults.push(format!("name part {QUALIFIED}"));
-    }
-    faults
-}
-
-pub(super) fn label_value_fault(text: &str) -> Option<&'static str> {
-    match text.len() {
-        64.. => Some("must be no more than 63 bytes"),
-        1.. if !is_qualified(text) => Some(LABEL_VALUE),
-        _ => None,
+        Some(("", name)) => {
+            let mut faults = vec!["prefix part must be non-empty".to_owned()];
+            faults.extend(part("name", "keyname", name));
+            faults
+        }
+        Some((prefix, name)) => {
+            let mut faults = part("prefix", "subdomain", prefix);
+            faults.extend(part("name", "keyname", name));
+            faults
+        }
+        None => part("name", "keyname", text),
     }
 }
 
-const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
-    characters, '-' or '.', and must start and end with an alphanumeric character (e.g. \
-    'example.com', regex used for validation is \
-    '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-
-const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters \
-    or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', \
-    regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-
-const QUALIFIED: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start \
-    and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex \
-    used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-
-const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric \
-    characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. \
-    'MyValue',  or 'my_value',  or '12345', regex used for validation is \
-    '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-
-pub(super) const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' \
-    (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is \
-    '[-._a-zA-Z0-9]+')";
-
-/// What is wrong with a name, if anything is.
-pub(super) fn name_fault(rule: NameRule, name: &str) -> Option<String> {
-    let (is_valid, limit, why) = match rule {
-        NameRule::Label => (is_label(name), 63, LABEL),
-        NameRule::Subdomain => (is_subdomain(name), 253, SUBDOMAIN),
-        NameRule::PathSegment => {
-            // `k8s.io/apimachinery/pkg/api/validation/path/name.go`.
-            let fault = match name {
-                "." | ".." => format!("may not be '{name}'"),
-                _ => {
-                    let bad = name
-                        .chars()
-                        .find(|character| matches!(character, '/' | '%'))?;
-                    format!("may not contain '{bad}'")
-                }
-            };
-            return Some(fault);
-        }
-    };
-    match () {
-        () if is_valid => None,
-        // Nothing else can be wrong with it.
-        () if rule == NameRule::Label && name.len() <= limit && is_subdomain(name) => {
-            Some("must not contain dots".to_owned())
-        }
-        () if name.len() > limit => Some(format!("must be no more than {limit} characters")),
-        () => Some(why.to_owned()),
-    }
-}
-
-/// What is wrong with an object's metadata.
-pub(super) fn metadata(kind: &Kind, object: &Value) -> Vec<Invalid> {
+/// What is wrong with an object's names; the rest of its metadata is in the table of rules.
+pub(super) fn names(kind: &Kind, object: &Value) -> Vec<Invalid> {
     let metadata = &object["metadata"];
-    let mut faults = Vec::new();
-    let mut invalid = |field: &str, value: &str, why: &str| {
-        faults.push(Invalid::value(
-            format!("metadata.{field}"),
-            &format!("{value:?}"),
-            why,
-        ));
-    };
-    let name = text(&metadata["name"]);
+    let (name, front) = (text(&metadata["name"]), text(&metadata["generateName"]));
     // What is generated may have any end, and so its front has another.
-    let front = text(&metadata["generateName"]);
-    let whole = front.strip_suffix('-').map(|front| format!("{front}a"));
-    let whole = whole.unwrap_or_else(|| front.to_owned());
+    let whole = match front.strip_suffix('-') {
+        Some(front) => format!("{front}a"),
+        None => front.to_owned(),
+    };
+    let mut found = Vec::new();
     for (field, spelled, name) in [("generateName", front, &*whole), ("name", name, name)] {
-        if let Some(why) = name_fault(kind.name_rule(), name).filter(|_| !name.is_empty()) {
-            invalid(field, spelled, &why);
-        }
-    }
-    for (key, value) in members(&metadata["labels"]) {
-        for why in key_faults(key, "a valid label key") {
-            invalid("labels", key, &why);
-        }
-        if let Some(why) = label_value_fault(text(value)) {
-            invalid("labels", text(value), why);
-        }
-    }
-    let annotations = || members(&metadata["annotations"]);
-    for (key, _) in annotations() {
-        // Annotations are compared in lower case.
-        for why in key_faults(&key.to_lowercase(), "a qualified name") {
-            invalid("annotations", key, &why);
-        }
-    }
-    for (at, finalizer) in texts(&metadata["finalizers"]).enumerate() {
-        for why in key_faults(finalizer, "a qualified name") {
-            invalid("finalizers", finalizer, &why);
-        }
-        // `k8s.io/apimachinery/pkg/api/validation/objectmeta.go`, ValidateFinalizerName.
-        let is_standard = matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion");
-        if !finalizer.contains('/') && !is_standard {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            invalid(&format!("finalizers[{at}]"), finalizer, why);
-        }
-    }
-    for (at, owner) in items(&metadata["ownerReferences"]).enumerate() {
-        for field in ["apiVersion", "kind", "name", "uid"] {
-            if some(&owner[field]).is_none() {
-                let why = format!("{field} must not be empty");
-                invalid(&format!("ownerReferences[{at}].{field}"), "", &why);
-            }
-        }
+        let why = faults(kind.name_format(), name).into_iter();
+        let field = format!("metadata.{field}");
+        let invalid = |why: String| Invalid::value(&*field, &format!("{spelled:?}"), &why);
+        found.extend(why.filter(|_| !name.is_empty()).map(invalid));
     }
     if name.is_empty() {
         let why = "name or generateName is required";
-        faults.push(Invalid::required("metadata.name", why));
+        found.push(Invalid::required("metadata.name", why));
     }
-    if annotations()
-        .map(|(key, value)| key.len() + text(value).len())
-        .sum::<usize>()
-        > ANNOTATIONS
-    {
-        let message = format!("Too long: may not be more than {ANNOTATIONS} bytes");
-        faults.push(Invalid::new(
-            "metadata.annotations",
-            "FieldValueTooLong",
-            message,
-        ));
-    }
-    faults
+    found
 }
 
 /// Keeps the server's part of the metadata, and says what was wrong with the attempt to change it.
@@ -289,23 +227,32 @@ mod tests {
 
     #[test]
     fn names_are_checked_as_the_api_server_does() {
-        for (rule, name, is_valid) in [
-            (NameRule::Subdomain, "web-0.example", true),
-            (NameRule::Subdomain, "Web", false),
-            (NameRule::Subdomain, "a_b", false),
-            (NameRule::Subdomain, "a..b", false),
-            (NameRule::Subdomain, "-a", false),
-            (NameRule::Label, "a.b", false),
-            (NameRule::Label, "a-b", true),
-            (NameRule::PathSegment, "system:node", true),
-            (NameRule::PathSegment, "a/b", false),
-            (NameRule::PathSegment, "..", false),
+        for (format, name, is_valid) in [
+            ("subdomain", "web-0.example", true),
+            ("subdomain", "Web", false),
+            ("subdomain", "a_b", false),
+            ("subdomain", "a..b", false),
+            ("subdomain", "-a", false),
+            ("label", "a.b", false),
+            ("label", "a-b", true),
+            ("path", "system:node", true),
+            ("path", "a/b", false),
+            ("path", "..", false),
+            ("labelkey", "app.kubernetes.io/name", true),
+            ("labelkey", "a/b/c", false),
+            ("labelkey", "/b", false),
+            ("labelvalue", "", true),
+            ("labelvalue", "a b", false),
+            ("portname", "http", true),
+            ("portname", "8080", false),
+            ("cidr", "10.0.0.0/8", true),
+            ("cidr", "10.0.0.0/33", false),
         ] {
-            assert_eq!(name_fault(rule, name).is_none(), is_valid, "{name}");
+            assert_eq!(faults(format, name).is_empty(), is_valid, "{name}");
         }
-        assert!(name_fault(NameRule::Label, &"a".repeat(64)).is_some());
-        let is_key = |key| key_faults(key, "").is_empty();
-        assert!(is_key("app.kubernetes.io/name") && !is_key("a/b/c") && !is_key("/b"));
-        assert!(label_value_fault("").is_none() && label_value_fault("a b").is_some());
+        assert_eq!(faults("label", &"a".repeat(64)).len(), 1);
+        for test in FORMATS.iter() {
+            assert!(test.passes("a") || test.regex.get().is_none_or(Option::is_some));
+        }
     }
 }

@@ -45,10 +45,10 @@ pub(super) fn watch<B>(
     // Who asks for neither gets it too (`SetListOptionsDefaults`).
     let is_any = matches!(query.get("resourceVersion"), "" | "0");
     let initial = match query.get("sendInitialEvents") {
-        "" => cluster.watch_list && is_any,
+        "" => cluster.settings.watch_list && is_any,
         _ => query.is("sendInitialEvents"),
     };
-    objects::check(&query, cluster.watch_list)?;
+    objects::check(&query, cluster.settings.watch_list)?;
     let version = query.version()?.filter(|version| *version != 0);
     let timeout = Duration::from_secs(query.number("timeoutSeconds")?.unwrap_or(1800));
     let accepted = query.accepted;
@@ -58,7 +58,7 @@ pub(super) fn watch<B>(
         return Ok(response(accepted, true, body));
     }
     let is_websocket = Opening::is_asked(request);
-    let gzip = cluster.watch_gzip && query.gzip && !is_websocket;
+    let gzip = cluster.settings.watch_gzip && query.gzip && !is_websocket;
     let (writer, answer) = match is_websocket {
         true => {
             let (opening, answer) = Opening::of_watch(request, accepted.encoding)?;
@@ -168,7 +168,7 @@ impl Watch {
         }
         let now = std::time::Instant::now();
         let end = later(now, timeout).into();
-        let period = cluster.bookmarks;
+        let period = cluster.settings.bookmarks;
         let mut bookmarks = interval_at(later(now, period).into(), period);
         loop {
             versions.mark_unchanged();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     access::User,
-    body, checks, controllers, delete,
+    body, checks, controllers, delete, gojson,
     json::{map, set, some, text},
     logs,
     managed::{self, Manager},
@@ -76,9 +76,11 @@ pub(super) async fn serve(
         warning: RefCell::default(),
     };
     let manager = write.parameters.get("fieldManager");
-    if manager.len() > MANAGER {
-        let message = format!("Too long: may not be more than {MANAGER} bytes");
-        let field = Invalid::new("fieldManager", "FieldValueTooLong", message);
+    let field = validation::faults("manager", manager).pop();
+    if let Some(field) = field
+        .map(|why| Invalid::new("fieldManager", why))
+        .or_else(|| unprintable(manager))
+    {
         return Err(invalid(&format!("{options}.meta.k8s.io"), "", vec![field]));
     }
     let fields = ["", "Ignore", "Strict", "Warn"];
@@ -106,6 +108,19 @@ pub(super) async fn serve(
             target.resource().plural
         ))),
     }
+}
+
+/// A name of a manager that cannot be printed
+/// (`k8s.io/apimachinery/pkg/apis/meta/v1/validation/validation.go`, `ValidateFieldManager`).
+fn unprintable(manager: &str) -> Option<Invalid> {
+    let is_printed = |c: char| !c.is_control();
+    let (at, bad) = manager.char_indices().find(|(_, c)| !is_printed(*c))?;
+    let bad = u32::from(bad);
+    let spelled = format!("{manager:?}")
+        .replace("\\u{", "\\x0")
+        .replace('}', "");
+    let why = format!("invalid character U+{bad:04X} (at position {at})");
+    Some(Invalid::value("fieldManager", &spelled, &why))
 }
 
 /// A parameter that has only certain values
@@ -159,7 +174,7 @@ impl Write<'_> {
     fn deletion(&self) -> Result<delete::Options, Refusal> {
         let options = match self.body.is_empty() {
             true => json!({}),
-            false => body::object(&self.media, &self.body)?,
+            false => body::object(&self.media, &self.body, "DeleteOptions")?,
         };
         if let Some(kind) = some(&options["kind"]).filter(|kind| *kind != "DeleteOptions") {
             return Err(Refusal::bad_request(format!(
@@ -173,7 +188,7 @@ impl Write<'_> {
 
     /// The object in the body, which is of the kind that the path names.
     pub(super) fn object(&self, api_version: &str, kind: &str) -> Result<Value, Refusal> {
-        let mut object = body::object(&self.media, &self.body)?;
+        let mut object = body::object(&self.media, &self.body, kind)?;
         self.check_type(&mut object, api_version, kind)?;
         if kind == self.target.kind.kind {
             schema::check_types(&self.target.kind, &object)?;
@@ -258,7 +273,7 @@ impl Write<'_> {
         }
         let twice = match &*self.media {
             body::JSON_PATCH => Vec::new(),
-            _ => body::duplicates(&self.body),
+            _ => gojson::duplicates(&self.body),
         };
         let twice = twice
             .into_iter()
@@ -384,7 +399,7 @@ impl Write<'_> {
     }
 
     pub(super) fn validate(&self, object: &Value) -> Result<(), Refusal> {
-        let mut faults = validation::metadata(&self.target.kind, object);
+        let mut faults = validation::names(&self.target.kind, object);
         faults.extend(checks::faults(&self.target.kind, object));
         faults.extend(schema::faults(&self.target.kind, object));
         match faults.is_empty() {

@@ -7,6 +7,7 @@
 #[cfg(feature = "client")]
 mod clients;
 mod deletion;
+mod invalid;
 mod processes;
 mod refused;
 

@@ -1,0 +1,215 @@
+//! JSON as Go reads it: in flow bytes, out come `encoding/json`'s words for what is wrong with them
+//! (`scanner.go`), and the fields that they name twice.
+
+use serde_json::Value;
+
+use super::schema;
+
+/// Values within values: as for `serde_json`.
+const DEPTH: usize = 128;
+
+const END: &str = "unexpected end of JSON input";
+
+/// The fields that a JSON text names twice, as strict decoding reports them.
+pub(super) fn duplicates(bytes: &[u8]) -> Vec<String> {
+    scan(bytes).1
+}
+
+/// What JSON is, if it is no object.
+pub(super) fn other_type(value: &Value, wanted: &str) -> Option<String> {
+    let of = schema::go_type_of(value);
+    let is_it = value.is_object() || value.is_null();
+    (!is_it).then(|| format!("json: cannot unmarshal {of} into Go value of type {wanted}"))
+}
+
+/// Reads JSON of any kind.
+pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
+    scan(bytes).0?;
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+fn scan(bytes: &[u8]) -> (Result<(), String>, Vec<String>) {
+    let mut scanner = Scanner {
+        bytes,
+        at: 0,
+        twice: Vec::new(),
+    };
+    let scanned = scanner.value("", 0).and_then(|()| match scanner.peek() {
+        Ok(_) => scanner.wrong("after top-level value"),
+        Err(_) => Ok(()),
+    });
+    (scanned, scanner.twice)
+}
+
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    twice: Vec<String>,
+}
+
+impl Scanner<'_> {
+    /// The next byte that is no space.
+    fn peek(&mut self) -> Result<u8, String> {
+        let rest = self.bytes[self.at..].iter();
+        self.at += rest.take_while(|byte| b" \t\r\n".contains(byte)).count();
+        self.byte()
+    }
+
+    fn byte(&self) -> Result<u8, String> {
+        self.bytes
+            .get(self.at)
+            .copied()
+            .ok_or_else(|| END.to_owned())
+    }
+
+    fn wrong<T>(&self, place: &str) -> Result<T, String> {
+        let spelled = match self.byte()? {
+            b'\'' => "\\'".to_owned(),
+            b'"' => "\"".to_owned(),
+            byte @ 0x80.. => char::from(byte).to_string(),
+            byte if byte < 0x20 && !b"\t\r\n".contains(&byte) => format!("\\x{byte:02x}"),
+            byte => char::from(byte).escape_default().to_string(),
+        };
+        Err(format!("invalid character '{spelled}' {place}"))
+    }
+
+    fn value(&mut self, path: &str, depth: usize) -> Result<(), String> {
+        if depth > DEPTH {
+            return Err("exceeded max depth".to_owned());
+        }
+        match self.peek()? {
+            b'{' => self.all(
+                b'}',
+                "after object key:value pair",
+                |scanner, known: &mut Vec<_>| {
+                    if scanner.peek()? != b'"' {
+                        return scanner.wrong("looking for beginning of object key string");
+                    }
+                    let start = scanner.at;
+                    scanner.string()?;
+                    let name = serde_json::from_slice::<String>(&scanner.bytes[start..scanner.at]);
+                    let name = name.unwrap_or_default();
+                    if scanner.peek()? != b':' {
+                        return scanner.wrong("after object key");
+                    }
+                    scanner.at += 1;
+                    let path = super::rules::join(path, &name);
+                    if known.contains(&name) {
+                        scanner.twice.push(path.clone());
+                    }
+                    known.push(name);
+                    scanner.value(&path, depth + 1)
+                },
+            ),
+            b'[' => self.all(b']', "after array element", |scanner, known| {
+                let path = format!("{path}[{}]", known.len());
+                known.push(String::new());
+                scanner.value(&path, depth + 1)
+            }),
+            b'"' => self.string(),
+            b'-' | b'0'..=b'9' => self.number(),
+            b't' => self.literal("true"),
+            b'f' => self.literal("false"),
+            b'n' => self.literal("null"),
+            _ => self.wrong("looking for beginning of value"),
+        }
+    }
+
+    /// What is between brackets.
+    fn all(
+        &mut self,
+        end: u8,
+        after: &str,
+        mut one: impl FnMut(&mut Self, &mut Vec<String>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        self.at += 1;
+        let mut known = Vec::new();
+        while self.peek()? != end || !known.is_empty() {
+            one(self, &mut known)?;
+            match self.peek()? {
+                b',' => self.at += 1,
+                byte if byte == end => break,
+                _ => return self.wrong(after),
+            }
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<(), String> {
+        self.at += 1;
+        loop {
+            match self.byte()? {
+                b'"' => break,
+                b'\\' => {
+                    self.at += 1;
+                    match self.byte()? {
+                        b'u' => self.times(4, |byte| byte.is_ascii_hexdigit())?,
+                        byte if b"\"\\/bfnrt".contains(&byte) => {}
+                        _ => return self.wrong("in string escape code"),
+                    }
+                }
+                ..0x20 => return self.wrong("in string literal"),
+                _ => {}
+            }
+            self.at += 1;
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn times(&mut self, count: usize, is: impl Fn(u8) -> bool) -> Result<(), String> {
+        for _ in 0..count {
+            self.at += 1;
+            if !is(self.byte()?) {
+                return self.wrong("in \\u hexadecimal character escape");
+            }
+        }
+        Ok(())
+    }
+
+    fn literal(&mut self, word: &str) -> Result<(), String> {
+        for wanted in word.chars() {
+            if char::from(self.byte()?) != wanted {
+                return self.wrong(&format!("in literal {word} (expecting '{wanted}')"));
+            }
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), String> {
+        if self.byte()? == b'-' {
+            self.at += 1;
+        }
+        match self.byte()? {
+            b'0' => self.at += 1,
+            _ => self.digits("in numeric literal")?,
+        }
+        if self.byte().is_ok_and(|byte| byte == b'.') {
+            self.at += 1;
+            self.digits("after decimal point in numeric literal")?;
+        }
+        if self.byte().is_ok_and(|byte| matches!(byte, b'e' | b'E')) {
+            self.at += 1;
+            if self.byte().is_ok_and(|byte| matches!(byte, b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits("in exponent of numeric literal")?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self, place: &str) -> Result<(), String> {
+        let count = self.bytes[self.at..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
+        self.at += count;
+        if count == 0 {
+            self.wrong(place)
+        } else {
+            Ok(())
+        }
+    }
+}
