@@ -1,11 +1,9 @@
 //! Lines to stdout: in flow their parts, out they come whole and in order.
 
-use std::io::ErrorKind;
-
 use bytes::BytesMut;
 use kubewire::wire::line::LineEnd;
 
-use crate::{failure::Failure, stdio::Output};
+use crate::{failure::Failure, printable::Printable, stdio::Output, table::Layout};
 
 /// What is printed on stdout, line by line.
 pub(crate) struct Lines {
@@ -55,6 +53,11 @@ impl Lines {
         self.flush().await
     }
 
+    /// Hands on a row of a table.
+    pub(crate) async fn row(&mut self, layout: &Layout, row: &[Printable]) -> Result<(), Failure> {
+        self.text(&format!("{}\n", layout.line(row))).await
+    }
+
     async fn flush(&mut self) -> Result<(), Failure> {
         let bytes = self.buffer.split().freeze();
         let written = match &self.out {
@@ -69,10 +72,8 @@ impl Lines {
         let Some(out) = self.out.take() else {
             return Err(Failure::BrokenPipe);
         };
-        match out.finish().await {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::BrokenPipe),
-            Err(error) => Err(Failure::local("stdout", &error)),
-        }
+        out.finish()
+            .await
+            .map_err(|error| Failure::stream("stdout", &error))
     }
 }

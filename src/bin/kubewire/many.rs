@@ -56,12 +56,9 @@ pub(crate) async fn run(all: ExecAll, quiet: bool) -> Result<u8, Failure> {
         let written = match output {
             AllOutput::Stdout(line) => stdout.write(prefixed(&pod, &line)).await,
             AllOutput::Stderr(line) => stderr.write(prefixed(&pod, &line)).await,
-            AllOutput::Ended(Ok(status)) => {
-                how.insert(pod, Ok(code(&status)));
-                true
-            }
-            AllOutput::Ended(Err(error)) => {
-                how.insert(pod, Err(error.to_string()));
+            AllOutput::Ended(ended) => {
+                let ended = ended.map(|status| code(&status));
+                how.insert(pod, ended.map_err(|error| error.to_string()));
                 true
             }
             _ => true,

@@ -54,8 +54,7 @@ impl Target {
             None => match &self.pod {
                 Some(pod) => (pod.clone(), None),
                 None => {
-                    let problem = "which pod? Name one as <POD>, or what selects pods, or give -f";
-                    return Err(Failure::Message(problem.to_owned()));
+                    bail!("which pod? Name one as <POD>, or what selects pods, or give -f");
                 }
             },
             Some(file) => in_file(file)?,
@@ -117,18 +116,15 @@ impl Target {
 fn in_file(file: &Path) -> Result<(String, Option<String>), Failure> {
     let name = file.display();
     if file == Path::new("-") {
-        return Err("-f -: stdin is the remote's; give a file or TYPE/NAME".into());
+        bail!("-f -: stdin is the remote's; give a file or TYPE/NAME");
     }
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::Message(format!("{name}: {error}")))?;
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
-        .map_err(|error| Failure::Message(format!("{name}: {error}")))?;
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).map_err(|error| format!("{name}: {error}"))?;
     let mut objects = documents.into_iter().filter(|it| !it.is_null());
     let object = objects.next().unwrap_or_default();
     if objects.next().is_some() {
-        let problem =
-            format!("{name} has several objects: name the one that is meant as TYPE/NAME");
-        return Err(Failure::Message(problem));
+        bail!("{name} has several objects: name the one that is meant as TYPE/NAME");
     }
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let metadata = &object["metadata"];
@@ -137,9 +133,7 @@ fn in_file(file: &Path) -> Result<(String, Option<String>), Failure> {
             let target = format!("{}/{object}", kind.to_lowercase());
             Ok((target, text(&metadata["namespace"])))
         }
-        _ => Err(Failure::Message(format!(
-            "{name} has no object with a kind and a name"
-        ))),
+        _ => bail!("{name} has no object with a kind and a name"),
     }
 }
 
@@ -151,10 +145,7 @@ pub(crate) fn default_container(all: &[Container], quiet: bool) -> Option<&Conta
     if all.len() > 1 && is_first && !quiet {
         let names: Vec<_> = all.iter().map(label).collect();
         let name = &default.name;
-        note(&format!(
-            "Defaulted container {name:?} out of: {}",
-            names.join(", ")
-        ));
+        note!("Defaulted container {name:?} out of: {}", names.join(", "));
     }
     Some(default)
 }

@@ -59,7 +59,7 @@ pub(crate) async fn pod(
             continue;
         }
         let chosen = chosen.and_then(|pod| pod["metadata"]["name"].as_str());
-        let none = || Failure::Message(format!("{target} has no pod in the namespace {namespace}"));
+        let none = || format!("{target} has no pod in the namespace {namespace}");
         return Ok(Found {
             name: chosen.ok_or_else(none)?.to_owned(),
             of: list.items.len(),
@@ -80,12 +80,9 @@ pub(crate) async fn selects(
     namespace: &str,
     target: &str,
 ) -> Result<Selects, Failure> {
-    let parsed: ForwardTarget = target.parse().map_err(|_| {
-        let message = format!("{target}: neither a pod nor anything that selects pods");
-        Failure::Message(message)
-    })?;
-    match parsed {
-        ForwardTarget::Pod(name) => Ok(Selects::Pod(name)),
-        target => Ok(Selects::Labels(client.selector(namespace, &target).await?)),
+    match target.parse() {
+        Ok(ForwardTarget::Pod(name)) => Ok(Selects::Pod(name)),
+        Ok(target) => Ok(Selects::Labels(client.selector(namespace, &target).await?)),
+        Err(_) => bail!("{target}: neither a pod nor anything that selects pods"),
     }
 }

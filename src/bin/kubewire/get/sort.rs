@@ -25,24 +25,22 @@ pub(super) fn sort<T>(
     path: &str,
     object: impl Fn(&T) -> &Value,
 ) -> Result<(), Failure> {
-    let template = JsonPath::relaxed(path).map_err(Failure::Message)?;
+    let template = JsonPath::relaxed(path)?;
     let mut keyed = Vec::with_capacity(all.len());
     for one in std::mem::take(all) {
-        let found = template.first(object(&one)).map_err(Failure::Message)?;
+        let found = template.first(object(&one))?;
         let key = match found.first().map(|value| &**value) {
             None | Some(Value::Null) => Key::Missing,
             Some(Value::Number(number)) => Key::Number(number.as_f64().unwrap_or_default()),
             Some(Value::String(text)) => Key::Text(text.clone(), jsonpath::quantity(text)),
             Some(other) => {
-                let problem = format!("{path} is neither a number nor a text, but {other}");
-                return Err(Failure::Message(problem));
+                bail!("{path} is neither a number nor a text, but {other}");
             }
         };
         keyed.push((key, one));
     }
     if !keyed.is_empty() && keyed.iter().all(|(key, _)| *key == Key::Missing) {
-        let problem = format!("no object has a field {path} to sort by");
-        return Err(Failure::Message(problem));
+        bail!("no object has a field {path} to sort by");
     }
     keyed.sort_by(|(one, _), (other, _)| compare(one, other));
     all.extend(keyed.into_iter().map(|(_, one)| one));

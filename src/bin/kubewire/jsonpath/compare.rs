@@ -19,9 +19,7 @@ impl Operator {
             return Ok(pattern.is_match(text));
         }
         let order = order(left, right)?;
-        if let (Value::Bool(_), Self::Less | Self::LessEqual | Self::Greater | Self::GreaterEqual) =
-            (left, self)
-        {
+        if left.is_boolean() && !matches!(self, Self::Equal | Self::NotEqual) {
             return Err("invalid type for comparison".to_owned());
         }
         Ok(match self {
