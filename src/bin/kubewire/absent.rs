@@ -1,12 +1,10 @@
 //! What kubectl has and this program has not: in flows an argument that is not known, out comes
 //! what to use instead.
 
-/// kubectl's verbs.
 const VERBS: &str = "annotate api-versions apply autoscale certificate cluster-info config cordon \
     create delete describe diff drain edit explain expose kuberc kustomize label options patch plugin \
     replace rollout run scale set taint top uncordon";
 
-/// The flags for copies of pods.
 const COPIES: &str = "--copy-to --keep-annotations --keep-init-containers --keep-labels \
     --keep-liveness --keep-readiness --keep-startup --replace --same-node --set-image \
     --share-processes";

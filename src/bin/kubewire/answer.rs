@@ -69,7 +69,6 @@ pub(crate) fn of_kind(object: &mut Value, kind: &str, version: &Value) {
     }
 }
 
-/// Takes the managed fields away.
 pub(crate) fn without_managed_fields(object: &mut Value) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
@@ -142,7 +141,6 @@ impl<F: Formatter> Formatter for GoJson<F> {
     as_before! { begin_object_value(), end_object_value() }
 }
 
-/// A value as YAML.
 pub(crate) fn yaml(value: &Value) -> Result<Printable, Failure> {
     let mut value = value.clone();
     whole_numbers(&mut value);

@@ -24,7 +24,6 @@ use crate::{
 /// How long a server that has never given the objects may refuse them.
 const GIVE_UP: Duration = kubewire::limits::LOG_GIVE_UP;
 
-/// What is printed of a change.
 pub(crate) struct Style {
     pub(crate) output: Output,
     /// Whether what happened is said.
@@ -40,20 +39,17 @@ pub(crate) struct Style {
 
 /// What is kept of an object, to be printed when it changes or is gone.
 enum Rendered {
-    /// JSON as it arrived.
     Object(String),
     Name(Printable),
     Cells(Vec<Printable>),
 }
 
-/// What is to be printed.
 enum Piece {
     Cells(Vec<Printable>),
     /// With its end.
     Text(String),
 }
 
-/// Prints changes.
 pub(crate) struct Printer {
     style: Style,
     known: ApiResource,
@@ -66,7 +62,6 @@ pub(crate) struct Printer {
     layout: Layout,
     /// Rows of the first table, until it is whole.
     waiting: Vec<Vec<Printable>>,
-    /// Documents of YAML that were printed.
     documents: u64,
     out: Lines,
 }

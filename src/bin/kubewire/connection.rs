@@ -83,7 +83,6 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// The time that a request has, if it is bounded.
     fn request_timeout(&self) -> Option<Duration> {
         self.request_timeout.filter(|timeout| !timeout.is_zero())
     }
@@ -102,7 +101,6 @@ impl Connection {
         }
     }
 
-    /// Whether a flag names the namespace.
     pub(crate) fn has_namespace(&self) -> bool {
         self.namespace.is_some()
     }

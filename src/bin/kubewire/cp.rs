@@ -97,10 +97,8 @@ macro_rules! options {
         copy.retries(u32::try_from($flags.retries).unwrap_or(u32::MAX))
     }};
 }
-/// One side of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
-    /// stdin or stdout.
     Stream,
     Here(PathBuf),
     /// In a namespace, if one is named, and a pod.

@@ -148,7 +148,6 @@ impl Events {
     }
 }
 
-/// When it was seen last.
 fn last_seen(event: &Value) -> Option<Timestamp> {
     let times = [
         &event["series"]["lastObservedTime"],

@@ -30,7 +30,6 @@ const BROKEN_PIPE: u8 = 141;
 /// Why a subcommand ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// For the user to read.
     Message(String),
     /// A signal asked for the end; its number.
     Signal(u8),

@@ -5,11 +5,9 @@ use kubewire::wire::line::LineEnd;
 
 use crate::{failure::Failure, printable::Printable, stdio::Output, table::Layout};
 
-/// What is printed on stdout, line by line.
 pub(crate) struct Lines {
     out: Option<Output>,
     buffer: BytesMut,
-    /// How the last line ended.
     last: LineEnd,
 }
 
@@ -53,7 +51,6 @@ impl Lines {
         self.flush().await
     }
 
-    /// Hands on a row of a table.
     pub(crate) async fn row(&mut self, layout: &Layout, row: &[Printable]) -> Result<(), Failure> {
         self.text(&format!("{}\n", layout.line(row))).await
     }

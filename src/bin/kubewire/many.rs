@@ -32,7 +32,6 @@ pub(crate) struct Bounds {
 /// How a command ended in a pod.
 type Ended = Result<i64, String>;
 
-/// Runs a command in all of its pods.
 pub(crate) async fn run(all: ExecAll, quiet: bool) -> Result<u8, Failure> {
     let local = |error| Failure::local("the standard streams cannot be used", &error);
     let mut signals = Signals::new().map_err(local)?;
@@ -88,7 +87,6 @@ fn prefixed(pod: &str, line: &[u8]) -> Bytes {
     [prefix.as_bytes(), line, b"\n"].concat().into()
 }
 
-/// The table of how it ended where.
 fn print(names: &[Arc<str>], ended: &[Ended]) {
     let mut rows = vec![["POD", "EXIT CODE"].map(Printable::cell).to_vec()];
     for (name, how) in names.iter().zip(ended) {

@@ -26,15 +26,12 @@ use crate::{
     terminal::{self, RawMode},
 };
 
-/// The streams of a remote process.
 type Streams = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>);
 
 /// A session, of either verb.
 pub(crate) trait Remote {
-    /// How it ends.
     type Exit: Clone;
 
-    /// Takes its streams.
     fn streams(&mut self) -> Streams;
 
     /// Waits for the end. Cancel safe.

@@ -20,7 +20,6 @@ use crate::{
     workload::{self, Wait},
 };
 
-/// A container and its streams.
 #[derive(Args)]
 pub(crate) struct Target {
     /// The pod: NAME, pod/NAME, or what selects pods, of which one is taken: deploy/NAME, svc/NAME
@@ -47,7 +46,6 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The pod that is meant.
     pub(crate) async fn pod(&self, connection: &Connection) -> Result<Pod, Failure> {
         let client = connection.client()?;
         let (name, namespace) = match &self.filename {
@@ -83,7 +81,6 @@ impl Target {
         default_container(all, self.quiet)
     }
 
-    /// What becomes of stdin.
     pub(crate) fn stdio(&self) -> Stdio {
         if self.stdin {
             Stdio::piped()
@@ -160,10 +157,8 @@ fn label(container: &Container) -> String {
     }
 }
 
-/// A terminal that the remote gets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terminal {
-    /// Its size at the start.
     pub(crate) size: TerminalSize,
     /// Whether stdin is a terminal that must be in raw mode.
     pub(crate) raw: bool,

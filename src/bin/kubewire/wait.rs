@@ -78,7 +78,6 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What to wait for.
 #[derive(Debug, Clone)]
 enum Condition {
     /// `status.conditions` has it with this value.
@@ -124,7 +123,6 @@ impl Condition {
         }
     }
 
-    /// Whether an object that is there meets it.
     fn is_met(&self, object: &Value) -> Result<bool, String> {
         match self {
             Self::Create => Ok(true),
@@ -183,7 +181,6 @@ enum News {
     Waits(String),
     /// It meets the condition; what kubectl calls it.
     Met(String, String),
-    /// It cannot.
     Fails(String, Failure),
     /// Nothing is left to wait for.
     Done(Option<Failure>),
@@ -251,7 +248,6 @@ impl Wait {
         out.finish().await.map(|()| code)
     }
 
-    /// What is asked for, by resource and namespace.
     fn groups(&self, client: &Client, asked: Vec<Asked>, condition: &Condition) -> Vec<Group> {
         let mut groups: BTreeMap<(String, Option<String>), Group> = BTreeMap::new();
         for one in asked {

@@ -67,14 +67,12 @@ pub(crate) async fn pod(
     }
 }
 
-/// What a target means.
 pub(crate) enum Selects {
     Pod(String),
     /// All pods with labels that match.
     Labels(String),
 }
 
-/// What a target selects.
 pub(crate) async fn selects(
     client: &Client,
     namespace: &str,

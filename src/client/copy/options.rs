@@ -39,7 +39,6 @@ impl Options {
         }
     }
 
-    /// What is to be packed.
     pub(super) fn plan(&self, source: PathBuf) -> Plan {
         Plan {
             source,

@@ -41,7 +41,6 @@ pub struct Body {
     incoming: Incoming,
     /// What inflates it, if it comes compressed.
     gzip: Option<Box<gzip::Decoder>>,
-    /// Bytes that have arrived.
     received: u64,
     /// Its place on a connection that others share.
     _in_use: Option<InUse>,

@@ -16,7 +16,6 @@ use crate::{
 pub(crate) const FORMATS: &str = "custom-columns=, custom-columns-file=, json, jsonpath=, \
     jsonpath-as-json=, jsonpath-file=, name, wide and yaml";
 
-/// How to print.
 #[derive(Debug, Clone)]
 pub(crate) enum Output {
     Table {
@@ -33,7 +32,6 @@ pub(crate) enum Output {
     Columns(Vec<Column>),
 }
 
-/// A column that the user has defined.
 #[derive(Debug, Clone)]
 pub(crate) struct Column {
     heading: String,
@@ -88,7 +86,6 @@ impl Output {
         }
     }
 
-    /// Whether objects are asked for as a table.
     pub(crate) fn is_table(&self) -> bool {
         matches!(self, Self::Table { .. })
     }
@@ -128,7 +125,6 @@ impl Output {
     }
 }
 
-/// The headings of columns.
 pub(crate) fn headings(columns: &[Column]) -> Vec<Printable> {
     let heading = |column: &Column| Printable::line(&column.heading);
     columns.iter().map(heading).collect()

@@ -47,7 +47,6 @@ pub(super) async fn page(body: Body) -> Result<Bytes, Failure> {
 pub(super) struct Printer<'a> {
     get: &'a Get,
     output: &'a Output,
-    /// All that is asked for.
     asked: &'a [Asked],
     held: Vec<(&'a Asked, Bytes)>,
     size: usize,
@@ -108,7 +107,6 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Prints what is left.
     pub(super) fn finish(mut self, client: &Client) -> Result<(), Failure> {
         if self.held.is_empty() && !self.begun {
             return Ok(());

@@ -13,14 +13,13 @@ mod compare;
 mod parse;
 
 use crate::answer::go_json;
-pub(crate) use compare::{float, quantity};
+pub(crate) use compare::float;
 use parse::{Bound, Node, Operator, Slice, Step};
 
 /// Levels of objects that `..` goes down, and of nested ranges: 512. Objects are nested 128 deep at
 /// most, for that is what the parser of JSON takes.
 const DEPTH: usize = 512;
 
-/// A template.
 #[derive(Debug, Clone)]
 pub(crate) struct JsonPath {
     nodes: Vec<Node>,
@@ -30,7 +29,6 @@ pub(crate) struct JsonPath {
 
 type Values<'a> = Vec<Cow<'a, Value>>;
 
-/// Where a template is.
 #[derive(Default)]
 struct Place {
     begins: bool,
@@ -70,12 +68,10 @@ impl JsonPath {
         Ok(found)
     }
 
-    /// The values that the first node finds.
     pub(crate) fn first<'a>(&'a self, object: &'a Value) -> Result<Values<'a>, String> {
         Ok(self.find(object)?.into_iter().next().unwrap_or_default())
     }
 
-    /// The text of the template for an object.
     pub(crate) fn text(&self, object: &Value) -> Result<String, String> {
         let mut text = String::new();
         for values in self.find(object)? {
@@ -275,7 +271,6 @@ fn descend<'a>(values: Values<'a>, all: &mut Values<'a>, depth: usize) -> Result
     Ok(())
 }
 
-/// Elements of lists, by their places.
 fn elements<'a>(values: Values<'a>, slice: &Slice) -> Result<Values<'a>, String> {
     let mut found = Values::new();
     for value in values {

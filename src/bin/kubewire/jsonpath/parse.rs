@@ -74,7 +74,6 @@ impl Operator {
     }
 }
 
-/// The nodes of a template.
 pub(super) fn template(text: &str) -> Result<Vec<Node>, String> {
     if text.len() > TEMPLATE {
         return Err("the template is too long".to_owned());
@@ -100,7 +99,6 @@ pub(super) fn template(text: &str) -> Result<Vec<Node>, String> {
 
 /// What is between braces, as it is read.
 struct Action<'a> {
-    /// What has not been read.
     rest: &'a str,
     /// How many filters and unions may still be in it.
     nested: usize,
@@ -126,7 +124,6 @@ impl<'a> Action<'a> {
         taken
     }
 
-    /// Text of its own within this one.
     fn within(&self, text: &str) -> Result<Vec<Step>, String> {
         let nested = self.nested.checked_sub(1).ok_or("it is nested too deep")?;
         let mut action = Action { rest: text, nested };

@@ -181,7 +181,6 @@ impl Logs {
         self.since_time.map(Since::from).or(since)
     }
 
-    /// The log of one container.
     async fn one(
         &mut self,
         pod: &Pod,

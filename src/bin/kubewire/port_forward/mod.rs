@@ -81,13 +81,11 @@ enum HalfCloseWhen {
     Defer,
 }
 
-/// What is forwarded to, and its ports.
 struct Forward {
     target: ForwardTarget,
     ports: Vec<Ports>,
 }
 
-/// A pair of ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Ports {
     /// 0 is any free one; `None` the same as the other.
@@ -145,11 +143,9 @@ enum News {
     Accepted(String),
     Ended(Ended),
     Unreachable(Error),
-    /// The connections that are open at the moment.
     Open(String, Vec<(SocketAddr, Traffic)>),
 }
 
-/// A connection that has ended.
 struct Ended {
     port: String,
     peer: Option<SocketAddr>,
@@ -261,14 +257,11 @@ fn how(number: u8) -> Result<u8, Failure> {
     }
 }
 
-/// Where to listen.
 #[derive(Debug, PartialEq, Eq)]
 enum ListenAddress {
     /// On all that can be had, at least one.
     Addresses(Vec<IpAddr>),
-    /// Where the system says.
     Name(String),
-    /// At a Unix socket.
     Path(String),
 }
 
@@ -325,7 +318,6 @@ async fn listen(
     listener.map_err(|error| format!("unable to listen on port {port} of {name}: {error}").into())
 }
 
-/// Tells what happens at a listener.
 async fn watch(mut listener: Listener, news: mpsc::Sender<News>, count: bool) {
     let port = listener.local_addrs().first().map_or(0, SocketAddr::port);
     let mut counted = tokio::time::interval(stats::PERIOD);

@@ -24,7 +24,6 @@ const ENDED: usize = 10;
 pub(super) struct Stats {
     /// By port.
     open: BTreeMap<String, Vec<(SocketAddr, Traffic)>>,
-    /// What was said last.
     said: Option<String>,
     ended: VecDeque<Row>,
     succeeded: u64,
@@ -42,7 +41,6 @@ struct Row {
 }
 
 impl Stats {
-    /// These connections of a port are open.
     pub(super) fn open(&mut self, port: String, connections: Vec<(SocketAddr, Traffic)>) {
         self.open.insert(port, connections);
     }
@@ -52,7 +50,6 @@ impl Stats {
         self.said = Some(text);
     }
 
-    /// A connection has ended.
     pub(super) fn ended(&mut self, ended: Ended) {
         let state = match ended.error {
             None => {

@@ -9,7 +9,6 @@ use percent_encoding::percent_decode_str;
 /// Bytes of a file that is served: 64 MiB.
 const FILE: u64 = 64 << 20;
 
-/// A directory that is served.
 #[derive(Debug)]
 pub(super) struct Files {
     root: PathBuf,

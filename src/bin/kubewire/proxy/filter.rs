@@ -8,7 +8,6 @@ use http::{HeaderName, Request, StatusCode, header::HOST, header::ORIGIN, header
 use percent_encoding::percent_decode_str;
 use regex::RegexSet;
 
-/// The rules, as kubectl has them.
 pub(super) struct Filter {
     hosts: RegexSet,
     paths: RegexSet,
@@ -34,7 +33,6 @@ impl Filter {
         })
     }
 
-    /// Looks at a request for this path of the server.
     pub(super) fn check<B>(&self, request: &Request<B>, path: &str) -> Result<(), Refusal> {
         self.check_host(request)?;
         check_origin(request)?;

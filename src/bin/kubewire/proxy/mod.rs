@@ -189,7 +189,6 @@ impl Proxy {
     }
 }
 
-/// Serves until it is interrupted.
 async fn run(listener: impl Accept, address: &str, server: Arc<Server>) -> Result<u8, Failure> {
     writeln!(io::stdout(), "Starting to serve on {address}")?;
     io::stdout().flush()?;
@@ -199,7 +198,6 @@ async fn run(listener: impl Accept, address: &str, server: Arc<Server>) -> Resul
     }
 }
 
-/// Where connections come from.
 trait Accept {
     type Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 

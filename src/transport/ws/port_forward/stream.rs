@@ -193,7 +193,6 @@ impl ForwardStream {
         taken.unwrap_or(false)
     }
 
-    /// Resets the connection.
     pub(crate) fn abort(&mut self) {
         let mut state = self.shared().lock();
         state.endpoint.give_up(self.id, 1);
