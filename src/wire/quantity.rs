@@ -8,14 +8,10 @@ pub const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"
 /// The suffixes of powers of 1024.
 pub const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
-/// How a quantity is spelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suffix {
-    /// With one of [`DECIMAL`].
     Decimal,
-    /// With one of [`BINARY`].
     Binary,
-    /// With a power of ten.
     Exponent,
 }
 
