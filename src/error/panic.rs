@@ -3,11 +3,10 @@
 
 use std::{
     any::Any,
-    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    task::Poll,
 };
 
+#[cfg(feature = "client")]
 use super::{CallerError, Result};
 
 /// Does work that may panic; of a panic what it said.
@@ -20,6 +19,7 @@ pub(crate) fn words<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 /// Does work, whose panic is an error.
+#[cfg(feature = "client")]
 pub(crate) fn caught<T>(who: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     words(work).unwrap_or_else(|message| {
         let who = who.to_owned();
@@ -28,11 +28,12 @@ pub(crate) fn caught<T>(who: &str, work: impl FnOnce() -> Result<T>) -> Result<T
 }
 
 /// The same of a future, which is not polled again after that.
+#[cfg(feature = "client")]
 pub(crate) async fn caught_in<T>(who: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     let mut work = Box::pin(work);
-    poll_fn(|cx| match caught(who, || Ok(work.as_mut().poll(cx))) {
+    std::future::poll_fn(|cx| match caught(who, || Ok(work.as_mut().poll(cx))) {
         Ok(polled) => polled,
-        Err(error) => Poll::Ready(Err(error)),
+        Err(error) => std::task::Poll::Ready(Err(error)),
     })
     .await
 }
