@@ -166,7 +166,7 @@ async fn read_page<T: Decode + Send>(
     Ok(List { metadata, items })
 }
 
-/// The pages of a list; see [`Request::pages`]. As a [`Stream`] it goes on after an error, with the
+/// The pages of a list; see [`Request::pages`]. As a [`Stream`](futures_core::Stream) it goes on after an error, with the
 /// page that failed.
 ///
 /// ```
