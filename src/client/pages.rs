@@ -166,8 +166,8 @@ async fn read_page<T: Decode + Send>(
     Ok(List { metadata, items })
 }
 
-/// The pages of a list; see [`Request::pages`]. As a [`Stream`](futures_core::Stream) it goes on after an error, with the
-/// page that failed.
+/// The pages of a list; see [`Request::pages`]. As a [`Stream`](futures_core::Stream) it goes on
+/// after an error, with the page that failed.
 ///
 /// ```
 /// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
