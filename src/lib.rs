@@ -202,6 +202,31 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+/// Setters of a builder, each with the field that it sets: `fn tail(lines: u64) config.lines = lines;`.
+#[cfg(feature = "client")]
+macro_rules! setters {
+    ($($(#[$meta:meta])* fn $name:ident($($value:ident: $type:ty)?) $($field:ident).+ = $to:expr;)*) => { $(
+        $(#[$meta])*
+        pub fn $name(mut self $(, $value: $type)?) -> Self {
+            self.$($field).+ = $to;
+            self
+        }
+    )* };
+}
+
+/// `Debug` with these fields, for a type whose others have none, or are secret.
+macro_rules! debug_fields {
+    ($([$($generics:tt)*])? $name:ident $(<$type:ident>)? { $($field:ident),* }) => {
+        impl$(<$($generics)*>)? std::fmt::Debug for $name$(<$type>)? {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $(.field(stringify!($field), &self.$field))*
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+
 #[cfg(feature = "client")]
 pub mod auth;
 #[cfg(feature = "client")]

@@ -184,10 +184,11 @@ async fn an_input_that_panics_ends_the_session_with_an_error() -> Result {
     let exec = exec.input(Input::reader(Panics(Breaks(false))));
     let error = soon(exec.output()).await.unwrap_err();
     assert!(
-        matches!(error, Error::Caller(CallerError::Stream(_))),
+        matches!(error, Error::Caller(CallerError::Panicked { .. })),
         "{error:?}"
     );
-    assert!(error.to_string().contains("panicked"), "{error}");
+    let told = "the reader of stdin panicked: this reader panics, as it is to";
+    assert_eq!(error.to_string(), told);
     Ok(())
 }
 

@@ -484,22 +484,7 @@ fn log_lines() -> Vec<Case> {
     let chunks = move || pieces(&log, 16 << 10);
     vec![
         case(
-            "log lines of 100 B, by block",
-            COUNT,
-            bytes,
-            chunks.clone(),
-            |chunks| {
-                split(chunks, |splitter| {
-                    while let Some(block) = splitter.next_block() {
-                        for line in block.lines() {
-                            black_box(line);
-                        }
-                    }
-                });
-            },
-        ),
-        case(
-            "log lines of 100 B, by line",
+            "log lines of 100 B",
             COUNT,
             bytes,
             chunks.clone(),
@@ -518,10 +503,8 @@ fn log_lines() -> Vec<Case> {
             chunks.clone(),
             |chunks| {
                 split(chunks, |splitter| {
-                    while let Some(block) = splitter.next_block() {
-                        for (line, _) in block.lines() {
-                            black_box(Stamp::parse_prefix(line));
-                        }
+                    while let Some(line) = splitter.next_line() {
+                        black_box(Stamp::parse_prefix(&line.bytes));
                     }
                 });
             },

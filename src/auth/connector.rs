@@ -202,7 +202,6 @@ impl Connector {
         self.inner.dialer.server().target(path_and_query)
     }
 
-    /// The whole URL, for people.
     pub(crate) fn url(&self, path_and_query: &str) -> String {
         format!("{}{path_and_query}", self.inner.dialer.server().url())
     }

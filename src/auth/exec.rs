@@ -23,7 +23,6 @@ use crate::{
     limits,
 };
 
-/// A plugin that can be run.
 pub(crate) struct Plugin {
     settings: Arc<Exec>,
     cluster: Option<ClusterInfo>,

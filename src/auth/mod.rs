@@ -53,7 +53,6 @@ const EXTRA_KEY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// The live credentials of a client.
 pub(crate) struct Credentials {
     source: Source,
     /// Those of the configuration and of impersonation.
@@ -79,7 +78,6 @@ struct TokenFile {
 struct Held {
     value: HeaderValue,
     since: Instant,
-    /// The server answered 401 to it.
     refused: bool,
 }
 
@@ -294,29 +292,27 @@ fn impersonation(who: &Impersonation) -> Result<Vec<(HeaderName, Vec<HeaderValue
     let values = |field: &str, values: &[String]| -> Result<Vec<HeaderValue>> {
         values.iter().map(|value| header(value, field)).collect()
     };
-    let mut headers = vec![(
-        HeaderName::from_static("impersonate-user"),
-        vec![header(&who.user, "as")?],
-    )];
-    if let Some(uid) = &who.uid {
-        headers.push((
-            HeaderName::from_static("impersonate-uid"),
-            vec![header(uid, "as-uid")?],
-        ));
-    }
-    if !who.groups.is_empty() {
-        let name = HeaderName::from_static("impersonate-group");
-        headers.push((name, values("as-groups", &who.groups)?));
+    let user = std::slice::from_ref(&who.user);
+    let mut headers = Vec::new();
+    for (name, field, given) in [
+        ("impersonate-user", "as", user),
+        ("impersonate-uid", "as-uid", who.uid.as_slice()),
+        ("impersonate-group", "as-groups", &who.groups),
+    ] {
+        if !given.is_empty() {
+            headers.push((HeaderName::from_static(name), values(field, given)?));
+        }
     }
     for (key, extra) in &who.extra {
         let key = utf8_percent_encode(key, EXTRA_KEY).to_string();
         let name = format!("impersonate-extra-{key}");
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+        let unfit = |_| {
             wrong(
                 "as-user-extra",
                 format!("the key {key:?} fits no HTTP header"),
             )
-        })?;
+        };
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(unfit)?;
         headers.push((name, values("as-user-extra", extra)?));
     }
     Ok(headers)

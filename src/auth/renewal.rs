@@ -24,11 +24,7 @@ use secrecy::ExposeSecret;
 use tokio::{sync::watch, time::Instant};
 
 use super::{exec::Plugin, oidc::Provider};
-use crate::{
-    Result,
-    config::{Identity, wrong},
-    limits,
-};
+use crate::{Result, config::Identity, error::panic::caught_in, limits};
 
 /// Where credentials come from.
 pub(super) enum Issuer {
@@ -52,7 +48,6 @@ impl Issuer {
     }
 }
 
-/// A credential.
 pub(crate) struct Issued {
     /// The `Authorization` header.
     pub(crate) header: Option<HeaderValue>,
@@ -85,7 +80,6 @@ impl Issued {
     }
 }
 
-/// The credential in use and its renewal.
 pub(super) struct Renewal {
     issuer: Issuer,
     state: Mutex<State>,
@@ -107,7 +101,6 @@ struct Held {
     early: Option<Instant>,
     /// The end of it. The system's clock counts while the machine sleeps, this one does not.
     until: Option<Instant>,
-    /// The server answered 401 to it.
     refused: bool,
     /// It was issued because the same one was refused: another issue will not help soon.
     in_vain: bool,
@@ -214,18 +207,11 @@ impl Renewal {
         let (report, flight) = watch::channel(None);
         state.flight = Some(flight.clone());
         let renewal = Arc::clone(self);
-        let issue = Arc::clone(self);
-        let issue = tokio::spawn(async move { issue.issuer.issue().await });
+        // Where the runtime ends under it, whoever waits starts another on its own.
         tokio::spawn(async move {
-            let outcome = match issue.await {
-                Ok(outcome) => outcome.map(Arc::new),
-                Err(error) if error.is_panic() => Err(wrong(
-                    "the credentials",
-                    "their renewal panicked, which is a bug of kubewire",
-                )),
-                // The runtime ends: whoever waits starts another on its own.
-                Err(_) => return,
-            };
+            let issue = renewal.issuer.issue();
+            let issued = caught_in("the renewal of the credentials", issue).await;
+            let outcome = issued.map(Arc::new);
             renewal.land(&outcome);
             report.send_replace(Some(outcome));
         });

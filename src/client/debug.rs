@@ -125,22 +125,15 @@ impl Pod {
 }
 
 impl DebugContainer {
-    /// Its name; `debugger-` and five letters unless set.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
+    setters! {
+        /// Its name; `debugger-` and five letters unless set.
+        fn name(name: impl Into<String>) name = Some(name.into());
 
-    /// The container whose processes it is to see, where the runtime can.
-    pub fn target(mut self, container: impl Into<String>) -> Self {
-        self.target = Some(container.into());
-        self
-    }
+        /// The container whose processes it is to see, where the runtime can.
+        fn target(container: impl Into<String>) target = Some(container.into());
 
-    /// What it may do.
-    pub fn profile(mut self, profile: DebugProfile) -> Self {
-        self.profile = profile;
-        self
+        /// What it may do.
+        fn profile(profile: DebugProfile) profile = profile;
     }
 
     /// What it runs instead of the image's entry point.

@@ -17,7 +17,7 @@ use tokio::{
 use super::{Client, Resource, request::read};
 use crate::{
     Error, Result,
-    error::{CallerError, NetworkError},
+    error::{CallerError, NetworkError, panic::caught_in},
     limits,
     transport::http::{Outgoing, refusal, unexpected},
 };
@@ -27,7 +27,6 @@ const ACCEPTED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupD
                         application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,\
                         application/json";
 
-/// What a client remembers.
 #[derive(Debug, Default)]
 pub(super) struct Cache(Mutex<Option<(Instant, Arc<Discovery>)>>);
 
@@ -91,36 +90,28 @@ impl Discovery {
     /// name.
     pub fn find(&self, name: &str) -> Option<&ApiResource> {
         let name = name.to_ascii_lowercase();
-        let by = |names: &dyn Fn(&ApiResource) -> bool, name: &str, rest: Option<&str>| {
-            self.resources.iter().find(|known| {
-                let Resource { group, version, .. } = &known.resource;
-                names(known)
-                    && match rest {
-                        None => known.preferred,
-                        Some(rest) => {
-                            (known.preferred && rest == group)
-                                || rest == format!("{version}.{group}").trim_end_matches('.')
-                        }
-                    }
-                    && !name.is_empty()
-            })
+        let (front, rest) = match name.split_once('.') {
+            Some((front, rest)) => (front, Some(rest)),
+            None => (&*name, None),
         };
-        let whole = |name: &str, rest: Option<&str>| {
-            by(&|known| known.resource.plural == name, name, rest)
-                .or_else(|| by(&|known| known.singular == name, name, rest))
-                .or_else(|| by(&|known| known.kind.eq_ignore_ascii_case(name), name, rest))
-                .or_else(|| {
-                    by(
-                        &|known| known.short_names.iter().any(|s| s == name),
-                        name,
-                        rest,
-                    )
-                })
+        let is_of = |known: &ApiResource| {
+            let Resource { group, version, .. } = &known.resource;
+            let versioned = format!("{version}.{group}");
+            match rest {
+                None => known.preferred,
+                Some(rest) if known.preferred && rest == group => true,
+                Some(rest) => rest == versioned.trim_end_matches('.'),
+            }
         };
-        match name.split_once('.') {
-            None => whole(&name, None),
-            Some((front, rest)) => whole(front, Some(rest)),
-        }
+        let ways: [fn(&ApiResource, &str) -> bool; 4] = [
+            |known, name| known.resource.plural == name,
+            |known, name| known.singular == name,
+            |known, name| known.kind.eq_ignore_ascii_case(name),
+            |known, name| known.short_names.iter().any(|short| short == name),
+        ];
+        let known = self.resources.iter().filter(|_| !front.is_empty());
+        ways.iter()
+            .find_map(|is| known.clone().find(|it| is(it, front) && is_of(it)))
     }
 }
 
@@ -207,15 +198,14 @@ impl Client {
             asked.spawn(async move {
                 // It is never closed.
                 let _permit = permits.acquire().await;
-                client.ask_version(wanted).await.map(|known| (at, known))
+                let known = caught_in("the discovery", client.ask_version(wanted)).await;
+                known.map(|known| (at, known))
             });
         }
         let mut found = Vec::new();
         while let Some(known) = asked.join_next().await {
-            match known {
-                Ok(known) => found.push(known?),
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            }
+            // The runtime is shut down.
+            found.push(known.map_err(|_| CallerError::Killed)??);
         }
         found.sort_by_key(|(at, _)| *at);
         Ok(found.into_iter().flat_map(|(_, known)| known).collect())
@@ -368,31 +358,28 @@ impl Aggregated {
         let mut known = Vec::new();
         for group in self.items {
             for (at, version) in group.versions.into_iter().enumerate() {
-                known.extend(version.resources.into_iter().map(|resource| {
-                    ApiResource {
-                        resource: Resource {
-                            namespaced: resource.scope == "Namespaced",
-                            ..Resource::namespaced(
-                                group.metadata.name.clone(),
-                                version.version.clone(),
-                                resource.resource,
-                            )
-                        },
-                        kind: resource
-                            .response_kind
-                            .map_or_else(String::new, |kind| kind.kind),
-                        singular: resource.singular_resource,
-                        short_names: resource.short_names,
-                        categories: resource.categories,
-                        verbs: resource.verbs,
-                        subresources: resource
-                            .subresources
-                            .into_iter()
-                            .map(|subresource| subresource.subresource)
-                            .collect(),
-                        preferred: at == 0,
-                    }
-                }));
+                let known_as = |it: AggregatedResource| ApiResource {
+                    resource: Resource {
+                        namespaced: it.scope == "Namespaced",
+                        ..Resource::namespaced(
+                            group.metadata.name.clone(),
+                            version.version.clone(),
+                            it.resource,
+                        )
+                    },
+                    kind: it.response_kind.map_or_else(String::new, |it| it.kind),
+                    singular: it.singular_resource,
+                    short_names: it.short_names,
+                    categories: it.categories,
+                    verbs: it.verbs,
+                    subresources: it
+                        .subresources
+                        .into_iter()
+                        .map(|it| it.subresource)
+                        .collect(),
+                    preferred: at == 0,
+                };
+                known.extend(version.resources.into_iter().map(known_as));
             }
         }
         known

@@ -6,7 +6,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_core::Stream;
 use hyper::body::Body as _;
 
 use super::Body;
@@ -108,10 +107,4 @@ impl<E: From<Event>> Events<E> {
     }
 }
 
-impl<E: From<Event>> Stream for Events<E> {
-    type Item = Result<E>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll(cx)
-    }
-}
+stream!([E: From<Event>] Events<E>, Result<E>, poll);

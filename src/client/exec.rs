@@ -66,37 +66,33 @@ impl Exec {
         self
     }
 
-    /// Bytes that [`output`](Self::output) and [`Child::wait_with_output`] collect of each
-    /// stream; [`limits::OUTPUT`](crate::limits::OUTPUT) unless set.
-    pub fn max_output(mut self, bytes: usize) -> Self {
-        self.options.max_output = bytes;
-        self
-    }
+    setters! {
+        /// Bytes that [`output`](Self::output) and [`Child::wait_with_output`] collect of each
+        /// stream; [`limits::OUTPUT`](crate::limits::OUTPUT) unless set.
+        fn max_output(bytes: usize) options.max_output = bytes;
 
-    /// How long the command may take, from when it is spawned to its status; without limit unless
-    /// set. Past it, [`output`](Self::output), [`status`](Self::status) and what waits for the
-    /// [`Child`] fail with [`CallerError::TimedOut`], which has the output so far, and the
-    /// connection is closed: what that does to the process says [`Child`](Child#dropping).
-    ///
-    /// ```
-    /// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
-    /// use kubewire::{Error, error::CallerError};
-    /// use std::time::Duration;
-    ///
-    /// let pod = client.pod("default", "web-0");
-    /// let slow = pod.exec(["sleep", "600"]).timeout(Duration::from_millis(200));
-    /// match slow.output().await {
-    ///     Err(Error::Caller(CallerError::TimedOut { output, .. })) => {
-    ///         assert!(output.stdout.is_empty());
-    ///     }
-    ///     other => panic!("{other:?}"),
-    /// }
-    /// # Ok(())
-    /// # });
-    /// ```
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
-        self
+        /// How long the command may take, from when it is spawned to its status; without limit unless
+        /// set. Past it, [`output`](Self::output), [`status`](Self::status) and what waits for the
+        /// [`Child`] fail with [`CallerError::TimedOut`], which has the output so far, and the
+        /// connection is closed: what that does to the process says [`Child`](Child#dropping).
+        ///
+        /// ```
+        /// # kubewire::example(|pod| pod.container("main", ["sleep", "infinity"]), async |client| {
+        /// use kubewire::{Error, error::CallerError};
+        /// use std::time::Duration;
+        ///
+        /// let pod = client.pod("default", "web-0");
+        /// let slow = pod.exec(["sleep", "600"]).timeout(Duration::from_millis(200));
+        /// match slow.output().await {
+        ///     Err(Error::Caller(CallerError::TimedOut { output, .. })) => {
+        ///         assert!(output.stdout.is_empty());
+        ///     }
+        ///     other => panic!("{other:?}"),
+        /// }
+        /// # Ok(())
+        /// # });
+        /// ```
+        fn timeout(limit: Duration) timeout = Some(limit);
     }
 
     /// Starts the command.

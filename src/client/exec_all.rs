@@ -18,12 +18,11 @@ use tokio::{
 
 use super::{
     Client, ExitStatus, IntoCommand, List, Pod, Stdio,
-    panic::caught,
     pods::{Pods, chosen_pods},
 };
 use crate::{
     Resource, Result,
-    error::{CallerError, Error},
+    error::{CallerError, Error, panic::caught_in},
     limits,
     transport::http::has_runtime,
     wire::{self, line::LineSplitter},
@@ -137,7 +136,6 @@ pub struct RunningAll {
     pods: Vec<Arc<str>>,
     events: mpsc::Receiver<AllEvent>,
     // Dropped with this, which ends them.
-    /// They end with this.
     _tasks: JoinSet<()>,
 }
 
@@ -161,17 +159,13 @@ impl Client {
 impl ExecAll {
     chosen_pods!();
 
-    /// In how many pods it may run at a time, at least 1; [`limits::ALL_AT_ONCE`] unless set. Each
-    /// is a connection.
-    pub fn max_concurrent(mut self, pods: usize) -> Self {
-        self.at_once = pods.max(1);
-        self
-    }
+    setters! {
+        /// In how many pods it may run at a time, at least 1; [`limits::ALL_AT_ONCE`] unless set. Each
+        /// is a connection.
+        fn max_concurrent(pods: usize) at_once = pods.max(1);
 
-    /// How long the command may take in each pod, from when its turn comes.
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
-        self
+        /// How long the command may take in each pod, from when its turn comes.
+        fn timeout(limit: Duration) timeout = Some(limit);
     }
 
     /// Finds the pods and starts the command in them.
@@ -205,7 +199,7 @@ impl ExecAll {
                 // It is never closed.
                 let _turn = turns.acquire_owned().await;
                 let who = format!("the exec in the pod {}", run.name);
-                let ended = caught(who, run.run(&pod)).await;
+                let ended = caught_in(&who, run.run(&pod)).await;
                 run.tell(AllOutput::Ended(ended)).await;
             });
         }
@@ -216,7 +210,6 @@ impl ExecAll {
         })
     }
 
-    /// The names of the pods.
     async fn find(&self) -> Result<Vec<Arc<str>>> {
         let chosen = &self.pods;
         if !chosen.names.is_empty() {
@@ -261,14 +254,7 @@ impl RunningAll {
     }
 }
 
-/// Its events, to the end of the last pod.
-impl Stream for RunningAll {
-    type Item = AllEvent;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<AllEvent>> {
-        self.poll_event(cx)
-    }
-}
+stream!(RunningAll, AllEvent, poll_event);
 
 /// One pod's part.
 struct Run {
@@ -304,7 +290,6 @@ impl Run {
         Ok(status)
     }
 
-    /// Tells the lines of a stream.
     async fn lines(
         &self,
         stream: Option<impl Stream<Item = std::io::Result<Bytes>> + Unpin>,

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Result,
-    error::{CallerError, Error},
+    error::{CallerError, Error, panic::caught_in},
     limits,
     session::remote_command::Streams,
     transport::ws::remote_command::{Control, Input},
@@ -97,15 +97,15 @@ pub(super) struct Copies {
 impl Copies {
     fn feed(&mut self, control: &Control, from: Reader) {
         let mut to = ChildStdin::new(control.output(Channel::Stdin));
-        let guard = Guard::new(control, &self.failed, "the reader of stdin");
+        let (control, failed) = (control.clone(), self.failed.clone());
         self.stdin = Some(tokio::spawn(async move {
-            // It is dropped before `to`, with which the input would end in order.
-            let guard = guard;
+            // It fails before `to` is dropped, with which the input would end in order.
+            let fed = caught_in("the reader of stdin", feed(from, &mut to)).await;
             // What the process did not read before its end is no error.
-            if let Err(error) = feed(from, &mut to).await
-                && !guard.control.has_status()
+            if let Err(error) = fed
+                && !control.has_status()
             {
-                guard.fail(error);
+                fail(&control, &failed, error);
             }
         }));
     }
@@ -116,10 +116,10 @@ impl Copies {
             Channel::Stderr => "the writer of stderr",
             _ => "the writer of stdout",
         };
-        let guard = Guard::new(control, &self.failed, who);
+        let (control, failed) = (control.clone(), self.failed.clone());
         self.outputs.push(tokio::spawn(async move {
-            if let Err(error) = drain(from, to).await {
-                guard.fail_with(error);
+            if let Err(error) = caught_in(who, drain(from, to)).await {
+                fail(&control, &failed, error);
             }
         }));
     }
@@ -170,49 +170,20 @@ impl Drop for Copies {
     }
 }
 
-/// Ends the session if the caller's reader or writer fails, or panics.
-struct Guard {
-    control: Control,
-    failed: Arc<OnceLock<Error>>,
-    /// Whose code is called.
-    who: &'static str,
-}
-
-impl Guard {
-    fn new(control: &Control, failed: &Arc<OnceLock<Error>>, who: &'static str) -> Self {
-        Self {
-            control: control.clone(),
-            failed: failed.clone(),
-            who,
-        }
-    }
-
-    fn fail(&self, error: io::Error) {
-        self.fail_with(CallerError::Stream(Arc::new(error)).into());
-    }
-
-    fn fail_with(&self, error: Error) {
-        let _ = self.failed.set(error);
-        if !self.control.has_status() {
-            self.control.close();
-        }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.fail(io::Error::other(format!("{} panicked", self.who)));
-        }
+/// Ends the session for what went wrong with a copy.
+fn fail(control: &Control, failed: &OnceLock<Error>, error: Error) {
+    let _ = failed.set(error);
+    if !control.has_status() {
+        control.close();
     }
 }
 
 /// Copies the input and closes stdin. Only errors of `from` are errors: why `to` takes no more, the
 /// session says.
-async fn feed(from: Reader, to: &mut ChildStdin) -> io::Result<()> {
+async fn feed(from: Reader, to: &mut ChildStdin) -> Result<()> {
     let mut from = BufReader::with_capacity(limits::INPUT_MESSAGE, from);
     loop {
-        let bytes = from.fill_buf().await?;
+        let bytes = from.fill_buf().await.map_err(of_stream)?;
         if bytes.is_empty() {
             break;
         }
@@ -230,12 +201,15 @@ async fn feed(from: Reader, to: &mut ChildStdin) -> io::Result<()> {
     Ok(())
 }
 
+fn of_stream(error: io::Error) -> Error {
+    CallerError::Stream(Arc::new(error)).into()
+}
+
 async fn drain(mut from: Input, mut to: Writer) -> Result<()> {
-    let failed = |error| Error::from(CallerError::Stream(Arc::new(error)));
     while let Some(slice) = next_slice(&mut from).await? {
-        to.write_all(&slice).await.map_err(failed)?;
+        to.write_all(&slice).await.map_err(of_stream)?;
         // What a person watches must not wait for more.
-        to.flush().await.map_err(failed)?;
+        to.flush().await.map_err(of_stream)?;
     }
     Ok(())
 }

@@ -5,13 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_core::Stream;
-
-use super::{
-    Pod,
-    since::{Since, When},
-    span,
-};
+use super::{Pod, Since, span};
 use crate::{
     Error, Result,
     resource::with_query,
@@ -42,10 +36,10 @@ pub struct Logs {
 }
 
 impl Logs {
-    pub(super) fn new(pod: Pod) -> Self {
+    pub(super) fn new(pod: Pod, config: LogConfig) -> Self {
         let config = LogConfig {
             what: pod.operation("").trim().to_owned(),
-            ..LogConfig::default()
+            ..config
         };
         Self {
             pod,
@@ -54,18 +48,14 @@ impl Logs {
         }
     }
 
-    /// The container. Needed unless the pod has one only, or names its default one.
-    pub fn container(mut self, name: impl Into<String>) -> Self {
-        self.config.container = Some(name.into());
-        self
-    }
+    setters! {
+        /// The container. Needed unless the pod has one only, or names its default one.
+        fn container(name: impl Into<String>) config.container = Some(name.into());
 
-    /// Go on until the container ends. The stream lasts through cut connections, the server's
-    /// limit of four hours and restarts of the kubelet, and gives each line once. Where the
-    /// kubelet has rotated lines away meanwhile, [`LogUpdate::Gap`] tells it.
-    pub fn follow(mut self) -> Self {
-        self.config.follow = true;
-        self
+        /// Go on until the container ends. The stream lasts through cut connections, the server's
+        /// limit of four hours and restarts of the kubelet, and gives each line once. Where the
+        /// kubelet has rotated lines away meanwhile, [`LogUpdate::Gap`] tells it.
+        fn follow() config.follow = true;
     }
 
     /// Follow, and when the container is started again, go on with its next instance.
@@ -97,61 +87,37 @@ impl Logs {
     /// # });
     /// ```
     pub fn since(mut self, since: impl Into<Since>) -> Self {
-        let (seconds, time) = match since.into().0 {
-            When::Ago(seconds) => (Some(seconds), None),
-            When::At(time) => (None, Some(time)),
-        };
-        self.config.since_seconds = seconds;
-        self.config.since_time = time;
+        since.into().set(&mut self.config);
         self
     }
 
-    /// Only so many last lines.
-    pub fn tail(mut self, lines: u64) -> Self {
-        self.config.tail_lines = Some(lines);
-        self
-    }
+    setters! {
+        /// Only so many last lines.
+        fn tail(lines: u64) config.tail_lines = Some(lines);
 
-    /// At most so many bytes, newlines included; at least 1.
-    pub fn limit_bytes(mut self, bytes: u64) -> Self {
-        self.config.limit_bytes = Some(bytes);
-        self
-    }
+        /// At most so many bytes, newlines included; at least 1.
+        fn limit_bytes(bytes: u64) config.limit_bytes = Some(bytes);
 
-    /// Only one of the container's output streams, on servers with the gate
-    /// `PodLogsQuerySplitStreams`; others refuse.
-    pub fn only(mut self, stream: LogStream) -> Self {
-        self.config.stream = stream;
-        self
-    }
+        /// Only one of the container's output streams, on servers with the gate
+        /// `PodLogsQuerySplitStreams`; others refuse.
+        fn only(stream: LogStream) config.stream = stream;
 
-    /// Let the API server take the kubelet's certificate for granted.
-    pub fn insecure_skip_tls_verify_backend(mut self) -> Self {
-        self.config.insecure_skip_tls_verify_backend = true;
-        self
-    }
+        /// Let the API server take the kubelet's certificate for granted.
+        fn insecure_skip_tls_verify_backend() config.insecure_skip_tls_verify_backend = true;
 
-    /// Do not ask for stamps: lines have none, the text of the kubelet cannot be told from the
-    /// container's, and a lost connection is the end.
-    pub fn plain(mut self) -> Self {
-        self.config.resume = false;
-        self
-    }
+        /// Do not ask for stamps: lines have none, the text of the kubelet cannot be told from the
+        /// container's, and a lost connection is the end.
+        fn plain() config.resume = false;
 
-    /// Bytes of the longest line that comes in one piece; 64 if it is less, for a stamp and something
-    /// more.
-    pub fn max_line(mut self, bytes: usize) -> Self {
-        self.config.max_line = bytes;
-        self
-    }
+        /// Bytes of the longest line that comes in one piece; 64 if it is less, for a stamp and something
+        /// more.
+        fn max_line(bytes: usize) config.max_line = bytes;
 
-    /// Read over a WebSocket of its own, with `binary.k8s.io`, instead of the body of an HTTP
-    /// response: for proxies that hold HTTP bodies back until they end, and for places that let
-    /// only WebSockets last. All else is the same, resumption included, and the connection is
-    /// pinged. Users need the right to `get` `pods/log`, as without.
-    pub fn over_websocket(mut self) -> Self {
-        self.websocket = true;
-        self
+        /// Read over a WebSocket of its own, with `binary.k8s.io`, instead of the body of an HTTP
+        /// response: for proxies that hold HTTP bodies back until they end, and for places that let
+        /// only WebSockets last. All else is the same, resumption included, and the connection is
+        /// pinged. Users need the right to `get` `pods/log`, as without.
+        fn over_websocket() websocket = true;
     }
 
     /// Begins to read when the stream is polled.
@@ -307,19 +273,6 @@ impl LogLines {
     }
 }
 
-impl std::fmt::Debug for LogLines {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogLines")
-            .field("driver", &self.driver)
-            .field("end", &self.end)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(LogLines { driver, end });
 
-impl Stream for LogLines {
-    type Item = Result<LogLine>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_line(cx)
-    }
-}
+stream!(LogLines, Result<LogLine>, poll_line);

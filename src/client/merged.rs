@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Resource,
-    session::logs::{LogLine, LogUpdate},
+    session::logs::{LogConfig, LogLine, LogUpdate},
 };
 
 mod lines;
@@ -114,18 +114,8 @@ pub struct MergedLogs {
     pods: Pods,
     all_namespaces: bool,
     all_containers: bool,
-    follow: bool,
     until_all_end: bool,
-    options: Vec<Choice>,
-}
-
-/// What is asked of each log.
-#[derive(Debug, Clone)]
-enum Choice {
-    AcrossRestarts,
-    Previous,
-    Tail(u64),
-    Since(Since),
+    config: LogConfig,
 }
 
 impl MergedLogs {
@@ -134,9 +124,8 @@ impl MergedLogs {
             pods: Pods::new(client, namespace),
             all_namespaces: false,
             all_containers: false,
-            follow: false,
             until_all_end: false,
-            options: Vec::new(),
+            config: LogConfig::default(),
         }
     }
 
@@ -148,53 +137,45 @@ impl MergedLogs {
 
     chosen_pods!();
 
-    /// All containers of each pod, init and ephemeral containers too, instead of the default one.
-    /// Ephemeral containers that come later join.
-    pub fn all_containers(mut self) -> Self {
-        self.all_containers = true;
-        self
-    }
+    setters! {
+        /// All containers of each pod, init and ephemeral containers too, instead of the default one.
+        /// Ephemeral containers that come later join.
+        fn all_containers() all_containers = true;
 
-    /// Go on: containers are followed to their end, and pods that come to match join from the
-    /// start of their logs. Unless [`pods`](Self::pods) names them, or
-    /// [`until_all_end`](Self::until_all_end) says so, the stream never ends by itself. Of pods that
-    /// are named it ends with all their logs; it does not go on with a pod that takes the name of one.
-    pub fn follow(mut self) -> Self {
-        self.follow = true;
-        self
+        /// Go on: containers are followed to their end, and pods that come to match join from the
+        /// start of their logs. Unless [`pods`](Self::pods) names them, or
+        /// [`until_all_end`](Self::until_all_end) says so, the stream never ends by itself. Of pods that
+        /// are named it ends with all their logs; it does not go on with a pod that takes the name of one.
+        fn follow() config.follow = true;
     }
 
     /// Follow, and end when all logs have ended that are read, as kubectl does with a selector.
     /// Pods that come to match before that join. If none matches at first, it ends at once.
     pub fn until_all_end(mut self) -> Self {
-        self.follow = true;
+        self.config.follow = true;
         self.until_all_end = true;
         self
     }
 
     /// Follow, and go on with the next instance of a container that is started again.
     pub fn across_restarts(mut self) -> Self {
-        self.follow = true;
-        self.options.push(Choice::AcrossRestarts);
+        self.config.follow = true;
+        self.config.across_restarts = true;
         self
     }
 
-    /// Read the logs of the instances before the current ones.
-    pub fn previous(mut self) -> Self {
-        self.options.push(Choice::Previous);
-        self
-    }
+    setters! {
+        /// Read the logs of the instances before the current ones.
+        fn previous() config.previous = true;
 
-    /// Only so many last lines of each log, of pods that are there at the start.
-    pub fn tail(mut self, lines: u64) -> Self {
-        self.options.push(Choice::Tail(lines));
-        self
+        /// Only so many last lines of each log, of pods that are there at the start.
+        fn tail(lines: u64) config.tail_lines = Some(lines);
     }
 
     /// Only lines from then on: an instant by the nodes' clocks, or a time ago, which is for pods
     /// that are there at the start.
     pub fn since(mut self, since: impl Into<Since>) -> Self {
-        self.options.push(Choice::Since(since.into()));
+        since.into().set(&mut self.config);
         self
     }
 

@@ -115,21 +115,13 @@ impl<K: Send + Sync + 'static> MirrorBuilder<K> {
     }
 }
 
-impl<K> std::fmt::Debug for MirrorBuilder<K> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MirrorBuilder")
-            .field("watch", &self.watch)
-            .field("labels", &self.labels)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([K] MirrorBuilder<K> { watch, labels });
 
 #[derive(Debug)]
 struct Shared<K> {
     state: RwLock<SharedMirror<K>>,
     /// Where names without a namespace are.
     namespace: Option<String>,
-    /// Of the readers of changes.
     wakers: Wakers,
     /// A snapshot is complete, the server has refused, or the task has ended.
     turned: Notify,

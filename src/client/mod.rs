@@ -1,6 +1,22 @@
 //! The verbs: in flows what a user asks of a pod, out come handles in the shape of
 //! [`tokio::process`].
 
+/// A stream of what `poll` gives.
+macro_rules! stream {
+    ($([$($generics:tt)*])? $name:ident $(<$type:ident>)?, $item:ty, $poll:ident) => {
+        impl$(<$($generics)*>)? futures_core::Stream for $name$(<$type>)? {
+            type Item = $item;
+
+            fn poll_next(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Option<Self::Item>> {
+                self.$poll(cx)
+            }
+        }
+    };
+}
+
 mod api;
 mod attach;
 mod child;
@@ -19,7 +35,6 @@ mod merged;
 mod mirror;
 mod over;
 mod pages;
-mod panic;
 mod pod;
 mod pods;
 pub(crate) mod port_forward;
@@ -270,7 +285,6 @@ impl Client {
         Ok(response.map(|_| MaybeUpgraded::Upgraded(upgraded)))
     }
 
-    /// The host of the server, for traces.
     pub(crate) fn server_address(&self) -> &str {
         self.http.server_address()
     }

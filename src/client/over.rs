@@ -57,22 +57,15 @@ impl<T> Over<T> {
         }
     }
 
-    /// What errors call it; `remote command` unless set.
-    pub fn operation(mut self, name: impl Into<String>) -> Self {
-        self.operation = name.into();
-        self
-    }
+    setters! {
+        /// What errors call it; `remote command` unless set.
+        fn operation(name: impl Into<String>) operation = name.into();
 
-    /// See [`Exec::buffer`](super::Exec::buffer).
-    pub fn buffer(mut self, bytes: usize) -> Self {
-        self.options.buffer = bytes;
-        self
-    }
+        /// See [`Exec::buffer`](super::Exec::buffer).
+        fn buffer(bytes: usize) options.buffer = bytes;
 
-    /// See [`Exec::keepalive`](super::Exec::keepalive).
-    pub fn keepalive(mut self, config: KeepaliveConfig) -> Self {
-        self.options.keepalive = config;
-        self
+        /// See [`Exec::keepalive`](super::Exec::keepalive).
+        fn keepalive(config: KeepaliveConfig) options.keepalive = config;
     }
 
     fn start(self) -> (Opened, Handles) {

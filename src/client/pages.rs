@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::BytesMut;
-use futures_core::Stream;
 use http::Method;
 
 use super::{Request, request::Answer};
@@ -93,7 +92,6 @@ impl<T> IntoIterator for List<T> {
 }
 
 impl Request {
-    /// A page of a list.
     async fn page<T: Decode + Send>(&self, size: u32, next: Option<&str>) -> Result<List<T>> {
         let mut request = self.clone();
         if size > 0 {
@@ -180,8 +178,8 @@ async fn read_page<T: Decode + Send>(
     Ok(List { metadata, items })
 }
 
-/// The pages of a list; see [`Request::pages`]. As a [`Stream`] it goes on after an error, with the
-/// page that failed.
+/// The pages of a list; see [`Request::pages`]. As a [`Stream`](futures_core::Stream) it goes on
+/// after an error, with the page that failed.
 ///
 /// ```
 /// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
@@ -200,22 +198,13 @@ pub struct Pages<T> {
     size: u32,
     /// What to ask for the next page with; `None` at the end.
     next: Option<String>,
-    /// Pages so far.
     pub(super) pages: u32,
     asked: Option<Asked<T>>,
 }
 
 type Asked<T> = Pin<Box<dyn Future<Output = Result<List<T>>> + Send>>;
 
-impl<T> std::fmt::Debug for Pages<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pages")
-            .field("request", &self.request)
-            .field("size", &self.size)
-            .field("next", &self.next)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([T] Pages<T> { request, size, next });
 
 impl<T: Decode + Send + 'static> Pages<T> {
     pub(super) fn new(request: Request, size: u32) -> Self {
@@ -267,10 +256,4 @@ impl<T: Decode + Send + 'static> Pages<T> {
     }
 }
 
-impl<T: Decode + Send + 'static> Stream for Pages<T> {
-    type Item = Result<List<T>>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll(cx)
-    }
-}
+stream!([T: Decode + Send + 'static] Pages<T>, Result<List<T>>, poll);

@@ -13,6 +13,7 @@ use crate::{
     Result,
     error::{CallerError, Error, Hint},
     resource::ESCAPED,
+    session::logs::LogConfig,
     transport::http::About,
     wire::{self, status::Status},
 };
@@ -73,14 +74,13 @@ impl Pod {
 
     /// The log of one of its containers.
     pub fn logs(&self) -> Logs {
-        Logs::new(self.clone())
+        Logs::new(self.clone(), LogConfig::default())
     }
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The path of a subresource with its query.
     pub(crate) fn path(&self, subresource: &str, query: &[(&str, &str)]) -> Result<String> {
         for (what, name) in [("namespace", &self.namespace), ("pod", &self.name)] {
             // A segment of dots would be another path (RFC 3986, section 3.3).
@@ -158,7 +158,6 @@ impl Pod {
         pod.default_container().map(str::to_owned)
     }
 
-    /// Requests for pods of its namespace.
     pub(super) fn request(&self) -> Request {
         let pods = Resource::namespaced("", "v1", "pods");
         self.client.request(pods).namespace(&self.namespace)

@@ -3,7 +3,6 @@
 
 use super::Client;
 
-/// The pods, and the container in each.
 #[derive(Debug, Clone)]
 pub(super) struct Pods {
     pub(super) client: Client,
@@ -14,7 +13,6 @@ pub(super) struct Pods {
 }
 
 impl Pods {
-    /// All pods of a namespace.
     pub(super) fn new(client: Client, namespace: String) -> Self {
         Self {
             client,

@@ -76,7 +76,6 @@ fn is_ambiguous(error: &Error) -> bool {
     matches!(error, Error::Api(refusal) if matches!(refusal.hint, Some(Hint::Containers(_))))
 }
 
-/// The choices of a builder.
 #[derive(Debug, Clone)]
 pub(super) struct Options {
     pub(super) container: Option<String>,
@@ -142,7 +141,6 @@ impl Options {
         }
     }
 
-    /// The streams that have a reader on this side.
     fn reads(&self) -> Vec<Channel> {
         let streams = self.streams();
         let read = [
@@ -315,18 +313,14 @@ pub(super) use session;
 /// The setters that the builders of exec and attach share.
 macro_rules! options {
     () => {
-        /// The container. Without one it is the pod's only one or, as in kubectl, the one of its
-        /// annotation `kubectl.kubernetes.io/default-container`, or else its first. To choose among
-        /// several needs the right `get` on `pods`; the handle's `container` says which it is.
-        pub fn container(mut self, name: impl Into<String>) -> Self {
-            self.options.container = Some(name.into());
-            self
-        }
+        setters! {
+            /// The container. Without one it is the pod's only one or, as in kubectl, the one of its
+            /// annotation `kubectl.kubernetes.io/default-container`, or else its first. To choose among
+            /// several needs the right `get` on `pods`; the handle's `container` says which it is.
+            fn container(name: impl Into<String>) options.container = Some(name.into());
 
-        /// What becomes of stdin; [`Stdio::null`] unless set.
-        pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Self {
-            self.options.stdin = stdio.into();
-            self
+            /// What becomes of stdin; [`Stdio::null`] unless set.
+            fn stdin(stdio: impl Into<Stdio>) options.stdin = stdio.into();
         }
 
         /// What the process reads from stdin: bytes, a file, or with [`Input::reader`] any reader.
@@ -341,24 +335,18 @@ macro_rules! options {
             self.stdin(input.into())
         }
 
-        /// What becomes of stdout; [`Stdio::piped`] unless set.
-        pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
-            self.options.stdout = stdio.into();
-            self
-        }
+        setters! {
+            /// What becomes of stdout; [`Stdio::piped`] unless set.
+            fn stdout(stdio: impl Into<Stdio>) options.stdout = stdio.into();
 
-        /// What becomes of stderr; [`Stdio::piped`] unless set. With a TTY there is none: a
-        /// terminal shows both on stdout.
-        pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Self {
-            self.options.stderr = stdio.into();
-            self
-        }
+            /// What becomes of stderr; [`Stdio::piped`] unless set. With a TTY there is none: a
+            /// terminal shows both on stdout.
+            fn stderr(stdio: impl Into<Stdio>) options.stderr = stdio.into();
 
-        /// The subprotocols to offer, most wanted first; [`Subprotocol::DEFAULT`] unless set.
-        /// [`Subprotocol::Unnamed`] alone offers none.
-        pub fn subprotocols(mut self, protocols: impl IntoIterator<Item = Subprotocol>) -> Self {
-            self.options.protocols = protocols.into_iter().collect();
-            self
+            /// The subprotocols to offer, most wanted first; [`Subprotocol::DEFAULT`] unless set.
+            /// [`Subprotocol::Unnamed`] alone offers none.
+            fn subprotocols(protocols: impl IntoIterator<Item = Subprotocol>)
+                options.protocols = protocols.into_iter().collect();
         }
 
         /// Refuses servers on which stdin cannot be closed by itself, so that a command which
@@ -380,18 +368,14 @@ macro_rules! options {
             self
         }
 
-        /// Bytes of each output stream that may wait for its reader;
-        /// [`limits::STREAM_BUFFER`](crate::limits::STREAM_BUFFER) unless set. A stream that
-        /// reaches the bound holds back every other stream of the session.
-        pub fn buffer(mut self, bytes: usize) -> Self {
-            self.options.buffer = bytes;
-            self
-        }
+        setters! {
+            /// Bytes of each output stream that may wait for its reader;
+            /// [`limits::STREAM_BUFFER`](crate::limits::STREAM_BUFFER) unless set. A stream that
+            /// reaches the bound holds back every other stream of the session.
+            fn buffer(bytes: usize) options.buffer = bytes;
 
-        /// How often to ask the server for signs of life, and how long to wait for them.
-        pub fn keepalive(mut self, config: KeepaliveConfig) -> Self {
-            self.options.keepalive = config;
-            self
+            /// How often to ask the server for signs of life, and how long to wait for them.
+            fn keepalive(config: KeepaliveConfig) options.keepalive = config;
         }
     };
 }

@@ -77,17 +77,13 @@ impl Request {
         }
     }
 
-    /// In this namespace. Without one, a list is of all namespaces, and every other request of a
-    /// namespaced resource is in the client's namespace. Resources of the cluster ignore it.
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = Some(namespace.into());
-        self
-    }
+    setters! {
+        /// In this namespace. Without one, a list is of all namespaces, and every other request of a
+        /// namespaced resource is in the client's namespace. Resources of the cluster ignore it.
+        fn namespace(namespace: impl Into<String>) namespace = Some(namespace.into());
 
-    /// The subresource of the object: `status`, `scale`, `log`, `eviction`.
-    pub fn subresource(mut self, subresource: impl Into<String>) -> Self {
-        self.subresource = Some(subresource.into());
-        self
+        /// The subresource of the object: `status`, `scale`, `log`, `eviction`.
+        fn subresource(subresource: impl Into<String>) subresource = Some(subresource.into());
     }
 
     /// Only objects with these labels: `app=web,tier!=cache`.
@@ -118,7 +114,6 @@ impl Request {
         self
     }
 
-    /// The metadata of objects only.
     pub(super) fn metadata(mut self) -> Self {
         self.metadata = true;
         self

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::wire::stamp::Stamp;
+use crate::{session::logs::LogConfig, wire::stamp::Stamp};
 
 /// From when on a log is read: a time ago, by a [`Duration`], or an instant by the node's clock, by
 /// a [`SystemTime`], a [`Stamp`] or a `jiff::Timestamp`.
@@ -16,16 +16,25 @@ use crate::wire::stamp::Stamp;
 /// let today: Since = SystemTime::now().into();
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Since(pub(super) When);
+pub struct Since(When);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+enum When {
     /// Seconds, at least 1: the server knows no parts of them.
     Ago(u64),
     At(Stamp),
 }
 
 /// Rounded up to whole seconds, of which there is at least one.
+impl Since {
+    pub(super) fn set(self, config: &mut LogConfig) {
+        (config.since_seconds, config.since_time) = match self.0 {
+            When::Ago(seconds) => (Some(seconds), None),
+            When::At(time) => (None, Some(time)),
+        };
+    }
+}
+
 impl From<Duration> for Since {
     fn from(ago: Duration) -> Self {
         let part = u64::from(ago.subsec_nanos() > 0);

@@ -3,13 +3,11 @@
 use std::{
     collections::HashSet,
     marker::PhantomData,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures_core::Stream;
 use http::header::CONTENT_TYPE;
 
 use super::{
@@ -68,7 +66,6 @@ pub struct Watch<E = Event> {
     event: PhantomData<fn() -> E>,
 }
 
-/// What is watched, and how.
 #[derive(Debug, Clone)]
 struct Watched {
     client: Client,
@@ -137,90 +134,53 @@ impl<E: From<Event> + 'static> Watch<E> {
         self.of.namespace.as_deref()
     }
 
-    /// Only objects of this namespace. Without, those of all.
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.of.namespace = Some(namespace.into());
-        self
-    }
+    setters! {
+        /// Only objects of this namespace. Without, those of all.
+        fn namespace(namespace: impl Into<String>) of.namespace = Some(namespace.into());
 
-    /// Only the object of this name.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.of.name = Some(name.into());
-        self
-    }
+        /// Only the object of this name.
+        fn name(name: impl Into<String>) of.name = Some(name.into());
 
-    /// Only objects whose labels match, such as `app=web,tier!=cache`. An object that comes to
-    /// match is added, one that no longer does is deleted.
-    pub fn labels(mut self, selector: impl Into<String>) -> Self {
-        self.of.config.label_selector = selector.into();
-        self
-    }
+        /// Only objects whose labels match, such as `app=web,tier!=cache`. An object that comes to
+        /// match is added, one that no longer does is deleted.
+        fn labels(selector: impl Into<String>) of.config.label_selector = selector.into();
 
-    /// Only objects whose fields match, such as `spec.nodeName=node-1`. Which fields can be
-    /// selected by depends on the resource.
-    pub fn fields(mut self, selector: impl Into<String>) -> Self {
-        self.of.config.field_selector = selector.into();
-        self
-    }
+        /// Only objects whose fields match, such as `spec.nodeName=node-1`. Which fields can be
+        /// selected by depends on the resource.
+        fn fields(selector: impl Into<String>) of.config.field_selector = selector.into();
 
-    /// Only a part of the objects (KEP-5866). Servers that do not know shards send all of them,
-    /// which the end of the snapshot tells; the others are dropped here.
-    pub fn shard(mut self, shard: Shard) -> Self {
-        self.of.config.shard = Some(shard);
-        self
-    }
+        /// Only a part of the objects (KEP-5866). Servers that do not know shards send all of them,
+        /// which the end of the snapshot tells; the others are dropped here.
+        fn shard(shard: Shard) of.config.shard = Some(shard);
 
-    /// Go on from this resourceVersion instead of beginning with a snapshot.
-    pub fn from(mut self, resource_version: impl Into<String>) -> Self {
-        self.of.config.from = Some(resource_version.into());
-        self
-    }
+        /// Go on from this resourceVersion instead of beginning with a snapshot.
+        fn from(resource_version: impl Into<String>) of.config.from = Some(resource_version.into());
 
-    /// Which encoding to prefer. What the server does not have comes as JSON.
-    pub fn encoding(mut self, encoding: Encoding) -> Self {
-        self.of.config.encoding = encoding;
-        self
-    }
+        /// Which encoding to prefer. What the server does not have comes as JSON.
+        fn encoding(encoding: Encoding) of.config.encoding = encoding;
 
-    /// Which form of the objects to ask for: themselves, their metadata only, or a table.
-    pub fn form(mut self, form: Form) -> Self {
-        self.of.config.form = form;
-        self
-    }
+        /// Which form of the objects to ask for: themselves, their metadata only, or a table.
+        fn form(form: Form) of.config.form = form;
 
-    /// How many objects a page holds where the snapshot is a list; 0 for all.
-    pub fn page(mut self, objects: usize) -> Self {
-        self.of.config.page = objects;
-        self
-    }
+        /// How many objects a page holds where the snapshot is a list; 0 for all.
+        fn page(objects: usize) of.config.page = objects;
 
-    /// Whether to ask for the snapshot as part of the watch (KEP-3157), which is the default;
-    /// where the server cannot, it is a list in pages.
-    pub fn watch_list(mut self, yes: bool) -> Self {
-        self.of.config.watch_list = yes;
-        self
-    }
+        /// Whether to ask for the snapshot as part of the watch (KEP-3157), which is the default;
+        /// where the server cannot, it is a list in pages.
+        fn watch_list(yes: bool) of.config.watch_list = yes;
 
-    /// How long the server is asked to keep one connection's watch up, and at random up to twice
-    /// as long. Without bookmarks it is also the measure of a connection that died silently.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.of.config.timeout = timeout;
-        self
-    }
+        /// How long the server is asked to keep one connection's watch up, and at random up to twice
+        /// as long. Without bookmarks it is also the measure of a connection that died silently.
+        fn timeout(timeout: Duration) of.config.timeout = timeout;
 
-    /// Bytes of the largest event.
-    pub fn max_event(mut self, bytes: usize) -> Self {
-        self.of.config.max_event = bytes;
-        self
-    }
+        /// Bytes of the largest event.
+        fn max_event(bytes: usize) of.config.max_event = bytes;
 
-    /// Watch over a WebSocket of its own, one event a message, instead of the body of an HTTP
-    /// response: for proxies that hold HTTP bodies back until they end, and for places that let
-    /// only WebSockets last. All else is the same, resumption included, and the connection is
-    /// pinged. Lists, where watch-list cannot be had, still go over HTTP.
-    pub fn over_websocket(mut self) -> Self {
-        self.of.websocket = true;
-        self
+        /// Watch over a WebSocket of its own, one event a message, instead of the body of an HTTP
+        /// response: for proxies that hold HTTP bodies back until they end, and for places that let
+        /// only WebSockets last. All else is the same, resumption included, and the connection is
+        /// pinged. Lists, where watch-list cannot be had, still go over HTTP.
+        fn over_websocket() of.websocket = true;
     }
 
     /// A watch that never ends: a snapshot of all objects first, then every change, whatever
@@ -391,10 +351,4 @@ impl<E: From<Event>> Updates<E> {
     }
 }
 
-impl<E: From<Event>> Stream for Updates<E> {
-    type Item = Result<Update<E>>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll(cx)
-    }
-}
+stream!([E: From<Event>] Updates<E>, Result<Update<E>>, poll);

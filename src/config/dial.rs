@@ -38,7 +38,6 @@ impl Dial {
         }))
     }
 
-    /// A stream to a host and port.
     pub(crate) async fn dial(&self, host: &str, port: u16) -> io::Result<BoxedStream> {
         (self.0)(host.to_owned(), port).await
     }

@@ -23,7 +23,6 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    /// Those of this process.
     pub(super) fn process() -> Self {
         let wanted = |name: &OsString| {
             name == "KUBECONFIG"
@@ -44,14 +43,12 @@ impl Environment {
         }
     }
 
-    /// A variable that is set and not empty.
     fn variable(&self, name: &str) -> Option<&OsString> {
         self.variables
             .get(std::ffi::OsStr::new(name))
             .filter(|value| !value.is_empty())
     }
 
-    /// The proxies that the variables name.
     pub(super) fn proxies(&self) -> Proxies {
         Proxies::of_environment(|name| self.text(name))
     }

@@ -49,7 +49,6 @@ pub(crate) enum Interactive {
     Always,
 }
 
-/// A credential plugin.
 #[derive(Clone)]
 pub(crate) struct Exec {
     /// What error texts call the entry.
@@ -155,12 +154,5 @@ impl Exec {
     }
 }
 
-/// Arguments and variables may be secrets.
-impl std::fmt::Debug for Exec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Exec")
-            .field("command", &self.command)
-            .field("version", &self.version)
-            .finish_non_exhaustive()
-    }
-}
+// Arguments and variables may be secrets.
+debug_fields!(Exec { command, version });

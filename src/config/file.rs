@@ -11,7 +11,6 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::exec::ExecEntry;
 
-/// A kubeconfig file.
 #[derive(Default)]
 pub(super) struct File {
     pub(super) current_context: Option<String>,

@@ -72,7 +72,6 @@ impl TryFrom<kube_client::Config> for Config {
     }
 }
 
-/// Certificates as kubeconfigs have them.
 fn pem(certificates: &[Vec<u8>]) -> String {
     let mut pem = String::new();
     for certificate in certificates {

@@ -73,44 +73,28 @@ impl KubeconfigOptions {
         self
     }
 
-    /// Uses this context instead of `current-context`.
-    pub fn context(mut self, name: impl Into<String>) -> Self {
-        self.context = Some(name.into());
-        self
-    }
+    setters! {
+        /// Uses this context instead of `current-context`.
+        fn context(name: impl Into<String>) context = Some(name.into());
 
-    /// Uses this cluster instead of the context's.
-    pub fn cluster(mut self, name: impl Into<String>) -> Self {
-        self.cluster = Some(name.into());
-        self
-    }
+        /// Uses this cluster instead of the context's.
+        fn cluster(name: impl Into<String>) cluster = Some(name.into());
 
-    /// Uses this user instead of the context's.
-    pub fn user(mut self, name: impl Into<String>) -> Self {
-        self.user = Some(name.into());
-        self
-    }
+        /// Uses this user instead of the context's.
+        fn user(name: impl Into<String>) user = Some(name.into());
 
-    /// Uses this URL instead of the cluster's. With it the kubeconfig may be missing, or name no
-    /// cluster. The cluster's other fields stay, except for `tls-server-name`, which is about
-    /// another server.
-    pub fn server(mut self, url: impl Into<String>) -> Self {
-        self.server = Some(url.into());
-        self
-    }
+        /// Uses this URL instead of the cluster's. With it the kubeconfig may be missing, or name no
+        /// cluster. The cluster's other fields stay, except for `tls-server-name`, which is about
+        /// another server.
+        fn server(url: impl Into<String>) server = Some(url.into());
 
-    /// As [`Config::with_ca_file`], in place of what the cluster says of certificate authorities
-    /// and `insecure-skip-tls-verify`, even if that cannot be used.
-    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.trust = Some(Trust::File(path.into()));
-        self
-    }
+        /// As [`Config::with_ca_file`], in place of what the cluster says of certificate authorities
+        /// and `insecure-skip-tls-verify`, even if that cannot be used.
+        fn ca_file(path: impl Into<PathBuf>) trust = Some(Trust::File(path.into()));
 
-    /// As [`Config::with_insecure_skip_tls_verify`], in place of the cluster's certificate
-    /// authorities, even if they cannot be used.
-    pub fn insecure_skip_tls_verify(mut self) -> Self {
-        self.trust = Some(Trust::Anybody);
-        self
+        /// As [`Config::with_insecure_skip_tls_verify`], in place of the cluster's certificate
+        /// authorities, even if they cannot be used.
+        fn insecure_skip_tls_verify() trust = Some(Trust::Anybody);
     }
 
     /// As [`Config::with_client_certificate_files`], in place of the user's certificate, key and
@@ -124,23 +108,16 @@ impl KubeconfigOptions {
         self
     }
 
-    /// As [`Config::with_token`], in place of the user's token, password, plugin or provider, even
-    /// if they cannot be used.
-    pub fn token(mut self, token: impl Into<SecretString>) -> Self {
-        self.token = Some(token.into());
-        self
-    }
+    setters! {
+        /// As [`Config::with_token`], in place of the user's token, password, plugin or provider, even
+        /// if they cannot be used.
+        fn token(token: impl Into<SecretString>) token = Some(token.into());
 
-    /// As [`Config::with_tls_server_name`], in place of the cluster's.
-    pub fn tls_server_name(mut self, name: impl Into<String>) -> Self {
-        self.tls_server_name = Some(name.into());
-        self
-    }
+        /// As [`Config::with_tls_server_name`], in place of the cluster's.
+        fn tls_server_name(name: impl Into<String>) tls_server_name = Some(name.into());
 
-    /// As [`Config::with_proxy`], in place of the cluster's, even if that cannot be used.
-    pub fn proxy(mut self, url: impl Into<SecretString>) -> Self {
-        self.proxy = Some(url.into());
-        self
+        /// As [`Config::with_proxy`], in place of the cluster's, even if that cannot be used.
+        fn proxy(url: impl Into<SecretString>) proxy = Some(url.into());
     }
 
     /// Whether it says which server, and is not only about how to reach it.
@@ -149,7 +126,6 @@ impl KubeconfigOptions {
         !self.files.is_empty() || names.iter().any(|name| given(name).is_some())
     }
 
-    /// Whether there is anything to do TLS with.
     pub(super) fn has_tls(&self) -> bool {
         self.trust.is_some() || self.identity.is_some()
     }
@@ -241,7 +217,6 @@ pub(super) struct Merged {
     users: BTreeMap<String, Entry<Result<User, String>>>,
 }
 
-/// What a context selects.
 pub(super) struct Selected {
     pub(super) cluster_name: String,
     pub(super) cluster: Entry<Cluster>,

@@ -324,18 +324,14 @@ impl Config {
         self
     }
 
-    /// Identifies by this bearer token, which stays the same. Without TLS it is sent to this
-    /// machine alone.
-    pub fn with_token(mut self, token: impl Into<SecretString>) -> Self {
-        self.auth = Auth::Token(token.into());
-        self
-    }
+    setters! {
+        /// Identifies by this bearer token, which stays the same. Without TLS it is sent to this
+        /// machine alone.
+        fn with_token(token: impl Into<SecretString>) auth = Auth::Token(token.into());
 
-    /// Identifies by the bearer token in this file, which is read again as it rotates: every
-    /// [`limits::TOKEN_FILE_PERIOD`] and when the server refuses the token.
-    pub fn with_token_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.auth = Auth::TokenFile(path.into(), None);
-        self
+        /// Identifies by the bearer token in this file, which is read again as it rotates: every
+        /// [`limits::TOKEN_FILE_PERIOD`] and when the server refuses the token.
+        fn with_token_file(path: impl Into<PathBuf>) auth = Auth::TokenFile(path.into(), None);
     }
 
     /// Identifies by this client certificate chain and private key, both in PEM.
@@ -364,17 +360,13 @@ impl Config {
         self
     }
 
-    /// Uses this namespace where a request names none.
-    pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = Some(namespace.into());
-        self
-    }
+    setters! {
+        /// Uses this namespace where a request names none.
+        fn with_namespace(namespace: impl Into<String>) namespace = Some(namespace.into());
 
-    /// Gives up on a TCP connection after this time, name resolution included; by default
-    /// [`limits::CONNECT`]. [`Duration::MAX`] is never.
-    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
+        /// Gives up on a TCP connection after this time, name resolution included; by default
+        /// [`limits::CONNECT`]. [`Duration::MAX`] is never.
+        fn with_connect_timeout(timeout: Duration) connect_timeout = timeout;
     }
 
     /// How long a TCP connection may be silent before the kernel probes it, by default
@@ -401,28 +393,24 @@ impl Config {
         Ok(self)
     }
 
-    /// Connects directly, whatever the environment says.
-    pub fn without_proxy(mut self) -> Self {
-        self.proxies = Proxies::None;
-        self
-    }
+    setters! {
+        /// Connects directly, whatever the environment says.
+        fn without_proxy() proxies = Proxies::None;
 
-    /// Whether to have the server compress lists and watches (gzip). Unless this or the
-    /// kubeconfig's `disable-compression` says so, it does where they come over a network: not from
-    /// this machine itself. Servers compress lists from 128 KiB on, and watches from Kubernetes 1.37
-    /// on; what they send uncompressed is read all the same. Neither single objects nor logs are
-    /// asked for so, and the streams of exec, attach and port-forward never are.
-    ///
-    /// ```
-    /// # fn main() -> kubewire::Result<()> {
-    /// let nearby = kubewire::Config::new("https://10.0.0.1")?.with_compression(false);
-    /// # let _ = nearby;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn with_compression(mut self, yes: bool) -> Self {
-        self.compression = Some(yes);
-        self
+        /// Whether to have the server compress lists and watches (gzip). Unless this or the
+        /// kubeconfig's `disable-compression` says so, it does where they come over a network: not from
+        /// this machine itself. Servers compress lists from 128 KiB on, and watches from Kubernetes 1.37
+        /// on; what they send uncompressed is read all the same. Neither single objects nor logs are
+        /// asked for so, and the streams of exec, attach and port-forward never are.
+        ///
+        /// ```
+        /// # fn main() -> kubewire::Result<()> {
+        /// let nearby = kubewire::Config::new("https://10.0.0.1")?.with_compression(false);
+        /// # let _ = nearby;
+        /// # Ok(())
+        /// # }
+        /// ```
+        fn with_compression(yes: bool) compression = Some(yes);
     }
 
     /// Whether lists and watches are asked for compressed.

@@ -17,7 +17,6 @@ use crate::Result;
 pub(crate) struct Oidc {
     /// What error texts call the entry.
     pub(crate) origin: String,
-    /// The URL of the provider.
     pub(crate) issuer: String,
     pub(crate) client: String,
     pub(crate) secret: Option<SecretString>,
@@ -30,7 +29,6 @@ pub(crate) struct Oidc {
     tokens: Mutex<Tokens>,
 }
 
-/// The tokens in hand.
 #[derive(Clone)]
 pub(crate) struct Tokens {
     pub(crate) id: Option<SecretString>,
@@ -76,10 +74,4 @@ impl Oidc {
     }
 }
 
-impl std::fmt::Debug for Oidc {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Oidc")
-            .field("issuer", &self.issuer)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(Oidc { issuer });

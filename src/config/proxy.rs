@@ -19,11 +19,8 @@ use crate::Result;
 /// How to find a proxy for a server.
 #[derive(Debug, Clone)]
 pub(crate) enum Proxies {
-    /// Connect directly.
     None,
-    /// This one, to whatever server.
     Always(Proxy),
-    /// What the variables say.
     Environment(Arc<Variables>),
 }
 
@@ -35,7 +32,6 @@ pub(crate) struct Variables {
     exceptions: Vec<Exception>,
 }
 
-/// A proxy server.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     pub(crate) kind: ProxyKind,
@@ -201,18 +197,12 @@ fn split_port(entry: &str) -> (&str, Option<u16>) {
 }
 
 fn contains(network: IpAddr, bits: u8, address: IpAddr) -> bool {
-    let bits = u32::from(bits);
-    match (network, address) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => {
-            let differ = network.to_bits() ^ address.to_bits();
-            differ.checked_shr(32 - bits).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(network), IpAddr::V6(address)) => {
-            let differ = network.to_bits() ^ address.to_bits();
-            differ.checked_shr(128 - bits).unwrap_or(0) == 0
-        }
-        _ => false,
-    }
+    let (differ, width): (u128, _) = match (network, address) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => ((one.to_bits() ^ other.to_bits()).into(), 32),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits(), 128),
+        _ => return false,
+    };
+    differ.checked_shr(width - u32::from(bits)).unwrap_or(0) == 0
 }
 
 impl Proxy {
@@ -281,7 +271,6 @@ impl Proxy {
         })
     }
 
-    /// The URL as it was given.
     pub(crate) fn url(&self) -> &SecretString {
         &self.url
     }

@@ -7,11 +7,9 @@ use crate::{Result, error::CallerError};
 /// Where the API server is.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Server {
-    /// Whether the connection is TLS.
     pub(crate) https: bool,
     /// The host without the brackets of an IPv6 address.
     pub(crate) host: String,
-    /// The port to dial.
     pub(crate) port: u16,
     /// The `Host` header: the host, bracketed where need be, and the port if the URL names one.
     pub(crate) authority: HeaderValue,

@@ -5,6 +5,8 @@ use std::{io, sync::Arc};
 mod caller;
 mod hint;
 mod network;
+#[cfg(any(feature = "client", feature = "server"))]
+pub(crate) mod panic;
 pub(crate) mod text;
 
 pub use self::{

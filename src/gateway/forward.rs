@@ -1,7 +1,7 @@
 //! port-forward, joined: in flow the connections that a client opens and a tunnel, out they go to
 //! the pod, each with how it ended.
 
-use std::{fmt, future::IntoFuture, pin::Pin, sync::Arc};
+use std::{future::IntoFuture, pin::Pin, sync::Arc};
 
 use tokio::{task::JoinSet, time::Instant};
 
@@ -70,14 +70,7 @@ pub struct ForwardSplice {
     report: Option<Report>,
 }
 
-impl fmt::Debug for ForwardSplice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForwardSplice")
-            .field("forwarding", &self.forwarding)
-            .field("tunnel", &self.tunnel)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(ForwardSplice { forwarding, tunnel });
 
 impl Forwarding {
     /// Joins the session to a tunnel to a pod; [`ForwardSplice`] says how.

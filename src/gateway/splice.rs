@@ -2,7 +2,6 @@
 //! how both ended.
 
 use std::{
-    fmt,
     future::{IntoFuture, poll_fn},
     io,
     pin::Pin,
@@ -169,14 +168,7 @@ pub struct Splice {
     tap: Option<Tap>,
 }
 
-impl fmt::Debug for Splice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Splice")
-            .field("process", &self.process)
-            .field("session", &self.session)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(Splice { process, session });
 
 /// How a [`Splice`] ended.
 ///
@@ -281,7 +273,6 @@ impl IntoFuture for Splice {
     }
 }
 
-/// Which of the two ended first.
 enum Ended {
     /// The session with the API server, or what joins the two.
     Process(Result<Status>),
@@ -334,7 +325,6 @@ fn failed(error: io::Error) -> Error {
     Error::of_stream(error, CallerError::Stream)
 }
 
-/// The three streams.
 struct Flow {
     stdin: Pump<Stdin, ChildStdin>,
     stdout: Pump<ChildStdout, Output>,
@@ -387,7 +377,6 @@ impl Flow {
     }
 }
 
-/// Shows what passes to the tap, if there is one.
 fn see(tap: &mut Option<Tap>, passed: Tapped<'_>) -> io::Result<()> {
     match tap {
         Some(tap) => tap(passed),

@@ -37,7 +37,6 @@ impl Presented {
         }
     }
 
-    /// The server refuses it.
     pub(super) fn refused(&self, problem: &str, error: &io::Error) -> CallerError {
         let certificate = self.certificate.as_ref();
         let out_of_date = certificate.and_then(ClientCertificate::out_of_date);
@@ -65,7 +64,6 @@ impl Presented {
     }
 }
 
-/// The parts of a certificate that are read.
 struct Parts<'a> {
     not_before: Option<Timestamp>,
     not_after: Option<Timestamp>,

@@ -33,7 +33,6 @@ pub(super) struct Current {
 }
 
 impl Rotating {
-    /// Reads what the settings name.
     pub(super) fn new(settings: TlsSettings) -> Result<Self> {
         let current = Arc::new(Current::new(&frozen(&settings, None)?, None)?);
         Ok(Self {

@@ -156,7 +156,6 @@ pub(super) fn certificate_alert(error: &io::Error, presented: &Presented) -> Opt
     })
 }
 
-/// Why a handshake failed.
 pub(super) fn handshake_error(
     address: &str,
     trusted: &str,

@@ -37,7 +37,6 @@ impl Backoff {
         self.failures
     }
 
-    /// What was attempted succeeded.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

@@ -22,7 +22,6 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    /// Bytes that wait.
     pub(super) fn len(&self) -> usize {
         self.bytes
     }

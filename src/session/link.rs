@@ -92,7 +92,6 @@ impl Outbox {
     }
 }
 
-/// How the peer closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Closed {
     code: Option<u16>,
@@ -103,12 +102,10 @@ pub(super) struct Closed {
 }
 
 impl Closed {
-    /// Whether the code is 1000.
     pub(super) fn is_normal(&self) -> bool {
         self.code == Some(Close::NORMAL)
     }
 
-    /// The end as an error.
     pub(super) fn into_error(self) -> Error {
         NetworkError::ClosedWithoutStatus {
             code: self.code,

@@ -29,7 +29,6 @@ impl Watch {
         }
     }
 
-    /// When the reader is to be looked at.
     pub(super) fn at(&self) -> Option<Instant> {
         match self {
             Self::Off => None,

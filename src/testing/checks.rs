@@ -118,7 +118,8 @@ impl Rule {
                 _ => value.to_string(),
             };
             let is_there = !plain(&value).is_empty();
-            let number = || quantity::number(&plain(&value));
+            let number = |text: &str| quantity::parse(text).map(|(number, _)| number);
+            let this = || number(&plain(&value));
             let invalid = |why: &str| {
                 let why = why.replace("{}", &plain(&value));
                 vec![format!("Invalid value: {spelled}: {why}")]
@@ -179,12 +180,12 @@ impl Rule {
                 }
                 "least" if is_there => {
                     let (least, words) = words.split_once(' ').unwrap_or((words, ""));
-                    match number().zip(quantity::number(least)) {
-                        Some((number, least)) if number < least => invalid(words),
+                    match this().zip(number(least)) {
+                        Some((this, least)) if this < least => invalid(words),
                         _ => Vec::new(),
                     }
                 }
-                "whole" if number().is_some_and(|number| number.fract() != 0.0) => {
+                "whole" if this().is_some_and(|this| this % quantity::NANO != 0) => {
                     invalid("must be an integer")
                 }
                 "json" if value.is_string() => {

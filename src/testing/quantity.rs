@@ -3,71 +3,17 @@
 
 use serde_json::Value;
 
-const NANO: i128 = 1_000_000_000;
-const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
-const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+use crate::wire::quantity::{BINARY, DECIMAL, Suffix};
+pub(super) use crate::wire::quantity::{NANO, parse};
 
 /// The API server's words for what is none.
 pub(super) const SPELLING: &str = "quantities must match the regular expression \
     '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
-enum Suffix {
-    Decimal,
-    Binary,
-    Exponent,
-}
-
-/// The number in billionths, and how it is spelled; `None` if it is none, or beyond what is counted
-/// here.
-fn parse(text: &str) -> Option<(i128, Suffix)> {
-    let is_number =
-        |character: char| character.is_ascii_digit() || matches!(character, '.' | '+' | '-');
-    let (number, suffix) = text.split_at(text.find(|c| !is_number(c)).unwrap_or(text.len()));
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if !format!("{whole}{fraction}")
-        .bytes()
-        .any(|byte| byte.is_ascii_digit())
-    {
-        return None;
-    }
-    let is_negative = whole.starts_with('-');
-    let digits = format!("{}{fraction}", whole.trim_start_matches(['+', '-']));
-    let mantissa = digits.parse::<u64>().ok()?;
-    let (thousands, unit, kind) = match suffix.strip_prefix(['e', 'E']).map(str::parse::<i32>) {
-        Some(Ok(exponent)) => (exponent, 10_i128, Suffix::Exponent),
-        _ => match BINARY
-            .iter()
-            .position(|known| *known == suffix && !suffix.is_empty())
-        {
-            Some(power) => (i32::try_from(power).ok()?, 1024, Suffix::Binary),
-            None => {
-                let power = DECIMAL.iter().position(|known| *known == suffix)?;
-                (i32::try_from(power).ok()? * 3 - 9, 10, Suffix::Decimal)
-            }
-        },
-    };
-    let mut value = i128::from(mantissa);
-    let mut divisor = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let power = unit.checked_pow(thousands.unsigned_abs())?;
-    match thousands {
-        0.. => value = value.checked_mul(power)?,
-        _ => divisor = divisor.checked_mul(power)?,
-    }
-    let value = value.checked_mul(NANO)?;
-    // What is smaller than can be counted is rounded up.
-    let value = (value + divisor - 1) / divisor;
-    Some((if is_negative { -value } else { value }, kind))
-}
-
-/// The number, which other numbers are compared with.
-pub(super) fn number(text: &str) -> Option<f64> {
-    parse(text).map(|(value, _)| value as f64 / 1e9)
-}
-
 /// Whether it is a quantity at all; as the API server refuses what is none.
 pub(super) fn is_valid(value: &Value) -> bool {
     let text = spelled(value);
-    let number = text.trim_start_matches(['+', '-']);
+    let number = text.strip_prefix(['+', '-']).unwrap_or(&text);
     let end = number.find(|c: char| !c.is_ascii_digit() && c != '.');
     let (number, suffix) = number.split_at(end.unwrap_or(number.len()));
     let is_number =

@@ -173,9 +173,9 @@ impl Rule {
                     there.count().to_string()
                 }
             };
-            let number = |text: &str| quantity::number(text);
+            let number = |text: &str| quantity::parse(text).map(|(number, _)| number);
             let other = &condition[at + 1..];
-            let compare = |is: fn(&f64, &f64) -> bool| {
+            let compare = |is: fn(&i128, &i128) -> bool| {
                 let other = number(other).or_else(|| number(&plain(get(object, other))));
                 let (Some(found), Some(other)) = (number(&found), other) else {
                     return false;
@@ -189,8 +189,8 @@ impl Rule {
             match condition.as_bytes()[at] {
                 b'=' => other.split(',').any(is_it),
                 b'!' => !other[1..].split(',').any(is_it),
-                b'<' => compare(f64::lt),
-                _ => compare(f64::gt),
+                b'<' => compare(i128::lt),
+                _ => compare(i128::gt),
             }
         })
     }

@@ -6,9 +6,9 @@
 pub(crate) mod model;
 
 #[cfg(test)]
-pub(crate) use self::model::{Mutex, MutexGuard, Timer, is_panicking, lock, spawn};
+pub(crate) use self::model::{Mutex, MutexGuard, Timer, caught, lock, spawn};
 #[cfg(not(test))]
-pub(crate) use self::real::{Mutex, MutexGuard, Timer, is_panicking, lock, spawn};
+pub(crate) use self::real::{Mutex, MutexGuard, Timer, caught, lock, spawn};
 
 mod real {
     use std::{
@@ -22,14 +22,11 @@ mod real {
 
     pub(crate) use std::sync::{Mutex, MutexGuard};
 
+    pub(crate) use crate::error::panic::words as caught;
+
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         // A panic elsewhere does not make the state wrong: every change is made under one lock.
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether this thread unwinds.
-    pub(crate) fn is_panicking() -> bool {
-        std::thread::panicking()
     }
 
     pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {

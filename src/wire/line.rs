@@ -1,11 +1,11 @@
 //! Log lines out of the chunks of a response body.
 //!
-//! In go the chunks as they arrive, cut anywhere; out come [`Block`]s of whole lines, each one
-//! slice of a chunk, or single [`Line`]s. A line is copied only when it straddles two chunks.
+//! In go the chunks as they arrive, cut anywhere; out come [`Line`]s, each a slice of a chunk. A line
+//! is copied only when it straddles two chunks.
 //! Bytes stay bytes: nothing here assumes UTF-8.
 
 use bytes::{Bytes, BytesMut};
-use memchr::{memchr, memrchr};
+use memchr::memchr;
 
 /// How a [`Line`] ended.
 ///
@@ -44,78 +44,6 @@ pub struct Line {
     pub bytes: Bytes,
     /// How the line ended.
     pub end: LineEnd,
-}
-
-/// One or more consecutive lines in one buffer.
-///
-/// Iterating over a block costs a scan for newlines and nothing else; a [`Line`] on its own
-/// costs an atomic reference count more.
-///
-/// ```
-/// use kubewire::wire::line::LineSplitter;
-///
-/// let mut splitter = LineSplitter::new(1024);
-/// splitter.push("one\ntwo\nthr".into());
-/// let block = splitter.next_block().expect("two lines are whole");
-/// assert_eq!(block.bytes(), "one\ntwo\n");
-/// assert_eq!(block.lines().count(), 2);
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
-    bytes: Bytes,
-    end: LineEnd,
-}
-
-impl Block {
-    /// The lines, as borrowed slices.
-    pub fn lines(&self) -> Lines<'_> {
-        Lines {
-            rest: Some(&self.bytes),
-            end: self.end,
-        }
-    }
-
-    /// The bytes of all the lines, newlines included.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
-    /// How the last line of the block ended.
-    pub fn end(&self) -> LineEnd {
-        self.end
-    }
-}
-
-/// The lines of a [`Block`].
-///
-/// ```
-/// use kubewire::wire::line::{LineEnd, LineSplitter};
-///
-/// let mut splitter = LineSplitter::new(1024);
-/// splitter.push("one\ntwo\n".into());
-/// let block = splitter.next_block().expect("both are whole");
-/// let expected = [(&b"one"[..], LineEnd::Newline), (&b"two"[..], LineEnd::Newline)];
-/// assert!(block.lines().eq(expected));
-/// ```
-#[derive(Debug, Clone)]
-pub struct Lines<'a> {
-    rest: Option<&'a [u8]>,
-    end: LineEnd,
-}
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = (&'a [u8], LineEnd);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.rest?;
-        if let Some(at) = memchr(b'\n', rest) {
-            self.rest = (at + 1 < rest.len()).then(|| &rest[at + 1..]);
-            return Some((&rest[..at], LineEnd::Newline));
-        }
-        self.rest = None;
-        Some((rest, self.end))
-    }
 }
 
 /// Splits a body into lines.
@@ -190,50 +118,6 @@ impl LineSplitter {
 
     /// The next line, sharing the buffer that it arrived in.
     pub fn next_line(&mut self) -> Option<Line> {
-        let (mut bytes, end) = self.next_raw()?;
-        if end == LineEnd::Newline {
-            bytes.truncate(bytes.len() - 1);
-        }
-        Some(Line { bytes, end })
-    }
-
-    /// All the whole lines that lie in one buffer, as one block.
-    ///
-    /// The start of a line that was carried over from the chunk before is completed first and
-    /// makes a block of its own.
-    pub fn next_block(&mut self) -> Option<Block> {
-        if self.carry.is_empty()
-            && let Some(whole) = self.whole_lines()
-        {
-            return Some(Block {
-                bytes: self.chunk.split_to(whole),
-                end: LineEnd::Newline,
-            });
-        }
-        let (bytes, end) = self.next_raw()?;
-        Some(Block { bytes, end })
-    }
-
-    /// How many bytes of the chunk are whole lines within the bound.
-    fn whole_lines(&self) -> Option<usize> {
-        let end = memrchr(b'\n', &self.chunk)? + 1;
-        if end <= self.bound {
-            return Some(end);
-        }
-        // Only lines that may exceed the bound need a look of their own, in steps of the bound.
-        let mut checked = 0;
-        while end - checked > self.bound + 1 {
-            match memrchr(b'\n', &self.chunk[checked..checked + self.bound + 1]) {
-                Some(at) => checked += at + 1,
-                None if checked == 0 => return None,
-                None => return Some(checked),
-            }
-        }
-        Some(end)
-    }
-
-    /// The next line with its newline, if it has one.
-    fn next_raw(&mut self) -> Option<(Bytes, LineEnd)> {
         let room = self.bound - self.carry.len();
         let window = &self.chunk[..self.chunk.len().min(room.saturating_add(1))];
         let (take, end) = match memchr(b'\n', window) {
@@ -246,12 +130,15 @@ impl LineSplitter {
                 return None;
             }
         };
-        let taken = self.chunk.split_to(take);
-        if self.carry.is_empty() {
-            return Some((taken, end));
+        let mut bytes = self.chunk.split_to(take);
+        if !self.carry.is_empty() {
+            self.carry.extend_from_slice(&bytes);
+            bytes = self.carry.split().freeze();
         }
-        self.carry.extend_from_slice(&taken);
-        Some((self.carry.split().freeze(), end))
+        if end == LineEnd::Newline {
+            bytes.truncate(bytes.len() - 1);
+        }
+        Some(Line { bytes, end })
     }
 }
 
@@ -275,23 +162,6 @@ mod tests {
         while let Some(line) = splitter.next_line() {
             lines.push((line.bytes.to_vec(), line.end));
         }
-        lines
-    }
-
-    fn all_by_block(chunks: &[&[u8]], bound: usize) -> Vec<(Vec<u8>, LineEnd)> {
-        fn take(splitter: &mut LineSplitter, lines: &mut Vec<(Vec<u8>, LineEnd)>) {
-            while let Some(block) = splitter.next_block() {
-                lines.extend(block.lines().map(|(line, end)| (line.to_vec(), end)));
-            }
-        }
-        let mut splitter = LineSplitter::new(bound);
-        let mut lines = Vec::new();
-        for chunk in chunks {
-            splitter.push(Bytes::copy_from_slice(chunk));
-            take(&mut splitter, &mut lines);
-        }
-        splitter.finish();
-        take(&mut splitter, &mut lines);
         lines
     }
 
@@ -330,21 +200,6 @@ mod tests {
     }
 
     #[test]
-    fn a_block_holds_all_whole_lines_of_a_chunk() {
-        let chunk = Bytes::from_static(b"one\n\ntwo\nthr");
-        let mut splitter = LineSplitter::new(64);
-        splitter.push(chunk.clone());
-        let block = splitter.next_block().unwrap();
-        assert_eq!(block.bytes(), &chunk[..9]);
-        assert_eq!(block.bytes().as_ptr(), chunk.as_ptr());
-        assert_eq!(block.lines().count(), 3);
-        assert!(splitter.next_block().is_none());
-        splitter.push(Bytes::from_static(b"ee\nfour\n"));
-        assert_eq!(splitter.next_block().unwrap().bytes(), &b"three\n"[..]);
-        assert_eq!(splitter.next_block().unwrap().bytes(), &b"four\n"[..]);
-    }
-
-    #[test]
     fn the_last_line_without_a_newline_is_delivered() {
         let body: &[u8] = b"one\ntwo";
         let expected = vec![
@@ -352,7 +207,6 @@ mod tests {
             (b"two".to_vec(), LineEnd::Body),
         ];
         assert_eq!(all(&[body], 64), expected);
-        assert_eq!(all_by_block(&[body], 64), expected);
     }
 
     #[test]
@@ -390,7 +244,6 @@ mod tests {
             chunks.push(&body[from..]);
             let expected = model(&body, bound);
             prop_assert_eq!(&all(&chunks, bound), &expected);
-            prop_assert_eq!(&all_by_block(&chunks, bound), &expected);
         }
     }
 }

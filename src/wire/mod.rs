@@ -9,6 +9,8 @@ pub mod gzip;
 pub mod line;
 pub(crate) mod pod;
 pub mod port_channel;
+#[doc(hidden)]
+pub mod quantity;
 pub mod resize;
 pub mod spdy;
 pub mod stamp;

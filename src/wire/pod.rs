@@ -90,7 +90,6 @@ pub struct Exit {
     pub reason: String,
 }
 
-/// How a container is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ContainerState {
     Running {

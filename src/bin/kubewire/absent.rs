@@ -1,60 +1,28 @@
 //! What kubectl has and this program has not: in flows an argument that is not known, out comes
 //! what to use instead.
 
-const COPY: &str = "it is for copies of pods, which are kubectl's: use kubectl debug";
-const JQ: &str = "use -o json with a program such as jq";
+const VERBS: &str = "annotate api-versions apply autoscale certificate cluster-info config cordon \
+    create delete describe diff drain edit explain expose kuberc kustomize label options patch plugin \
+    replace rollout run scale set taint top uncordon";
 
-/// kubectl's verbs, and what is here instead.
-const VERBS: &[(&str, &str)] = &[
-    ("annotate", ""),
-    (
-        "api-versions",
-        "`kubewire get --raw /apis` has the server's own list; or ",
-    ),
-    ("apply", ""),
-    ("autoscale", ""),
-    ("certificate", ""),
-    ("cluster-info", ""),
-    ("config", ""),
-    ("cordon", ""),
-    ("create", ""),
-    ("delete", ""),
-    (
-        "describe",
-        "`kubewire get -o yaml` prints all that is known; or ",
-    ),
-    ("diff", ""),
-    ("drain", ""),
-    ("edit", ""),
-    ("explain", ""),
-    ("expose", ""),
-    ("kuberc", ""),
-    ("kustomize", ""),
-    ("label", ""),
-    ("options", "every verb's --help lists all flags; or "),
-    ("patch", ""),
-    ("plugin", ""),
-    ("replace", ""),
-    ("rollout", ""),
-    ("run", ""),
-    ("scale", ""),
-    ("set", ""),
-    ("taint", ""),
-    ("top", ""),
-    ("uncordon", ""),
-];
+const COPIES: &str = "--copy-to --keep-annotations --keep-init-containers --keep-labels \
+    --keep-liveness --keep-readiness --keep-startup --replace --same-node --set-image \
+    --share-processes";
+
+/// The flags for the output of `wait`.
+const WAIT_OUTPUT: &str =
+    "--allow-missing-template-keys --output -o --show-managed-fields --template";
+
+fn has(words: &str, word: &str) -> bool {
+    words.split(' ').any(|one| one == word)
+}
 
 /// What to say of a flag, `--long` or `-s`, that a verb does not know, if kubectl does.
 pub(crate) fn flag_of(verb: &str, argument: &str) -> Option<String> {
     let instead = match (verb, argument) {
-        (
-            "wait",
-            "--allow-missing-template-keys"
-            | "--output"
-            | "-o"
-            | "--show-managed-fields"
-            | "--template",
-        ) => "it prints a line an object only; use kubewire get",
+        ("wait", flag) if has(WAIT_OUTPUT, flag) => {
+            "it prints a line an object only; use kubewire get"
+        }
         ("wait", "--local") => "there is nothing to wait for without a server",
         ("api-resources", "--cached") => "nothing is cached on disk, so leave it out",
         ("api-resources", "--show-managed-fields") => "it has none, so leave it out",
@@ -67,23 +35,12 @@ pub(crate) fn flag_of(verb: &str, argument: &str) -> Option<String> {
         ("events", "--allow-missing-template-keys") => "use `kubewire get events` with -o jsonpath",
         ("events", "--template") => "write the template behind the form: -o jsonpath=TEMPLATE",
         ("events", "--show-managed-fields") => "use `kubewire get events --show-managed-fields`",
-        ("auth whoami", "--allow-missing-template-keys") => JQ,
+        ("auth whoami", "--allow-missing-template-keys") => "use -o json with a program such as jq",
         ("auth whoami", "--output" | "-o" | "--template") => "it prints a table only; use kubectl",
         ("auth whoami", "--show-managed-fields") => "it has none, so leave it out",
-        (
-            "debug",
-            "--copy-to"
-            | "--keep-annotations"
-            | "--keep-init-containers"
-            | "--keep-labels"
-            | "--keep-liveness"
-            | "--keep-readiness"
-            | "--keep-startup"
-            | "--replace"
-            | "--same-node"
-            | "--set-image"
-            | "--share-processes",
-        ) => COPY,
+        ("debug", flag) if has(COPIES, flag) => {
+            "it is for copies of pods, which are kubectl's: use kubectl debug"
+        }
         ("debug", "--custom") => "use --profile, or kubectl debug",
         ("debug", "--filename" | "-f") => "name the pod on the command line",
         ("get", "--kustomize" | "-k") => "use `kubectl kustomize DIR | kubewire get -f -`",
@@ -106,11 +63,18 @@ pub(crate) fn flag_of(verb: &str, argument: &str) -> Option<String> {
 
 /// What to say of a verb that is not known, if kubectl knows it.
 pub(crate) fn verb(verb: &str) -> Option<String> {
-    let (verb, instead) = VERBS.iter().find(|(known, _)| *known == verb)?;
-    Some(format!(
-        "kubectl's {verb} is not here: {instead}use kubectl {verb}; \
+    let instead = match verb {
+        "api-versions" => "`kubewire get --raw /apis` has the server's own list; or ",
+        "describe" => "`kubewire get -o yaml` prints all that is known; or ",
+        "options" => "every verb's --help lists all flags; or ",
+        _ => "",
+    };
+    has(VERBS, verb).then(|| {
+        format!(
+            "kubectl's {verb} is not here: {instead}use kubectl {verb}; \
          this is the tool of the streaming protocols"
-    ))
+        )
+    })
 }
 
 /// What to say of a form of output that is not known, if kubectl knows it.

@@ -23,18 +23,15 @@ const EXCERPT: usize = 80;
 /// JSON that is no Status of failure.
 pub(crate) fn value(body: &[u8]) -> Result<Value, Failure> {
     let value: Value = serde_json::from_slice(body).map_err(|error| {
-        let start: String = String::from_utf8_lossy(body)
-            .chars()
-            .take(EXCERPT)
-            .collect();
-        let problem = format!("the server's answer is not JSON: {error}: {start:?}");
-        Failure::Message(problem)
+        let text = String::from_utf8_lossy(body);
+        let start: String = text.chars().take(EXCERPT).collect();
+        format!("the server's answer is not JSON: {error}: {start:?}")
     })?;
     if value["kind"] == "Status" {
         return Err(status(body));
     }
     if !value.is_object() {
-        return Err("the server's answer is no object".into());
+        bail!("the server's answer is no object");
     }
     Ok(value)
 }
@@ -42,11 +39,9 @@ pub(crate) fn value(body: &[u8]) -> Result<Value, Failure> {
 /// The objects of an answer, or the one that was named, each with its own kind.
 pub(crate) fn objects(body: &[u8], named: bool) -> Result<Vec<Value>, Failure> {
     let mut value = value(body)?;
-    let kind = value["kind"].as_str().map(str::to_owned);
-    let kind = kind.ok_or_else(|| {
-        let problem = "the server's answer is neither an object nor a list, for it has no kind";
-        Failure::Message(problem.to_owned())
-    })?;
+    let Some(kind) = value["kind"].as_str().map(str::to_owned) else {
+        bail!("the server's answer is neither an object nor a list, for it has no kind");
+    };
     if named {
         return Ok(vec![value]);
     }
@@ -56,23 +51,24 @@ pub(crate) fn objects(body: &[u8], named: bool) -> Result<Vec<Value>, Failure> {
     ) {
         (Some(Value::Array(mut items)), Some(kind)) => {
             let version = value["apiVersion"].take();
-            for item in items.iter_mut().filter_map(Value::as_object_mut) {
-                // What a list says once, its items do not say again.
-                item.entry("kind").or_insert_with(|| json!(kind));
-                item.entry("apiVersion").or_insert_with(|| version.clone());
-            }
+            // What a list says once, its items do not say again.
+            items.iter_mut().for_each(|it| of_kind(it, kind, &version));
             Ok(items)
         }
         // Go writes an empty slice as `null`.
         (Some(Value::Null), Some(_)) => Ok(Vec::new()),
-        _ => {
-            let problem = format!("the server's answer, a {kind}, is a list without items");
-            Err(Failure::Message(problem))
-        }
+        _ => bail!("the server's answer, a {kind}, is a list without items"),
     }
 }
 
-/// Takes the managed fields away.
+/// Has an object say its kind, if it does not.
+pub(crate) fn of_kind(object: &mut Value, kind: &str, version: &Value) {
+    if let Value::Object(fields) = object {
+        fields.entry("kind").or_insert_with(|| json!(kind));
+        fields.entry("apiVersion").or_insert(version.clone());
+    }
+}
+
 pub(crate) fn without_managed_fields(object: &mut Value) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
@@ -108,6 +104,15 @@ fn encode(value: &Value, formatter: impl Formatter) -> String {
 /// floats in its way.
 struct GoJson<F>(F);
 
+/// What is written as the formatter within does.
+macro_rules! as_before {
+    ($($method:ident($($argument:ident: $type:ty)?)),*) => { $(
+        fn $method<W: ?Sized + io::Write>(&mut self, to: &mut W $(, $argument: $type)?) -> io::Result<()> {
+            self.0.$method(to $(, $argument)?)
+        }
+    )* };
+}
+
 impl<F: Formatter> Formatter for GoJson<F> {
     fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
         writer.write_all(jsonpath::float(value, true).as_bytes())
@@ -131,52 +136,11 @@ impl<F: Formatter> Formatter for GoJson<F> {
         writer.write_all(rest.as_bytes())
     }
 
-    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_array(writer)
-    }
-
-    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_array(writer)
-    }
-
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        self.0.begin_array_value(writer, first)
-    }
-
-    fn end_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_array_value(writer)
-    }
-
-    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object(writer)
-    }
-
-    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_object(writer)
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        self.0.begin_object_key(writer, first)
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(writer)
-    }
-
-    fn end_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_object_value(writer)
-    }
+    as_before! { begin_array(), end_array(), begin_array_value(first: bool), end_array_value() }
+    as_before! { begin_object(), end_object(), begin_object_key(first: bool) }
+    as_before! { begin_object_value(), end_object_value() }
 }
 
-/// A value as YAML.
 pub(crate) fn yaml(value: &Value) -> Result<Printable, Failure> {
     let mut value = value.clone();
     whole_numbers(&mut value);
@@ -207,7 +171,7 @@ pub(crate) fn table(body: &[u8], named: bool) -> Result<Table, Failure> {
     let kind = value["kind"].as_str().unwrap_or_default().to_owned();
     let unreadable = |problem: &str| {
         let kind = if kind.is_empty() { "object" } else { &kind };
-        Failure::Message(format!("the server's answer, a {kind}, {problem}"))
+        format!("the server's answer, a {kind}, {problem}").into()
     };
     if kind == "Table" {
         let table: Table = serde_json::from_value(value)
@@ -236,17 +200,13 @@ pub(crate) fn table(body: &[u8], named: bool) -> Result<Table, Failure> {
         }
         _ => return Err(unreadable("is a list without items")),
     };
-    if objects
-        .iter()
-        .any(|object| !object["metadata"]["name"].is_string())
-    {
+    let has_name = |object: &Value| object["metadata"]["name"].is_string();
+    if !objects.iter().all(has_name) {
         return Err(unreadable("is neither a table nor objects with names"));
     }
     let now = Timestamp::now();
     let row = |object: Value| {
-        let created = object["metadata"]["creationTimestamp"].as_str();
-        let age = created.and_then(|created| age(created, now));
-        let age = age.unwrap_or_else(|| "<unknown>".to_owned());
+        let age = age(&object["metadata"]["creationTimestamp"], now);
         Row {
             cells: vec![object["metadata"]["name"].clone(), json!(age)],
             object,
@@ -265,20 +225,23 @@ fn status(body: &[u8]) -> Failure {
         Ok(status) if !status.is_success() => format!("{} ({})", status.reason, status.code),
         _ => "the server's answer is a Status, which is not what was asked for".to_owned(),
     };
-    Failure::Message(said)
+    said.into()
 }
 
 /// How long ago a time was, as kubectl writes it
 /// (`k8s.io/apimachinery/pkg/util/duration/duration.go`, `HumanDuration`).
-pub(crate) fn age(created: &str, now: Timestamp) -> Option<String> {
-    let created: Timestamp = created.parse().ok()?;
-    let seconds = now.since((Unit::Second, created)).ok()?.get_seconds();
+pub(crate) fn age(created: &Value, now: Timestamp) -> String {
+    let created = created.as_str().and_then(|time| time.parse().ok());
+    let since = created.and_then(|it: Timestamp| now.since((Unit::Second, it)).ok());
+    let Some(seconds) = since.map(|it| it.get_seconds()) else {
+        return "<unknown>".to_owned();
+    };
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let pair = |whole: i64, unit: &str, rest: i64, part: &str| match rest {
         0 => format!("{whole}{unit}"),
         rest => format!("{whole}{unit}{rest}{part}"),
     };
-    Some(match seconds {
+    match seconds {
         ..-1 => "<invalid>".to_owned(),
         -1..=0 => "0s".to_owned(),
         1..120 => format!("{seconds}s"),
@@ -290,7 +253,7 @@ pub(crate) fn age(created: &str, now: Timestamp) -> Option<String> {
         691_200..63_072_000 => format!("{days}d"),
         63_072_000..252_288_000 => pair(days / 365, "y", days % 365, "d"),
         _ => format!("{}y", days / 365),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -422,8 +385,8 @@ mod tests {
             (252_288_000, "8y"),
         ] {
             let created = now - jiff::SignedDuration::from_secs(seconds);
-            assert_eq!(age(&created.to_string(), now).as_deref(), Some(expected));
+            assert_eq!(age(&created.to_string().into(), now), expected);
         }
-        assert_eq!(age("yesterday", now), None);
+        assert_eq!(age(&"yesterday".into(), now), "<unknown>");
     }
 }

@@ -56,64 +56,46 @@ impl ApiResources {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let known = connection.client()?.discover().await?;
         let has = |all: &[String], wanted: &[String]| wanted.iter().all(|one| all.contains(one));
+        let (group, namespaced) = (self.api_group.as_deref(), self.namespaced);
         let is_meant = |one: &&ApiResource| {
+            let (of, resource) = (&*one.resource.group, &one.resource);
+            let is_of = group.unwrap_or(of) == of;
+            let is_there = namespaced.unwrap_or(resource.namespaced) == resource.namespaced;
             one.preferred
                 && !one.verbs.is_empty()
-                && self
-                    .api_group
-                    .as_ref()
-                    .is_none_or(|group| *group == one.resource.group)
-                && self
-                    .namespaced
-                    .is_none_or(|yes| yes == one.resource.namespaced)
+                && is_of
+                && is_there
                 && has(&one.verbs, &self.verbs)
                 && has(&one.categories, &self.categories)
         };
         let mut all: Vec<_> = known.resources().iter().filter(is_meant).collect();
-        all.sort_by(|one, other| {
-            let key = |one: &ApiResource| match self.sort_by {
-                None => (
-                    one.resource.group.to_string(),
-                    one.resource.plural.to_string(),
-                ),
-                Some(Order::Name) => (one.resource.plural.to_string(), String::new()),
-                Some(Order::Kind) => (one.kind.clone(), String::new()),
-            };
-            key(one).cmp(&key(other))
+        all.sort_by_key(|one| match (self.sort_by, &one.resource) {
+            (None, resource) => (&*resource.group, &*resource.plural),
+            (Some(Order::Name), resource) => (&*resource.plural, ""),
+            (Some(Order::Kind), _) => (&*one.kind, ""),
         });
         let mut rows = Vec::new();
-        if self.output == Some(Output::Name) {
-            rows.extend(
-                all.iter()
-                    .map(|one| vec![Printable::cell(&one.resource.to_string())]),
-            );
-            table::print(&rows)?;
-            return Ok(0);
-        }
-        let wide = self.output == Some(Output::Wide);
-        let mut add = |cells: [&str; 7]| {
-            let shown = if wide { 7 } else { 5 };
+        let shown = match self.output {
+            Some(Output::Name) => 0,
+            Some(Output::Wide) => 7,
+            None => 5,
+        };
+        if !self.no_headers && shown > 0 {
+            let headings = "NAME SHORTNAMES APIVERSION NAMESPACED KIND VERBS CATEGORIES";
             rows.push(
-                cells
-                    .iter()
+                headings
+                    .split(' ')
                     .take(shown)
-                    .map(|cell| Printable::cell(cell))
+                    .map(Printable::cell)
                     .collect(),
             );
-        };
-        if !self.no_headers {
-            add([
-                "NAME",
-                "SHORTNAMES",
-                "APIVERSION",
-                "NAMESPACED",
-                "KIND",
-                "VERBS",
-                "CATEGORIES",
-            ]);
         }
         for one in all {
-            add([
+            if shown == 0 {
+                rows.push(vec![Printable::cell(&one.resource.to_string())]);
+                continue;
+            }
+            let cells: [&str; 7] = [
                 &one.resource.plural,
                 &one.short_names.join(","),
                 &one.resource.api_version(),
@@ -121,7 +103,8 @@ impl ApiResources {
                 &one.kind,
                 &one.verbs.join(","),
                 &one.categories.join(","),
-            ]);
+            ];
+            rows.push(cells.into_iter().take(shown).map(Printable::cell).collect());
         }
         table::print(&rows)?;
         Ok(0)

@@ -1,16 +1,13 @@
 //! `kubewire attach`: joins the process that a container runs.
 
 use clap::Args;
-use kubewire::{
-    attach::{self, Attached},
-    exec::TerminalSize,
-};
+use kubewire::{attach, exec::TerminalSize};
 
 use crate::{
     connection::Connection,
     failure::{Failure, note},
     keys::{self, Keys},
-    relay::{self, Remote, Streams},
+    relay,
     set::Set as _,
     target::{Target, Terminal},
     terminal,
@@ -57,26 +54,17 @@ impl Attach {
             } else if terminal.take().is_some() && !self.target.quiet {
                 // In raw mode every key, interrupt too, would go to a program that expects lines.
                 let name = &container.name;
-                note(&format!(
-                    "Unable to use a TTY - container {name} did not allocate one"
-                ));
+                note!("Unable to use a TTY - container {name} did not allocate one");
             }
         }
         let attach = attach.set(terminal, |attach, it| attach.tty(one_more(it.size)));
-        let mut attached = attach.spawn().await?;
+        let attached = attach.spawn().await?;
         tracing::info!(protocol = %attached.protocol(), "attached");
         if terminal.is_some_and(|terminal| terminal.raw) && !self.target.quiet {
             note("If you don't see a command prompt, try pressing enter.");
         }
         let keys = Keys::new(&self.detach_keys.0);
-        let streams = Streams {
-            stdin: attached.stdin.take(),
-            stdout: attached.stdout.take(),
-            stderr: attached.stderr.take(),
-        };
-        relay::run(attached, streams, terminal, true, keys)
-            .await
-            .map(|_| 0)
+        relay::run(attached, terminal, true, keys).await.map(|_| 0)
     }
 }
 
@@ -84,16 +72,4 @@ impl Attach {
 /// program draw its screen again (`k8s.io/kubectl/pkg/cmd/attach/attach.go`).
 fn one_more(size: TerminalSize) -> TerminalSize {
     TerminalSize::new(size.width.saturating_add(1), size.height.saturating_add(1))
-}
-
-impl Remote for Attached {
-    type Exit = ();
-
-    async fn wait(&mut self) -> kubewire::Result<()> {
-        Attached::wait(self).await
-    }
-
-    fn resize(&self, size: TerminalSize) -> kubewire::Result<()> {
-        Attached::resize(self, size)
-    }
 }

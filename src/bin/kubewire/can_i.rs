@@ -13,24 +13,8 @@ use crate::{
 };
 
 /// `k8s.io/kubectl/pkg/cmd/auth/cani.go`, `resourceVerbs`.
-const VERBS: &[&str] = &[
-    "get",
-    "list",
-    "watch",
-    "create",
-    "update",
-    "patch",
-    "delete",
-    "deletecollection",
-    "use",
-    "bind",
-    "impersonate",
-    "*",
-    "approve",
-    "sign",
-    "escalate",
-    "attest",
-];
+const VERBS: &str = "get list watch create update patch delete deletecollection use bind \
+    impersonate * approve sign escalate attest";
 
 /// Ask whether this user may do something
 ///
@@ -83,39 +67,38 @@ impl CanI {
                 "name": name.or(self.name.clone()).unwrap_or_default(),
             });
             let mut namespaced = true;
-            if kind == "*" {
-                (attributes["resource"], attributes["group"]) = (json!("*"), json!("*"));
-            } else {
-                match client.find(kind).await {
-                    Ok(known) => {
-                        let resource = known.resource;
-                        attributes["resource"] = json!(resource.plural);
-                        attributes["group"] = json!(resource.group);
-                        namespaced = resource.namespaced;
-                        if !namespaced && !self.all_namespaces {
-                            let group = match &*resource.group {
-                                "" => String::new(),
-                                group => format!(" in group '{group}'"),
-                            };
-                            let plural = &resource.plural;
-                            self.warn(&format!(
-                                "resource '{plural}' is not namespace scoped{group}"
-                            ));
-                        }
+            let named = |name: &str, group: &str| match group {
+                "" => (format!("'{name}'"), String::new()),
+                group => (format!("'{name}'"), format!(" in group '{group}'")),
+            };
+            let found = match kind {
+                "*" => None,
+                kind => Some(client.find(kind).await),
+            };
+            match found {
+                None => (attributes["resource"], attributes["group"]) = (json!("*"), json!("*")),
+                Some(Ok(known)) => {
+                    let resource = known.resource;
+                    attributes["resource"] = json!(resource.plural);
+                    attributes["group"] = json!(resource.group);
+                    namespaced = resource.namespaced;
+                    if !namespaced && !self.all_namespaces {
+                        let (name, group) = named(&resource.plural, &resource.group);
+                        self.warn(&format!("resource {name} is not namespace scoped{group}"));
                     }
-                    Err(kubewire::Error::Caller(_)) => {
-                        // A rule may speak of what there is not.
-                        attributes["resource"] = json!(kind);
-                        let said = match kind.split_once('.') {
-                            Some((kind, group)) => format!("'{kind}' in group '{group}'"),
-                            None => format!("'{kind}'"),
-                        };
-                        self.warn(&format!("the server doesn't have a resource type {said}"));
-                    }
-                    Err(error) => return Err(error.into()),
                 }
+                Some(Err(kubewire::Error::Caller(_))) => {
+                    // A rule may speak of what there is not.
+                    attributes["resource"] = json!(kind);
+                    let (name, group) = kind.split_once('.').unwrap_or((kind, ""));
+                    let (name, group) = named(name, group);
+                    self.warn(&format!(
+                        "the server doesn't have a resource type {name}{group}"
+                    ));
+                }
+                Some(Err(error)) => return Err(error.into()),
             }
-            if !VERBS.contains(&&*self.verb) {
+            if VERBS.split(' ').all(|known| known != self.verb) {
                 self.warn(&format!("verb '{}' is not a known verb", self.verb));
             }
             if namespaced && !self.all_namespaces {
@@ -130,7 +113,7 @@ impl CanI {
         let review: Value = client.request(reviews).create(&review).await?;
         let status = &review["status"];
         let Some(allowed) = status["allowed"].as_bool() else {
-            return Err("the server's answer does not say whether it is allowed".into());
+            bail!("the server's answer does not say whether it is allowed");
         };
         if !self.quiet {
             let mut said = if allowed { "yes" } else { "no" }.to_owned();
@@ -148,7 +131,7 @@ impl CanI {
     /// As kubectl: with an empty line behind it.
     fn warn(&self, text: &str) {
         if !self.quiet {
-            note(&format!("Warning: {text}"));
+            note!("Warning: {text}");
             note("");
         }
     }

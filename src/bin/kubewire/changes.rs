@@ -10,11 +10,11 @@ use kubewire::{
     watch::{Change, Mirror, Update, Updates, Watch},
     wire::watch::{Encoding, Event, EventError, Object},
 };
-use serde_json::Value;
+use serde_json::json;
 
 use crate::{
     answer,
-    failure::{Failure, note},
+    failure::Failure,
     get::output::{self, Output},
     lines::Lines,
     printable::Printable,
@@ -24,7 +24,6 @@ use crate::{
 /// How long a server that has never given the objects may refuse them.
 const GIVE_UP: Duration = kubewire::limits::LOG_GIVE_UP;
 
-/// What is printed of a change.
 pub(crate) struct Style {
     pub(crate) output: Output,
     /// Whether what happened is said.
@@ -40,20 +39,17 @@ pub(crate) struct Style {
 
 /// What is kept of an object, to be printed when it changes or is gone.
 enum Rendered {
-    /// JSON as it arrived.
     Object(String),
     Name(Printable),
     Cells(Vec<Printable>),
 }
 
-/// What is to be printed.
 enum Piece {
     Cells(Vec<Printable>),
     /// With its end.
     Text(String),
 }
 
-/// Prints changes.
 pub(crate) struct Printer {
     style: Style,
     known: ApiResource,
@@ -66,7 +62,6 @@ pub(crate) struct Printer {
     layout: Layout,
     /// Rows of the first table, until it is whole.
     waiting: Vec<Vec<Printable>>,
-    /// Documents of YAML that were printed.
     documents: u64,
     out: Lines,
 }
@@ -113,7 +108,7 @@ impl Printer {
                 Update::Retrying { error, .. } => {
                     // Once, however long it lasts.
                     if since.is_none() {
-                        note(&format!("{error}; trying again until it succeeds"));
+                        note!("{error}; trying again until it succeeds");
                     }
                     let since = *since.get_or_insert_with(Instant::now);
                     if !self.begun && matches!(error, Error::Api(_)) && since.elapsed() >= GIVE_UP {
@@ -174,9 +169,7 @@ impl Printer {
         // The columns of the first table are as wide as all of its rows need.
         if self.begun {
             for row in std::mem::take(&mut self.waiting) {
-                self.out
-                    .text(&format!("{}\n", self.layout.line(&row)))
-                    .await?;
+                self.out.row(&self.layout, &row).await?;
             }
         }
         Ok(())
@@ -224,19 +217,14 @@ impl Printer {
 
     fn object(&self, event: &str, object: &str) -> Result<Piece, Failure> {
         let mut object = answer::value(object.as_bytes())?;
-        if let (Value::Object(fields), resource) = (&mut object, &self.known.resource) {
-            // What a list says once, its items do not say again.
-            let kind = || self.known.kind.clone().into();
-            fields.entry("kind").or_insert_with(kind);
-            fields
-                .entry("apiVersion")
-                .or_insert_with(|| resource.api_version().into());
-        }
+        // What a list says once, its items do not say again.
+        let version = self.known.resource.api_version();
+        answer::of_kind(&mut object, &self.known.kind, &version.into());
         if !self.style.managed_fields && matches!(self.style.output, Output::Json | Output::Yaml) {
             answer::without_managed_fields(&mut object);
         }
         if self.style.events {
-            object = output::event(event, object);
+            object = json!({"type": event, "object": object});
         }
         if let Output::Columns(columns) = &self.style.output {
             return Ok(Piece::Cells(output::row(columns, &object)?));

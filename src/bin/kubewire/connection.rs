@@ -8,7 +8,7 @@ use kubewire::{
     config::{Impersonation, KubeconfigOptions},
 };
 
-use crate::{duration, failure::Failure, set::Set as _};
+use crate::{duration, failure::Failure, flags, set::Set as _};
 
 /// Which cluster, and as whom.
 #[derive(Args)]
@@ -78,20 +78,11 @@ pub(crate) struct Connection {
     as_uid: Option<String>,
     /// More about whom to act as; may be given several times
     #[arg(long, global = true, value_name = "KEY=VALUE", requires = "as_user",
-          value_parser = key_and_value)]
+          value_parser = |it: &str| flags::pair(it, "KEY=VALUE"))]
     as_user_extra: Vec<(String, String)>,
 }
 
-/// `KEY=VALUE`.
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("{text:?} is not KEY=VALUE")),
-    }
-}
-
 impl Connection {
-    /// The time that a request has, if it is bounded.
     fn request_timeout(&self) -> Option<Duration> {
         self.request_timeout.filter(|timeout| !timeout.is_zero())
     }
@@ -105,12 +96,11 @@ impl Connection {
             None => work.await,
             Some(timeout) => match tokio::time::timeout(timeout, work).await {
                 Ok(done) => done,
-                Err(_) => Err(Failure::Message(format!("no answer within {timeout:?}"))),
+                Err(_) => bail!("no answer within {timeout:?}"),
             },
         }
     }
 
-    /// Whether a flag names the namespace.
     pub(crate) fn has_namespace(&self) -> bool {
         self.namespace.is_some()
     }

@@ -1,7 +1,7 @@
 //! `kubewire cp`: copies files and trees to and from containers, and between them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,7 +12,7 @@ use kubewire::{
     Client, Error, Pod,
     copy::{Copied, CopyBetween, Progress},
     error::Hint,
-    exec::{Input, Stdio},
+    exec::{Exec, Input, Stdio},
 };
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     connection::Connection,
     duration,
     exec::{code, exit_code},
-    failure::{Failure, note},
+    failure::Failure,
     set::Set as _,
     signals::Signals,
     target,
@@ -97,17 +97,12 @@ macro_rules! options {
         copy.retries(u32::try_from($flags.retries).unwrap_or(u32::MAX))
     }};
 }
-/// One side of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
-    /// stdin or stdout.
     Stream,
     Here(PathBuf),
-    There {
-        namespace: Option<String>,
-        pod: String,
-        path: String,
-    },
+    /// In a namespace, if one is named, and a pod.
+    There(Option<String>, String, String),
 }
 
 /// `[[NAMESPACE/]POD:]PATH` (`k8s.io/kubectl/pkg/cmd/cp/cp.go`, `extractFileSpec`).
@@ -135,11 +130,8 @@ fn place(text: &str) -> Result<Place, String> {
                 .to_owned(),
         );
     }
-    Ok(Place::There {
-        namespace: namespace.map(str::to_owned),
-        pod: pod.to_owned(),
-        path: path.to_owned(),
-    })
+    let namespace = namespace.map(str::to_owned);
+    Ok(Place::There(namespace, pod.to_owned(), path.to_owned()))
 }
 
 /// A pod, and the container in it that is meant.
@@ -183,7 +175,7 @@ impl Cp {
         let several = sources.len() > 1;
         let has_stream = sources.iter().any(|it| matches!(it, Side::Stream));
         if several && has_stream {
-            return Err("- is one archive: it takes no other source beside it".into());
+            bail!("- is one archive: it takes no other source beside it");
         }
         let destination = &match destination {
             Side::There(target, path) if !has_stream => {
@@ -208,10 +200,15 @@ impl Cp {
                     self.between(from, source, to, path, progress).await
                 }
                 (Side::Stream, Side::There(target, path)) => {
-                    return self.stream(target.take_archive(path), false).await;
+                    let exec = target
+                        .of(target.pod.archive_into(path))
+                        .require_half_close();
+                    let stdin = Input::reader(tokio::io::stdin());
+                    return self.stream(exec.input(stdin)).await;
                 }
                 (Side::There(target, path), Side::Stream) if !several => {
-                    return self.stream(target.give_archive(path), true).await;
+                    let exec = target.of(target.pod.archive_of(path));
+                    return self.stream(exec.stdout(Stdio::inherit())).await;
                 }
                 (_, Side::Stream) => {
                     Err("- is one archive, of one path of a pod: kubewire cp POD:PATH -".into())
@@ -225,15 +222,13 @@ impl Cp {
             bar.finish();
             let copied = copied?;
             for left_out in &copied.left_out {
-                note(&format!("left out: {left_out}"));
+                note!("left out: {left_out}");
                 code = 1;
             }
             if !copied.not_kept.is_empty() && !self.quiet {
                 let lost: Vec<_> = copied.not_kept.iter().map(ToString::to_string).collect();
                 let (name, lost) = (shown(source), lost.join(", "));
-                note(&format!(
-                    "{name}: not kept, which the container cannot: {lost}"
-                ));
+                note!("{name}: not kept, which the container cannot: {lost}");
             }
             tracing::info!(
                 files = copied.files,
@@ -247,10 +242,10 @@ impl Cp {
 
     /// Finds each pod once, and what patterns match.
     async fn sides(&self, client: &Client) -> Result<Vec<Side>, Failure> {
-        let mut targets: HashMap<(&str, &str), Target> = HashMap::new();
+        let mut targets = HashMap::<_, Target>::new();
         let mut sides = Vec::new();
         for (at, place) in self.paths.iter().enumerate() {
-            let (namespace, pod, path) = match place {
+            let (pod, path) = match place {
                 Place::Stream => {
                     sides.push(Side::Stream);
                     continue;
@@ -259,23 +254,14 @@ impl Cp {
                     sides.push(Side::Here(path.clone()));
                     continue;
                 }
-                Place::There {
-                    namespace,
-                    pod,
-                    path,
-                } => (
-                    namespace.as_deref().unwrap_or(client.namespace()),
-                    pod,
-                    path,
-                ),
-            };
-            let target = match targets.get(&(namespace, &pod[..])) {
-                Some(target) => target.clone(),
-                None => {
-                    let target = self.target(client, namespace, pod).await;
-                    targets.insert((namespace, pod), target.clone());
-                    target
+                Place::There(namespace, pod, path) => {
+                    let namespace = namespace.as_deref().unwrap_or(client.namespace());
+                    ((namespace, &**pod), path)
                 }
+            };
+            let target = match targets.entry(pod) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(new) => new.insert(self.target(client, pod).await).clone(),
             };
             let is_last = at + 1 == self.paths.len();
             if is_last || !path.contains(['*', '?', '[']) {
@@ -290,7 +276,7 @@ impl Cp {
         Ok(sides)
     }
 
-    async fn target(&self, client: &Client, namespace: &str, pod: &str) -> Target {
+    async fn target(&self, client: &Client, (namespace, pod): (&str, &str)) -> Target {
         let pod = client.pod(namespace, pod);
         let mut container = self.container.clone();
         if container.is_none() {
@@ -330,13 +316,13 @@ impl Cp {
         let is_there = destination.is_dir();
         if several && !is_there {
             let shown = destination.display();
-            return Err(Failure::Message(match destination.exists() {
-                true => format!("{shown} is a file, and several copies go into a directory"),
-                false => format!(
-                    "there is no directory {shown}, and several copies go into one: create it first, \
-                     with mkdir"
-                ),
-            }));
+            if destination.exists() {
+                bail!("{shown} is a file, and several copies go into a directory");
+            }
+            bail!(
+                "there is no directory {shown}, and several copies go into one: create it first, with \
+                 mkdir"
+            );
         }
         let into = is_there && (several || !target.is_directory(path).await?);
         let destination = match fs::canonicalize(destination) {
@@ -365,47 +351,30 @@ impl Cp {
     }
 
     /// An archive through a standard stream.
-    async fn stream(&self, exec: kubewire::exec::Exec, is_output: bool) -> Result<u8, Failure> {
+    async fn stream(&self, exec: Exec) -> Result<u8, Failure> {
         let exec = exec.stderr(Stdio::inherit());
-        let exec = match is_output {
-            true => exec.stdout(Stdio::inherit()),
-            false => exec
-                .input(Input::reader(tokio::io::stdin()))
-                .require_half_close(),
-        };
-        let exec = exec.set(self.timeout, kubewire::exec::Exec::timeout);
+        let exec = exec.set(self.timeout, Exec::timeout);
         let status = exec.spawn().await?.wait().await?;
         Ok(exit_code(code(&status)))
     }
 }
 
 impl Target {
-    fn exec<'a>(&self, command: impl IntoIterator<Item = &'a str>) -> kubewire::exec::Exec {
-        self.of(self.pod.exec(command))
-    }
-
-    fn of(&self, exec: kubewire::exec::Exec) -> kubewire::exec::Exec {
-        exec.set(self.container.as_ref(), kubewire::exec::Exec::container)
-    }
-
-    fn give_archive(&self, path: &str) -> kubewire::exec::Exec {
-        self.of(self.pod.archive_of(path))
-    }
-
-    fn take_archive(&self, directory: &str) -> kubewire::exec::Exec {
-        self.of(self.pod.archive_into(directory))
+    fn of(&self, exec: Exec) -> Exec {
+        exec.set(self.container.as_ref(), Exec::container)
     }
 
     /// The path as the library takes it: with a slash behind it, if it is a directory.
     async fn inside(&self, path: &str, several: bool) -> Result<String, Failure> {
         match self.is_directory(path).await? {
             true => Ok(format!("{path}/")),
-            false if several => Err(Failure::Message(format!(
-                "{}:{path} is no directory, and several copies go into one: create it first, with \
-                 kubewire exec {} -- mkdir -p {path}",
-                self.pod.name(),
-                self.pod.name(),
-            ))),
+            false if several => {
+                let pod = self.pod.name();
+                bail!(
+                    "{pod}:{path} is no directory, and several copies go into one: create it first, \
+                     with kubewire exec {pod} -- mkdir -p {path}"
+                )
+            }
             false => Ok(path.to_owned()),
         }
     }
@@ -423,7 +392,11 @@ impl Target {
             &["test", "-d", &path],
         ];
         for command in commands {
-            match self.exec(command.iter().copied()).status().await {
+            match self
+                .of(self.pod.exec(command.iter().copied()))
+                .status()
+                .await
+            {
                 Ok(status) => return Ok(status.success()),
                 Err(Error::Api(refusal)) if matches!(refusal.hint, Some(Hint::Program(_))) => {}
                 Err(error) => return Err(error),
@@ -448,10 +421,12 @@ mod tests {
 
     #[test]
     fn a_place_is_told_from_a_path_as_kubectl_tells_it() {
-        let there = |namespace: Option<&str>, pod: &str, path: &str| Place::There {
-            namespace: namespace.map(str::to_owned),
-            pod: pod.to_owned(),
-            path: path.to_owned(),
+        let there = |namespace: Option<&str>, pod: &str, path: &str| {
+            Place::There(
+                namespace.map(str::to_owned),
+                pod.to_owned(),
+                path.to_owned(),
+            )
         };
         for (text, expected) in [
             ("web-0:/a", there(None, "web-0", "/a")),
@@ -464,7 +439,7 @@ mod tests {
             assert_eq!(place(text).as_ref(), Ok(&expected), "{text}");
         }
         for text in ["", ":a", "web-0:", "a/b/c:d", "/web-0:", "other/:a"] {
-            let accepted = place(text).is_ok_and(|place| matches!(place, Place::There { .. }));
+            let accepted = place(text).is_ok_and(|place| matches!(place, Place::There(..)));
             assert!(!accepted, "{text}");
         }
     }

@@ -12,9 +12,10 @@ use crate::{
     connection::Connection,
     duration,
     failure::{Failure, note},
+    flags,
     keys::{self, Keys},
     lines::Lines,
-    relay::{self, Streams},
+    relay,
     set::Set as _,
     target::Terminal,
     terminal,
@@ -54,7 +55,7 @@ pub(crate) struct Debug {
     #[arg(long, value_name = "PROFILE", value_enum, default_value_t = Profile::General)]
     profile: Profile,
     /// A variable of its environment; may be given several times
-    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = |it: &str| flags::pair(it, "NAME=VALUE"))]
     env: Vec<(String, String)>,
     /// What is behind -- are arguments for the image's entry point, not a command
     #[arg(long)]
@@ -112,20 +113,13 @@ impl From<Profile> for DebugProfile {
     }
 }
 
-/// `NAME=VALUE`.
-fn variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("{text:?} is not NAME=VALUE")),
-    }
-}
-
 impl Debug {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         if self.pod.starts_with("node/") || self.pod.starts_with("nodes/") {
-            let problem = "a node is debugged by a pod of its own, which is kubectl's: \
-                           use kubectl debug node/NAME";
-            return Err(Failure::Message(problem.to_owned()));
+            bail!(
+                "a node is debugged by a pod of its own, which is kubectl's: use kubectl debug \
+                 node/NAME"
+            );
         }
         let client = connection.client()?;
         let wait = Wait::Any(Duration::ZERO);
@@ -183,19 +177,12 @@ impl Debug {
             .attach()
             .set_if(self.stdin, |attach| attach.stdin(Stdio::piped()))
             .set_if(self.tty, |attach| attach.tty(size));
-        let mut attached = attach.spawn().await?;
+        let attached = attach.spawn().await?;
         if raw && self.tty {
             self.hint("If you don't see a command prompt, try pressing enter.");
         }
-        let streams = Streams {
-            stdin: attached.stdin.take(),
-            stdout: attached.stdout.take(),
-            stderr: attached.stderr.take(),
-        };
         let keys = Keys::new(&self.detach_keys.0);
-        relay::run(attached, streams, terminal, true, keys)
-            .await
-            .map(|_| 0)
+        relay::run(attached, terminal, true, keys).await.map(|_| 0)
     }
 }
 

@@ -68,7 +68,6 @@ pub(crate) fn or_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The digits at the start of a text, and what follows them.
 fn digits(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit());
     text.split_at(end.unwrap_or(text.len()))

@@ -10,14 +10,8 @@ use kubewire::{
 use serde_json::Value;
 
 use crate::{
-    answer,
-    connection::Connection,
-    failure::{Failure, note},
-    get::output::Output,
-    lines::Lines,
-    printable::Printable,
-    set::Set as _,
-    table::Layout,
+    answer, connection::Connection, failure::Failure, get::output::Output, lines::Lines,
+    printable::Printable, set::Set as _, table::Layout,
 };
 
 /// Print events, the oldest first
@@ -53,9 +47,7 @@ impl Events {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let output = Output::parse(self.output.as_deref(), None, true)?;
         if self.watch && !output.is_table() {
-            let problem = "-o and --watch exclude each other here: \
-                           use `kubewire watch events` with -o";
-            return Err(Failure::Message(problem.to_owned()));
+            bail!("-o and --watch exclude each other here: use `kubewire watch events` with -o");
         }
         let client = connection.client()?;
         let fields = self.fields(&client).await?;
@@ -74,31 +66,23 @@ impl Events {
             return out.finish().await.map(|()| 0);
         }
         if all.is_empty() && !self.watch {
-            note(&match self.all_namespaces {
-                true => "No events found.".to_owned(),
-                false => format!("No events found in {} namespace.", client.namespace()),
-            });
+            match here {
+                None => note!("No events found."),
+                Some(here) => note!("No events found in {here} namespace."),
+            }
             return Ok(0);
         }
         let mut rows = Vec::new();
         if !self.no_headers {
-            let headings = [
-                "NAMESPACE",
-                "LAST SEEN",
-                "TYPE",
-                "REASON",
-                "OBJECT",
-                "MESSAGE",
-            ];
-            let shown = headings.iter().skip(usize::from(!self.all_namespaces));
-            rows.push(shown.map(|heading| Printable::cell(heading)).collect());
+            let headings = "NAMESPACE,LAST SEEN,TYPE,REASON,OBJECT,MESSAGE";
+            rows.push(self.shown(headings.split(',')));
         }
         rows.extend(all.iter().map(|event| self.row(event)));
         let mut out = Lines::start()?;
         let mut layout = Layout::default();
         rows.iter().for_each(|row: &Vec<Printable>| layout.fit(row));
         for row in &rows {
-            out.text(&format!("{}\n", layout.line(row))).await?;
+            out.row(&layout, row).await?;
         }
         if !self.watch {
             return out.finish().await.map(|()| 0);
@@ -117,7 +101,7 @@ impl Events {
             if self.is_meant(&event) {
                 let row = self.row(&event);
                 layout.fit(&row);
-                out.text(&format!("{}\n", layout.line(&row))).await?;
+                out.row(&layout, &row).await?;
             }
         }
         out.finish().await.map(|()| 0)
@@ -129,8 +113,7 @@ impl Events {
             return Ok(String::new());
         };
         let Some((kind, name)) = about.split_once('/') else {
-            let problem = format!("--for {about}: TYPE/NAME is expected");
-            return Err(Failure::Message(problem));
+            bail!("--for {about}: TYPE/NAME is expected");
         };
         let known = client.find(kind).await?;
         let (kind, version) = (known.kind, known.resource.api_version());
@@ -146,22 +129,25 @@ impl Events {
     }
 
     fn row(&self, event: &Value) -> Vec<Printable> {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let about = &event["involvedObject"];
-        let cells = [
-            text(&event["metadata"]["namespace"]),
-            seen(event, Timestamp::now()),
-            text(&event["type"]),
-            text(&event["reason"]),
-            format!("{}/{}", text(&about["kind"]), text(&about["name"])),
-            text(&event["message"]).trim().to_owned(),
-        ];
-        let shown = cells.iter().skip(usize::from(!self.all_namespaces));
-        shown.map(|cell| Printable::cell(cell)).collect()
+        let text = |pointer| event.pointer(pointer).and_then(Value::as_str).unwrap_or("");
+        let (kind, name) = (text("/involvedObject/kind"), text("/involvedObject/name"));
+        self.shown([
+            text("/metadata/namespace"),
+            &seen(event, Timestamp::now()),
+            text("/type"),
+            text("/reason"),
+            &format!("{kind}/{name}"),
+            text("/message").trim(),
+        ])
+    }
+
+    /// The first cell is the namespace.
+    fn shown<'a>(&self, cells: impl IntoIterator<Item = &'a str>) -> Vec<Printable> {
+        let cells = cells.into_iter().skip(usize::from(!self.all_namespaces));
+        cells.map(Printable::cell).collect()
     }
 }
 
-/// When it was seen last.
 fn last_seen(event: &Value) -> Option<Timestamp> {
     let times = [
         &event["series"]["lastObservedTime"],
@@ -177,26 +163,15 @@ fn last_seen(event: &Value) -> Option<Timestamp> {
 
 /// When, and how often (`k8s.io/kubectl/pkg/cmd/events/event_printer.go`, `getInterval`).
 fn seen(event: &Value, now: Timestamp) -> String {
-    let ago = |time: &Value| {
-        let age = time.as_str().and_then(|time| answer::age(time, now));
-        age.unwrap_or_else(|| "<unknown>".to_owned())
-    };
     let first = match event["eventTime"].is_null() {
-        true => ago(&event["firstTimestamp"]),
-        false => ago(&event["eventTime"]),
+        true => answer::age(&event["firstTimestamp"], now),
+        false => answer::age(&event["eventTime"], now),
     };
-    let (series, count) = (
-        &event["series"],
-        event["count"].as_u64().unwrap_or_default(),
-    );
-    if let Some(count) = series["count"].as_u64() {
-        return format!(
-            "{} (x{count} over {first})",
-            ago(&series["lastObservedTime"])
-        );
-    }
-    match count {
-        2.. => format!("{} (x{count} over {first})", ago(&event["lastTimestamp"])),
-        _ => first,
-    }
+    let series = &event["series"];
+    let (count, last) = match (series["count"].as_u64(), event["count"].as_u64()) {
+        (Some(count), _) => (count, &series["lastObservedTime"]),
+        (None, Some(count @ 2..)) => (count, &event["lastTimestamp"]),
+        _ => return first,
+    };
+    format!("{} (x{count} over {first})", answer::age(last, now))
 }

@@ -1,14 +1,14 @@
 //! `kubewire exec`: runs a command in a container.
 
 use clap::Args;
-use kubewire::exec::{self, Child, ExecAll, ExitStatus, TerminalSize};
+use kubewire::exec::{self, ExecAll, ExitStatus};
 
 use crate::{
     connection::Connection,
     failure::{Failure, note},
     keys::Keys,
     many::{self, Bounds},
-    relay::{self, End, Remote, Streams},
+    relay::{self, End},
     set::Set as _,
     target::Target,
 };
@@ -61,16 +61,11 @@ impl Exec {
             .set(self.bounds.timeout, exec::Exec::timeout)
             .set(self.target.container.as_ref(), exec::Exec::container)
             .set(terminal, |exec, terminal| exec.tty(terminal.size));
-        let mut child = exec.spawn().await?;
+        let child = exec.spawn().await?;
         self.target.note_default(&pod, child.container()).await;
         tracing::info!(protocol = %child.protocol(), "the command is accepted");
-        let streams = Streams {
-            stdin: child.stdin.take(),
-            stdout: child.stdout.take(),
-            stderr: child.stderr.take(),
-        };
         let quiet = self.target.quiet || terminal.is_some();
-        let end = relay::run(child, streams, terminal, false, Keys::new(&[])).await?;
+        let end = relay::run(child, terminal, false, Keys::new(&[])).await?;
         let End::Exited(status, taken) = end else {
             return Ok(0);
         };
@@ -79,7 +74,7 @@ impl Exec {
         }
         let code = code(&status);
         if code != 0 {
-            note(&format!("command terminated with exit code {code}"));
+            note!("command terminated with exit code {code}");
         }
         Ok(exit_code(code))
     }
@@ -105,18 +100,6 @@ pub(crate) fn exit_code(code: i64) -> u8 {
         (0, _) => 0,
         (_, 0) => 1,
         (_, byte) => byte,
-    }
-}
-
-impl Remote for Child {
-    type Exit = ExitStatus;
-
-    async fn wait(&mut self) -> kubewire::Result<ExitStatus> {
-        Child::wait(self).await
-    }
-
-    fn resize(&self, size: TerminalSize) -> kubewire::Result<()> {
-        Child::resize(self, size)
     }
 }
 

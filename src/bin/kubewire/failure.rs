@@ -1,11 +1,28 @@
 //! How a subcommand ends when it does not end well: in flow errors, out come one line on stderr
 //! and an exit code.
 
-use std::{fmt, io::Write as _};
+use std::{
+    fmt,
+    io::{self, Write as _},
+};
 
 use clap::error::{ContextKind, ErrorKind};
 
 use crate::{absent, printable::Printable};
+
+/// Ends a subcommand with a message.
+macro_rules! bail {
+    ($($message:tt)*) => {
+        return Err(format!($($message)*).into())
+    };
+}
+
+/// [`note`](crate::failure::note) with the arguments of `format!`.
+macro_rules! note {
+    ($($line:tt)*) => {
+        $crate::failure::note(&format!($($line)*))
+    };
+}
 
 /// The exit code of a process that a broken pipe ended, as a shell sees it: 128 + SIGPIPE.
 const BROKEN_PIPE: u8 = 141;
@@ -13,7 +30,6 @@ const BROKEN_PIPE: u8 = 141;
 /// Why a subcommand ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// For the user to read.
     Message(String),
     /// A signal asked for the end; its number.
     Signal(u8),
@@ -27,11 +43,19 @@ impl Failure {
         Self::Message(format!("{what}: {error}"))
     }
 
+    /// A standard stream cannot be used.
+    pub(crate) fn stream(what: &str, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            _ => Self::local(what, error),
+        }
+    }
+
     /// Tells the user, and gives the exit code.
     pub(crate) fn report(self) -> u8 {
         match self {
             Self::Message(message) => {
-                note(&format!("error: {message}"));
+                note!("error: {message}");
                 1
             }
             Self::Signal(number) => 128 + number,
@@ -46,6 +70,12 @@ impl From<&str> for Failure {
     }
 }
 
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self::Message(message)
+    }
+}
+
 impl From<kubewire::Error> for Failure {
     fn from(error: kubewire::Error) -> Self {
         Self::Message(error.to_string())
@@ -53,10 +83,10 @@ impl From<kubewire::Error> for Failure {
 }
 
 /// An error on standard output.
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
         match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            io::ErrorKind::BrokenPipe => Self::BrokenPipe,
             _ => Self::Message(error.to_string()),
         }
     }
@@ -99,16 +129,23 @@ fn of_kubectl(error: &clap::Error, usage: &str) -> Option<String> {
     }
 }
 
+/// Says that there are no objects, in a namespace or in all.
+pub(crate) fn nothing_found(namespace: Option<&str>) {
+    match namespace {
+        Some(namespace) => note!("No resources found in {namespace} namespace."),
+        None => note!("No resources found"),
+    }
+}
+
 /// Writes one line to stderr. The terminal is as it was at the start by then, or the line says so
 /// itself: in raw mode a line feed alone does not return to the first column.
 pub(crate) fn note(line: &str) {
-    let end = if crate::terminal::is_raw() {
-        "\r\n"
-    } else {
-        "\n"
+    let end = match crate::terminal::is_raw() {
+        true => "\r\n",
+        false => "\n",
     };
     // A server's message may have several lines; an error is one.
     let line = Printable::line(line);
     // If stderr is closed there is nobody to tell.
-    let _ = std::io::stderr().write_all(format!("{line}{end}").as_bytes());
+    let _ = io::stderr().write_all(format!("{line}{end}").as_bytes());
 }

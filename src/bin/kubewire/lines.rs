@@ -1,17 +1,13 @@
 //! Lines to stdout: in flow their parts, out they come whole and in order.
 
-use std::io::ErrorKind;
-
 use bytes::BytesMut;
 use kubewire::wire::line::LineEnd;
 
-use crate::{failure::Failure, stdio::Output};
+use crate::{failure::Failure, printable::Printable, stdio::Output, table::Layout};
 
-/// What is printed on stdout, line by line.
 pub(crate) struct Lines {
     out: Option<Output>,
     buffer: BytesMut,
-    /// How the last line ended.
     last: LineEnd,
 }
 
@@ -55,6 +51,10 @@ impl Lines {
         self.flush().await
     }
 
+    pub(crate) async fn row(&mut self, layout: &Layout, row: &[Printable]) -> Result<(), Failure> {
+        self.text(&format!("{}\n", layout.line(row))).await
+    }
+
     async fn flush(&mut self) -> Result<(), Failure> {
         let bytes = self.buffer.split().freeze();
         let written = match &self.out {
@@ -69,10 +69,8 @@ impl Lines {
         let Some(out) = self.out.take() else {
             return Err(Failure::BrokenPipe);
         };
-        match out.finish().await {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::BrokenPipe),
-            Err(error) => Err(Failure::local("stdout", &error)),
-        }
+        out.finish()
+            .await
+            .map_err(|error| Failure::stream("stdout", &error))
     }
 }

@@ -8,6 +8,9 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+#[macro_use]
+mod failure;
+
 mod absent;
 mod answer;
 mod api_resources;
@@ -22,7 +25,6 @@ mod debug;
 mod duration;
 mod events;
 mod exec;
-mod failure;
 mod flags;
 mod get;
 mod jsonpath;

@@ -32,7 +32,6 @@ pub(crate) struct Bounds {
 /// How a command ended in a pod.
 type Ended = Result<i64, String>;
 
-/// Runs a command in all of its pods.
 pub(crate) async fn run(all: ExecAll, quiet: bool) -> Result<u8, Failure> {
     let local = |error| Failure::local("the standard streams cannot be used", &error);
     let mut signals = Signals::new().map_err(local)?;
@@ -56,12 +55,9 @@ pub(crate) async fn run(all: ExecAll, quiet: bool) -> Result<u8, Failure> {
         let written = match output {
             AllOutput::Stdout(line) => stdout.write(prefixed(&pod, &line)).await,
             AllOutput::Stderr(line) => stderr.write(prefixed(&pod, &line)).await,
-            AllOutput::Ended(Ok(status)) => {
-                how.insert(pod, Ok(code(&status)));
-                true
-            }
-            AllOutput::Ended(Err(error)) => {
-                how.insert(pod, Err(error.to_string()));
+            AllOutput::Ended(ended) => {
+                let ended = ended.map(|status| code(&status));
+                how.insert(pod, ended.map_err(|error| error.to_string()));
                 true
             }
             _ => true,
@@ -91,7 +87,6 @@ fn prefixed(pod: &str, line: &[u8]) -> Bytes {
     [prefix.as_bytes(), line, b"\n"].concat().into()
 }
 
-/// The table of how it ended where.
 fn print(names: &[Arc<str>], ended: &[Ended]) {
     let mut rows = vec![["POD", "EXIT CODE"].map(Printable::cell).to_vec()];
     for (name, how) in names.iter().zip(ended) {

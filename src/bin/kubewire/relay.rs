@@ -4,7 +4,6 @@
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
-    io::ErrorKind,
     pin::{Pin, pin},
 };
 
@@ -12,8 +11,9 @@ use bytes::Bytes;
 use futures_core::Stream;
 use kubewire::{
     Error,
+    attach::Attached,
     error::CallerError,
-    exec::{ChildStderr, ChildStdin, ChildStdout, TerminalSize},
+    exec::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, TerminalSize},
 };
 use tokio::io::AsyncWriteExt as _;
 
@@ -26,18 +26,13 @@ use crate::{
     terminal::{self, RawMode},
 };
 
-/// The streams of a remote process.
-#[derive(Debug)]
-pub(crate) struct Streams {
-    pub(crate) stdin: Option<ChildStdin>,
-    pub(crate) stdout: Option<ChildStdout>,
-    pub(crate) stderr: Option<ChildStderr>,
-}
+type Streams = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>);
 
-/// What is left of a session without its streams.
+/// A session, of either verb.
 pub(crate) trait Remote {
-    /// How it ends.
     type Exit: Clone;
+
+    fn streams(&mut self) -> Streams;
 
     /// Waits for the end. Cancel safe.
     fn wait(&mut self) -> impl Future<Output = kubewire::Result<Self::Exit>>;
@@ -45,6 +40,28 @@ pub(crate) trait Remote {
     /// Passes on the terminal's new size.
     fn resize(&self, size: TerminalSize) -> kubewire::Result<()>;
 }
+
+macro_rules! remote {
+    ($type:ty, $exit:ty) => {
+        impl Remote for $type {
+            type Exit = $exit;
+
+            fn streams(&mut self) -> Streams {
+                (self.stdin.take(), self.stdout.take(), self.stderr.take())
+            }
+
+            async fn wait(&mut self) -> kubewire::Result<$exit> {
+                Self::wait(self).await
+            }
+
+            fn resize(&self, size: TerminalSize) -> kubewire::Result<()> {
+                Self::resize(self, size)
+            }
+        }
+    };
+}
+remote!(Child, ExitStatus);
+remote!(Attached, ());
 
 /// How a session came to its end.
 #[derive(Debug)]
@@ -59,40 +76,30 @@ pub(crate) enum End<E> {
 /// `keys` that are typed say so. To `redraw` is to tell the size again after the start.
 pub(crate) async fn run<R: Remote>(
     mut remote: R,
-    streams: Streams,
     terminal: Option<Terminal>,
     redraw: bool,
     keys: Keys,
 ) -> Result<End<R::Exit>, Failure> {
     let local = |error| Failure::local("the standard streams cannot be used", &error);
+    let (stdin, stdout, stderr) = remote.streams();
     let mut signals = Signals::new().map_err(local)?;
-    let _raw =
-        match terminal {
-            Some(Terminal { raw: true, .. }) => Some(RawMode::enter().map_err(|error| {
-                Failure::local("the terminal cannot be put into raw mode", &error)
-            })?),
-            _ => None,
-        };
+    let not_raw = |error| Failure::local("the terminal cannot be put into raw mode", &error);
+    let raw = terminal.filter(|terminal| terminal.raw);
+    let _raw = raw.map(|_| RawMode::enter()).transpose().map_err(not_raw)?;
     let mut size = terminal.map(|terminal| terminal.size);
     if let (Some(size), true) = (size, redraw) {
         resize(&remote, size)?;
     }
 
     // What is not typed is passed on as it is.
-    let keys = terminal.filter(|terminal| terminal.raw).map(|_| keys);
-    let stdin = streams.stdin.map(|stdin| Ok((stdin, Input::start()?)));
+    let keys = raw.map(|_| keys);
+    let stdin = stdin.map(|stdin| Ok((stdin, Input::start()?)));
     let stdin = stdin.transpose().map_err(local)?;
     let taken = Cell::new(0);
     let mut input = pin!(copy_in(stdin, keys, &taken));
-    let stdout = Output::stdout().map_err(local)?;
-    let stderr = Output::stderr().map_err(local)?;
-    let outputs = async {
-        tokio::try_join!(
-            copy_out(streams.stdout, stdout, "stdout"),
-            copy_out(streams.stderr, stderr, "stderr"),
-        )
-    };
-    let mut outputs = pin!(outputs);
+    let stdout = copy_out(stdout, Output::stdout().map_err(local)?, "stdout");
+    let stderr = copy_out(stderr, Output::stderr().map_err(local)?, "stderr");
+    let mut outputs = pin!(async { tokio::try_join!(stdout, stderr) });
 
     let (mut reading, mut written, mut exit) = (true, None, None);
     loop {
@@ -115,8 +122,7 @@ pub(crate) async fn run<R: Remote>(
                         return Ok(End::Detached);
                     }
                     Some(Request::GiveUp) => {
-                        let given_up = "given up with ~. ; what runs there may go on";
-                        return Err(Failure::Message(given_up.to_owned()));
+                        bail!("given up with ~. ; what runs there may go on");
                     }
                 }
             }
@@ -171,9 +177,7 @@ async fn copy_in(
     if let Some(error @ Error::Caller(CallerError::HalfClose { .. })) =
         ended.as_ref().and_then(Error::of_io)
     {
-        note(&format!(
-            "warning: {error}; a command that reads its input to the end waits for ever"
-        ));
+        note!("warning: {error}; a command that reads its input to the end waits for ever");
     }
     Ok(None)
 }
@@ -201,10 +205,8 @@ async fn copy_out(
             }
         }
     }
-    local.finish().await.map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => Failure::BrokenPipe,
-        _ => Failure::local(&format!("{name} cannot be written"), &error),
-    })?;
+    let failed = |error| Failure::stream(&format!("{name} cannot be written"), &error);
+    local.finish().await.map_err(failed)?;
     match lost {
         None => Ok(None),
         Some(error) => match Error::of_io(&error) {

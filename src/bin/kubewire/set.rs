@@ -3,7 +3,6 @@
 
 /// A builder that is told only what there is.
 pub(crate) trait Set: Sized {
-    /// Sets a value, if there is one.
     fn set<V>(self, value: Option<V>, set: impl FnOnce(Self, V) -> Self) -> Self {
         match value {
             Some(value) => set(self, value),
@@ -11,7 +10,6 @@ pub(crate) trait Set: Sized {
         }
     }
 
-    /// Sets something, if it is so.
     fn set_if(self, yes: bool, set: impl FnOnce(Self) -> Self) -> Self {
         if yes { set(self) } else { self }
     }

@@ -5,7 +5,6 @@ use std::io;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that end the tool.
 #[cfg(unix)]
 #[derive(Debug)]
 pub(crate) struct Signals {
@@ -67,7 +66,6 @@ impl Signals {
         Ok(Self(tokio::time::interval(period)))
     }
 
-    /// Waits for the next of them.
     pub(crate) async fn next(&mut self) -> Received {
         tokio::select! {
             // 2 is what an interrupt is called elsewhere.
@@ -77,7 +75,6 @@ impl Signals {
     }
 }
 
-/// What a signal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Received {
     /// The tool is to end; the signal's number.

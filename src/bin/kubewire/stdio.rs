@@ -28,12 +28,10 @@ const WRITES: usize = 32;
 /// How long to wait when a stream that another process made non-blocking has to wait.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// What is read from stdin.
 #[derive(Debug)]
 pub(crate) struct Input(mpsc::Receiver<io::Result<Bytes>>);
 
 impl Input {
-    /// Begins to read.
     pub(crate) fn start() -> io::Result<Self> {
         let mut file = unbuffered(&io::stdin())?;
         let (sender, receiver) = mpsc::channel(READS);
@@ -61,7 +59,6 @@ impl Input {
     }
 }
 
-/// One of the streams that are written to.
 #[derive(Debug)]
 pub(crate) struct Output {
     slices: mpsc::Sender<Bytes>,
@@ -69,12 +66,10 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Begins to write to stdout.
     pub(crate) fn stdout() -> io::Result<Self> {
         Self::start("stdout", unbuffered(&io::stdout())?)
     }
 
-    /// Begins to write to stderr.
     pub(crate) fn stderr() -> io::Result<Self> {
         Self::start("stderr", unbuffered(&io::stderr())?)
     }

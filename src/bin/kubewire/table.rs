@@ -35,7 +35,6 @@ impl Column {
         }
     }
 
-    /// Whether it is among those that are shown.
     fn is_shown(&self, wide: bool) -> bool {
         wide || self.priority == 0
     }
@@ -64,7 +63,6 @@ impl Row {
         Printable::cell(value.unwrap_or_default())
     }
 
-    /// All labels.
     fn labels(&self) -> Printable {
         let labels = self.object["metadata"]["labels"].as_object();
         let labels = labels.into_iter().flatten();
@@ -108,7 +106,6 @@ const MIN_WIDTH: usize = 6;
 pub(crate) struct Layout(Vec<usize>);
 
 impl Layout {
-    /// Makes room for a row.
     pub(crate) fn fit(&mut self, row: &[Printable]) {
         let columns = self.0.len().max(row.len());
         self.0.resize(columns, MIN_WIDTH - PADDING);
@@ -137,13 +134,11 @@ impl Layout {
         lines.collect()
     }
 
-    /// All rows there are as lines.
     pub(crate) fn text(rows: &[Vec<Printable>]) -> String {
         Self::default().lines(rows)
     }
 }
 
-/// Prints rows to stdout.
 pub(crate) fn print(rows: &[Vec<Printable>]) -> io::Result<()> {
     io::stdout().write_all(Layout::text(rows).as_bytes())
 }
@@ -162,7 +157,6 @@ pub(crate) struct Extra {
 }
 
 impl Extra {
-    /// The headings of the columns that are shown.
     pub(crate) fn headings(&self, columns: &[Column], wide: bool) -> Vec<Printable> {
         let namespace = self.namespaces.then(|| Printable::cell("NAMESPACE"));
         let shown = columns.iter().filter(|column| column.is_shown(wide));
@@ -179,7 +173,6 @@ impl Extra {
             .collect()
     }
 
-    /// The cells that are shown.
     pub(crate) fn cells(&self, row: &Row, columns: &[Column], wide: bool) -> Vec<Printable> {
         let namespace = self.namespaces.then(|| metadata(&row.object, "namespace"));
         let mut shown: Vec<_> = row.cells(columns, wide).collect();

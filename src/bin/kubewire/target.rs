@@ -20,7 +20,6 @@ use crate::{
     workload::{self, Wait},
 };
 
-/// A container and its streams.
 #[derive(Args)]
 pub(crate) struct Target {
     /// The pod: NAME, pod/NAME, or what selects pods, of which one is taken: deploy/NAME, svc/NAME
@@ -47,15 +46,13 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The pod that is meant.
     pub(crate) async fn pod(&self, connection: &Connection) -> Result<Pod, Failure> {
         let client = connection.client()?;
         let (name, namespace) = match &self.filename {
             None => match &self.pod {
                 Some(pod) => (pod.clone(), None),
                 None => {
-                    let problem = "which pod? Name one as <POD>, or what selects pods, or give -f";
-                    return Err(Failure::Message(problem.to_owned()));
+                    bail!("which pod? Name one as <POD>, or what selects pods, or give -f");
                 }
             },
             Some(file) => in_file(file)?,
@@ -84,7 +81,6 @@ impl Target {
         default_container(all, self.quiet)
     }
 
-    /// What becomes of stdin.
     pub(crate) fn stdio(&self) -> Stdio {
         if self.stdin {
             Stdio::piped()
@@ -117,18 +113,15 @@ impl Target {
 fn in_file(file: &Path) -> Result<(String, Option<String>), Failure> {
     let name = file.display();
     if file == Path::new("-") {
-        return Err("-f -: stdin is the remote's; give a file or TYPE/NAME".into());
+        bail!("-f -: stdin is the remote's; give a file or TYPE/NAME");
     }
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::Message(format!("{name}: {error}")))?;
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
-        .map_err(|error| Failure::Message(format!("{name}: {error}")))?;
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).map_err(|error| format!("{name}: {error}"))?;
     let mut objects = documents.into_iter().filter(|it| !it.is_null());
     let object = objects.next().unwrap_or_default();
     if objects.next().is_some() {
-        let problem =
-            format!("{name} has several objects: name the one that is meant as TYPE/NAME");
-        return Err(Failure::Message(problem));
+        bail!("{name} has several objects: name the one that is meant as TYPE/NAME");
     }
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let metadata = &object["metadata"];
@@ -137,9 +130,7 @@ fn in_file(file: &Path) -> Result<(String, Option<String>), Failure> {
             let target = format!("{}/{object}", kind.to_lowercase());
             Ok((target, text(&metadata["namespace"])))
         }
-        _ => Err(Failure::Message(format!(
-            "{name} has no object with a kind and a name"
-        ))),
+        _ => bail!("{name} has no object with a kind and a name"),
     }
 }
 
@@ -151,10 +142,7 @@ pub(crate) fn default_container(all: &[Container], quiet: bool) -> Option<&Conta
     if all.len() > 1 && is_first && !quiet {
         let names: Vec<_> = all.iter().map(label).collect();
         let name = &default.name;
-        note(&format!(
-            "Defaulted container {name:?} out of: {}",
-            names.join(", ")
-        ));
+        note!("Defaulted container {name:?} out of: {}", names.join(", "));
     }
     Some(default)
 }
@@ -169,10 +157,8 @@ fn label(container: &Container) -> String {
     }
 }
 
-/// A terminal that the remote gets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terminal {
-    /// Its size at the start.
     pub(crate) size: TerminalSize,
     /// Whether stdin is a terminal that must be in raw mode.
     pub(crate) raw: bool,

@@ -48,12 +48,10 @@ pub(crate) fn restore_on_panic() {
     }));
 }
 
-/// Whether the terminal is in raw mode.
 pub(crate) fn is_raw() -> bool {
     RAW.load(Ordering::SeqCst)
 }
 
-/// Whether stdin is a terminal.
 pub(crate) fn stdin_is_one() -> bool {
     io::stdin().is_terminal()
 }
@@ -64,7 +62,6 @@ pub(crate) fn has_colours() -> bool {
     io::stdout().is_terminal() && !no_color
 }
 
-/// The terminal's size now.
 pub(crate) fn size() -> TerminalSize {
     match crossterm::terminal::size() {
         Ok((width @ 1.., height @ 1..)) => TerminalSize::new(width, height),
@@ -75,7 +72,6 @@ pub(crate) fn size() -> TerminalSize {
 /// Text that is drawn in its own place, again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Drawing {
-    /// Lines of the last drawing.
     lines: usize,
 }
 

@@ -31,7 +31,6 @@ impl UnixSocket {
         })
     }
 
-    /// The path.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }

@@ -78,7 +78,6 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What to wait for.
 #[derive(Debug, Clone)]
 enum Condition {
     /// `status.conditions` has it with this value.
@@ -124,16 +123,14 @@ impl Condition {
         }
     }
 
-    /// Whether an object that is there meets it.
     fn is_met(&self, object: &Value) -> Result<bool, String> {
         match self {
             Self::Create => Ok(true),
             Self::Delete => Ok(false),
             Self::Status { name, value } => {
                 let is = |value: &Value, text: &str| {
-                    value
-                        .as_str()
-                        .is_some_and(|value| value.eq_ignore_ascii_case(text))
+                    let value = value.as_str();
+                    value.is_some_and(|value| value.eq_ignore_ascii_case(text))
                 };
                 let conditions = object["status"]["conditions"].as_array();
                 let mut conditions = conditions.into_iter().flatten();
@@ -147,9 +144,7 @@ impl Condition {
                 ];
                 let observed = observed.iter().find_map(|generation| generation.as_i64());
                 let generation = object["metadata"]["generation"].as_i64();
-                let is_old = observed
-                    .zip(generation)
-                    .is_some_and(|(seen, now)| seen < now);
+                let is_old = observed.is_some_and(|seen| Some(seen) < generation);
                 Ok(!is_old && is(&condition["status"], value))
             }
             Self::Path(path, value) => {
@@ -186,7 +181,6 @@ enum News {
     Waits(String),
     /// It meets the condition; what kubectl calls it.
     Met(String, String),
-    /// It cannot.
     Fails(String, Failure),
     /// Nothing is left to wait for.
     Done(Option<Failure>),
@@ -194,13 +188,13 @@ enum News {
 
 impl Wait {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
-        let condition = Condition::parse(&self.condition).map_err(Failure::Message)?;
+        let condition = Condition::parse(&self.condition)?;
         let client = connection.client()?;
         let named = (&self.objects[..], self.all_namespaces);
         let asked = self.files.asked_or(named, &client, connection).await?;
         let selects = self.all || self.selector.is_some() || self.field_selector.is_some();
         if !selects && asked.iter().any(|one| one.name.is_none()) {
-            return Err("which objects? Name them, or give -l or --all".into());
+            bail!("which objects? Name them, or give -l or --all");
         }
         let (news, mut told) = mpsc::channel(64);
         let mut tasks = JoinSet::new();
@@ -211,10 +205,9 @@ impl Wait {
         let mut out = Lines::start()?;
         let (mut code, mut waiting) = (0, BTreeSet::new());
         let end = Instant::now()
-            + if self.timeout.is_zero() {
-                EVER
-            } else {
-                self.timeout.min(EVER)
+            + match self.timeout {
+                Duration::ZERO => EVER,
+                timeout => timeout.min(EVER),
             };
         loop {
             match tokio::time::timeout_at(end, told.recv()).await {
@@ -242,9 +235,7 @@ impl Wait {
                 }
                 Err(_) => {
                     for object in &waiting {
-                        note(&format!(
-                            "error: timed out waiting for the condition on {object}"
-                        ));
+                        note!("error: timed out waiting for the condition on {object}");
                     }
                     if waiting.is_empty() {
                         note("error: the server has not said in time which objects there are");
@@ -257,7 +248,6 @@ impl Wait {
         out.finish().await.map(|()| code)
     }
 
-    /// What is asked for, by resource and namespace.
     fn groups(&self, client: &Client, asked: Vec<Asked>, condition: &Condition) -> Vec<Group> {
         let mut groups: BTreeMap<(String, Option<String>), Group> = BTreeMap::new();
         for one in asked {
@@ -282,9 +272,7 @@ impl Wait {
         let only = |mut group: Group| {
             // One object needs no watch of all.
             if let Some(name) = group.waiting.as_ref().filter(|names| names.len() == 1) {
-                group.watch = group
-                    .watch
-                    .name(name.iter().next().cloned().unwrap_or_default());
+                group.watch = group.watch.set(name.first(), Watch::name);
             }
             group
         };
@@ -309,8 +297,8 @@ impl Group {
     }
 
     async fn fails(&self, name: &str, problem: String, news: &mpsc::Sender<News>) {
-        let failure = Failure::Message(problem);
-        let _ = news.send(News::Fails(self.object(name), failure)).await;
+        let fails = News::Fails(self.object(name), problem.into());
+        let _ = news.send(fails).await;
     }
 
     async fn observe(&mut self, news: &mpsc::Sender<News>) -> Result<(), Failure> {
@@ -326,7 +314,7 @@ impl Group {
                 Update::SnapshotEnd { .. } => {
                     if self.waiting.is_none() {
                         if there.is_empty() && !matches!(self.condition, Condition::Delete) {
-                            return Err("no matching resources found".into());
+                            bail!("no matching resources found");
                         }
                         self.waiting = Some(std::mem::take(&mut found));
                     }
@@ -342,10 +330,8 @@ impl Group {
                 }
                 Update::Event(event) => {
                     let object: Value = event.object.decode().map_err(kubewire::Error::from)?;
-                    let name = object["metadata"]["name"]
-                        .as_str()
-                        .unwrap_or_default()
-                        .to_owned();
+                    let name = object["metadata"]["name"].as_str();
+                    let name = name.unwrap_or_default().to_owned();
                     let collects = self.waiting.is_none();
                     let waits = self.waiting.as_ref().is_none_or(|all| all.contains(&name));
                     match event.event_type.as_str() {

@@ -63,7 +63,7 @@ impl Watch {
         let (resource, name) = match (self.resource.split_once('/'), self.name) {
             (Some((resource, name)), None) => (resource, Some(name.to_owned())),
             (Some(_), Some(_)) => {
-                return Err("TYPE/NAME and a name exclude each other".into());
+                bail!("TYPE/NAME and a name exclude each other");
             }
             (None, name) => (self.resource.as_str(), name),
         };

@@ -49,7 +49,7 @@ impl Whoami {
             add(&format!("Extra: {key}"), list(values));
         }
         if rows.len() == 1 {
-            return Err("the server's answer does not say who the user is".into());
+            bail!("the server's answer does not say who the user is");
         }
         table::print(&rows)?;
         Ok(0)

@@ -59,7 +59,7 @@ pub(crate) async fn pod(
             continue;
         }
         let chosen = chosen.and_then(|pod| pod["metadata"]["name"].as_str());
-        let none = || Failure::Message(format!("{target} has no pod in the namespace {namespace}"));
+        let none = || format!("{target} has no pod in the namespace {namespace}");
         return Ok(Found {
             name: chosen.ok_or_else(none)?.to_owned(),
             of: list.items.len(),
@@ -67,25 +67,20 @@ pub(crate) async fn pod(
     }
 }
 
-/// What a target means.
 pub(crate) enum Selects {
     Pod(String),
     /// All pods with labels that match.
     Labels(String),
 }
 
-/// What a target selects.
 pub(crate) async fn selects(
     client: &Client,
     namespace: &str,
     target: &str,
 ) -> Result<Selects, Failure> {
-    let parsed: ForwardTarget = target.parse().map_err(|_| {
-        let message = format!("{target}: neither a pod nor anything that selects pods");
-        Failure::Message(message)
-    })?;
-    match parsed {
-        ForwardTarget::Pod(name) => Ok(Selects::Pod(name)),
-        target => Ok(Selects::Labels(client.selector(namespace, &target).await?)),
+    match target.parse() {
+        Ok(ForwardTarget::Pod(name)) => Ok(Selects::Pod(name)),
+        Ok(target) => Ok(Selects::Labels(client.selector(namespace, &target).await?)),
+        Err(_) => bail!("{target}: neither a pod nor anything that selects pods"),
     }
 }

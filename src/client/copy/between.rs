@@ -118,7 +118,6 @@ impl CopyBetween {
 
 /// A copy under way, which outlives its connections.
 struct Begun {
-    /// The source.
     side: Side,
     from: Source,
     /// Whether its `tar` knows holes.
@@ -145,15 +144,7 @@ impl Begun {
                 None => lock(&work.packed).done.clear(),
             }
         }
-        let what = from.what();
-        let mut words = from.archive(&what, self.holes);
-        if !list.is_empty() {
-            words.splice(2..2, ["-X", "-"]);
-        }
-        let mut source = self.side.program(words);
-        if !list.is_empty() {
-            source = source.input(list).require_half_close();
-        }
+        let source = from.packed(&self.side, self.holes, list);
         let (to, input) = pipe();
         let (plan, packed) = (work.plan.clone(), work.packed.clone());
         let progress = plan.progress.clone();
@@ -172,13 +163,8 @@ impl Begun {
         work.side.deliver(exec, input, receiving).await?;
         let records = lock(&work.packed).records.clone();
         let rooted = from.rooted();
-        let source = verify(
-            &self.side,
-            rooted.as_bytes(),
-            rooted.as_ref(),
-            records.clone(),
-        );
-        source.await?;
+        let (place, shown) = (rooted.as_bytes(), rooted.as_ref());
+        verify(&self.side, place, shown, records.clone()).await?;
         work.settle(records).await?;
         work.copied().await
     }

@@ -14,11 +14,11 @@ use tar::Header;
 use tokio::task::JoinSet;
 
 use super::{
-    LeftOut, NotKept, Reason, Record,
+    LeftOut, NotKept, Reason, Record, below,
     finish::Finish,
     holes::segments,
     lock, name_bytes,
-    pack::{Digesting, Filled, Keep, Plan, failure},
+    pack::{self, Digesting, Filled, Keep, Plan, failure},
     pipe::PipeWriter,
     progress::Progress,
     shell::{READ, WRITE_THERE, escaped},
@@ -28,10 +28,8 @@ use super::{
 };
 use crate::{Result, client::Exec, error::CallerError};
 
-/// Execs at a time.
 const AT_ONCE: usize = 8;
 
-/// Something of this machine.
 struct Item {
     below: PathBuf,
     kind: Kind,
@@ -53,7 +51,7 @@ fn survey(plan: &Plan, left_out: &mut Vec<LeftOut>) -> Result<Vec<Item>> {
         if plan.exclude.has(&name_bytes(&below)) {
             continue;
         }
-        let path = place(plan, &below);
+        let path = pack::joined(&plan.source, &below);
         let shown = path.clone();
         let failed = failure(&shown);
         let metadata = fs::symlink_metadata(&path).map_err(&failed)?;
@@ -69,7 +67,7 @@ fn survey(plan: &Plan, left_out: &mut Vec<LeftOut>) -> Result<Vec<Item>> {
         } else if kind.is_symlink() {
             Kind::Link(fs::read_link(&path).map_err(&failed)?)
         } else if kind.is_file() {
-            Kind::File(super::pack::several_names(&metadata).is_some())
+            Kind::File(pack::several_names(&metadata).is_some())
         } else {
             let reason = Reason::Special;
             left_out.push(LeftOut { path, reason });
@@ -85,21 +83,11 @@ fn survey(plan: &Plan, left_out: &mut Vec<LeftOut>) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-fn place(plan: &Plan, below: &std::path::Path) -> PathBuf {
-    match below.as_os_str().is_empty() {
-        true => plan.source.clone(),
-        false => plan.source.join(below),
-    }
-}
-
-/// Sends what is not there yet.
 pub(super) async fn send(work: &mut Work) -> Result<()> {
     let (plan, packed) = (work.plan.clone(), work.packed.clone());
     let looking = thread(&plan.clone().progress, move || {
         let mut packed = lock(&packed);
-        packed.records.clear();
-        packed.left_out.clear();
-        packed.directories.clear();
+        packed.begin();
         survey(&plan, &mut packed.left_out)
     });
     let items = joined(looking).await?;
@@ -181,7 +169,7 @@ async fn structure(work: &mut Work, items: Vec<Item>) -> Result<Vec<Item>> {
                 }
             }
             Kind::Link(_) => lock(&work.packed).left_out.push(LeftOut {
-                path: place(&work.plan, &item.below),
+                path: pack::joined(&work.plan.source, &item.below),
                 reason: Reason::Lacks { program: "ln" },
             }),
             Kind::File(has_more_names) => {
@@ -205,7 +193,7 @@ fn writer(work: &Work, name: &[u8]) -> Exec {
     match &work.stage {
         Some(stage) => stage.write(&archived),
         None => {
-            let path = [&work.inside()[..], b"/", &archived].concat();
+            let path = below(&work.inside(), &archived);
             work.side.script(WRITE_THERE, [&escaped(&path)[..]])
         }
     }
@@ -220,13 +208,14 @@ async fn file(
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let progress = plan.progress.clone();
     let job = move |mut to: PipeWriter| {
-        let path = place(&plan, &item.below);
+        let path = pack::joined(&plan.source, &item.below);
         let failed = failure(&path);
         let file = File::open(&path).map_err(&failed)?;
         let size = file.metadata().map_err(&failed)?.len();
         let segments = segments(&file, size);
         let mut contents = Digesting::new(file.take(size), &plan.progress);
-        copy(&mut contents, &mut to).map_err(&failed)?;
+        io::copy(&mut contents, &mut to).map_err(&failed)?;
+        to.flush().map_err(&failed)?;
         let record = Record {
             name: name_bytes(&item.below).into(),
             size: contents.read,
@@ -247,17 +236,6 @@ async fn file(
     receiver.await.map_err(|_| CallerError::Killed.into())
 }
 
-fn copy(from: &mut impl io::Read, to: &mut PipeWriter) -> io::Result<()> {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return to.flush(),
-            read => to.write_all(&buffer[..read])?,
-        }
-    }
-}
-
-/// Compares by reading all back.
 pub(super) async fn read_back(work: &Work, place: &[u8], records: Vec<Record>) -> Result<()> {
     let mut tasks = JoinSet::new();
     let mut records = records.into_iter();
@@ -265,10 +243,7 @@ pub(super) async fn read_back(work: &Work, place: &[u8], records: Vec<Record>) -
         while tasks.len() < AT_ONCE
             && let Some(record) = records.next()
         {
-            let path = match &record.name[..] {
-                b"" => place.to_vec(),
-                name => [place, b"/", name].concat(),
-            };
+            let path = below(place, &record.name);
             let exec = work.side.script(READ, [&escaped(&path)[..]]);
             let (side, shown) = (work.side.clone(), work.shown());
             tasks.spawn(async move {

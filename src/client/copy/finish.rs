@@ -83,7 +83,6 @@ impl Finish {
         self.line(&front, &[name], "echo owners");
     }
 
-    /// The file gets the attributes of the header.
     pub(super) fn attributes(&mut self, name: &[u8], header: &Header, keep: Keep) {
         if keep == Keep::Owners {
             self.owner(name, header);

@@ -10,8 +10,6 @@ use std::{
 
 use tokio::sync::mpsc;
 
-#[cfg(doc)]
-use super::super::Exec;
 use super::{
     Copied, NotKept,
     glob::Exclude,
@@ -30,7 +28,7 @@ use super::{
 };
 #[cfg(doc)]
 use crate::error::CallerError;
-use crate::{Pod, Result, error::Error, limits};
+use crate::{Pod, Result, client::Exec, error::Error, limits};
 
 /// A copy from a container to this machine.
 ///
@@ -85,16 +83,12 @@ impl CopyFrom {
 
     super::copy_options!();
 
-    /// How many files, directories and links may come; [`limits::COPY_ENTRIES`] unless set.
-    pub fn max_entries(mut self, entries: u64) -> Self {
-        self.bounds.entries = entries;
-        self
-    }
+    setters! {
+        /// How many files, directories and links may come; [`limits::COPY_ENTRIES`] unless set.
+        fn max_entries(entries: u64) bounds.entries = entries;
 
-    /// How many bytes of files may come; [`limits::COPY_BYTES`] unless set.
-    pub fn max_bytes(mut self, bytes: u64) -> Self {
-        self.bounds.bytes = bytes;
-        self
+        /// How many bytes of files may come; [`limits::COPY_BYTES`] unless set.
+        fn max_bytes(bytes: u64) bounds.bytes = bytes;
     }
 
     /// Copies, and then compares every file with `sha256sum` in the container. Without that or
@@ -158,7 +152,6 @@ impl CopyFrom {
     }
 }
 
-/// What is copied, in the container.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
     pub(super) directory: String,
@@ -187,14 +180,8 @@ impl Source {
         }
     }
 
-    /// The same of a name below it.
     pub(super) fn below(&self, below: &[u8]) -> Vec<u8> {
-        let mut path = self.rooted().into_bytes();
-        if !below.is_empty() {
-            path.push(b'/');
-            path.extend_from_slice(below);
-        }
-        path
+        super::below(self.rooted().as_bytes(), below)
     }
 
     /// The arguments of the `tar` that archives it.
@@ -204,6 +191,17 @@ impl Source {
             words.insert(2, "-S");
         }
         words
+    }
+
+    /// The same, run, but for what is on a list of [`without`](Self::without).
+    pub(super) fn packed(&self, side: &Side, holes: bool, list: Vec<u8>) -> Exec {
+        let what = self.what();
+        let mut words = self.archive(&what, holes);
+        if list.is_empty() {
+            return side.program(words);
+        }
+        words.splice(2..2, ["-X", "-"]);
+        side.program(words).input(list).require_half_close()
     }
 
     /// What `tar` is to leave out, a line each.
@@ -297,7 +295,6 @@ pub(super) struct Work {
     pub(super) unpacker: Arc<Mutex<Unpacker>>,
     exclude: Exclude,
     pub(super) progress: Progress,
-    /// Whether a connection was cut.
     cut: bool,
     /// Whether `tar` takes a list of what it is to leave out.
     lists: bool,
@@ -365,17 +362,10 @@ impl Work {
             .from
             .without(&self.exclude, done.iter().map(|it| &it[..]));
         loop {
-            let what = self.from.what();
-            let mut words = self.from.archive(&what, self.tools.is_gnu());
+            let list = std::mem::take(&mut list);
             let with_list = self.lists && !list.is_empty();
-            if with_list {
-                words.splice(2..2, ["-X", "-"]);
-            }
-            let mut exec = self.side.program(words);
-            if with_list {
-                let input = std::mem::take(&mut list);
-                exec = exec.input(input).require_half_close();
-            }
+            let list = if with_list { list } else { Vec::new() };
+            let exec = self.from.packed(&self.side, self.tools.is_gnu(), list);
             let unpacker = self.unpacker.clone();
             let job = move |input| lock(&unpacker).unpack(input);
             let done = self.side.receive(exec, &self.progress, job).await;
@@ -455,7 +445,6 @@ fn is_plain(name: &[u8]) -> bool {
     !name.iter().any(u8::is_ascii_control) && !name.last().is_some_and(u8::is_ascii_whitespace)
 }
 
-/// Whether it is no pattern either.
 fn is_literal(name: &[u8]) -> bool {
     is_plain(name) && !name.iter().any(|byte| b"*?[\\".contains(byte))
 }

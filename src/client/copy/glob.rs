@@ -1,6 +1,5 @@
 //! Patterns of names: in flow a pattern and a path, out comes whether they match.
 
-/// What is not copied.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Exclude(Vec<Vec<u8>>);
 

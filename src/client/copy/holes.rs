@@ -99,7 +99,6 @@ impl<'a, F: FnMut(&[u8], u64)> DataOf<'a, F> {
         }
     }
 
-    /// Where it is.
     pub(super) fn at(&self) -> u64 {
         self.at
     }

@@ -46,26 +46,18 @@ use crate::{
     error::{CallerError, Error, Printable},
 };
 
-/// The options that all copies have.
 macro_rules! copy_options {
     () => {
-        /// The container; without one the pod's default container, or its only one.
-        pub fn container(mut self, name: impl Into<String>) -> Self {
-            self.options.side.container = Some(name.into());
-            self
-        }
+        setters! {
+            /// The container; without one the pod's default container, or its only one.
+            fn container(name: impl Into<String>) options.side.container = Some(name.into());
 
-        /// Gives the copy the owners' numbers too, which needs root where it goes.
-        pub fn preserve_owner(mut self) -> Self {
-            self.options.keep = super::pack::Keep::Owners;
-            self
-        }
+            /// Gives the copy the owners' numbers too, which needs root where it goes.
+            fn preserve_owner() options.keep = super::pack::Keep::Owners;
 
-        /// Does not keep modes: the copy has those of new files and directories; in a container 0644,
-        /// or 0755 if anyone may execute them.
-        pub fn no_preserve(mut self) -> Self {
-            self.options.keep = super::pack::Keep::Times;
-            self
+            /// Does not keep modes: the copy has those of new files and directories; in a container 0644,
+            /// or 0755 if anyone may execute them.
+            fn no_preserve() options.keep = super::pack::Keep::Times;
         }
 
         /// Leaves out what matches a pattern, with all below it. `*`, `?` and `[a-z]` are as in a
@@ -76,21 +68,17 @@ macro_rules! copy_options {
             self
         }
 
-        /// How often the copy goes on after its connection was cut; never unless set, without end
-        /// if `u32::MAX`. It waits before that, longer each time, unless it has come on since.
-        ///
-        /// Files that are whole do not come again, and of a file that was cut only the rest, if
-        /// what is there is the same on both sides. That needs `find` or `xargs`, and `sha256sum`
-        /// in the container; without them the copy begins anew.
-        pub fn retries(mut self, retries: u32) -> Self {
-            self.options.retries = retries;
-            self
-        }
+        setters! {
+            /// How often the copy goes on after its connection was cut; never unless set, without end
+            /// if `u32::MAX`. It waits before that, longer each time, unless it has come on since.
+            ///
+            /// Files that are whole do not come again, and of a file that was cut only the rest, if
+            /// what is there is the same on both sides. That needs `find` or `xargs`, and `sha256sum`
+            /// in the container; without them the copy begins anew.
+            fn retries(retries: u32) options.retries = retries;
 
-        /// How long the copy may take, all attempts together; without limit unless set.
-        pub fn deadline(mut self, limit: Duration) -> Self {
-            self.options.deadline = Some(limit);
-            self
+            /// How long the copy may take, all attempts together; without limit unless set.
+            fn deadline(limit: Duration) options.deadline = Some(limit);
         }
 
         /// Says there how far it is.
@@ -312,7 +300,6 @@ impl Pod {
     }
 }
 
-/// A file that was copied.
 #[derive(Debug, Clone)]
 struct Record {
     name: Arc<[u8]>,
@@ -331,10 +318,7 @@ impl AsRef<[u8]> for Record {
 impl Record {
     /// Its path below the copy's, to be shown.
     fn shown(&self, copy: &Path) -> PathBuf {
-        match &self.name[..] {
-            b"" => copy.to_owned(),
-            name => copy.join(bytes_path(name)),
-        }
+        pack::joined(copy, &bytes_path(&self.name))
     }
 }
 
@@ -355,6 +339,14 @@ fn split(path: &str) -> (&str, Option<&str>) {
     match name {
         "" | "." | ".." => (path, None),
         name => (directory, Some(name)),
+    }
+}
+
+/// A name below a directory there. What was copied alone has none below itself.
+fn below(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match name {
+        b"" => directory.to_vec(),
+        name => [directory, b"/", name].concat(),
     }
 }
 

@@ -40,7 +40,6 @@ impl Options {
         }
     }
 
-    /// What is to be packed.
     pub(super) fn plan(&self, source: PathBuf) -> Plan {
         Plan {
             source,

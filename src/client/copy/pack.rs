@@ -39,11 +39,9 @@ pub(super) enum Keep {
     Owners,
 }
 
-/// What is to be packed, and how.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) source: PathBuf,
-    /// Its name in the archive.
     pub(super) root: PathBuf,
     pub(super) keep: Keep,
     pub(super) exclude: Exclude,
@@ -72,6 +70,13 @@ pub(super) struct Packed {
 }
 
 impl Packed {
+    /// Forgets what comes again.
+    pub(super) fn begin(&mut self) {
+        self.records.clear();
+        self.left_out.clear();
+        self.directories.clear();
+    }
+
     fn record(&mut self, record: Record) {
         self.lately.push(&record);
         self.records.push(record);
@@ -92,11 +97,8 @@ enum Step {
     Leave(PathBuf, Box<Header>),
 }
 
-/// Writes the archive.
 pub(super) fn pack(plan: &Plan, packed: &mut Packed, out: PipeWriter) -> Result<()> {
-    packed.records.clear();
-    packed.left_out.clear();
-    packed.directories.clear();
+    packed.begin();
     packed.current = None;
     let awaited = out.awaited();
     let mut packer = Packer {
@@ -335,26 +337,39 @@ fn zeros(digest: &mut Sha256, mut count: u64, awaited: &Awaited, progress: &Prog
 
 impl Plan {
     pub(super) fn header(&self, metadata: &Metadata) -> Header {
+        let modified = metadata.modified().map_or(0, times::of_disk);
+        #[cfg(unix)]
+        let (mode, owner) = {
+            use std::os::unix::fs::MetadataExt as _;
+            let owner = (metadata.uid().into(), metadata.gid().into());
+            (metadata.mode() & 0o7777, owner)
+        };
+        #[cfg(not(unix))]
+        let (mode, owner) = (if metadata.is_dir() { 0o755 } else { 0o644 }, (0, 0));
+        self.keep.header(metadata.is_dir(), mode, modified, owner)
+    }
+}
+
+impl Keep {
+    /// The attributes that are kept of these.
+    pub(super) fn header(
+        self,
+        is_dir: bool,
+        mode: u32,
+        modified: i64,
+        owner: (u64, u64),
+    ) -> Header {
+        let (user, group) = if self == Self::Owners { owner } else { (0, 0) };
         let mut header = Header::new_gnu();
         header.set_size(0);
-        header.set_uid(0);
-        header.set_gid(0);
-        let modified = metadata.modified().map_or(0, times::of_disk);
+        header.set_uid(user);
+        header.set_gid(group);
         times::set(&mut header, modified);
-        header.set_mode(if metadata.is_dir() { 0o755 } else { 0o644 });
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt as _;
-            match self.keep {
-                Keep::Times if metadata.mode() & 0o111 != 0 => header.set_mode(0o755),
-                Keep::Times => {}
-                Keep::Modes | Keep::Owners => header.set_mode(metadata.mode() & 0o7777),
-            }
-            if self.keep == Keep::Owners {
-                header.set_uid(metadata.uid().into());
-                header.set_gid(metadata.gid().into());
-            }
-        }
+        header.set_mode(match self {
+            Self::Times if is_dir || mode & 0o111 != 0 => 0o755,
+            Self::Times => 0o644,
+            Self::Modes | Self::Owners => mode,
+        });
         header
     }
 }

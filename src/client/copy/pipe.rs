@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 
 use crate::limits;
 
-/// Makes one.
 pub(super) fn pipe() -> (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
     mpsc::channel(limits::COPY_STEPS)
 }
@@ -97,7 +96,6 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Whether the end has been reached.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.get()
     }

@@ -180,7 +180,6 @@ pub(super) struct Growing {
 }
 
 impl Growing {
-    /// The bytes that are there.
     pub(super) fn size(&self) -> u64 {
         self.size
     }
@@ -193,7 +192,6 @@ impl Growing {
         &self.about
     }
 
-    /// The digest of the bytes that are there.
     pub(super) fn digest(&self) -> [u8; 32] {
         self.digest.clone().finalize().into()
     }

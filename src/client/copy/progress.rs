@@ -7,9 +7,6 @@ use std::sync::{
 
 use tokio::sync::watch;
 
-/// A number that is not known.
-const UNKNOWN: u64 = u64::MAX;
-
 /// How far a copy is, for who shows it: give the copy a clone, and look at the other.
 ///
 /// ```
@@ -27,29 +24,17 @@ const UNKNOWN: u64 = u64::MAX;
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     files: AtomicU64,
     bytes: AtomicU64,
+    /// One more than there are, 0 while that is not known.
     total: AtomicU64,
     /// The bytes that have gone or come at all, some of them again.
     moved: AtomicU64,
     is_watched: AtomicBool,
     /// How many threads and tasks are at work.
     busy: watch::Sender<usize>,
-}
-
-impl Default for Inner {
-    fn default() -> Self {
-        Self {
-            files: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            total: AtomicU64::new(UNKNOWN),
-            moved: AtomicU64::new(0),
-            is_watched: AtomicBool::new(false),
-            busy: watch::Sender::new(0),
-        }
-    }
 }
 
 impl Progress {
@@ -70,8 +55,7 @@ impl Progress {
 
     /// The bytes that there are, once that is known. It never is of a container that cannot tell.
     pub fn total_bytes(&self) -> Option<u64> {
-        let total = self.0.total.load(Ordering::Relaxed);
-        (total != UNKNOWN).then_some(total)
+        self.0.total.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// Waits until nothing of a copy whose future was dropped is at work any more: its thread has
@@ -84,7 +68,6 @@ impl Progress {
         let _ = self.0.busy.subscribe().wait_for(|busy| *busy == 0).await;
     }
 
-    /// Whether anybody looks at it.
     pub(super) fn is_watched(&self) -> bool {
         self.0.is_watched.load(Ordering::Relaxed)
     }
@@ -94,7 +77,7 @@ impl Progress {
     }
 
     pub(super) fn begin(&self) {
-        self.total(UNKNOWN);
+        self.0.total.store(0, Ordering::Relaxed);
         self.start(0, 0);
     }
 
@@ -108,7 +91,8 @@ impl Progress {
     }
 
     pub(super) fn total(&self, bytes: u64) {
-        self.0.total.store(bytes, Ordering::Relaxed);
+        let known = bytes.saturating_add(1);
+        self.0.total.store(known, Ordering::Relaxed);
     }
 
     pub(super) fn file(&self) {

@@ -34,9 +34,7 @@ pub(super) fn relay(
     packed: &mut Packed,
     out: PipeWriter,
 ) -> Result<()> {
-    packed.records.clear();
-    packed.left_out.clear();
-    packed.directories.clear();
+    packed.begin();
     let mut relay = Relay {
         archive: Builder::new(out),
         base: base.map(PathBuf::from),
@@ -51,10 +49,9 @@ pub(super) fn relay(
         relay.digests.insert(record.name.to_vec(), digest);
         relay.packed.records.push(record);
     }
-    let done = each(input, base, bounds, |path, entry, state| {
+    each(input, base, bounds, |path, entry, state| {
         relay.entry(path, entry, state)
-    });
-    done?;
+    })?;
     // Children before parents, when they get their attributes.
     relay.packed.directories.reverse();
     let failed = failure(&plan.root);
@@ -178,25 +175,16 @@ impl Relay<'_> {
         })
     }
 
-    /// The attributes that are kept.
     fn header(&self, from: &Header) -> io::Result<Header> {
-        let mut header = Header::new_gnu();
-        header.set_size(0);
-        header.set_uid(0);
-        header.set_gid(0);
-        times::set(&mut header, times::of_entry(from)?);
+        let keep = self.plan.keep;
+        let owner = match keep {
+            Keep::Owners => (from.uid()?, from.gid()?),
+            Keep::Times | Keep::Modes => (0, 0),
+        };
         // Set-user-ID would be that of whoever unpacks it.
         let mode = from.mode()? & 0o777;
-        header.set_mode(match self.plan.keep {
-            Keep::Times if from.entry_type().is_dir() || mode & 0o111 != 0 => 0o755,
-            Keep::Times => 0o644,
-            Keep::Modes | Keep::Owners => mode,
-        });
-        if self.plan.keep == Keep::Owners {
-            header.set_uid(from.uid()?);
-            header.set_gid(from.gid()?);
-        }
-        Ok(header)
+        let modified = times::of_entry(from)?;
+        Ok(keep.header(from.entry_type().is_dir(), mode, modified, owner))
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     Record, bytes_path,
     holes::segments,
     lock,
-    pack::{Digesting, Filled, failure},
+    pack::{Digesting, Filled, failure, joined as joined_path},
     side::{joined, thread},
     to::Work,
     verify::{Digest, digests},
@@ -29,16 +29,10 @@ pub(super) async fn resume(work: &mut Work) -> Result<()> {
     let Some(stage) = &work.stage else {
         return Ok(());
     };
-    let current = {
-        let mut packed = lock(&work.packed);
-        packed.current.take()
-    };
-    let names: Vec<_> = {
-        let known = work.sent.values().map(|it| it.name.clone());
-        let current = current.map(Arc::from);
-        let current = current.filter(|it| !work.sent.contains_key(it));
-        known.chain(current).collect()
-    };
+    let current = lock(&work.packed).current.take().map(Arc::from);
+    let current = current.filter(|it| !work.sent.contains_key(it));
+    let known = work.sent.values().map(|it| it.name.clone());
+    let names = known.chain(current).collect();
     let found = digests(&work.side, &stage.path(), names).await?;
     let (mut files, mut bytes) = (0, 0);
     let mut begun = Vec::new();
@@ -54,16 +48,12 @@ pub(super) async fn resume(work: &mut Work) -> Result<()> {
         }
     }
     work.plan.progress.start(files, bytes);
-    let keep = |work: &Work, done: Vec<(Arc<[u8]>, Record)>| {
-        let mut packed = lock(&work.packed);
-        packed.done.extend(done);
-    };
-    keep(work, done);
+    lock(&work.packed).done.extend(done);
     if work.is_local && work.tools.can_append() {
         for (name, digest) in begun {
             if let Some(record) = append(work, &name, digest).await? {
                 work.sent.insert(name.clone(), record.clone());
-                keep(work, vec![(name, record)]);
+                lock(&work.packed).done.insert(name, record);
             }
         }
     }
@@ -79,10 +69,7 @@ async fn append(work: &mut Work, name: &[u8], digest: Digest) -> Result<Option<R
     if there < WORTH {
         return Ok(None);
     }
-    let path = match name {
-        b"" => work.plan.source.clone(),
-        name => work.plan.source.join(bytes_path(name)),
-    };
+    let path = joined_path(&work.plan.source, &bytes_path(name));
     let plan = work.plan.clone();
     let opened = thread(&work.plan.progress, move || {
         let failed = failure(&path);
@@ -97,7 +84,7 @@ async fn append(work: &mut Work, name: &[u8], digest: Digest) -> Result<Option<R
         let digest = front.digest;
         Ok(is_beginning.then(|| (file, digest, size, segments, plan.header(&metadata))))
     });
-    let Some((file, mut digest, size, segments, header)) = joined(opened).await? else {
+    let Some((file, digest, size, segments, header)) = joined(opened).await? else {
         return Ok(None);
     };
     let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -106,18 +93,11 @@ async fn append(work: &mut Work, name: &[u8], digest: Digest) -> Result<Option<R
     let job = move |mut to: super::pipe::PipeWriter| {
         let failed = failure(&plan.source);
         let mut rest = Digesting::new(file.take(size - there), &plan.progress);
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let read = rest.read(&mut buffer).map_err(&failed)?;
-            if read == 0 {
-                break;
-            }
-            digest.update(&buffer[..read]);
-            to.write_all(&buffer[..read]).map_err(&failed)?;
-        }
+        rest.digest = digest;
+        io::copy(&mut rest, &mut to).map_err(&failed)?;
         to.flush().map_err(&failed)?;
         // Nobody waits for it if the connection was cut.
-        let _ = sender.send((rest.read, digest.finalize().into()));
+        let _ = sender.send((rest.read, rest.digest.finalize().into()));
         Ok(())
     };
     work.side.send(exec, &work.plan.progress, job).await?;
@@ -130,8 +110,7 @@ async fn append(work: &mut Work, name: &[u8], digest: Digest) -> Result<Option<R
             segments,
             header,
         };
-        let mut packed = lock(&work.packed);
-        packed.filled.insert(name.to_vec(), filled);
+        lock(&work.packed).filled.insert(name.to_vec(), filled);
     }
     Ok(Some(Record {
         name: name.into(),

@@ -20,11 +20,10 @@ use super::{
 use crate::{
     KeepaliveConfig, Pod, Result,
     client::{ChildStderr, ChildStdin, ChildStdout, Exec, ExitStatus, Stdio},
-    error::{ApiError, CallerError, Error, Hint, NetworkError},
+    error::{ApiError, CallerError, Error, Hint, NetworkError, panic::caught},
     limits,
 };
 
-/// The container.
 #[derive(Debug, Clone)]
 pub(super) struct Side {
     pub(super) pod: Pod,
@@ -55,7 +54,6 @@ impl Side {
         }
     }
 
-    /// A program, and its arguments.
     pub(super) fn program<'a>(&self, command: impl IntoIterator<Item = &'a str>) -> Exec {
         match self.shell {
             true => self.script(r#"exec "$@""#, command),
@@ -188,7 +186,7 @@ pub(super) fn thread<T: Send + 'static>(
 ) -> JoinHandle<Result<T>> {
     let busy = progress.busy();
     tokio::task::spawn_blocking(move || {
-        let done = job();
+        let done = caught("a thread of the copy", job);
         drop(busy);
         done
     })
@@ -196,14 +194,8 @@ pub(super) fn thread<T: Send + 'static>(
 
 /// What a thread came to.
 pub(super) async fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
-    match thread.await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shut down.
-            Err(_) => Err(CallerError::Killed.into()),
-        },
-    }
+    // The runtime is shut down.
+    thread.await.map_err(|_| CallerError::Killed)?
 }
 
 /// Whether the container has no such program.

@@ -35,12 +35,10 @@ impl Stage {
         }
     }
 
-    /// Whether anything has run in it.
     pub(super) fn is_made(&self) -> bool {
         self.is_made
     }
 
-    /// The path of what is kept aside.
     pub(super) fn path(&self) -> Vec<u8> {
         let directory = self.directory.trim_end_matches('/');
         format!("{directory}/{}/tree/it", self.name).into_bytes()
@@ -73,20 +71,22 @@ impl Stage {
 
     /// Takes what comes behind a file that is there.
     pub(super) fn append(&self, name: &[u8]) -> Exec {
-        let words = [&escaped(name)[..], &self.directory, &self.name];
-        self.side.script(APPEND, words)
+        self.script(APPEND, name)
     }
 
-    /// Takes a file.
     pub(super) fn write(&self, name: &[u8]) -> Exec {
+        self.script(WRITE, name)
+    }
+
+    /// A script that takes a name, and which stage it is.
+    fn script(&self, script: &str, name: &[u8]) -> Exec {
         let words = [&escaped(name)[..], &self.directory, &self.name];
-        self.side.script(WRITE, words)
+        self.side.script(script, words)
     }
 
     /// Gives it its name. The stage is gone then.
     pub(super) async fn commit(&mut self, target: &[u8]) -> Result<()> {
-        let words = [&escaped(target)[..], &self.directory, &self.name];
-        let exec = self.side.script(COMMIT, words);
+        let exec = self.script(COMMIT, target);
         self.side.run(exec, "copy to").await?;
         self.is_made = false;
         Ok(())
@@ -107,10 +107,9 @@ impl Drop for Stage {
                 side.run(side.script(QUIET, words), "copy to").await?;
                 side.run(side.script(REMOVE, words), "copy to").await
             };
-            match tokio::time::timeout(REMOVAL, removal).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a stage of a copy is left"),
-                Err(_) => tracing::debug!("a stage of a copy is left"),
+            let removed = tokio::time::timeout(REMOVAL, removal).await;
+            if !matches!(removed, Ok(Ok(_))) {
+                tracing::debug!(?removed, "a stage of a copy is left");
             }
             drop(busy);
         });

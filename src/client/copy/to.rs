@@ -87,7 +87,6 @@ pub(super) struct Work {
     pub(super) not_kept: Vec<NotKept>,
     /// Files whose attributes are to be given them.
     pub(super) appended: Vec<(Vec<u8>, tar::Header)>,
-    /// Whether the source is on this machine.
     pub(super) is_local: bool,
     committing: bool,
 }
@@ -300,7 +299,6 @@ impl Work {
         self.sent.extend(records);
     }
 
-    /// The name of the copy.
     pub(super) fn shown(&self) -> PathBuf {
         let name = self.target.rsplit(|it| *it == b'/').next();
         bytes_path(name.unwrap_or_default())
@@ -308,12 +306,7 @@ impl Work {
 
     /// A name below the root, as it is in the directory of the archive.
     pub(super) fn archived(&self, below: &[u8]) -> Vec<u8> {
-        let mut name = name_bytes(&self.plan.root);
-        if !below.is_empty() {
-            name.push(b'/');
-            name.extend_from_slice(below);
-        }
-        name
+        super::below(&name_bytes(&self.plan.root), below)
     }
 
     /// The directory in which the archive's names are.
@@ -372,12 +365,10 @@ impl Work {
         }
         let inside = self.inside();
         let inside = String::from_utf8_lossy(&inside);
-        let name = name_bytes(&self.plan.root);
-        let name = format!("./{}", String::from_utf8_lossy(&name));
-        let exec = self
-            .side
-            .program(["tar", "-c", "-f", "-", "-C", &inside, &name]);
         let base = self.plan.root.clone();
+        let name = format!("./{}", String::from_utf8_lossy(&name_bytes(&base)));
+        let words = ["tar", "-c", "-f", "-", "-C", &inside, &name];
+        let exec = self.side.program(words);
         let shown = self.shown();
         let job = move |input| compare(input, &base, &shown, &records);
         self.side.receive(exec, &Progress::default(), job).await
@@ -385,20 +376,14 @@ impl Work {
 
     /// Gives the directories the modes and times that they are to have, now that all is in them.
     async fn directories(&mut self) -> Result<()> {
-        let directories = {
-            let mut packed = lock(&self.packed);
-            std::mem::take(&mut packed.directories)
-        };
+        let directories = std::mem::take(&mut lock(&self.packed).directories);
         if directories.is_empty() {
             return Ok(());
         }
         if self.way == Way::Cat {
             let mut finish = Finish::new(b".");
             for (below, header) in &directories {
-                let name = match name_bytes(below) {
-                    below if below.is_empty() => self.target.clone(),
-                    below => [&self.target[..], b"/", &below].concat(),
-                };
+                let name = super::below(&self.target, &name_bytes(below));
                 finish.attributes(&name, header, self.plan.keep);
             }
             let lost = finish.run(&self.side).await?;

@@ -17,7 +17,6 @@ pub(super) enum Way {
     Cat,
 }
 
-/// What a container has.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tools {
     names: Vec<String>,
@@ -52,7 +51,6 @@ impl Tools {
         }
     }
 
-    /// The side that has them.
     pub(super) fn on(&self, side: &Side) -> Side {
         Side {
             shell: self.shell,
@@ -77,7 +75,6 @@ impl Tools {
         self.has("directory")
     }
 
-    /// How to copy to it.
     pub(super) fn way_to(&self, side: &Side) -> Result<Way> {
         if let Some(protocol) = self.protocol.filter(|it| !it.has_half_close()) {
             let protocol = protocol.name();
@@ -95,7 +92,6 @@ impl Tools {
         }
     }
 
-    /// How to copy from it.
     pub(super) fn way_from(&self, side: &Side) -> Result<Way> {
         match self.shell && !self.has("tar") {
             false => Ok(Way::Tar),
@@ -119,7 +115,6 @@ impl Tools {
     }
 }
 
-/// There is nothing to copy with.
 pub(super) fn without_tools(side: &Side) -> crate::Error {
     let target = side.container.as_ref();
     let target = target.map_or_else(String::new, |name| format!(" --target={name}"));

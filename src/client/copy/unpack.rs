@@ -232,7 +232,6 @@ pub(super) struct Unpacker {
     pub(super) tell: Option<mpsc::UnboundedSender<Record>>,
     /// The file in which the archive was cut.
     pub(super) partial: Option<Growing>,
-    /// Whether anybody waits for it.
     pub(super) awaited: Awaited,
 }
 
@@ -252,7 +251,6 @@ impl Unpacker {
         })
     }
 
-    /// Writes what is in an archive.
     pub(super) fn unpack(&mut self, input: PipeReader) -> Result<()> {
         self.forget();
         self.awaited = input.awaited();
@@ -393,7 +391,6 @@ impl Unpacker {
         self.grow(growing, &mut input)
     }
 
-    /// A file is whole.
     pub(super) fn whole(&mut self, growing: Growing) -> Result<()> {
         let record = growing.finish()?;
         self.links.remove(&record.name[..]);

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Record, lock,
+    Record, below, lock,
     shell::COUNTED,
     side::{Side, is_missing, of_stream, send_all},
     unpack::wrong,
@@ -119,7 +119,6 @@ impl Lately {
         }
     }
 
-    /// A file was sent.
     pub(super) fn push(&mut self, record: &Record) {
         let Some(tell) = &self.tell else { return };
         self.sent = self.sent.saturating_add(record.size);
@@ -272,7 +271,7 @@ async fn converse<T: AsRef<[u8]> + Send>(
         Err(error) if is_missing(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
-    if lines?.is_empty && !matches!(status.code(), Some(0 | FAILED)) {
+    if !lines?.has_begun && !matches!(status.code(), Some(0 | FAILED)) {
         return Ok(None);
     }
     Ok(Some(complaint))
@@ -292,12 +291,8 @@ impl Paths {
         Self { front }
     }
 
-    /// A file that was copied alone has no name below itself.
     fn of(&self, name: &[u8]) -> Vec<u8> {
-        match name {
-            b"" => self.front.clone(),
-            name => [&self.front, &b"/"[..], name].concat(),
-        }
+        below(&self.front, name)
     }
 
     /// As `xargs` takes it.
@@ -318,23 +313,12 @@ async fn start(exec: Exec) -> Result<Option<Child>> {
 }
 
 /// The lines of `sha256sum`, of which only who knows the names can say where they end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Lines {
     bytes: Vec<u8>,
     read: usize,
-    is_empty: bool,
+    has_begun: bool,
     has_ended: bool,
-}
-
-impl Default for Lines {
-    fn default() -> Self {
-        Self {
-            bytes: Vec::new(),
-            read: 0,
-            is_empty: true,
-            has_ended: false,
-        }
-    }
 }
 
 enum Line {
@@ -350,7 +334,7 @@ impl Lines {
         self.bytes.drain(..self.read);
         self.read = 0;
         self.bytes.extend_from_slice(bytes);
-        self.is_empty &= bytes.is_empty();
+        self.has_begun |= !bytes.is_empty();
         self.has_ended = has_ended;
     }
 

@@ -161,7 +161,6 @@ fn walk(from: &mut Marked<impl Read>, unpacker: &mut Unpacker, walked: &mut Walk
     }
 }
 
-/// Counts what was not announced.
 struct Bounded<'a, R, F> {
     from: &'a mut Marked<R>,
     left: u64,
@@ -226,7 +225,6 @@ struct Marked<R> {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// Whether the mark was read.
     ended: bool,
 }
 
@@ -261,7 +259,6 @@ impl<R: Read> Marked<R> {
     }
 }
 
-/// Reads to the next mark.
 impl<R: Read> Read for Marked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.ended || buffer.is_empty() {

@@ -9,18 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_core::Stream;
+use futures_core::Stream as _;
 
 use super::{
-    Choice, LogSource, MergedLogs, SourcedLine, SourcedUpdate,
+    LogSource, MergedLogs, SourcedLine, SourcedUpdate,
     ready::{ReadySet, Turn},
 };
 use crate::{
     Error, Result,
-    client::{
-        LogLines, Logs, Updates,
-        since::{Since, When},
-    },
+    client::{LogLines, Logs, Updates},
     error::{ApiError, CallerError},
     limits,
     session::{
@@ -58,14 +55,12 @@ pub struct MergedLines {
     listed: HashSet<ObjectKey>,
     /// Since when the server has refused the list of pods.
     refused: Option<Instant>,
-    /// What is to be told of the list of pods.
     told: VecDeque<LogUpdate>,
     /// Sources that are to be read, and whether they were there at the start.
     waiting: VecDeque<(LogSource, bool)>,
     reading: ReadySet<(Arc<LogSource>, LogLines)>,
 }
 
-/// Which pods there are.
 #[derive(Debug)]
 enum Pods {
     /// Those of the first snapshot arrive.
@@ -182,7 +177,6 @@ impl MergedLines {
         }
     }
 
-    /// Takes what there is to know of the pods.
     fn poll_pods(&mut self, cx: &mut Context<'_>) {
         while let Pods::Listing(pods) | Pods::Watching(pods) = &mut self.pods {
             let Poll::Ready(update) = Pin::new(pods).poll_next(cx) else {
@@ -236,7 +230,7 @@ impl MergedLines {
                     _ => Duration::ZERO,
                 };
                 // As for one log: one that is not followed has someone who waits for the end.
-                if !self.choices.follow || listing && refused_for >= limits::LOG_GIVE_UP {
+                if !self.choices.config.follow || listing && refused_for >= limits::LOG_GIVE_UP {
                     return self.give_up(error);
                 }
                 self.told.push_back(LogUpdate::Retrying { error, retry_in });
@@ -252,7 +246,7 @@ impl MergedLines {
             self.known.retain(|key, _| listed.contains(key));
         }
         self.pods = match std::mem::replace(&mut self.pods, Pods::Settled) {
-            Pods::Listing(pods) | Pods::Watching(pods) if self.choices.follow => {
+            Pods::Listing(pods) | Pods::Watching(pods) if self.choices.config.follow => {
                 Pods::Watching(pods)
             }
             _ => Pods::Settled,
@@ -341,32 +335,17 @@ impl MergedLines {
         {
             let choices = &self.choices;
             let pod = choices.pods.client.pod(&source.namespace, &source.pod);
-            let mut logs = Logs::new(pod).container(&source.container);
-            if choices.follow {
-                logs = logs.follow();
+            let mut config = choices.config.clone();
+            if !at_start {
+                (config.tail_lines, config.since_seconds) = (None, None);
             }
-            for choice in &choices.options {
-                logs = match choice {
-                    Choice::AcrossRestarts => logs.across_restarts(),
-                    Choice::Previous => logs.previous(),
-                    Choice::Since(Since(When::Ago(_))) if !at_start => logs,
-                    Choice::Since(since) => logs.since(*since),
-                    Choice::Tail(lines) if at_start => logs.tail(*lines),
-                    Choice::Tail(_) => logs,
-                };
-            }
+            let logs = Logs::new(pod, config).container(&source.container);
             self.reading.push((Arc::new(source), logs.stream()));
         }
     }
 }
 
-impl Stream for MergedLines {
-    type Item = Result<SourcedLine>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_line(cx)
-    }
-}
+stream!(MergedLines, Result<SourcedLine>, poll_line);
 
 #[cfg(test)]
 mod tests;

@@ -4,15 +4,12 @@
 use std::{
     collections::HashMap,
     future::poll_fn,
-    pin::Pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
 };
-
-use futures_core::Stream;
 
 use super::MirrorReader;
 use crate::{
@@ -96,13 +93,7 @@ impl<K> MirrorChanges<K> {
     }
 }
 
-impl<K> Stream for MirrorChanges<K> {
-    type Item = Result<MirrorUpdate<K>>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll(cx)
-    }
-}
+stream!([K] MirrorChanges<K>, Result<MirrorUpdate<K>>, poll);
 
 impl<K> Drop for MirrorChanges<K> {
     fn drop(&mut self) {

@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -18,7 +17,8 @@ use tokio::sync::{Notify, futures::Notified};
 use super::{Keep, Shared};
 use crate::{
     Result,
-    client::{Updates, panic},
+    client::Updates,
+    error::panic,
     session::watch::{MirrorUpdate, ObjectKey, Update},
     wire::watch::{EventError, Object},
 };
@@ -82,14 +82,10 @@ pub(super) async fn follow<K>(shared: Arc<Shared<K>>, mut updates: Updates, keep
 /// What is kept of an object. Where its type's own code panics, it is one that cannot be read: the
 /// readers of the others must not wait for ever.
 fn kept<K>(keep: &Keep<K>, object: &Object) -> Result<K, EventError> {
-    let kept = catch_unwind(AssertUnwindSafe(|| keep(object)));
-    kept.unwrap_or_else(|panic| {
-        let message = panic::message(&*panic);
-        Err(EventError::Decode(format!("its type panicked: {message}")))
-    })
+    let kept = panic::words(|| keep(object));
+    kept.unwrap_or_else(|words| Err(EventError::Decode(format!("its type panicked: {words}"))))
 }
 
-/// What has arrived, at least one update.
 async fn take(updates: &mut Updates) -> Vec<Result<Update>> {
     let mut batch = Vec::new();
     poll_fn(|cx| {

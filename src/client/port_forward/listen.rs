@@ -20,8 +20,7 @@ use tokio::{
 use super::{ForwardPort, Tunnel};
 use crate::{
     Result,
-    client::panic::caught,
-    error::{CallerError, Error},
+    error::{CallerError, Error, panic::caught_in},
     transport::ws::relay::{Copied, relay},
 };
 
@@ -350,7 +349,7 @@ async fn accept(
             let tell = |event| drop(news.try_send(event));
             tell(ListenEvent::Accepted { peer });
             let work = forward(socket, &tunnel, &port, &news, &connection.copied);
-            let outcome = caught(format!("the forwarding of {peer}"), work).await;
+            let outcome = caught_in(&format!("the forwarding of {peer}"), work).await;
             let traffic = record.end(&connection, outcome.is_err());
             tell(match outcome {
                 Ok(()) => ListenEvent::Closed { peer, traffic },

@@ -109,48 +109,36 @@ impl PortForward {
         }
     }
 
-    /// The subprotocols to use, most wanted first; unless set, SPDY and, where the server
-    /// does not have it, [`ForwardProtocol::V4`].
-    ///
-    /// A channel protocol takes one WebSocket a connection: the ports are those of the request,
-    /// and the server connects to them at once, so that nothing can be dialled in advance without
-    /// the application seeing it.
-    pub fn subprotocols(mut self, protocols: impl IntoIterator<Item = ForwardProtocol>) -> Self {
-        self.protocols = protocols.into_iter().collect();
-        self
-    }
+    setters! {
+        /// The subprotocols to use, most wanted first; unless set, SPDY and, where the server
+        /// does not have it, [`ForwardProtocol::V4`].
+        ///
+        /// A channel protocol takes one WebSocket a connection: the ports are those of the request,
+        /// and the server connects to them at once, so that nothing can be dialled in advance without
+        /// the application seeing it.
+        fn subprotocols(protocols: impl IntoIterator<Item = ForwardProtocol>)
+            protocols = protocols.into_iter().collect();
 
-    /// Bytes of one connection that may wait for its reader;
-    /// [`limits::FORWARD_RECEIVE`](crate::limits::FORWARD_RECEIVE) unless set. Up to here a slow
-    /// reader slows nobody else.
-    pub fn buffer(mut self, bytes: usize) -> Self {
-        self.config.mux.receive_buffer = bytes.max(1);
-        self
-    }
+        /// Bytes of one connection that may wait for its reader;
+        /// [`limits::FORWARD_RECEIVE`](crate::limits::FORWARD_RECEIVE) unless set. Up to here a slow
+        /// reader slows nobody else.
+        fn buffer(bytes: usize) config.mux.receive_buffer = bytes.max(1);
 
-    /// What happens at that bound; [`WhenFull::Hold`] unless set.
-    pub fn when_full(mut self, choice: WhenFull) -> Self {
-        self.config.when_full = choice;
-        self
-    }
+        /// What happens at that bound; [`WhenFull::Hold`] unless set.
+        fn when_full(choice: WhenFull) config.when_full = choice;
 
-    /// The WebSockets over which SPDY spreads its connections, at most; 1 unless
-    /// set. Readers that fall behind hold up those on the same WebSocket only.
-    ///
-    /// A connection takes a WebSocket on which there is no other. Where there is none, another is
-    /// dialled, which takes the time of a handshake; where these are enough, it takes one that is
-    /// not held back, with as few connections as there are. With as many as there are ever
-    /// connections at once, no reader stalls another. They stay open for the next connections
-    /// until the [`Tunnel`] is dropped.
-    pub fn websockets(mut self, most: usize) -> Self {
-        self.websockets = most.max(1);
-        self
-    }
+        /// The WebSockets over which SPDY spreads its connections, at most; 1 unless
+        /// set. Readers that fall behind hold up those on the same WebSocket only.
+        ///
+        /// A connection takes a WebSocket on which there is no other. Where there is none, another is
+        /// dialled, which takes the time of a handshake; where these are enough, it takes one that is
+        /// not held back, with as few connections as there are. With as many as there are ever
+        /// connections at once, no reader stalls another. They stay open for the next connections
+        /// until the [`Tunnel`] is dropped.
+        fn websockets(most: usize) websockets = most.max(1);
 
-    /// When the end of this side is passed on; [`HalfClose::Propagate`] unless set.
-    pub fn half_close(mut self, choice: HalfClose) -> Self {
-        self.half_close = choice;
-        self
+        /// When the end of this side is passed on; [`HalfClose::Propagate`] unless set.
+        fn half_close(choice: HalfClose) half_close = choice;
     }
 
     /// How often to ask the server for signs of life, and how long to wait for them. What more

@@ -66,7 +66,6 @@ struct State {
     transport: Transport,
     /// How often the WebSockets have been given up for others.
     renewed: u64,
-    /// Connections that have been opened.
     opened: u64,
 }
 

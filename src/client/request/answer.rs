@@ -12,14 +12,11 @@ use crate::{
     },
 };
 
-/// Reads an answer in JSON.
 pub(crate) fn read<T: Decode>(operation: &str, body: &Bytes) -> Result<T> {
     Answer::new(operation.to_owned(), Encoding::Json, body.clone()).object()
 }
 
-/// The body of an answer of success.
 pub(crate) struct Answer {
-    /// What was asked.
     operation: String,
     object: Object,
 }
@@ -48,14 +45,12 @@ impl Answer {
         }
     }
 
-    /// The object that it is, and nothing else.
     pub(crate) fn object<T: Decode>(&self) -> Result<T> {
         self.status()?;
         let object = self.object.alone().and_then(|()| T::decode(&self.object));
         object.map_err(|error| self.unreadable(error))
     }
 
-    /// That it could not be read.
     pub(crate) fn unreadable(&self, error: EventError) -> Error {
         PeerError::Answer {
             operation: self.operation.clone(),

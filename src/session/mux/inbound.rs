@@ -229,7 +229,6 @@ impl Mux {
         self.events.push_back(MuxEvent::GoAway);
     }
 
-    /// Whether the stream was open once.
     fn was_open(&self, stream: StreamId) -> bool {
         match stream.opener() == self.role {
             true => stream.get() < self.next,

@@ -118,9 +118,7 @@ pub struct Mux {
     streams: BTreeMap<StreamId, Stream>,
     /// How many of the streams the peer opened.
     remote_streams: usize,
-    /// The next id of this side.
     next: u32,
-    /// The last id of the peer.
     last_remote: u32,
     decoder: Decoder,
     reader: HeaderReader,

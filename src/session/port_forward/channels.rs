@@ -38,16 +38,11 @@ use crate::{
 #[derive(Debug)]
 enum State {
     /// Bytes come and go.
-    Open {
-        /// Whether the user knows of it.
-        known: bool,
-    },
+    Open { known: bool },
     /// The server has begun to say what went wrong (client).
     Failing {
-        /// Whether the user knows of it.
         known: bool,
         text: Vec<u8>,
-        /// Until when more of it is waited for.
         until: Instant,
     },
     /// It is over, which the user will be told when it asks for the connection.
@@ -58,7 +53,6 @@ enum State {
     Released,
 }
 
-/// The connection of one port.
 #[derive(Debug)]
 struct Connection {
     port: u16,
@@ -180,7 +174,6 @@ impl Channels {
         self.connections.get_mut(id.0 as usize)
     }
 
-    /// The connection, if it is not over.
     fn live(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.get(id).filter(|connection| !connection.is_over())
     }

@@ -55,10 +55,7 @@ enum Remote {
     /// Anything.
     Open,
     /// Nothing: it said that this was all.
-    Finished {
-        /// Whether the user knows.
-        told: bool,
-    },
+    Finished { told: bool },
     /// Nothing: the data stream was reset.
     Reset(Error),
 }
@@ -136,7 +133,6 @@ pub struct Spdy {
     when_full: WhenFull,
     pub(super) mux: Mux,
     connections: BTreeMap<ConnectionId, Connection>,
-    /// The connections of error streams.
     errors: BTreeMap<StreamId, ConnectionId>,
     /// In the order in which they came (server).
     halves: VecDeque<Half>,
@@ -175,7 +171,6 @@ impl Spdy {
         self.link.role()
     }
 
-    /// Forgets a connection and its error stream.
     fn forget(&mut self, id: ConnectionId) -> Option<Connection> {
         let connection = self.connections.remove(&id)?;
         if let Some(error) = connection.verdict.stream() {

@@ -151,7 +151,6 @@ impl RemoteCommand {
         self.state = State::Complete { since: now, input };
     }
 
-    /// Bytes of stdin in a message.
     fn stdin_in(&self, transmit: &Transmit) -> usize {
         match (
             self.protocol.encoding(),

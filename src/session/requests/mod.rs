@@ -225,7 +225,6 @@ impl<A> Requests<A> {
         matches!(self.phase, Phase::Requested)
     }
 
-    /// The head says no.
     pub(super) fn refuse(&mut self, head: Head<'_>) {
         let encoding = head.content_type.and_then(Encoding::from_content_type);
         self.hint = head.hint.cloned();
@@ -237,7 +236,6 @@ impl<A> Requests<A> {
         });
     }
 
-    /// The error of a refusal.
     pub(super) fn refusal(&self, operation: String, status: Status) -> Error {
         let mut error = ApiError::new(operation, status);
         error.hint = error.hint.or_else(|| self.hint.clone());
@@ -329,7 +327,6 @@ impl<A> Requests<A> {
         self.now
     }
 
-    /// When the response at hand began.
     pub(super) fn began(&self) -> Instant {
         self.began
     }

@@ -67,7 +67,6 @@ fn causes(error: &hyper::Error) -> impl Iterator<Item = &(dyn error::Error + 'st
     std::iter::successors(Some(first), |error| error.source())
 }
 
-/// An error in the words of its innermost cause.
 #[derive(Debug)]
 struct Innermost(hyper::Error);
 

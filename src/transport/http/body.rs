@@ -42,7 +42,6 @@ pub struct Body {
     incoming: Incoming,
     /// What inflates it, if it comes compressed.
     gzip: Option<Box<gzip::Decoder>>,
-    /// Bytes that have arrived.
     received: u64,
     /// Whether its end has a mark of its own, as each stream of HTTP/2 has.
     ends_marked: bool,

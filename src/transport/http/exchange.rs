@@ -33,13 +33,10 @@ use crate::{
     },
 };
 
-/// A request as HTTP has it.
 pub(crate) struct Get {
     pub(crate) path_and_query: String,
     pub(crate) accept: String,
-    /// What is asked, for errors.
     pub(crate) operation: String,
-    /// What is asked, for traces.
     pub(crate) about: About,
     /// Open a WebSocket, and offer these subprotocols.
     pub(crate) websocket: Option<&'static [&'static str]>,
@@ -47,7 +44,6 @@ pub(crate) struct Get {
     pub(crate) compress: bool,
 }
 
-/// The server's answer.
 pub(crate) enum Answer {
     Http(Response<Body>),
     WebSocket(Messages),
@@ -381,10 +377,4 @@ impl Get {
     }
 }
 
-impl<S: Exchange + std::fmt::Debug> std::fmt::Debug for Driver<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Driver")
-            .field("session", &self.session)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([S: Exchange + std::fmt::Debug] Driver<S> { session });

@@ -76,7 +76,6 @@ pub(crate) struct Outgoing {
     pub(crate) body: Bytes,
     /// What is asked, for errors: `get pod default/web-0`.
     pub(crate) operation: String,
-    /// What is asked, for traces.
     pub(crate) about: About,
     /// How long the head of the answer may take, each time; of an upgrade, once it is connected.
     pub(crate) deadline: Option<Duration>,
@@ -100,7 +99,6 @@ pub(crate) struct About {
 }
 
 impl Outgoing {
-    /// A GET of JSON.
     pub(crate) fn get(operation: impl Into<String>, path_and_query: impl Into<String>) -> Self {
         Self {
             method: Method::GET,
@@ -404,7 +402,6 @@ fn inflated(mut response: Response<Body>) -> Response<Body> {
     response.map(Body::inflate)
 }
 
-/// A text as the value of a header.
 pub(crate) fn header_value(text: &str) -> Result<HeaderValue, CallerError> {
     HeaderValue::from_str(text).map_err(|_| CallerError::Header {
         value: text.to_owned(),

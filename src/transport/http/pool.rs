@@ -172,7 +172,6 @@ impl Pool {
         self.lock().retain(|connection| !connection.is_over());
     }
 
-    /// Begins a request over a connection that is there.
     fn begin(&self, target: &Target, request: &Request<Content>) -> Option<(Sent, InUse)> {
         self.sweep();
         // The one made last: the others come to their end.

@@ -7,7 +7,6 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::limits;
 
-/// The requests of a connection.
 #[derive(Debug)]
 pub(super) struct Usage(Mutex<State>);
 

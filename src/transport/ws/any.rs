@@ -1,7 +1,7 @@
 //! A WebSocket that someone else connected: in flow another library's connection, or a byte
 //! stream behind its handshake, out comes what a session can be driven over.
 
-use std::{fmt, io};
+use std::io;
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -94,11 +94,7 @@ impl AnyWebSocket {
     }
 }
 
-impl fmt::Debug for AnyWebSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyWebSocket").finish_non_exhaustive()
-    }
-}
+debug_fields!(AnyWebSocket {});
 
 /// What is left in the stream's own buffers is read too. The answers to pings are its own.
 impl<S> From<WebSocketStream<S>> for AnyWebSocket

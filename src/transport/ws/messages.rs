@@ -25,10 +25,8 @@ use crate::{
 /// What a queued message costs beside its bytes.
 const SLICE: usize = 64;
 
-/// The slot of the one handle.
 const SLOT: Slot = 0;
 
-/// A session with the queue of what has arrived.
 struct Queue {
     session: Stream,
     messages: VecDeque<Message>,
@@ -162,8 +160,4 @@ impl Drop for Messages {
     }
 }
 
-impl std::fmt::Debug for Messages {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Messages").finish_non_exhaustive()
-    }
-}
+debug_fields!(Messages {});

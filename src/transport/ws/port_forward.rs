@@ -33,7 +33,6 @@ pub use self::stream::ForwardStream;
 #[derive(Debug, Default)]
 struct Connection {
     slot: Slot,
-    /// Whether the server has accepted it.
     #[cfg(feature = "client")]
     accepted: bool,
     /// Whether anything has ever come from its application.
@@ -112,7 +111,6 @@ impl Forward {
         }
     }
 
-    /// Takes note of bytes that were sent.
     fn sent(&mut self, id: ConnectionId, bytes: usize) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.unread.bytes = connection.unread.bytes.saturating_add(bytes);
@@ -368,7 +366,6 @@ impl Connections {
         self.shared().stats()
     }
 
-    /// Streams that the session has not forgotten.
     pub(crate) fn streams(&self) -> usize {
         self.shared().lock().endpoint.session.streams()
     }

@@ -22,7 +22,6 @@ use crate::{
 /// What a read buffer begins with, in bytes.
 const SMALL: usize = 2 << 10;
 
-/// Bytes that have been copied.
 #[derive(Debug, Default)]
 pub(crate) struct Copied {
     /// From the socket to the forwarded connection.

@@ -74,7 +74,6 @@ impl Inbox {
 pub(crate) struct Remote {
     session: RemoteCommand,
     inboxes: [Inbox; STREAMS],
-    /// The bound of each inbox.
     bound: usize,
     status: Option<Status>,
     /// What the socket had still to send when the Status came.
@@ -298,7 +297,6 @@ impl Control {
         self.shared().lock().endpoint.input_at_exit()
     }
 
-    /// Waits for the end of the session.
     #[cfg(feature = "server")]
     pub(crate) async fn ended(&self) -> Result<(), Error> {
         self.shared().take(|remote| remote.ended.clone()).await

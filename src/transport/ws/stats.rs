@@ -40,7 +40,6 @@ impl std::ops::AddAssign for SessionStats {
     }
 }
 
-/// The counts of one session.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     counted: SessionStats,

@@ -45,7 +45,6 @@ pub(crate) trait WebSocket: Send {
     /// Reads once. `Ok(false)` is the end of the connection.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>>;
 
-    /// Queues a message.
     fn send(&mut self, transmit: Transmit);
 
     /// Queues a copy of `payload` as a binary message behind a prefix.
@@ -57,7 +56,6 @@ pub(crate) trait WebSocket: Send {
         });
     }
 
-    /// Bytes that are queued.
     fn pending(&self) -> usize;
 
     /// Writes all that is queued.

@@ -5,7 +5,6 @@ use bytes::{BufMut, BytesMut};
 use super::{FLAG_FIN, HEAD, SpdyError, StreamId, u32_at};
 use crate::limits;
 
-/// A parsed head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Head {
     Data {

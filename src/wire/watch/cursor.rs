@@ -51,7 +51,6 @@ impl<'a> Key<'a> {
     }
 }
 
-/// The value of a member.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'a> {
     /// The object from the start of the value on.

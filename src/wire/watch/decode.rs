@@ -44,7 +44,6 @@ impl Object {
         self.bytes.len()
     }
 
-    /// Whether it says that it is a Status.
     pub(crate) fn is_status(&self) -> bool {
         let kind = self.metadata().and_then(|it| Ok(it.kind()? == "Status"));
         kind.unwrap_or(false)

@@ -109,7 +109,6 @@ pub struct ListDecoder {
     end: EndOfValue,
     /// All that came before the items: a `Table` is whole with it.
     head: BytesMut,
-    /// Items have begun.
     begun: bool,
     /// It has said which items it has, if none.
     has_items: bool,
@@ -128,18 +127,21 @@ enum Step {
     /// Before anything.
     Start,
     /// JSON: before a member or the end of the list; whether one came before.
-    Member { comma: bool },
+    Member {
+        comma: bool,
+    },
     /// JSON: behind a name.
     Colon(Vec<u8>),
     /// JSON: before a value.
     Value(Vec<u8>),
     /// JSON: in the items.
-    Items { comma: bool },
+    Items {
+        comma: bool,
+    },
     /// Protobuf: in the envelope.
     Envelope,
     /// Protobuf: in the list itself, with so many bytes to come; without envelope, to the end.
     Message(Option<u64>),
-    /// It is kept whole.
     Whole,
     /// It has been taken apart whole: an item each, then the end.
     Kept(Vec<Bytes>),

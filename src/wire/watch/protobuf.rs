@@ -19,7 +19,6 @@ pub(super) const fn malformed(what: &'static str) -> EventError {
     }
 }
 
-/// The value of a field.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value<'a> {
     Number(u64),
@@ -48,7 +47,6 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The fields of a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
@@ -138,7 +136,6 @@ pub(super) struct Extent {
     pub(super) number: u64,
     /// It is bytes, a text or a message.
     pub(super) delimited: bool,
-    /// Where its content begins.
     pub(super) content: usize,
     /// Where it ends, perhaps behind what has arrived.
     pub(super) end: usize,

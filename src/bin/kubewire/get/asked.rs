@@ -79,7 +79,7 @@ async fn named(
     if objects.iter().any(|object| object.contains('/')) {
         for object in objects {
             let Some((resource, name)) = object.split_once('/') else {
-                return Err("TYPE/NAME and a name exclude each other".into());
+                bail!("TYPE/NAME and a name exclude each other");
             };
             pairs.push((resource, Some(name)));
         }
@@ -95,7 +95,7 @@ async fn named(
     let mut asked = Vec::new();
     for (resource, name) in pairs {
         if name.is_some() && all_namespaces {
-            return Err("a name and --all-namespaces exclude each other".into());
+            bail!("a name and --all-namespaces exclude each other");
         }
         let known = match found.get(resource) {
             Some(known) => vec![known.clone()],
@@ -205,9 +205,7 @@ fn expand(files: &[PathBuf], recursive: bool) -> Result<Vec<PathBuf>, Failure> {
     for file in files {
         let text = file.to_string_lossy();
         if text.starts_with("http://") || text.starts_with("https://") {
-            let problem =
-                format!("{text}: files of other servers are not fetched; use curl and -f -");
-            return Err(Failure::Message(problem));
+            bail!("{text}: files of other servers are not fetched; use curl and -f -");
         }
         if !file.is_dir() {
             all.push(file.clone());
@@ -232,8 +230,7 @@ fn expand(files: &[PathBuf], recursive: bool) -> Result<Vec<PathBuf>, Failure> {
             }
         }
         if all.len() == before && !recursive {
-            let problem = format!("{text}: no file ends with .json, .yaml or .yml");
-            return Err(Failure::Message(problem));
+            bail!("{text}: no file ends with .json, .yaml or .yml");
         }
     }
     Ok(all)

@@ -5,11 +5,7 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use clap::{ArgAction, Args};
-use kubewire::{
-    Client, Error,
-    request::{Body, Request},
-    watch::Watch,
-};
+use kubewire::{Client, Error, request::Request, watch::Watch};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -173,24 +169,23 @@ impl Get {
         let (output, template) = (self.output.as_deref(), self.template.as_deref());
         let output = Output::parse(output, template, self.allow_missing_template_keys)?;
         let form = self.output.as_deref().unwrap_or_default();
-        let problem = if self.output_watch_events && !self.watch && !self.watch_only {
-            "--output-watch-events is for --watch and --watch-only".to_owned()
-        } else if !output.is_table() && (self.show_labels || !self.label_columns.is_empty()) {
-            format!("labels are columns of a table, which -o {form} is not")
-        } else {
-            return Ok(output);
-        };
-        Err(Failure::Message(problem))
+        if self.output_watch_events && !self.watch && !self.watch_only {
+            bail!("--output-watch-events is for --watch and --watch-only");
+        }
+        if !output.is_table() && (self.show_labels || !self.label_columns.is_empty()) {
+            bail!("labels are columns of a table, which -o {form} is not");
+        }
+        Ok(output)
     }
 
     async fn asked(&self, client: &Client, connection: &Connection) -> Result<Vec<Asked>, Failure> {
         let named = (&self.objects[..], self.all_namespaces);
         let asked = self.files.asked_or(named, client, connection).await?;
         if self.files.are_none() && self.files.recursive {
-            return Err("-R is for the directories of --filename".into());
+            bail!("-R is for the directories of --filename");
         }
         if self.subresource.is_some() && asked.iter().any(|asked| asked.name.is_none()) {
-            return Err("--subresource is of objects that are named, not of a list".into());
+            bail!("--subresource is of objects that are named, not of a list");
         }
         Ok(asked)
     }
@@ -263,7 +258,7 @@ impl Get {
             let before = next;
             next = page.metadata.next.filter(|next| !next.is_empty());
             if before.is_some() && before == next {
-                return Err("the server's list has no end: a page names itself as the next".into());
+                bail!("the server's list has no end: a page names itself as the next");
             }
             printer.push(asked, body)?;
             if next.is_none() {
@@ -287,10 +282,10 @@ impl Get {
         let client = connection.client()?;
         let asked = self.asked(&client, connection).await?;
         let [asked] = &asked[..] else {
-            return Err("one resource, or one object of it, is watched at a time".into());
+            bail!("one resource, or one object of it, is watched at a time");
         };
         if self.subresource.is_some() {
-            return Err("--subresource cannot be watched; its object can".into());
+            bail!("--subresource cannot be watched; its object can");
         }
         if self.sort_by.is_some() {
             note("warning: --watch requested, --sort-by will be ignored");
@@ -299,10 +294,8 @@ impl Get {
             let request = client.request(asked.known.resource.clone());
             let request = request.set(asked.namespace.as_ref(), Request::namespace);
             // What is not there is an error, as for kubectl; `kubewire watch` waits for it.
-            match connection
-                .in_time(async { Ok(request.get::<Value>(name).await.map(|_| 0)?) })
-                .await
-            {
+            let look = async { Ok(request.get::<Value>(name).await.map(|_| 0)?) };
+            match connection.in_time(look).await {
                 Ok(_) => {}
                 Err(_) if self.ignore_not_found => return Ok(0),
                 Err(failure) => return Err(failure),
@@ -346,17 +339,11 @@ async fn raw(client: &Client, path: &str) -> Result<u8, Failure> {
         }
         text.truncate(REFUSAL);
         let text = String::from_utf8_lossy(&text);
-        let text = format!("the server answered {status}: {}", text.trim());
-        return Err(Failure::Message(text));
+        bail!("the server answered {status}: {}", text.trim());
     }
-    copy(response.into_body()).await?;
-    Ok(0)
-}
-
-async fn copy(mut body: Body) -> Result<(), Failure> {
-    let mut out = io::stdout();
+    let (mut body, mut out) = (response.into_body(), io::stdout());
     while let Some(chunk) = body.chunk().await? {
         out.write_all(&chunk)?;
     }
-    Ok(out.flush()?)
+    Ok(out.flush().map(|()| 0)?)
 }

@@ -1,8 +1,8 @@
 //! Forms of output: in flow objects, out comes text as kubectl prints it.
 
-use std::{fs, path::Path};
+use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     absent, answer,
@@ -16,7 +16,6 @@ use crate::{
 pub(crate) const FORMATS: &str = "custom-columns=, custom-columns-file=, json, jsonpath=, \
     jsonpath-as-json=, jsonpath-file=, name, wide and yaml";
 
-/// How to print.
 #[derive(Debug, Clone)]
 pub(crate) enum Output {
     Table {
@@ -33,7 +32,6 @@ pub(crate) enum Output {
     Columns(Vec<Column>),
 }
 
-/// A column that the user has defined.
 #[derive(Debug, Clone)]
 pub(crate) struct Column {
     heading: String,
@@ -50,9 +48,10 @@ impl Output {
     ) -> Result<Self, Failure> {
         let Some(output) = output else {
             if template.is_some() {
-                let problem = "--template is for -o jsonpath or -o custom-columns; \
-                               kubectl's templates of Go are not here";
-                return Err(Failure::Message(problem.to_owned()));
+                bail!(
+                    "--template is for -o jsonpath or -o custom-columns; kubectl's templates of Go \
+                     are not here"
+                );
             }
             return Ok(Self::Table { wide: false });
         };
@@ -61,14 +60,12 @@ impl Output {
             None => (output, template),
         };
         let argument = || {
-            inline.filter(|text| !text.is_empty()).ok_or_else(|| {
-                Failure::Message(format!("-o {form} needs a template, as in -o {form}=…"))
-            })
+            let inline = inline.filter(|text| !text.is_empty());
+            inline.ok_or_else(|| format!("-o {form} needs a template, as in -o {form}=…"))
         };
         let json_path = |template: &str, as_json| {
-            let mut path = JsonPath::parse(template).map_err(|problem| {
-                Failure::Message(format!("error parsing jsonpath {template}, {problem}"))
-            })?;
+            let mut path = JsonPath::parse(template)
+                .map_err(|problem| format!("error parsing jsonpath {template}, {problem}"))?;
             path.allow_missing = may_be_missing;
             Ok(Self::JsonPath { path, as_json })
         };
@@ -82,13 +79,13 @@ impl Output {
             "jsonpath-file" => json_path(&file(argument()?)?, false),
             "custom-columns" => columns(argument()?),
             "custom-columns-file" => columns_of_file(&file(argument()?)?),
-            _ => Err(Failure::Message(absent::output(output).unwrap_or_else(
-                || format!("-o {form} is not known; there are {FORMATS}"),
-            ))),
+            _ => {
+                let unknown = || format!("-o {form} is not known; there are {FORMATS}");
+                Err(absent::output(output).unwrap_or_else(unknown).into())
+            }
         }
     }
 
-    /// Whether objects are asked for as a table.
     pub(crate) fn is_table(&self) -> bool {
         matches!(self, Self::Table { .. })
     }
@@ -98,8 +95,7 @@ impl Output {
         Ok(match self {
             Self::Yaml => answer::yaml(object)?.to_string(),
             Self::JsonPath { path, as_json } => {
-                let failed =
-                    |problem| Failure::Message(format!("error executing jsonpath: {problem}"));
+                let failed = |problem| format!("error executing jsonpath: {problem}");
                 match as_json {
                     false => {
                         // A tab is what a template has between its columns.
@@ -129,7 +125,6 @@ impl Output {
     }
 }
 
-/// The headings of columns.
 pub(crate) fn headings(columns: &[Column]) -> Vec<Printable> {
     let heading = |column: &Column| Printable::line(&column.heading);
     columns.iter().map(heading).collect()
@@ -138,7 +133,7 @@ pub(crate) fn headings(columns: &[Column]) -> Vec<Printable> {
 /// An object's row (`k8s.io/kubectl/pkg/cmd/get/customcolumn.go`, `printOneObject`).
 pub(crate) fn row(columns: &[Column], object: &Value) -> Result<Vec<Printable>, Failure> {
     let cell = |column: &Column| {
-        let found = column.path.find(object).map_err(Failure::Message)?;
+        let found = column.path.find(object)?;
         let mut values: Vec<_> = found
             .iter()
             .flatten()
@@ -168,7 +163,7 @@ pub(super) fn rows(
 fn column(heading: &str, path: &str) -> Result<Column, Failure> {
     Ok(Column {
         heading: heading.to_owned(),
-        path: JsonPath::relaxed(path).map_err(Failure::Message)?,
+        path: JsonPath::relaxed(path)?,
     })
 }
 
@@ -176,9 +171,7 @@ fn column(heading: &str, path: &str) -> Result<Column, Failure> {
 fn columns(text: &str) -> Result<Output, Failure> {
     let one = |text: &str| match text.split_once(':') {
         Some((heading, path)) => column(heading, path),
-        None => Err(Failure::Message(format!(
-            "custom-columns: {text:?} is not HEADING:PATH, such as NAME:.metadata.name"
-        ))),
+        None => bail!("custom-columns: {text:?} is not HEADING:PATH, such as NAME:.metadata.name"),
     };
     let columns: Result<_, _> = text.split(',').map(one).collect();
     Ok(Output::Columns(columns?))
@@ -186,34 +179,19 @@ fn columns(text: &str) -> Result<Output, Failure> {
 
 /// A line of headings and a line of paths.
 fn columns_of_file(text: &str) -> Result<Output, Failure> {
-    let mut lines = text.lines();
-    let mut words = || {
-        lines
-            .next()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>())
-    };
-    let (Some(headings), Some(paths)) = (words(), words()) else {
-        let problem = "custom-columns-file: a line of headings and a line of paths are expected";
-        return Err(Failure::Message(problem.to_owned()));
+    let mut lines = text.lines().map(|line| line.split_whitespace().collect());
+    let (Some::<Vec<_>>(headings), Some::<Vec<_>>(paths)) = (lines.next(), lines.next()) else {
+        bail!("custom-columns-file: a line of headings and a line of paths are expected");
     };
     if headings.len() != paths.len() {
         let (headings, paths) = (headings.len(), paths.len());
-        let problem = format!("custom-columns-file: {headings} headings and {paths} paths");
-        return Err(Failure::Message(problem));
+        bail!("custom-columns-file: {headings} headings and {paths} paths");
     }
-    let columns = headings
-        .iter()
-        .zip(paths)
-        .map(|(heading, path)| column(heading, path));
-    Ok(Output::Columns(columns.collect::<Result<_, _>>()?))
+    let columns = headings.iter().zip(paths);
+    let columns: Result<_, _> = columns.map(|(name, path)| column(name, path)).collect();
+    Ok(Output::Columns(columns?))
 }
 
 fn file(name: &str) -> Result<String, Failure> {
-    let text = fs::read_to_string(Path::new(name));
-    text.map_err(|error| Failure::Message(format!("{name}: {error}")))
-}
-
-/// A change as an object: what happened, and to what.
-pub(crate) fn event(event: &str, object: Value) -> Value {
-    json!({"type": event, "object": object})
+    fs::read_to_string(name).map_err(|error| Failure::local(name, &error))
 }

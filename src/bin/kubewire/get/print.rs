@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     answer,
-    failure::{Failure, note},
+    failure::{Failure, nothing_found},
     printable::Printable,
     table::{Column, Extra, Layout, Row, Table},
 };
@@ -34,11 +34,10 @@ const PAGE: usize = 256 << 20;
 pub(super) async fn page(body: Body) -> Result<Bytes, Failure> {
     match body.bytes(PAGE).await {
         Err(Error::Caller(CallerError::TooMuchOutput { limit })) => {
-            let problem = format!(
+            bail!(
                 "the server's answer is too long: an object, or a page of a list, has more than \
                  {limit} bytes; where the list has no pages, --chunk-size asks for them"
-            );
-            Err(Failure::Message(problem))
+            )
         }
         body => Ok(body?),
     }
@@ -48,7 +47,6 @@ pub(super) async fn page(body: Body) -> Result<Bytes, Failure> {
 pub(super) struct Printer<'a> {
     get: &'a Get,
     output: &'a Output,
-    /// All that is asked for.
     asked: &'a [Asked],
     held: Vec<(&'a Asked, Bytes)>,
     size: usize,
@@ -101,28 +99,23 @@ impl<'a> Printer<'a> {
         };
         match needs_all {
             None if self.size > HELD => self.print(false),
-            Some(what) if self.size > WHOLE => Err(Failure::Message(format!(
+            Some(what) if self.size > WHOLE => bail!(
                 "the server's list has more than {WHOLE} bytes, and {what} needs all of it at \
                  once: ask for less of it, with -l, --field-selector or -n"
-            ))),
+            ),
             _ => Ok(()),
         }
     }
 
-    /// Prints what is left.
     pub(super) fn finish(mut self, client: &Client) -> Result<(), Failure> {
-        let nothing_came = self.held.is_empty() && !self.begun;
-        if nothing_came {
+        if self.held.is_empty() && !self.begun {
             return Ok(());
         }
         self.print(true)?;
         let get = self.get;
         if self.output.is_table() && self.table.is_none() && !get.ignore_not_found {
             let namespaced = self.asked.iter().all(|it| it.known.resource.namespaced);
-            note(&match namespaced && !get.all_namespaces {
-                true => format!("No resources found in {} namespace.", client.namespace()),
-                false => "No resources found".to_owned(),
-            });
+            nothing_found((namespaced && !get.all_namespaces).then(|| client.namespace()));
         }
         Ok(())
     }
@@ -176,24 +169,21 @@ impl<'a> Printer<'a> {
             let text = self.text(&answer::list(objects))?;
             let items = text.strip_prefix(&start).unwrap_or(&text);
             let items = items.strip_suffix(&end).unwrap_or(items);
-            let between = match (self.items, self.output) {
-                (0, _) => &*start,
-                (_, Output::Json) => ",\n",
-                _ => "",
+            // The last line of JSON ends when it is known whether there is a next one.
+            let (between, items) = match self.output {
+                Output::Json => (",\n", items.trim_end_matches('\n')),
+                _ => ("", items),
             };
-            out.write_all(between.as_bytes())?;
-            let items = match self.output {
-                Output::Json => items.trim_end_matches('\n'),
-                _ => items,
-            };
-            out.write_all(items.as_bytes())?;
+            let before = if self.items == 0 { &*start } else { between };
+            write!(out, "{before}{items}")?;
             self.items += count;
         }
-        if all && let Output::Json = self.output {
-            out.write_all(b"\n")?;
-        }
+        let last = match self.output {
+            Output::Json => "\n",
+            _ => "",
+        };
         if all {
-            out.write_all(end.as_bytes())?;
+            write!(out, "{last}{end}")?;
         }
         Ok(())
     }
@@ -215,8 +205,7 @@ impl<'a> Printer<'a> {
     fn names(&mut self, held: Vec<(&Asked, Bytes)>) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         for (asked, table) in merged(held)? {
-            let title = asked.title();
-            let title = Printable::line(&title);
+            let title = Printable::line(&asked.title());
             for row in self.sorted(table.rows)? {
                 writeln!(out, "{title}/{}", row.metadata("name"))?;
             }

@@ -2,12 +2,10 @@
 
 use std::cmp::Ordering;
 
+use kubewire::wire::quantity;
 use serde_json::Value;
 
-use crate::{
-    failure::Failure,
-    jsonpath::{self, JsonPath},
-};
+use crate::{failure::Failure, jsonpath::JsonPath};
 
 /// What objects are sorted by. Those without the field come first
 /// (`k8s.io/kubectl/pkg/cmd/get/sorter.go`, `isLess`).
@@ -16,7 +14,7 @@ enum Key {
     Missing,
     Number(f64),
     /// A text, and what it is as a quantity.
-    Text(String, Option<f64>),
+    Text(String, Option<i128>),
 }
 
 /// Sorts by a field of each one's object. One of them must have it.
@@ -25,24 +23,25 @@ pub(super) fn sort<T>(
     path: &str,
     object: impl Fn(&T) -> &Value,
 ) -> Result<(), Failure> {
-    let template = JsonPath::relaxed(path).map_err(Failure::Message)?;
+    let template = JsonPath::relaxed(path)?;
     let mut keyed = Vec::with_capacity(all.len());
     for one in std::mem::take(all) {
-        let found = template.first(object(&one)).map_err(Failure::Message)?;
+        let found = template.first(object(&one))?;
         let key = match found.first().map(|value| &**value) {
             None | Some(Value::Null) => Key::Missing,
             Some(Value::Number(number)) => Key::Number(number.as_f64().unwrap_or_default()),
-            Some(Value::String(text)) => Key::Text(text.clone(), jsonpath::quantity(text)),
+            Some(Value::String(text)) => Key::Text(
+                text.clone(),
+                quantity::parse(text).map(|(number, _)| number),
+            ),
             Some(other) => {
-                let problem = format!("{path} is neither a number nor a text, but {other}");
-                return Err(Failure::Message(problem));
+                bail!("{path} is neither a number nor a text, but {other}");
             }
         };
         keyed.push((key, one));
     }
     if !keyed.is_empty() && keyed.iter().all(|(key, _)| *key == Key::Missing) {
-        let problem = format!("no object has a field {path} to sort by");
-        return Err(Failure::Message(problem));
+        bail!("no object has a field {path} to sort by");
     }
     keyed.sort_by(|(one, _), (other, _)| compare(one, other));
     all.extend(keyed.into_iter().map(|(_, one)| one));
@@ -57,8 +56,8 @@ fn compare(one: &Key, other: &Key) -> Ordering {
         Key::Text(_, None) => 3,
     };
     match (one, other) {
-        (Key::Number(one), Key::Number(other))
-        | (Key::Text(_, Some(one)), Key::Text(_, Some(other))) => one.total_cmp(other),
+        (Key::Number(one), Key::Number(other)) => one.total_cmp(other),
+        (Key::Text(_, Some(one)), Key::Text(_, Some(other))) => one.cmp(other),
         (Key::Text(one, None), Key::Text(other, None)) => one.cmp(other),
         _ => rank(one).cmp(&rank(other)),
     }

@@ -19,9 +19,7 @@ impl Operator {
             return Ok(pattern.is_match(text));
         }
         let order = order(left, right)?;
-        if let (Value::Bool(_), Self::Less | Self::LessEqual | Self::Greater | Self::GreaterEqual) =
-            (left, self)
-        {
+        if left.is_boolean() && !matches!(self, Self::Equal | Self::NotEqual) {
             return Err("invalid type for comparison".to_owned());
         }
         Ok(match self {
@@ -55,7 +53,6 @@ fn order(left: &Value, right: &Value) -> Result<Ordering, String> {
     }
 }
 
-/// What Go calls the type of a value.
 pub(super) fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "<nil>",
@@ -66,39 +63,6 @@ pub(super) fn type_of(value: &Value) -> &'static str {
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
     }
-}
-
-/// A quantity such as `500m` or `2Gi` as a number (`k8s.io/apimachinery/pkg/api/resource`).
-pub(crate) fn quantity(text: &str) -> Option<f64> {
-    let digits = text.trim_start_matches(['+', '-']);
-    let end = digits.find(|c: char| !c.is_ascii_digit() && c != '.');
-    let (number, suffix) = digits.split_at(end.unwrap_or(digits.len()));
-    let sign = &text[..text.len() - digits.len()];
-    if sign.len() > 1 || number.is_empty() {
-        return None;
-    }
-    let number: f64 = number.parse().ok()?;
-    let number = if sign == "-" { -number } else { number };
-    let scale = match suffix {
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "" => 1.0,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024_f64,
-        "Mi" => 1024_f64.powi(2),
-        "Gi" => 1024_f64.powi(3),
-        "Ti" => 1024_f64.powi(4),
-        "Pi" => 1024_f64.powi(5),
-        "Ei" => 1024_f64.powi(6),
-        exponent => 10_f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
-    };
-    Some(number * scale)
 }
 
 /// A float as Go's `fmt` writes it, or its `encoding/json`: the shortest digits, with an exponent

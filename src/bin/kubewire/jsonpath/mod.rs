@@ -13,14 +13,13 @@ mod compare;
 mod parse;
 
 use crate::answer::go_json;
-pub(crate) use compare::{float, quantity};
+pub(crate) use compare::float;
 use parse::{Bound, Node, Operator, Slice, Step};
 
 /// Levels of objects that `..` goes down, and of nested ranges: 512. Objects are nested 128 deep at
 /// most, for that is what the parser of JSON takes.
 const DEPTH: usize = 512;
 
-/// A template.
 #[derive(Debug, Clone)]
 pub(crate) struct JsonPath {
     nodes: Vec<Node>,
@@ -30,7 +29,6 @@ pub(crate) struct JsonPath {
 
 type Values<'a> = Vec<Cow<'a, Value>>;
 
-/// Where a template is.
 #[derive(Default)]
 struct Place {
     begins: bool,
@@ -70,12 +68,10 @@ impl JsonPath {
         Ok(found)
     }
 
-    /// The values that the first node finds.
     pub(crate) fn first<'a>(&'a self, object: &'a Value) -> Result<Values<'a>, String> {
         Ok(self.find(object)?.into_iter().next().unwrap_or_default())
     }
 
-    /// The text of the template for an object.
     pub(crate) fn text(&self, object: &Value) -> Result<String, String> {
         let mut text = String::new();
         for values in self.find(object)? {
@@ -127,10 +123,7 @@ impl JsonPath {
                     end = Some(self.run(value, at + 1, place, found)?);
                 }
                 // Nothing in it is evaluated, but its end has to be found.
-                at = match end {
-                    Some(end) => end,
-                    None => self.end_of(at),
-                };
+                at = end.unwrap_or_else(|| self.end_of(at));
                 place.ranges -= 1;
             } else {
                 found.push(values);
@@ -145,16 +138,9 @@ impl JsonPath {
         let mut open = 0_usize;
         for (at, node) in self.nodes.iter().enumerate().skip(begin) {
             let Node::Steps(steps) = node else { continue };
-            open += steps
-                .iter()
-                .filter(|step| matches!(step, Step::Range))
-                .count();
-            open -= open.min(
-                steps
-                    .iter()
-                    .filter(|step| matches!(step, Step::End))
-                    .count(),
-            );
+            let count = |is: fn(&&Step) -> bool| steps.iter().filter(is).count();
+            open += count(|step| matches!(step, Step::Range));
+            open = open.saturating_sub(count(|step| matches!(step, Step::End)));
             if open == 0 {
                 return at;
             }
@@ -205,13 +191,11 @@ impl JsonPath {
         if values.is_empty() {
             return Ok(values);
         }
-        let found: Values<'a> = values
-            .into_iter()
-            .filter_map(|value| match value {
-                Cow::Borrowed(value) => value.get(name).map(Cow::Borrowed),
-                Cow::Owned(value) => value.get(name).cloned().map(Cow::Owned),
-            })
-            .collect();
+        let of = |value| match value {
+            Cow::Borrowed(value) => Value::get(value, name).map(Cow::Borrowed),
+            Cow::Owned(value) => value.get(name).cloned().map(Cow::Owned),
+        };
+        let found: Values<'a> = values.into_iter().filter_map(of).collect();
         if found.is_empty() && !self.allow_missing {
             return Err(format!("{name} is not found"));
         }
@@ -287,7 +271,6 @@ fn descend<'a>(values: Values<'a>, all: &mut Values<'a>, depth: usize) -> Result
     Ok(())
 }
 
-/// Elements of lists, by their places.
 fn elements<'a>(values: Values<'a>, slice: &Slice) -> Result<Values<'a>, String> {
     let mut found = Values::new();
     for value in values {
@@ -295,10 +278,8 @@ fn elements<'a>(values: Values<'a>, slice: &Slice) -> Result<Values<'a>, String>
             if value.is_null() {
                 continue;
             }
-            return Err(format!(
-                "{} is not array or slice",
-                compare::type_of(&value)
-            ));
+            let what = compare::type_of(&value);
+            return Err(format!("{what} is not array or slice"));
         };
         let length = i64::try_from(length).unwrap_or(i64::MAX);
         let mut from = slice.from.unwrap_or(0);
@@ -336,13 +317,8 @@ fn elements<'a>(values: Values<'a>, slice: &Slice) -> Result<Values<'a>, String>
         let step = step.ok_or("step must be > 0")?;
         // Both are within the list.
         let (from, to) = (from as usize, to as usize);
-        found.extend(
-            children(value)
-                .into_iter()
-                .take(to)
-                .skip(from)
-                .step_by(step),
-        );
+        let items = children(value).into_iter();
+        found.extend(items.take(to).skip(from).step_by(step));
     }
     Ok(found)
 }

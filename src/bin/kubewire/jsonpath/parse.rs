@@ -1,8 +1,6 @@
 //! Templates: in flows text, out come the nodes that it is made of
 //! (`k8s.io/client-go/util/jsonpath/parser.go`).
 
-use std::{iter::Peekable, str::CharIndices};
-
 use regex::Regex;
 use serde_json::Value;
 
@@ -76,7 +74,6 @@ impl Operator {
     }
 }
 
-/// The nodes of a template.
 pub(super) fn template(text: &str) -> Result<Vec<Node>, String> {
     if text.len() > TEMPLATE {
         return Err("the template is too long".to_owned());
@@ -87,9 +84,12 @@ pub(super) fn template(text: &str) -> Result<Vec<Node>, String> {
         if !before.is_empty() {
             nodes.push(Node::Text(before.to_owned()));
         }
-        let mut action = Action::new(after, NESTED);
+        let mut action = Action {
+            rest: after,
+            nested: NESTED,
+        };
         nodes.push(Node::Steps(action.steps(Some('}'))?));
-        rest = action.rest();
+        rest = action.rest;
     }
     if !rest.is_empty() {
         nodes.push(Node::Text(rest.to_owned()));
@@ -99,68 +99,51 @@ pub(super) fn template(text: &str) -> Result<Vec<Node>, String> {
 
 /// What is between braces, as it is read.
 struct Action<'a> {
-    text: &'a str,
-    chars: Peekable<CharIndices<'a>>,
+    rest: &'a str,
     /// How many filters and unions may still be in it.
     nested: usize,
 }
 
 impl<'a> Action<'a> {
-    fn new(text: &'a str, nested: usize) -> Self {
-        let chars = text.char_indices().peekable();
-        Self {
-            text,
-            chars,
-            nested,
-        }
-    }
-
-    fn peek(&mut self) -> Option<char> {
-        self.chars.peek().map(|(_, c)| *c)
+    fn peek(&self) -> Option<char> {
+        self.rest.chars().next()
     }
 
     fn next(&mut self) -> Option<char> {
-        self.chars.next().map(|(_, c)| c)
-    }
-
-    /// What has not been read.
-    fn rest(&mut self) -> &'a str {
-        let at = self.chars.peek().map_or(self.text.len(), |(at, _)| *at);
-        &self.text[at..]
+        let mut chars = self.rest.chars();
+        let next = chars.next();
+        self.rest = chars.as_str();
+        next
     }
 
     /// All characters for which something holds.
     fn take(&mut self, mut holds: impl FnMut(char) -> bool) -> &'a str {
-        let rest = self.rest();
-        let mut length = 0;
-        while let Some(c) = self.peek().filter(|c| holds(*c)) {
-            length += c.len_utf8();
-            self.next();
-        }
-        &rest[..length]
+        let end = self.rest.find(|c| !holds(c)).unwrap_or(self.rest.len());
+        let (taken, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        taken
     }
 
-    /// Text of its own within this one.
     fn within(&self, text: &str) -> Result<Vec<Step>, String> {
         let nested = self.nested.checked_sub(1).ok_or("it is nested too deep")?;
-        Action::new(text, nested).steps(None)
+        let mut action = Action { rest: text, nested };
+        action.steps(None)
     }
 
     /// The steps to the end, which is that of the text or a character.
     fn steps(&mut self, end: Option<char>) -> Result<Vec<Step>, String> {
         let mut steps = Vec::new();
         loop {
-            let rest = self.rest();
-            if rest.starts_with("[?(") {
+            if let Some(rest) = self.rest.strip_prefix("[?(") {
+                self.rest = rest;
                 steps.push(self.filter()?);
                 continue;
             }
-            if rest.starts_with("..") {
+            if let Some(rest) = self.rest.strip_prefix("..") {
                 if matches!(steps.last(), Some(Step::Recursive)) {
                     return Err("invalid multiple recursive descent".to_owned());
                 }
-                self.next();
-                self.next();
+                self.rest = rest;
                 steps.push(Step::Recursive);
                 if self.peek().is_some_and(|c| c == '_' || c.is_alphanumeric()) {
                     steps.push(self.field());
@@ -307,10 +290,6 @@ impl<'a> Action<'a> {
     }
 
     fn filter(&mut self) -> Result<Step, String> {
-        for _ in "[?(".chars() {
-            self.next();
-        }
-        let rest = self.rest();
         let mut quote = None;
         let mut before = ' ';
         let inner = self.take(|c| {
@@ -329,7 +308,6 @@ impl<'a> Action<'a> {
         if self.next() != Some(']') {
             return Err("unclosed array expect ]".to_owned());
         }
-        debug_assert!(rest.starts_with(inner));
         let is_sign = |c: char| matches!(c, '!' | '<' | '>' | '=');
         let Some(at) = inner.find(is_sign).filter(|at| *at > 0) else {
             return Ok(Step::Filter(self.within(inner)?, None));

@@ -158,23 +158,3 @@ fn values_are_written_as_go_writes_them() {
         assert_eq!((&*float(value, false), &*float(value, true)), (fmt, json));
     }
 }
-
-#[test]
-fn quantities_are_numbers() {
-    for (text, expected) in [
-        ("1", Some(1.0)),
-        ("500m", Some(0.5)),
-        ("2Ki", Some(2048.0)),
-        ("-1.5k", Some(-1500.0)),
-        ("1e3", Some(1000.0)),
-        ("3E", Some(3e18)),
-        ("", None),
-        ("Ki", None),
-        ("1x", None),
-        ("web-0", None),
-        ("1.2.3", None),
-        ("--1", None),
-    ] {
-        assert_eq!(quantity(text), expected, "{text}");
-    }
-}

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::{
     connection::Connection,
     duration,
-    failure::{Failure, note},
+    failure::{Failure, note, nothing_found},
     lines::Lines,
     set::Set as _,
     target,
@@ -122,8 +122,7 @@ impl Logs {
     pub(crate) async fn run(mut self, connection: &Connection) -> Result<u8, Failure> {
         self.container = self.container.or(self.container_argument.take());
         if let (true, Some(name)) = (self.all_containers, &self.container) {
-            let message = format!("--all-containers and the container {name} exclude each other");
-            return Err(Failure::Message(message));
+            bail!("--all-containers and the container {name} exclude each other");
         }
         // What was before has ended: there is nothing to follow.
         self.follow &= !self.previous;
@@ -161,10 +160,7 @@ impl Logs {
         let wait = Wait::Any(self.pod_running_timeout);
         let found = workload::pod(client, client.namespace(), target, wait).await?;
         if found.of > 1 {
-            note(&format!(
-                "Found {} pods, using pod/{}",
-                found.of, found.name
-            ));
+            note!("Found {} pods, using pod/{}", found.of, found.name);
         }
         Ok(found.name)
     }
@@ -185,7 +181,6 @@ impl Logs {
         self.since_time.map(Since::from).or(since)
     }
 
-    /// The log of one container.
     async fn one(
         &mut self,
         pod: &Pod,
@@ -231,16 +226,16 @@ impl Logs {
                 }
                 // Otherwise it is the error that follows.
                 Some(LogUpdate::Notice(text)) if self.follow => {
-                    note(&format!("the kubelet says: {text}"));
+                    note!("the kubelet says: {text}");
                 }
                 Some(LogUpdate::Gap { after }) => note(&gap(after)),
                 // Once, however long it lasts.
                 Some(LogUpdate::Retrying { error, .. }) if !retrying => {
                     retrying = true;
-                    note(&format!("{error}; trying again until it succeeds"));
+                    note!("{error}; trying again until it succeeds");
                 }
                 Some(LogUpdate::Waiting { reason, .. }) => {
-                    note(&format!("waiting for the container to start: {reason}"));
+                    note!("waiting for the container to start: {reason}");
                 }
                 Some(LogUpdate::Ended(LogEnd::Failed(error))) if name.is_none() => {
                     name = Some(self.guess(pod, error).await?);
@@ -289,10 +284,7 @@ impl Logs {
             }
         };
         if pods.is_empty() {
-            note(&match self.all_namespaces {
-                true => "No resources found".to_owned(),
-                false => format!("No resources found in {here} namespace."),
-            });
+            nothing_found((!self.all_namespaces).then_some(here));
         }
         let mut code = 0;
         for pod in pods {
@@ -305,7 +297,7 @@ impl Logs {
                 match self.one(&pod, container, out).await {
                     Ok(_) => {}
                     Err(Failure::Message(message)) => {
-                        note(&format!("error: {message}"));
+                        note!("error: {message}");
                         code = u8::from(!self.ignore_errors);
                     }
                     Err(failure) => return Err(failure),
@@ -337,14 +329,11 @@ impl Logs {
             let next = lines.next_update().await;
             let followed = lines.sources().len();
             if let Some(most) = self.max_log_requests.filter(|most| *most < followed) {
-                return Err(Failure::Message(format!(
-                    "{followed} logs are to be followed, and --max-log-requests allows {most}"
-                )));
+                bail!("{followed} logs are to be followed, and --max-log-requests allows {most}");
             }
             let Some(SourcedUpdate { source, update }) = next else {
                 if !found {
-                    let namespace = client.namespace();
-                    note(&format!("No resources found in {namespace} namespace."));
+                    nothing_found(Some(client.namespace()));
                 }
                 return Ok(code);
             };
@@ -361,17 +350,17 @@ impl Logs {
                     self.form.line(&line, source, out).await?;
                 }
                 (Some(source), LogUpdate::Notice(text)) => {
-                    note(&format!("{source}: the kubelet says: {text}"));
+                    note!("{source}: the kubelet says: {text}");
                 }
                 (Some(source), LogUpdate::Gap { after }) => {
-                    note(&format!("{source}: {}", gap(after)));
+                    note!("{source}: {}", gap(after));
                 }
                 // Once, however long it lasts.
                 (source, LogUpdate::Retrying { error, .. }) if retrying.insert(source.clone()) => {
-                    note(&format!("{error}; trying again until it succeeds"));
+                    note!("{error}; trying again until it succeeds");
                 }
                 (_, LogUpdate::Ended(LogEnd::Failed(error))) => {
-                    note(&format!("error: {error}"));
+                    note!("error: {error}");
                     code = u8::from(!self.ignore_errors);
                 }
                 _ => {}

@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::{failure::Failure, lines::Lines, printable::Printable, terminal};
 
-/// Which lines, and in which form.
 #[derive(Args)]
 pub(super) struct Form {
     /// Only lines that match one of these regular expressions; may be given several times
@@ -43,13 +42,11 @@ enum Output {
     Json,
 }
 
-/// Where a line comes from.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) namespace: &'a str,
     pub(super) pod: &'a str,
     pub(super) container: &'a str,
-    /// Whether the namespace is told.
     pub(super) everywhere: bool,
 }
 

@@ -19,12 +19,7 @@ use kubewire::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use self::stats::Stats;
-use crate::{
-    connection::Connection,
-    duration,
-    failure::{Failure, note},
-    signals::Signals,
-};
+use crate::{connection::Connection, duration, failure::Failure, signals::Signals};
 
 mod stats;
 #[cfg(unix)]
@@ -86,13 +81,11 @@ enum HalfCloseWhen {
     Defer,
 }
 
-/// What is forwarded to, and its ports.
 struct Forward {
     target: ForwardTarget,
     ports: Vec<Ports>,
 }
 
-/// A pair of ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Ports {
     /// 0 is any free one; `None` the same as the other.
@@ -113,7 +106,7 @@ impl std::str::FromStr for Ports {
             },
         };
         if remote == "0" {
-            return Err("the remote port must be > 0".into());
+            bail!("the remote port must be > 0");
         }
         let remote = remote
             .parse()
@@ -147,28 +140,24 @@ fn forwards(arguments: &[String]) -> Result<Vec<Forward>, String> {
 
 /// What happens at the listeners; a port is where local programs connect to.
 enum News {
-    Accepted {
-        port: String,
-    },
-    Ended {
-        port: String,
-        peer: Option<SocketAddr>,
-        traffic: Traffic,
-        error: Option<Error>,
-    },
+    Accepted(String),
+    Ended(Ended),
     Unreachable(Error),
-    /// The connections that are open at the moment.
-    Open {
-        port: String,
-        connections: Vec<(SocketAddr, Traffic)>,
-    },
+    Open(String, Vec<(SocketAddr, Traffic)>),
+}
+
+struct Ended {
+    port: String,
+    peer: Option<SocketAddr>,
+    traffic: Traffic,
+    error: Option<Error>,
 }
 
 impl PortForward {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let mut signals =
             Signals::new().map_err(|error| Failure::local("no signal handlers", &error))?;
-        let forwards = forwards(&self.targets).map_err(Failure::Message)?;
+        let forwards = forwards(&self.targets)?;
         let client = connection.client()?;
         let (news, mut happened) = mpsc::channel(64);
         let mut stats = (self.stats && std::io::stdout().is_terminal()).then(Stats::default);
@@ -200,12 +189,9 @@ impl PortForward {
     ) -> Result<(), Failure> {
         let addresses = listen_addresses(&self.address);
         let ports: usize = forwards.iter().map(|forward| forward.ports.len()).sum();
-        let has_path = addresses
-            .iter()
-            .any(|a| matches!(a, ListenAddress::Path(_)));
-        if has_path && ports > 1 {
-            let problem = format!("a unix: address is for a single port, and {ports} are named");
-            return Err(Failure::Message(problem));
+        let is_path = |address: &ListenAddress| matches!(address, ListenAddress::Path(_));
+        if addresses.iter().any(is_path) && ports > 1 {
+            bail!("a unix: address is for a single port, and {ports} are named");
         }
         for Forward { target, ports } in forwards {
             let forward = client
@@ -222,10 +208,16 @@ impl PortForward {
                 let local = ports.local.unwrap_or(resolved.target);
                 for address in &addresses {
                     if let ListenAddress::Path(path) = address {
-                        let (tunnel, remote) = (tunnel.clone(), ports.remote.clone());
-                        self.listen_at(path, tunnel, remote, news.clone(), watchers)?;
-                        out(&format!("Forwarding from unix:{path} -> {}", resolved.pod))?;
-                        continue;
+                        #[cfg(not(unix))]
+                        bail!("unix:{path}: this system has no Unix sockets");
+                        #[cfg(unix)]
+                        {
+                            let socket = crate::unix_socket::UnixSocket::bind(path)?;
+                            let (tunnel, remote) = (tunnel.clone(), ports.remote.clone());
+                            watchers.spawn(unix::watch(socket, tunnel, remote, news.clone()));
+                            out(&format!("Forwarding from unix:{path} -> {}", resolved.pod))?;
+                            continue;
+                        }
                     }
                     let listener = listen(&tunnel, address, local, &ports.remote).await?;
                     for local in listener.local_addrs() {
@@ -236,33 +228,6 @@ impl PortForward {
             }
         }
         Ok(())
-    }
-
-    #[cfg(unix)]
-    fn listen_at(
-        &self,
-        path: &str,
-        tunnel: Tunnel,
-        port: ForwardPort,
-        news: mpsc::Sender<News>,
-        watchers: &mut JoinSet<()>,
-    ) -> Result<(), Failure> {
-        let listener = crate::unix_socket::UnixSocket::bind(path)?;
-        watchers.spawn(unix::watch(listener, tunnel, port, news));
-        Ok(())
-    }
-
-    #[cfg(not(unix))]
-    fn listen_at(
-        &self,
-        path: &str,
-        _: Tunnel,
-        _: ForwardPort,
-        _: mpsc::Sender<News>,
-        _: &mut JoinSet<()>,
-    ) -> Result<(), Failure> {
-        let problem = format!("unix:{path}: this system has no Unix sockets");
-        Err(Failure::Message(problem))
     }
 
     /// Connects, and waits for a pod that runs where one is chosen.
@@ -292,14 +257,11 @@ fn how(number: u8) -> Result<u8, Failure> {
     }
 }
 
-/// Where to listen.
 #[derive(Debug, PartialEq, Eq)]
 enum ListenAddress {
     /// On all that can be had, at least one.
     Addresses(Vec<IpAddr>),
-    /// Where the system says.
     Name(String),
-    /// At a Unix socket.
     Path(String),
 }
 
@@ -353,14 +315,9 @@ async fn listen(
             (tunnel.listen((&**name, port), remote).await, name.clone())
         }
     };
-    listener.map_err(|error| {
-        Failure::Message(format!(
-            "unable to listen on port {port} of {name}: {error}"
-        ))
-    })
+    listener.map_err(|error| format!("unable to listen on port {port} of {name}: {error}").into())
 }
 
-/// Tells what happens at a listener.
 async fn watch(mut listener: Listener, news: mpsc::Sender<News>, count: bool) {
     let port = listener.local_addrs().first().map_or(0, SocketAddr::port);
     let mut counted = tokio::time::interval(stats::PERIOD);
@@ -368,21 +325,18 @@ async fn watch(mut listener: Listener, news: mpsc::Sender<News>, count: bool) {
         let port = port.to_string();
         let told = tokio::select! {
             event = listener.event() => match event {
-                ListenEvent::Accepted { .. } => News::Accepted { port },
+                ListenEvent::Accepted { .. } => News::Accepted(port),
                 ListenEvent::Closed { peer, traffic } => {
-                    let peer = Some(peer);
-                    News::Ended { port, peer, traffic, error: None }
+                    News::Ended(Ended { port, peer: Some(peer), traffic, error: None })
                 }
                 ListenEvent::Failed { peer, error, traffic } => {
-                    let (peer, error) = (Some(peer), Some(error));
-                    News::Ended { port, peer, traffic, error }
+                    News::Ended(Ended { port, peer: Some(peer), traffic, error: Some(error) })
                 }
                 ListenEvent::Unreachable { error } => News::Unreachable(error),
                 _ => continue,
             },
             _ = counted.tick(), if count => {
-                let connections = listener.connections();
-                News::Open { port, connections }
+                News::Open(port, listener.connections())
             }
         };
         if news.send(told).await.is_err() {
@@ -394,37 +348,28 @@ async fn watch(mut listener: Listener, news: mpsc::Sender<News>, count: bool) {
 /// Tells news: in lines, on stdout those that kubectl has, or in the table.
 fn tell(news: News, stats: Option<&mut Stats>) -> Result<(), Failure> {
     match (news, stats) {
-        (News::Open { port, connections }, Some(stats)) => stats.open(port, connections),
-        (
-            News::Ended {
-                port,
-                peer,
-                traffic,
-                error,
-            },
-            Some(stats),
-        ) => {
-            let error = error.map(|error| error.to_string());
-            stats.ended(&port, peer, traffic, error.as_deref());
-        }
+        (News::Open(port, connections), Some(stats)) => stats.open(port, connections),
+        (News::Ended(ended), Some(stats)) => stats.ended(ended),
         (News::Unreachable(error), Some(stats)) => {
             stats.say(format!("the pod cannot be reached, trying again: {error}"));
         }
-        (News::Accepted { .. }, Some(_)) | (News::Open { .. }, None) => {}
-        (News::Accepted { port }, None) => out(&format!("Handling connection for {port}"))?,
+        (News::Accepted(_), Some(_)) | (News::Open(..), None) => {}
+        (News::Accepted(port), None) => out(&format!("Handling connection for {port}"))?,
+        (News::Ended(Ended { error: None, .. }), None) => {}
         (
-            News::Ended {
-                port, peer, error, ..
-            },
+            News::Ended(Ended {
+                port,
+                peer,
+                error: Some(error),
+                ..
+            }),
             None,
         ) => {
-            if let Some(error) = error {
-                let from = peer.map_or_else(String::new, |peer| format!(" from {peer}"));
-                note(&format!("error: connection{from} to port {port}: {error}"));
-            }
+            let from = peer.map_or_else(String::new, |peer| format!(" from {peer}"));
+            note!("error: connection{from} to port {port}: {error}");
         }
         (News::Unreachable(error), None) => {
-            note(&format!("the pod cannot be reached, trying again: {error}"));
+            note!("the pod cannot be reached, trying again: {error}");
         }
     }
     Ok(())
@@ -432,12 +377,8 @@ fn tell(news: News, stats: Option<&mut Stats>) -> Result<(), Failure> {
 
 fn out(line: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(format!("{line}\n").as_bytes());
-    match written.and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::BrokenPipe),
-        Err(error) => Err(Failure::local("cannot write to stdout", &error)),
-        Ok(()) => Ok(()),
-    }
+    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::stream("cannot write to stdout", &error))
 }
 
 #[cfg(test)]

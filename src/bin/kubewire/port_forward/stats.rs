@@ -10,6 +10,7 @@ use std::{
 
 use kubewire::port_forward::Traffic;
 
+use super::Ended;
 use crate::{printable::Printable, table::Layout, terminal::Drawing};
 
 /// How often it is drawn.
@@ -23,7 +24,6 @@ const ENDED: usize = 10;
 pub(super) struct Stats {
     /// By port.
     open: BTreeMap<String, Vec<(SocketAddr, Traffic)>>,
-    /// What was said last.
     said: Option<String>,
     ended: VecDeque<Row>,
     succeeded: u64,
@@ -41,7 +41,6 @@ struct Row {
 }
 
 impl Stats {
-    /// These connections of a port are open.
     pub(super) fn open(&mut self, port: String, connections: Vec<(SocketAddr, Traffic)>) {
         self.open.insert(port, connections);
     }
@@ -51,25 +50,24 @@ impl Stats {
         self.said = Some(text);
     }
 
-    /// A connection has ended.
-    pub(super) fn ended(
-        &mut self,
-        port: &str,
-        peer: Option<SocketAddr>,
-        traffic: Traffic,
-        error: Option<&str>,
-    ) {
-        match error {
-            None => self.succeeded += 1,
-            Some(_) => self.failed += 1,
-        }
-        self.sent += traffic.sent;
-        self.received += traffic.received;
+    pub(super) fn ended(&mut self, ended: Ended) {
+        let state = match ended.error {
+            None => {
+                self.succeeded += 1;
+                "closed".to_owned()
+            }
+            Some(error) => {
+                self.failed += 1;
+                error.to_string()
+            }
+        };
+        self.sent += ended.traffic.sent;
+        self.received += ended.traffic.received;
         self.ended.push_front(Row {
-            port: port.to_owned(),
-            peer: peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string()),
-            state: error.unwrap_or("closed").to_owned(),
-            traffic,
+            port: ended.port,
+            peer: ended.peer.map_or("-".to_owned(), |peer| peer.to_string()),
+            state,
+            traffic: ended.traffic,
         });
         self.ended.truncate(ENDED);
     }

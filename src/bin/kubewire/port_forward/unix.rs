@@ -5,7 +5,7 @@ use std::time::Duration;
 use kubewire::port_forward::{ForwardPort, Traffic, Tunnel};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::News;
+use super::{Ended, News};
 use crate::unix_socket::UnixSocket;
 
 /// Forwards what connects to a socket to a port.
@@ -30,20 +30,19 @@ pub(super) async fn watch(
         let here = format!("unix:{}", listener.path());
         let (tunnel, port, news) = (tunnel.clone(), port.clone(), news.clone());
         connections.spawn(async move {
-            let accepted = News::Accepted { port: here.clone() };
             // If nobody listens, the program is at its end.
-            let _ = news.send(accepted).await;
+            let _ = news.send(News::Accepted(here.clone())).await;
             let (traffic, error) = match tunnel.forward(socket, port).await {
                 Ok(traffic) => (traffic, None),
                 Err(error) => (Traffic::default(), Some(error)),
             };
-            let ended = News::Ended {
+            let ended = Ended {
                 port: here,
                 peer: None,
                 traffic,
                 error,
             };
-            let _ = news.send(ended).await;
+            let _ = news.send(News::Ended(ended)).await;
         });
     }
 }

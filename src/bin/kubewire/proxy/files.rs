@@ -9,7 +9,6 @@ use percent_encoding::percent_decode_str;
 /// Bytes of a file that is served: 64 MiB.
 const FILE: u64 = 64 << 20;
 
-/// A directory that is served.
 #[derive(Debug)]
 pub(super) struct Files {
     root: PathBuf,
@@ -46,42 +45,38 @@ impl Files {
             return refuse(StatusCode::METHOD_NOT_ALLOWED, "files can be read\n");
         }
         let not_found = || refuse(StatusCode::NOT_FOUND, "404 page not found\n");
-        let Ok(below) = percent_decode_str(below).decode_utf8() else {
+        let Some((file, length)) = self.find(below).await else {
             return not_found();
         };
-        let below = Path::new(&*below);
-        let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
-        if !below.components().all(plain) {
-            return not_found();
-        }
-        let Ok(mut file) = tokio::fs::canonicalize(self.root.join(below)).await else {
-            return not_found();
-        };
-        if file.is_dir() {
-            file.push("index.html");
-        }
-        // A link may lead out of the directory.
-        let Ok(file) = tokio::fs::canonicalize(&file).await else {
-            return not_found();
-        };
-        let metadata = tokio::fs::metadata(&file).await;
-        match metadata {
-            Ok(metadata) if metadata.is_file() && file.starts_with(&self.root) => {
-                if metadata.len() > FILE {
-                    return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the file is too large\n");
-                }
-            }
-            _ => return not_found(),
+        if length > FILE {
+            return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the file is too large\n");
         }
         let Ok(content) = tokio::fs::read(&file).await else {
             return not_found();
         };
         let mut response = Response::new(Bytes::from(content));
-        let kind = kind(&file);
+        let kind = http::HeaderValue::from_static(kind(&file));
+        response.headers_mut().insert(CONTENT_TYPE, kind);
         response
-            .headers_mut()
-            .insert(CONTENT_TYPE, http::HeaderValue::from_static(kind));
-        response
+    }
+
+    /// The file that is meant, and its length, unless it is elsewhere.
+    async fn find(&self, below: &str) -> Option<(PathBuf, u64)> {
+        let below = percent_decode_str(below).decode_utf8().ok()?;
+        let below = Path::new(&*below);
+        let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+        if !below.components().all(plain) {
+            return None;
+        }
+        let mut file = tokio::fs::canonicalize(self.root.join(below)).await.ok()?;
+        if file.is_dir() {
+            file.push("index.html");
+        }
+        // A link may lead out of the directory.
+        let file = tokio::fs::canonicalize(&file).await.ok()?;
+        let metadata = tokio::fs::metadata(&file).await.ok()?;
+        let is_here = metadata.is_file() && file.starts_with(&self.root);
+        is_here.then_some((file, metadata.len()))
     }
 }
 

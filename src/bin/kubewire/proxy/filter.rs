@@ -8,7 +8,6 @@ use http::{HeaderName, Request, StatusCode, header::HOST, header::ORIGIN, header
 use percent_encoding::percent_decode_str;
 use regex::RegexSet;
 
-/// The rules, as kubectl has them.
 pub(super) struct Filter {
     hosts: RegexSet,
     paths: RegexSet,
@@ -23,21 +22,17 @@ pub(super) struct Refusal(pub(super) StatusCode, pub(super) &'static str);
 const FORBIDDEN: Refusal = Refusal(StatusCode::FORBIDDEN, "Forbidden");
 
 impl Filter {
-    pub(super) fn new(
-        hosts: &[String],
-        paths: &[String],
-        rejected_paths: &[String],
-        rejected_methods: &[String],
-    ) -> Result<Self, regex::Error> {
+    /// Hosts and paths that are accepted, paths and methods that are not.
+    pub(super) fn new(rules: [&[String]; 4]) -> Result<Self, regex::Error> {
+        let [hosts, paths, rejected_paths, rejected_methods] = rules.map(RegexSet::new);
         Ok(Self {
-            hosts: RegexSet::new(hosts)?,
-            paths: RegexSet::new(paths)?,
-            rejected_paths: RegexSet::new(rejected_paths)?,
-            rejected_methods: RegexSet::new(rejected_methods)?,
+            hosts: hosts?,
+            paths: paths?,
+            rejected_paths: rejected_paths?,
+            rejected_methods: rejected_methods?,
         })
     }
 
-    /// Looks at a request for this path of the server.
     pub(super) fn check<B>(&self, request: &Request<B>, path: &str) -> Result<(), Refusal> {
         self.check_host(request)?;
         check_origin(request)?;
@@ -166,12 +161,12 @@ mod tests {
                 .map(|&text| text.to_owned())
                 .collect::<Vec<_>>()
         };
-        Filter::new(
+        Filter::new([
             &texts(&[r"^localhost$", r"^127\.0\.0\.1$", r"^\[::1\]$"]),
             &texts(&["^.*"]),
             &texts(&super::super::REJECTED_PATHS.split(',').collect::<Vec<_>>()),
             &texts(&["^(?i)delete$"]),
-        )
+        ])
         .unwrap()
     }
 
@@ -279,7 +274,7 @@ mod tests {
     #[test]
     fn rules_have_classes_and_flags() {
         let rules = [r"^/\d+$", "(?i)^/METRICS$", r"^/\p{Greek}$"].map(str::to_owned);
-        let filter = Filter::new(&["^localhost$".to_owned()], &rules, &[], &[]).unwrap();
+        let filter = Filter::new([&["^localhost$".to_owned()], &rules, &[], &[]]).unwrap();
         let request = Request::get("/")
             .header(HOST, "localhost")
             .body(())

@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use clap::Args;
 use http::{
     HeaderName, Request, Response, StatusCode,
-    header::{AUTHORIZATION, CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE},
+    header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE},
 };
 use http_body_util::{BodyExt, Either, Full};
 use hyper::{
@@ -145,6 +145,8 @@ type Answer = Either<Body, Full<Bytes>>;
 
 impl Proxy {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
+        let (hosts, paths) = (&self.accept_hosts[..], &self.accept_paths[..]);
+        let rules = [hosts, paths, &self.reject_paths, &self.reject_methods];
         let filter = match self.disable_filter {
             true => {
                 note(
@@ -152,9 +154,10 @@ impl Proxy {
                 );
                 None
             }
-            false => Some(self.filter().map_err(|error| {
-                let problem = error.to_string();
-                Failure::Message(problem.split_whitespace().collect::<Vec<_>>().join(" "))
+            // The words have several lines.
+            false => Some(Filter::new(rules).map_err(|error| {
+                let words = error.to_string();
+                words.split_whitespace().collect::<Vec<_>>().join(" ")
             })?),
         };
         let files = self.www.as_ref().map(|root| {
@@ -178,24 +181,14 @@ impl Proxy {
         }
         #[cfg(not(unix))]
         if self.unix_socket.is_some() {
-            return Err("--unix-socket: this system has no Unix sockets".into());
+            bail!("--unix-socket: this system has no Unix sockets");
         }
         let listener = TcpListener::bind((self.address, self.port)).await?;
         let address = listener.local_addr()?.to_string();
         run(listener, &address, server).await
     }
-
-    fn filter(&self) -> Result<Filter, regex::Error> {
-        Filter::new(
-            &self.accept_hosts,
-            &self.accept_paths,
-            &self.reject_paths,
-            &self.reject_methods,
-        )
-    }
 }
 
-/// Serves until it is interrupted.
 async fn run(listener: impl Accept, address: &str, server: Arc<Server>) -> Result<u8, Failure> {
     writeln!(io::stdout(), "Starting to serve on {address}")?;
     io::stdout().flush()?;
@@ -205,7 +198,6 @@ async fn run(listener: impl Accept, address: &str, server: Arc<Server>) -> Resul
     }
 }
 
-/// Where connections come from.
 trait Accept {
     type Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
@@ -247,9 +239,7 @@ async fn serve(listener: impl Accept, server: Arc<Server>) {
             Ok(connection) => connection,
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
-                    note(&format!(
-                        "a connection cannot be taken, trying again: {error}"
-                    ));
+                    note!("a connection cannot be taken, trying again: {error}");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -288,24 +278,23 @@ impl Server {
 
     async fn answer(&self, request: Request<Incoming>, place: Place) -> Response<Answer> {
         let path = request.uri().path().to_owned();
-        if let Some(files) = &self.files
-            && let Some(below) = files.below(&path)
-        {
-            if let Some(filter) = &self.filter
-                && let Err(refusal) = filter.check(&request, &path)
-            {
-                return text(refusal.0, refusal.1);
-            }
-            let answer = files.answer(request.method(), below).await;
-            return answer.map(|bytes| Either::Right(Full::new(bytes)));
-        }
-        let Some(path) = filter::strip_prefix(&self.prefix, request.uri().path()) else {
+        let files = self.files.as_ref();
+        let file = files.and_then(|files| Some((files, files.below(&path)?)));
+        let path = match file {
+            Some(_) => Some(path.clone()),
+            None => filter::strip_prefix(&self.prefix, &path),
+        };
+        let Some(path) = path else {
             return text(StatusCode::NOT_FOUND, "404 page not found");
         };
         if let Some(filter) = &self.filter
             && let Err(refusal) = filter.check(&request, &path)
         {
             return text(refusal.0, refusal.1);
+        }
+        if let Some((files, below)) = file {
+            let answer = files.answer(request.method(), below).await;
+            return answer.map(|bytes| Either::Right(Full::new(bytes)));
         }
         let query = request.uri().query();
         let target = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
@@ -389,15 +378,12 @@ impl Streamed {
         let length = hyper::body::Body::size_hint(&body);
         let mut start = BytesMut::new();
         // A body that is said to be long is not worth the copy.
-        let is_long = length.lower() > HELD_BODY as u64;
+        let (is_long, mut has_ended) = (length.lower() > HELD_BODY as u64, false);
         while !is_long && start.len() <= HELD_BODY {
             match body.frame().await.transpose()? {
                 None => {
-                    return Ok(Self {
-                        start: start.freeze(),
-                        rest: None,
-                        length,
-                    });
+                    has_ended = true;
+                    break;
                 }
                 // Trailers have no place in what is sent on.
                 Some(frame) => start.extend_from_slice(&frame.into_data().unwrap_or_default()),
@@ -405,7 +391,7 @@ impl Streamed {
         }
         Ok(Self {
             start: start.freeze(),
-            rest: Some(body),
+            rest: (!has_ended).then_some(body),
             length,
         })
     }
@@ -444,29 +430,20 @@ impl hyper::body::Body for Streamed {
 
 /// RFC 9110, section 7.6.1: what belongs to one connection only.
 fn hop_by_hop(headers: &mut http::HeaderMap, upgrade: bool) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
+    let named = headers.get_all(CONNECTION).iter();
+    let named = named
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .filter(|name| !(upgrade && *name == UPGRADE))
-        .collect();
-    for name in named {
+        .flat_map(|value| value.split(','));
+    let named = named.filter_map(|name| name.trim().parse::<HeaderName>().ok());
+    let named = named.filter(|name| !(upgrade && *name == UPGRADE));
+    for name in named.collect::<Vec<_>>() {
         headers.remove(name);
     }
-    let names = [
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-    ];
-    for name in names {
+    let names = "keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer \
+                 transfer-encoding";
+    for name in names.split(' ') {
         headers.remove(name);
     }
-    headers.remove(TRANSFER_ENCODING);
     if !upgrade {
         headers.remove(CONNECTION);
         headers.remove(UPGRADE);

@@ -18,7 +18,6 @@ use crate::{
 };
 
 impl Logs {
-    /// The response is over.
     pub(super) fn end(&mut self, phase: Phase<Answer>, end: Result<(), Error>) {
         match phase {
             Phase::Waiting(_) => {}

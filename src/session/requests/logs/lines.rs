@@ -38,7 +38,6 @@ enum Open {
     },
 }
 
-/// What is known of the lines of a log.
 #[derive(Debug)]
 pub(super) struct Lines {
     splitter: LineSplitter,

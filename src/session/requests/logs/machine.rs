@@ -37,14 +37,12 @@ pub(super) enum State {
     LogOnly { follow: bool },
 }
 
-/// What is being read.
 #[derive(Debug)]
 pub(super) enum Answer {
     Pod(BytesMut),
     Log,
 }
 
-/// An instance of the container.
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) id: String,
@@ -65,10 +63,7 @@ pub(super) enum Drained {
 #[derive(Debug)]
 pub(super) enum Skip {
     /// Those that the user does not want.
-    Unwanted {
-        /// When the log was asked for first.
-        asked: Option<Instant>,
-    },
+    Unwanted { asked: Option<Instant> },
     /// Those from before then: there were none.
     Before(Instant),
     /// None: it is another instance than the one at the beginning.
@@ -79,7 +74,6 @@ pub(super) enum Skip {
 #[derive(Debug, Default)]
 pub(super) struct Fruitless {
     pub(super) attempts: u32,
-    /// Since when the server has refused.
     pub(super) refused: Option<Instant>,
 }
 
@@ -116,9 +110,7 @@ pub struct Logs {
     pub(super) reach: Option<u64>,
     /// Before then the log is not followed again.
     pub(super) follow_from: Instant,
-    /// The UID of the pod.
     pub(super) pod: Option<String>,
-    /// The instance that is read.
     pub(super) instance: Option<Instance>,
     /// The reason for waiting that was told last.
     pub(super) waiting: String,

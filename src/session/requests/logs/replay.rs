@@ -50,7 +50,6 @@ impl Replay {
         }
     }
 
-    /// A line was delivered.
     #[inline]
     pub(super) fn deliver(&mut self, stamp: Stamp) {
         if let Some((last, count)) = self.delivered.back_mut()
@@ -98,7 +97,6 @@ impl Replay {
         self.last.take()
     }
 
-    /// What the next line is.
     #[inline]
     pub(super) fn see(&mut self, stamp: Stamp) -> Seen {
         let (Some(last), Some((first, _))) = (self.last, self.expected.first()) else {

@@ -20,7 +20,6 @@ pub(super) struct Backlog<T> {
     readers: Arc<()>,
 }
 
-/// Where a reader stands.
 #[derive(Debug)]
 pub(super) struct Cursor<T> {
     batch: Arc<[T]>,
@@ -96,7 +95,6 @@ impl<T> Backlog<T> {
 }
 
 impl<T: Clone> Cursor<T> {
-    /// The next item that it has.
     #[inline]
     pub(super) fn next(&mut self) -> Option<T> {
         let item = self.batch.get(self.told)?.clone();

@@ -1,6 +1,6 @@
 //! What to wait for: in flows an object, or that there is none, out comes whether it is so.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -105,11 +105,7 @@ impl<K> Clone for Condition<K> {
     }
 }
 
-impl<K> fmt::Debug for Condition<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Condition").finish_non_exhaustive()
-    }
-}
+debug_fields!([K] Condition<K> {});
 
 #[cfg(test)]
 mod tests {

@@ -48,7 +48,6 @@ pub(super) enum Answer {
         rest: Box<ListDecoder>,
         list: Box<List>,
     },
-    /// Events arrive.
     Streaming {
         source: Source,
         /// What they brought lasts: the next watch goes on behind it.
@@ -65,7 +64,6 @@ impl Answer {
     }
 }
 
-/// How snapshots are taken.
 #[derive(Debug)]
 pub(super) struct Snapshots {
     /// As part of a watch, unless the server has been found not to.
@@ -114,7 +112,6 @@ pub struct Watch {
     timeout: Duration,
     /// The server was seen to send bookmarks.
     pub(super) bookmarks: bool,
-    /// Which encoding to ask for first.
     pub(super) encoding: Encoding,
 }
 

@@ -144,7 +144,6 @@ struct Entry<T> {
     value: T,
     resource_version: Box<str>,
     uid: Box<str>,
-    /// The snapshot that has seen it last.
     seen: u32,
 }
 

@@ -103,12 +103,10 @@ impl WatchConfig {
     }
 }
 
-/// Where the watch stands.
 pub(super) struct Position<'a> {
     pub(super) state: &'a State,
     pub(super) page: usize,
     pub(super) timeout: Duration,
-    /// Which encoding to ask for first.
     pub(super) encoding: Encoding,
 }
 

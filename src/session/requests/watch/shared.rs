@@ -114,11 +114,9 @@ impl<K> MirrorCursor<K> {
     }
 }
 
-/// What is kept of an object.
 #[derive(Debug)]
 struct Kept<K> {
     object: Arc<K>,
-    /// The values of the labels that are indexed.
     labels: Arc<[Option<Box<str>>]>,
 }
 

@@ -76,9 +76,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     }
 }
 
-/// Whether this thread unwinds. What explores schedules does so with its own locks gone.
-pub(crate) fn is_panicking() -> bool {
-    !EXPLORING.get() && real::is_panicking()
+/// Does work, and gives what it said if it panicked. What explores schedules panics to end them.
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    match EXPLORING.get() {
+        true => Ok(work()),
+        false => real::caught(work),
+    }
 }
 
 pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {

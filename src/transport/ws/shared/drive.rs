@@ -15,13 +15,10 @@ const FILLS: usize = 4;
 /// How far a drive got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Driven {
-    /// What was asked for is there.
     Satisfied,
     /// The socket has no more for now.
     Empty,
-    /// A queue is full.
     Full,
-    /// The session is over.
     Ended,
 }
 

@@ -56,10 +56,8 @@ pub(crate) trait Endpoint: Send + 'static {
     /// What is driven, by [its contract](crate::session).
     type Session: Session + ?Sized;
 
-    /// The session.
     fn session(&self) -> &Self::Session;
 
-    /// The session, to be driven.
     fn session_mut(&mut self) -> &mut Self::Session;
 
     /// Puts an event where its handle finds it, and wakes that.
@@ -87,7 +85,6 @@ pub(crate) trait Endpoint: Send + 'static {
     fn shrink(&mut self) {}
 }
 
-/// The state behind the lock.
 pub(crate) struct State<E> {
     pub(crate) endpoint: E,
     waiters: Waiters,
@@ -156,11 +153,7 @@ pub(crate) struct Shared<E> {
     span: tracing::Span,
 }
 
-impl<E> std::fmt::Debug for Shared<E> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
-    }
-}
+debug_fields!([E] Shared<E> {});
 
 impl<E: Endpoint> Shared<E> {
     /// Shares a session over its socket, and starts its task on the current tokio runtime.

@@ -104,6 +104,18 @@ impl<E: Endpoint> SessionTask<E> {
         }
     }
 
+    /// A socket of the caller's has panicked. The session would go on without its timers, and never
+    /// notice that its peer is gone: it ends.
+    fn panicked(&self, message: String) -> Poll<()> {
+        let state = &mut *self.shared.lock();
+        state.socket = None;
+        let who = "what the session runs over".to_owned();
+        let panicked = CallerError::Panicked { who, message };
+        self.shared.end(state, Some(panicked.into()));
+        state.waiters.wake_all();
+        Poll::Ready(())
+    }
+
     /// Ends the socket of a session that is over.
     fn see_off(
         &mut self,
@@ -123,24 +135,6 @@ impl<E: Endpoint> SessionTask<E> {
         state.socket = None;
         state.waiters.wake_all();
         Poll::Ready(())
-    }
-}
-
-/// A socket of the caller's may panic here. The session would go on without its timers, and never
-/// notice that its peer is gone: it ends.
-impl<E: Endpoint> Drop for SessionTask<E> {
-    fn drop(&mut self) {
-        if !sync::is_panicking() {
-            return;
-        }
-        let state = &mut *self.shared.lock();
-        state.socket = None;
-        let panicked = CallerError::Panicked {
-            who: "what the session runs over".to_owned(),
-            message: "the session is lost".to_owned(),
-        };
-        self.shared.end(state, Some(panicked.into()));
-        state.waiters.wake_all();
     }
 }
 
@@ -164,7 +158,11 @@ impl<E: Endpoint> Future for SessionTask<E> {
                 }
             }
             this.yielded = false;
-            if this.work(timer, notified).is_ready() {
+            let worked = sync::caught(|| this.work(timer, notified));
+            if worked
+                .unwrap_or_else(|words| this.panicked(words))
+                .is_ready()
+            {
                 return Poll::Ready(());
             }
         }

@@ -155,14 +155,12 @@ impl Waiters {
         }
     }
 
-    /// Wakes all that write.
     pub(super) fn wake_writers(&mut self) {
         for slot in 0..self.entries.len() {
             self.wake_writer(slot);
         }
     }
 
-    /// Wakes all.
     pub(crate) fn wake_all(&mut self) {
         for slot in 0..self.entries.len() {
             self.wake_reader(slot);
@@ -264,7 +262,6 @@ impl TaskNotify {
     }
 }
 
-/// A direction of the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     Read,
@@ -316,7 +313,6 @@ impl Readiness {
         })
     }
 
-    /// The waker for a direction of the socket.
     pub(super) fn waker(self: &Arc<Self>, direction: Direction) -> Waker {
         let readiness = self.clone();
         Arc::new(SocketWaker {

@@ -1,0 +1,39 @@
+//! Panics in tasks of this library's: in flows work, out comes its result, or an error with the words
+//! of its panic. Otherwise whoever waits would see nothing, or an end.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+#[cfg(feature = "client")]
+use super::{CallerError, Result};
+
+/// Does work that may panic; of a panic what it said.
+pub(crate) fn words<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic: Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        text.unwrap_or_else(|| "without a text".to_owned())
+    })
+}
+
+/// Does work, whose panic is an error.
+#[cfg(feature = "client")]
+pub(crate) fn caught<T>(who: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    words(work).unwrap_or_else(|message| {
+        let who = who.to_owned();
+        Err(CallerError::Panicked { who, message }.into())
+    })
+}
+
+/// The same of a future, which is not polled again after that.
+#[cfg(feature = "client")]
+pub(crate) async fn caught_in<T>(who: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = Box::pin(work);
+    std::future::poll_fn(|cx| match caught(who, || Ok(work.as_mut().poll(cx))) {
+        Ok(polled) => polled,
+        Err(error) => std::task::Poll::Ready(Err(error)),
+    })
+    .await
+}
