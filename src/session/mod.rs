@@ -34,41 +34,6 @@ use bytes::Bytes;
 use crate::error::Error;
 pub use crate::wire::websocket::{Close, Message, Opcode};
 
-/// Methods of a [`Session`] that its link answers, or its queue of events.
-macro_rules! by_link {
-    ($($method:ident)*) => { $(by_link! { @ $method })* };
-    (@ handle_activity) => {
-        fn handle_activity(&mut self, now: Instant) {
-            self.link.handle_activity(now);
-        }
-    };
-    (@ handle_hold) => {
-        fn handle_hold(&mut self, now: Instant, held: bool) {
-            self.link.handle_hold(now, held);
-        }
-    };
-    (@ poll_transmit) => {
-        fn poll_transmit(&mut self) -> Option<Transmit> {
-            self.link.poll_transmit()
-        }
-    };
-    (@ queued) => {
-        fn queued(&self) -> usize {
-            self.link.queued()
-        }
-    };
-    (@ is_ended) => {
-        fn is_ended(&self) -> bool {
-            self.link.is_ended()
-        }
-    };
-    (@ poll_event) => {
-        fn poll_event(&mut self) -> Option<Self::Event> {
-            self.events.pop_front()
-        }
-    };
-}
-
 mod backoff;
 mod chunks;
 mod keepalive;

@@ -187,8 +187,6 @@ impl Channels {
 impl Session for Channels {
     type Event = ForwardEvent;
 
-    by_link! { queued is_ended poll_event }
-
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.handle_activity(now);
         if self.link.is_ended() {
@@ -268,6 +266,18 @@ impl Session for Channels {
             self.events.extend(events);
         }
         Some(transmit)
+    }
+
+    fn queued(&self) -> usize {
+        self.link.queued()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.link.is_ended()
+    }
+
+    fn poll_event(&mut self) -> Option<ForwardEvent> {
+        self.events.pop_front()
     }
 
     fn close(&mut self) {

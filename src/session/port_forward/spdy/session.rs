@@ -16,8 +16,6 @@ use crate::{
 impl Session for Spdy {
     type Event = ForwardEvent;
 
-    by_link! { is_ended poll_event }
-
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.now = now;
         self.mux.handle_activity(now);
@@ -120,6 +118,14 @@ impl Session for Spdy {
 
     fn queued(&self) -> usize {
         self.mux.queued() + self.link.queued()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.link.is_ended()
+    }
+
+    fn poll_event(&mut self) -> Option<ForwardEvent> {
+        self.events.pop_front()
     }
 
     fn close(&mut self) {
