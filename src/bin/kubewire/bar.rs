@@ -18,10 +18,12 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Characters of a name that are shown, its last: the rest of the line takes 50 of the 80 that a terminal has.
 const NAME: usize = 24;
 
+// They end at the begin of the line: a terminal that shows Ctrl-C as ^C would begin another with it,
+// and this one would stay.
 const KNOWN: &str = "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} \
-    {binary_bytes_per_sec}, {eta} left";
+    {binary_bytes_per_sec}, {eta} left\r";
 
-const UNKNOWN: &str = "{prefix} {spinner} {binary_bytes} {binary_bytes_per_sec}";
+const UNKNOWN: &str = "{prefix} {spinner} {binary_bytes} {binary_bytes_per_sec}\r";
 
 /// The line, until this is dropped.
 #[derive(Debug)]
