@@ -85,15 +85,17 @@ fn no_function_that_takes_a_duration_is_left_out() {
                 true => look(&path, found),
                 false => {
                     let text = fs::read_to_string(&path).unwrap_or_default();
-                    let takes = |line: &&str| {
-                        line.trim_start().starts_with("pub fn")
-                            && [": Duration", ": KeepaliveConfig"]
-                                .iter()
-                                .any(|it| line.contains(it))
-                    };
-                    for line in text.lines().filter(takes) {
-                        let name = line.split(['(', '<']).next().unwrap().trim();
-                        found.insert(name.trim_start_matches("pub fn ").to_owned());
+                    for line in text.lines().map(str::trim) {
+                        // Those of `setters!` are public, and end with what is set.
+                        let setter = || line.strip_prefix("fn ").filter(|it| it.ends_with(';'));
+                        let Some(rest) = line.strip_prefix("pub fn ").or_else(setter) else {
+                            continue;
+                        };
+                        let takes = [": Duration", ": KeepaliveConfig"];
+                        if takes.iter().any(|it| rest.contains(it)) {
+                            let name = rest.split(['(', '<']).next().unwrap();
+                            found.insert(name.to_owned());
+                        }
                     }
                 }
             }
