@@ -65,17 +65,10 @@ pub(super) fn state(query: &Query, current: u64) -> Result<(Option<u64>, Option<
             let why = "specifying resource version is not allowed when using continue";
             return Err(Refusal::bad_request(why));
         }
-        let after = match start.trim_end_matches('\0').rsplit_once('/') {
-            Some((namespace, name)) => store::key(query.target.resource(), namespace, name),
-            None => {
-                let namespace = &query.target.namespace;
-                store::key(
-                    query.target.resource(),
-                    namespace,
-                    start.trim_end_matches('\0'),
-                )
-            }
-        };
+        let start = start.trim_end_matches('\0');
+        let here = (&*query.target.namespace, start);
+        let (namespace, name) = start.rsplit_once('/').unwrap_or(here);
+        let after = store::key(query.target.resource(), namespace, name);
         return Ok((u64::try_from(version).ok(), Some(after)));
     }
     let asked = asked.filter(|version| *version != 0);

@@ -56,13 +56,13 @@ where
                 // A buffer of its own for each read, so that it can be masked where it is.
                 let mut buffer = BytesMut::with_capacity(size);
                 let length = read.read_buf(&mut buffer).await.map_err(Error::lost)?;
-                if length == 0 && reset.load(Relaxed) {
-                    // The system tells of a reset once: to who wrote.
-                    return Ok(None);
-                }
                 if length == 0 {
-                    finished.store(true, Relaxed);
-                    return stream.finish().map(|()| None);
+                    // The system tells of a reset once: to who wrote. This is no end in order then.
+                    if !reset.load(Relaxed) {
+                        finished.store(true, Relaxed);
+                        stream.finish()?;
+                    }
+                    return Ok(None);
                 }
                 size = match length == size {
                     true => (size * 4).min(limits::SPDY_DATA),
