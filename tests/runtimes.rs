@@ -14,6 +14,7 @@ use std::{
 use kubewire::{
     Client, Error,
     error::CallerError,
+    logs::Logs,
     request::{Request, Resource},
     testing::ApiServer,
 };
@@ -202,7 +203,7 @@ fn poll_alone<F: Future>(future: F) -> F::Output {
 
 #[test]
 fn without_a_runtime_there_are_words() -> Result {
-    let (_threads, _server, client) = serve()?;
+    let (threads, _server, client) = serve()?;
     let pod = client.pod("default", "web-0");
     let says = |name: &str, error: Option<Error>| {
         let error = error.unwrap_or_else(|| panic!("{name} worked"));
@@ -235,15 +236,27 @@ fn without_a_runtime_there_are_words() -> Result {
         says("exec_all", poll_alone(all.spawn()).err());
     }
     says("debug", poll_alone(pod.debug("busybox").start()).err());
-    // A stream waits between its items: it panics, as tokio's timers do, and says what it lacks.
-    let mut lines = pod.logs().stream();
-    let polled = std::panic::AssertUnwindSafe(|| poll_alone(lines.next()).is_none());
-    let panic = std::panic::catch_unwind(polled).expect_err("it cannot wait");
-    let words = panic.downcast_ref::<String>().map(String::as_str);
-    let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
-    assert!(
-        words.is_some_and(|words| words.contains("Tokio 1.x runtime")),
-        "{words:?}"
+    let watch = client.watch(kubewire::Resource::namespaced("", "v1", "pods"));
+    let mut updates = watch.clone().stream();
+    let mut logs = [pod.logs(), pod.logs().follow()].map(Logs::stream);
+    let merged = client.logs("default").labels("app=web").follow();
+    for _ in 0..2 {
+        // As often as it is polled, for it never ends.
+        let update = poll_alone(updates.next()).expect("a watch never ends");
+        says("watch", update.err());
+    }
+    for lines in &mut logs {
+        says("logs", poll_alone(lines.next()).expect("why").err());
+        assert!(poll_alone(lines.next()).is_none());
+    }
+    says(
+        "merged logs",
+        poll_alone(merged.stream().next()).expect("why").err(),
     );
+    // Begun in a runtime, polled outside.
+    let mut lines = pod.logs().follow().stream();
+    threads.block_on(soon(async { Ok::<_, Error>(lines.next().await) }))?;
+    let rest = std::iter::from_fn(|| poll_alone(lines.next())).last();
+    says("logs", rest.and_then(|line| line.err()));
     Ok(())
 }

@@ -123,12 +123,10 @@ impl Logs {
     /// Begins to read when the stream is polled.
     ///
     /// What the stream gives is [`Error::Api`](crate::Error::Api) if the server refuses: no such
-    /// pod, no right, several containers and none named; [`Error::Network`](crate::Error::Network)
-    /// if a log that is not followed cannot be had; one that is followed is tried again.
-    ///
-    /// # Panics
-    ///
-    /// The stream does where it is polled outside of a tokio runtime.
+    /// pod, no right, several containers and none named; [`Error::Caller`](crate::Error::Caller) if
+    /// it cannot be asked: a name that is none, no tokio runtime;
+    /// [`Error::Network`](crate::Error::Network) if a log that is not followed cannot be had; one
+    /// that is followed is tried again.
     pub fn stream(self) -> LogLines {
         let session = Session::new(self.config, crate::transport::now(), rand::random());
         let pod = self.pod.clone();
@@ -231,7 +229,8 @@ impl LogLines {
             return Poll::Ready(None);
         }
         let update = match &mut self.explaining {
-            None => ready!(self.driver.poll_update(cx)),
+            None => ready!(self.driver.poll_update(cx))
+                .unwrap_or_else(|error| LogUpdate::Ended(LogEnd::Failed(error))),
             Some(error) => LogUpdate::Ended(LogEnd::Failed(ready!(error.as_mut().poll(cx)))),
         };
         match &update {

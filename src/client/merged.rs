@@ -180,10 +180,6 @@ impl MergedLogs {
     }
 
     /// Begins to read. Requests are made when the stream is polled.
-    ///
-    /// # Panics
-    ///
-    /// The stream does where it is polled outside of a tokio runtime.
     pub fn stream(self) -> MergedLines {
         let chosen = &self.pods;
         let pods = Resource::namespaced("", "v1", "pods");

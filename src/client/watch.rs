@@ -184,11 +184,8 @@ impl<E: From<Event> + 'static> Watch<E> {
     }
 
     /// A watch that never ends: a snapshot of all objects first, then every change, whatever
-    /// happens to connections. The first request is made when the stream is polled.
-    ///
-    /// # Panics
-    ///
-    /// The stream does where it is polled outside of a tokio runtime.
+    /// happens to connections. The first request is made when the stream is polled, in a tokio
+    /// runtime.
     pub fn stream(self) -> Updates<E> {
         let session = Session::new(self.of.config(), crate::transport::now(), rand::random());
         let (http, resource) = (self.of.client.http().clone(), self.of.resource.clone());
@@ -329,7 +326,7 @@ impl<E: From<Event>> Updates<E> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Update<E>>>> {
-        let update = ready!(self.driver.poll_update(cx));
+        let update = ready!(self.driver.poll_update(cx))?;
         if let Update::SnapshotEnd { .. } = update
             && self.driver.session().lacks_watch_list()
         {

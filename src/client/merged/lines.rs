@@ -185,7 +185,9 @@ impl MergedLines {
             match update {
                 None => self.pods = Pods::Settled,
                 Some(Ok(update)) => self.pods_changed(&update),
-                // Refused: without a list there is nothing to read, ever.
+                // Refused: without a list there is nothing to read, ever. Nor where it cannot be
+                // asked for.
+                Some(Err(error @ Error::Caller(_))) => self.give_up(error),
                 Some(Err(error)) if matches!(self.pods, Pods::Listing(_)) => self.give_up(error),
                 Some(Err(error)) => self.fail(error),
             }

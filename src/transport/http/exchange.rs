@@ -143,13 +143,16 @@ impl<S: Exchange> Driver<S> {
         &self.session
     }
 
-    /// The next update. Cancel safe: what has arrived stays with the session.
-    pub(crate) fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<S::Update> {
+    /// The next update; an error where there is no runtime, in which alone it can be waited for.
+    ///
+    /// Cancel safe: what has arrived stays with the session.
+    pub(crate) fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<Result<S::Update>> {
         loop {
             if let Some(update) = self.session.poll_update() {
                 self.away.get_or_insert_with(transport::now);
-                return Poll::Ready(update);
+                return Poll::Ready(Ok(update));
             }
+            super::has_runtime()?;
             if let Some(since) = self.away.take() {
                 // Silence counts from when the reader has come back for more.
                 let now = transport::now();

@@ -19,6 +19,10 @@ use crate::{
 
 impl Logs {
     pub(super) fn end(&mut self, phase: Phase<Answer>, end: Result<(), Error>) {
+        // What cannot be asked will not be answered.
+        if let Err(error @ Error::Caller(_)) = end {
+            return self.finish(LogEnd::Failed(error));
+        }
         match phase {
             Phase::Waiting(_) => {}
             Phase::Done => self.requests.finish(),

@@ -1,9 +1,10 @@
 //! Logs against a kubelet in memory, in virtual time, with faults.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::kubelet::{Kubelet, START, World, config, start};
 use super::*;
+use crate::{error::CallerError, session::Exchange as _};
 
 mod gaps;
 mod kubelet;
@@ -393,6 +394,25 @@ fn a_finite_log_gives_up_after_a_few_attempts() {
     }
     assert!(matches!(world.end, Some(LogEnd::Failed(Error::Network(_)))));
     assert_eq!(world.requests.len() as u32, limits::LOG_RETRIES + 1);
+}
+
+#[test]
+fn what_the_caller_did_wrong_ends_a_log() {
+    for follow in [false, true] {
+        let now = Instant::now();
+        let mut logs = Logs::new(LogConfig { follow, ..config() }, now, 1);
+        assert!(logs.poll_request(now).is_some());
+        logs.handle_end(now, Some(CallerError::NoRuntime.into()));
+        let end = std::iter::from_fn(|| logs.poll_update()).last();
+        assert!(
+            matches!(
+                end,
+                Some(LogUpdate::Ended(LogEnd::Failed(Error::Caller(_))))
+            ),
+            "{end:?}"
+        );
+        assert_eq!((logs.poll_timeout(), logs.poll_request(now)), (None, None));
+    }
 }
 
 #[test]

@@ -62,6 +62,7 @@ impl Watch {
                     Error::Peer(error) if error.is_of_whole_answer() => {
                         self.pause(error.into(), None, true);
                     }
+                    error @ Error::Caller(_) => self.pause(error, None, true),
                     error => self.lost(error),
                 }
             }

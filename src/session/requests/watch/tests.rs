@@ -1,12 +1,13 @@
 //! The watch against a server in memory, in virtual time, with faults.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use self::server::{Server, config, has, server_of_five, start};
 use super::*;
 use crate::{
+    error::{CallerError, Error},
     limits,
     session::{
         Exchange as _, Head,
@@ -33,6 +34,26 @@ fn a_watch_list_brings_the_snapshot_and_the_events_behind_it() {
     assert_eq!(
         world.session.resource_version(),
         world.server.version.to_string()
+    );
+}
+
+#[test]
+fn what_the_caller_did_wrong_is_refused() {
+    let now = Instant::now();
+    let mut watch = Watch::new(config(), now, 1);
+    assert!(watch.poll_request(now).is_some());
+    watch.handle_end(now, Some(CallerError::NoRuntime.into()));
+    let told = std::iter::from_fn(|| watch.poll_update()).last();
+    assert!(
+        matches!(
+            told,
+            Some(Update::Retrying {
+                refused: true,
+                error: Error::Caller(_),
+                ..
+            })
+        ),
+        "{told:?}"
     );
 }
 
