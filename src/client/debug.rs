@@ -241,9 +241,10 @@ impl DebugContainer {
         }
         let patch = json!({"spec": {"ephemeralContainers": [container]}});
         let request = self.pod.request().subresource("ephemeralcontainers");
-        let _: Value = request
-            .patch(self.pod.name(), Patch::Strategic(&patch))
-            .await?;
+        let patched = request.patch(self.pod.name(), Patch::Strategic(&patch));
+        if let Err(error) = patched.await.map(drop::<Value>) {
+            return Err(self.pod.explain(error).await);
+        }
         Ok(Debugger {
             pod: self.pod.clone(),
             name,

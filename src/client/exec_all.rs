@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Client, ExitStatus, IntoCommand, List, Pod, Stdio,
+    Client, Exec, ExitStatus, IntoCommand, List, Output, Stdio,
     pods::{Pods, chosen_pods},
 };
 use crate::{
@@ -179,30 +179,19 @@ impl ExecAll {
     /// [`Request::list`](super::Request::list). What goes wrong in one pod is its
     /// [`AllOutput::Ended`].
     pub async fn spawn(&self) -> Result<RunningAll> {
-        if self.command.is_empty() {
-            return Err(CallerError::NoCommand.into());
-        }
-        has_runtime()?;
         let pods = self.find().await?;
-        let turns = Arc::new(Semaphore::new(self.at_once));
         let (sender, events) = mpsc::channel(limits::ALL_LINES);
-        let mut tasks = JoinSet::new();
-        for name in &pods {
-            let pod = self.pods.client.pod(&self.pods.namespace, &**name);
+        let tasks = self.in_each(&pods, |name, exec| {
             let run = Run {
-                all: self.clone(),
-                name: Arc::clone(name),
+                name,
                 events: sender.clone(),
             };
-            let turns = Arc::clone(&turns);
-            tasks.spawn(async move {
-                // It is never closed.
-                let _turn = turns.acquire_owned().await;
+            async move {
                 let who = format!("the exec in the pod {}", run.name);
-                let ended = caught_in(&who, run.run(&pod)).await;
+                let ended = caught_in(&who, run.run(exec)).await;
                 run.tell(AllOutput::Ended(ended)).await;
-            });
-        }
+            }
+        });
         Ok(RunningAll {
             pods,
             events,
@@ -210,7 +199,77 @@ impl ExecAll {
         })
     }
 
+    /// Runs the command in all of them and collects what it wrote, each with its pod, in the order of
+    /// the server's list.
+    ///
+    /// All of it is kept: [`limits::OUTPUT`] bytes of each stream at most, behind which a command
+    /// has failed. Rights and cancel safety are those of [`spawn`](Self::spawn); dropping the future
+    /// closes all connections.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`spawn`](Self::spawn). What goes wrong in one pod is in its place.
+    ///
+    /// ```
+    /// # kubewire::example(|pod| pod.label("app", "web").container("main", ["sleep", "infinity"]), async |client| {
+    /// for (pod, output) in client.exec_all("default", "date").labels("app=web").output().await? {
+    ///     println!("{pod}: {}", String::from_utf8_lossy(&output?.stdout));
+    /// }
+    /// # Ok(())
+    /// # });
+    /// ```
+    pub async fn output(&self) -> Result<Vec<(Arc<str>, Result<Output>)>> {
+        let pods = self.find().await?;
+        let mut places = 0..;
+        let mut tasks = self.in_each(&pods, |name, exec| {
+            let place = places.next();
+            async move {
+                let who = format!("the exec in the pod {name}");
+                (place, name, caught_in(&who, exec.output()).await)
+            }
+        });
+        let mut outputs = Vec::with_capacity(pods.len());
+        while let Some(done) = tasks.join_next().await {
+            outputs.extend(done);
+        }
+        outputs.sort_by_key(|(place, ..)| *place);
+        let each = outputs.into_iter();
+        Ok(each.map(|(_, name, output)| (name, output)).collect())
+    }
+
+    /// Has each of the pods in its turn do `work`.
+    fn in_each<F: Future<Output: Send> + Send + 'static>(
+        &self,
+        pods: &[Arc<str>],
+        mut work: impl FnMut(Arc<str>, Exec) -> F,
+    ) -> JoinSet<F::Output> {
+        let turns = Arc::new(Semaphore::new(self.at_once));
+        let mut tasks = JoinSet::new();
+        for name in pods {
+            let pod = self.pods.client.pod(&self.pods.namespace, &**name);
+            let mut exec = pod.exec(&self.command).stdin(Stdio::null());
+            if let Some(container) = &self.pods.container {
+                exec = exec.container(container);
+            }
+            if let Some(limit) = self.timeout {
+                exec = exec.timeout(limit);
+            }
+            let work = work(Arc::clone(name), exec);
+            let turns = Arc::clone(&turns);
+            tasks.spawn(async move {
+                // It is never closed.
+                let _turn = turns.acquire_owned().await;
+                work.await
+            });
+        }
+        tasks
+    }
+
     async fn find(&self) -> Result<Vec<Arc<str>>> {
+        if self.command.is_empty() {
+            return Err(CallerError::NoCommand.into());
+        }
+        has_runtime()?;
         let chosen = &self.pods;
         if !chosen.names.is_empty() {
             return Ok(chosen.names.iter().map(|name| Arc::from(&**name)).collect());
@@ -258,7 +317,6 @@ stream!(RunningAll, AllEvent, poll_event);
 
 /// One pod's part.
 struct Run {
-    all: ExecAll,
     name: Arc<str>,
     events: mpsc::Sender<AllEvent>,
 }
@@ -270,14 +328,7 @@ impl Run {
         let _ = self.events.send(AllEvent { pod, output }).await;
     }
 
-    async fn run(&self, pod: &Pod) -> Result<ExitStatus> {
-        let mut exec = pod.exec(&self.all.command).stdin(Stdio::null());
-        if let Some(container) = &self.all.pods.container {
-            exec = exec.container(container);
-        }
-        if let Some(limit) = self.all.timeout {
-            exec = exec.timeout(limit);
-        }
+    async fn run(&self, exec: Exec) -> Result<ExitStatus> {
         let mut child = exec.spawn().await?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (status, stdout, stderr) = tokio::join!(

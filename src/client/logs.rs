@@ -2,17 +2,21 @@
 
 use std::{
     pin::Pin,
+    string::FromUtf8Error,
     task::{Context, Poll, ready},
 };
 
 use super::{Pod, Since, span};
 use crate::{
     Error, Result,
+    error::CallerError,
+    limits,
     resource::with_query,
     session::logs::{
         LogConfig, LogEnd, LogLine, LogRequest, LogStream, LogUpdate, Logs as Session, SUBPROTOCOLS,
     },
     transport::http::exchange::{Driver, Get, StreamStats},
+    wire::line::LineEnd,
 };
 
 /// A log to be read: which, and how much of it.
@@ -157,6 +161,45 @@ impl Logs {
             retrying: false,
             end: None,
         }
+    }
+    /// The whole log as text, each line with its newline; bytes that are no UTF-8 become U+FFFD.
+    ///
+    /// With [`follow`](Self::follow) it ends when the container does. What the kubelet wrote in
+    /// between, and where lines may be missing, is a trace event, as with
+    /// [`next`](LogLines::next). Dropping the future gives up what was read.
+    ///
+    /// # Errors
+    ///
+    /// Those of the [`stream`](Self::stream), and [`CallerError::TooMuchOutput`] past
+    /// [`limits::OUTPUT`] bytes; [`limit_bytes`](Self::limit_bytes) and [`tail`](Self::tail) ask for
+    /// less.
+    ///
+    /// ```
+    /// # kubewire::example(|pod| {
+    /// #     pod.restart_policy(kubewire::testing::RestartPolicy::Never)
+    /// #         .container("main", ["sh", "-c", "echo one; echo two"])
+    /// # }, async |client| {
+    /// let log = client.pod("default", "web-0").logs().follow().text().await?;
+    /// assert_eq!(log, "one\ntwo\n");
+    /// # Ok(())
+    /// # });
+    /// ```
+    pub async fn text(self) -> Result<String> {
+        let limit = limits::OUTPUT;
+        let mut lines = self.stream();
+        let mut text = Vec::new();
+        while let Some(line) = lines.next().await {
+            let LogLine { bytes, end, .. } = line?;
+            if text.len() + bytes.len() >= limit {
+                return Err(CallerError::TooMuchOutput { limit }.into());
+            }
+            text.extend_from_slice(&bytes);
+            if end == LineEnd::Newline {
+                text.push(b'\n');
+            }
+        }
+        let lossy = |e: FromUtf8Error| String::from_utf8_lossy(e.as_bytes()).into_owned();
+        Ok(String::from_utf8(text).unwrap_or_else(lossy))
     }
 }
 

@@ -504,6 +504,34 @@ async fn a_cut_connection_is_never_a_success() -> Result {
 }
 
 #[tokio::test]
+async fn what_many_pods_wrote_comes_in_the_order_in_which_they_are_named() -> Result {
+    let fixture = Fixture::new().await?;
+    let all = fixture
+        .client
+        .exec_all("default", ["sh", "-c", "echo $HOSTNAME; exit 3"])
+        .pods(["web-0", "gone", "catter", "web-0"]);
+    for at_once in [1, 4] {
+        let outputs = soon(all.clone().max_concurrent(at_once).output()).await?;
+        let told = outputs.iter().map(|(pod, output)| match output {
+            Ok(output) => {
+                assert_eq!(output.status.code(), Some(3));
+                assert_eq!(output.stdout, format!("{pod}\n").as_bytes());
+                (&**pod, true)
+            }
+            Err(error) => (&**pod, !error.is_not_found()),
+        });
+        let expected = [
+            ("web-0", true),
+            ("gone", false),
+            ("catter", true),
+            ("web-0", true),
+        ];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn no_task_is_left_behind() -> Result {
     let tasks = || {
         tokio::runtime::Handle::current()
