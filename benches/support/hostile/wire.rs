@@ -34,7 +34,11 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 /// One piece, as long as asked for: what begins, repeats and ends a document.
-fn document(start: &str, again: &str, end: &str) -> impl Fn(usize) -> Pieces + Sync + 'static {
+pub(super) fn document(
+    start: &str,
+    again: &str,
+    end: &str,
+) -> impl Fn(usize) -> Pieces + Sync + 'static {
     let [start, again, end] = [start, again, end].map(str::to_owned);
     move |size| {
         let times = size.saturating_sub(start.len() + end.len()) / again.len() + 1;
