@@ -256,8 +256,6 @@ impl Watch {
         };
         let (version, initial_events_end) = version;
         match event.event_type {
-            // It says nothing, and must not take the place of the version that is known.
-            EventType::Bookmark if version.is_empty() && !initial_events_end => return None,
             EventType::Bookmark => return self.bookmark(version, initial_events_end),
             EventType::Added | EventType::Modified | EventType::Deleted => {}
             _ => return Some(Update::Event(event)),
@@ -287,6 +285,10 @@ impl Watch {
             }
             return None;
         };
+        if version.is_empty() {
+            // It says nothing, and must not take the place of the version that is known.
+            return None;
+        }
         if let (Ok(known), Ok(new)) = (resource_version.parse::<u64>(), version.parse::<u64>())
             && new < known
         {
