@@ -195,6 +195,31 @@ fn an_expired_version_begins_anew_and_reports_what_was_deleted_meanwhile() {
 }
 
 #[test]
+fn a_bookmark_without_a_version_says_nothing_whatever_else_it_claims() {
+    let now = Instant::now();
+    let from = Some("7".to_owned());
+    let mut watch = Watch::new(WatchConfig { from, ..config() }, now, 1);
+    assert!(watch.poll_request(now).is_some());
+    let head = Head {
+        status: 200,
+        content_type: Some("application/json"),
+        ..Head::default()
+    };
+    watch.handle_head(now, head);
+    let bookmark = json!({"type": "BOOKMARK", "object": {"kind": "Pod", "metadata": {
+        "annotations": {"k8s.io/initial-events-end": "true"},
+    }}});
+    for object in [
+        bookmark,
+        json!({"type": "BOOKMARK", "object": {"metadata": {}}}),
+    ] {
+        watch.handle_body(now, format!("{object}\n").into());
+        assert!(watch.poll_update().is_none());
+        assert_eq!(watch.resource_version(), "7");
+    }
+}
+
+#[test]
 fn made_up_events_do_not_move_the_version() {
     let config = WatchConfig {
         from: Some("0".into()),
