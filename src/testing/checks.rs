@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{
-    gojson,
+    custom, gojson,
     json::{items, members, text},
     kinds::Kind,
     quantity,
@@ -25,10 +25,31 @@ pub(super) fn faults(kind: &Kind, object: &Value) -> Vec<Invalid> {
         "metadata",
         &mut faults,
     );
+    faults.extend(controllers(&object["metadata"]["ownerReferences"]));
     if let Some(name) = kind.type_name() {
         check(name, object, "", &mut faults);
     }
+    if kind.custom.is_none() && kind.resource.plural == "customresourcedefinitions" {
+        faults.extend(custom::faults(&object["spec"]));
+    }
     faults
+}
+
+/// An object has one controller at most.
+fn controllers(owners: &Value) -> Option<Invalid> {
+    let controls = |owner: &&Value| owner["controller"] == true;
+    let name = |owner: &Value| format!("{}/{}", text(&owner["kind"]), text(&owner["name"]));
+    let mut named = items(owners).filter(controls).map(name);
+    let (one, other) = (named.next()?, named.next()?);
+    let words = format!(
+        "Only one reference can have Controller set to true. Found \"true\" in references for \
+         {one} and {other}"
+    );
+    Some(Invalid::value(
+        "metadata.ownerReferences",
+        &owners.to_string(),
+        &words,
+    ))
 }
 
 fn check(name: &str, object: &Value, at: &str, faults: &mut Vec<Invalid>) {
@@ -60,16 +81,22 @@ fn check(name: &str, object: &Value, at: &str, faults: &mut Vec<Invalid>) {
                 .for_each(|(key, item)| check(inner, item, &format!("{path}[{key}]"), faults)),
         }
     }
-    for rule in holding().filter(|rule| rule.rule == "unique") {
+    for rule in holding().filter(|rule| ["unique", "alone"].contains(&rule.rule)) {
         let mut seen = Vec::new();
-        for (field, item) in each(object, rule.field, at) {
-            let value = spell(rule.value, &item);
-            let field = match rule.value.strip_prefix('$') {
-                Some(name) if !name.is_empty() => join(&field, name),
-                _ => field,
-            };
+        let named = rule.value.split_once(' ');
+        let named = named.filter(|(name, _)| name.chars().all(char::is_alphanumeric));
+        let own = rule.value.strip_prefix('$').unwrap_or_default();
+        let (name, words) = named.unwrap_or((own, rule.value));
+        for (mut field, item) in each(object, rule.field, at) {
+            let value = spell(words, &item);
+            if !name.is_empty() {
+                field = join(&field, name);
+            }
             if !["null", "\"\""].contains(&&*value) && seen.contains(&value) {
-                faults.push(Invalid::new(field, format!("Duplicate value: {value}")));
+                faults.push(match rule.rule {
+                    "unique" => Invalid::new(field, format!("Duplicate value: {value}")),
+                    _ => Invalid::value(field, &value, "must be unique"),
+                });
             }
             seen.push(value);
         }
@@ -83,7 +110,8 @@ fn spell(words: &'static str, object: &Value) -> String {
     while let Some(at) = rest.find(['$', '%']) {
         let is_path = |character: char| character.is_ascii_alphanumeric() || character == '/';
         let (before, path) = (&rest[..at], &rest[at + 1..]);
-        let (path, after) = path.split_at(path.find(|c| !is_path(c)).unwrap_or(path.len()));
+        let end = path.find(|c| !is_path(c)).unwrap_or(path.len());
+        let (path, after) = path.split_at(path[..end].trim_end_matches('/').len());
         let value = get(object, path);
         spelled.push_str(before);
         spelled.push_str(&match rest.as_bytes()[at] {
@@ -109,7 +137,7 @@ impl Rule {
                 return faults.extend(more.map(|name| Invalid::forbidden(join(at, name), words)));
             }
             "size" => return faults.extend(size(object, self.field, words, at)),
-            "default" | "replace" | "set" | "unique" | "immutable" | "select" => return,
+            "default" | "replace" | "set" | "unique" | "alone" | "immutable" | "select" => return,
             _ => {}
         }
         for (field, value) in each(object, self.field, at) {

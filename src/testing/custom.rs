@@ -1,6 +1,15 @@
-//! What a custom resource is to be: in flow a test's declarations, out comes its kind.
+//! What a custom resource is to be: in flow a test's declarations, out comes its kind; and
+//! definitions that clients write, out comes what is wrong with their versions
+//! (`k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation`).
 
-use super::{kinds::Kind, subresources};
+use serde_json::Value;
+
+use super::{
+    json::{items, members, text},
+    kinds::Kind,
+    subresources,
+    target::Invalid,
+};
 use crate::Resource;
 
 /// The declaration of a custom resource; see
@@ -67,5 +76,87 @@ impl ResourceBuilder {
 
     pub(super) fn into_kind(self) -> Kind {
         self.0
+    }
+}
+
+/// What is wrong with the versions of a definition.
+pub(super) fn faults(spec: &Value) -> Vec<Invalid> {
+    let versions: Vec<_> = items(&spec["versions"]).collect();
+    let mut faults = Vec::new();
+    let invalid = |why| {
+        let spelled = versions.iter().map(|version| {
+            format!(
+                r#"{{"Name":{},"Served":{},"Storage":{},"Deprecated":false,"DeprecationWarning":null,"Schema":null,"Subresources":null,"AdditionalPrinterColumns":null,"SelectableFields":null}}"#,
+                version["name"], version["served"], version["storage"]
+            )
+        });
+        let spelled = spelled.collect::<Vec<_>>().join(",");
+        Invalid::value("spec.versions", &format!("[{spelled}]"), why)
+    };
+    let names: Vec<_> = versions.iter().map(|version| &version["name"]).collect();
+    if (1..names.len()).any(|at| names[..at].contains(&names[at])) {
+        faults.push(invalid("must contain unique version names"));
+    }
+    let stored = versions.iter().filter(|version| version["storage"] == true);
+    let stored: Vec<_> = stored.map(|version| text(&version["name"])).collect();
+    if stored.len() != 1 {
+        faults.push(invalid(
+            "must have exactly one version marked as storage version",
+        ));
+        let (known, why) = match stored[..] {
+            [] => (
+                "null".to_owned(),
+                "must have at least one stored version".to_owned(),
+            ),
+            [first, .., last] => (
+                format!("[{first:?}]"),
+                format!("must have the storage version {last}"),
+            ),
+            [_] => return faults,
+        };
+        faults.push(Invalid::value("status.storedVersions", &known, &why));
+    }
+    // Where all have one, it is that of the definition.
+    let mut other = versions.windows(2);
+    let is_one = other.all(|pair| pair[0]["schema"] == pair[1]["schema"]);
+    let many = if is_one { 1 } else { versions.len() };
+    for (at, version) in versions.iter().take(many).enumerate() {
+        let field = match is_one {
+            true => "spec.validation".to_owned(),
+            false => format!("spec.versions[{at}].schema"),
+        };
+        let schema = &version["schema"]["openAPIV3Schema"];
+        let field = field + ".openAPIV3Schema";
+        untyped(schema, "at the root", &field, &mut faults);
+    }
+    faults
+}
+
+/// The schemas that do not say which type they are of.
+fn untyped(schema: &Value, level: &str, at: &str, faults: &mut Vec<Invalid>) {
+    if !schema.is_object() {
+        return;
+    }
+    let is = |name: &str| schema[name] == true;
+    let is_free = is("x-kubernetes-int-or-string") || is("x-kubernetes-preserve-unknown-fields");
+    if text(&schema["type"]).is_empty() && !is_free {
+        let why = format!("must not be empty {level}");
+        faults.push(Invalid::required(format!("{at}.type"), &why));
+    }
+    if schema["type"] == "array" && schema["items"].is_null() {
+        faults.push(Invalid::required(
+            format!("{at}.items"),
+            "must be specified",
+        ));
+    }
+    for (name, inner) in members(&schema["properties"]) {
+        let at = format!("{at}.properties[{name}]");
+        untyped(inner, "for specified object fields", &at, faults);
+    }
+    for (name, level) in [
+        ("items", "for specified array items"),
+        ("additionalProperties", "for specified object fields"),
+    ] {
+        untyped(&schema[name], level, &format!("{at}.{name}"), faults);
     }
 }

@@ -83,7 +83,8 @@ pub(super) fn get<'a>(object: &'a Value, path: &'static str) -> &'a Value {
 }
 
 /// The fields that a path leads to, with their names in messages. `*` is each item or value, `#`
-/// likewise without a name of its own, `@` the keys, and `~a` a field without a name.
+/// likewise without a name of its own, `@` the keys, `~a` a field without a name, and `?CONDITION`
+/// the same if it holds.
 pub(super) fn each<'a>(object: &'a Value, path: &'static str, at: &str) -> Fields<'a> {
     each_of(object, &segments(path), at)
 }
@@ -116,6 +117,10 @@ fn each_of<'a>(object: &'a Value, path: &[&'static str], at: &str) -> Fields<'a>
             .map(|(key, _)| (format!("{at}[{key}]"), text(key)))
             .collect(),
         "." => vec![(at.to_owned(), Cow::Owned(Value::Null))],
+        name if name.starts_with('?') => match holds(&name[1..], object) {
+            true => inner(at, object),
+            false => Vec::new(),
+        },
         name if name.starts_with('[') => inner(&format!("{at}{name}"), &object[key(name)]),
         name => match name.strip_prefix('~') {
             Some(name) => inner(at, &object[name]),
@@ -157,42 +162,46 @@ pub(super) fn plain(value: &Value) -> String {
     }
 }
 
+/// Whether a condition does: `F=a,b`, `F!=a,b`, `F<G` and `F>G`, of which G is a number or a field,
+/// and a list counts as its length; `F+G` is how many of them are there, and no F the value itself.
+fn holds(condition: &'static str, object: &Value) -> bool {
+    let Some(at) = condition.find(['=', '!', '<', '>']) else {
+        return false;
+    };
+    let found = match condition[..at].contains('+') {
+        false => plain(get(object, &condition[..at])),
+        true => {
+            let fields = condition[..at].split('+');
+            let there = fields.filter(|field| !get(object, field).is_null());
+            there.count().to_string()
+        }
+    };
+    let number = |text: &str| quantity::parse(text).map(|(number, _)| number);
+    let other = &condition[at + 1..];
+    let compare = |is: fn(&i128, &i128) -> bool| {
+        let other = number(other).or_else(|| number(&plain(get(object, other))));
+        let (Some(found), Some(other)) = (number(&found), other) else {
+            return false;
+        };
+        is(&found, &other)
+    };
+    let is_it = |value: &'static str| match value.strip_prefix('$') {
+        Some(path) => plain(get(object, path)) == found,
+        None => value == found,
+    };
+    match condition.as_bytes()[at] {
+        b'=' => other.split(',').any(is_it),
+        b'!' => !other[1..].split(',').any(is_it),
+        b'<' => compare(i128::lt),
+        _ => compare(i128::gt),
+    }
+}
+
 impl Rule {
-    /// Whether all conditions hold: `F=a,b`, `F!=a,b`, `F<G` and `F>G`, of which G is a number or a
-    /// field, and a list counts as its length; `F+G` is how many of them are there.
+    /// Whether all conditions hold.
     pub(super) fn holds(&self, object: &Value) -> bool {
-        self.conditions.iter().all(|condition| {
-            let Some(at) = condition.find(['=', '!', '<', '>']) else {
-                return false;
-            };
-            let found = match condition[..at].contains('+') {
-                false => plain(get(object, &condition[..at])),
-                true => {
-                    let fields = condition[..at].split('+');
-                    let there = fields.filter(|field| !get(object, field).is_null());
-                    there.count().to_string()
-                }
-            };
-            let number = |text: &str| quantity::parse(text).map(|(number, _)| number);
-            let other = &condition[at + 1..];
-            let compare = |is: fn(&i128, &i128) -> bool| {
-                let other = number(other).or_else(|| number(&plain(get(object, other))));
-                let (Some(found), Some(other)) = (number(&found), other) else {
-                    return false;
-                };
-                is(&found, &other)
-            };
-            let is_it = |value: &'static str| match value.strip_prefix('$') {
-                Some(path) => plain(get(object, path)) == found,
-                None => value == found,
-            };
-            match condition.as_bytes()[at] {
-                b'=' => other.split(',').any(is_it),
-                b'!' => !other[1..].split(',').any(is_it),
-                b'<' => compare(i128::lt),
-                _ => compare(i128::gt),
-            }
-        })
+        let mut conditions = self.conditions.iter();
+        conditions.all(|condition| holds(condition, object))
     }
 
     /// The value, in which texts such as `$metadata/name` are those of fields.
