@@ -14,6 +14,9 @@ use crate::failure::note;
 /// The target of the library's events that tell each request, with its code and its time.
 const REQUESTS: &str = "kubewire::requests";
 
+/// That of a log's, which the tool tells in its own words.
+const LOGS: &str = "kubewire::client::logs";
+
 /// Shows the library's events from now on. Those of other crates are left out: they may hold
 /// request headers.
 pub(crate) fn start(verbosity: u8) {
@@ -23,9 +26,9 @@ pub(crate) fn start(verbosity: u8) {
         4..=6 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let requests = match verbosity {
-        0 => LevelFilter::OFF,
-        _ => LevelFilter::DEBUG.max(level),
+    let (requests, logs) = match verbosity {
+        0 => (LevelFilter::OFF, LevelFilter::OFF),
+        _ => (LevelFilter::DEBUG.max(level), level),
     };
     let events = tracing_subscriber::fmt::layer()
         .with_timer(uptime())
@@ -36,7 +39,8 @@ pub(crate) fn start(verbosity: u8) {
         .with(
             Targets::new()
                 .with_target("kubewire", level)
-                .with_target(REQUESTS, requests),
+                .with_target(REQUESTS, requests)
+                .with_target(LOGS, logs),
         )
         .init();
 }
