@@ -3,11 +3,19 @@
 
 #![cfg(unix)]
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kubewire::{
-    Client, Error,
+    Client, Config, Error,
+    error::CallerError,
     gateway::Forwarded,
     limits,
     port_forward::{ForwardProtocol, Tunnel},
@@ -39,13 +47,18 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Result<Self> {
+        Self::with(|config| config).await
+    }
+
+    /// Over tunnels of two WebSockets.
+    async fn with(changed: impl FnOnce(Config) -> Config) -> Result<Self> {
         let server = ApiServer::builder()
             .pod("default", "web-0", |pod| {
                 pod.container("main", ["sleep", "infinity"])
             })
             .start()
             .await?;
-        let client = Client::new(&server.config())?;
+        let client = Client::new(&changed(server.config()))?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let (report, ended) = mpsc::unbounded_channel();
@@ -58,6 +71,7 @@ impl Stage {
                         let answered = async {
                             let asked = PortForwardRequest::parse(&mut request)?;
                             let forward = client.pod("default", "web-0").port_forward();
+                            let forward = forward.websockets(2);
                             let tunnel = forward.connect().await?;
                             let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
                             tokio::spawn(async move {
@@ -127,6 +141,41 @@ async fn bytes_and_ends_go_through() -> Result {
         (one.port, one.traffic.sent, one.traffic.received),
         (port, 2 << 20, 6)
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_panic_of_the_dialler_ends_one_connection_and_is_reported() -> Result {
+    let dials = Arc::new(AtomicUsize::new(0));
+    let mut stage = Stage::with(|config| {
+        config.with_dialer(move |host, port| {
+            let dial = dials.fetch_add(1, Ordering::SeqCst);
+            async move {
+                assert_ne!(dial, 1, "it is meant to");
+                TcpStream::connect((host, port)).await
+            }
+        })
+    })
+    .await?;
+    let (port, accepted) = application().await?;
+    let mut one = stage.tunnel.open(port).await?;
+    let mut far = within(accepted).await?;
+    // The first WebSocket is taken, so another is dialled for this one.
+    let mut two = stage.tunnel.open(port).await?;
+    let told = within(two.read(&mut [0; 9])).await.unwrap_err().to_string();
+    assert!(told.contains("it is meant to"), "{told}");
+    let ended = stage.ended().await?;
+    assert!(
+        matches!(
+            ended.result,
+            Err(Error::Caller(CallerError::Panicked { .. }))
+        ),
+        "{ended:?}"
+    );
+    far.write_all(b"still").await?;
+    let mut still = [0; 5];
+    within(one.read_exact(&mut still)).await?;
+    assert_eq!(&still, b"still");
     Ok(())
 }
 

@@ -31,7 +31,7 @@ use super::{bearer, renewal::Issued};
 use crate::{
     REQUESTS, Result,
     config::{Config, Oidc, Tokens, without_login, wrong},
-    error::NetworkError,
+    error::{NetworkError, panic::blocking},
     limits,
     net::{self, Alpn, Dialer},
 };
@@ -121,8 +121,9 @@ impl Provider {
             }
         }
         if let Some(file) = self.0.file.clone() {
-            let kept = tokio::task::spawn_blocking(move || keep(&file, &changes)).await;
-            if let Ok(Err(error)) = kept {
+            let keep = move || Ok(keep(&file, &changes).map_err(|error| error.to_string()));
+            let kept = blocking("the keeping of tokens", keep).await;
+            if let Err(error) = kept.unwrap_or_else(|panic| Err(panic.to_string())) {
                 tracing::warn!(
                     file = %self.0.file.as_deref().unwrap_or(Path::new("")).display(),
                     %error,

@@ -37,3 +37,32 @@ pub(crate) async fn caught_in<T>(who: &str, work: impl Future<Output = Result<T>
     })
     .await
 }
+
+/// The same of work that blocks, in a thread of the runtime's.
+#[cfg(feature = "client")]
+pub(crate) async fn blocking<T: Send + 'static>(
+    who: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(move || caught(who, work)).await;
+    // It was not begun: the runtime is shut down.
+    done.map_err(|_| CallerError::Killed)?
+}
+
+#[cfg(all(test, feature = "client"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_blocks_says_who_panicked() {
+        let done = blocking("the reading of files", || -> Result<()> {
+            panic!("at {}", 7)
+        });
+        let error = done.await.unwrap_err().to_string();
+        assert!(
+            error.contains("the reading of files panicked: at 7"),
+            "{error}"
+        );
+        assert_eq!(blocking("nobody", || Ok(3)).await.ok(), Some(3));
+    }
+}

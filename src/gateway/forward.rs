@@ -8,6 +8,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     Result,
     client::port_forward::{Traffic, Tunnel},
+    error::panic::caught_in,
     server::{Forwarding, IncomingForward},
     transport::ws::relay::{Copied, splice},
 };
@@ -112,13 +113,17 @@ impl IntoFuture for ForwardSplice {
 
 async fn forward(incoming: IncomingForward, tunnel: Tunnel, report: Option<Report>) {
     let (port, begin, copied) = (incoming.port(), Instant::now(), Copied::default());
-    let result = match tunnel.open(port).await {
-        Ok(far) => splice(incoming.into_stream(), far, &copied).await,
-        Err(error) => {
-            incoming.fail(&error.to_string());
-            Err(error)
+    let joined = async {
+        let who = format!("the connection to port {port}");
+        match caught_in(&who, tunnel.open(port)).await {
+            Ok(far) => caught_in(&who, splice(incoming.into_stream(), far, &copied)).await,
+            Err(error) => {
+                incoming.fail(&error.to_string());
+                Err(error)
+            }
         }
     };
+    let result = joined.await;
     if let Some(report) = report {
         report(Forwarded {
             port,

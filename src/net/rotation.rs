@@ -12,8 +12,9 @@ use tokio_rustls::TlsConnector;
 
 use super::{certificate::Presented, tls};
 use crate::{
-    Error, Result,
+    Result,
     config::{Identity, Material, TlsSettings},
+    error::panic::blocking,
 };
 
 /// The TLS configuration of one server.
@@ -51,10 +52,10 @@ impl Rotating {
             return self.read(identity);
         }
         let rotating = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || rotating.read(identity)).await {
-            Ok(current) => current,
-            Err(error) => Err(Error::lost(error)),
-        }
+        blocking("the reading of certificates", move || {
+            rotating.read(identity)
+        })
+        .await
     }
 
     /// Whether the files differ from what the last connection was made with.

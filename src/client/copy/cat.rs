@@ -26,7 +26,11 @@ use super::{
     to::Work,
     unpack::wrong,
 };
-use crate::{Result, client::Exec, error::CallerError};
+use crate::{
+    Result,
+    client::Exec,
+    error::{CallerError, panic::caught_in},
+};
 
 const AT_ONCE: usize = 8;
 
@@ -115,7 +119,9 @@ pub(super) async fn send(work: &mut Work) -> Result<()> {
                 None => {
                     let exec = writer(work, &name);
                     let (side, plan) = (work.side.clone(), work.plan.clone());
-                    tasks.spawn(async move { file(side, exec, plan, item).await });
+                    tasks.spawn(async move {
+                        caught_in("the copy of a file", file(side, exec, plan, item)).await
+                    });
                 }
             }
         }
@@ -263,7 +269,8 @@ pub(super) async fn read_back(work: &Work, place: &[u8], records: Vec<Record>) -
                         )),
                     }
                 };
-                side.receive(exec, &progress, job).await
+                let read = side.receive(exec, &progress, job);
+                caught_in("the reading of a copy", read).await
             });
         }
         match tasks.join_next().await {

@@ -43,7 +43,7 @@ use self::{body::Body, pool::Pool};
 use crate::{
     AGENT, Error, REQUESTS, Result,
     auth::Connector,
-    error::{CallerError, NetworkError, PeerError, Printable},
+    error::{CallerError, NetworkError, PeerError, Printable, panic::blocking},
     limits,
 };
 
@@ -337,9 +337,11 @@ impl Http {
         };
         if due {
             let connector = self.connector.clone();
-            let changed = tokio::task::spawn_blocking(move || connector.certificates_changed());
-            if changed.await.unwrap_or(false) {
-                self.renew_connections();
+            let look = move || Ok(connector.certificates_changed());
+            match blocking("the look for other certificates", look).await {
+                Ok(true) => self.renew_connections(),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "connections keep their certificates"),
             }
         }
         if self.lock().generation != self.connector.generation() {
