@@ -160,6 +160,31 @@ fn is_harmless(text: &str) -> bool {
 }
 
 #[tokio::test]
+async fn documents_are_whole_in_a_pipe_and_harmless_on_a_terminal() {
+    let text = "all:\n\tcc -o x\r\n\u{1b}[2J\u{9b}2J\u{202e}";
+    let server = ApiServer::builder().start().await.unwrap();
+    let maps = Resource::namespaced("", "v1", "configmaps");
+    let metadata = json!({"name": "c", "namespace": "default"});
+    server.put(
+        &maps,
+        json!({"kind": "ConfigMap", "metadata": metadata, "data": {"k": text}}),
+    );
+    let cluster = Cluster::around(server);
+    let path = ["get", "cm", "c", "-o", "jsonpath={.data.k}"];
+    let yaml = ["get", "cm", "c", "-o", "yaml"];
+    assert_eq!(cluster.run(&path).await.into_text().1, text);
+    let object: Value = serde_saphyr::from_str(&cluster.run(&yaml).await.into_text().1).unwrap();
+    assert_eq!(object["data"]["k"], text);
+    for form in [path, yaml] {
+        let mut tool = cluster.on_terminal(&form);
+        while tool.read().await {}
+        // The terminal ends lines itself.
+        let seen = tool.seen.replace("\r\n", "\n").replace('\t', " ");
+        assert!(seen.contains("cc -o x") && is_harmless(&seen), "{seen:?}");
+    }
+}
+
+#[tokio::test]
 async fn names_and_messages_do_nothing_to_a_terminal() {
     let hostile = "a\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\nNAME x";
     let server = ApiServer::builder().start().await.unwrap();

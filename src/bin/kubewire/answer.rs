@@ -141,11 +141,11 @@ impl<F: Formatter> Formatter for GoJson<F> {
     as_before! { begin_object_value(), end_object_value() }
 }
 
-pub(crate) fn yaml(value: &Value) -> Result<Printable, Failure> {
+pub(crate) fn yaml(value: &Value) -> Result<String, Failure> {
     let mut value = value.clone();
     whole_numbers(&mut value);
     let text = serde_saphyr::to_string(&value).map_err(|error| Failure::local("YAML", &error))?;
-    Ok(Printable::lines(&text))
+    Ok(Printable::document(text))
 }
 
 /// Makes 100.0 what Go makes of it, 100.

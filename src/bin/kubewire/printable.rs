@@ -3,7 +3,10 @@
 //!
 //! All that is printed and is not a remote's own output goes through here.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    io::{self, IsTerminal as _},
+};
 
 use kubewire::error::is_obeyed;
 
@@ -38,17 +41,24 @@ impl Printable {
         cell
     }
 
-    /// Text with its lines, such as YAML.
+    /// Text with its lines and tabs.
     pub(crate) fn lines(text: &str) -> Self {
         let mut lines = Self::default();
-        for line in text.split_inclusive('\n') {
-            let (line, end) = line
-                .strip_suffix('\n')
-                .map_or((line, ""), |line| (line, "\n"));
-            lines.push(line);
-            lines.0.push_str(end);
+        for part in text.split_inclusive(['\n', '\t']) {
+            let kept = part.strip_suffix(['\n', '\t']).unwrap_or(part);
+            lines.push(kept);
+            lines.0.push_str(&part[kept.len()..]);
         }
         lines
+    }
+
+    /// A document, such as YAML: with its lines on a terminal; as it is in a file or a pipe, where
+    /// another program reads it.
+    pub(crate) fn document(text: String) -> String {
+        match io::stdout().is_terminal() {
+            true => Self::lines(&text).0,
+            false => text,
+        }
     }
 
     /// JSON on one line or many: the same value, for JSON can say every character by its number.
@@ -103,14 +113,17 @@ mod tests {
         let harmless = "a^[]0;x^G\\u{9b}2J\\u{202e}b c^@^?";
         assert_eq!(Printable::line(HOSTILE).0, harmless);
         assert_eq!(Printable::cell(HOSTILE).0, harmless);
-        assert_eq!(Printable::lines(HOSTILE).0, harmless);
+        assert_eq!(Printable::lines(HOSTILE).0, harmless.replace("b c", "b\tc"));
         for c in (0..=0x2fff).filter_map(char::from_u32) {
             let text = format!("x{c}y\nz");
             for made in [Printable::line(&text), Printable::cell(&text)] {
                 assert!(!made.0.contains(is_obeyed), "{c:?}");
             }
             let lines = Printable::lines(&text);
-            assert!(!lines.0.replace('\n', "").contains(is_obeyed), "{c:?}");
+            assert!(
+                !lines.0.replace(['\n', '\t'], "").contains(is_obeyed),
+                "{c:?}"
+            );
         }
     }
 

@@ -93,18 +93,11 @@ impl Output {
     /// What to print for an object or a list, with its end.
     pub(crate) fn object(&self, object: &Value, headers: bool) -> Result<String, Failure> {
         Ok(match self {
-            Self::Yaml => answer::yaml(object)?.to_string(),
+            Self::Yaml => answer::yaml(object)?,
             Self::JsonPath { path, as_json } => {
                 let failed = |problem| format!("error executing jsonpath: {problem}");
                 match as_json {
-                    false => {
-                        // A tab is what a template has between its columns.
-                        let text = path.text(object).map_err(failed)?;
-                        let parts = text
-                            .split('\t')
-                            .map(|part| Printable::lines(part).to_string());
-                        parts.collect::<Vec<_>>().join("\t")
-                    }
+                    false => Printable::document(path.text(object).map_err(failed)?),
                     true => {
                         let found = path.lists(object).map_err(failed)?;
                         let found = found.iter().map(|list| format!("{}\n", answer::json(list)));
