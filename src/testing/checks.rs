@@ -137,6 +137,7 @@ impl Rule {
                 return faults.extend(more.map(|name| Invalid::forbidden(join(at, name), words)));
             }
             "size" => return faults.extend(size(object, self.field, words, at)),
+            "ordered" => return faults.extend(ordered(object, self.field, words, at)),
             "default" | "replace" | "set" | "unique" | "alone" | "immutable" | "select" => return,
             _ => {}
         }
@@ -235,6 +236,33 @@ impl Rule {
             );
         }
     }
+}
+
+/// Which quantities of a map are more than those of another of the same name. Of the words the first
+/// is the other map, the second the one that is blamed, `low` or `high` what is said of it, and the
+/// rest between colons is how both are called.
+fn ordered(object: &Value, field: &'static str, words: &str, at: &str) -> Vec<Invalid> {
+    let mut words = words.splitn(4, ' ');
+    let mut word = || words.next().unwrap_or_default();
+    let (other, blamed, said, called) = (word(), word(), word(), word());
+    let (low_called, high_called) = called.split_once(':').unwrap_or_default();
+    let number = |value: &Value| quantity::parse(text(value)).map(|(number, _)| number);
+    let pairs = members(get(object, field)).map(|(name, low)| (name, low, &object[other][name]));
+    let wrong =
+        pairs.filter(|(_, low, high)| number(high).is_some_and(|high| number(low) > Some(high)));
+    wrong
+        .map(|(name, low, high)| {
+            let value = if said == "low" { low } else { high };
+            let (low, high) = (text(low), text(high));
+            let why =
+                format!("{low_called} value {low} is greater than {high_called} value {high}");
+            Invalid::value(
+                join(at, &format!("{blamed}[{name}]")),
+                &value.to_string(),
+                &why,
+            )
+        })
+        .collect()
 }
 
 /// Whether texts and binary data, whose names follow the number, are small enough together. Four
