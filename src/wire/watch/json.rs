@@ -271,36 +271,51 @@ impl EndOfValue {
             mut in_string,
             mut depth,
         } = *self;
-        while at < data.len() {
-            if in_string {
-                match quote_or_escape(&data[at..]).map(|found| at + found) {
-                    None => at = data.len(),
-                    Some(found) if data[found] == b'"' => {
-                        at = found + 1;
-                        in_string = false;
-                        if depth == 0 {
-                            return Ok(Some(at));
-                        }
-                    }
-                    Some(found) if found + 1 < data.len() => at = found + 2,
-                    Some(found) => {
+        loop {
+            while in_string {
+                let Some(found) = data.get(at..).and_then(quote_or_escape) else {
+                    *self = Self {
+                        at: data.len(),
+                        in_string,
+                        depth,
+                    };
+                    return Ok(None);
+                };
+                at += found + 1;
+                if data[at - 1] == b'\\' {
+                    if at == data.len() {
                         // The byte after the backslash has not arrived.
-                        at = found;
-                        break;
+                        at -= 1;
+                        *self = Self {
+                            at,
+                            in_string,
+                            depth,
+                        };
+                        return Ok(None);
                     }
+                    at += 1;
+                    continue;
                 }
-                continue;
+                if depth == 0 {
+                    return Ok(Some(at));
+                }
+                // Behind most strings one byte stands before the next.
+                match data.get(at..).and_then(<[u8]>::first_chunk) {
+                    Some([b':' | b',', b'"']) => at += 2,
+                    _ => in_string = false,
+                }
             }
-            match data[at] {
-                b'"' => in_string = true,
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' => match depth {
+            let Some(byte) = data.get(at) else { break };
+            match CLASSES[usize::from(*byte)] {
+                Class::Quote => in_string = true,
+                Class::Open => depth += 1,
+                Class::Close => match depth {
                     0 => return Ok(Some(at)),
                     1 => return Ok(Some(at + 1)),
                     _ => depth -= 1,
                 },
-                b',' | b' ' | b'\t' | b'\n' | b'\r' if depth == 0 => return Ok(Some(at)),
-                _ => {}
+                Class::Behind if depth == 0 => return Ok(Some(at)),
+                Class::Behind | Class::Other => {}
             }
             at += 1;
         }
@@ -312,6 +327,32 @@ impl EndOfValue {
         Ok(None)
     }
 }
+
+/// What a byte outside of strings means for where a value ends.
+#[derive(Clone, Copy)]
+enum Class {
+    Other,
+    Quote,
+    Open,
+    Close,
+    /// A number or a literal ends before it.
+    Behind,
+}
+
+static CLASSES: [Class; 256] = {
+    let mut classes = [Class::Other; 256];
+    classes[b'"' as usize] = Class::Quote;
+    classes[b'{' as usize] = Class::Open;
+    classes[b'[' as usize] = Class::Open;
+    classes[b'}' as usize] = Class::Close;
+    classes[b']' as usize] = Class::Close;
+    let mut behind = b", \t\n\r".as_slice();
+    while let [byte, rest @ ..] = behind {
+        classes[*byte as usize] = Class::Behind;
+        behind = rest;
+    }
+    classes
+};
 
 pub(in crate::wire) fn skip_space(data: &[u8], mut at: usize) -> usize {
     // RFC 8259, section 2: space, tab, line feed, carriage return.
@@ -468,6 +509,32 @@ mod tests {
                     Some(expected),
                     "{data:?} split at {split}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_ends_in_the_same_place_wherever_it_is_cut() {
+        // Runs of backslashes before quotes, at every place of a word and beyond the words.
+        for run in 0..5 {
+            for before in (0..40).chain([100]) {
+                let text = format!("{}{}\"", "x".repeat(before), "\\".repeat(run));
+                // An odd run escapes the quote, and another one ends the string.
+                let text = match run % 2 {
+                    0 => format!("\"{text}"),
+                    _ => format!("\"{text}]}}\""),
+                };
+                for value in [text.clone(), format!("[{{{text}:[{text}]}}]")] {
+                    let whole = format!("{value},\"]");
+                    for cut in 0..whole.len() {
+                        let mut finder = EndOfValue::default();
+                        let first = finder.find(&whole.as_bytes()[..cut]).unwrap();
+                        let end = first.or_else(|| finder.find(whole.as_bytes()).unwrap());
+                        assert_eq!(end, Some(value.len()), "{whole} cut at {cut}");
+                        assert_eq!(first.is_some(), cut >= value.len(), "{whole} cut at {cut}");
+                    }
+                    assert_eq!(skip_value(whole.as_bytes()), Ok(value.len()));
+                }
             }
         }
     }

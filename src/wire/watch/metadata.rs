@@ -311,10 +311,18 @@ impl<'a> Labels<'a> {
     }
 
     fn entry(&mut self) -> Result<Option<(Text<'a>, Text<'a>)>, EventError> {
-        let Some((key, value)) = self.entries.next()? else {
-            return Ok(None);
-        };
-        Ok(Some((key.text(value.encoding())?, value.text()?)))
+        match self.unread()? {
+            Some((key, value)) => Ok(Some((key, value.text()?))),
+            None => Ok(None),
+        }
+    }
+
+    /// The next, its value unread.
+    pub(super) fn unread(&mut self) -> Result<Option<(Text<'a>, Value<'a>)>, EventError> {
+        match self.entries.next()? {
+            Some((key, value)) => Ok(Some((key.text(value.encoding())?, value))),
+            None => Ok(None),
+        }
     }
 }
 

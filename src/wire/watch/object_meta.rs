@@ -77,12 +77,12 @@ type Entries = Box<[(Box<str>, Box<str>)]>;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-fn entries(labels: Labels<'_>) -> Result<Entries, EventError> {
+fn entries(mut labels: Labels<'_>) -> Result<Entries, EventError> {
     let mut entries = Vec::new();
-    for entry in labels {
-        let (name, value) = entry?;
+    while let Some((name, value)) = labels.unread()? {
+        // A whole object with every quote escaped: more to read than all else.
         if name != LAST_APPLIED {
-            entries.push(((*name).into(), (*value).into()));
+            entries.push(((*name).into(), (*value.text()?).into()));
         }
     }
     entries.sort_unstable();
