@@ -26,9 +26,16 @@ use super::{
     to::Work,
     unpack::wrong,
 };
-use crate::{Result, client::Exec, error::CallerError};
+use crate::{
+    Result,
+    client::Exec,
+    error::{CallerError, panic::caught_in},
+};
 
 const AT_ONCE: usize = 8;
+
+/// Who panicked, in an error.
+const TASK: &str = "a task of the copy";
 
 struct Item {
     below: PathBuf,
@@ -115,7 +122,7 @@ pub(super) async fn send(work: &mut Work) -> Result<()> {
                 None => {
                     let exec = writer(work, &name);
                     let (side, plan) = (work.side.clone(), work.plan.clone());
-                    tasks.spawn(async move { file(side, exec, plan, item).await });
+                    tasks.spawn(caught_in(TASK, file(side, exec, plan, item)));
                 }
             }
         }
@@ -246,7 +253,7 @@ pub(super) async fn read_back(work: &Work, place: &[u8], records: Vec<Record>) -
             let path = below(place, &record.name);
             let exec = work.side.script(READ, [&escaped(&path)[..]]);
             let (side, shown) = (work.side.clone(), work.shown());
-            tasks.spawn(async move {
+            tasks.spawn(caught_in(TASK, async move {
                 let path = record.shown(&shown);
                 let progress = Progress::default();
                 let job = move |mut input| {
@@ -264,7 +271,7 @@ pub(super) async fn read_back(work: &Work, place: &[u8], records: Vec<Record>) -
                     }
                 };
                 side.receive(exec, &progress, job).await
-            });
+            }));
         }
         match tasks.join_next().await {
             None => return Ok(()),
