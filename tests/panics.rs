@@ -230,3 +230,34 @@ async fn a_panic_in_the_task_of_a_session_ends_the_session() {
     let error = soon(child.wait()).await.unwrap_err();
     says_who(&error, "what the session runs over");
 }
+
+#[tokio::test]
+async fn a_file_s_copy_whose_dialler_panics_ends_the_copy() {
+    let bin = tempfile::tempdir().unwrap();
+    // Without `tar` each file has a task of its own, on its way and when it is read back.
+    for program in ["sh", "cat", "sleep"] {
+        let here = std::path::Path::new("/bin").join(program);
+        std::os::unix::fs::symlink(here, bin.path().join(program)).unwrap();
+    }
+    let path = bin.path().to_str().unwrap();
+    let server = ApiServer::builder()
+        .pod("default", "web-0", |pod| {
+            pod.container_with("main", ["sleep", "600"], |c| c.env("PATH", path))
+        })
+        .plain()
+        .start()
+        .await
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let [here, there] = ["here", "there"].map(|name| directory.path().join(name));
+    std::fs::write(&here, "contents").unwrap();
+    // What looks for programs is the first call; then come the file, its attributes, digests that
+    // the container cannot make, and the file once more.
+    for (at, is_there) in [(&[1], false), (&[4], true)] {
+        let client = Client::new(&dialler_that_panics(server.config(), at)).unwrap();
+        let pod = client.pod("default", "web-0");
+        let copy = pod.copy_to(&here, there.to_str().unwrap());
+        says_who(&soon(copy.run()).await.unwrap_err(), "a task of the copy");
+        assert_eq!(there.exists(), is_there);
+    }
+}

@@ -15,8 +15,7 @@ use crate::{
     error::{CallerError, Error, PartialOutput},
     session::{Subprotocol, remote_command::Streams},
     transport::{
-        AnyWebSocket,
-        http::has_runtime,
+        AnyWebSocket, has_runtime,
         ws::{
             remote_command::{Input, Output as Writer},
             slices::{read_inner, write_inner},

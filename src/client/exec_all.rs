@@ -24,7 +24,7 @@ use crate::{
     Resource, Result,
     error::{CallerError, Error, panic::caught_in},
     limits,
-    transport::http::has_runtime,
+    transport::has_runtime,
     wire::{self, line::LineSplitter},
 };
 

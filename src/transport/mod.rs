@@ -10,4 +10,13 @@ pub(crate) fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// Sockets and timers panic outside of a runtime.
+#[cfg(feature = "client")]
+pub(crate) fn has_runtime() -> crate::Result<()> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(crate::error::CallerError::NoRuntime.into()),
+    }
+}
+
 pub use ws::any::AnyWebSocket;

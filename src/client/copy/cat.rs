@@ -34,6 +34,9 @@ use crate::{
 
 const AT_ONCE: usize = 8;
 
+/// Who panicked, in an error.
+const TASK: &str = "a task of the copy";
+
 struct Item {
     below: PathBuf,
     kind: Kind,
@@ -119,9 +122,7 @@ pub(super) async fn send(work: &mut Work) -> Result<()> {
                 None => {
                     let exec = writer(work, &name);
                     let (side, plan) = (work.side.clone(), work.plan.clone());
-                    tasks.spawn(async move {
-                        caught_in("the copy of a file", file(side, exec, plan, item)).await
-                    });
+                    tasks.spawn(caught_in(TASK, file(side, exec, plan, item)));
                 }
             }
         }
@@ -252,7 +253,7 @@ pub(super) async fn read_back(work: &Work, place: &[u8], records: Vec<Record>) -
             let path = below(place, &record.name);
             let exec = work.side.script(READ, [&escaped(&path)[..]]);
             let (side, shown) = (work.side.clone(), work.shown());
-            tasks.spawn(async move {
+            tasks.spawn(caught_in(TASK, async move {
                 let path = record.shown(&shown);
                 let progress = Progress::default();
                 let job = move |mut input| {
@@ -269,9 +270,8 @@ pub(super) async fn read_back(work: &Work, place: &[u8], records: Vec<Record>) -
                         )),
                     }
                 };
-                let read = side.receive(exec, &progress, job);
-                caught_in("the reading of a copy", read).await
-            });
+                side.receive(exec, &progress, job).await
+            }));
         }
         match tasks.join_next().await {
             None => return Ok(()),

@@ -13,7 +13,7 @@ use crate::{
     Pod, Result,
     error::{CallerError, Error, Hint, NetworkError},
     limits,
-    transport::http::has_runtime,
+    transport::has_runtime,
 };
 
 /// What all copies are told.

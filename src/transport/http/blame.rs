@@ -7,16 +7,19 @@ use crate::{
     error::{NetworkError, PeerError},
 };
 
+const NO_HTTP: &str = "its answer does not begin as one of HTTP/1.1 does; perhaps it speaks TLS, \
+                       and its URL begins with https://, or it is no HTTP server";
+
+const BROKEN_BODY: &str = "the lengths of the parts of its body are not written as HTTP/1.1 has it";
+
 /// What is not HTTP is the peer's fault; all else is a connection that was lost.
 pub(crate) fn blame(error: hyper::Error) -> Error {
     if error.is_parse() {
-        let mut problem = error.to_string();
         // Of the kinds of parse errors hyper tells its words alone.
-        if problem.contains("HTTP version") {
-            problem.push_str(
-                "; perhaps it speaks TLS, and its URL begins with https://, or it is no HTTP server",
-            );
-        }
+        let problem = match error.to_string() {
+            words if words.contains("HTTP version") => NO_HTTP.to_owned(),
+            words => words,
+        };
         return PeerError::Http(problem).into();
     }
     if let Some(broken) = causes(&error).find_map(is_broken_http2) {
@@ -28,10 +31,9 @@ pub(crate) fn blame(error: hyper::Error) -> Error {
     if matches!(
         kind,
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
-    ) && let Some(problem) = cause.map(ToString::to_string)
-        && problem.contains("chunk")
+    ) && cause.is_some_and(|cause| cause.to_string().contains("chunk"))
     {
-        return PeerError::Http(problem).into();
+        return PeerError::Http(BROKEN_BODY.to_owned()).into();
     }
     NetworkError::Lost(Arc::new(io::Error::new(kind, Innermost(error)))).into()
 }

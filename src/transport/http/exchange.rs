@@ -152,7 +152,7 @@ impl<S: Exchange> Driver<S> {
                 self.away.get_or_insert_with(transport::now);
                 return Poll::Ready(Ok(update));
             }
-            super::has_runtime()?;
+            transport::has_runtime()?;
             if let Some(since) = self.away.take() {
                 // Silence counts from when the reader has come back for more.
                 let now = transport::now();

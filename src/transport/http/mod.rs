@@ -45,6 +45,7 @@ use crate::{
     auth::Connector,
     error::{CallerError, NetworkError, PeerError, Printable, panic::blocking},
     limits,
+    transport::has_runtime,
 };
 
 /// Bytes of a target with which a request has a connection of its own: 32 KiB. [`http::Uri`], which
@@ -130,14 +131,6 @@ impl Outgoing {
             upgrade: true,
             ..Self::get(operation, path_and_query)
         }
-    }
-}
-
-/// Sockets and timers panic outside of a runtime.
-pub(crate) fn has_runtime() -> Result<()> {
-    match tokio::runtime::Handle::try_current() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(CallerError::NoRuntime.into()),
     }
 }
 

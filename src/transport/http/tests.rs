@@ -248,6 +248,28 @@ async fn what_is_not_http_is_the_peers_fault_and_no_connection_the_networks() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_none_of_http_is_told_with_what_it_may_be() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    // A server of SSH, and the alert with which one of TLS answers.
+    for answer in [
+        &b"SSH-2.0-OpenSSH_9.9\r\n"[..],
+        b"\x15\x03\x01\0\x02\x02\x46",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let _ = tcp.read(&mut [0; 1024]).await.unwrap();
+            let _ = tcp.write_all(answer).await;
+        });
+        let error = send(&client(address), Method::GET).await.unwrap_err();
+        let ours = "the peer broke HTTP: its answer does not begin as one of HTTP/1.1 does; \
+                    perhaps it speaks TLS, and its URL begins with https://, or it is no HTTP server";
+        assert_eq!(error.to_string(), ours);
+    }
+}
+
+#[tokio::test]
 async fn a_body_in_chunks_that_are_none_is_the_peers_fault() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     for chunk in ["ZZ\r\n{}\r\n", "FFFFFFFFFFFFFFFFF\r\n{}\r\n"] {
@@ -262,10 +284,11 @@ async fn a_body_in_chunks_that_are_none_is_the_peers_fault() {
         });
         let pods = client(address).request(Resource::namespaced("", "v1", "pods"));
         let error = pods.get::<serde_json::Value>("p").await.unwrap_err();
-        assert!(
-            matches!(error, Error::Peer(crate::error::PeerError::Http(_))),
-            "{error:?}"
-        );
+        let Error::Peer(crate::error::PeerError::Http(problem)) = &error else {
+            panic!("{error:?}");
+        };
+        let ours = "the lengths of the parts of its body are not written as HTTP/1.1 has it";
+        assert_eq!(problem, ours);
     }
 }
 
