@@ -36,7 +36,7 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<StatusDetails>,
     /// The HTTP status code that goes with the answer; 0 if the server gave none.
-    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "code")]
     pub code: u16,
 }
 
@@ -70,7 +70,7 @@ pub struct StatusDetails {
     #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
     pub causes: Vec<StatusCause>,
     /// Seconds to wait before the request is worth repeating; 0 if the server does not say.
-    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "seconds")]
     pub retry_after_seconds: u32,
 }
 
@@ -108,6 +108,18 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Go's `int32`. One that is no HTTP code is none; what else the Status says counts.
+fn code<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let code: i64 = null_is_default(deserializer)?;
+    Ok(u16::try_from(code).unwrap_or_default())
+}
+
+/// Go's `int32`.
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let seconds: i64 = null_is_default(deserializer)?;
+    Ok(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
 }
 
 impl Status {
@@ -302,6 +314,23 @@ mod tests {
             Status::failure(500, "InternalError", "no").code_of_exit(),
             None
         );
+    }
+
+    #[test]
+    fn numbers_that_are_out_of_range_leave_the_words() {
+        for (code, seconds, expected) in [
+            ("-1", "-1", (0, 0)),
+            ("70000", "4294967296", (0, u32::MAX)),
+            ("null", "null", (0, 0)),
+        ] {
+            let json = format!(
+                r#"{{"status":"Failure","message":"no","code":{code},"details":{{"retryAfterSeconds":{seconds}}}}}"#
+            );
+            let status = Status::from_json(json.as_bytes()).unwrap();
+            let details = status.details.unwrap();
+            assert_eq!((status.code, details.retry_after_seconds), expected);
+            assert_eq!(status.message, "no");
+        }
     }
 
     #[test]

@@ -133,7 +133,7 @@ enum Auth {
 
 fn main() -> ExitCode {
     let code = match parse() {
-        Ok(cli) => match start(cli) {
+        Ok(cli) => match start(cli).and_then(written) {
             Ok(code) => code,
             Err(failure) => failure.report(),
         },
@@ -143,6 +143,12 @@ fn main() -> ExitCode {
     let _ = std::io::stderr().flush();
     // Not a return: a thread may be waiting for input that never comes.
     std::process::exit(code.into())
+}
+
+/// The exit code, if all output has been written: behind the last newline it waits for this.
+fn written(code: u8) -> Result<u8, Failure> {
+    std::io::stdout().flush()?;
+    Ok(code)
 }
 
 /// Reads the command line.

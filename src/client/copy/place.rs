@@ -65,14 +65,22 @@ impl Root {
         Ok(())
     }
 
-    /// Where a file goes, whose directory there is then.
+    /// Where a file goes, whose directory there is then. What is there is replaced, if it is a file
+    /// or a link.
     fn place(&mut self, below: &Path) -> Result<PathBuf> {
-        match below.parent() {
-            None => Ok(self.path.clone()),
+        let place = match below.parent() {
+            None => self.path.clone(),
             Some(parent) => {
                 self.directory(parent)?;
-                Ok(self.path.join(below))
+                self.path.join(below)
             }
+        };
+        match fs::symlink_metadata(&place).map(|there| there.file_type()) {
+            Ok(there) if !there.is_file() && !there.is_symlink() && !there.is_dir() => {
+                let problem = "a device, a pipe or a socket is there, and is not replaced";
+                Err(failure(&place)(io::Error::other(problem)))
+            }
+            _ => Ok(place),
         }
     }
 
@@ -329,6 +337,29 @@ fn symlink(_: &Path, _: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        use std::os::unix::fs::FileTypeExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        for (root, below) in [(path.clone(), ""), (dir.path().to_owned(), "s")] {
+            let mut root = Root::new(root).unwrap();
+            let about = About {
+                below: below.into(),
+                size: None,
+                attributes: Attributes::default(),
+            };
+            let error = root.file(about).unwrap_err().to_string();
+            assert!(error.contains("is not replaced"), "{error}");
+            let link = root.symlink(Path::new(below), Path::new("x"), None);
+            assert!(link.is_err());
+        }
+        assert!(fs::metadata(&path).unwrap().file_type().is_socket());
+    }
 
     #[test]
     fn links_that_may_lead_out_are_told_from_those_that_cannot() {
