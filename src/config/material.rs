@@ -70,7 +70,11 @@ impl Material {
 
     /// A configuration error about this material.
     pub(crate) fn wrong(&self, problem: impl Into<String>) -> crate::Error {
-        wrong(self.origin.as_str(), problem)
+        let origin = match &self.place {
+            Place::File(path) => format!("{} ({})", self.origin, path.display()),
+            Place::Inline(_) => self.origin.clone(),
+        };
+        wrong(origin, problem)
     }
 }
 
@@ -85,4 +89,17 @@ pub(crate) fn from_base64(origin: &str, data: &str) -> Result<Vec<u8>> {
 
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
     format!("{} cannot be read: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_file_names_it() {
+        let file = Material::file("the client key's file", "/etc/k.pem").wrong("is empty");
+        assert!(file.to_string().contains("(/etc/k.pem)"), "{file}");
+        let inline = Material::inline("the client key's PEM", Vec::new()).wrong("is empty");
+        assert!(!inline.to_string().contains('('), "{inline}");
+    }
 }

@@ -93,7 +93,10 @@ fn certified(
                 "is a key of the curve {curve}, which ring does not have; build kubewire with the \
                  feature `aws-lc-rs`"
             )),
-            None => pem.wrong(format!("cannot be used: {error}")),
+            None => pem.wrong(format!(
+                "cannot be used, perhaps for an RSA key of less than 2048 bits or a curve that is not \
+                 P-256, P-384 or Ed25519: {error}"
+            )),
         })?;
     let own = key.public_key();
     let theirs = certificate::public_key(&chain[0]);
