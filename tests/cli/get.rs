@@ -184,21 +184,6 @@ async fn documents_are_whole_in_a_pipe_and_harmless_on_a_terminal() {
     }
 }
 
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn output_that_cannot_be_written_is_an_error() {
-    let cluster = Cluster::start().await;
-    for form in ["name", "yaml", "jsonpath={.metadata.name}"] {
-        let full = std::fs::File::options().write(true).open("/dev/full");
-        let arguments = ["get", "pod", "web-0", "-o", form];
-        let mut tool = cluster.kubewire(&arguments);
-        let ran = crate::tool::finish(tool.stdout(full.unwrap()).spawn().unwrap()).await;
-        let (code, _, stderr) = ran.into_text();
-        assert_eq!(code, Some(1), "{form}: {stderr}");
-        assert!(stderr.contains("No space left"), "{form}: {stderr}");
-    }
-}
-
 #[tokio::test]
 async fn names_and_messages_do_nothing_to_a_terminal() {
     let hostile = "a\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\nNAME x";

@@ -1,4 +1,4 @@
-//! `api-resources`, `auth can-i`, `events` and `wait`, with kubectl beside them.
+//! `api-resources`, `auth can-i`, `events` and `wait`, with kubectl beside them, and output that is lost.
 
 use kubewire::{Resource, testing::ApiServer};
 use serde_json::{Value, json};
@@ -225,4 +225,19 @@ async fn many_objects_are_waited_for_at_once() {
     let mut created = cluster.start_tool(&["wait", "thing/new", "--for=create", "--timeout=5m"]);
     put(&cluster, "new", "True");
     assert_eq!(created.line().await, "thing.example.com/new condition met");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn output_that_cannot_be_written_is_an_error() {
+    let cluster = Cluster::start().await;
+    for form in ["name", "yaml", "jsonpath={.metadata.name}"] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let arguments = ["get", "pod", "web-0", "-o", form];
+        let mut tool = cluster.kubewire(&arguments);
+        let ran = finish(tool.stdout(full.unwrap()).spawn().unwrap()).await;
+        let (code, _, stderr) = ran.into_text();
+        assert_eq!(code, Some(1), "{form}: {stderr}");
+        assert!(stderr.contains("No space left"), "{form}: {stderr}");
+    }
 }
