@@ -4,6 +4,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "common/dialler.rs"]
+mod dialler;
 #[path = "common/soon.rs"]
 mod soon;
 
@@ -12,12 +14,13 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
+use dialler::{WORDS, dialler_that_panics};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kubewire::{
     Client, Config, Error, KeepaliveConfig, error::CallerError, exec::AllOutput,
@@ -30,8 +33,6 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
 };
-
-const WORDS: &str = "it is meant to";
 
 async fn start() -> (ApiServer, Config) {
     let server = ApiServer::builder()
@@ -47,18 +48,6 @@ async fn start() -> (ApiServer, Config) {
         .unwrap();
     let config = server.config();
     (server, config)
-}
-
-/// Its calls of these numbers, counted from 0, panic.
-fn dialler_that_panics(config: Config, at: &'static [usize]) -> Config {
-    let calls = Arc::new(AtomicUsize::new(0));
-    config.with_dialer(move |host, port| {
-        let call = calls.fetch_add(1, SeqCst);
-        async move {
-            assert!(!at.contains(&call), "{WORDS}");
-            TcpStream::connect((host, port)).await
-        }
-    })
 }
 
 fn says_who(error: &Error, who: &str) {

@@ -3,15 +3,12 @@
 
 #![cfg(unix)]
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+#[path = "common/dialler.rs"]
+mod dialler;
 
+use std::{convert::Infallible, time::Duration};
+
+use dialler::{WORDS, dialler_that_panics};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kubewire::{
     Client, Config, Error,
@@ -146,24 +143,14 @@ async fn bytes_and_ends_go_through() -> Result {
 
 #[tokio::test]
 async fn a_panic_of_the_dialler_ends_one_connection_and_is_reported() -> Result {
-    let dials = Arc::new(AtomicUsize::new(0));
-    let mut stage = Stage::with(|config| {
-        config.with_dialer(move |host, port| {
-            let dial = dials.fetch_add(1, Ordering::SeqCst);
-            async move {
-                assert_ne!(dial, 1, "it is meant to");
-                TcpStream::connect((host, port)).await
-            }
-        })
-    })
-    .await?;
+    let mut stage = Stage::with(|config| dialler_that_panics(config, &[1])).await?;
     let (port, accepted) = application().await?;
     let mut one = stage.tunnel.open(port).await?;
     let mut far = within(accepted).await?;
     // The first WebSocket is taken, so another is dialled for this one.
     let mut two = stage.tunnel.open(port).await?;
     let told = within(two.read(&mut [0; 9])).await.unwrap_err().to_string();
-    assert!(told.contains("it is meant to"), "{told}");
+    assert!(told.contains(WORDS), "{told}");
     let ended = stage.ended().await?;
     assert!(
         matches!(

@@ -15,7 +15,7 @@ use crate::{
     error::{CallerError, Error, PartialOutput},
     session::{Subprotocol, remote_command::Streams},
     transport::{
-        AnyWebSocket, has_runtime,
+        AnyWebSocket, runtime,
         ws::{
             remote_command::{Input, Output as Writer},
             slices::{read_inner, write_inner},
@@ -227,7 +227,7 @@ impl Deadline {
     ) -> Option<T> {
         let work = pin!(work);
         let at = deadline.and_then(|deadline| deadline.at);
-        match at.filter(|_| has_runtime().is_ok()) {
+        match at.filter(|_| runtime().is_ok()) {
             Some(at) => tokio::time::timeout_at(at, work).await.ok(),
             None => Some(work.await),
         }

@@ -24,7 +24,7 @@ use crate::{
     Resource, Result,
     error::{CallerError, Error, panic::caught_in},
     limits,
-    transport::has_runtime,
+    transport::runtime,
     wire::{self, line::LineSplitter},
 };
 
@@ -269,7 +269,7 @@ impl ExecAll {
         if self.command.is_empty() {
             return Err(CallerError::NoCommand.into());
         }
-        has_runtime()?;
+        runtime()?;
         let chosen = &self.pods;
         if !chosen.names.is_empty() {
             return Ok(chosen.names.iter().map(|name| Arc::from(&**name)).collect());

@@ -162,6 +162,7 @@ impl Logs {
             end: None,
         }
     }
+
     /// The whole log as text, each line with its newline; bytes that are no UTF-8 become U+FFFD.
     ///
     /// With [`follow`](Self::follow) it ends when the container does. What the kubelet wrote in

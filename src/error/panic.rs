@@ -38,15 +38,15 @@ pub(crate) async fn caught_in<T>(who: &str, work: impl Future<Output = Result<T>
     .await
 }
 
-/// The same of work that blocks, in a thread of the runtime's.
+/// The same of work that blocks, in a thread of the runtime's, where it begins at once.
 #[cfg(feature = "client")]
-pub(crate) async fn blocking<T: Send + 'static>(
+pub(crate) fn blocking<T: Send + 'static>(
     who: &'static str,
     work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::task::spawn_blocking(move || caught(who, work)).await;
-    // It was not begun: the runtime is shut down.
-    done.map_err(|_| CallerError::Killed)?
+) -> impl Future<Output = Result<T>> + Send {
+    let done = tokio::task::spawn_blocking(move || caught(who, work));
+    // It was not begun where the runtime is shut down.
+    async move { done.await.map_err(|_| CallerError::Killed)? }
 }
 
 #[cfg(all(test, feature = "client"))]

@@ -113,17 +113,14 @@ impl IntoFuture for ForwardSplice {
 
 async fn forward(incoming: IncomingForward, tunnel: Tunnel, report: Option<Report>) {
     let (port, begin, copied) = (incoming.port(), Instant::now(), Copied::default());
-    let joined = async {
-        let who = format!("the connection to port {port}");
-        match caught_in(&who, tunnel.open(port)).await {
-            Ok(far) => caught_in(&who, splice(incoming.into_stream(), far, &copied)).await,
-            Err(error) => {
-                incoming.fail(&error.to_string());
-                Err(error)
-            }
+    let who = format!("the connection to port {port}");
+    let result = match caught_in(&who, tunnel.open(port)).await {
+        Ok(far) => caught_in(&who, splice(incoming.into_stream(), far, &copied)).await,
+        Err(error) => {
+            incoming.fail(&error.to_string());
+            Err(error)
         }
     };
-    let result = joined.await;
     if let Some(report) = report {
         report(Forwarded {
             port,

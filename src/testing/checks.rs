@@ -29,7 +29,7 @@ pub(super) fn faults(kind: &Kind, object: &Value) -> Vec<Invalid> {
     if let Some(name) = kind.type_name() {
         check(name, object, "", &mut faults);
     }
-    if kind.custom.is_none() && kind.resource.plural == "customresourcedefinitions" {
+    if kind.is_definition() {
         faults.extend(custom::faults(&object["spec"]));
     }
     faults

@@ -99,21 +99,21 @@ pub(super) fn faults(spec: &Value) -> Vec<Invalid> {
     }
     let stored = versions.iter().filter(|version| version["storage"] == true);
     let stored: Vec<_> = stored.map(|version| text(&version["name"])).collect();
-    if stored.len() != 1 {
+    let status = match stored[..] {
+        [_] => None,
+        [] => Some((
+            "null".to_owned(),
+            "must have at least one stored version".to_owned(),
+        )),
+        [first, .., last] => Some((
+            format!("[{first:?}]"),
+            format!("must have the storage version {last}"),
+        )),
+    };
+    if let Some((known, why)) = status {
         faults.push(invalid(
             "must have exactly one version marked as storage version",
         ));
-        let (known, why) = match stored[..] {
-            [] => (
-                "null".to_owned(),
-                "must have at least one stored version".to_owned(),
-            ),
-            [first, .., last] => (
-                format!("[{first:?}]"),
-                format!("must have the storage version {last}"),
-            ),
-            [_] => return faults,
-        };
         faults.push(Invalid::value("status.storedVersions", &known, &why));
     }
     // Where all have one, it is that of the definition.

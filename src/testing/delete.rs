@@ -304,7 +304,7 @@ pub(super) fn gone(cluster: &Arc<Cluster>, kind: &Kind, object: &Value) {
         kubelet::stop(cluster, namespace, name);
         unprotect(cluster, namespace);
     }
-    if kind.resource.plural == "customresourcedefinitions" && kind.custom.is_none() {
+    if kind.is_definition() {
         for kind in Kind::of_definition(object) {
             let resource = &kind.resource;
             for (key, object) in cluster.store.now(resource, None) {

@@ -157,6 +157,11 @@ impl Kind {
         self.resource.group.is_empty() && self.resource.plural == plural
     }
 
+    /// Whether its objects define custom resources.
+    pub(super) fn is_definition(&self) -> bool {
+        self.custom.is_none() && self.resource.plural == "customresourcedefinitions"
+    }
+
     /// The format of its names.
     pub(super) fn name_format(&self) -> &'static str {
         let formats = ["label", "path"].into_iter().find(|format| self.is(format));

@@ -334,7 +334,7 @@ pub(super) fn unchecked(kind: &Kind, object: &Value) -> Vec<String> {
             }
         }
     }
-    if kind.custom.is_some() || kind.resource.plural != "customresourcedefinitions" {
+    if !kind.is_definition() {
         return Vec::new();
     }
     let mut found = Vec::new();

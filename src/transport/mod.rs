@@ -10,13 +10,10 @@ pub(crate) fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Sockets and timers panic outside of a runtime.
+/// The runtime, without which sockets and timers panic.
 #[cfg(feature = "client")]
-pub(crate) fn has_runtime() -> crate::Result<()> {
-    match tokio::runtime::Handle::try_current() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(crate::error::CallerError::NoRuntime.into()),
-    }
+pub(crate) fn runtime() -> crate::Result<tokio::runtime::Handle> {
+    tokio::runtime::Handle::try_current().map_err(|_| crate::error::CallerError::NoRuntime.into())
 }
 
 pub use ws::any::AnyWebSocket;

@@ -22,7 +22,7 @@ use super::{
     pipe::PipeWriter,
     progress::Progress,
     shell::{READ, WRITE_THERE, escaped},
-    side::{Side, joined, thread},
+    side::{Side, thread},
     to::Work,
     unpack::wrong,
 };
@@ -97,7 +97,7 @@ pub(super) async fn send(work: &mut Work) -> Result<()> {
         packed.begin();
         survey(&plan, &mut packed.left_out)
     });
-    let items = joined(looking).await?;
+    let items = looking.await?;
     if let Some(stage) = &mut work.stage {
         let exec = stage.exec(&["sh", "-c", "exit 0"]);
         work.side.run(exec, "copy to").await?;

@@ -18,7 +18,7 @@ use super::{
     pack::Keep,
     progress::Progress,
     shell::{REST, escaped},
-    side::{Side, joined, thread},
+    side::{Side, thread},
     split,
     tools::{Tools, Way},
     unnamed,
@@ -135,7 +135,7 @@ impl CopyFrom {
             progress: self.options.progress.clone(),
         };
         let opened = thread(&self.options.progress, move || Unpacker::new(rules, root));
-        let unpacker = joined(opened).await?;
+        let unpacker = opened.await?;
         from.tell_total(&side, &tools, &self.options.progress).await;
         Ok(Work {
             side,
@@ -327,7 +327,7 @@ impl Work {
         let ((), mut left) = tokio::try_join!(receiving, comparing)?;
         let unpacker = self.unpacker.clone();
         let finishing = thread(&self.progress, move || lock(&unpacker).finish());
-        joined(finishing).await?;
+        finishing.await?;
         lock(&self.unpacker).keep_last(&mut left);
         left.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let compared = verify(&self.side, rooted.as_bytes(), rooted.as_ref(), left).await?;

@@ -13,7 +13,7 @@ use crate::{
     Pod, Result,
     error::{CallerError, Error, Hint, NetworkError},
     limits,
-    transport::has_runtime,
+    transport::runtime,
 };
 
 /// What all copies are told.
@@ -92,7 +92,7 @@ impl Options {
             }
         };
         // Outside of a runtime, which has the timers, `work` says so itself.
-        let Some(deadline) = self.deadline.filter(|_| has_runtime().is_ok()) else {
+        let Some(deadline) = self.deadline.filter(|_| runtime().is_ok()) else {
             return work.await;
         };
         let missed = |_| CallerError::TimedOut {

@@ -16,7 +16,7 @@ use super::{
     holes::segments,
     lock,
     pack::{Digesting, Filled, failure, joined as joined_path},
-    side::{joined, thread},
+    side::thread,
     to::Work,
     verify::{Digest, digests},
 };
@@ -84,7 +84,7 @@ async fn append(work: &mut Work, name: &[u8], digest: Digest) -> Result<Option<R
         let digest = front.digest;
         Ok(is_beginning.then(|| (file, digest, size, segments, plan.header(&metadata))))
     });
-    let Some((file, digest, size, segments, header)) = joined(opened).await? else {
+    let Some((file, digest, size, segments, header)) = opened.await? else {
         return Ok(None);
     };
     let (sender, receiver) = tokio::sync::oneshot::channel();

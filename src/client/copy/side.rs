@@ -9,7 +9,6 @@ use futures_sink::Sink as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::mpsc,
-    task::JoinHandle,
 };
 
 use super::{
@@ -20,7 +19,7 @@ use super::{
 use crate::{
     KeepaliveConfig, Pod, Result,
     client::{ChildStderr, ChildStdin, ChildStdout, Exec, ExitStatus, Stdio},
-    error::{ApiError, CallerError, Error, Hint, NetworkError, panic::caught},
+    error::{ApiError, Error, Hint, NetworkError, panic::blocking},
     limits,
 };
 
@@ -94,7 +93,7 @@ impl Side {
         let work = async {
             let pumped = pump(stdout, to).await;
             // Also after a failure, for the thread cleans up.
-            let done = joined(working).await;
+            let done = working.await;
             let status = if pumped? {
                 Some(child.wait().await.map_err(|error| self.explain(error))?)
             } else {
@@ -121,9 +120,8 @@ impl Side {
         let (to, from) = pipe();
         let (_held, awaited) = Awaited::new();
         let progress = progress.clone();
-        let working = async move {
-            joined(thread(&progress, move || job(PipeWriter::new(to, awaited)))).await
-        };
+        let working =
+            async move { thread(&progress, move || job(PipeWriter::new(to, awaited))).await };
         self.deliver(exec, from, working).await
     }
 
@@ -179,23 +177,17 @@ impl Side {
     }
 }
 
-/// Runs what blocks; until it has ended, there is something at work.
-pub(super) fn thread<T: Send + 'static>(
+/// Runs what blocks, from now on; until it has ended, there is something at work.
+pub(super) fn thread<T: Send + 'static, F: FnOnce() -> Result<T> + Send + 'static>(
     progress: &Progress,
-    job: impl FnOnce() -> Result<T> + Send + 'static,
-) -> JoinHandle<Result<T>> {
+    job: F,
+) -> impl Future<Output = Result<T>> + Send + use<T, F> {
     let busy = progress.busy();
-    tokio::task::spawn_blocking(move || {
-        let done = caught("a thread of the copy", job);
+    blocking("a thread of the copy", move || {
+        let done = job();
         drop(busy);
         done
     })
-}
-
-/// What a thread came to.
-pub(super) async fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
-    // The runtime is shut down.
-    thread.await.map_err(|_| CallerError::Killed)?
 }
 
 /// Whether the container has no such program.

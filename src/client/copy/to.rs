@@ -19,7 +19,7 @@ use super::{
     options::Options,
     pack::{Keep, Packed, Plan, pack, pack_directories, total},
     progress::Progress,
-    side::{Side, joined, thread},
+    side::{Side, thread},
     split,
     stage::Stage,
     tools::{Tools, Way},
@@ -137,7 +137,7 @@ impl CopyTo {
         let counting = thread(&self.options.progress, move || {
             Ok((total(&counted), path.is_dir()))
         });
-        let (total, is_directory) = joined(counting).await?;
+        let (total, is_directory) = counting.await?;
         self.options.progress.total(total);
         Work::begin(&self.options.side, place, plan, is_directory).await
     }

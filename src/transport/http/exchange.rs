@@ -17,7 +17,7 @@ use http::{
 };
 use hyper::body::{Body as _, Frame};
 use tokio::{
-    runtime::{self, Handle},
+    runtime,
     time::{Sleep, sleep_until},
 };
 use tracing::{Instrument as _, Span};
@@ -152,7 +152,7 @@ impl<S: Exchange> Driver<S> {
                 self.away.get_or_insert_with(transport::now);
                 return Poll::Ready(Ok(update));
             }
-            transport::has_runtime()?;
+            let runtime = transport::runtime()?.id();
             if let Some(since) = self.away.take() {
                 // Silence counts from when the reader has come back for more.
                 let now = transport::now();
@@ -160,12 +160,12 @@ impl<S: Exchange> Driver<S> {
                 self.session.handle_hold(now, false);
                 self.stats.held_back += now - since;
             }
-            ready!(self.poll_progress(cx));
+            ready!(self.poll_progress(cx, runtime));
         }
     }
 
     /// Does one thing that can be done now; pending if there is none.
-    fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_progress(&mut self, cx: &mut Context<'_>, runtime: runtime::Id) -> Poll<()> {
         if !self.session.wants_response() {
             self.at = At::Idle;
         }
@@ -222,7 +222,7 @@ impl<S: Exchange> Driver<S> {
                 }
             }
         }
-        self.poll_timer(cx)
+        self.poll_timer(cx, runtime)
     }
 
     fn end(&mut self, lost: Option<Error>) {
@@ -292,11 +292,10 @@ impl<S: Exchange> Driver<S> {
         }
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_timer(&mut self, cx: &mut Context<'_>, runtime: runtime::Id) -> Poll<()> {
         let Some(deadline) = self.session.poll_timeout() else {
             return Poll::Pending;
         };
-        let runtime = Handle::current().id();
         // A timer that fires early does no harm and spares a new one for each chunk.
         let timer = match &mut self.timer {
             Some((id, timer)) if *id == runtime && timer.deadline().into_std() <= deadline => timer,

@@ -45,7 +45,7 @@ use crate::{
     auth::Connector,
     error::{CallerError, NetworkError, PeerError, Printable, panic::blocking},
     limits,
-    transport::has_runtime,
+    transport::runtime,
 };
 
 /// Bytes of a target with which a request has a connection of its own: 32 KiB. [`http::Uri`], which
@@ -177,7 +177,7 @@ impl Http {
             bytes = Empty,
             retries = Empty,
         );
-        has_runtime()?;
+        runtime()?;
         // It is large, and part of the future of every verb.
         Box::pin(self.send_in(outgoing, &span))
             .instrument(span.clone())
@@ -249,7 +249,7 @@ impl Http {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        has_runtime()?;
+        runtime()?;
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         self.connector.authorize(headers).await?;

@@ -271,27 +271,18 @@ impl EndOfValue {
             mut in_string,
             mut depth,
         } = *self;
-        loop {
+        'arrived: loop {
             while in_string {
                 let Some(found) = data.get(at..).and_then(quote_or_escape) else {
-                    *self = Self {
-                        at: data.len(),
-                        in_string,
-                        depth,
-                    };
-                    return Ok(None);
+                    at = data.len();
+                    break 'arrived;
                 };
                 at += found + 1;
                 if data[at - 1] == b'\\' {
                     if at == data.len() {
                         // The byte after the backslash has not arrived.
                         at -= 1;
-                        *self = Self {
-                            at,
-                            in_string,
-                            depth,
-                        };
-                        return Ok(None);
+                        break 'arrived;
                     }
                     at += 1;
                     continue;
