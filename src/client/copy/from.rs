@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    Copied, NotKept,
+    Copied, NotKept, Record,
     glob::Exclude,
     lock,
     options::Options,
@@ -23,7 +23,7 @@ use super::{
     tools::{Tools, Way},
     unnamed,
     unpack::{Bounds, Rules, Unpacker},
-    verify::{early, verify},
+    verify::{Comparing, ahead, early, verify},
     walk,
 };
 #[cfg(doc)]
@@ -305,14 +305,16 @@ pub(super) struct Work {
 impl Work {
     async fn attempt(&mut self) -> Result<Copied> {
         let is_again = std::mem::replace(&mut self.cut, true);
-        let (tell, told) = mpsc::unbounded_channel();
+        let (large, begun) = mpsc::unbounded_channel();
+        let (whole, told) = mpsc::unbounded_channel();
         {
             let mut unpacker = lock(&self.unpacker);
-            for record in unpacker.records.values() {
-                // The other end is here.
-                let _ = tell.send(record.clone());
-            }
-            unpacker.tell = Some(tell);
+            let comparing = Comparing::new(large, whole);
+            unpacker
+                .records
+                .values()
+                .for_each(|it| comparing.is_whole(it));
+            unpacker.comparing = Some(comparing);
         }
         let (side, rooted) = (self.side.clone(), self.from.rooted());
         let receiving = async {
@@ -320,15 +322,23 @@ impl Work {
                 Way::Cat => walk::receive(self, is_again).await?,
                 _ => self.archive(is_again).await?,
             }
-            lock(&self.unpacker).tell = None;
+            lock(&self.unpacker).comparing = None;
             Ok::<(), Error>(())
         };
+        let reading = async { Ok(ahead(&side, rooted.as_bytes(), begun).await) };
         let comparing = async { Ok(early(&side, rooted.as_bytes(), told).await) };
-        let ((), mut left) = tokio::try_join!(receiving, comparing)?;
+        let ((), read, mut left) = tokio::try_join!(receiving, reading, comparing)?;
         let unpacker = self.unpacker.clone();
         let finishing = thread(&self.progress, move || lock(&unpacker).finish());
         finishing.await?;
-        lock(&self.unpacker).keep_last(&mut left);
+        {
+            let unpacker = lock(&self.unpacker);
+            unpacker.keep_last(&mut left);
+            let records = unpacker.records.values();
+            let is_other =
+                |it: &&Record| read.get(&it.name).is_some_and(|&is| is != Some(it.digest));
+            left.extend(records.filter(is_other).cloned());
+        }
         left.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let compared = verify(&self.side, rooted.as_bytes(), rooted.as_ref(), left).await?;
         let mut unpacker = lock(&self.unpacker);

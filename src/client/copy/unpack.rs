@@ -14,7 +14,6 @@ use std::{
 
 use sha2::Digest as _;
 use tar::{Archive, Entry, EntryType};
-use tokio::sync::mpsc;
 
 use super::{
     LeftOut, Reason, Record,
@@ -25,7 +24,7 @@ use super::{
     place::{About, Attributes, Growing, Root, leads_out},
     progress::Progress,
     times,
-    verify::of_hex,
+    verify::{Comparing, of_hex},
 };
 use crate::{
     Result,
@@ -229,7 +228,7 @@ pub(super) struct Unpacker {
     pub(super) links: HashMap<Vec<u8>, Vec<u8>>,
     pub(super) left_out: Vec<LeftOut>,
     /// Who compares files as they come.
-    pub(super) tell: Option<mpsc::UnboundedSender<Record>>,
+    pub(super) comparing: Option<Comparing>,
     /// The file in which the archive was cut.
     pub(super) partial: Option<Growing>,
     pub(super) awaited: Awaited,
@@ -245,7 +244,7 @@ impl Unpacker {
             records: HashMap::new(),
             links: HashMap::new(),
             left_out: Vec::new(),
-            tell: None,
+            comparing: None,
             partial: None,
             awaited: Awaited::default(),
         })
@@ -319,6 +318,9 @@ impl Unpacker {
                     size: Some(entry.size()),
                     attributes,
                 };
+                if let Some(comparing) = &mut self.comparing {
+                    comparing.begins(&name_bytes(&about.below), entry.size());
+                }
                 let growing = self.root.file(about)?;
                 self.grow(growing, entry)
             }
@@ -394,9 +396,8 @@ impl Unpacker {
     pub(super) fn whole(&mut self, growing: Growing) -> Result<()> {
         let record = growing.finish()?;
         self.links.remove(&record.name[..]);
-        if let Some(tell) = &self.tell {
-            // It is told again if nobody listens any more.
-            let _ = tell.send(record.clone());
+        if let Some(comparing) = &self.comparing {
+            comparing.is_whole(&record);
         }
         self.records.insert(record.name.clone(), record);
         self.rules.progress.file();

@@ -2,7 +2,7 @@
 //! `sha256sum` finds them.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, HashSet, VecDeque},
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -31,6 +31,9 @@ const FAILED: i32 = 123;
 /// Files of one `sha256sum`: few enough that what is told of early is not answered late.
 const AT_ONCE: &str = "256";
 
+/// Bytes of a file that is worth a `sha256sum` of its own, which reads it while it comes.
+const LARGE: u64 = 8 << 20;
+
 /// Bytes of names that are sent together.
 const WORDS: usize = 16 << 10;
 
@@ -56,7 +59,7 @@ pub(super) async fn verify(
     };
     let paths = Paths::new(directory);
     let told = Told::all(&paths, records);
-    let Some(complaint) = ask(side, &paths, told, other).await? else {
+    let Some(complaint) = ask(side, &paths, AT_ONCE, told, other).await? else {
         return Ok(false);
     };
     let Some((record, is_there)) = first else {
@@ -83,10 +86,25 @@ pub(super) async fn early(
         }
     };
     let told = Told { told, bytes: None };
-    if let Err(error) = ask(side, &Paths::new(directory), told, other).await {
+    if let Err(error) = ask(side, &Paths::new(directory), AT_ONCE, told, other).await {
         tracing::debug!(%error, "files are compared later");
     }
     left
+}
+
+/// The digests of files that begin to come: the container reads each while it sends it.
+pub(super) async fn ahead(
+    side: &Side,
+    directory: &[u8],
+    told: mpsc::UnboundedReceiver<Arc<[u8]>>,
+) -> HashMap<Arc<[u8]>, Option<Digest>> {
+    let mut found = Vec::new();
+    let take = |name, digest| found.push((name, digest));
+    let told = Told { told, bytes: None };
+    if let Err(error) = ask(side, &Paths::new(directory), "1", told, take).await {
+        tracing::debug!(%error, "large files are compared later");
+    }
+    found.into_iter().collect()
 }
 
 /// The digests of files below a directory, by their names. `None` if there is no `sha256sum`.
@@ -98,8 +116,48 @@ pub(super) async fn digests(
     let mut found = Vec::with_capacity(names.len());
     let take = |name, digest| found.push((name, digest));
     let paths = Paths::new(directory);
-    let asked = ask(side, &paths, Told::all(&paths, names), take).await?;
+    let asked = ask(side, &paths, AT_ONCE, Told::all(&paths, names), take).await?;
     Ok(asked.map(|_| found))
+}
+
+/// Who compares files as they come from a container.
+#[derive(Debug)]
+pub(super) struct Comparing {
+    large: mpsc::UnboundedSender<Arc<[u8]>>,
+    /// What was told of as large.
+    begun: HashSet<Arc<[u8]>>,
+    whole: mpsc::UnboundedSender<Record>,
+}
+
+impl Comparing {
+    /// With what [`ahead`] and [`early`] are told.
+    pub(super) fn new(
+        large: mpsc::UnboundedSender<Arc<[u8]>>,
+        whole: mpsc::UnboundedSender<Record>,
+    ) -> Self {
+        Self {
+            large,
+            begun: HashSet::new(),
+            whole,
+        }
+    }
+
+    /// A file of so many bytes comes next.
+    pub(super) fn begins(&mut self, name: &[u8], size: u64) {
+        if size >= LARGE {
+            let name: Arc<[u8]> = name.into();
+            // Nobody listens any more if the connection was cut.
+            let _ = self.large.send(name.clone());
+            self.begun.insert(name);
+        }
+    }
+
+    pub(super) fn is_whole(&self, record: &Record) {
+        if !self.begun.contains(&record.name) {
+            // It is told again if nobody listens any more.
+            let _ = self.whole.send(record.clone());
+        }
+    }
 }
 
 /// Files that were sent, of which [`early`] is told when they are likely to be written.
@@ -163,10 +221,11 @@ impl<T: AsRef<[u8]>> Told<T> {
 }
 
 /// Asks for the digests of files below a directory, and hands on each, in their order; those that
-/// nobody tells without one. Gives what `sha256sum` complains of; `None` if it is not there.
+/// nobody tells without one, `at_once` of them from one `sha256sum`. Gives what `sha256sum` complains of; `None` if it is not there.
 async fn ask<T: AsRef<[u8]> + Send>(
     side: &Side,
     paths: &Paths,
+    at_once: &str,
     mut told: Told<T>,
     mut take: impl FnMut(T, Option<Digest>) + Send,
 ) -> Result<Option<String>> {
@@ -174,7 +233,7 @@ async fn ask<T: AsRef<[u8]> + Send>(
         return Ok(Some(String::new()));
     };
     let asked = Mutex::new(VecDeque::from([first]));
-    let done = converse(side, paths, &mut told, &asked, &mut take).await;
+    let done = converse(side, paths, at_once, &mut told, &asked, &mut take).await;
     for file in std::mem::take(&mut *lock(&asked)) {
         take(file, None);
     }
@@ -188,11 +247,12 @@ async fn ask<T: AsRef<[u8]> + Send>(
 async fn converse<T: AsRef<[u8]> + Send>(
     side: &Side,
     paths: &Paths,
+    at_once: &str,
     told: &mut Told<T>,
     asked: &Mutex<VecDeque<T>>,
     take: &mut (impl FnMut(T, Option<Digest>) + Send),
 ) -> Result<Option<String>> {
-    let exec = side.program(["xargs", "-0", "-n", AT_ONCE, "sha256sum"]);
+    let exec = side.program(["xargs", "-0", "-n", at_once, "sha256sum"]);
     let Some(mut child) = start(exec).await? else {
         return Ok(None);
     };
@@ -203,7 +263,7 @@ async fn converse<T: AsRef<[u8]> + Send>(
             return Ok(None);
         };
         let bytes = bytes.to_string();
-        match start(side.script(COUNTED, [&bytes[..], AT_ONCE])).await? {
+        match start(side.script(COUNTED, [&bytes[..], at_once])).await? {
             Some(other) => child = other,
             None => return Ok(None),
         }
