@@ -14,7 +14,7 @@ use super::{
     relay::relay,
     side::Side,
     to::{Place, Work},
-    tools::{Tools, Way, without_tools},
+    tools::{Tools, Method, without_tools},
     unnamed,
     unpack::Bounds,
     verify::verify,
@@ -97,13 +97,13 @@ impl CopyBetween {
         let place = place.ok_or_else(|| unnamed(self.source.as_ref()))?;
         let tools = Tools::look(&self.options.side, from.rooted().as_bytes()).await?;
         let side = tools.on(&self.options.side);
-        if tools.way_from(&side)? == Way::Cat {
+        if tools.method_from(&side)? == Method::Cat {
             return Err(without_tools(&side));
         }
         let plan = self.options.plan(PathBuf::from(&self.source));
         from.tell_total(&side, &tools, &self.options.progress).await;
         let mut work = Work::begin(&self.to, place, plan, tools.is_directory()).await?;
-        if work.way == Way::Cat {
+        if work.method == Method::Cat {
             return Err(without_tools(&self.to));
         }
         work.is_local = false;

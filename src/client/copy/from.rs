@@ -20,7 +20,7 @@ use super::{
     shell::{REST, escaped},
     side::{Side, thread},
     split,
-    tools::{Tools, Way},
+    tools::{Tools, Method},
     unnamed,
     unpack::{Bounds, Rules, Unpacker},
     verify::{Comparing, ahead, early, verify},
@@ -125,7 +125,7 @@ impl CopyFrom {
         };
         let tools = Tools::look(&self.options.side, from.rooted().as_bytes()).await?;
         let side = tools.on(&self.options.side);
-        let way = tools.way_from(&side)?;
+        let method = tools.method_from(&side)?;
         let rules = Rules {
             base: from.name.as_ref().map(PathBuf::from),
             modes: self.options.keep != Keep::Times,
@@ -141,7 +141,7 @@ impl CopyFrom {
             side,
             from,
             tools,
-            way,
+            method,
             unpacker: Arc::new(Mutex::new(unpacker)),
             exclude: self.options.exclude.clone(),
             progress: self.options.progress.clone(),
@@ -291,7 +291,7 @@ pub(super) struct Work {
     pub(super) side: Side,
     pub(super) from: Source,
     pub(super) tools: Tools,
-    way: Way,
+    method: Method,
     pub(super) unpacker: Arc<Mutex<Unpacker>>,
     exclude: Exclude,
     pub(super) progress: Progress,
@@ -318,8 +318,8 @@ impl Work {
         }
         let (side, rooted) = (self.side.clone(), self.from.rooted());
         let receiving = async {
-            match self.way {
-                Way::Cat => walk::receive(self, is_again).await?,
+            match self.method {
+                Method::Cat => walk::receive(self, is_again).await?,
                 _ => self.archive(is_again).await?,
             }
             lock(&self.unpacker).comparing = None;
@@ -343,7 +343,7 @@ impl Work {
         let compared = verify(&self.side, rooted.as_bytes(), rooted.as_ref(), left).await?;
         let mut unpacker = lock(&self.unpacker);
         let mut not_kept = Vec::new();
-        if self.way == Way::Cat {
+        if self.method == Method::Cat {
             if !self.tools.has("stat") {
                 not_kept.extend([NotKept::Modes, NotKept::Times, NotKept::HardLinks]);
             }

@@ -22,7 +22,7 @@ use super::{
     side::{Side, thread},
     split,
     stage::Stage,
-    tools::{Tools, Way},
+    tools::{Tools, Method},
     unnamed,
     unpack::compare,
     verify::{Lately, early, verify},
@@ -76,7 +76,7 @@ pub(super) struct Work {
     pub(super) side: Side,
     pub(super) plan: Arc<Plan>,
     pub(super) tools: Tools,
-    pub(super) way: Way,
+    pub(super) method: Method,
     /// The directory of the destination, and the destination.
     pub(super) directory: String,
     pub(super) target: Vec<u8>,
@@ -178,13 +178,13 @@ impl Work {
         let target = [front, b"/", &name].concat();
         let tools = Tools::look(side, &target).await?;
         let side = &tools.on(side);
-        let way = tools.way_to(side)?;
+        let method = tools.method_to(side)?;
         // In the destination, which may be a file system of its own.
         let inside = match std::str::from_utf8(&target) {
             Ok(target) if tools.is_directory() && is_directory => target,
             _ => &directory,
         };
-        let stages = way == Way::Staged || (way == Way::Cat && tools.can_stage());
+        let stages = method == Method::Staged || (method == Method::Cat && tools.can_stage());
         let stage = stages.then(|| Stage::new(side, inside, &plan.progress));
         plan.root = match stages {
             true => PathBuf::from(STAGED),
@@ -195,7 +195,7 @@ impl Work {
             side: side.clone(),
             plan: Arc::new(plan),
             tools,
-            way,
+            method,
             directory,
             target,
             stage,
@@ -244,7 +244,7 @@ impl Work {
 
     /// Sends what is not there yet. Gives the files that are still to be compared.
     async fn send(&mut self) -> Result<Vec<Record>> {
-        if self.way == Way::Cat {
+        if self.method == Method::Cat {
             super::cat::send(self).await?;
             return Ok(lock(&self.packed).records.clone());
         }
@@ -322,7 +322,7 @@ impl Work {
 
     /// What could not go in the archive.
     async fn finish(&mut self) -> Result<()> {
-        if self.stage.is_none() && self.way == Way::Tar {
+        if self.stage.is_none() && self.method == Method::Tar {
             let packed = lock(&self.packed);
             if !packed.filled.is_empty() {
                 self.not_kept.push(NotKept::Holes);
@@ -360,7 +360,7 @@ impl Work {
             return Ok(());
         }
         let records = lock(&self.packed).records.clone();
-        if self.way == Way::Cat {
+        if self.method == Method::Cat {
             return super::cat::read_back(self, &place, records).await;
         }
         let inside = self.inside();
@@ -380,7 +380,7 @@ impl Work {
         if directories.is_empty() {
             return Ok(());
         }
-        if self.way == Way::Cat {
+        if self.method == Method::Cat {
             let mut finish = Finish::new(b".");
             for (below, header) in &directories {
                 let name = super::below(&self.target, &name_bytes(below));

@@ -1,4 +1,4 @@
-//! What a container has to copy with: in flows what a shell there finds, out comes the way.
+//! What a container has to copy with: in flows what a shell there finds, out comes the method.
 
 use super::{
     shell::{LOOK, escaped},
@@ -8,7 +8,7 @@ use crate::{Result, error::CallerError, session::Subprotocol};
 
 /// How a copy goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Method {
     /// By `tar`, with a shell that keeps aside what is not verified yet.
     Staged,
     /// By `tar` alone, which writes files under their names.
@@ -75,27 +75,27 @@ impl Tools {
         self.has("directory")
     }
 
-    pub(super) fn way_to(&self, side: &Side) -> Result<Way> {
+    pub(super) fn method_to(&self, side: &Side) -> Result<Method> {
         if let Some(protocol) = self.protocol.filter(|it| !it.has_half_close()) {
             let protocol = protocol.name();
             return Err(CallerError::HalfClose { protocol }.into());
         }
         if !self.shell {
             // If it lacks that too, the exec says so.
-            return Ok(Way::Tar);
+            return Ok(Method::Tar);
         }
         match self.has("tar") {
-            true if self.can_stage() => Ok(Way::Staged),
-            true => Ok(Way::Tar),
-            false if self.has("cat") => Ok(Way::Cat),
+            true if self.can_stage() => Ok(Method::Staged),
+            true => Ok(Method::Tar),
+            false if self.has("cat") => Ok(Method::Cat),
             false => Err(without_tools(side)),
         }
     }
 
-    pub(super) fn way_from(&self, side: &Side) -> Result<Way> {
+    pub(super) fn method_from(&self, side: &Side) -> Result<Method> {
         match self.shell && !self.has("tar") {
-            false => Ok(Way::Tar),
-            true if self.has("cat") => Ok(Way::Cat),
+            false => Ok(Method::Tar),
+            true if self.has("cat") => Ok(Method::Cat),
             true => Err(without_tools(side)),
         }
     }
