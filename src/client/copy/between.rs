@@ -14,7 +14,7 @@ use super::{
     relay::relay,
     side::Side,
     to::{Place, Work},
-    tools::{Tools, Method, without_tools},
+    tools::{Method, Tools, without_tools},
     unnamed,
     unpack::Bounds,
     verify::verify,
@@ -101,7 +101,6 @@ impl CopyBetween {
             return Err(without_tools(&side));
         }
         let plan = self.options.plan(PathBuf::from(&self.source));
-        from.tell_total(&side, &tools, &self.options.progress).await;
         let mut work = Work::begin(&self.to, place, plan, tools.is_directory()).await?;
         if work.method == Method::Cat {
             return Err(without_tools(&self.to));
@@ -110,7 +109,7 @@ impl CopyBetween {
         Ok(Begun {
             side,
             from,
-            holes: tools.is_gnu(),
+            tools,
             work,
         })
     }
@@ -120,8 +119,7 @@ impl CopyBetween {
 struct Begun {
     side: Side,
     from: Source,
-    /// Whether its `tar` knows holes.
-    holes: bool,
+    tools: Tools,
     work: Work,
 }
 
@@ -144,7 +142,7 @@ impl Begun {
                 None => lock(&work.packed).done.clear(),
             }
         }
-        let source = from.packed(&self.side, self.holes, list);
+        let source = from.packed(&self.side, self.tools.is_gnu(), list);
         let (to, input) = pipe();
         let (plan, packed) = (work.plan.clone(), work.packed.clone());
         let progress = plan.progress.clone();
@@ -160,7 +158,9 @@ impl Begun {
         };
         let receiving = self.side.receive(source, &progress, job);
         let exec = work.extract();
-        work.side.deliver(exec, input, receiving).await?;
+        let delivering = work.side.deliver(exec, input, receiving);
+        let (side, tools) = (&self.side, &self.tools);
+        from.counting(side, tools, &progress, delivering).await?;
         let records = lock(&work.packed).records.clone();
         let rooted = from.rooted();
         let (place, shown) = (rooted.as_bytes(), rooted.as_ref());

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashSet,
+    convert::Infallible,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -20,7 +21,7 @@ use super::{
     shell::{REST, escaped},
     side::{Side, thread},
     split,
-    tools::{Tools, Method},
+    tools::{Method, Tools},
     unnamed,
     unpack::{Bounds, Rules, Unpacker},
     verify::{Comparing, ahead, early, verify},
@@ -136,7 +137,6 @@ impl CopyFrom {
         };
         let opened = thread(&self.options.progress, move || Unpacker::new(rules, root));
         let unpacker = opened.await?;
-        from.tell_total(&side, &tools, &self.options.progress).await;
         Ok(Work {
             side,
             from,
@@ -238,12 +238,26 @@ impl Source {
         format!("./{}", self.name.as_deref().unwrap_or_default())
     }
 
-    /// Tells the bytes of all its files, if anybody looks and the container knows.
-    pub(super) async fn tell_total(&self, side: &Side, tools: &Tools, progress: &Progress) {
-        if progress.is_watched()
-            && let Some(total) = self.total(side, tools).await
-        {
-            progress.total(total);
+    /// Tells the bytes of all its files while something is done, if anybody looks and the container
+    /// knows.
+    pub(super) async fn counting<T>(
+        &self,
+        side: &Side,
+        tools: &Tools,
+        progress: &Progress,
+        done: impl Future<Output = T>,
+    ) -> T {
+        let count = async {
+            if progress.is_watched()
+                && let Some(total) = self.total(side, tools).await
+            {
+                progress.total(total);
+            }
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            done = done => done,
+            never = count => match never {},
         }
     }
 
@@ -316,12 +330,16 @@ impl Work {
                 .for_each(|it| comparing.is_whole(it));
             unpacker.comparing = Some(comparing);
         }
-        let (side, rooted) = (self.side.clone(), self.from.rooted());
+        let (side, from, tools) = (self.side.clone(), self.from.clone(), self.tools.clone());
+        let (progress, rooted) = (self.progress.clone(), from.rooted());
         let receiving = async {
-            match self.method {
-                Method::Cat => walk::receive(self, is_again).await?,
-                _ => self.archive(is_again).await?,
-            }
+            let receive = async {
+                match self.method {
+                    Method::Cat => walk::receive(self, is_again).await,
+                    _ => self.archive(is_again).await,
+                }
+            };
+            from.counting(&side, &tools, &progress, receive).await?;
             lock(&self.unpacker).comparing = None;
             Ok::<(), Error>(())
         };

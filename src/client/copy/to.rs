@@ -22,7 +22,7 @@ use super::{
     side::{Side, thread},
     split,
     stage::Stage,
-    tools::{Tools, Method},
+    tools::{Method, Tools},
     unnamed,
     unpack::compare,
     verify::{Lately, early, verify},
