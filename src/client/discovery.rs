@@ -100,7 +100,7 @@ impl Discovery {
             match rest {
                 None => known.preferred,
                 Some(rest) if known.preferred && rest == group => true,
-                Some(rest) => rest == versioned.trim_end_matches('.'),
+                Some(rest) => rest == versioned || rest == versioned.trim_end_matches('.'),
             }
         };
         let ways: [fn(&ApiResource, &str) -> bool; 4] = [

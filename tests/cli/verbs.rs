@@ -86,6 +86,18 @@ fn event(name: &str, of: &str, seconds: i64, count: u64) -> Value {
 }
 
 #[tokio::test]
+async fn a_selector_and_a_name_exclude_each_other() {
+    let cluster = Cluster::start().await;
+    for flag in ["-l=app=none", "--field-selector=status.phase=Failed"] {
+        let (code, _, stderr) = same(&cluster, &["get", "pods", "web-0", flag]).await;
+        assert_eq!(code, Some(1));
+        assert!(stderr.contains("a selector is specified"), "{stderr}");
+    }
+    let (_, stdout, _) = same(&cluster, &["get", "pods.v1.", "web-0", "-o=name"]).await;
+    assert_eq!(stdout, "pod/web-0\n");
+}
+
+#[tokio::test]
 async fn events_are_listed_as_kubectl_lists_them() {
     let cluster = Cluster::start().await;
     let events = Resource::namespaced("", "v1", "events");
@@ -111,6 +123,7 @@ async fn events_are_listed_as_kubectl_lists_them() {
         &["--for", "pod/web-0", "--no-headers"],
         &["--for=pod/none"],
         &["-n", "other"],
+        &["--types=Odd"],
     ] {
         same(&cluster, &[&["events"], flags].concat()).await;
     }

@@ -14,6 +14,9 @@ use crate::{
     printable::Printable, set::Set as _, table::Layout,
 };
 
+/// The types of events (core/v1, Event).
+const TYPES: [&str; 2] = ["Normal", "Warning"];
+
 /// Print events, the oldest first
 ///
 /// Exit codes: 0; 1 for an error; 141 if nobody reads its output.
@@ -48,6 +51,10 @@ impl Events {
         let output = Output::parse(self.output.as_deref(), None, true)?;
         if self.watch && !output.is_table() {
             bail!("-o and --watch exclude each other here: use `kubewire watch events` with -o");
+        }
+        let is_one = |of: &String| TYPES.iter().any(|one| one.eq_ignore_ascii_case(of));
+        if !self.types.iter().all(is_one) {
+            bail!("valid --types are Normal or Warning");
         }
         let client = connection.client()?;
         let fields = self.fields(&client).await?;

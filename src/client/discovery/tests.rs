@@ -78,7 +78,9 @@ async fn two_answers_tell_all_and_are_remembered() {
         "po.example.com",
         "a plural wins over a short name"
     );
-    assert_eq!(find("pod.v1").await.plural, "pods");
+    for name in ["pod.v1", "pods.v1."] {
+        assert_eq!(find(name).await.plural, "pods", "{name}");
+    }
     let node = client.find("no").await.unwrap();
     assert!(!node.resource.namespaced);
     assert_eq!(node.subresources, ["status"]);

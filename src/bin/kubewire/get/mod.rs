@@ -184,6 +184,10 @@ impl Get {
         if self.files.are_none() && self.files.recursive {
             bail!("-R is for the directories of --filename");
         }
+        let selects = self.selector.is_some() || self.field_selector.is_some();
+        if selects && asked.iter().any(|asked| asked.name.is_some()) {
+            bail!("name cannot be provided when a selector is specified");
+        }
         if self.subresource.is_some() && asked.iter().any(|asked| asked.name.is_none()) {
             bail!("--subresource is of objects that are named, not of a list");
         }
