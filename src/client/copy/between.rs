@@ -158,7 +158,7 @@ impl Begun {
         };
         let receiving = self.side.receive(source, &progress, job);
         let exec = work.extract();
-        let delivering = work.side.deliver(exec, input, receiving);
+        let delivering = Box::pin(work.side.deliver(exec, input, receiving));
         let (side, tools) = (&self.side, &self.tools);
         from.counting(side, tools, &progress, delivering).await?;
         let records = lock(&work.packed).records.clone();
