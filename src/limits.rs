@@ -35,6 +35,10 @@ pub const FORWARD_RECEIVE: usize = 4 << 20;
 
 /// Bytes of all connections of a WebSocket together that wait for their readers: 64 MiB. Here the
 /// WebSocket is held back whatever the choice for single connections is.
+///
+/// Where many wait, each a little, more would only wait longer: they are held back at 8 MiB, of
+/// which no connection counts for more than 512 KiB. So sixteen readers that take nothing are what
+/// stops all others, either way.
 pub const FORWARD_RECEIVE_TOTAL: usize = 64 << 20;
 
 /// Bytes of one forwarded connection that wait to be sent before its writer has to wait: 64 KiB,

@@ -120,6 +120,7 @@ impl Mux {
             return;
         };
         self.received -= entry.receive.len();
+        self.shared -= entry.receive.len().min(self.config.share());
         self.full -= usize::from(entry.receive.len() >= self.config.receive_buffer);
         self.unsent -= entry.send.len();
         if stream.opener() != self.role {

@@ -29,6 +29,17 @@ pub struct MuxConfig {
     pub keepalive: MuxKeepalive,
 }
 
+impl MuxConfig {
+    /// Bytes of all streams together at which they wait, no stream counted for more than a share.
+    pub(super) fn crowd(&self) -> usize {
+        (self.receive_total / 8).max(1)
+    }
+
+    pub(super) fn share(&self) -> usize {
+        self.crowd() / 16
+    }
+}
+
 impl Default for MuxConfig {
     fn default() -> Self {
         Self {

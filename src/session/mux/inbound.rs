@@ -110,8 +110,9 @@ impl Mux {
             if entry.receive.is_empty() {
                 self.events.push_back(MuxEvent::Readable(stream));
             }
-            let before = entry.receive.len();
+            let (before, share) = (entry.receive.len(), self.config.share());
             self.received += payload.len();
+            self.shared += (before + payload.len()).min(share) - before.min(share);
             entry.receive.push(payload);
             let bound = self.config.receive_buffer;
             if before < bound && entry.receive.len() >= bound {
@@ -131,7 +132,7 @@ impl Mux {
         let full = |entry: &Stream| entry.receive.len() >= self.config.receive_buffer;
         let stream = if self.streams.get(&stream).is_some_and(full) {
             stream
-        } else if self.received >= self.config.receive_total && self.stuck.is_empty() {
+        } else if self.is_crowded() && self.stuck.is_empty() {
             let fullest = self.streams.iter().max_by_key(|(_, e)| e.receive.len());
             fullest.map_or(stream, |(fullest, _)| *fullest)
         } else {

@@ -24,6 +24,11 @@
 //! read, so that all streams wait. A reader that takes nothing at all for
 //! [`patience`](MuxConfig::patience) is reported as [`MuxEvent::Stuck`], again and again.
 //!
+//! All streams together have two bounds. Where many wait for their readers, each a little, more
+//! would only wait longer, in memory: an eighth of [`receive_total`](MuxConfig::receive_total) is
+//! the bound for them, of which no stream counts for more than a sixteenth. A few streams with slow
+//! readers so leave the others all of their room, and have `receive_total` for themselves.
+//!
 //! What is handed in at once is taken whole, so that a stream can exceed its bound by one message.
 
 mod closing;
@@ -137,6 +142,8 @@ pub struct Mux {
     unsent: usize,
     /// Bytes in all receive queues.
     received: usize,
+    /// The same with no more than a share of any.
+    shared: usize,
     /// Streams whose receive queue is full.
     full: usize,
     /// When which stream must have been accepted.
@@ -175,6 +182,7 @@ impl Mux {
             ring: VecDeque::new(),
             unsent: 0,
             received: 0,
+            shared: 0,
             full: 0,
             replies: BTreeSet::new(),
             stuck: BTreeSet::new(),
@@ -366,14 +374,19 @@ impl Mux {
         let payload = entry.receive.pop(usize::MAX)?;
         let bound = self.config.receive_buffer;
         let left = entry.receive.len();
+        let share = self.config.share();
         self.received -= payload.len();
+        self.shared -= (left + payload.len()).min(share) - left.min(share);
         self.full -= usize::from(left < bound && left + payload.len() >= bound);
         entry.watch.note();
+        let watched = entry.watch.at();
         if left < bound
-            && self.received < self.config.receive_total
-            && let Some(at) = entry.watch.at()
+            && !self.is_crowded()
+            && let Some(at) = watched
         {
-            entry.watch = Watch::Off;
+            if let Some(entry) = self.streams.get_mut(&stream) {
+                entry.watch = Watch::Off;
+            }
             self.stuck.remove(&(at, stream));
         }
         self.forget_if_over(stream);
@@ -395,7 +408,12 @@ impl Mux {
 
     /// Whether nothing should be handed in until more has been read.
     pub fn wants_hold(&self) -> bool {
-        self.full > 0 || self.received >= self.config.receive_total
+        self.full > 0 || self.is_crowded()
+    }
+
+    /// Whether what waits for all readers together is as much as it may be.
+    fn is_crowded(&self) -> bool {
+        self.received >= self.config.receive_total || self.shared >= self.config.crowd()
     }
 
     /// Bytes that [`poll_transmit`](Self::poll_transmit) has, frame heads of waiting payload not

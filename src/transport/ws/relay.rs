@@ -5,22 +5,28 @@
 //! the socket sends is read into a buffer that is masked in place and sent.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     io,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::port_forward::ForwardStream;
+use super::{
+    port_forward::ForwardStream,
+    websocket::{advance, vectors},
+};
 use crate::{
     error::{Error, NetworkError},
     limits,
 };
 
-/// What a read buffer begins with, in bytes.
+/// What a read buffer begins with, in bytes, and goes back to when little is read.
 const SMALL: usize = 2 << 10;
+/// Bytes that are taken at once to be written to the socket, about.
+const WRITE: usize = 128 << 10;
 
 #[derive(Debug, Default)]
 pub(crate) struct Copied {
@@ -65,8 +71,8 @@ where
                     return Ok(None);
                 }
                 size = match length == size {
-                    true => (size * 4).min(limits::SPDY_DATA),
-                    false => size,
+                    true => (size * 4).min(limits::FORWARD_SEND),
+                    false => (size / 2).max(SMALL),
                 };
                 if let Err(error) = stream.send(buffer.freeze()).await {
                     return Ok(Some(error));
@@ -75,13 +81,14 @@ where
             }
         };
         let down = async {
-            while let Some(payload) = poll_fn(|cx| stream.poll_payload(cx)).await {
-                let payload = payload.map_err(of_stream)?;
-                if let Err(error) = write.write_all(&payload).await {
+            let mut queue = VecDeque::new();
+            while let Some(first) = poll_fn(|cx| stream.poll_payloads(cx, &mut queue, WRITE)).await
+            {
+                queue.push_front(first.map_err(of_stream)?);
+                if let Err(error) = write_all(&mut write, &mut queue, received).await {
                     reset.store(true, Relaxed);
                     return Ok(Some(Error::lost(error)));
                 }
-                received.fetch_add(payload.len() as u64, Relaxed);
             }
             Ok(write.shutdown().await.map_err(Error::lost).err())
         };
@@ -103,6 +110,24 @@ where
         Err(error) => unfinished.fail(error),
     }
     outcome
+}
+
+/// Writes the queue to its end, as many slices at once as may be.
+async fn write_all(
+    write: &mut (impl AsyncWrite + Unpin),
+    queue: &mut VecDeque<Bytes>,
+    written: &AtomicU64,
+) -> io::Result<()> {
+    while !queue.is_empty() {
+        let (slices, used) = vectors(queue);
+        let length = write.write_vectored(&slices[..used]).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        written.fetch_add(length as u64, Relaxed);
+        advance(queue, length);
+    }
+    Ok(())
 }
 
 /// Waits for both directions. One that cannot hand on its bytes says so and leaves the other to

@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     error::{Error, PeerError},
     limits,
     session::{Message, Opcode, Transmit},
-    wire::websocket::{Decoder, FrameHeader, MAX_HEADER, apply_mask},
+    wire::websocket::{Decoder, FrameHeader, MAX_HEADER, apply_mask, masked_copy},
 };
 
 /// What a reading buffer begins with, and goes back to when nothing flows.
@@ -32,10 +32,30 @@ const LARGE_READ: usize = 128 << 10;
 const GATHER: usize = 2 << 10;
 /// The masking key of a client's message.
 type Mask = Option<[u8; 4]>;
-/// Bytes that are copied and then masked.
-const MASKED_AT_ONCE: usize = 4 << 10;
 /// Buffers handed to one vectored write.
 const VECTORS: usize = 16;
+
+/// What one vectored write is handed of a queue, and how many slices that are.
+pub(super) fn vectors(queue: &VecDeque<Bytes>) -> ([IoSlice<'_>; VECTORS], usize) {
+    let mut slices = [IoSlice::new(&[]); VECTORS];
+    for (slice, bytes) in slices.iter_mut().zip(queue) {
+        *slice = IoSlice::new(bytes);
+    }
+    (slices, queue.len().min(VECTORS))
+}
+
+/// Takes off a queue what has been written of it.
+pub(super) fn advance(queue: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(front) = queue.front_mut() {
+        let part = written.min(front.len());
+        front.advance(part);
+        written -= part;
+        if !front.is_empty() {
+            break;
+        }
+        queue.pop_front();
+    }
+}
 
 /// What a session is driven over.
 pub(crate) trait WebSocket: Send {
@@ -101,10 +121,16 @@ impl<S> Socket<S> {
         }
     }
 
-    /// Begins a message in `staged`, with its prefix: its mask, and the length of the prefix.
-    fn begin(&mut self, opcode: Opcode, prefix: Option<u8>, payload: usize) -> (Mask, usize) {
+    /// Begins a message in `out`, with its prefix: its mask, and the length of the prefix.
+    fn begin(
+        role: Role,
+        out: &mut impl BufMut,
+        opcode: Opcode,
+        prefix: Option<u8>,
+        payload: usize,
+    ) -> (Mask, usize) {
         let prefixed = usize::from(prefix.is_some());
-        let mask = match self.role {
+        let mask = match role {
             Role::Client => Some(rand::random::<[u8; 4]>()),
             Role::Server => None,
         };
@@ -115,31 +141,34 @@ impl<S> Socket<S> {
             mask,
             length: length as u64,
         }
-        .encode(&mut self.staged);
-        let start = self.staged.len();
-        self.staged.extend(prefix);
-        if let Some(key) = mask {
-            apply_mask(&mut self.staged[start..], key, 0);
+        .encode(out);
+        if let Some(prefix) = prefix {
+            out.put_u8(prefix ^ mask.map_or(0, |key| key[0]));
         }
         (mask, prefixed)
     }
 
-    /// Queues a message whose payload is copied behind its header.
+    /// Queues a message whose payload is copied.
     fn stage(&mut self, opcode: Opcode, prefix: Option<u8>, payload: &[u8]) {
+        if self.role == Role::Client && payload.len() > GATHER {
+            let mut head = [0; MAX_HEADER + 1];
+            let mut rest = &mut head[..];
+            let (mask, prefixed) = Self::begin(self.role, &mut rest, opcode, prefix, payload.len());
+            let used = MAX_HEADER + 1 - rest.len();
+            let message = masked_copy(&head[..used], payload, mask.unwrap_or_default(), prefixed);
+            self.pending += message.len();
+            self.seal();
+            self.output.push_back(message);
+            return;
+        }
         let before = self.staged.len();
         self.staged.reserve(MAX_HEADER + 1 + payload.len());
-        let (mask, prefixed) = self.begin(opcode, prefix, payload.len());
-        // Masked while it is in the processor's nearest cache.
-        for (at, part) in payload.chunks(MASKED_AT_ONCE).enumerate() {
-            let begin = self.staged.len();
-            self.staged.extend_from_slice(part);
-            if let Some(key) = mask {
-                apply_mask(
-                    &mut self.staged[begin..],
-                    key,
-                    prefixed + at * MASKED_AT_ONCE,
-                );
-            }
+        let (mask, prefixed) =
+            Self::begin(self.role, &mut self.staged, opcode, prefix, payload.len());
+        let begin = self.staged.len();
+        self.staged.extend_from_slice(payload);
+        if let Some(key) = mask {
+            apply_mask(&mut self.staged[begin..], key, prefixed);
         }
         self.pending += self.staged.len() - before;
     }
@@ -204,12 +233,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket for Socket<S> {
         let before = self.staged.len();
         let payload = match self.role {
             Role::Server => {
-                self.begin(opcode, prefix, payload.len());
+                Self::begin(self.role, &mut self.staged, opcode, prefix, payload.len());
                 payload
             }
             Role::Client => match payload.try_into_mut() {
                 Ok(mut own) => {
-                    let (mask, prefixed) = self.begin(opcode, prefix, own.len());
+                    let (mask, prefixed) =
+                        Self::begin(self.role, &mut self.staged, opcode, prefix, own.len());
                     if let Some(key) = mask {
                         apply_mask(&mut own, key, prefixed);
                     }
@@ -236,30 +266,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket for Socket<S> {
         self.seal();
         while let Some(front) = self.output.front() {
             let io = Pin::new(&mut self.io);
-            let mut written = if self.output.len() == 1 {
+            let written = if self.output.len() == 1 {
                 ready!(io.poll_write(cx, front))?
             } else {
-                let mut slices = [IoSlice::new(&[]); VECTORS];
-                let mut used = 0;
-                for (slice, bytes) in slices.iter_mut().zip(&self.output) {
-                    *slice = IoSlice::new(bytes);
-                    used += 1;
-                }
+                let (slices, used) = vectors(&self.output);
                 ready!(io.poll_write_vectored(cx, &slices[..used]))?
             };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.pending -= written;
-            while let Some(front) = self.output.front_mut() {
-                let part = written.min(front.len());
-                front.advance(part);
-                written -= part;
-                if !front.is_empty() {
-                    break;
-                }
-                self.output.pop_front();
-            }
+            advance(&mut self.output, written);
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }
@@ -409,8 +426,9 @@ mod tests {
                 7,
                 GATHER,
                 GATHER + 1,
-                MASKED_AT_ONCE,
-                3 * MASKED_AT_ONCE + 5,
+                GATHER + 64,
+                12 << 10,
+                (65 << 10) + 5,
             ] {
                 let payload: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
                 let mut message = vec![2];

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
-use super::{Encoding, EventError};
+use super::{
+    Encoding, EventError,
+    json_blocks::{self, BLOCK, Reached},
+};
 
 pub(super) const fn malformed(what: &'static str) -> EventError {
     EventError::Malformed {
@@ -255,10 +258,13 @@ pub(super) fn skip_value(data: &[u8]) -> Result<usize, EventError> {
 #[derive(Debug, Default, Clone)]
 pub(in crate::wire) struct EndOfValue {
     /// How far the value is known.
-    at: usize,
-    in_string: bool,
-    depth: u64,
+    pub(super) at: usize,
+    pub(super) in_string: bool,
+    pub(super) depth: u64,
 }
+
+/// Bytes of a value that are looked at a string at a time: most values are no longer.
+const SHORT: usize = 32;
 
 impl EndOfValue {
     /// The length of the value; `None` if its end is not there yet. Of a number that is the byte
@@ -266,12 +272,38 @@ impl EndOfValue {
     ///
     /// `data` is what the last call had and what arrived since.
     pub(in crate::wire) fn find(&mut self, data: &[u8]) -> Result<Option<usize>, EventError> {
+        // Where no vector instruction collects marks, blocks cost more than strings do.
+        let mut until = match cfg!(target_arch = "x86_64") {
+            true => self.at + SHORT,
+            false => usize::MAX,
+        };
+        loop {
+            if let Some(end) = self.by_string(data, until) {
+                return Ok(Some(end));
+            }
+            if self.at < until {
+                return Ok(None);
+            }
+            until = usize::MAX;
+            if self.depth == 0 {
+                continue;
+            }
+            match json_blocks::skip(data, self) {
+                Reached::End(end) => return Ok(Some(end)),
+                Reached::On => {}
+                Reached::Odd => until = self.at + BLOCK + 1,
+            }
+        }
+    }
+
+    /// The same a string at a time; `None` also if the end is not before `until`.
+    fn by_string(&mut self, data: &[u8], until: usize) -> Option<usize> {
         let Self {
             mut at,
             mut in_string,
             mut depth,
         } = *self;
-        'arrived: loop {
+        'arrived: while at < until {
             while in_string {
                 let Some(found) = data.get(at..).and_then(quote_or_escape) else {
                     at = data.len();
@@ -285,10 +317,13 @@ impl EndOfValue {
                         break 'arrived;
                     }
                     at += 1;
+                    if at >= until {
+                        break 'arrived;
+                    }
                     continue;
                 }
                 if depth == 0 {
-                    return Ok(Some(at));
+                    return Some(at);
                 }
                 // Behind most strings one byte stands before the next.
                 match data.get(at..).and_then(<[u8]>::first_chunk) {
@@ -301,11 +336,11 @@ impl EndOfValue {
                 Class::Quote => in_string = true,
                 Class::Open => depth += 1,
                 Class::Close => match depth {
-                    0 => return Ok(Some(at)),
-                    1 => return Ok(Some(at + 1)),
+                    0 => return Some(at),
+                    1 => return Some(at + 1),
                     _ => depth -= 1,
                 },
-                Class::Behind if depth == 0 => return Ok(Some(at)),
+                Class::Behind if depth == 0 => return Some(at),
                 Class::Behind | Class::Other => {}
             }
             at += 1;
@@ -315,7 +350,7 @@ impl EndOfValue {
             in_string,
             depth,
         };
-        Ok(None)
+        None
     }
 }
 
@@ -428,13 +463,13 @@ fn quote_or_escape(data: &[u8]) -> Option<usize> {
     const WORDS: usize = 4;
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    // The lowest marked byte is one that is zero; above it a mark may be wrong.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    // One less than nothing has its highest bit: the lowest marked byte is the one that is looked
+    // for; above it a mark may be wrong. Bytes that have this bit are others.
+    let less = |word: u64, byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
     let mut at = 0;
     for word in data.chunks_exact(8).take(WORDS) {
         let word = word.try_into().map_or(0, u64::from_le_bytes);
-        let found =
-            zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        let found = (less(word, b'"') | less(word, b'\\')) & !word & HIGHS;
         if found != 0 {
             return Some(at + found.trailing_zeros() as usize / 8);
         }

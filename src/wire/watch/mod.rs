@@ -12,6 +12,7 @@ mod cursor;
 mod decode;
 mod decoder;
 mod json;
+mod json_blocks;
 mod json_de;
 mod list;
 mod managed;

@@ -19,6 +19,9 @@ pub use self::{
     mask::apply_mask,
 };
 
+#[cfg(any(feature = "client", feature = "server"))]
+pub(crate) use self::mask::masked_copy;
+
 /// One whole message.
 ///
 /// That of a text message is UTF-8.

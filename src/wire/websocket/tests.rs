@@ -65,12 +65,17 @@ fn a_header_reads_as_it_was_written() {
 fn masking_works_at_every_offset_and_length() {
     let key = [0x12, 0x34, 0x56, 0x78];
     for offset in 0..9 {
-        for length in 0..40 {
+        for length in 0..200 {
             let data: Vec<u8> = (0..length).collect();
             let mut masked = data.clone();
             apply_mask(&mut masked, key, offset);
             for (i, byte) in masked.iter().enumerate() {
                 assert_eq!(*byte, data[i] ^ key[(i + offset) % 4]);
+            }
+            #[cfg(any(feature = "client", feature = "server"))]
+            for head in [&b""[..], b"head", &[7; 64]] {
+                let copy = masked_copy(head, &data, key, offset);
+                assert_eq!(copy, [head, &masked].concat());
             }
         }
     }

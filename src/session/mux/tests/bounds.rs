@@ -82,11 +82,11 @@ fn all_streams_together_are_bounded() {
         ..MuxConfig::default()
     };
     let mut pair = Pair::with(config, vec![usize::MAX]);
-    let streams: Vec<StreamId> = (0..20).map(|port| pair.open(port)).collect();
+    let streams: Vec<StreamId> = (0..10).map(|port| pair.open(port)).collect();
     pair.client.unread = streams.clone();
     pair.run();
     for stream in &streams {
-        pair.server.mux.write(*stream, vec![0; 50].into()).unwrap();
+        pair.server.mux.write(*stream, vec![0; 100].into()).unwrap();
     }
     pair.run();
     assert!(pair.client.mux.wants_hold());
@@ -98,6 +98,50 @@ fn all_streams_together_are_bounded() {
     assert!(!pair.client.mux.wants_hold());
     pair.pass(limits::FORWARD_PATIENCE);
     assert!(pair.client.mux.stuck.is_empty());
+}
+
+#[test]
+fn many_streams_that_wait_a_little_are_held_back_before_a_few_that_wait_much() {
+    const SHARE: usize = 8 << 10;
+    let config = MuxConfig {
+        receive_total: 8 * 16 * SHARE,
+        ..MuxConfig::default()
+    };
+    let mut pair = Pair::with(config, vec![usize::MAX]);
+    let streams: Vec<StreamId> = (0..40).map(|port| pair.open(port)).collect();
+    pair.client.unread = streams.clone();
+    pair.run();
+    let (slow, quick) = streams.split_at(15);
+    let send = |pair: &mut Pair, stream, length| {
+        pair.server
+            .mux
+            .write(stream, vec![0; length].into())
+            .unwrap();
+        pair.run();
+    };
+    for stream in slow {
+        send(&mut pair, *stream, 5 * SHARE);
+    }
+    for stream in &quick[..15] {
+        assert!(
+            !pair.client.mux.wants_hold(),
+            "the slow ones do not make up a crowd"
+        );
+        send(&mut pair, *stream, SHARE / 15);
+    }
+    send(&mut pair, quick[15], SHARE);
+    assert!(pair.client.mux.wants_hold());
+    assert!(pair.client.mux.received < 8 * 16 * SHARE);
+    pair.client.mux.read(quick[15]);
+    assert!(!pair.client.mux.wants_hold());
+    send(&mut pair, quick[16], SHARE / 4);
+    assert!(pair.client.mux.wants_hold());
+    pair.client.mux.reset(slow[0], RstStatus::CANCEL);
+    assert!(!pair.client.mux.wants_hold());
+    for stream in &streams {
+        while pair.client.mux.read(*stream).is_some() {}
+    }
+    assert_eq!((pair.client.mux.received, pair.client.mux.shared), (0, 0));
 }
 
 #[test]

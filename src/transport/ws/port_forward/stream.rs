@@ -1,6 +1,7 @@
 //! One forwarded connection: in flow the bytes of either end, out they come at the other.
 
 use std::{
+    collections::VecDeque,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -90,9 +91,38 @@ impl ForwardStream {
     /// [`poll_slice`](Self::poll_slice) for those who use nothing else to read.
     #[inline]
     pub(crate) fn poll_payload(&self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        self.poll_read(cx, |forward| forward.session.read(self.id))
+    }
+
+    /// The same, and what else is there in `more`, together about as much as `bytes`.
+    pub(crate) fn poll_payloads(
+        &self,
+        cx: &mut Context<'_>,
+        more: &mut VecDeque<Bytes>,
+        bytes: usize,
+    ) -> Poll<Option<io::Result<Bytes>>> {
+        self.poll_read(cx, |forward| {
+            let first = forward.session.read(self.id)?;
+            let mut left = bytes.saturating_sub(first.len());
+            while left > 0
+                && let Some(payload) = forward.session.read(self.id)
+            {
+                left = left.saturating_sub(payload.len());
+                more.push_back(payload);
+            }
+            Some(first)
+        })
+    }
+
+    #[inline]
+    fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(&mut Forward) -> Option<Bytes>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
         let id = self.id;
         self.shared().poll_take(cx, self.slot, |forward| {
-            if let Some(payload) = forward.session.read(id) {
+            if let Some(payload) = read(forward) {
                 return Some(Some(Ok(payload)));
             }
             match forward.connections.get(&id) {
