@@ -77,6 +77,14 @@ pub const FORWARD_STALL: Duration = Duration::from_secs(2);
 /// system, whether they are read or not.
 pub const FORWARD_UNREAD: usize = 64 << 10;
 
+/// WebSockets that are dialled to keep connections to a port that has not answered yet from those
+/// to others: 8. Where that is not enough, they share.
+pub const FORWARD_APART: usize = 8;
+
+/// How long the first bytes to a port wait, beside other connections, for a refusal that would
+/// leave them unread: 100 ms after the server has taken on the connection.
+pub const FORWARD_PROBE: Duration = Duration::from_millis(100);
+
 /// How long a pod that was found through a service or a workload is taken to be there still: 1 s.
 /// The next connection after that asks.
 pub const FORWARD_FRESH: Duration = Duration::from_secs(1);

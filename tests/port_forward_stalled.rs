@@ -521,3 +521,33 @@ async fn an_application_that_stops_reading_hangs_no_other_connection() -> Result
     writing.abort();
     Ok(())
 }
+
+/// Each leaves its bytes unread, and those to the other port come in between.
+#[tokio::test]
+async fn many_that_are_refused_at_once_hang_none_to_another_port() -> Result {
+    for answered_before in [true, false] {
+        let mut fixture = Fixture::new().await?;
+        let echo = fixture.echo().await;
+        let nobody = listener().await.1;
+        if answered_before {
+            soon(round_trip(fixture.tunnel.open(echo).await?, b"before")).await?;
+        }
+        let mut refused = JoinSet::new();
+        for _ in 0..60 {
+            let tunnel = fixture.tunnel.clone();
+            refused.spawn(async move {
+                let mut stream = tunnel.open(nobody).await?;
+                stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await?;
+                stream.read_u8().await
+            });
+        }
+        forty_at_once(|| {
+            let tunnel = fixture.tunnel.clone();
+            async move { tunnel.open(echo).await.map_err(io::Error::from) }
+        })
+        .await?;
+        forty_in_a_row(&fixture.tunnel, echo).await?;
+        assert!(fixture.websockets.load(Ordering::Relaxed) <= 2 + limits::FORWARD_APART);
+    }
+    Ok(())
+}

@@ -8,7 +8,10 @@ use super::{
 use crate::{
     Result,
     error::{ApiError, Error},
-    session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
+    session::{
+        KeepaliveConfig, Subprotocol,
+        remote_command::{InputAtExit, Streams},
+    },
     transport::{AnyWebSocket, ws::stats::SessionStats},
     wire::{channel::Channel, resize::TerminalSize},
 };
@@ -122,5 +125,12 @@ impl Attached {
         }
         let operation = self.session.operation.as_str();
         Err(Error::Api(Box::new(ApiError::new(operation, status))))
+    }
+
+    /// What had become of the input when the session ended, as
+    /// [`ExitStatus::input_at_exit`](crate::exec::ExitStatus::input_at_exit) says of a command;
+    /// `None` before [`wait`](Self::wait) has told of an end.
+    pub fn input_at_exit(&self) -> Option<InputAtExit> {
+        self.session.control.input_at_exit()
     }
 }

@@ -115,9 +115,20 @@ pub(crate) const LOG_WATCH_RETRY_AFTER: Duration = Duration::from_secs(600);
 /// than the line before. They are apart by microseconds, not by 256 stamps.
 pub(crate) const LOG_STAMPS: usize = 256;
 
+/// How many last lines of a log are asked for to go on behind the one that was delivered last:
+/// 4,096. Where more were written meanwhile, another request asks for them.
+pub(crate) const LOG_AGAIN: u32 = 4096;
+
+/// How far a node's clock may step back without a log's lines being hidden by the time from which
+/// on they are asked for: a day.
+pub(crate) const LOG_CLOCK: Duration = Duration::from_secs(86_400);
+
 /// How long lines of a log that is read again are held back because it is not known whether they
 /// are new: 5 s. The line that was delivered last comes at once if it comes again.
 pub(crate) const LOG_DOUBT: Duration = Duration::from_secs(5);
+
+/// For how long no more of a log's last lines have come when they are all: 1 s.
+pub(crate) const LOG_QUIET: Duration = Duration::from_secs(1);
 
 /// Bytes of such lines: 1 MiB. With more of them it is taken not to come again.
 pub(crate) const LOG_HELD: usize = 1 << 20;

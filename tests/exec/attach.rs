@@ -70,6 +70,25 @@ async fn attach_ends_with_the_process_and_without_a_code() -> Result {
 }
 
 #[tokio::test]
+async fn input_that_ends_with_the_container_is_told() -> Result {
+    let builder = builder().pod("default", "brief", |pod| {
+        pod.container_with("main", ["head", "-c", "32768"], |c| c.stdin_once())
+    });
+    let fixture = Fixture::with(builder).await?;
+    let attach = fixture.pod("brief").attach().stdin(Stdio::piped());
+    let mut attached = soon(attach.stdout(Stdio::null()).spawn()).await?;
+    assert!(attached.input_at_exit().is_none());
+    attached.stderr = None;
+    let mut stdin = attached.stdin.take().expect("piped");
+    let flood = async move { while stdin.write_all(&[0; 64 << 10]).await.is_ok() {} };
+    let ((), ended) = soon(async { tokio::join!(flood, attached.wait()) }).await;
+    ended?;
+    let input = attached.input_at_exit().expect("it has ended");
+    assert!(!input.closed && !input.is_whole(), "{input:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn attach_to_a_terminal_resizes_it() -> Result {
     let fixture = Fixture::new().await?;
     let mut attached = fixture

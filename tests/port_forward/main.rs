@@ -351,10 +351,13 @@ async fn a_slow_reader_stalls_only_itself_until_its_bound() -> Result {
         config.when_full = choice;
         let forward = fixture.forward().config(config);
         let tunnel = forward.connect().await?;
-        let mut other = tunnel.open(echo).await?;
-        round_trip(&mut other, b"before").await?;
+        // Ports that have answered share a WebSocket.
+        round_trip(&mut tunnel.open(echo).await?, b"once").await?;
         let mut slow = tunnel.open(source).await?;
         slow.read_u8().await?;
+        let mut other = tunnel.open(echo).await?;
+        round_trip(&mut other, b"before").await?;
+        assert_eq!(tunnel.stats().websockets, 1);
         tokio::time::sleep(Duration::from_millis(300)).await;
         // At the bound either all wait until the reader loses its connection, or it does at once.
         soon(round_trip(&mut other, b"after")).await?;

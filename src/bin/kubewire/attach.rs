@@ -1,13 +1,16 @@
 //! `kubewire attach`: joins the process that a container runs.
 
 use clap::Args;
-use kubewire::{attach, exec::TerminalSize};
+use kubewire::{
+    attach,
+    exec::{InputAtExit, TerminalSize},
+};
 
 use crate::{
     connection::Connection,
     failure::{Failure, note},
     keys::{self, Keys},
-    relay,
+    relay::{self, End},
     set::Set as _,
     target::{Target, Terminal},
     terminal,
@@ -64,7 +67,21 @@ impl Attach {
             note("If you don't see a command prompt, try pressing enter.");
         }
         let keys = Keys::new(&self.detach_keys.0);
-        relay::run(attached, terminal, true, keys).await.map(|_| 0)
+        let quiet = self.target.quiet || terminal.is_some();
+        let end = relay::run(attached, terminal, true, keys).await?;
+        note_unread(&end, quiet);
+        Ok(0)
+    }
+}
+
+/// Says where a container ended before its input.
+pub(crate) fn note_unread(end: &End<InputAtExit>, quiet: bool) {
+    if let End::Exited(input, taken) = end
+        && *taken > 0
+        && !quiet
+        && !input.is_whole()
+    {
+        note("warning: the container ended before all its input was sent and ended");
     }
 }
 

@@ -9,6 +9,7 @@ use kubewire::{
 };
 
 use crate::{
+    attach::note_unread,
     connection::Connection,
     duration,
     failure::{Failure, note},
@@ -182,7 +183,9 @@ impl Debug {
             self.hint("If you don't see a command prompt, try pressing enter.");
         }
         let keys = Keys::new(&self.detach_keys.0);
-        relay::run(attached, terminal, true, keys).await.map(|_| 0)
+        let end = relay::run(attached, terminal, true, keys).await?;
+        note_unread(&end, self.quiet || self.tty);
+        Ok(0)
     }
 }
 

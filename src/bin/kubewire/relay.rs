@@ -13,7 +13,7 @@ use kubewire::{
     Error,
     attach::Attached,
     error::CallerError,
-    exec::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, TerminalSize},
+    exec::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, InputAtExit, TerminalSize},
 };
 use tokio::io::AsyncWriteExt as _;
 
@@ -42,7 +42,7 @@ pub(crate) trait Remote {
 }
 
 macro_rules! remote {
-    ($type:ty, $exit:ty) => {
+    ($type:ty, $exit:ty, $ended:expr) => {
         impl Remote for $type {
             type Exit = $exit;
 
@@ -51,7 +51,8 @@ macro_rules! remote {
             }
 
             async fn wait(&mut self) -> kubewire::Result<$exit> {
-                Self::wait(self).await
+                let exit = Self::wait(self).await?;
+                Ok($ended(self, exit))
             }
 
             fn resize(&self, size: TerminalSize) -> kubewire::Result<()> {
@@ -60,8 +61,10 @@ macro_rules! remote {
         }
     };
 }
-remote!(Child, ExitStatus);
-remote!(Attached, ());
+remote!(Child, ExitStatus, |_: &Child, exit| exit);
+remote!(Attached, InputAtExit, |it: &Attached, ()| it
+    .input_at_exit()
+    .unwrap_or_default());
 
 /// How a session came to its end.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! The tunnel: in flow the ports to connect to, out come connections, each on the WebSocket that
 //! suits it, to the pod that is there at the moment.
 
+mod place;
 mod sockets;
 mod stats;
 
@@ -17,8 +18,8 @@ use tokio::{
 };
 use tracing::{Instrument as _, Span};
 
+use self::sockets::Socket;
 pub(super) use self::sockets::Transport;
-use self::sockets::{Socket, best};
 pub use self::stats::TunnelStats;
 use super::{
     ForwardPort, ForwardStream, Listener, PortForward, ResolvedPort, Traffic, resolve::Destination,
@@ -35,6 +36,9 @@ use crate::{
     },
 };
 
+/// WebSockets that a connection is tried on while each turns out to be held up by others.
+const ATTEMPTS: u32 = 4;
+
 #[derive(Debug)]
 struct Shared {
     forward: PortForward,
@@ -46,6 +50,10 @@ struct Shared {
     state: Mutex<State>,
     /// The WebSockets that may be dialled beside the first.
     further: Arc<Semaphore>,
+    /// Those that may be dialled to keep ports apart.
+    apart: Arc<Semaphore>,
+    /// Locked while one of these is dialled; when that last failed.
+    dialling: AsyncMutex<Option<Instant>>,
     /// Whether a connection failed in a way that speaks of a pod that has gone.
     doubt: AtomicBool,
     span: Span,
@@ -156,7 +164,12 @@ impl Shared {
 /// [`limits::FORWARD_STALL`](crate::limits::FORWARD_STALL) at most; then it takes another WebSocket.
 /// It does so while something has been sent to an application that has never answered, or
 /// [`limits::FORWARD_UNREAD`](crate::limits::FORWARD_UNREAD) bytes to any since it last did.
-/// What was opened before that may share the fate of the one that is stuck.
+/// What was opened before that may share the fate of the one that is stuck. So connections to
+/// different ports share a WebSocket only where all that are open there have answered, or another
+/// connection to the same port has: up to [`limits::FORWARD_APART`](crate::limits::FORWARD_APART)
+/// further ones are dialled to keep them apart. And beside other connections, the first to a port
+/// wait until one has answered or failed, and at most for
+/// [`limits::FORWARD_PROBE`](crate::limits::FORWARD_PROBE), so that a refusal finds nothing unread.
 ///
 /// # Slow readers
 ///
@@ -204,6 +217,8 @@ impl Tunnel {
                 }),
                 attempts: AtomicU64::new(0),
                 further: Arc::new(Semaphore::new(further)),
+                apart: Arc::new(Semaphore::new(limits::FORWARD_APART)),
+                dialling: AsyncMutex::new(None),
                 doubt: AtomicBool::new(false),
                 span,
             }),
@@ -281,49 +296,14 @@ impl Tunnel {
     }
 
     async fn open_in_span(&self, port: &ForwardPort) -> Result<ForwardStream> {
-        let stream = self.open_once(port).await?;
-        if stream.is_taken_on().await {
-            return Ok(stream);
-        }
-        drop(stream);
-        self.open_once(port).await
-    }
-
-    async fn open_once(&self, port: &ForwardPort) -> Result<ForwardStream> {
-        let Shared { forward, .. } = &*self.shared;
-        let port = self.shared.find(port).await?;
-        let (pod, renewed, chosen) = {
-            let state = self.shared.state();
-            let chosen = match &state.transport {
-                Transport::Shared(sockets) => Ok(best(sockets).ok_or(CallerError::Ended)?),
-                Transport::Channels(protocol) => Err(*protocol),
-            };
-            (state.pod.clone(), state.renewed, chosen)
-        };
-        let (mut connections, alone) = match chosen {
-            Ok(best) => best,
-            Err(protocol) => return forward.dial_channel(&pod, protocol, port).await,
-        };
-        if !alone && let Ok(further) = self.shared.further.clone().try_acquire_owned() {
-            match forward.dial_spdy(&pod).await {
-                Ok(another) => {
-                    connections = another.clone();
-                    let mut state = self.shared.state();
-                    // Unless there has come to be another pod.
-                    if let (true, Transport::Shared(sockets)) =
-                        (renewed == state.renewed, &mut state.transport)
-                    {
-                        sockets.push(Socket {
-                            connections: another,
-                            _further: Some(further),
-                        });
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "no further WebSocket for a connection"),
+        let mut attempts = 0;
+        loop {
+            let stream = self.open_once(port).await?;
+            attempts += 1;
+            if stream.is_taken_on().await || attempts == ATTEMPTS {
+                return Ok(stream);
             }
         }
-        let opened = connections.open(port);
-        opened.map_err(|why| ended(&connections, why))
     }
 
     /// Tells what a connection died of. The next one looks for the pod again, unless it was the

@@ -214,9 +214,10 @@ pub enum LogUpdate {
     /// the kubelet has rotated the log meanwhile, and reads the newest file alone
     /// (`k8s.io/kubernetes/pkg/kubelet/kuberuntime/logs/logs.go`).
     ///
-    /// It may be told though nothing is missing: no request for a log names an instance of the
-    /// container, so that one which is started between the question which runs and the request is
-    /// taken for the one before. Its lines follow the gap, and [`Restarted`](Self::Restarted) them.
+    /// No request for a log names an instance of the container, so that the lines of the next look
+    /// as if some were missing before them. The pod is asked again which instance runs before a gap
+    /// is told, 2 s later. Only where it says so later still, or may not be read, a gap is told though
+    /// nothing is missing; [`Restarted`](Self::Restarted), if it comes, follows the lines.
     Gap {
         /// The stamp of the line before the gap.
         after: Stamp,

@@ -327,6 +327,10 @@ impl<A> Requests<A> {
         self.now
     }
 
+    pub(super) fn last_byte(&self) -> Instant {
+        self.last_byte
+    }
+
     pub(super) fn began(&self) -> Instant {
         self.began
     }

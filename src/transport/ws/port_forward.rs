@@ -10,7 +10,7 @@ mod stream;
 #[cfg(feature = "client")]
 use std::time::Instant;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -33,6 +33,7 @@ pub use self::stream::ForwardStream;
 #[derive(Debug, Default)]
 struct Connection {
     slot: Slot,
+    port: u16,
     #[cfg(feature = "client")]
     accepted: bool,
     /// Whether anything has ever come from its application.
@@ -89,6 +90,8 @@ pub(crate) struct Forward {
     /// Those of a refused connection never are where the server does not reset it (containerd
     /// 1.6), and our own reset waits behind them.
     blocked: bool,
+    /// The ports whose applications have answered, and not failed since.
+    answering: BTreeSet<u16>,
     /// When the handle of a doubtful connection was last dropped.
     #[cfg(feature = "client")]
     parted: Option<Instant>,
@@ -104,6 +107,7 @@ impl Forward {
             incoming: VecDeque::new(),
             going_away: false,
             blocked: false,
+            answering: BTreeSet::new(),
             #[cfg(feature = "client")]
             parted: None,
             ended: None,
@@ -150,12 +154,50 @@ impl Forward {
         true
     }
 
-    fn insert(&mut self, id: ConnectionId, slot: Slot) {
+    fn insert(&mut self, id: ConnectionId, slot: Slot, port: u16) {
         let connection = Connection {
             slot,
+            port,
             ..Connection::default()
         };
         self.connections.insert(id, connection);
+    }
+
+    /// Whether a connection to this port would share the WebSocket with none to another port of
+    /// which one is not known to have an application that reads.
+    #[cfg(feature = "client")]
+    fn suits(&self, port: u16) -> bool {
+        let open = |it: &&Connection| it.closed.is_none() && it.port != port;
+        let mut others = self.connections.values().filter(open).peekable();
+        if self.should_leave() {
+            return false;
+        }
+        others.peek().is_none()
+            || self.answering.contains(&port)
+                && others.all(|it| it.heard || self.answering.contains(&it.port))
+    }
+
+    /// Whether a new connection is not the only one, and nothing is known of its port.
+    #[cfg(feature = "client")]
+    fn is_strange(&self, id: ConnectionId) -> bool {
+        let port = self.connections.get(&id).map(|it| it.port);
+        port.is_some_and(|port| !self.answering.contains(&port))
+            && self
+                .connections
+                .iter()
+                .any(|(known, it)| *known != id && it.closed.is_none())
+    }
+
+    /// Whether a new connection may be written to, if it is known what became of it or its port.
+    #[cfg(feature = "client")]
+    fn is_answered(&self, id: ConnectionId) -> Option<bool> {
+        match self.connections.get(&id) {
+            Some(it) if it.heard || it.closed.is_some() => Some(true),
+            Some(_) if self.blocked || self.ended.is_some() => Some(false),
+            Some(it) if self.answering.contains(&it.port) => Some(true),
+            Some(_) => None,
+            None => Some(true),
+        }
     }
 
     #[cfg(feature = "client")]
@@ -207,15 +249,19 @@ impl Endpoint for Forward {
     fn sort(&mut self, event: ForwardEvent, waiters: &mut Waiters) {
         match event {
             ForwardEvent::Incoming { id, port } => {
-                self.insert(id, waiters.claim());
+                self.insert(id, waiters.claim(), port);
                 self.incoming.push_back((id, port));
                 waiters.wake_session();
             }
             ForwardEvent::Readable(id) => {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.unread = Unread::default();
-                    connection.heard = true;
                     waiters.wake_reader(connection.slot);
+                    if !std::mem::replace(&mut connection.heard, true)
+                        && self.answering.insert(connection.port)
+                    {
+                        waiters.wake_session();
+                    }
                 }
             }
             ForwardEvent::Writable(id) => {
@@ -242,6 +288,9 @@ impl Endpoint for Forward {
                 // Of one whose handle has gone nothing is known.
                 self.blocked |= result.is_err() && self.connections.get(&id).is_none_or(unread);
                 if let Some(connection) = self.connections.get_mut(&id) {
+                    if result.is_err() {
+                        self.answering.remove(&connection.port);
+                    }
                     connection.closed = Some(result);
                     waiters.wake_reader(connection.slot);
                     waiters.wake_writer(connection.slot);
@@ -330,7 +379,7 @@ impl Connections {
             forward.session.open(crate::transport::now(), port)?,
             waiters.claim(),
         );
-        forward.insert(id, slot);
+        forward.insert(id, slot, port);
         let connections = Self::over(forward, waiters, socket, defer);
         let mut state = connections.shared().lock();
         connections.shared().push(&mut state);
@@ -355,7 +404,7 @@ impl Connections {
         let mut state = self.shared().lock();
         let id = state.endpoint.session.open(crate::transport::now(), port)?;
         let slot = self.shared().claim(&mut state);
-        state.endpoint.insert(id, slot);
+        state.endpoint.insert(id, slot, port);
         self.shared().push(&mut state);
         drop(state);
         Ok(ForwardStream::new(self.clone(), id, slot))
@@ -377,6 +426,12 @@ impl Connections {
         let state = self.shared().lock();
         let session = &state.endpoint.session;
         (session.wants_hold(), session.len())
+    }
+
+    /// Whether a new connection to this port does no harm here, and suffers none.
+    #[cfg(feature = "client")]
+    pub(crate) fn suits(&self, port: u16) -> bool {
+        self.shared().lock().endpoint.suits(port)
     }
 
     /// Whether new connections should be opened elsewhere.

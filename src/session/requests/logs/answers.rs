@@ -9,7 +9,7 @@ use super::{
 use crate::{
     error::{CallerError, Error, NetworkError, PeerError},
     limits,
-    session::requests::Phase,
+    session::{later::later, requests::Phase},
     wire::{
         pod::{ContainerState, Pod},
         status::Status,
@@ -49,6 +49,14 @@ impl Logs {
             Some(text) => Err(self.api_error(Status::failure(500, "InternalError", text))),
         };
         let end = end.and(in_band);
+        self.by_time = !self.lines.has_caught_up();
+        if self.by_time && self.lines.is_tailed() {
+            let lost = matches!(end, Err(Error::Network(_)));
+            if end.is_ok() || lost && self.state == State::Follow {
+                self.lines.give_up();
+                return self.miss();
+            }
+        }
         // A reading that was cut proves nothing about where the log ends.
         let before = self.reach.take();
         self.reach = end.is_ok().then(|| self.lines.reach());
@@ -103,6 +111,32 @@ impl Logs {
                 self.go(State::Pod);
             }
         }
+    }
+
+    /// The last lines do not lead on from the one that was delivered last. The pod is asked whether
+    /// they are those of the next instance, which it says only a while after; if they are not, they
+    /// are new, or they are so many that more may stand before them.
+    pub(super) fn miss(&mut self) {
+        self.by_time = true;
+        match self.state {
+            State::LogOnly { .. } => self.requests.go_on(),
+            State::Pod | State::Follow | State::Drain { .. } => {
+                self.state = State::Pod;
+                let told = later(self.requests.now(), limits::POD_POLL);
+                let due = self.requests.resume();
+                self.requests.wait_until(due.max(told));
+            }
+        }
+    }
+
+    /// Delivers what was missed if it is of the instance at hand; whether the bound is reached.
+    fn accept(&mut self) -> bool {
+        if !self.lines.accept() {
+            return false;
+        }
+        self.by_time = false;
+        self.fruitless = Fruitless::default();
+        self.release()
     }
 
     fn drained(&mut self, previous: bool) {
@@ -205,6 +239,9 @@ impl Logs {
                 before,
             } => {
                 if self.is_next(&id, before, restarts) {
+                    if self.accept() {
+                        return self.finish(LogEnd::Limit);
+                    }
                     self.state = State::Follow;
                     self.requests.wait_until(self.follow_from);
                 }
@@ -217,6 +254,9 @@ impl Logs {
             } => {
                 if !self.is_next(&id, before, 0) {
                     return;
+                }
+                if self.accept() {
+                    return self.finish(LogEnd::Limit);
                 }
                 let drained = |instance: &Instance| instance.drained != Drained::No;
                 if !self.instance.as_ref().is_some_and(drained) {
@@ -245,6 +285,7 @@ impl Logs {
         if instance.id == id {
             return true;
         }
+        self.lines.forget_missed();
         let last = before.filter(|(before, _)| *before == instance.id);
         // Even if it was read when it had just ended: the next may have begun before that.
         if instance.drained != Drained::Replaced && last.is_some() {

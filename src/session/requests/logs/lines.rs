@@ -45,6 +45,12 @@ pub(super) struct Lines {
     resume: bool,
     since: Option<Stamp>,
     replay: Replay,
+    /// Whether only the last lines were asked for, so that others may come from an earlier time on.
+    tailed: bool,
+    /// Whether the line that was delivered last is not among those, and what came is kept back.
+    missed: bool,
+    /// Whether it may stand before those: so many came.
+    many: bool,
     /// Lines with their stamps, of which it is not known yet whether they are new.
     held: VecDeque<Line>,
     held_bytes: usize,
@@ -73,6 +79,9 @@ impl Lines {
             since: config.since_time,
             // What is from before `since_time` is known by its stamp.
             replay: Replay::new(config.tail_lines.is_some() || config.since_seconds.is_some()),
+            tailed: false,
+            missed: false,
+            many: false,
             held: VecDeque::new(),
             held_bytes: 0,
             gap: None,
@@ -86,8 +95,12 @@ impl Lines {
         }
     }
 
-    /// Another reading begins; what is left of the one before will come again.
-    pub(super) fn begin(&mut self) {
+    /// Another reading begins, of the last lines alone or not; what is left of the one before will
+    /// come again.
+    pub(super) fn begin(&mut self, tailed: bool) {
+        self.tailed = tailed;
+        self.missed = false;
+        self.many = false;
         if let Open::Delivered { stamp, bytes } = self.open {
             self.tear(stamp, bytes);
         }
@@ -112,8 +125,12 @@ impl Lines {
     }
 
     /// If the line that was delivered last has not come again, it never will: what is held back
-    /// is new, and there may have been more.
+    /// is new, and there may have been more. Of the last lines alone that does not show.
     pub(super) fn give_up(&mut self) {
+        if self.tailed {
+            self.missed = !self.replay.has_caught_up();
+            return;
+        }
         let Some(last) = self.replay.give_up() else {
             return;
         };
@@ -121,6 +138,19 @@ impl Lines {
         if self.open == Open::Held {
             self.open = Open::No;
         }
+    }
+
+    /// What was missed is of another instance, and comes again.
+    pub(super) fn forget_missed(&mut self) {
+        if std::mem::take(&mut self.missed) {
+            self.drop_held();
+        }
+    }
+
+    /// As [`give_up`](Self::give_up), where nothing more is asked for that could tell.
+    pub(super) fn conclude(&mut self) {
+        self.tailed = false;
+        self.give_up();
     }
 
     /// What comes is the log of another instance.
@@ -147,6 +177,9 @@ impl Lines {
             let held = self.next_held();
             if held.is_some() {
                 return held;
+            }
+            if self.missed {
+                return None;
             }
             let line = self.splitter.next_line()?;
             if let Some(update) = self.line(line, may_be_cut) {
@@ -187,7 +220,9 @@ impl Lines {
             Open::Held => {
                 self.held_bytes += bytes.len();
                 self.held.push_back(Line { bytes, end });
-                if self.held_bytes > limits::LOG_HELD {
+                self.many = self.held.len() >= limits::LOG_AGAIN as usize;
+                self.many |= self.held_bytes > limits::LOG_HELD;
+                if self.many && (self.tailed || self.held_bytes > limits::LOG_HELD) {
                     self.give_up();
                 }
                 None
@@ -296,7 +331,9 @@ impl Lines {
             Seen::Doubtful => return Open::Held,
             // It is told first that the one before it is missing.
             Seen::New if !self.replay.has_caught_up() => {
-                self.give_up();
+                if !self.tailed {
+                    self.give_up();
+                }
                 return Open::Held;
             }
             Seen::New => bytes.advance(used + 1),
@@ -333,6 +370,22 @@ impl Lines {
     pub(super) fn reach(&self) -> u64 {
         let tail = self.tail.as_ref();
         self.delivered + tail.map_or(0, |line| line.bytes.len() as u64 + 1)
+    }
+
+    /// Whether only the last lines were asked for.
+    pub(super) fn is_tailed(&self) -> bool {
+        self.tailed
+    }
+
+    /// Whether the last lines were read, and what was delivered last is not among them.
+    pub(super) fn has_missed(&self) -> bool {
+        self.missed
+    }
+
+    /// After that: what is held back is new, unless the line that was delivered last may still
+    /// come from an earlier time on. Whether there is anything.
+    pub(super) fn accept(&mut self) -> bool {
+        std::mem::take(&mut self.missed) && !self.many && !self.held.is_empty()
     }
 
     /// Whether the line that was delivered last has come again in this reading.

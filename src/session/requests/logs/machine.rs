@@ -105,6 +105,8 @@ pub struct Logs {
     pub(super) updates: VecDeque<LogUpdate>,
     pub(super) lines: Lines,
     pub(super) skip: Skip,
+    /// Whether to ask for all lines from a time on: the last ones did not lead on.
+    pub(super) by_time: bool,
     pub(super) fruitless: Fruitless,
     /// How far the reading just before came, if it ended in order.
     pub(super) reach: Option<u64>,
@@ -129,6 +131,7 @@ impl Logs {
             updates: VecDeque::new(),
             lines: Lines::new(&config),
             skip: Skip::Unwanted { asked: None },
+            by_time: false,
             fruitless: Fruitless::default(),
             reach: None,
             follow_from: now,
@@ -164,6 +167,13 @@ impl Logs {
         }
     }
 
+    /// Whether to ask for the last lines to go on. A kubelet compares the stamp of each line with
+    /// `sinceTime`, those of a followed log as well, so that it would hide what is written after
+    /// the clock has stepped back. Of one stream alone there are no last lines.
+    fn is_tailed(&self) -> bool {
+        !self.by_time && self.config.stream == LogStream::All && self.lines.since().is_some()
+    }
+
     fn query(&self) -> Vec<(&'static str, String)> {
         let config = &self.config;
         let mut query = Vec::new();
@@ -182,6 +192,13 @@ impl Logs {
         }
         let now = self.requests.now();
         match (self.lines.since(), &self.skip) {
+            (Some(since), _) if self.is_tailed() => {
+                let day = limits::LOG_CLOCK.as_secs() as i64;
+                let before = since.unix_seconds().saturating_sub(day).max(0);
+                let before = Stamp::from_unix(before, 0).unwrap_or(since);
+                add("sinceTime", whole_seconds(since.min(before)));
+                add("tailLines", limits::LOG_AGAIN.to_string());
+            }
             (Some(since), _) => add("sinceTime", whole_seconds(since)),
             // What was to be skipped was, and must not be skipped again: all lines from then on
             // are wanted. The server counts back from its own time.
@@ -222,7 +239,7 @@ impl Logs {
     /// Delivers what is held back, for nothing more comes that could tell whether it is new; whether
     /// the bound is reached.
     pub(super) fn release(&mut self) -> bool {
-        self.lines.give_up();
+        self.lines.conclude();
         while let Some((update, full)) = self.lines.next_held() {
             self.updates.push_back(update);
             if full {
@@ -246,7 +263,13 @@ impl Logs {
     /// When it has been waited long enough for the line that was delivered last.
     fn end_of_doubt(&self) -> Option<Instant> {
         let in_doubt = self.is_reading() && self.lines.is_in_doubt();
-        in_doubt.then(|| later(self.requests.began(), limits::LOG_DOUBT))
+        let most = later(self.requests.began(), limits::LOG_DOUBT);
+        // The last lines come at once, and all together.
+        let quiet = later(self.requests.last_byte(), limits::LOG_QUIET);
+        in_doubt.then(|| match self.lines.is_tailed() {
+            true => quiet.min(most),
+            false => most,
+        })
     }
 
     pub(super) fn finish(&mut self, end: LogEnd) {
@@ -304,7 +327,7 @@ impl Exchange for Logs {
         if self.state == State::Pod {
             return Some(LogRequest::Pod);
         }
-        self.lines.begin();
+        self.lines.begin(self.is_tailed());
         let query = self.query();
         if let Skip::Unwanted { asked } = &mut self.skip {
             asked.get_or_insert(now);
@@ -401,6 +424,10 @@ impl Exchange for Logs {
                         self.finish(LogEnd::Limit);
                     }
                     return Some(update);
+                }
+                if self.lines.has_missed() {
+                    self.miss();
+                    continue;
                 }
             }
             let (phase, end) = self.requests.take_end()?;

@@ -208,19 +208,30 @@ impl ForwardStream {
 
     /// Waits, where the server may be waiting for another connection's application to read, until
     /// it has taken on this new one. Otherwise the WebSocket takes no new ones, and this one has
-    /// carried nothing yet.
+    /// carried nothing yet. Beside others it then waits a moment for a refusal, so that this one
+    /// has left nothing unread that would hold up those.
     #[cfg(feature = "client")]
     pub(crate) async fn is_taken_on(&self) -> bool {
-        let is_doubtful = self.shared().lock().endpoint.is_doubtful(self.id);
-        if !is_doubtful {
+        let (is_doubtful, is_strange) = {
+            let forward = &self.shared().lock().endpoint;
+            (forward.is_doubtful(self.id), forward.is_strange(self.id))
+        };
+        if !(is_doubtful || is_strange) {
             return true;
         }
         let taken = self.shared().take(|forward| forward.is_taken_on(self.id));
         let taken = tokio::time::timeout(limits::FORWARD_STALL, taken).await;
-        if taken.is_err() {
+        if taken.is_err() && is_doubtful {
             self.shared().lock().endpoint.blocked = true;
         }
-        taken.unwrap_or(false)
+        let taken = taken.unwrap_or(!is_doubtful);
+        if !(taken && is_strange) {
+            return taken;
+        }
+        let answered = |forward: &mut Forward| forward.is_answered(self.id);
+        let answered = self.shared().take(answered);
+        let answered = tokio::time::timeout(limits::FORWARD_PROBE, answered).await;
+        answered.unwrap_or(true)
     }
 
     /// The next payload as it arrived, not copied; `None` at the end.

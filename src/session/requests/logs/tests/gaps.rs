@@ -32,6 +32,17 @@ fn reading(config: LogConfig, seconds: impl IntoIterator<Item = u64>) -> World {
     world
 }
 
+/// What does not lead on is told when the pod has been asked whose it is.
+pub(super) fn until(world: &mut World, lines: usize) {
+    let before = world.now;
+    while world.lines.len() < lines {
+        world.sleep();
+        world.settle();
+        let most = limits::LOG_DOUBT + limits::POD_POLL;
+        assert!(world.now - before <= most, "{:?}", world.lines.len());
+    }
+}
+
 #[test]
 fn what_was_rotated_away_during_a_cut_is_told() {
     let mut world = reading(config(), 1000..1010);
@@ -39,6 +50,7 @@ fn what_was_rotated_away_during_a_cut_is_told() {
     // 15 lines were written, and the first five of them are in a file that nobody reads.
     world.kubelet.current().lines = lines(1015..1025);
     world.settle();
+    until(&mut world, 20);
     assert_eq!(world.lines, texts((1000..1010).chain(1015..1025)));
     assert_eq!(world.gaps, [(10, stamp(1009 * SECOND))]);
     // After another cut the last line comes again.
@@ -62,7 +74,7 @@ fn what_was_rotated_away_is_told_at_the_end_too() {
             match world.request() {
                 Some(LogRequest::Log(_)) => {
                     world.head(200);
-                    world.open = Some((0, 0, 0));
+                    world.open = Some((0, Begin::default(), 0));
                 }
                 Some(request) => world.answer(&request),
                 None => world.sleep(),
@@ -125,9 +137,7 @@ fn lines_after_a_clock_has_stepped_back_come_though_the_log_was_rotated() {
         world.settle();
         if !ended {
             assert_eq!(world.lines.len(), 305, "the last line may still come");
-            let before = world.now;
-            world.sleep();
-            assert_eq!(world.now - before, limits::LOG_DOUBT);
+            until(&mut world, 310);
         }
         assert_eq!(world.lines, texts(all.clone().chain(705..710)));
         assert_eq!(world.gaps, [(305, stamp(704 * SECOND))]);
@@ -151,4 +161,78 @@ fn what_is_held_back_in_doubt_is_bounded_and_comes_whole() {
     assert_eq!(world.lines.len() as u64, 1 + many);
     assert!(world.lines[1..].iter().all(|line| *line == long));
     assert_eq!(world.gaps, [(1, stamp(1000 * SECOND))]);
+}
+
+#[test]
+fn a_clock_that_steps_back_during_a_cut_or_after_it_hides_no_line() {
+    for (config, exit) in [(config(), None), (tail(1000), None), (config(), Some(0))] {
+        let mut world = reading(config, 1000..1300);
+        world.end(true);
+        world.kubelet.current().lines.extend(lines(700..705));
+        world.kubelet.current().exit = exit;
+        world.settle();
+        if exit.is_none() {
+            world.kubelet.current().lines.extend(lines(600..605));
+            world.settle();
+            world.end(true);
+            world.kubelet.current().lines.extend(lines(605..610));
+            world.settle();
+        }
+        let late = if exit.is_none() { 600..610 } else { 0..0 };
+        assert_eq!(world.lines, texts((1000..1300).chain(700..705).chain(late)));
+        assert_eq!(world.gaps, []);
+    }
+}
+
+#[test]
+fn more_lines_than_are_asked_for_to_go_on_are_no_gap() {
+    let many = u64::from(limits::LOG_AGAIN) + 10;
+    for exit in [None, Some(0)] {
+        let mut world = reading(config(), 1000..1010);
+        world.end(true);
+        let all = 1000..1010 + many;
+        world.kubelet.current().lines = lines(all.clone());
+        world.kubelet.current().exit = exit;
+        world.settle();
+        assert_eq!(world.lines, texts(all));
+        assert_eq!(world.gaps, []);
+    }
+}
+
+/// No request for a log names the instance, and what the pod says is a second old.
+#[test]
+fn an_instance_that_begins_before_the_pod_says_so_is_no_gap() {
+    for across_restarts in [true, false] {
+        let config = LogConfig {
+            across_restarts,
+            ..config()
+        };
+        let mut world = reading(config, 1000..1010);
+        world.kubelet.current().lines.extend(lines(1010..1012));
+        world.end(true);
+        loop {
+            match world.request() {
+                Some(LogRequest::Log(query)) => {
+                    world.kubelet.restart(3);
+                    world.kubelet.current().lines = lines(1020..1025);
+                    world.answer(&LogRequest::Log(query));
+                    break;
+                }
+                Some(request) => world.answer(&request),
+                None => world.sleep(),
+            }
+        }
+        world.settle();
+        let next = if across_restarts { 1020..1025 } else { 0..0 };
+        until(&mut world, 12 + next.clone().count());
+        assert_eq!(world.gaps, []);
+        assert_eq!(world.lines, texts((1000..1012).chain(next)));
+        match across_restarts {
+            true => assert_eq!(world.restarts, [Some(3)]),
+            false => assert!(matches!(
+                world.end,
+                Some(LogEnd::Exited(Exit { code: Some(3), .. }))
+            )),
+        }
+    }
 }

@@ -18,6 +18,13 @@ pub(super) struct Instance {
     pub(super) exit: Option<i32>,
 }
 
+/// From when on the log is sent, and how many lines are not.
+#[derive(Default, Clone, Copy)]
+pub(super) struct Begin {
+    pub(super) since: u64,
+    pub(super) skip: usize,
+}
+
 pub(super) struct Kubelet {
     pub(super) clock: u64,
     pub(super) instances: Vec<Instance>,
@@ -98,7 +105,7 @@ impl Kubelet {
     }
 
     /// Which instance's log a query reads, where it begins and whether it follows.
-    pub(super) fn open(&self, query: &[(&'static str, String)]) -> Option<(usize, u64, bool)> {
+    pub(super) fn open(&self, query: &[(&'static str, String)]) -> Option<(usize, Begin, bool)> {
         let get = |name| {
             query
                 .iter()
@@ -117,13 +124,16 @@ impl Kubelet {
             let since = Stamp::parse(since.as_bytes()).unwrap();
             since.unix_seconds() as u64 * 1_000_000_000
         });
-        Some((index, since, get("follow").is_some()))
+        let tail = get("tailLines").map_or(usize::MAX, |tail| tail.parse().unwrap());
+        let skip = self.instances[index].lines.len().saturating_sub(tail);
+        Some((index, Begin { since, skip }, get("follow").is_some()))
     }
 
-    pub(super) fn text(&self, index: usize, since: u64) -> Vec<u8> {
+    pub(super) fn text(&self, index: usize, begin: Begin) -> Vec<u8> {
         let instance = &self.instances[index];
         let mut text = Vec::new();
-        for (at, line) in instance.lines.iter().filter(|(at, _)| *at >= since) {
+        let lines = instance.lines.iter().skip(begin.skip);
+        for (at, line) in lines.filter(|(at, _)| *at >= begin.since) {
             text.extend(format!("{} {line}\n", stamp(*at)).into_bytes());
         }
         if instance.unfinished && !text.is_empty() {
@@ -146,7 +156,7 @@ pub(super) struct Reader {
     pub(super) waits: Vec<String>,
     pub(super) end: Option<LogEnd>,
     /// The response at hand: instance, begin, and how much was sent.
-    pub(super) open: Option<(usize, u64, usize)>,
+    pub(super) open: Option<(usize, Begin, usize)>,
 }
 
 pub(super) type World = Harness<Reader>;
