@@ -3,8 +3,9 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use kubewire::{
@@ -255,6 +256,27 @@ async fn what_fails_is_said_in_the_words_of_tar_or_of_the_system() -> Result {
         matches!(error, Error::Caller(CallerError::File { .. })),
         "{error:?}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_container_is_not_replaced() -> Result {
+    let fixture = Fixture::new().await?;
+    plant(&fixture.path("tree"))?;
+    fs::create_dir(fixture.path("there"))?;
+    for (from, to, pipe) in [
+        ("tree/large", "pipe", "pipe"),
+        ("tree", "there", "there/large"),
+    ] {
+        let made = Command::new("mkfifo").arg(fixture.path(pipe)).status()?;
+        assert!(made.success());
+        let copy = fixture.pod.copy_to(fixture.path(from), fixture.remote(to));
+        let error = copy.run().await.unwrap_err().to_string();
+        let words = "a device, a pipe or a socket is there, and is not replaced";
+        assert!(error.contains(words), "{error}");
+        let kind = fs::metadata(fixture.path(pipe))?.file_type();
+        assert!(kind.is_fifo(), "{kind:?}");
+    }
     Ok(())
 }
 

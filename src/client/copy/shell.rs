@@ -102,6 +102,10 @@ pub(super) const COMMIT: &str = named!(
 case $d in /*) ;; *) d=./$d ;; esac
 case $n in /*) ;; *) n=./$n ;; esac
 fail() { printf '%s: %s\n' "$1" "$2" >&2; exit 1; }
+replaceable() {
+  [ -f "$1" ] || [ -h "$1" ] || [ ! -e "$1" ] ||
+    fail "$1" "a device, a pipe or a socket is there, and is not replaced"
+}
 move() {
   t=$1; shift
   [ -e "$1" ] || [ -h "$1" ] || return 0
@@ -121,6 +125,7 @@ merge() {
       elif [ -e "$o" ]; then fail "$o" "it is no directory, and a directory was to take its place"
       fi
     elif [ -d "$o" ] && [ ! -h "$o" ]; then fail "$o" "it is a directory, and a file was to take its place"
+    else replaceable "$o"
     fi
   done
   move "$2" "$1"/*
@@ -136,7 +141,7 @@ if [ -d "$from" ] && [ ! -h "$from" ]; then
   else [ ! -h "$n" ] || rm -f -- "$n"; mv -f -- "$from" "$n" || exit 1
   fi
 elif [ -d "$n" ]; then fail "$n" "it is a directory, and a file was to take its place"
-else mv -f -- "$from" "$n" || exit 1
+else replaceable "$n" && mv -f -- "$from" "$n" || exit 1
 fi
 rm -rf -- "$d/$stage""#
 );
