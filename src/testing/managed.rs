@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{
     json::{items, map, members, set, text},
     kinds::Kind,
-    schema,
+    rules, schema,
     store::seconds,
     target::refusal,
     types::{self, Of, Shape},
@@ -221,7 +221,9 @@ fn entries(object: &Value) -> Vec<Entry> {
 
 fn store(object: &mut Value, entries: Vec<Entry>) {
     let entries = entries.into_iter().filter(|entry| !entry.set.is_empty());
-    let json: Vec<_> = entries.map(|entry| entry.json).collect();
+    let mut json: Vec<_> = entries.map(|entry| entry.json).collect();
+    let order = ["operation", "time", "manager", "apiVersion", "subresource"];
+    json.sort_by_key(|entry| order.map(|field| text(&entry[field]).to_owned()));
     let json = if json.is_empty() {
         Value::Null
     } else {
@@ -231,23 +233,28 @@ fn store(object: &mut Value, entries: Vec<Entry>) {
 }
 
 /// Gives a manager what it owns now; the time is that of a change.
-fn own(entries: &mut Vec<Entry>, kind: &Kind, manager: &Manager, set: Set, now: Stamp) {
+fn own(entries: &mut Vec<Entry>, kind: &Kind, manager: &Manager, set: Set, now: Option<Stamp>) {
     let api_version = kind.resource.api_version();
     let mut json = json!({
         "manager": manager.name,
         "operation": manager.operation,
         "apiVersion": api_version,
-        "time": seconds(now),
         "fieldsType": "FieldsV1",
         "fieldsV1": write(&set),
     });
     if !manager.subresource.is_empty() {
         json["subresource"] = manager.subresource.clone().into();
     }
-    match entries
-        .iter_mut()
-        .find(|entry| entry.is(manager, &api_version))
-    {
+    let known = entries.iter_mut();
+    let known = known
+        .into_iter()
+        .find(|entry| entry.is(manager, &api_version));
+    match (now, &known) {
+        (Some(now), _) => json["time"] = seconds(now).into(),
+        (None, Some(known)) => self::set(&mut json, "time", &known.json["time"]),
+        (None, None) => {}
+    }
+    match known {
         Some(entry) if entry.set == set => {}
         Some(entry) => *entry = Entry { json, set },
         None => entries.push(Entry { json, set }),
@@ -281,7 +288,12 @@ pub(super) fn updated(
         nodes.retain(|path, _| !is_reset || path[0] != "f:status");
         nodes
     };
-    let old = before.map(nodes).unwrap_or_default();
+    if before.is_some_and(|before| items(&before["metadata"]["managedFields"]).len() == 0) {
+        // Nobody is noted where nobody was (`skipNonAppliedManager`).
+        return;
+    }
+    let empty = kind.type_name().map(rules::empty);
+    let old = before.or(empty.as_ref()).map(nodes).unwrap_or_default();
     let new = nodes(after);
     let changed: Set = new
         .iter()
@@ -295,14 +307,14 @@ pub(super) fn updated(
     if changed.is_empty() && removed.is_empty() {
         return;
     }
-    let mut entries = entries(before.unwrap_or(&Value::Null));
+    let mut entries = entries(after);
     let is_mine = |entry: &Entry| entry.is(manager, &api_version);
     disown(&mut entries, &changed, is_mine);
     disown(&mut entries, &removed, |_| false);
     let mine = entries.iter().find(|entry| is_mine(entry));
     let mut mine = mine.map(|entry| entry.set.clone()).unwrap_or_default();
     mine.extend(changed);
-    own(&mut entries, kind, manager, mine, now);
+    own(&mut entries, kind, manager, mine, Some(now));
     store(after, entries);
 }
 
@@ -361,9 +373,42 @@ pub(super) fn apply(
     for path in &given_up {
         remove(kind, &mut after, path, &mut Vec::new());
     }
+    // Who only says what there is already has no time of its own.
+    let now = (before != Some(&after)).then_some(now);
     own(&mut entries, kind, manager, set, now);
     store(&mut after, entries);
     Ok(after)
+}
+
+/// The items of lists that are there twice, in the words of
+/// `sigs.k8s.io/structured-merge-diff/v6/typed`.
+pub(super) fn duplicates(kind: &Kind, value: &Value, path: &mut Path) -> Option<String> {
+    let mut inside = |name: String, value: &Value| {
+        path.push(name);
+        let found = duplicates(kind, value, path);
+        path.pop();
+        found
+    };
+    match value {
+        Value::Object(map) => {
+            let mut fields = map.iter();
+            fields.find_map(|(name, value)| inside(format!("f:{name}"), value))
+        }
+        Value::Array(items) => {
+            let mut found = items.iter().find_map(|item| inside(String::new(), item));
+            if let Some(keys) = schema::keys(kind, &names(path)) {
+                let named: Vec<_> = items.iter().map(|item| item_name(item, &keys)).collect();
+                let mut twice = (1..named.len()).filter(|at| named[..*at].contains(&named[*at]));
+                let twice = twice.find_map(|at| named[at].clone());
+                found = found.or_else(|| {
+                    let (list, item) = (spelled(path), spelled(&vec![twice?]));
+                    Some(format!("{list}: duplicate entries for key {item}"))
+                });
+            }
+            found
+        }
+        _ => None,
+    }
 }
 
 /// Lays what is applied over what there is.

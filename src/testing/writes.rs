@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     access::User,
     body, checks, controllers, delete, gojson,
-    json::{map, set, some, text},
+    json::{map, set, some, text, texts},
     logs,
     managed::{self, Manager},
     objects::{self, Query},
@@ -27,7 +27,7 @@ use super::{
     target::{Invalid, Parameters, Target, invalid, missing, not_implemented, refusal, refuse},
     types, update, validation,
 };
-use crate::{server::Refusal, wire::status::Status};
+use crate::{Resource, server::Refusal, wire::status::Status};
 
 /// Bytes of a field manager's name (`FieldManagerMaxLength`).
 const MANAGER: usize = 128;
@@ -174,8 +174,12 @@ impl Write<'_> {
     fn deletion(&self) -> Result<delete::Options, Refusal> {
         let options = match self.body.is_empty() {
             true => json!({}),
-            false => body::object(&self.media, &self.body, "DeleteOptions")?,
+            false => body::object(&self.media, &self.body, "")?,
         };
+        for how in texts(&options["dryRun"]).filter(|how| *how != "All") {
+            let field = Invalid::unsupported("dryRun", &format!("[{how:?}]"), ["\"All\""]);
+            return Err(invalid("DeleteOptions.meta.k8s.io", "", vec![field]));
+        }
         if let Some(kind) = some(&options["kind"]).filter(|kind| *kind != "DeleteOptions") {
             return Err(Refusal::bad_request(format!(
                 "no kind {kind:?} is registered for version {:?} in scheme \
@@ -191,7 +195,7 @@ impl Write<'_> {
         let mut object = body::object(&self.media, &self.body, kind)?;
         self.check_type(&mut object, api_version, kind)?;
         if kind == self.target.kind.kind {
-            schema::check_types(&self.target.kind, &object)?;
+            schema::check_types(&self.target.kind, &object, false)?;
         }
         Ok(object)
     }
@@ -394,20 +398,67 @@ impl Write<'_> {
         }
         object["metadata"]["uid"] = self.uid.clone().into();
         rules::allocate(kind, None, &mut object);
-        self.validate(&object)?;
-        Ok(object)
-    }
-
-    pub(super) fn validate(&self, object: &Value) -> Result<(), Refusal> {
-        let mut faults = validation::names(&self.target.kind, object);
-        faults.extend(checks::faults(&self.target.kind, object));
-        faults.extend(schema::faults(&self.target.kind, object));
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(self
+        match self.faults(&object) {
+            faults if faults.is_empty() => Ok(object),
+            faults => Err(self
                 .target
                 .invalid(text(&object["metadata"]["name"]), faults)),
         }
+    }
+
+    pub(super) fn check_rights(
+        &self,
+        before: Option<&Value>,
+        after: &Value,
+    ) -> Result<(), Refusal> {
+        let access = &self.cluster.access;
+        access.check_escalation(self.user, self.target.resource(), before, after)
+    }
+
+    /// Refuses pods that say themselves how important they are, other than by a class
+    /// (`k8s.io/kubernetes/plugin/pkg/admission/priority`).
+    fn admit(&self, pod: &Value) -> Result<(), Refusal> {
+        let (spec, resource) = (&pod["spec"], self.target.resource());
+        if !self.target.kind.is_core("pods") {
+            return Ok(());
+        }
+        let class = text(&spec["priorityClassName"]);
+        let classes = Resource::cluster("scheduling.k8s.io", "v1", "priorityclasses");
+        let known = self.cluster.store.get(&store::key(&classes, "", class));
+        let of = |field: &str| known.as_ref().map(|known| known.json[field].clone());
+        let value = match class {
+            "" => Some(json!(0)),
+            "system-node-critical" => Some(json!(2_000_001_000)),
+            "system-cluster-critical" => Some(json!(2_000_000_000)),
+            _ => of("value"),
+        };
+        let policy = of("preemptionPolicy").unwrap_or("PreemptLowerPriority".into());
+        let (priority, given) = (&spec["priority"], text(&spec["preemptionPolicy"]));
+        let computed = "must not be provided in pod spec; priority admission controller computed";
+        let why = match value {
+            None => format!("no PriorityClass with name {class} was found"),
+            Some(value) if !priority.is_null() && *priority != value => format!(
+                "the integer value of priority ({priority}) {computed} {value} from the given \
+                 PriorityClass name"
+            ),
+            Some(_) if !given.is_empty() && policy != given => format!(
+                "the string value of PreemptionPolicy ({given}) {computed} {} from the given \
+                 PriorityClass name",
+                text(&policy)
+            ),
+            Some(_) => return Ok(()),
+        };
+        let name = text(&pod["metadata"]["name"]);
+        let message = format!("{resource} {name:?} is forbidden: {why}");
+        Err(refuse(resource, name, (403, "Forbidden"), message))
+    }
+
+    /// What is wrong with an object.
+    pub(super) fn faults(&self, object: &Value) -> Vec<Invalid> {
+        let mut faults = validation::names(&self.target.kind, object);
+        faults.extend(checks::faults(&self.target.kind, object));
+        faults.extend(schema::faults(&self.target.kind, object));
+        faults
     }
 }
 
@@ -428,6 +479,8 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     write.place(&mut object, &name)?;
     write.check_namespace(&name)?;
     let object = write.complete(object, &write.manager("Update"))?;
+    write.check_rights(None, &object)?;
+    write.admit(&object)?;
     let key = store::key(target.resource(), &target.namespace, &name);
     let written = write
         .cluster
