@@ -16,6 +16,7 @@ use super::{
     json::text,
     kubelet, listener, logs,
     port_forward::{Backend, Ports},
+    roles,
     router::{Cluster, Settings},
     store::{Object, Store},
     tls,
@@ -211,8 +212,8 @@ impl ApiServerBuilder {
             added.inspect_err(|_| tasks.stop())?;
         }
         let declared = self.users.iter();
-        let declared = declared.flat_map(|(user, rules)| access::declared(user, rules));
-        for (plural, object) in access::defaults().into_iter().chain(declared) {
+        let declared = declared.flat_map(|(user, rules)| roles::declared(user, rules));
+        for (plural, object) in roles::defaults().into_iter().chain(declared) {
             cluster.ensure_namespace(text(&object["metadata"]["namespace"]));
             let kind = cluster.kinds.any(access::GROUP, plural);
             let kind = kind.expect("a line of the table");

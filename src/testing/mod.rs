@@ -136,7 +136,7 @@
 //!
 //! ```text
 //!   accept, TLS          listener.rs, tls.rs
-//!     -> who may what    access.rs
+//!     -> who may what    access.rs, roles.rs over roles.txt
 //!       -> which verb    router.rs, target.rs
 //!         -> the verb    exec.rs, attach.rs, logs.rs, proxy.rs, objects.rs, watch.rs, ...
 //!           -> writes    writes.rs, update.rs, patch.rs, managed.rs (who owns what), delete.rs
@@ -148,12 +148,14 @@
 //! ```
 
 mod access;
+mod admission;
 mod attach;
 mod body;
 mod bounds;
 mod builder;
 mod cells;
 mod checks;
+mod conflicts;
 mod container;
 mod controllers;
 mod cron;
@@ -181,6 +183,7 @@ mod process;
 mod proxy;
 mod quantity;
 mod reviews;
+mod roles;
 mod router;
 mod rules;
 mod schema;

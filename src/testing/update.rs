@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    access, body, controllers, delete,
+    access, body, conflicts, controllers, delete,
     json::{map, set, some, text, texts},
     kinds::Kind,
     kubelet, logs,
@@ -66,7 +66,7 @@ impl Change {
                 }
                 write.check_type(&mut object, &api_version, kind)?;
                 let why = schema::untyped(&write.target.kind, &object);
-                let twice = || managed::duplicates(&write.target.kind, &object, &mut Vec::new());
+                let twice = || conflicts::duplicates(&write.target.kind, &object, &mut Vec::new());
                 if let Some(why) = why.or_else(twice) {
                     let (name, resource) =
                         (text(&object["metadata"]["name"]), write.target.resource());
