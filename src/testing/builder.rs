@@ -217,9 +217,7 @@ impl ApiServerBuilder {
             cluster.ensure_namespace(text(&object["metadata"]["namespace"]));
             let kind = cluster.kinds.any(access::GROUP, plural);
             let kind = kind.expect("a line of the table");
-            cluster
-                .store
-                .put(&kind.resource, Object::new(object), logs::now());
+            cluster.store.seed(&kind.resource, object, logs::now());
         }
         tasks.spawn(listener::serve(listener, acceptor, cluster.clone()));
         Ok(ApiServer {
