@@ -1,25 +1,26 @@
 //! Who may what: in flow a request's headers, out comes its user, and what that may do or the
 //! refusal that the API server gives.
 //!
-//! Rights are those that the test declares, and those of the RBAC objects that the server has
-//! (`k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/rbac.go`).
+//! Rights are those of the RBAC objects that the server has
+//! (`k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/rbac.go`), of which every cluster has some;
+//! what the test declares becomes others.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::{HeaderMap, header::AUTHORIZATION};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::{
-    json::{items, text, texts},
-    store::{self, Store},
-    target::refusal,
-};
+use super::{json::texts, store::Store, target::refusal};
 use crate::{Resource, server::Refusal, wire::status::Status};
 
 pub(super) const ADMIN: &str = "admin";
 pub(super) const NOBODY: &str = "nobody";
-const MASTERS: &str = "system:masters";
+pub(super) const MASTERS: &str = "system:masters";
 const AUTHENTICATED: &str = "system:authenticated";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+const ANONYMOUS: &str = "system:anonymous";
+pub(super) const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// A rule of a user's rights: verbs on resources, in all groups and namespaces unless it says
 /// otherwise. `*` stands for all.
@@ -47,14 +48,14 @@ pub struct Rule {
     verbs: Vec<String>,
     resources: Vec<String>,
     group: String,
-    namespace: Option<String>,
+    pub(super) namespace: Option<String>,
     names: Vec<String>,
 }
 
 impl Rule {
     /// Allows verbs, such as `get`, on resources, such as `pods` or `pods/exec`.
     ///
-    /// exec, attach and port-forward are `create` on `pods/exec`, and so on.
+    /// exec, attach and port-forward need `get` and `create` on `pods/exec`, and so on.
     pub fn new<V, R>(verbs: V, resources: R) -> Self
     where
         V: IntoIterator<Item: Into<String>>,
@@ -88,11 +89,14 @@ impl Rule {
     }
 
     /// As a `PolicyRule`.
-    fn to_json(&self) -> Value {
-        json!({
+    pub(super) fn to_json(&self) -> Value {
+        let mut rule = json!({
             "verbs": self.verbs, "apiGroups": [self.group], "resources": self.resources,
-            "resourceNames": self.names,
-        })
+        });
+        if !self.names.is_empty() {
+            rule["resourceNames"] = self.names.clone().into();
+        }
+        rule
     }
 }
 
@@ -101,6 +105,9 @@ impl Rule {
 pub(super) struct User {
     pub(super) name: String,
     pub(super) groups: Vec<String>,
+    /// As `UserInfo` has them, for those who are impersonated.
+    uid: String,
+    extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
@@ -108,7 +115,25 @@ impl User {
         Self {
             name: name.into(),
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            uid: String::new(),
+            extra: BTreeMap::new(),
         }
+    }
+
+    pub(super) fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|known| known == group)
+    }
+
+    /// As a `UserInfo`.
+    pub(super) fn info(&self) -> Value {
+        let mut info = json!({"username": self.name, "groups": self.groups});
+        if !self.uid.is_empty() {
+            info["uid"] = self.uid.clone().into();
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
     }
 }
 
@@ -116,7 +141,6 @@ impl User {
 struct Account {
     user: User,
     token: String,
-    rules: Vec<Rule>,
 }
 
 /// The users and their tokens.
@@ -125,11 +149,11 @@ pub(super) struct Access {
     accounts: Vec<Account>,
     /// Who a request without a token is.
     anonymous: User,
-    roles: Arc<Store>,
+    pub(super) roles: Arc<Store>,
 }
 
-/// What a request wants to do with which object.
-#[derive(Debug, Clone)]
+/// What a request wants to do with which object, or with which path that is no resource's.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Action {
     /// Such as `create`.
     pub(super) verb: String,
@@ -140,46 +164,55 @@ pub(super) struct Action {
     /// Empty for all.
     pub(super) namespace: String,
     pub(super) name: String,
+    /// Empty for resources.
+    pub(super) path: String,
 }
 
-fn rbac(plural: &'static str) -> Resource {
-    Resource::namespaced("rbac.authorization.k8s.io", "v1", plural)
-}
-
-/// Whether a `PolicyRule` allows it (`RuleAllows`).
-fn allows(rule: &Value, action: &Action) -> bool {
-    let any = |field: &str, wanted: &str| texts(&rule[field]).any(|v| v == "*" || v == wanted);
-    let is_all = |(_, name)| texts(&rule["resources"]).any(|v| v.strip_prefix("*/") == Some(name));
-    any("verbs", &action.verb)
-        && any("apiGroups", &action.group)
-        && (any("resources", &action.resource)
-            || action.resource.split_once('/').is_some_and(is_all))
-        && (items(&rule["resourceNames"]).len() == 0
-            || texts(&rule["resourceNames"]).any(|name| name == action.name))
+impl Action {
+    /// In the words of `k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go`
+    /// (`forbiddenMessage`).
+    pub(super) fn refuse(&self, user: &User) -> Refusal {
+        let (user, Self { verb, group, .. }) = (&user.name, self);
+        let (resource, name, path) = (&self.resource, &self.name, &self.path);
+        let kind = resource.split('/').next().unwrap_or_default();
+        let of = match &**name {
+            "" => String::new(),
+            name => format!(" {name:?}"),
+        };
+        let scope = match &*self.namespace {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace {namespace:?}"),
+        };
+        let qualified = Resource::cluster(group.clone(), "", kind.to_owned());
+        let message = match path.is_empty() {
+            true => format!(
+                "{qualified}{of} is forbidden: User {user:?} cannot {verb} resource {resource:?} \
+                 in API group {group:?} {scope}"
+            ),
+            false => format!("forbidden: User {user:?} cannot {verb} path {path:?}"),
+        };
+        refusal((403, "Forbidden"), message, [group, kind, name], [])
+    }
 }
 
 impl Access {
     /// Without TLS the server is what `kubectl proxy` is, and everybody is the admin.
-    pub(super) fn new(tls: bool, users: Vec<(String, Vec<Rule>)>, roles: Arc<Store>) -> Self {
-        let account = |user, rules| Account {
+    pub(super) fn new<'a>(
+        tls: bool,
+        users: impl Iterator<Item = &'a str>,
+        roles: Arc<Store>,
+    ) -> Self {
+        let account = |user| Account {
             user,
             token: format!("{:032x}", rand::random::<u128>()),
-            rules,
         };
         let admin = User::new(ADMIN, &[MASTERS, AUTHENTICATED]);
-        let mut accounts = vec![
-            account(admin.clone(), Vec::new()),
-            account(User::new(NOBODY, &[AUTHENTICATED]), Vec::new()),
-        ];
-        accounts.extend(
-            users
-                .into_iter()
-                .map(|(name, rules)| account(User::new(name, &[AUTHENTICATED]), rules)),
-        );
+        let others = [NOBODY].into_iter().chain(users);
+        let others = others.map(|name| account(User::new(name, &[AUTHENTICATED])));
         Self {
-            accounts,
+            accounts: [account(admin.clone())].into_iter().chain(others).collect(),
             anonymous: match tls {
-                true => User::new("system:anonymous", &["system:unauthenticated"]),
+                true => User::new(ANONYMOUS, &[UNAUTHENTICATED]),
                 false => admin,
             },
             roles,
@@ -199,8 +232,8 @@ impl Access {
         Some(&accounts.find(|known| known.token == token)?.user)
     }
 
-    /// The user of a request.
-    pub(super) fn authenticate(&self, headers: &HeaderMap) -> Result<User, Refusal> {
+    /// The user of a request, who may do what it asks for.
+    pub(super) fn admit(&self, headers: &HeaderMap, action: &Action) -> Result<User, Refusal> {
         // What is no bearer token is nobody's business here.
         let token = headers.get(AUTHORIZATION).and_then(|value| {
             let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
@@ -212,142 +245,117 @@ impl Access {
                 Refusal::new(Status::failure(401, "Unauthorized", "Unauthorized"))
             })?,
         };
-        self.impersonate(user, headers)
+        let user = self.impersonate(user, headers, action)?;
+        self.authorize(&user, action)?;
+        Ok(user)
     }
 
-    /// Who it is to be (`k8s.io/apiserver/pkg/endpoints/filters/impersonation.go`).
-    fn impersonate(&self, user: &User, headers: &HeaderMap) -> Result<User, Refusal> {
-        let values = |name| {
-            headers
-                .get_all(name)
-                .into_iter()
-                .filter_map(|v| v.to_str().ok())
+    /// Who it is to be (`k8s.io/apiserver/pkg/endpoints/filters/impersonation`).
+    fn impersonate(
+        &self,
+        user: &User,
+        headers: &HeaderMap,
+        action: &Action,
+    ) -> Result<User, Refusal> {
+        let values = |name: &str| {
+            let values = headers.get_all(name).into_iter();
+            let values = values.filter_map(|value| Some(value.to_str().ok()?.to_owned()));
+            values.collect::<Vec<_>>()
         };
-        let Some(name) = values("impersonate-user").next() else {
-            return Ok(user.clone());
-        };
-        let wanted = |resource: &str, name: &str| Action {
-            verb: "impersonate".to_owned(),
-            group: String::new(),
-            resource: resource.to_owned(),
-            namespace: String::new(),
-            name: name.to_owned(),
-        };
-        self.authorize(user, &wanted("users", name))?;
-        let mut other = User::new(name, &[]);
-        for group in values("impersonate-group") {
-            self.authorize(user, &wanted("groups", group))?;
-            other.groups.push(group.to_owned());
+        let first = |name| values(name).into_iter().next().unwrap_or_default();
+        let mut other = User::new(first("impersonate-user"), &[]);
+        other.groups = values("impersonate-group");
+        other.uid = first("impersonate-uid");
+        for name in headers.keys() {
+            if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
+                let key = percent_decode_str(key).decode_utf8_lossy().into_owned();
+                other.extra.insert(key, values(name.as_str()));
+            }
         }
-        if !other.groups.iter().any(|group| group == AUTHENTICATED) {
-            other.groups.push(AUTHENTICATED.to_owned());
+        let User {
+            name,
+            groups,
+            uid,
+            extra,
+        } = &other;
+        if name.is_empty() {
+            if groups.is_empty() && uid.is_empty() && extra.is_empty() {
+                return Ok(user.clone());
+            }
+            let list = |values: &[String]| match values {
+                [] => "[]string(nil)".to_owned(),
+                values => format!(
+                    "[]string{{{}}}",
+                    format!("{values:?}").trim_matches(['[', ']'])
+                ),
+            };
+            let extra = extra
+                .iter()
+                .map(|(key, values)| format!("{key:?}:{}", list(values)));
+            let extra = match &*extra.collect::<Vec<_>>().join(", ") {
+                "" => "(nil)".to_owned(),
+                extra => format!("{{{extra}}}"),
+            };
+            return Err(Refusal::bad_request(format!(
+                "requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{}, \
+                 Extra:map[string][]string{extra}}} without impersonating a user name",
+                list(groups)
+            )));
+        }
+        let account = name.strip_prefix("system:serviceaccount:");
+        let account = account.and_then(|name| name.split_once(':'));
+        let wanted = |group: &str, resource: &str, name: &str| Action {
+            verb: "impersonate".to_owned(),
+            group: group.to_owned(),
+            resource: resource.to_owned(),
+            name: name.to_owned(),
+            ..Action::default()
+        };
+        let mut all = vec![match account {
+            Some((namespace, name)) => Action {
+                namespace: namespace.to_owned(),
+                ..wanted("", "serviceaccounts", name)
+            },
+            None => wanted("", "users", name),
+        }];
+        all.extend(groups.iter().map(|name| wanted("", "groups", name)));
+        let of = "authentication.k8s.io";
+        all.extend((!uid.is_empty()).then(|| wanted(of, "uids", uid)));
+        for (key, values) in extra {
+            let resource = format!("userextras/{key}");
+            all.extend(values.iter().map(|value| wanted(of, &resource, value)));
+        }
+        let has_any = |user| {
+            let mut rules = self.rules(user, &all[0].namespace).into_iter();
+            rules.any(|rule| texts(&rule["verbs"]).any(|verb| verb == "impersonate"))
+        };
+        if !user.is_in(MASTERS) && !has_any(user) {
+            // Who has no right of this kind is told of the newer ones, which nobody has here.
+            let mode = match account {
+                Some(_) => "serviceaccount",
+                None if name.starts_with("system:node:") => "arbitrary-node",
+                None => "user-info",
+            };
+            let verb = format!("impersonate-on:{mode}:{}", action.verb);
+            return Err(Action {
+                verb,
+                ..action.clone()
+            }
+            .refuse(user));
+        }
+        all.iter()
+            .try_for_each(|action| self.authorize(user, action))?;
+        if let (Some((namespace, _)), true) = (account, groups.is_empty()) {
+            let of = format!("system:serviceaccounts:{namespace}");
+            other.groups = vec!["system:serviceaccounts".to_owned(), of];
+        }
+        let more = match &*other.name {
+            ANONYMOUS => UNAUTHENTICATED,
+            _ => AUTHENTICATED,
+        };
+        if !other.is_in(AUTHENTICATED) && !other.is_in(UNAUTHENTICATED) {
+            other.groups.push(more.to_owned());
         }
         Ok(other)
-    }
-
-    /// All rules that a user has in a namespace, or everywhere if that is empty, as `PolicyRule`s.
-    pub(super) fn rules(&self, user: &User, namespace: &str) -> Vec<Value> {
-        if user.groups.iter().any(|group| group == MASTERS) {
-            return vec![json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]})];
-        }
-        let declared = self
-            .accounts
-            .iter()
-            .filter(|known| known.user.name == user.name);
-        let declared = declared
-            .flat_map(|known| &known.rules)
-            .filter(|rule| rule.namespace.as_ref().is_none_or(|only| only == namespace));
-        let mut rules: Vec<_> = declared.map(Rule::to_json).collect();
-        if user.groups.iter().any(|group| group == AUTHENTICATED) {
-            // The ClusterRole `system:basic-user`.
-            rules.push(json!({
-                "verbs": ["create"],
-                "apiGroups": ["authentication.k8s.io", "authorization.k8s.io"],
-                "resources": [
-                    "selfsubjectaccessreviews", "selfsubjectreviews", "selfsubjectrulesreviews",
-                ],
-            }));
-        }
-        let mut bound = |bindings: &'static str, namespace: Option<&str>| {
-            for (_, binding) in self.roles.now(&rbac(bindings), namespace) {
-                if !items(&binding.json["subjects"]).any(|subject| is_subject(user, subject)) {
-                    continue;
-                }
-                let role = &binding.json["roleRef"];
-                let (plural, of) = match text(&role["kind"]) {
-                    "Role" => ("roles", namespace.unwrap_or_default()),
-                    _ => ("clusterroles", ""),
-                };
-                let role = self
-                    .roles
-                    .get(&store::key(&rbac(plural), of, text(&role["name"])));
-                rules.extend(
-                    role.iter()
-                        .flat_map(|role| items(&role.json["rules"]))
-                        .cloned(),
-                );
-            }
-        };
-        bound("clusterrolebindings", None);
-        if !namespace.is_empty() {
-            bound("rolebindings", Some(namespace));
-        }
-        rules
-    }
-
-    pub(super) fn is_allowed(&self, user: &User, action: &Action) -> bool {
-        let rules = self.rules(user, &action.namespace);
-        rules.iter().any(|rule| allows(rule, action))
-    }
-
-    /// Refuses what the user may not do, in the words of
-    /// `k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go` (`forbiddenMessage`).
-    pub(super) fn authorize(&self, user: &User, action: &Action) -> Result<(), Refusal> {
-        if self.is_allowed(user, action) {
-            return Ok(());
-        }
-        let user = &user.name;
-        let Action {
-            verb,
-            group,
-            resource,
-            namespace,
-            name,
-        } = action;
-        let kind = resource.split('/').next().unwrap_or_default();
-        let of = if name.is_empty() {
-            String::new()
-        } else {
-            format!(" {name:?}")
-        };
-        let scope = match &**namespace {
-            "" => "at the cluster scope".to_owned(),
-            namespace => format!("in the namespace {namespace:?}"),
-        };
-        let qualified = Resource::cluster(group.clone(), "", kind.to_owned());
-        let message = format!(
-            "{qualified}{of} is forbidden: User {user:?} cannot {verb} resource {resource:?} in \
-             API group {group:?} {scope}"
-        );
-        Err(refusal(
-            (403, "Forbidden"),
-            message,
-            [group, kind, name],
-            [],
-        ))
-    }
-}
-
-/// Whether a binding's subject is this user (`appliesToUser`).
-fn is_subject(user: &User, subject: &Value) -> bool {
-    let name = text(&subject["name"]);
-    match text(&subject["kind"]) {
-        "User" => user.name == name,
-        "Group" => user.groups.iter().any(|group| group == name),
-        "ServiceAccount" => {
-            let namespace = text(&subject["namespace"]);
-            user.name == format!("system:serviceaccount:{namespace}:{name}")
-        }
-        _ => false,
     }
 }

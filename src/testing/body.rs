@@ -57,6 +57,10 @@ pub(super) fn unsupported(known: &[&str]) -> Refusal {
 /// Reads an object of a kind.
 pub(super) fn object(media: &str, body: &[u8], kind: &str) -> Result<Value, Refusal> {
     let bad = |why: String| {
+        if kind.is_empty() {
+            // Options are read without a word about what they should have been.
+            return Refusal::bad_request(why);
+        }
         // `k8s.io/apiserver/pkg/endpoints/handlers/create.go`, transformDecodeError.
         let some = &body[..body.len().min(SUMMARY)];
         let more = if body.len() > SUMMARY { " ..." } else { "" };

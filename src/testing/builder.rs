@@ -12,9 +12,11 @@ use tokio::{io::DuplexStream, net::TcpListener};
 
 use super::{
     ApiServer, ResourceBuilder,
-    access::{Access, Rule},
+    access::{self, Access, Rule},
+    json::text,
     kubelet, listener, logs,
     port_forward::{Backend, Ports},
+    roles,
     router::{Cluster, Settings},
     store::{Object, Store},
     tls,
@@ -190,7 +192,8 @@ impl ApiServerBuilder {
             false => (None, None),
         };
         let store = Arc::new(Store::new());
-        let access = Access::new(self.tls, self.users, store.clone());
+        let users = self.users.iter().map(|(name, _)| &**name);
+        let access = Access::new(self.tls, users, store.clone());
         let cluster = Cluster::new(access, store, self.settings, address);
         let tasks = cluster.tasks.clone();
         for resource in self.resources {
@@ -207,6 +210,14 @@ impl ApiServerBuilder {
         for ((namespace, name), pod) in self.pods {
             let added = kubelet::add(&cluster, &namespace, &name, pod);
             added.inspect_err(|_| tasks.stop())?;
+        }
+        let declared = self.users.iter();
+        let declared = declared.flat_map(|(user, rules)| roles::declared(user, rules));
+        for (plural, object) in roles::defaults().into_iter().chain(declared) {
+            cluster.ensure_namespace(text(&object["metadata"]["namespace"]));
+            let kind = cluster.kinds.any(access::GROUP, plural);
+            let kind = kind.expect("a line of the table");
+            cluster.store.seed(&kind.resource, object, logs::now());
         }
         tasks.spawn(listener::serve(listener, acceptor, cluster.clone()));
         Ok(ApiServer {

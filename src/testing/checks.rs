@@ -45,11 +45,22 @@ fn controllers(owners: &Value) -> Option<Invalid> {
         "Only one reference can have Controller set to true. Found \"true\" in references for \
          {one} and {other}"
     );
-    Some(Invalid::value(
-        "metadata.ownerReferences",
-        &owners.to_string(),
-        &words,
-    ))
+    // As Go writes them.
+    let order = [
+        "apiVersion",
+        "kind",
+        "name",
+        "uid",
+        "controller",
+        "blockOwnerDeletion",
+    ];
+    let spelled = items(owners).map(|owner| {
+        let fields = order.iter().filter(|field| !owner[**field].is_null());
+        let fields = fields.map(|field| format!("{field:?}:{}", owner[*field]));
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+    });
+    let spelled = format!("[{}]", spelled.collect::<Vec<_>>().join(","));
+    Some(Invalid::value("metadata.ownerReferences", &spelled, &words))
 }
 
 fn check(name: &str, object: &Value, at: &str, faults: &mut Vec<Invalid>) {
@@ -138,7 +149,9 @@ impl Rule {
             }
             "size" => return faults.extend(size(object, self.field, words, at)),
             "ordered" => return faults.extend(ordered(object, self.field, words, at)),
-            "default" | "replace" | "set" | "unique" | "alone" | "immutable" | "select" => return,
+            "resources" => return faults.extend(resources(object, at)),
+            "default" | "inherit" | "replace" | "set" | "drop" | "unique" | "alone"
+            | "immutable" | "select" => return,
             _ => {}
         }
         for (field, value) in each(object, self.field, at) {
@@ -217,6 +230,26 @@ impl Rule {
                 "whole" if this().is_some_and(|this| this % quantity::NANO != 0) => {
                     invalid("must be an integer")
                 }
+                "excludes" | "only" => {
+                    let holds = |name: &str| items(&value).any(|item| item == name);
+                    let (names, words) = words.split_once(' ').unwrap_or_default();
+                    let (format, other) = words.split_once(' ').unwrap_or_default();
+                    let is_of = |name: &String| validation::faults(format, name).is_empty();
+                    let mut names = names.split(',');
+                    match self.rule {
+                        "excludes" if names.all(holds) => invalid(words),
+                        "only"
+                            if names.any(holds)
+                                && !members(&object["hard"]).all(|(name, _)| is_of(name)) =>
+                        {
+                            invalid(other)
+                        }
+                        _ => Vec::new(),
+                    }
+                }
+                "within" if !validation::is_within(text(&value), text(&object[words])) => {
+                    invalid(&format!("must be a strict subset of `{words}`"))
+                }
                 "json" if value.is_string() => {
                     let bytes = STANDARD.decode(text(&value)).unwrap_or_default();
                     let map = "map[string]interface {}";
@@ -265,6 +298,45 @@ fn ordered(object: &Value, field: &'static str, words: &str, at: &str) -> Vec<In
         .collect()
 }
 
+/// Which requests go beyond their limits, and which resources that are not shared are asked for
+/// otherwise than as a whole (`ValidateResourceRequirements`).
+fn resources(object: &Value, at: &str) -> Vec<Invalid> {
+    let mut faults = Vec::new();
+    let number = |value: &Value| quantity::parse(text(value)).map(|(number, _)| number);
+    let (limits, requests) = (&object["limits"], &object["requests"]);
+    let is_extended = |name: &str| name.contains('/') && !name.contains("kubernetes.io/");
+    for (field, of) in [("limits", limits), ("requests", requests)] {
+        let whole = members(of).filter(|(name, _)| is_extended(name));
+        let odd = whole.filter(|(_, value)| number(value).is_some_and(|n| n % quantity::NANO != 0));
+        faults.extend(odd.map(|(name, value)| {
+            let field = join(at, &format!("{field}[{name}]"));
+            Invalid::value(field, &value.to_string(), "must be an integer")
+        }));
+    }
+    for (name, request) in members(requests) {
+        let (limit, value) = (&limits[name], request.to_string());
+        let is_shared = !is_extended(name) && !name.starts_with("hugepages-");
+        let why = match number(limit) {
+            None if is_shared => continue,
+            None => {
+                let why = "Limit must be set for non overcommitable resources";
+                faults.push(Invalid::required(join(at, "limits"), why));
+                continue;
+            }
+            Some(limit) if is_shared && number(request) > Some(limit) => "less than or equal to",
+            limit if !is_shared && number(request) != limit => "equal to",
+            _ => continue,
+        };
+        let why = format!("must be {why} {name} limit of {}", text(limit));
+        faults.push(Invalid::value(join(at, "requests"), &value, &why));
+    }
+    let has = |front: &str| members(requests).any(|(name, _)| name.starts_with(front));
+    if has("hugepages-") && !has("cpu") && !has("memory") {
+        faults.push(Invalid::forbidden(at, "HugePages require cpu or memory"));
+    }
+    faults
+}
+
 /// Whether texts and binary data, whose names follow the number, are small enough together. Four
 /// characters of base64 are three bytes.
 fn size(object: &Value, field: &str, words: &str, at: &str) -> Option<Invalid> {
@@ -308,11 +380,16 @@ fn selects(object: &Value, path: &'static str, at: &str, faults: &mut Vec<Invali
 
 /// What was changed that cannot be.
 pub(super) fn changed(kind: &Kind, before: &Value, after: &Value) -> Vec<Invalid> {
-    let rules = rules::of_kind(kind, "immutable").filter(|rule| rule.holds(before));
+    let rules = rules::of_kind(kind, "immutable").filter(|rule| rule.holds(after));
     let changed = rules.filter_map(|rule| {
         let (old, new) = (get(before, rule.field), get(after, rule.field));
-        let field = rule.field.replace('/', ".");
-        let fault = || Invalid::value(field, &new.to_string(), "field is immutable");
+        let fault = || match rule.value.split_once(' ') {
+            Some((field, words)) => Invalid::new(field, spell(words, after)),
+            None => {
+                let field = rule.field.replace('/', ".");
+                Invalid::value(field, &new.to_string(), "field is immutable")
+            }
+        };
         (!old.is_null() && old != new).then(fault)
     });
     changed.collect()

@@ -18,7 +18,7 @@ use super::{
     objects::{self, Query},
     router::{self, Body, Cluster},
     store::{self, Key, Next, Object, seconds},
-    target::{Invalid, Parameters, Target, invalid, missing, refusal},
+    target::{Invalid, Parameters, Target, invalid, missing, refusal, refuse},
 };
 use crate::{server::Refusal, wire::stamp::Stamp};
 
@@ -27,6 +27,7 @@ const CONTROLLER: Duration = Duration::from_millis(100);
 
 const PROTECTION: &str = "kubernetes.io/pvc-protection";
 const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
 
 /// What a client says about a deletion: `DeleteOptions`.
 #[derive(Debug, Default)]
@@ -39,13 +40,14 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn parse(body: &Value, parameters: &Parameters, dry: bool) -> Result<Self, Refusal> {
-        let given = some(&body["propagationPolicy"]);
-        if let Some(policy) = given.filter(|_| !body["orphanDependents"].is_null()) {
+        let given = some(&body["propagationPolicy"]).or(parameters.some("propagationPolicy"));
+        let is_orphaned = !body["orphanDependents"].is_null() || parameters.has("orphanDependents");
+        if let Some(policy) = given.filter(|_| is_orphaned) {
             let why = "orphanDependents and deletionPropagation cannot be both set";
             let field = Invalid::value("propagationPolicy", &format!("{policy:?}"), why);
             return Err(invalid("DeleteOptions.meta.k8s.io", "", vec![field]));
         }
-        let propagation = match given.unwrap_or(parameters.get("propagationPolicy")) {
+        let propagation = match given.unwrap_or_default() {
             "" if body["orphanDependents"] == true || parameters.is("orphanDependents") => "Orphan",
             known @ ("" | "Background" | "Foreground" | "Orphan") => known,
             other => {
@@ -107,10 +109,11 @@ pub(super) fn collection(
         .list(target.resource(), target.in_namespace(), None);
     let (objects, version) = listed.unwrap_or_default();
     let mut gone = Vec::new();
-    for (key, object) in objects
+    let limit = query.number("limit")?.unwrap_or(u64::MAX);
+    let selected = objects
         .into_iter()
-        .filter(|(_, object)| query.selects(&object.json))
-    {
+        .filter(|(_, object)| query.selects(&object.json));
+    for (key, object) in selected.take(usize::try_from(limit).unwrap_or(usize::MAX)) {
         match delete(cluster, &target.kind, key, options) {
             Ok(object) => gone.push(objects::without_type(object.json.clone())),
             // It went with another.
@@ -152,11 +155,17 @@ pub(super) fn delete(
 ) -> Result<Arc<Object>, Refusal> {
     let (resource, name, now) = (&kind.resource, key.3.clone(), logs::now());
     let is_namespace = kind.is_core("namespaces");
-    let there = cluster
-        .store
-        .get(&key)
-        .filter(|_| options.propagation == "Foreground");
-    let is_held_by_own = there.is_some_and(|object| !dependents(cluster, &object.json).is_empty());
+    if is_namespace && ["default", "kube-public", "kube-system"].contains(&&*name) {
+        // `k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle`.
+        let message =
+            format!("{resource} {name:?} is forbidden: this namespace may not be deleted");
+        return Err(refuse(resource, &name, (403, "Forbidden"), message));
+    }
+    let holder = match &*options.propagation {
+        "Foreground" => Some(FOREGROUND),
+        "Orphan" => Some(ORPHAN),
+        _ => None,
+    };
     let mut ends_in = None;
     let written = cluster
         .store
@@ -169,7 +178,7 @@ pub(super) fn delete(
             let was_given = metadata["deletionGracePeriodSeconds"]
                 .as_u64()
                 .unwrap_or(u64::MAX);
-            if !is_held(metadata) && !is_held_by_own && !is_namespace && grace == 0 {
+            if !is_held(metadata) && holder.is_none() && !is_namespace && grace == 0 {
                 return Ok::<_, Refusal>(Next::Delete);
             }
             if is_leaving && grace >= was_given {
@@ -185,9 +194,8 @@ pub(super) fn delete(
             if let (Some(generation), false) = (metadata["generation"].as_i64(), is_leaving) {
                 metadata["generation"] = (generation + 1).into();
             }
-            if is_held_by_own && !is_leaving {
-                metadata["finalizers"] =
-                    texts(&metadata["finalizers"]).chain([FOREGROUND]).collect();
+            if let (Some(holder), false) = (holder, is_leaving) {
+                metadata["finalizers"] = texts(&metadata["finalizers"]).chain([holder]).collect();
             }
             if is_namespace {
                 object.json["status"]["phase"] = "Terminating".into();
@@ -199,18 +207,19 @@ pub(super) fn delete(
     if options.dry {
         return Ok(written);
     }
-    if options.propagation == "Orphan" {
+    if holder == Some(ORPHAN) {
         let uid = text(&written.json["metadata"]["uid"]);
         for (key, _) in dependents(cluster, &written.json) {
             forget(cluster, key, uid);
         }
+        unhold(cluster, &key, ORPHAN);
     }
     match ends_in {
         None if cluster.store.get(&key).is_none() => gone(cluster, kind, &written.json),
         None => {}
         Some(grace) if kind.is_core("pods") => kubelet::terminate(cluster, &written.json, grace),
         Some(_) => {
-            if is_held_by_own {
+            if holder == Some(FOREGROUND) {
                 collect(cluster, &written.json, &options.propagation);
                 release(cluster, &written.json);
             }

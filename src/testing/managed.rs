@@ -9,17 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::{
+    conflicts,
     json::{items, map, members, set, text},
     kinds::Kind,
-    schema,
+    rules, schema,
     store::seconds,
-    target::refusal,
     types::{self, Of, Shape},
 };
 use crate::{server::Refusal, wire::stamp::Stamp};
 
 /// A path as `FieldsV1` spells it: `f:spec`, `k:{"name":"a"}`, `v:"x"`.
-type Path = Vec<String>;
+pub(super) type Path = Vec<String>;
 type Set = BTreeSet<Path>;
 /// The fields of an object with their values; of an item of a list, that it is there.
 type Leaves = BTreeMap<Path, Value>;
@@ -56,7 +56,7 @@ fn is_stripped(path: &[String]) -> bool {
 }
 
 /// How an item of a list is called in a path.
-fn item_name(item: &Value, keys: &[String]) -> Option<String> {
+pub(super) fn item_name(item: &Value, keys: &[String]) -> Option<String> {
     if keys.is_empty() {
         return Some(format!("v:{item}"));
     }
@@ -74,7 +74,7 @@ fn item_name(item: &Value, keys: &[String]) -> Option<String> {
 }
 
 /// The names of fields in a path, without the items of lists.
-fn names(path: &[String]) -> Vec<&str> {
+pub(super) fn names(path: &[String]) -> Vec<&str> {
     let names = path.iter().filter_map(|element| element.strip_prefix("f:"));
     names.collect()
 }
@@ -196,8 +196,8 @@ fn write(set: &Set) -> Value {
 
 /// One entry of `managedFields`.
 #[derive(Debug, Clone)]
-struct Entry {
-    json: Value,
+pub(super) struct Entry {
+    pub(super) json: Value,
     set: Set,
 }
 
@@ -221,7 +221,9 @@ fn entries(object: &Value) -> Vec<Entry> {
 
 fn store(object: &mut Value, entries: Vec<Entry>) {
     let entries = entries.into_iter().filter(|entry| !entry.set.is_empty());
-    let json: Vec<_> = entries.map(|entry| entry.json).collect();
+    let mut json: Vec<_> = entries.map(|entry| entry.json).collect();
+    let order = ["operation", "time", "manager", "apiVersion", "subresource"];
+    json.sort_by_key(|entry| order.map(|field| text(&entry[field]).to_owned()));
     let json = if json.is_empty() {
         Value::Null
     } else {
@@ -231,23 +233,28 @@ fn store(object: &mut Value, entries: Vec<Entry>) {
 }
 
 /// Gives a manager what it owns now; the time is that of a change.
-fn own(entries: &mut Vec<Entry>, kind: &Kind, manager: &Manager, set: Set, now: Stamp) {
+fn own(entries: &mut Vec<Entry>, kind: &Kind, manager: &Manager, set: Set, now: Option<Stamp>) {
     let api_version = kind.resource.api_version();
     let mut json = json!({
         "manager": manager.name,
         "operation": manager.operation,
         "apiVersion": api_version,
-        "time": seconds(now),
         "fieldsType": "FieldsV1",
         "fieldsV1": write(&set),
     });
     if !manager.subresource.is_empty() {
         json["subresource"] = manager.subresource.clone().into();
     }
-    match entries
-        .iter_mut()
-        .find(|entry| entry.is(manager, &api_version))
-    {
+    let known = entries.iter_mut();
+    let known = known
+        .into_iter()
+        .find(|entry| entry.is(manager, &api_version));
+    match (now, &known) {
+        (Some(now), _) => json["time"] = seconds(now).into(),
+        (None, Some(known)) => self::set(&mut json, "time", &known.json["time"]),
+        (None, None) => {}
+    }
+    match known {
         Some(entry) if entry.set == set => {}
         Some(entry) => *entry = Entry { json, set },
         None => entries.push(Entry { json, set }),
@@ -281,7 +288,12 @@ pub(super) fn updated(
         nodes.retain(|path, _| !is_reset || path[0] != "f:status");
         nodes
     };
-    let old = before.map(nodes).unwrap_or_default();
+    if before.is_some_and(|before| items(&before["metadata"]["managedFields"]).len() == 0) {
+        // Nobody is noted where nobody was (`skipNonAppliedManager`).
+        return;
+    }
+    let empty = kind.type_name().map(rules::empty);
+    let old = before.or(empty.as_ref()).map(nodes).unwrap_or_default();
     let new = nodes(after);
     let changed: Set = new
         .iter()
@@ -295,14 +307,14 @@ pub(super) fn updated(
     if changed.is_empty() && removed.is_empty() {
         return;
     }
-    let mut entries = entries(before.unwrap_or(&Value::Null));
+    let mut entries = entries(after);
     let is_mine = |entry: &Entry| entry.is(manager, &api_version);
     disown(&mut entries, &changed, is_mine);
     disown(&mut entries, &removed, |_| false);
     let mine = entries.iter().find(|entry| is_mine(entry));
     let mut mine = mine.map(|entry| entry.set.clone()).unwrap_or_default();
     mine.extend(changed);
-    own(&mut entries, kind, manager, mine, now);
+    own(&mut entries, kind, manager, mine, Some(now));
     store(after, entries);
 }
 
@@ -342,7 +354,7 @@ pub(super) fn apply(
             })
             .collect();
         if !conflicts.is_empty() {
-            return Err(conflict(&conflicts));
+            return Err(conflicts::conflict(&conflicts));
         }
     }
     disown(&mut entries, &changed, is_mine);
@@ -361,6 +373,8 @@ pub(super) fn apply(
     for path in &given_up {
         remove(kind, &mut after, path, &mut Vec::new());
     }
+    // Who only says what there is already has no time of its own.
+    let now = (before != Some(&after)).then_some(now);
     own(&mut entries, kind, manager, set, now);
     store(&mut after, entries);
     Ok(after)
@@ -431,57 +445,4 @@ fn remove(kind: &Kind, value: &mut Value, path: &[String], at: &mut Path) -> boo
         }
         _ => false,
     }
-}
-
-/// A path as messages have it: `.spec.containers[name="a"].image`.
-fn spelled(path: &Path) -> String {
-    let mut text = String::new();
-    for element in path {
-        match element.split_once(':') {
-            Some(("k", keys)) => {
-                let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
-                let keys = keys.iter().map(|(name, value)| format!("{name}={value}"));
-                text += &format!("[{}]", keys.collect::<Vec<_>>().join(","));
-            }
-            Some(("v", value)) => text += &format!("[={value}]"),
-            Some((_, name)) => text += &format!(".{name}"),
-            None => {}
-        }
-    }
-    text
-}
-
-/// `k8s.io/apimachinery/pkg/util/managedfields/internal/conflict.go`.
-fn conflict(conflicts: &[(&Entry, &Path)]) -> Refusal {
-    let manager = |entry: &Entry| {
-        let name = format!("{:?}", text(&entry.json["manager"]));
-        let with = match text(&entry.json["subresource"]) {
-            "" => String::new(),
-            subresource => format!(" with subresource {subresource:?}"),
-        };
-        match text(&entry.json["operation"]) {
-            "Update" => format!("{name}{with} using {}", text(&entry.json["apiVersion"])),
-            _ => format!("{name}{with}"),
-        }
-    };
-    let mut by_manager: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (entry, path) in conflicts {
-        by_manager
-            .entry(manager(entry))
-            .or_default()
-            .push(spelled(path));
-    }
-    let one = conflicts.len() == 1;
-    let parts = by_manager.iter().map(|(manager, paths)| match one {
-        true => format!("conflict: conflict with {manager}: {}", paths[0]),
-        false => format!("conflicts with {manager}:\n- {}", paths.join("\n- ")),
-    });
-    let parts = parts.collect::<Vec<_>>().join("\n");
-    let between = if one { "" } else { "conflicts: " };
-    let message = format!("Apply failed with {} {between}{parts}", conflicts.len());
-    let causes = conflicts.iter().map(|(entry, path)| {
-        let message = format!("conflict with {}", manager(entry));
-        ("FieldManagerConflict", message, spelled(path))
-    });
-    refusal((409, "Conflict"), message, ["", "", ""], causes)
 }

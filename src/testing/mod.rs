@@ -38,7 +38,8 @@
 //! and versions expire when a test says so.
 //!
 //! What a cluster does and this server does not is refused with 501 and a text that begins with
-//! "not implemented by the embedded server". There is no admission, and there are no controllers
+//! "not implemented by the embedded server". There is no admission but of a pod's
+//! priority, and there are no controllers
 //! but those of pods, namespaces and garbage: a Deployment makes no pods. Query parameters that a
 //! request does not have are refused too, of which a cluster takes no notice: they are mistakes.
 //!
@@ -136,7 +137,7 @@
 //!
 //! ```text
 //!   accept, TLS          listener.rs, tls.rs
-//!     -> who may what    access.rs
+//!     -> who may what    access.rs, roles.rs over roles.txt
 //!       -> which verb    router.rs, target.rs
 //!         -> the verb    exec.rs, attach.rs, logs.rs, proxy.rs, objects.rs, watch.rs, ...
 //!           -> writes    writes.rs, update.rs, patch.rs, managed.rs (who owns what), delete.rs
@@ -148,12 +149,14 @@
 //! ```
 
 mod access;
+mod admission;
 mod attach;
 mod body;
 mod bounds;
 mod builder;
 mod cells;
 mod checks;
+mod conflicts;
 mod container;
 mod controllers;
 mod cron;
@@ -181,6 +184,7 @@ mod process;
 mod proxy;
 mod quantity;
 mod reviews;
+mod roles;
 mod router;
 mod rules;
 mod schema;

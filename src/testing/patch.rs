@@ -112,7 +112,8 @@ fn strategic_at<'a>(
             return Ok(());
         }
         Some(other) => {
-            let why = format!("unknown patch type: {other} in map: map[$patch:{other}]");
+            let whole = spelled(&patch.clone().into());
+            let why = format!("unknown patch type: {other} in map: {whole}");
             return Err(Refusal::new(Status::failure(500, "", why)));
         }
     }

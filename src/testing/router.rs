@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::{
-    access::{Access, User},
+    access::{Access, Action, User},
     attach, discovery,
     encoding::{self, Document},
     exec,
@@ -216,7 +216,6 @@ async fn route(
     cluster: &Arc<Cluster>,
     request: &mut Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let user = cluster.access.authenticate(request.headers())?;
     let path = request.uri().path().to_owned();
     let segments: Vec<_> = path
         .split('/')
@@ -229,6 +228,25 @@ async fn route(
         segments.pop();
     }
     let get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let parameters = Parameters::parse(request.uri().query());
+    let info = match segments[..] {
+        ["api", version, ref rest @ ..] => Some((["", version], rest)),
+        ["apis", group, version, ref rest @ ..] => Some(([group, version], rest)),
+        _ => None,
+    };
+    let info = info.and_then(|(of, rest)| Info::parse(request.method(), of, rest, &parameters));
+    let action = info.as_ref().map_or_else(
+        || Action {
+            verb: request.method().as_str().to_lowercase(),
+            path: path.clone(),
+            ..Action::default()
+        },
+        Info::action,
+    );
+    let user = cluster.access.admit(request.headers(), &action)?;
+    if let Some(info) = info {
+        return resource(cluster, &user, info, &parameters, request).await;
+    }
     let kinds = cluster.kinds.all();
     let aggregated = wants_aggregated(request);
     if let (["version" | "api" | "apis", rest @ ..], true) = (&segments[..], get)
@@ -267,15 +285,7 @@ async fn route(
                 false => Ok(found(resources)),
             }
         }
-        ["api", version, ref rest @ ..] => {
-            resource(cluster, &user, ["", version], rest, request).await
-        }
-        ["apis", group, version, ref rest @ ..] => {
-            resource(cluster, &user, [group, version], rest, request).await
-        }
-        ["metrics" | "logs" | "debug" | ".well-known" | "openid", ..] => {
-            Err(not_implemented(&path))
-        }
+        ["metrics" | "debug" | ".well-known" | "openid", ..] => Err(not_implemented(&path)),
         _ => Ok(unknown()),
     }
 }
@@ -363,17 +373,13 @@ pub(super) fn head<B>(request: &mut Request<B>) -> Request<()> {
 async fn resource(
     cluster: &Arc<Cluster>,
     user: &User,
-    of: [&str; 2],
-    rest: &[&str],
+    info: Info<'_>,
+    parameters: &Parameters,
     request: &mut Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let parameters = Parameters::parse(request.uri().query());
-    let Some(info) = Info::parse(request.method(), of, rest, &parameters) else {
-        return Ok(unknown());
-    };
-    cluster.access.authorize(user, &info.action())?;
+    let action = info.action();
     let target = match info.target(&cluster.kinds) {
-        None if is_built_in(&cluster.kinds.all(), of[0]) => return Err(not_found()),
+        None if is_built_in(&cluster.kinds.all(), &action.group) => return Err(not_found()),
         None => return Ok(unknown()),
         Some(target) => target?,
     };
@@ -383,7 +389,22 @@ async fn resource(
     parameters.check(&target)?;
     let is_get = matches!(target.verb, "get" | "list" | "watch");
     match target.subresource.as_deref() {
-        Some("exec" | "attach" | "portforward") => Ok(whole(stream(cluster, &target, request)?)),
+        Some("exec" | "attach" | "portforward") => {
+            // A WebSocket's GET needs both (`AuthorizePodWebsocketUpgradeCreatePermission`).
+            let verb = "create".to_owned();
+            let both = cluster.access.why(user, &Action { verb, ..action });
+            let why = || {
+                let message = format!("pods {:?} is forbidden: ", target.name());
+                target::refuse(
+                    target.resource(),
+                    target.name(),
+                    (403, "Forbidden"),
+                    message,
+                )
+            };
+            both.ok_or_else(why)?;
+            Ok(whole(stream(cluster, &target, request)?))
+        }
         Some("log") if is_get => {
             let pod = cluster.pod(&target)?;
             logs::serve(cluster, &pod, &mut head(request)).await

@@ -12,6 +12,7 @@ use super::{
     kinds::Kind,
     quantity,
     types::{self, Field, Of, Shape},
+    validation,
 };
 
 /// A line of the table: `TYPE[CONDITIONS] RULE FIELD VALUE`.
@@ -149,6 +150,16 @@ fn fill(object: &mut Value, path: &[&'static str], value: &Value) {
     }
 }
 
+/// Removes fields.
+fn clear(object: &mut Value, path: &[&'static str]) {
+    match path {
+        ["*", rest @ ..] => items_mut(object).for_each(|item| clear(item, rest)),
+        [name] => set(object, name, &Value::Null),
+        [name, rest @ ..] => clear(&mut object[*name], rest),
+        [] => {}
+    }
+}
+
 /// A value as conditions compare it: nothing for what is empty.
 pub(super) fn plain(value: &Value) -> String {
     match value {
@@ -163,9 +174,9 @@ pub(super) fn plain(value: &Value) -> String {
 }
 
 /// Whether a condition does: `F=a,b`, `F!=a,b`, `F<G` and `F>G`, of which G is a number or a field,
-/// and a list counts as its length; `F+G` is how many of them are there, and no F the value itself.
+/// and a list counts as its length; `F+G` is how many of them are there, and no F the value itself. `F~FORMAT` is of a format.
 fn holds(condition: &'static str, object: &Value) -> bool {
-    let Some(at) = condition.find(['=', '!', '<', '>']) else {
+    let Some(at) = condition.find(['=', '!', '<', '>', '~']) else {
         return false;
     };
     let found = match condition[..at].contains('+') {
@@ -192,6 +203,7 @@ fn holds(condition: &'static str, object: &Value) -> bool {
     match condition.as_bytes()[at] {
         b'=' => other.split(',').any(is_it),
         b'!' => !other[1..].split(',').any(is_it),
+        b'~' => validation::faults(other, &found).is_empty(),
         b'<' => compare(i128::lt),
         _ => compare(i128::gt),
     }
@@ -317,6 +329,14 @@ fn write(name: &str, object: &mut Value, with_defaults: bool) {
                 fill(object, &segments(rule.field), &value);
             }
             "replace" if rule.holds(object) => set(object, rule.field, &rule.value(object)),
+            "inherit" if rule.holds(object) && object[rule.value].is_object() => {
+                let more = object[rule.value].clone();
+                for (name, value) in members(&more) {
+                    map(&mut object[rule.field])
+                        .entry(name)
+                        .or_insert(value.clone());
+                }
+            }
             _ => {}
         }
     }
@@ -390,6 +410,15 @@ fn written(field: &Field) -> Option<Value> {
 /// Fills in what the server has to give besides defaults, which a client's replacement keeps if it
 /// says nothing else, and which nobody manages.
 pub(super) fn allocate(kind: &Kind, before: Option<&Value>, object: &mut Value) {
+    for rule in of_kind(kind, "drop") {
+        if !rule.holds(object) {
+            continue;
+        }
+        let kept = before.map(|before| each(before, rule.field, ""));
+        if kept.is_some_and(|kept| kept == each(object, rule.field, "")) {
+            clear(object, &segments(rule.field));
+        }
+    }
     for rule in of_kind(kind, "set") {
         if !rule.holds(object) {
             continue;
@@ -400,9 +429,5 @@ pub(super) fn allocate(kind: &Kind, before: Option<&Value>, object: &mut Value) 
             _ => rule.value(object),
         };
         fill(object, &segments(rule.field), &value);
-    }
-    if kind.is_core("namespaces") {
-        let name = object["metadata"]["name"].clone();
-        object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
     }
 }

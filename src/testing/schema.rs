@@ -10,6 +10,7 @@ use super::{
     json::{items, map, members, text, texts},
     kinds::Kind,
     pages::not_base64,
+    patch::spelled,
     quantity,
     target::Invalid,
     types,
@@ -118,7 +119,7 @@ pub(super) fn unknown_fields(kind: &Kind, object: &Value) -> Vec<String> {
 
 /// Refuses an object whose fields are not of their types: it cannot be read at all. Of a custom
 /// resource that is its metadata.
-pub(super) fn check_types(kind: &Kind, object: &Value) -> Result<(), Refusal> {
+pub(super) fn check_types(kind: &Kind, object: &Value, is_converted: bool) -> Result<(), Refusal> {
     let mut types = Vec::new();
     match kind.custom {
         Some(_) => {
@@ -144,6 +145,12 @@ pub(super) fn check_types(kind: &Kind, object: &Value) -> Result<(), Refusal> {
         true => message.clone(),
         false => {
             let (found, wanted) = message.split_once('\t').unwrap_or((message, ""));
+            if is_converted {
+                let why = unconverted(found, wanted);
+                return Err(Refusal::bad_request(format!(
+                    "cannot be handled as a {kind}: {why}"
+                )));
+            }
             let into = format!("Go struct field {of}.{field} of type {wanted}");
             format!("json: cannot unmarshal {found} into {into}")
         }
@@ -153,17 +160,51 @@ pub(super) fn check_types(kind: &Kind, object: &Value) -> Result<(), Refusal> {
     )))
 }
 
+/// Why Go cannot turn a value that it has read into a type
+/// (`k8s.io/apimachinery/pkg/runtime/converter.go`).
+fn unconverted(found: &str, wanted: &str) -> String {
+    match wanted {
+        "string" if found == "number" => "cannot convert int64 to string".to_owned(),
+        wanted if wanted.starts_with("[]") => format!("cannot restore slice from {found}"),
+        wanted if wanted.starts_with("map[") => format!("cannot restore map from {found}"),
+        wanted if wanted.contains('.') => format!("cannot restore struct from: {found}"),
+        wanted => format!("unrecognized type: {wanted}"),
+    }
+}
+
 /// Why a server-side apply cannot read an object, if it cannot
 /// (`sigs.k8s.io/structured-merge-diff/v6/typed`).
 pub(super) fn untyped(kind: &Kind, object: &Value) -> Option<String> {
-    if let Some(path) = unknown_fields(kind, object).first() {
-        return Some(format!(".{path}: field not declared in schema"));
-    }
     let mut types = Vec::new();
     check(object, of(kind), "", false, &mut types);
-    let Invalid { field, message, .. } = types.first()?;
-    let (message, _) = message.split_once('\t').unwrap_or((message, ""));
-    Some(format!(".{field}: not expected here: {message}"))
+    let Some(Invalid { field, message, .. }) = types.first() else {
+        let unknown = unknown_fields(kind, object).into_iter().next()?;
+        return Some(format!(".{unknown}: field not declared in schema"));
+    };
+    let (found, wanted) = message.split_once('\t').unwrap_or((message, ""));
+    let mut path = field
+        .split(['.', '['])
+        .map(|name| name.trim_end_matches(']'));
+    let value = path.try_fold(object, |value, name| match value {
+        Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+        value => value.get(name),
+    });
+    let value = value.unwrap_or(&Value::Null);
+    let why = match wanted {
+        "string" => {
+            let value = if value.is_string() {
+                value.to_string()
+            } else {
+                spelled(value)
+            };
+            format!("string, got &value.valueUnstructured{{Value:{value}}}")
+        }
+        "bool" => format!("boolean, got &{{{}}}", spelled(value)),
+        "int32" | "int64" | "float64" => format!("numeric (int or float), got {found}"),
+        wanted if wanted.starts_with("[]") => format!("list, got &{{{}}}", spelled(value)),
+        _ => format!("map, got &{{{}}}", spelled(value)),
+    };
+    Some(format!(".{field}: expected {why}"))
 }
 
 /// What is wrong with a custom resource.

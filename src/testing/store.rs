@@ -209,6 +209,15 @@ impl Store {
         self.changed(state)
     }
 
+    /// Adds an object that has been there from the beginning: no version is its own.
+    pub(super) fn seed(&self, resource: &Resource, mut json: Value, now: Stamp) {
+        let key = key_of(resource, &json);
+        let mut state = self.lock();
+        state.complete(&key, &mut json, now);
+        json["metadata"]["resourceVersion"] = state.version.to_string().into();
+        state.objects.insert(key, Arc::new(Object::new(json)));
+    }
+
     /// Removes an object; `None` if it is not there.
     pub(super) fn delete(&self, key: &Key) -> Option<u64> {
         let mut state = self.lock();

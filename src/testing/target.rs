@@ -41,6 +41,10 @@ impl Parameters {
         self.0.get(name).map_or("", String::as_str)
     }
 
+    pub(super) fn some(&self, name: &str) -> Option<&str> {
+        Some(self.get(name)).filter(|value| !value.is_empty())
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
@@ -116,6 +120,10 @@ pub(super) struct Info<'a> {
     subresource: Option<String>,
     /// What follows a subresource.
     rest: Vec<&'a str>,
+    /// Whether the path asks for a watch, as it could once.
+    is_watch: bool,
+    /// The selector of fields.
+    only: &'a str,
 }
 
 impl<'a> Info<'a> {
@@ -124,8 +132,12 @@ impl<'a> Info<'a> {
         method: &Method,
         [group, version]: [&'a str; 2],
         rest: &[&'a str],
-        parameters: &Parameters,
+        parameters: &'a Parameters,
     ) -> Option<Self> {
+        let (is_watch, rest) = match *rest {
+            ["watch", ref rest @ ..] if !rest.is_empty() => (true, rest),
+            _ => (false, rest),
+        };
         let (namespaced, namespace, rest) = match *rest {
             ["namespaces", namespace, subresource] if is_of_namespaces(subresource) => {
                 (false, namespace, rest)
@@ -143,6 +155,7 @@ impl<'a> Info<'a> {
             [] => return None,
         };
         let verb = match (method, name) {
+            _ if is_watch => "watch",
             (&Method::GET | &Method::HEAD, Some(_)) => "get",
             (&Method::GET | &Method::HEAD, None) if parameters.is("watch") => "watch",
             (&Method::GET | &Method::HEAD, None) => "list",
@@ -163,30 +176,39 @@ impl<'a> Info<'a> {
             name,
             subresource,
             rest: rest.to_vec(),
+            is_watch,
+            only: parameters.get("fieldSelector"),
         })
     }
 
-    /// What the request needs the right to. A stream is a creation, whatever its method
-    /// (`AuthorizePodWebsocketUpgradeCreatePermission`).
+    /// What the request needs the right to. Who selects one object by its name asks for that.
     pub(super) fn action(&self) -> Action {
-        let subresource = self.subresource.as_deref().unwrap_or_default();
-        let is_stream = matches!(subresource, "exec" | "attach" | "portforward");
-        let resource = match subresource {
-            "" => self.plural.to_owned(),
-            name => format!("{}/{name}", self.plural),
+        let resource = match &self.subresource {
+            None => self.plural.to_owned(),
+            Some(name) => format!("{}/{name}", self.plural),
         };
+        let only = self.only.split(',').find_map(|term| {
+            let (field, name) = term.split_once('=')?;
+            (field == "metadata.name").then(|| name.trim_start_matches('='))
+        });
+        let of_many = matches!(self.verb, "list" | "watch" | "deletecollection");
         Action {
-            verb: if is_stream { "create" } else { self.verb }.to_owned(),
+            verb: self.verb.to_owned(),
             group: self.group.to_owned(),
             resource,
             namespace: self.namespace.to_owned(),
-            name: self.name.unwrap_or_default().to_owned(),
+            name: self
+                .name
+                .or(only.filter(|_| of_many))
+                .unwrap_or_default()
+                .to_owned(),
+            path: String::new(),
         }
     }
 
     /// What the request is about; `None` if there is no such resource, or not there.
     pub(super) fn target(self, kinds: &Kinds) -> Option<Result<Target, Refusal>> {
-        if self.plural == "watch" {
+        if self.is_watch {
             return Some(Err(not_implemented(
                 "watches by path; use the parameter watch",
             )));
@@ -262,7 +284,7 @@ pub(super) struct Target {
 }
 
 /// Something wrong with a field.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Invalid {
     pub(super) field: String,
     pub(super) reason: &'static str,

@@ -5,8 +5,8 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    body, controllers, delete,
-    json::{set, some, text, texts},
+    access, body, conflicts, controllers, delete,
+    json::{map, set, some, text, texts},
     kinds::Kind,
     kubelet, logs,
     managed::{self, Manager},
@@ -15,7 +15,7 @@ use super::{
     rules, schema,
     store::{Next, Object},
     subresources,
-    target::{Invalid, Target, invalid, refusal},
+    target::{Invalid, Target, invalid, not_implemented, refusal},
     validation,
     writes::Write,
 };
@@ -58,26 +58,40 @@ impl Change {
                     let why = "metadata.managedFields must be nil";
                     return Err(Refusal::bad_request(why));
                 }
-                if text(&object["kind"]) != kind {
+                if text(&object["kind"]) != kind || some(&object["apiVersion"]).is_none() {
                     let (version, other) = (text(&object["apiVersion"]), text(&object["kind"]));
                     let slash = if version.contains('/') { "" } else { "/" };
                     let why = format!("invalid object type: {slash}{version}, Kind={other}");
                     return Err(Refusal::bad_request(why));
                 }
                 write.check_type(&mut object, &api_version, kind)?;
-                if let Some(why) = schema::untyped(&write.target.kind, &object) {
+                let why = schema::untyped(&write.target.kind, &object);
+                let twice = || conflicts::duplicates(&write.target.kind, &object, &mut Vec::new());
+                if let Some(why) = why.or_else(twice) {
                     let (name, resource) =
                         (text(&object["metadata"]["name"]), write.target.resource());
                     let message = format!(
-                        "failed to create typed patch object ({}/{name}; {}/{}, Kind={kind}): {why}",
-                        match write.target.kind.custom {
-                            Some(_) => text(&object["metadata"]["namespace"]),
-                            None => &write.target.namespace,
+                        "failed to create typed patch object ({}/{name}; {}, Kind={kind}): {why}",
+                        text(&object["metadata"]["namespace"]),
+                        match &*resource.group {
+                            "" => format!("/{}", resource.version),
+                            group => format!("{group}/{}", resource.version),
                         },
-                        resource.group,
-                        resource.version
                     );
                     return Err(Refusal::new(Status::failure(500, "", message)));
+                }
+                // What belongs to the other resource is passed over (`GetResetFields`).
+                match write.target.subresource.as_deref() {
+                    None if write.target.kind.has("status") => {
+                        set(&mut object, "status", &Value::Null);
+                    }
+                    Some("status") => map(&mut object).retain(|name, _| {
+                        ["apiVersion", "kind", "metadata", "status"].contains(&name.as_str())
+                    }),
+                    Some("scale") => {
+                        return Err(not_implemented("server-side apply of a scale"));
+                    }
+                    _ => {}
                 }
                 let force = write.parameters.is("force");
                 Ok(Self::Apply { object, force })
@@ -142,6 +156,13 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let target = write.target;
     let name = target.name();
     let mut change = Change::of(write)?;
+    if let Change::Replace(object) = &change
+        && some(&object["metadata"]["name"]).is_none()
+    {
+        return Err(Refusal::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
     if let Change::Replace(object) | Change::Apply { object, .. } = &mut change {
         write.place(object, name)?;
     }
@@ -162,36 +183,45 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     if creates && write.cluster.store.get(&key).is_none() {
         write.check_namespace(name)?;
     }
-    let written = write.cluster.store.write(key, now, write.dry, |before| {
-        let Some(before) = before else {
-            if !creates {
-                return Err(target.missing(name));
+    let store = &write.cluster.store;
+    let mut attempt = |dry| {
+        store.write(key.clone(), now, dry, |before| {
+            let Some(before) = before else {
+                if !creates {
+                    return Err(target.missing(name));
+                }
+                let mut after = change.of_object(write, None, &manager)?;
+                write.place(&mut after, name)?;
+                let managed = after["metadata"]["managedFields"].clone();
+                let mut after = write.complete(after, &manager)?;
+                if !managed.is_null() {
+                    after["metadata"]["managedFields"] = managed;
+                }
+                return Ok(Next::Put(Object::new(after)));
+            };
+            old = Some(before.clone());
+            let next = changed(write, &change, before, &manager)?;
+            let Next::Put(after) = &next else {
+                return Ok(next);
+            };
+            let metadata = &after.json["metadata"];
+            let is_held = texts(&metadata["finalizers"]).next().is_some()
+                || metadata["deletionGracePeriodSeconds"].as_u64().unwrap_or(0) > 0
+                || target.kind.is_core("namespaces");
+            if metadata["deletionTimestamp"].is_null() || is_held {
+                return Ok(next);
             }
-            let mut after = change.of_object(write, None, &manager)?;
-            write.place(&mut after, name)?;
-            let managed = after["metadata"]["managedFields"].clone();
-            let mut after = write.complete(after, &manager)?;
-            if !managed.is_null() {
-                after["metadata"]["managedFields"] = managed;
-            }
-            return Ok(Next::Put(Object::new(after)));
-        };
-        old = Some(before.clone());
-        let next = changed(write, &change, before, &manager)?;
-        let Next::Put(after) = &next else {
-            return Ok(next);
-        };
-        let metadata = &after.json["metadata"];
-        let is_held = texts(&metadata["finalizers"]).next().is_some()
-            || metadata["deletionGracePeriodSeconds"].as_u64().unwrap_or(0) > 0
-            || target.kind.is_core("namespaces");
-        if metadata["deletionTimestamp"].is_null() || is_held {
-            return Ok(next);
-        }
-        // It goes, and the answer is what it would have been.
-        last = Some(after.clone());
-        Ok(Next::Delete)
-    })?;
+            // It goes, and the answer is what it would have been.
+            last = Some(after.clone());
+            Ok(Next::Delete)
+        })
+    };
+    if target.resource().group == access::GROUP {
+        let before = store.get(&key);
+        let after = attempt(true)?.ok_or_else(|| target.missing(name))?;
+        write.check_rights(before.as_ref().map(|before| &before.json), &after.json)?;
+    }
+    let written = attempt(write.dry)?;
     let written = written.ok_or_else(|| target.missing(name))?;
     let is_deleted = last.is_some();
     if !write.dry {
@@ -238,7 +268,8 @@ fn changed(
         Change::Apply { .. } => Some(after["metadata"]["managedFields"].clone()),
         _ => None,
     };
-    let is_readable = schema::check_types(kind, &after);
+    let is_converted = matches!(change, Change::Strategic(_));
+    let is_readable = schema::check_types(kind, &after, is_converted);
     is_readable
         .and_then(|()| write.check_fields(&after))
         .map_err(|refusal| match change {
@@ -251,26 +282,23 @@ fn changed(
     let is_cleared = after["metadata"]["managedFields"] == json!([{}]);
     keep_others(target, old, &mut after);
     let mut faults = validation::keep_metadata(old, &mut after);
-    if matches!(
-        target.subresource.as_deref(),
-        None | Some("ephemeralcontainers")
-    ) {
-        schema::prune(kind, &mut after);
-        rules::complete(kind, &mut after);
-        rules::allocate(kind, Some(old), &mut after);
-    }
-    if target.subresource.is_none() {
-        faults.extend(validation::immutable(kind, old, &after));
-    }
-    if !faults.is_empty() {
-        return Err(target.invalid(name, faults));
-    }
-    write.validate(&after)?;
+    schema::prune(kind, &mut after);
+    rules::complete(kind, &mut after);
     match managed {
         _ if is_cleared => set(&mut after["metadata"], "managedFields", &Value::Null),
         Some(Value::Null) => {}
         Some(managed) => after["metadata"]["managedFields"] = managed,
         None => managed::updated(kind, manager, Some(old), &mut after, logs::now()),
+    }
+    if target.subresource.is_none() {
+        rules::allocate(kind, Some(old), &mut after);
+    }
+    faults.extend(write.faults(&after));
+    if target.subresource.is_none() {
+        faults.extend(validation::immutable(kind, old, &after));
+    }
+    if !faults.is_empty() {
+        return Err(target.invalid(name, faults));
     }
     if after == *old {
         return Ok(Next::Same);

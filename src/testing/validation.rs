@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     checks, cron,
-    json::{items_mut, set, text, texts},
+    json::{items, items_mut, set, text, texts},
     kinds::Kind,
     target::Invalid,
 };
@@ -76,7 +76,7 @@ pub(super) fn faults(format: &str, text: &str) -> Vec<String> {
         "ipv4" => unless(text.parse::<std::net::Ipv4Addr>().is_ok(), ""),
         "ipv6" => unless(text.parse::<std::net::Ipv6Addr>().is_ok(), ""),
         "cidr" => unless(
-            is_cidr(text),
+            cidr(text).is_some(),
             "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
         ),
         _ => {
@@ -87,12 +87,24 @@ pub(super) fn faults(format: &str, text: &str) -> Vec<String> {
     }
 }
 
-fn is_cidr(text: &str) -> bool {
-    let Some((ip, bits)) = text.split_once('/') else {
-        return false;
+/// A network: its address as a number, the bits of such an address, and those that count.
+fn cidr(text: &str) -> Option<(u128, u32, u32)> {
+    let (ip, counted) = text.split_once('/')?;
+    let (number, bits) = match ip.parse().ok()? {
+        IpAddr::V4(ip) => (u128::from(u32::from(ip)), 32),
+        IpAddr::V6(ip) => (u128::from(ip), 128),
     };
-    let most = if ip.contains(':') { 128 } else { 32 };
-    ip.parse::<IpAddr>().is_ok() && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+    let counted = counted.parse().ok()?;
+    (counted <= bits).then_some((number, bits, counted))
+}
+
+/// Whether a network is a part of another, and not all of it; what is no network is.
+pub(super) fn is_within(part: &str, whole: &str) -> bool {
+    let Some(((part, bits, more), (whole, of, counted))) = cidr(part).zip(cidr(whole)) else {
+        return true;
+    };
+    let front = |number: u128| number.checked_shr(bits - counted).unwrap_or(0);
+    bits == of && more > counted && front(part) == front(whole)
 }
 
 /// What is wrong with a key of a label or an annotation, or a finalizer
@@ -124,27 +136,19 @@ fn key_faults(text: &str, what: &str) -> Vec<String> {
     }
 }
 
-/// What is wrong with an object's names; the rest of its metadata is in the table of rules.
+/// What is wrong with an object's name, given or generated; the rest of its metadata is in the table
+/// of rules.
 pub(super) fn names(kind: &Kind, object: &Value) -> Vec<Invalid> {
-    let metadata = &object["metadata"];
-    let (name, front) = (text(&metadata["name"]), text(&metadata["generateName"]));
-    // What is generated may have any end, and so its front has another.
-    let whole = match front.strip_suffix('-') {
-        Some(front) => format!("{front}a"),
-        None => front.to_owned(),
-    };
-    let mut found = Vec::new();
-    for (field, spelled, name) in [("generateName", front, &*whole), ("name", name, name)] {
-        let why = faults(kind.name_format(), name).into_iter();
-        let field = format!("metadata.{field}");
-        let invalid = |why: String| Invalid::value(&*field, &format!("{spelled:?}"), &why);
-        found.extend(why.filter(|_| !name.is_empty()).map(invalid));
+    let field = "metadata.name";
+    match text(&object["metadata"]["name"]) {
+        "" => vec![Invalid::required(field, "name or generateName is required")],
+        name => {
+            let why = faults(kind.name_format(), name).into_iter();
+            let spelled = format!("{name:?}");
+            why.map(|why| Invalid::value(field, &spelled, &why))
+                .collect()
+        }
     }
-    if name.is_empty() {
-        let why = "name or generateName is required";
-        found.push(Invalid::required("metadata.name", why));
-    }
-    found
 }
 
 /// Keeps the server's part of the metadata, and says what was wrong with the attempt to change it.
@@ -155,9 +159,11 @@ pub(super) fn keep_metadata(before: &Value, after: &mut Value) -> Vec<Invalid> {
         let value = &new[field];
         if !value.is_null() && *value != old[field] {
             let path = format!("metadata.{field}");
-            let fault = || Invalid::value(&*path, &value.to_string(), "field is immutable");
-            // The API server checks it twice (`rest.BeforeUpdate`, and the kind's own strategy).
-            faults.extend([fault(), fault()]);
+            faults.push(Invalid::value(
+                path,
+                &value.to_string(),
+                "field is immutable",
+            ));
         }
     }
     let known: Vec<_> = texts(&old["finalizers"]).collect();
@@ -171,6 +177,8 @@ pub(super) fn keep_metadata(before: &Value, after: &mut Value) -> Vec<Invalid> {
         );
         faults.push(Invalid::forbidden("metadata.finalizers", &why));
     }
+    // The API server checks it twice (`rest.BeforeUpdate`, and the kind's own strategy).
+    faults.extend(faults.clone());
     for field in [
         "uid",
         "creationTimestamp",
@@ -178,9 +186,12 @@ pub(super) fn keep_metadata(before: &Value, after: &mut Value) -> Vec<Invalid> {
         "deletionGracePeriodSeconds",
         "resourceVersion",
         "generation",
-        "managedFields",
     ] {
         set(new, field, &old[field]);
+    }
+    // Who knows better who owns what may say so.
+    if items(&new["managedFields"]).len() == 0 {
+        set(new, "managedFields", &old["managedFields"]);
     }
     faults
 }

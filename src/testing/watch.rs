@@ -48,6 +48,7 @@ pub(super) fn watch<B>(
         "" => cluster.settings.watch_list && is_any,
         _ => query.is("sendInitialEvents"),
     };
+    let is_refused = !initial && !query.get("sendInitialEvents").is_empty();
     objects::check(&query, cluster.settings.watch_list)?;
     let version = query.version()?.filter(|version| *version != 0);
     let timeout = Duration::from_secs(query.number("timeoutSeconds")?.unwrap_or(1800));
@@ -84,7 +85,7 @@ pub(super) fn watch<B>(
     };
     let of_cluster = cluster.clone();
     cluster.tasks.spawn(async move {
-        let made_up = version.is_none() || initial;
+        let made_up = version.is_none() && !is_refused || initial;
         // However it ends: the client sees an end or what a fault made of it.
         let _ = watch.run(&of_cluster, made_up, initial, timeout).await;
     });
@@ -218,6 +219,15 @@ impl Watch {
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
         };
-        self.send(event, &change.object).await
+        match &change.before {
+            // Who sees it leave has not seen how: it is as it was, in the version of the change.
+            Some(before) if event == "DELETED" => {
+                let mut object = (**before).clone();
+                let version = &change.object.json["metadata"]["resourceVersion"];
+                object.json["metadata"]["resourceVersion"] = version.clone();
+                self.send(event, &object).await
+            }
+            _ => self.send(event, &change.object).await,
+        }
     }
 }

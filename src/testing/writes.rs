@@ -2,8 +2,8 @@
 //!
 //! As far as it goes it is `k8s.io/apiserver/pkg/registry/generic/registry/store.go`: names are
 //! taken once, a resourceVersion that is given must be the current one, finalizers hold a deletion
-//! up, a write that changes nothing is none, and a dry run changes nothing at all. There is no
-//! admission.
+//! up, a write that changes nothing is none, and a dry run changes nothing at all. Of
+//! admission there is that of a pod's priority.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     access::User,
     body, checks, controllers, delete, gojson,
-    json::{map, set, some, text},
+    json::{map, set, some, text, texts},
     logs,
     managed::{self, Manager},
     objects::{self, Query},
@@ -174,8 +174,12 @@ impl Write<'_> {
     fn deletion(&self) -> Result<delete::Options, Refusal> {
         let options = match self.body.is_empty() {
             true => json!({}),
-            false => body::object(&self.media, &self.body, "DeleteOptions")?,
+            false => body::object(&self.media, &self.body, "")?,
         };
+        if let Some(how) = texts(&options["dryRun"]).find(|how| *how != "All") {
+            let field = Invalid::unsupported("dryRun", &format!("[{how:?}]"), ["\"All\""]);
+            return Err(invalid("DeleteOptions.meta.k8s.io", "", vec![field]));
+        }
         if let Some(kind) = some(&options["kind"]).filter(|kind| *kind != "DeleteOptions") {
             return Err(Refusal::bad_request(format!(
                 "no kind {kind:?} is registered for version {:?} in scheme \
@@ -191,7 +195,7 @@ impl Write<'_> {
         let mut object = body::object(&self.media, &self.body, kind)?;
         self.check_type(&mut object, api_version, kind)?;
         if kind == self.target.kind.kind {
-            schema::check_types(&self.target.kind, &object)?;
+            schema::check_types(&self.target.kind, &object, false)?;
         }
         Ok(object)
     }
@@ -394,20 +398,29 @@ impl Write<'_> {
         }
         object["metadata"]["uid"] = self.uid.clone().into();
         rules::allocate(kind, None, &mut object);
-        self.validate(&object)?;
-        Ok(object)
-    }
-
-    pub(super) fn validate(&self, object: &Value) -> Result<(), Refusal> {
-        let mut faults = validation::names(&self.target.kind, object);
-        faults.extend(checks::faults(&self.target.kind, object));
-        faults.extend(schema::faults(&self.target.kind, object));
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(self
+        match self.faults(&object) {
+            faults if faults.is_empty() => Ok(object),
+            faults => Err(self
                 .target
                 .invalid(text(&object["metadata"]["name"]), faults)),
         }
+    }
+
+    pub(super) fn check_rights(
+        &self,
+        before: Option<&Value>,
+        after: &Value,
+    ) -> Result<(), Refusal> {
+        let access = &self.cluster.access;
+        access.check_escalation(self.user, self.target.resource(), before, after)
+    }
+
+    /// What is wrong with an object.
+    pub(super) fn faults(&self, object: &Value) -> Vec<Invalid> {
+        let mut faults = validation::names(&self.target.kind, object);
+        faults.extend(checks::faults(&self.target.kind, object));
+        faults.extend(schema::faults(&self.target.kind, object));
+        faults
     }
 }
 
@@ -428,6 +441,8 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     write.place(&mut object, &name)?;
     write.check_namespace(&name)?;
     let object = write.complete(object, &write.manager("Update"))?;
+    write.check_rights(None, &object)?;
+    write.admit(&object)?;
     let key = store::key(target.resource(), &target.namespace, &name);
     let written = write
         .cluster

@@ -9,6 +9,7 @@ mod clients;
 mod deletion;
 mod invalid;
 mod processes;
+mod recorded;
 mod refused;
 
 use std::time::Duration;

@@ -253,7 +253,7 @@ async fn refusals_say_what_is_missing() -> Result {
         refusal("wrong", "web-0", None).await,
         (401, "Unauthorized".into(), None)
     );
-    let forbidden = "pods \"web-0\" is forbidden: User \"nobody\" cannot create resource \
+    let forbidden = "pods \"web-0\" is forbidden: User \"nobody\" cannot get resource \
                      \"pods/exec\" in API group \"\" in the namespace \"default\"";
     let rule = Hint::Rule {
         group: String::new(),
