@@ -170,7 +170,8 @@ impl ExecAll {
 
     /// Finds the pods and starts the command in them.
     ///
-    /// It needs the rights `create` on `pods/exec`, and `list` on `pods` unless the pods are named.
+    /// It needs the rights `get` and `create` on `pods/exec`, and `list` on `pods` unless the pods are
+    /// named.
     /// Cancel safety: dropping the future gives the request for the pods up; nothing has started.
     ///
     /// # Errors

@@ -51,6 +51,7 @@ pub(super) fn start(
     let (program, arguments) = command
         .split_first()
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    tasks.expect();
     let mut command = Command::new(program);
     command
         .args(arguments)

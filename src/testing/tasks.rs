@@ -85,6 +85,17 @@ impl Tasks {
         }
     }
 
+    /// Starts the guard before there is a process: one that starts meanwhile would outlive a
+    /// program that is killed meanwhile.
+    pub(super) fn expect(&self) {
+        let mut state = self.lock();
+        if state.guard.is_none() && !state.stopped {
+            let guard = Guard::start();
+            let guard = guard.inspect_err(|error| tracing::warn!(%error, "no guard"));
+            state.guard = guard.ok();
+        }
+    }
+
     /// Kills this process group when the server stops.
     pub(super) fn watch(&self, group: Pid) {
         let mut state = self.lock();
@@ -92,11 +103,6 @@ impl Tasks {
             kill(group);
         } else {
             state.groups.push(group);
-            if state.guard.is_none() {
-                let guard = Guard::start();
-                let guard = guard.inspect_err(|error| tracing::warn!(%error, "no guard"));
-                state.guard = guard.ok();
-            }
             state.tell('+', group);
         }
     }

@@ -101,7 +101,8 @@ async fn holds_a_container() {
     let Ok(file) = std::env::var(HELD) else {
         return;
     };
-    let command = format!("echo $$ > {file}.new; mv {file}.new {file}; exec sleep 1000");
+    let started = format!("{file}.started");
+    let command = format!("echo $$ >{started}.new; mv {started}.new {started}; exec sleep 1000");
     let _server = builder()
         .pod("default", "a", |pod| {
             pod.container("main", ["sh", "-c", &command])
@@ -109,6 +110,10 @@ async fn holds_a_container() {
         .start()
         .await
         .unwrap();
+    // The server starts it on this thread: what it does behind that, it has done now.
+    while std::fs::rename(&started, &file).is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     std::future::pending::<()>().await;
 }
 
