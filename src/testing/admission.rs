@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{json::text, store, target::refuse, writes::Write};
+use super::{json::text, store, target::forbidden, writes::Write};
 use crate::{Resource, server::Refusal};
 
 impl Write<'_> {
@@ -41,7 +41,6 @@ impl Write<'_> {
             Some(_) => return Ok(()),
         };
         let name = text(&pod["metadata"]["name"]);
-        let message = format!("{resource} {name:?} is forbidden: {why}");
-        Err(refuse(resource, name, (403, "Forbidden"), message))
+        Err(forbidden(resource, name, &why))
     }
 }

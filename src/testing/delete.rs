@@ -18,7 +18,7 @@ use super::{
     objects::{self, Query},
     router::{self, Body, Cluster},
     store::{self, Key, Next, Object, seconds},
-    target::{Invalid, Parameters, Target, invalid, missing, refusal, refuse},
+    target::{Invalid, Parameters, Target, forbidden, invalid, missing, refusal},
 };
 use crate::{server::Refusal, wire::stamp::Stamp};
 
@@ -157,9 +157,8 @@ pub(super) fn delete(
     let is_namespace = kind.is_core("namespaces");
     if is_namespace && ["default", "kube-public", "kube-system"].contains(&&*name) {
         // `k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle`.
-        let message =
-            format!("{resource} {name:?} is forbidden: this namespace may not be deleted");
-        return Err(refuse(resource, &name, (403, "Forbidden"), message));
+        let why = "this namespace may not be deleted";
+        return Err(forbidden(resource, &name, why));
     }
     let holder = match &*options.propagation {
         "Foreground" => Some(FOREGROUND),

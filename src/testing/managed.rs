@@ -245,10 +245,8 @@ fn own(entries: &mut Vec<Entry>, kind: &Kind, manager: &Manager, set: Set, now: 
     if !manager.subresource.is_empty() {
         json["subresource"] = manager.subresource.clone().into();
     }
-    let known = entries.iter_mut();
-    let known = known
-        .into_iter()
-        .find(|entry| entry.is(manager, &api_version));
+    let mut known = entries.iter_mut();
+    let known = known.find(|entry| entry.is(manager, &api_version));
     match (now, &known) {
         (Some(now), _) => json["time"] = seconds(now).into(),
         (None, Some(known)) => self::set(&mut json, "time", &known.json["time"]),

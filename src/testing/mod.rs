@@ -38,10 +38,10 @@
 //! and versions expire when a test says so.
 //!
 //! What a cluster does and this server does not is refused with 501 and a text that begins with
-//! "not implemented by the embedded server". There is no admission but of a pod's
-//! priority, and there are no controllers
-//! but those of pods, namespaces and garbage: a Deployment makes no pods. Query parameters that a
-//! request does not have are refused too, of which a cluster takes no notice: they are mistakes.
+//! "not implemented by the embedded server". There is no admission but of a pod's priority, and
+//! there are no controllers but those of pods, namespaces and garbage: a Deployment makes no pods.
+//! Query parameters that a request does not have are refused too, of which a cluster takes no
+//! notice: they are mistakes.
 //!
 //! What goes wrong is part of it: [`ApiServer::inject_into_bodies`] cuts, ends, stalls, delays or
 //! refuses lists, watches and logs, [`ApiServer::inject`] does it to any connection, and

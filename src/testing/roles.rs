@@ -10,7 +10,7 @@ use super::{
     access::{Access, Action, GROUP, MASTERS, Rule, User},
     json::{items, set, text, texts},
     store,
-    target::{missing, refusal},
+    target::{forbidden, missing},
 };
 use crate::{Resource, server::Refusal};
 
@@ -291,15 +291,13 @@ impl Access {
         let lines = lacking.iter();
         let lines =
             lines.map(|(called, verbs)| format!("\n{{{called}, Verbs:[{}]}}", verbs.join(" ")));
-        let message = format!(
-            "{resource} {name:?} is forbidden: user {:?} (groups={:?}) is attempting to grant RBAC \
-             permissions not currently held:{}",
+        let why = format!(
+            "user {:?} (groups={:?}) is attempting to grant RBAC permissions not currently held:{}",
             user.name,
             user.groups,
             lines.collect::<String>()
         );
-        let of = [GROUP, &*resource.plural, name];
-        Err(refusal((403, "Forbidden"), message, of, []))
+        Err(forbidden(resource, name, &why))
     }
 }
 

@@ -393,16 +393,7 @@ async fn resource(
             // A WebSocket's GET needs both (`AuthorizePodWebsocketUpgradeCreatePermission`).
             let verb = "create".to_owned();
             let both = cluster.access.why(user, &Action { verb, ..action });
-            let why = || {
-                let message = format!("pods {:?} is forbidden: ", target.name());
-                target::refuse(
-                    target.resource(),
-                    target.name(),
-                    (403, "Forbidden"),
-                    message,
-                )
-            };
-            both.ok_or_else(why)?;
+            both.ok_or_else(|| target::forbidden(target.resource(), target.name(), ""))?;
             Ok(whole(stream(cluster, &target, request)?))
         }
         Some("log") if is_get => {

@@ -174,7 +174,8 @@ pub(super) fn plain(value: &Value) -> String {
 }
 
 /// Whether a condition does: `F=a,b`, `F!=a,b`, `F<G` and `F>G`, of which G is a number or a field,
-/// and a list counts as its length; `F+G` is how many of them are there, and no F the value itself. `F~FORMAT` is of a format.
+/// and a list counts as its length; `F+G` is how many of them are there, and no F the value itself.
+/// `F~FORMAT` is of a format.
 fn holds(condition: &'static str, object: &Value) -> bool {
     let Some(at) = condition.find(['=', '!', '<', '>', '~']) else {
         return false;

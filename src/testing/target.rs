@@ -403,6 +403,12 @@ pub(super) fn refuse(
     refusal(code, message, [&resource.group, &resource.plural, name], [])
 }
 
+/// The refusal of what admission or the rights that a role needs do not allow.
+pub(super) fn forbidden(resource: &Resource, name: &str, why: &str) -> Refusal {
+    let message = format!("{resource} {name:?} is forbidden: {why}");
+    refuse(resource, name, (403, "Forbidden"), message)
+}
+
 pub(super) fn missing(resource: &Resource, name: &str) -> Refusal {
     let message = format!("{resource} {name:?} not found");
     refuse(resource, name, (404, "NotFound"), message)

@@ -2,8 +2,8 @@
 //!
 //! As far as it goes it is `k8s.io/apiserver/pkg/registry/generic/registry/store.go`: names are
 //! taken once, a resourceVersion that is given must be the current one, finalizers hold a deletion
-//! up, a write that changes nothing is none, and a dry run changes nothing at all. Of
-//! admission there is that of a pod's priority.
+//! up, a write that changes nothing is none, and a dry run changes nothing at all. Of admission
+//! there is that of a pod's priority.
 
 use std::{cell::RefCell, sync::Arc};
 

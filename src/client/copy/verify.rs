@@ -98,13 +98,15 @@ pub(super) async fn ahead(
     directory: &[u8],
     told: mpsc::UnboundedReceiver<Arc<[u8]>>,
 ) -> HashMap<Arc<[u8]>, Option<Digest>> {
-    let mut found = Vec::new();
-    let take = |name, digest| found.push((name, digest));
+    let mut found = HashMap::new();
+    let take = |name, digest| {
+        found.insert(name, digest);
+    };
     let told = Told { told, bytes: None };
     if let Err(error) = ask(side, &Paths::new(directory), "1", told, take).await {
         tracing::debug!(%error, "large files are compared later");
     }
-    found.into_iter().collect()
+    found
 }
 
 /// The digests of files below a directory, by their names. `None` if there is no `sha256sum`.
@@ -221,7 +223,8 @@ impl<T: AsRef<[u8]>> Told<T> {
 }
 
 /// Asks for the digests of files below a directory, and hands on each, in their order; those that
-/// nobody tells without one, `at_once` of them from one `sha256sum`. Gives what `sha256sum` complains of; `None` if it is not there.
+/// nobody tells without one, `at_once` of them from one `sha256sum`. Gives what that complains of;
+/// `None` if it is not there.
 async fn ask<T: AsRef<[u8]> + Send>(
     side: &Side,
     paths: &Paths,

@@ -220,9 +220,9 @@ impl Lines {
             Open::Held => {
                 self.held_bytes += bytes.len();
                 self.held.push_back(Line { bytes, end });
-                self.many = self.held.len() >= limits::LOG_AGAIN as usize;
-                self.many |= self.held_bytes > limits::LOG_HELD;
-                if self.many && (self.tailed || self.held_bytes > limits::LOG_HELD) {
+                let is_full = self.held_bytes > limits::LOG_HELD;
+                self.many = is_full || self.held.len() >= limits::LOG_AGAIN as usize;
+                if is_full || self.many && self.tailed {
                     self.give_up();
                 }
                 None
