@@ -49,6 +49,10 @@ impl Logs {
             Some(text) => Err(self.api_error(Status::failure(500, "InternalError", text))),
         };
         let end = end.and(in_band);
+        let lasted = self.requests.lasted();
+        if self.is_followed() && (end.is_ok() || lasted >= limits::ANSWER_PROVEN) {
+            self.fruitless = Fruitless::default();
+        }
         self.by_time = !self.lines.has_caught_up();
         if self.by_time && self.lines.is_tailed() {
             let lost = matches!(end, Err(Error::Network(_)));
@@ -62,16 +66,12 @@ impl Logs {
         self.reach = end.is_ok().then(|| self.lines.reach());
         // The lines that there are when a log is opened come at once, if any come at all.
         let dead = matches!(end, Err(Error::Network(NetworkError::Silent { .. })));
-        let lasted = self.requests.lasted();
         if self.lines.since().is_none()
             && lasted >= Duration::from_secs(1)
             && !dead
             && !matches!(self.skip, Skip::Before(_))
         {
             self.skip = Skip::Before(self.requests.began());
-        }
-        if self.is_followed() && (end.is_ok() || lasted >= limits::ANSWER_PROVEN) {
-            self.fruitless = Fruitless::default();
         }
         match (self.state, end) {
             (_, Err(error)) if !self.config.resume => self.finish(LogEnd::Failed(error)),

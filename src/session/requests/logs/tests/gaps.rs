@@ -61,6 +61,43 @@ fn what_was_rotated_away_during_a_cut_is_told() {
     assert_eq!(world.gaps.len(), 1);
 }
 
+/// What is open for long and brings nothing new is no refusal.
+#[test]
+fn a_server_that_gave_a_quiet_log_in_between_may_refuse_again() {
+    let mut world = reading(config(), 1000..1010);
+    world.end(true);
+    let mut turn = 0;
+    while turn < 4 {
+        match world.request() {
+            Some(LogRequest::Log(query)) => {
+                turn += 1;
+                match turn {
+                    2 => {
+                        world.head(200);
+                        let (index, since, _) = world.kubelet.open(&query).unwrap();
+                        world.open = Some((index, since, 0));
+                        // Not as far as to the last line that is known.
+                        world.send(20, 20);
+                        world.open = None;
+                    }
+                    4 => {
+                        world.kubelet.current().lines.push(line(1010));
+                        world.head(200);
+                        let (index, since, _) = world.kubelet.open(&query).unwrap();
+                        world.open = Some((index, since, 0));
+                    }
+                    _ => world.respond(503, b"not now"),
+                }
+            }
+            Some(request) => world.answer(&request),
+            None => world.sleep(),
+        }
+    }
+    world.settle();
+    assert!(world.end.is_none(), "{:?}", world.end);
+    assert_eq!(world.lines, texts(1000..1011));
+}
+
 #[test]
 fn what_was_rotated_away_is_told_at_the_end_too() {
     let finite = LogConfig {
