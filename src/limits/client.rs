@@ -106,6 +106,11 @@ pub(crate) const ALL_LINES: usize = 32;
 #[cfg(feature = "copy")]
 pub(crate) const COPY_STALLED: Duration = Duration::from_secs(300);
 
+/// The time in which a program that has complained must take some of a copy, else it is given up:
+/// 15 s. It is likely to have ended, of which not every server tells.
+#[cfg(feature = "copy")]
+pub(crate) const COPY_COMPLAINED: Duration = Duration::from_secs(15);
+
 /// Bytes of a copied archive that one step of its pipe carries: 64 KiB.
 #[cfg(feature = "copy")]
 pub(crate) const COPY_STEP: usize = 64 << 10;

@@ -66,6 +66,44 @@ async fn input_that_was_not_read_is_told() {
 }
 
 #[tokio::test]
+async fn input_that_nobody_takes_is_told_while_the_session_goes_on() {
+    let cluster = Cluster::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let told = directory.path().join("told");
+    let script = format!("until [ -e {} ]; do sleep 0.1; done; wc -c", told.display());
+    let exec = ["exec", "-i", "web-0", "--", "sh", "-c", &script];
+    let mut child = cluster
+        .kubewire(&exec)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let feed = async move { stdin.write_all(&vec![0; 64 << 20]).await };
+    let listen = async {
+        let words = "no input has been taken for 20 s";
+        let mut said = String::new();
+        let mut buffer = [0; 1 << 10];
+        loop {
+            let read = stderr.read(&mut buffer).await.unwrap();
+            said.push_str(&String::from_utf8_lossy(&buffer[..read]));
+            if read == 0 {
+                return said.matches(words).count();
+            }
+            if said.contains(words) {
+                std::fs::write(&told, "").unwrap();
+            }
+        }
+    };
+    let (fed, times) = timeout(PATIENCE, async { tokio::join!(feed, listen) })
+        .await
+        .expect("it ends");
+    fed.unwrap();
+    assert_eq!(times, 1);
+    finish(child).await.is(0, "67108864\n", "");
+}
+
+#[tokio::test]
 async fn input_that_the_runtime_did_not_hand_on_is_told() {
     let server = ApiServer::builder().input_ends_with_output();
     let server = server.pod("default", "web-0", |pod| {

@@ -10,6 +10,7 @@
 )]
 
 mod between;
+mod changes;
 mod cut;
 mod fixture;
 mod hostile;

@@ -68,7 +68,7 @@ impl Attach {
         }
         let keys = Keys::new(&self.detach_keys.0);
         let quiet = self.target.quiet || terminal.is_some();
-        let end = relay::run(attached, terminal, true, keys).await?;
+        let end = relay::run(attached, terminal, true, keys, quiet).await?;
         note_unread(&end, quiet);
         Ok(0)
     }

@@ -183,8 +183,9 @@ impl Debug {
             self.hint("If you don't see a command prompt, try pressing enter.");
         }
         let keys = Keys::new(&self.detach_keys.0);
-        let end = relay::run(attached, terminal, true, keys).await?;
-        note_unread(&end, self.quiet || self.tty);
+        let quiet = self.quiet || self.tty;
+        let end = relay::run(attached, terminal, true, keys, quiet).await?;
+        note_unread(&end, quiet);
         Ok(0)
     }
 }

@@ -65,7 +65,7 @@ impl Exec {
         self.target.note_default(&pod, child.container()).await;
         tracing::info!(protocol = %child.protocol(), "the command is accepted");
         let quiet = self.target.quiet || terminal.is_some();
-        let end = relay::run(child, terminal, false, Keys::new(&[])).await?;
+        let end = relay::run(child, terminal, false, Keys::new(&[]), quiet).await?;
         let End::Exited(status, taken) = end else {
             return Ok(0);
         };

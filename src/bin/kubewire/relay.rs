@@ -5,6 +5,7 @@ use std::{
     cell::Cell,
     future::{Future, poll_fn},
     pin::{Pin, pin},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use kubewire::{
     error::CallerError,
     exec::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, InputAtExit, TerminalSize},
 };
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     failure::{Failure, note},
@@ -25,6 +26,9 @@ use crate::{
     target::Terminal,
     terminal::{self, RawMode},
 };
+
+/// How long input may wait to be taken before that is said.
+const UNTAKEN: Duration = Duration::from_secs(20);
 
 type Streams = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>);
 
@@ -76,12 +80,14 @@ pub(crate) enum End<E> {
 }
 
 /// Copies input and output until the remote has ended and all its output is written, or until
-/// `keys` that are typed say so. To `redraw` is to tell the size again after the start.
+/// `keys` that are typed say so. To `redraw` is to tell the size again after the start; to be
+/// `quiet`, not to say that input is not taken.
 pub(crate) async fn run<R: Remote>(
     mut remote: R,
     terminal: Option<Terminal>,
     redraw: bool,
     keys: Keys,
+    quiet: bool,
 ) -> Result<End<R::Exit>, Failure> {
     let local = |error| Failure::local("the standard streams cannot be used", &error);
     let (stdin, stdout, stderr) = remote.streams();
@@ -99,7 +105,7 @@ pub(crate) async fn run<R: Remote>(
     let stdin = stdin.map(|stdin| Ok((stdin, Input::start()?)));
     let stdin = stdin.transpose().map_err(local)?;
     let taken = Cell::new(0);
-    let mut input = pin!(copy_in(stdin, keys, &taken));
+    let mut input = pin!(copy_in(stdin, keys, &taken, quiet));
     let stdout = copy_out(stdout, Output::stdout().map_err(local)?, "stdout");
     let stderr = copy_out(stderr, Output::stderr().map_err(local)?, "stderr");
     let mut outputs = pin!(async { tokio::try_join!(stdout, stderr) });
@@ -157,10 +163,12 @@ async fn copy_in(
     stdin: Option<(ChildStdin, Input)>,
     mut keys: Option<Keys>,
     taken: &Cell<u64>,
+    quiet: bool,
 ) -> Result<Option<Request>, Failure> {
     let Some((mut remote, mut local)) = stdin else {
         return Ok(None);
     };
+    let mut is_told = quiet;
     while let Some(bytes) = local.next().await {
         let mut bytes = bytes.map_err(|error| Failure::local("stdin cannot be read", &error))?;
         if let Some(keys) = &mut keys {
@@ -171,8 +179,23 @@ async fn copy_in(
             bytes = sent.into();
         }
         taken.set(taken.get() + bytes.len() as u64);
+        let mut write = pin!(remote.write_all(&bytes));
+        let written = match timeout(UNTAKEN, write.as_mut()).await {
+            Ok(written) => written,
+            Err(_) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    note!(
+                        "warning: no input has been taken for {} s: if the command has ended, \
+                         its container runtime may never say so (containerd waits until all \
+                         input is read)",
+                        UNTAKEN.as_secs()
+                    );
+                }
+                write.await
+            }
+        };
         // If the session has ended, its end is what there is to report.
-        if remote.write_all(&bytes).await.is_err() {
+        if written.is_err() {
             return Ok(None);
         }
     }

@@ -19,12 +19,12 @@ use super::{
     pack::Keep,
     progress::Progress,
     shell::{REST, escaped},
-    side::{Side, thread},
+    side::{Side, is_of_change, thread},
     split,
     tools::{Method, Tools},
     unnamed,
     unpack::{Bounds, Rules, Unpacker},
-    verify::{Comparing, ahead, early, verify},
+    verify::{Comparing, ahead, early, verify_begun},
     walk,
 };
 #[cfg(doc)]
@@ -108,7 +108,8 @@ impl CopyFrom {
     ///   [`Exec::spawn`];
     /// * [`PeerError::Copy`](crate::error::PeerError::Copy), which names the file, for an archive
     ///   that is cut, too large, or would write elsewhere, and for a file that is another in the
-    ///   container, because it has changed meanwhile.
+    ///   container, because it has changed meanwhile. One that only became longer, as logs do, is
+    ///   as long as it was when its turn came.
     pub async fn run(&self) -> Result<Copied> {
         let begin = || self.begin();
         self.options.run("copy from", begin, Work::attempt).await
@@ -358,7 +359,8 @@ impl Work {
             left.extend(records.filter(is_other).cloned());
         }
         left.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let compared = verify(&self.side, rooted.as_bytes(), rooted.as_ref(), left).await?;
+        let compared = verify_begun(&self.side, rooted.as_bytes(), rooted.as_ref(), left);
+        let compared = compared.await?;
         let mut unpacker = lock(&self.unpacker);
         let mut not_kept = Vec::new();
         if self.method == Method::Cat {
@@ -398,6 +400,10 @@ impl Work {
             let job = move |input| lock(&unpacker).unpack(input);
             let done = self.side.receive(exec, &self.progress, job).await;
             match done {
+                // The comparison says whether that matters.
+                Err(error) if self.tools.can_append() && is_of_change(&error) => {
+                    return Ok(());
+                }
                 // Not every tar knows it.
                 Err(Error::Api(_) | Error::Caller(_)) if with_list => {
                     self.lists = false;

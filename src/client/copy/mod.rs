@@ -26,6 +26,7 @@ mod resume;
 mod shell;
 mod side;
 mod stage;
+mod sums;
 mod times;
 mod to;
 mod tools;
@@ -169,7 +170,9 @@ pub enum Reason {
 /// In one line, whatever is in the name.
 impl std::fmt::Display for LeftOut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let path = Printable(self.path.display());
+        let itself = Path::new("it");
+        let is_named = !self.path.as_os_str().is_empty();
+        let path = Printable(if is_named { &self.path } else { itself }.display());
         match &self.reason {
             Reason::Special => write!(f, "{path} is no file, directory or link"),
             Reason::LeadsOut { target } => {

@@ -17,8 +17,9 @@ use super::{
     lock,
     pack::{Digesting, Filled, failure, joined as joined_path},
     side::thread,
+    sums::Digest,
     to::Work,
-    verify::{Digest, digests},
+    verify::digests,
 };
 use crate::{Result, error::CallerError};
 

@@ -88,6 +88,9 @@ pub(super) const SIZE: &str = named!(r#"cd -- "$2" && wc -c <"$n""#);
 pub(super) const REST: &str =
     named!(r#"head -c "$2" <"$n" | sha256sum && exec tail -c "+$3" <"$n""#);
 
+/// The digest of the first `$2` bytes of the file `$1`.
+pub(super) const BEGINNING: &str = named!(r#"head -c "$2" <"$n" | sha256sum"#);
+
 /// The digests of the files whose names are the first `$1` bytes, with a zero behind each, `$2` at a
 /// time.
 pub(super) const COUNTED: &str = r#"command -v head >/dev/null 2>&1 || exit 127

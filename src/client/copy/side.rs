@@ -1,7 +1,16 @@
 //! The container's side of a copy: in flows a program to run there, out come its streams, joined to
 //! a pipe, and how it ended.
 
-use std::{future::poll_fn, io, pin::Pin};
+use std::{
+    future::poll_fn,
+    io,
+    path::Path,
+    pin::Pin,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use futures_core::Stream as _;
@@ -12,9 +21,11 @@ use tokio::{
 };
 
 use super::{
+    lock,
     pipe::{Awaited, PipeReader, PipeWriter, pipe},
     progress::Progress,
     tools::without_tools,
+    unpack::wrong,
 };
 use crate::{
     KeepaliveConfig, Pod, Result,
@@ -104,10 +115,13 @@ impl Side {
         };
         let (done, complaint) = tokio::join!(work, complaint(stderr));
         let (status, done) = done?;
-        if let Some(status) = status {
-            self.judge(&status, "copy from", &complaint)?;
+        let Some(status) = status else {
+            return done;
+        };
+        match self.judge(&status, "copy from", &complaint) {
+            Err(error) if is_of_change(&error) => done.and(Err(error)),
+            judged => judged.and(done),
         }
-        done
     }
 
     /// Gives a program what a thread writes.
@@ -136,8 +150,9 @@ impl Side {
         let exec = exec.require_half_close();
         let mut child = exec.spawn().await.map_err(|error| self.explain(error))?;
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+        let (taken, said) = (AtomicU64::new(0), Mutex::default());
         let work = async {
-            let (fed, done) = tokio::join!(feed(from, stdin), working);
+            let (fed, done) = tokio::join!(feed(from, stdin, &taken), working);
             if let (Ok(()), Err(error)) = (&fed, &done) {
                 child.kill();
                 return Err(error.clone());
@@ -145,9 +160,16 @@ impl Side {
             let status = child.wait().await.map_err(|error| self.explain(error))?;
             Ok((fed, done, status))
         };
-        let (done, complaint) = tokio::join!(work, complaint(stderr));
-        let (fed, done, status) = done?;
-        self.judge(&status, "copy to", &complaint)?;
+        let ended = async { tokio::join!(work, listen(stderr, &said)).0 };
+        let (fed, done, status) = tokio::select! {
+            ended = ended => ended?,
+            () = stuck(&taken, &said) => {
+                let operation = self.pod.operation("copy to");
+                let problem = format!("{}, and it takes no more input", text(&said));
+                return Err(wrong(Path::new(&operation), problem));
+            }
+        };
+        self.judge(&status, "copy to", &text(&said))?;
         fed.map_err(of_stream)?;
         done
     }
@@ -198,6 +220,17 @@ pub(super) fn is_missing(error: &Error) -> bool {
     }
 }
 
+/// Whether all that GNU's tar complains of is that files have changed while it read them.
+pub(super) fn is_of_change(error: &Error) -> bool {
+    let Error::Api(error) = error else {
+        return false;
+    };
+    let mut lines = error.operation.lines().peekable();
+    error.status.code_of_exit() == Some(1)
+        && lines.peek().is_some()
+        && lines.all(|line| line.ends_with(": file changed as we read it"))
+}
+
 pub(super) fn of_stream(error: io::Error) -> Error {
     Error::of_stream(error, NetworkError::Lost)
 }
@@ -207,13 +240,34 @@ pub(super) async fn send_all(to: &mut ChildStdin, bytes: Bytes) -> io::Result<()
     Pin::new(to).start_send(bytes)
 }
 
-/// Sends all that comes, and the end.
-async fn feed(mut from: mpsc::Receiver<Bytes>, to: Option<ChildStdin>) -> io::Result<()> {
+/// Sends all that comes, and the end; counts the steps that are taken.
+async fn feed(
+    mut from: mpsc::Receiver<Bytes>,
+    to: Option<ChildStdin>,
+    taken: &AtomicU64,
+) -> io::Result<()> {
     let Some(mut to) = to else { return Ok(()) };
     while let Some(step) = from.recv().await {
         send_all(&mut to, step).await?;
+        taken.fetch_add(1, Ordering::Relaxed);
     }
     to.shutdown().await
+}
+
+/// Ends when a program that has complained goes on with nothing. containerd does not tell the end
+/// of one that leaves more input unread than its pipe holds: the copy into that pipe, for which it
+/// waits, never ends (`ExecIO.Attach`, `internal/cri/io/exec_io.go`).
+async fn stuck(taken: &AtomicU64, said: &Mutex<Vec<u8>>) {
+    let mut before = None;
+    loop {
+        let heard = lock(said).len();
+        let now = (heard > 0).then(|| (heard, taken.load(Ordering::Relaxed)));
+        if now.is_some() && now == before {
+            return;
+        }
+        before = now;
+        tokio::time::sleep(limits::COPY_COMPLAINED).await;
+    }
 }
 
 /// Hands on all that comes. `false` if nobody takes it any more.
@@ -235,12 +289,22 @@ async fn pump(from: Option<ChildStdout>, to: mpsc::Sender<Bytes>) -> Result<bool
 
 /// Reads what a program complains of to the end, and keeps the start.
 pub(super) async fn complaint(from: Option<ChildStderr>) -> String {
-    let mut kept = Vec::new();
-    if let Some(mut from) = from {
-        let bound = limits::COPY_COMPLAINT as u64;
-        // How the session ended, its status says.
-        let _ = (&mut from).take(bound).read_to_end(&mut kept).await;
-        let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+    let said = Mutex::default();
+    listen(from, &said).await;
+    text(&said)
+}
+
+async fn listen(from: Option<ChildStderr>, said: &Mutex<Vec<u8>>) {
+    let Some(mut from) = from else { return };
+    let mut buffer = [0; 1 << 10];
+    // How the session ended, its status says.
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let mut said = lock(said);
+        let room = limits::COPY_COMPLAINT - said.len();
+        said.extend_from_slice(&buffer[..read.min(room)]);
     }
-    String::from_utf8_lossy(&kept).trim().to_owned()
+}
+
+fn text(said: &Mutex<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&lock(said)).trim().to_owned()
 }

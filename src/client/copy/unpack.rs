@@ -23,8 +23,9 @@ use super::{
     pipe::{Awaited, PipeReader, State},
     place::{About, Attributes, Growing, Root, leads_out},
     progress::Progress,
+    sums::of_hex,
     times,
-    verify::{Comparing, of_hex},
+    verify::Comparing,
 };
 use crate::{
     Result,

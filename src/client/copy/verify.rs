@@ -15,8 +15,9 @@ use tokio::{
 
 use super::{
     Record, below, lock,
-    shell::COUNTED,
+    shell::{BEGINNING, COUNTED, escaped},
     side::{Side, is_missing, of_stream, send_all},
+    sums::{Digest, Line, Lines, of_hex},
     unpack::wrong,
 };
 use crate::{
@@ -34,13 +35,14 @@ const AT_ONCE: &str = "256";
 /// Bytes of a file that is worth a `sha256sum` of its own, which reads it while it comes.
 const LARGE: u64 = 8 << 20;
 
+/// Files that may be found to have grown: each costs a program of its own.
+const GROWN: usize = 64;
+
 /// Bytes of names that are sent together.
 const WORDS: usize = 16 << 10;
 
 /// So many bytes behind a file it is likely to be written: more than what waits on the way.
 const BEHIND: u64 = 8 << 20;
-
-pub(super) type Digest = [u8; 32];
 
 /// Compares files with `sha256sum` in the container. `false` if it has none.
 ///
@@ -51,25 +53,80 @@ pub(super) async fn verify(
     shown: &Path,
     records: Vec<Record>,
 ) -> Result<bool> {
-    let mut first = None;
+    match compare(side, directory, records).await? {
+        None => Ok(false),
+        Some(others) => others.judge(shown).map(|()| true),
+    }
+}
+
+/// The same, but a file that has become longer in the container is the same if it begins with what
+/// came, as a log does that is being written.
+pub(super) async fn verify_begun(
+    side: &Side,
+    directory: &[u8],
+    shown: &Path,
+    records: Vec<Record>,
+) -> Result<bool> {
+    let Some(mut others) = compare(side, directory, records).await? else {
+        return Ok(false);
+    };
+    let mut left = Vec::new();
+    for (at, (record, is_there)) in others.files.into_iter().enumerate() {
+        let may_begin = is_there && at < GROWN && record.size > 0;
+        if !may_begin || !begins(side, directory, &record).await? {
+            left.push((record, is_there));
+        }
+    }
+    others.files = left;
+    others.judge(shown).map(|()| true)
+}
+
+/// Whether a file in the container begins with what came.
+async fn begins(side: &Side, directory: &[u8], record: &Record) -> Result<bool> {
+    let path = escaped(&below(directory, &record.name));
+    let exec = side.script(BEGINNING, [&path[..], &record.size.to_string()]);
+    match side.run(exec, "copy from").await {
+        Ok(found) => Ok(found.get(..64).and_then(of_hex) == Some(record.digest)),
+        Err(error @ Error::Network(_)) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Files that are not the same in the container.
+struct Others {
+    /// Each, and whether it could be read there.
+    files: Vec<(Record, bool)>,
+    /// What `sha256sum` complains of.
+    complaint: String,
+}
+
+impl Others {
+    fn judge(&self, shown: &Path) -> Result<()> {
+        let Some((record, is_there)) = self.files.first() else {
+            return Ok(());
+        };
+        let problem = match is_there {
+            true => format!(
+                "its {} bytes are others in the container, where it may have changed meanwhile",
+                record.size
+            ),
+            false => format!("the container cannot read it: {}", self.complaint),
+        };
+        Err(wrong(&record.shown(shown), problem))
+    }
+}
+
+async fn compare(side: &Side, directory: &[u8], records: Vec<Record>) -> Result<Option<Others>> {
+    let mut files = Vec::new();
     let other = |record: Record, digest: Option<Digest>| {
-        if digest != Some(record.digest) && first.is_none() {
-            first = Some((record, digest.is_some()));
+        if digest != Some(record.digest) {
+            files.push((record, digest.is_some()));
         }
     };
     let paths = Paths::new(directory);
     let told = Told::all(&paths, records);
-    let Some(complaint) = ask(side, &paths, AT_ONCE, told, other).await? else {
-        return Ok(false);
-    };
-    let Some((record, is_there)) = first else {
-        return Ok(true);
-    };
-    let problem = match is_there {
-        true => format!("its {} bytes are others in the container", record.size),
-        false => format!("the container cannot read it: {complaint}"),
-    };
-    Err(wrong(&record.shown(shown), problem))
+    let complaint = ask(side, &paths, AT_ONCE, told, other).await?;
+    Ok(complaint.map(|complaint| Others { files, complaint }))
 }
 
 /// Compares files while others are still on their way. Gives those that were not found to be the
@@ -372,113 +429,5 @@ async fn start(exec: Exec) -> Result<Option<Child>> {
         Ok(child) => Ok(Some(child)),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// The lines of `sha256sum`, of which only who knows the names can say where they end.
-#[derive(Debug, Default)]
-struct Lines {
-    bytes: Vec<u8>,
-    read: usize,
-    has_begun: bool,
-    has_ended: bool,
-}
-
-enum Line {
-    /// It may be the name's, when more has come.
-    More,
-    Of(Digest),
-    /// It is another's, or none.
-    Other,
-}
-
-impl Lines {
-    fn feed(&mut self, bytes: &[u8], has_ended: bool) {
-        self.bytes.drain(..self.read);
-        self.read = 0;
-        self.bytes.extend_from_slice(bytes);
-        self.has_begun |= !bytes.is_empty();
-        self.has_ended = has_ended;
-    }
-
-    /// Takes the line of a name: its digest, two more bytes, and the name, which coreutils escapes
-    /// where it must and busybox does not.
-    fn next(&mut self, name: &[u8]) -> Line {
-        let rest = &self.bytes[self.read..];
-        // Escaped, a name has at most twice its length.
-        if !self.has_ended && rest.len() < 68 + 2 * name.len() {
-            return Line::More;
-        }
-        let escaped = rest.first() == Some(&b'\\');
-        let name = match escaped {
-            true => escape(name),
-            false => name.to_vec(),
-        };
-        let digest = rest[usize::from(escaped)..].split_at_checked(64);
-        let digest = digest.and_then(|(digest, rest)| {
-            let rest = rest.get(2..)?.strip_prefix(&name[..])?;
-            let rest = rest.strip_prefix(b"\n")?;
-            Some((of_hex(digest)?, rest.len()))
-        });
-        match digest {
-            Some((digest, left)) => {
-                self.read = self.bytes.len() - left;
-                Line::Of(digest)
-            }
-            None => Line::Other,
-        }
-    }
-}
-
-/// As `sha256sum` of coreutils escapes a name.
-fn escape(name: &[u8]) -> Vec<u8> {
-    let mut escaped = Vec::with_capacity(name.len() + 2);
-    for byte in name {
-        match byte {
-            b'\\' => escaped.extend_from_slice(b"\\\\"),
-            b'\n' => escaped.extend_from_slice(b"\\n"),
-            b'\r' => escaped.extend_from_slice(b"\\r"),
-            byte => escaped.push(*byte),
-        }
-    }
-    escaped
-}
-
-pub(super) fn of_hex(text: &[u8]) -> Option<Digest> {
-    let mut digest = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(text.chunks(2)) {
-        let pair = std::str::from_utf8(pair).ok()?;
-        *byte = u8::from_str_radix(pair, 16).ok()?;
-    }
-    Some(digest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_told_apart_at_every_split() {
-        let digest = "5a".repeat(32);
-        let text = format!("{digest}  ./a\n{digest}  ./b\nc\n\\{digest}  ./d\\ne\n");
-        let names: [&[u8]; 5] = [b"./a", b"./missing", b"./b\nc", b"./d\ne", b"./last"];
-        for at in 0..=text.len() {
-            let (first, second) = text.as_bytes().split_at(at);
-            let (mut lines, mut found) = (Lines::default(), Vec::new());
-            for (bytes, end) in [(first, false), (second, false), (&b""[..], true)] {
-                lines.feed(bytes, end);
-                while let Some(name) = names.get(found.len()) {
-                    match lines.next(name) {
-                        Line::More => break,
-                        Line::Of(digest) => found.push(digest == [0x5a; 32]),
-                        Line::Other => found.push(false),
-                    }
-                }
-            }
-            assert_eq!(found, [true, false, true, true, false], "{at}");
-        }
     }
 }
