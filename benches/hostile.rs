@@ -19,15 +19,7 @@ mod callgrind;
 #[path = "support/hostile/mod.rs"]
 mod hostile;
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    process::ExitCode,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 
 use bytes::Bytes;
 use hostile::Row;
@@ -118,24 +110,6 @@ fn measure(at: usize, row: &Row) -> Cost {
     }
 }
 
-/// Measures as many rows at a time as there are cores.
-fn measure_all(rows: &[(usize, Row)]) -> Vec<Cost> {
-    let next = AtomicUsize::new(0);
-    let costs = Mutex::new(BTreeMap::new());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some((at, row)) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let cost = measure(*at, row);
-                    costs.lock().unwrap().insert(*at, cost);
-                }
-            });
-        }
-    });
-    costs.into_inner().unwrap().into_values().collect()
-}
-
 /// Bytes for people.
 fn bytes(count: usize) -> String {
     match count {
@@ -174,7 +148,7 @@ fn main() -> ExitCode {
     let chosen = |row: &Row| words.iter().all(|word| row.of.contains(word.as_str()));
     let rows: Vec<_> = hostile::rows().into_iter().enumerate().collect();
     let rows: Vec<_> = rows.into_iter().filter(|(_, row)| chosen(row)).collect();
-    let costs = measure_all(&rows);
+    let costs = callgrind::each(&rows, |(at, row)| measure(*at, row));
     let mut text = String::new();
     let mut failed = false;
     for ((_, row), cost) in rows.iter().zip(&costs) {

@@ -31,10 +31,10 @@ const TOLERANCE: f64 = 0.05;
 /// Instructions a unit that never count: a case of a few would fail for one more.
 const SLACK: f64 = 2.0;
 
-/// Instructions a unit of one case.
-fn count(case: &cases::Case, words: &[&str]) -> f64 {
+/// Instructions a unit, of which a case has so many.
+fn count(units: u64, words: &[&str]) -> f64 {
     let (total, _) = callgrind::count(words).unwrap();
-    total / case.units as f64
+    total / units as f64
 }
 
 /// What one work costs at each size, into `docs/scale`.
@@ -47,7 +47,7 @@ fn scale() {
             .iter()
             .map(|size| {
                 let words = [index.to_string(), size.to_string()];
-                count(&(series.at)(*size), &[&words[0], &words[1]])
+                count((series.at)(*size).units, &[&words[0], &words[1]])
             })
             .collect();
         let data = series.data(&costs);
@@ -112,20 +112,20 @@ fn main() -> ExitCode {
     }
     let mut failed = false;
     let mut counts = BTreeMap::new();
-    for case in cases::all() {
-        let now = count(&case, &[case.name]);
-        counts.insert(case.name, now);
-        writeln!(text, "{now:>10.1}  {}", case.name).unwrap();
-        let Some(before) = baseline.get(case.name) else {
-            println!("{now:>10.1}  {} (new)", case.name);
+    let cases: Vec<_> = cases::all().iter().map(|it| (it.name, it.units)).collect();
+    let measured = callgrind::each(&cases, |(name, units)| count(*units, &[name]));
+    for ((name, _), now) in cases.into_iter().zip(measured) {
+        counts.insert(name, now);
+        writeln!(text, "{now:>10.1}  {name}").unwrap();
+        let Some(before) = baseline.get(name) else {
+            println!("{now:>10.1}  {name} (new)");
             failed |= !write;
             continue;
         };
         let worse = now > before * (1.0 + TOLERANCE) + SLACK;
         failed |= worse && !write;
         println!(
-            "{now:>10.1}  {} (baseline {before:.1}){}",
-            case.name,
+            "{now:>10.1}  {name} (baseline {before:.1}){}",
             if worse { ": MORE" } else { "" }
         );
     }

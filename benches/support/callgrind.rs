@@ -1,8 +1,13 @@
 //! Instructions, as valgrind counts them: in flow a case of this program, out comes what it took.
 
 use std::{
+    collections::BTreeMap,
     hint::black_box,
     process::{Command, ExitCode},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// What is counted is what happens in here; by this name.
@@ -30,6 +35,30 @@ pub(crate) fn count(words: &[&str]) -> Option<(f64, String)> {
         panic!("valgrind says no count:\n{text}");
     };
     Some((total, String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+/// What each of these takes, as many at a time as there are cores: counts do not change with it.
+pub(crate) fn each<T: Sync, R: Send>(all: &[T], measure: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(BTreeMap::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(one) = all.get(at) else { return };
+                    let measured = measure(one);
+                    found.lock().expect("no panic").insert(at, measured);
+                }
+            });
+        }
+    });
+    found
+        .into_inner()
+        .expect("no panic")
+        .into_values()
+        .collect()
 }
 
 /// The words behind `--case`, in the program that valgrind runs.

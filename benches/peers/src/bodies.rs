@@ -13,14 +13,14 @@ use kubewire::wire::{
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio_util::codec::{Decoder as _, LinesCodec};
 
-use crate::row::Work;
+use crate::row::{Work, share};
 
 /// What one read brings: a full HTTP/2 frame of a Go server.
 const READ: usize = 16 << 10;
 const EVENTS: usize = 100;
 /// How often the events come: what a socket has just brought is in the processor's cache, and so
 /// is a body of this size.
-const ROUNDS: usize = 100;
+const ROUNDS: usize = share(100);
 const LINES: usize = 10_000;
 
 /// Events or lines a second.

@@ -16,10 +16,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{application::EACH, row::Work};
+use crate::{application::EACH, row::{Work, share}};
 
 const CONNECTIONS: usize = 64;
-const OPENINGS: usize = 300;
+const OPENINGS: usize = share(300);
 
 /// MiB/s of all connections, or µs from opening one to its first byte.
 pub(crate) async fn run(work: &Work, side: &str, addresses: &[&str]) -> f64 {
