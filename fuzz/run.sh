@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # usage: run.sh SECONDS [TARGET...]
-# Each target, or each of those named, for so long, as many at a time as there are cores. The first
-# that finds something ends it. What is learnt stays in target/corpus; `corpus` is only read.
+# Each target, or each of those named, for so long, as many at a time as there are cores; with 0
+# seconds they are only built. The first that finds something ends it. What is learnt stays in
+# target/corpus; `corpus` is only read.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:?usage: run.sh SECONDS [TARGET...]}
@@ -22,6 +23,7 @@ RUSTFLAGS="--cfg fuzzing -Cdebug-assertions -Cpasses=sancov-module
     -Cllvm-args=-sanitizer-coverage-trace-compares" \
     cargo build --locked --release --target "$host" --bins
 built=target/$host/release
+[ "$seconds" != 0 ] || exit 0
 
 run() {
     local target=$1 log=target/fuzz-$1.log options=()
