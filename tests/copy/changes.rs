@@ -6,9 +6,10 @@ use kubewire::Error;
 
 use crate::fixture::{Fixture, Program, Result};
 
-/// All that a container has for copies, with a `tar` of this script when it is not asked which it is.
-fn with_tar(script: &str) -> Vec<(&'static str, Program<'static>)> {
-    let script = format!("[ \"$1\" != --version ] || exec /usr/bin/tar --version\n{script}");
+/// All that a container has for copies, with a `tar` that is this script where its first word is
+/// `option`.
+fn with_tar(option: &str, script: &str) -> Vec<(&'static str, Program<'static>)> {
+    let script = format!("[ \"$1\" = {option} ] || exec /usr/bin/tar \"$@\"\n{script}");
     let mut programs = vec![("tar", Program::Script(script))];
     programs.extend(
         [
@@ -40,7 +41,7 @@ async fn a_log_that_grows_is_copied_as_far_as_it_had_come() -> Result {
             let disk = tempfile::tempdir()?;
             let log = disk.path().join("logs/app.log");
             let script = format!("/usr/bin/tar \"$@\"; echo more >>{}; {end}", log.display());
-            let (fixture, _bin) = Fixture::with_programs(&with_tar(&script)).await?;
+            let (fixture, _bin) = Fixture::with_programs(&with_tar("-c", &script)).await?;
             let before = "l".repeat(size);
             fs::create_dir(disk.path().join("logs"))?;
             fs::write(&log, &before)?;
@@ -52,7 +53,15 @@ async fn a_log_that_grows_is_copied_as_far_as_it_had_come() -> Result {
             let copied = copy.run().await?;
             assert_eq!((copied.files, copied.compared), (2, true));
             assert!(fs::read(fixture.path("back/app.log"))? == before.as_bytes());
-            assert!(fs::read_to_string(&log)? == before + "more\n");
+            // The other pod gets what has come since, too.
+            let logs = logs.to_str().unwrap();
+            let there = fixture.remote("there");
+            let copy = fixture.pod.copy_between(logs, &fixture.other, &there);
+            let copied = copy.run().await?;
+            assert_eq!((copied.files, copied.compared), (2, true));
+            let more = before + "more\n";
+            assert!(fs::read(fixture.path("there/app.log"))? == more.as_bytes());
+            assert!(fs::read_to_string(&log)? == more + "more\n");
         }
     }
     Ok(())
@@ -67,7 +76,7 @@ async fn a_file_that_is_written_anew_meanwhile_is_told() -> Result {
             "/usr/bin/tar \"$@\"; echo longer than before >{}; {end}",
             log.display()
         );
-        let (fixture, _bin) = Fixture::with_programs(&with_tar(&script)).await?;
+        let (fixture, _bin) = Fixture::with_programs(&with_tar("-c", &script)).await?;
         fs::create_dir(&logs)?;
         fs::write(&log, "before")?;
         let copy = fixture
@@ -84,7 +93,7 @@ async fn a_file_that_is_written_anew_meanwhile_is_told() -> Result {
 #[tokio::test]
 async fn a_program_that_complains_and_takes_nothing_more_is_given_up() -> Result {
     let script = "echo 'tar: big: No space left on device' >&2; exec /usr/bin/sleep 100000";
-    let (fixture, _bin) = Fixture::with_programs(&with_tar(script)).await?;
+    let (fixture, _bin) = Fixture::with_programs(&with_tar("-x", script)).await?;
     // One that is stuck on the way, and one that fits into the pipes.
     let given_up = async |name: &str, size| {
         fs::write(fixture.path(name), vec![7; size])?;

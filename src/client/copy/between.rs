@@ -17,7 +17,7 @@ use super::{
     tools::{Method, Tools, without_tools},
     unnamed,
     unpack::Bounds,
-    verify::verify,
+    verify::verify_begun,
 };
 #[cfg(doc)]
 use super::{CopyFrom, CopyTo};
@@ -156,7 +156,10 @@ impl Begun {
             let out = PipeWriter::new(to, archive.awaited());
             relay(archive, base.as_deref(), bounds, &plan, packed, out)
         };
-        let receiving = self.side.receive(source, &progress, job);
+        let receiving = async {
+            let done = self.side.receive(source, &progress, job).await;
+            self.tools.forgive_change(done)
+        };
         let exec = work.extract();
         let delivering = Box::pin(work.side.deliver(exec, input, receiving));
         let (side, tools) = (&self.side, &self.tools);
@@ -164,7 +167,7 @@ impl Begun {
         let records = lock(&work.packed).records.clone();
         let rooted = from.rooted();
         let (place, shown) = (rooted.as_bytes(), rooted.as_ref());
-        verify(&self.side, place, shown, records.clone()).await?;
+        verify_begun(&self.side, place, shown, records.clone()).await?;
         work.settle(records).await?;
         work.copied().await
     }

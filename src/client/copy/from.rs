@@ -19,7 +19,7 @@ use super::{
     pack::Keep,
     progress::Progress,
     shell::{REST, escaped},
-    side::{Side, is_of_change, thread},
+    side::{Side, thread},
     split,
     tools::{Method, Tools},
     unnamed,
@@ -399,11 +399,7 @@ impl Work {
             let unpacker = self.unpacker.clone();
             let job = move |input| lock(&unpacker).unpack(input);
             let done = self.side.receive(exec, &self.progress, job).await;
-            match done {
-                // The comparison says whether that matters.
-                Err(error) if self.tools.can_append() && is_of_change(&error) => {
-                    return Ok(());
-                }
+            match self.tools.forgive_change(done) {
                 // Not every tar knows it.
                 Err(Error::Api(_) | Error::Caller(_)) if with_list => {
                     self.lists = false;

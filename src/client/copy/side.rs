@@ -24,7 +24,7 @@ use super::{
     lock,
     pipe::{Awaited, PipeReader, PipeWriter, pipe},
     progress::Progress,
-    tools::without_tools,
+    tools::{is_of_change, without_tools},
     unpack::wrong,
 };
 use crate::{
@@ -119,6 +119,7 @@ impl Side {
             return done;
         };
         match self.judge(&status, "copy from", &complaint) {
+            // That may be forgiven, and what is wrong here not.
             Err(error) if is_of_change(&error) => done.and(Err(error)),
             judged => judged.and(done),
         }
@@ -218,17 +219,6 @@ pub(super) fn is_missing(error: &Error) -> bool {
         Error::Api(error) => matches!(error.hint, Some(Hint::Program(_))),
         _ => false,
     }
-}
-
-/// Whether all that GNU's tar complains of is that files have changed while it read them.
-pub(super) fn is_of_change(error: &Error) -> bool {
-    let Error::Api(error) = error else {
-        return false;
-    };
-    let mut lines = error.operation.lines().peekable();
-    error.status.code_of_exit() == Some(1)
-        && lines.peek().is_some()
-        && lines.all(|line| line.ends_with(": file changed as we read it"))
 }
 
 pub(super) fn of_stream(error: io::Error) -> Error {

@@ -4,7 +4,7 @@ use super::{
     shell::{LOOK, escaped},
     side::{Side, is_missing},
 };
-use crate::{Result, error::CallerError, session::Subprotocol};
+use crate::{Error, Result, error::CallerError, session::Subprotocol};
 
 /// How a copy goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +100,15 @@ impl Tools {
         }
     }
 
+    /// That a file has changed while `tar` read it is no failure where files are compared: then it
+    /// is told of those that are others.
+    pub(super) fn forgive_change(&self, done: Result<()>) -> Result<()> {
+        match done {
+            Err(error) if self.has_all(&["sha256sum", "xargs"]) && is_of_change(&error) => Ok(()),
+            done => done,
+        }
+    }
+
     pub(super) fn can_stage(&self) -> bool {
         self.has_all(&["cat", "mkdir", "mv", "rm", "chmod"])
     }
@@ -124,4 +133,15 @@ pub(super) fn without_tools(side: &Side) -> crate::Error {
         target: format!(" -n {}{target}", side.pod.namespace()),
     }
     .into()
+}
+
+/// Whether all that GNU's tar complains of is that files have changed while it read them.
+pub(super) fn is_of_change(error: &Error) -> bool {
+    let Error::Api(error) = error else {
+        return false;
+    };
+    let mut lines = error.operation.lines().peekable();
+    error.status.code_of_exit() == Some(1)
+        && lines.peek().is_some()
+        && lines.all(|line| line.ends_with(": file changed as we read it"))
 }
