@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tokio::{io::DuplexStream, net::TcpListener};
 
 use super::{
@@ -194,7 +195,7 @@ impl ApiServerBuilder {
         let store = Arc::new(Store::new());
         let users = self.users.iter().map(|(name, _)| &**name);
         let access = Access::new(self.tls, users, store.clone());
-        let cluster = Cluster::new(access, store, self.settings, address);
+        let cluster = Cluster::new(access, store, self.settings, address, ca.as_deref());
         let tasks = cluster.tasks.clone();
         for resource in self.resources {
             cluster.kinds.add(resource.into_kind());
@@ -207,6 +208,15 @@ impl ApiServerBuilder {
         cluster
             .store
             .put(nodes, Object::new(kubelet::node()), logs::now());
+        for line in include_str!("seeds.txt").lines().skip(1) {
+            let (plural, object) = line.split_once(' ').unwrap_or_default();
+            let object: Value = serde_json::from_str(object).expect("a table of JSON");
+            let version = text(&object["apiVersion"]);
+            let (group, version) = version.split_once('/').unwrap_or(("", version));
+            let kind = cluster.kinds.find(group, version, plural);
+            let resource = &kind.expect("a line of the table").resource;
+            cluster.store.seed(resource, object, logs::now());
+        }
         for ((namespace, name), pod) in self.pods {
             let added = kubelet::add(&cluster, &namespace, &name, pod);
             added.inspect_err(|_| tasks.stop())?;

@@ -100,17 +100,14 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             short.chain(own).map(initials).collect::<Vec<_>>().join(",")
         }
         "requests" | "limits" => {
-            let hard = members(&status["hard"]).chain(members(&spec["hard"]));
             let is_limit = |key: &str| key.starts_with("limits.");
-            let mut lines: Vec<_> = hard
+            let lines: Vec<_> = members(&status["hard"])
                 .filter(|(key, _)| is_limit(key) == (name == "limits"))
                 .map(|(key, most)| {
                     let used = some(&status["used"][key]).unwrap_or("0");
                     format!("{key}: {used}/{}", text(most))
                 })
                 .collect();
-            lines.sort_unstable();
-            lines.dedup();
             lines.join(", ")
         }
         "outside" => match text(&spec["type"]) {

@@ -10,6 +10,7 @@ use super::{
     json::{items, text},
     kinds::Kind,
     kubelet, logs,
+    managed::{self, Manager},
     router::Cluster,
     store::{self, seconds},
 };
@@ -21,12 +22,20 @@ pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>,
     }
     match (&*kind.resource.plural, before) {
         ("pods", None) => kubelet::start(cluster, object),
+        ("pods", Some(before)) if is_gated(before) && !is_gated(object) => {
+            kubelet::start(cluster, object);
+        }
+        ("namespaces", None) => cluster.furnish(text(&object["metadata"]["name"])),
         ("namespaces", Some(_)) if kind.is_core("namespaces") => {
             delete::empty(cluster, text(&object["metadata"]["name"]));
         }
         ("customresourcedefinitions", _) => define(cluster, kind, object),
         _ => {}
     }
+}
+
+fn is_gated(pod: &Value) -> bool {
+    items(&pod["spec"]["schedulingGates"]).len() > 0
 }
 
 /// Serves the kinds of a definition, and says so in its status.
@@ -57,7 +66,10 @@ fn define(cluster: &Arc<Cluster>, kind: &Kind, definition: &Value) {
         });
         let old = &json["status"];
         if old["acceptedNames"] != status["acceptedNames"] || old["conditions"].is_null() {
+            let before = json.clone();
             json["status"] = status;
+            let manager = Manager::part("kube-apiserver", "status");
+            managed::updated(kind, &manager, Some(&before), json, now);
         }
         false
     });

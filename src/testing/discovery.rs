@@ -149,10 +149,14 @@ pub(super) fn resources(kinds: &[Arc<Kind>], group: &str, version: &str) -> Opti
         format!("{group}/{version}")
     };
     (!resources.is_empty()).then(|| {
-        json!({
-            "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
-            "resources": resources,
-        })
+        let mut list = json!({
+            "kind": "APIResourceList", "groupVersion": group_version, "resources": resources,
+        });
+        // The oldest list is of no version.
+        if !group.is_empty() {
+            list["apiVersion"] = "v1".into();
+        }
+        list
     })
 }
 

@@ -168,6 +168,26 @@ impl Kind {
         formats.unwrap_or("subdomain")
     }
 
+    /// As Go names its type.
+    pub(super) fn go_name(&self) -> String {
+        let group = self.resource.group.split('.').next();
+        let package = group.filter(|group| !group.is_empty()).unwrap_or("core");
+        match self.custom {
+            Some(_) => "*unstructured.Unstructured".to_owned(),
+            None => format!("*{package}.{}", self.kind),
+        }
+    }
+
+    /// The `Scale` of any.
+    pub(super) fn scale() -> Self {
+        let resource = Resource::namespaced("autoscaling", "v1", "scales");
+        Self {
+            custom: None,
+            properties: Vec::new(),
+            ..Self::custom(resource, "Scale")
+        }
+    }
+
     /// As messages have it: `Deployment.apps`.
     pub(super) fn qualified(&self) -> String {
         match &*self.resource.group {
@@ -192,6 +212,16 @@ impl Kind {
             // `k8s.io/kubernetes/pkg/registry/core/namespace/storage/storage.go` deletes one by one.
             () if self.is_core("namespaces") => &[
                 "create", "delete", "get", "list", "patch", "update", "watch",
+            ],
+            () if self.custom.is_some() => &[
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "create",
+                "update",
+                "watch",
             ],
             () => &VERBS,
         }

@@ -33,6 +33,17 @@ pub(super) struct Manager {
     pub(super) subresource: String,
 }
 
+impl Manager {
+    /// A part of a cluster.
+    pub(super) fn part(name: &str, subresource: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            operation: "Update",
+            subresource: subresource.to_owned(),
+        }
+    }
+}
+
 /// What nobody owns: it is the server's
 /// (`k8s.io/apimachinery/pkg/util/managedfields/internal/stripmeta.go`).
 fn is_stripped(path: &[String]) -> bool {

@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 use super::{
     encoding::{self, Document},
-    json::set,
+    json::{map, set},
     logs,
     negotiation::{self, Accepted, Form},
     pages,
     router::{self, Body, Cluster},
     selector::{self, Requirement},
-    store::{Compacted, Object},
+    store::{Compacted, Object, Objects},
     streaming::{self, BodyFault},
     table::{self, Include},
     target::{Invalid, Parameters, Target, invalid},
@@ -53,6 +53,13 @@ impl Query {
             negotiation::negotiate(accept(request), &cluster.settings.encodings, has_messages);
         let accepted = accepted
             .ok_or_else(|| negotiation::not_acceptable(&cluster.settings.encodings, target.verb))?;
+        if accepted.yaml && target.verb == "watch" {
+            return Err(negotiation::refuse(
+                "only the following media types are accepted: application/json;stream=watch, \
+                 application/vnd.kubernetes.protobuf;stream=watch"
+                    .to_owned(),
+            ));
+        }
         let include = parameters.get("includeObject");
         let include = match (accepted.form, Include::parse(include)) {
             (Form::Table(_), None) => {
@@ -102,7 +109,7 @@ impl Query {
                      {text:?}: invalid syntax"
                 );
                 match self.target.verb {
-                    "list" => Refusal::bad_request(format!("invalid resource version: {why}")),
+                    "list" | "deletecollection" => Refusal::bad_request(format!("invalid resource version: {why}")),
                     _ => Refusal::new(Status::failure(500, "", why)),
                 }
             }),
@@ -115,7 +122,7 @@ impl Query {
 
     /// A whole answer, compressed where it is large and the client allows it.
     fn response(&self, bytes: Bytes, body: impl FnOnce(Bytes) -> Body) -> Response<Body> {
-        if !self.gzip || bytes.len() < COMPRESSED {
+        if !self.gzip || self.accepted.yaml || bytes.len() < COMPRESSED {
             return response(self.accepted, false, body(bytes));
         }
         let mut response = response(self.accepted, false, body(encoding::gzip(&bytes)));
@@ -152,7 +159,7 @@ impl Query {
                     now,
                 );
                 let of_object = &object.json["metadata"]["resourceVersion"];
-                table["metadata"] = json!({"resourceVersion": of_object});
+                set(&mut table["metadata"], "resourceVersion", of_object);
                 Document::object(table)
             }
         }
@@ -226,10 +233,9 @@ pub(super) fn get<B>(
 /// One object as a whole answer.
 pub(super) fn answer(query: &Query, object: &Object) -> Result<Response<Body>, Refusal> {
     if let Form::MetadataList(_) = query.accepted.form {
-        let kind = object.json["kind"].as_str().unwrap_or_default();
         return Err(negotiation::refuse(format!(
-            "you requested PartialObjectMetadataList, but the requested object is not a list \
-             ({kind})"
+            "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
+            query.target.kind.go_name()
         )));
     }
     let document = query.document(object, true);
@@ -328,12 +334,32 @@ fn list(
     query: &Query,
     fault: Option<BodyFault>,
 ) -> Result<Response<Body>, Refusal> {
+    let (page, metadata) = match select(cluster, query)? {
+        Ok(page) => page,
+        Err(compacted) => return Ok(compacted),
+    };
+    let page = page.into_iter().map(|(_, object)| object).collect();
+    let (mut writer, body) = streaming::body(fault);
+    render(query, page, metadata, |bytes| {
+        cluster.tasks.spawn(async move {
+            let _ = writer.write(bytes).await;
+        });
+        body
+    })
+}
+
+/// The objects that are asked for, and the metadata of their list, or the answer that there are none
+/// of this version any more.
+pub(super) fn select(
+    cluster: &Cluster,
+    query: &Query,
+) -> Result<Result<(Objects, Value), Response<Body>>, Refusal> {
     let target = &query.target;
     let resource = target.resource();
-    let kind = format!("{}List", target.kind.kind);
     if let Form::Metadata(_) = query.accepted.form {
         return Err(negotiation::refuse(format!(
-            "you requested PartialObjectMetadata, but the requested object is a list ({kind})"
+            "you requested PartialObjectMetadata, but the requested object is a list ({}List)",
+            target.kind.go_name()
         )));
     }
     check(query, true)?;
@@ -344,7 +370,7 @@ fn list(
     let (version, after) = pages::state(query, cluster.store.version())?;
     let listed = cluster.store.list(resource, target.in_namespace(), version);
     let Ok((objects, version)) = listed else {
-        return pages::compacted(target, after.as_ref());
+        return pages::compacted(target, after.as_ref()).map(Err);
     };
     let mut rest = objects
         .into_iter()
@@ -356,8 +382,8 @@ fn list(
     let mut last = None;
     while let Some((key, object)) = rest.next_if(|_| limit.is_none_or(|l| (page.len() as u64) < l))
     {
-        page.push(object);
-        last = Some(key);
+        last = Some(key.clone());
+        page.push((key, object));
     }
     let mut metadata = json!({"resourceVersion": version.to_string()});
     if let (Some(_), Some(last)) = (rest.peek(), last) {
@@ -367,20 +393,42 @@ fn list(
             target.in_namespace().is_some(),
         )
         .into();
-        metadata["remainingItemCount"] = rest.count().into();
+        // Who selects is not told how many are left.
+        if query.labels.is_empty() && query.fields.is_empty() {
+            metadata["remainingItemCount"] = rest.count().into();
+        }
     }
+    Ok(Ok((page, metadata)))
+}
+
+/// A list as a whole answer.
+pub(super) fn render(
+    query: &Query,
+    page: Vec<Arc<Object>>,
+    metadata: Value,
+    body: impl FnOnce(Bytes) -> Body,
+) -> Result<Response<Body>, Refusal> {
+    let target = &query.target;
+    let kind = format!("{}List", target.kind.kind);
     let items = || {
         let documents = page.iter();
         documents.map(|object| query.document(object, false))
     };
-    let untyped = |document: Document| Document {
-        json: without_type(document.json),
-        ..document
+    let is_custom = target.kind.custom.is_some();
+    // The items of a typed list are of its kind.
+    let untyped = |mut document: Document| {
+        if !is_custom {
+            set(&mut document.json, "kind", &Value::Null);
+            set(&mut document.json, "apiVersion", &Value::Null);
+        }
+        document
     };
     let mut list = match query.accepted.form {
         Form::Object => Document {
             items: Some(items().map(untyped).collect()),
-            ..Document::object(json!({"kind": kind, "apiVersion": resource.api_version()}))
+            ..Document::object(json!({
+                "kind": kind, "apiVersion": target.resource().api_version(),
+            }))
         },
         Form::Metadata(version) | Form::MetadataList(version) => Document {
             items: Some(items().collect()),
@@ -397,19 +445,12 @@ fn list(
         }
     };
     list.json["metadata"] = metadata;
+    if is_custom && query.accepted.form == Form::Object {
+        map(&mut list.json["metadata"])
+            .entry("continue")
+            .or_insert("".into());
+    }
     let bytes = list.encode(query.accepted.encoding)?;
-    let (mut writer, body) = streaming::body(fault);
-    Ok(query.response(bytes, |bytes| {
-        cluster.tasks.spawn(async move {
-            let _ = writer.write(bytes).await;
-        });
-        body
-    }))
+    Ok(query.response(bytes, body))
 }
 
-/// The item of a typed list: the list's kind says what its items are.
-pub(super) fn without_type(mut item: Value) -> Value {
-    set(&mut item, "kind", &Value::Null);
-    set(&mut item, "apiVersion", &Value::Null);
-    item
-}

@@ -6,7 +6,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, USER_AGENT, WARNING},
 };
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -20,7 +20,9 @@ use super::{
     exec,
     faults::{Fault, Faults, Plan},
     kinds::{Kind, Kinds},
-    kubelet, logs, negotiation, objects,
+    kubelet, logs,
+    managed::{self, Manager},
+    negotiation, objects,
     pods::{Pod, Pods},
     port_forward::{self, Forwardings},
     proxy, rules,
@@ -34,7 +36,7 @@ use super::{
 use crate::{
     server::{self, Refusal},
     session::{Subprotocol, port_forward::ForwardProtocol},
-    wire::watch::Encoding,
+    wire::{status::Status, watch::Encoding},
 };
 
 /// A response's body: whole, or a stream.
@@ -91,6 +93,8 @@ pub(super) struct Cluster {
     pub(super) addresses: kubelet::Addresses,
     /// Where the server listens.
     pub(super) address: SocketAddr,
+    /// Its certificate authority in PEM; empty without TLS.
+    pub(super) ca: String,
 }
 
 impl Cluster {
@@ -99,6 +103,7 @@ impl Cluster {
         store: Arc<Store>,
         settings: Settings,
         address: SocketAddr,
+        ca: Option<&str>,
     ) -> Self {
         Self {
             access,
@@ -112,6 +117,7 @@ impl Cluster {
             pods: Pods::default(),
             addresses: kubelet::Addresses::default(),
             address,
+            ca: ca.unwrap_or_default().to_owned(),
         }
     }
 
@@ -130,8 +136,35 @@ impl Cluster {
             json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
         rules::complete(&kind, &mut object);
         rules::allocate(&kind, None, &mut object);
-        self.store
-            .put(&kind.resource, Object::new(object), logs::now());
+        let now = logs::now();
+        self.store.put(&kind.resource, Object::new(object), now);
+        self.furnish(name);
+    }
+
+    /// Gives a namespace what a cluster's controllers put into each.
+    pub(super) fn furnish(&self, namespace: &str) {
+        let about = "Contains a CA bundle that can be used to verify the kube-apiserver when using \
+                     internal endpoints such as the internal service IP or \
+                     kubernetes.default.svc. No other usage is guaranteed across distributions of \
+                     Kubernetes clusters.";
+        let ca = json!({
+            "metadata": {"annotations": {"kubernetes.io/description": about}},
+            "data": {"ca.crt": self.ca},
+        });
+        for (plural, kind, name, mut object) in [
+            ("serviceaccounts", "ServiceAccount", "default", json!({})),
+            ("configmaps", "ConfigMap", "kube-root-ca.crt", ca),
+        ] {
+            object["apiVersion"] = "v1".into();
+            object["kind"] = kind.into();
+            object["metadata"]["name"] = name.into();
+            object["metadata"]["namespace"] = namespace.into();
+            let (of, now) = (self.kinds.core(plural), logs::now());
+            if plural == "configmaps" {
+                managed::updated(&of, &Manager::part("kube-controller-manager", ""), None, &mut object, now);
+            }
+            self.store.put(&of.resource, Object::new(object), now);
+        }
     }
 
     /// The pod that runs, of which an object says that it should.
@@ -171,6 +204,13 @@ pub(super) async fn handle(
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let accept = objects::accept(&request).map(str::to_owned);
+    let look = Look::of(&request);
+    let is_watch = Parameters::parse(request.uri().query()).is("watch");
+    let path: Vec<_> = request.uri().path().split('/').skip(1).collect();
+    let is_deprecated = matches!(
+        path[..],
+        ["api", "v1", "endpoints", ..] | ["api", "v1", "namespaces", _, "endpoints", ..]
+    );
     let response = match cluster.faults.next() {
         Some(Fault::Refuse(status)) => Err(Refusal::new(*status)),
         fault => {
@@ -182,7 +222,78 @@ pub(super) async fn handle(
             route(&cluster, &mut request).await
         }
     };
-    Ok(response.unwrap_or_else(|refusal| refuse(&cluster, accept.as_deref(), refusal)))
+    let mut response =
+        response.unwrap_or_else(|refusal| refuse(&cluster, accept.as_deref(), refusal));
+    if is_deprecated {
+        let value = HeaderValue::from_static(ENDPOINTS);
+        response.headers_mut().append(WARNING, value);
+    }
+    Ok(look.give(response, is_watch).await)
+}
+
+const ENDPOINTS: &str = "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 \
+                         EndpointSlice\"";
+
+/// How JSON is written.
+enum Look {
+    Plain,
+    /// For people (`k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`,
+    /// `isPrettyPrint`).
+    Pretty,
+    Yaml,
+}
+
+impl Look {
+    fn of<B>(request: &Request<B>) -> Self {
+        let parameters = Parameters::parse(request.uri().query());
+        let path = request.uri().path();
+        if path.contains("/proxy") || path.starts_with("/openapi") {
+            return Self::Plain;
+        }
+        let encodings = [Encoding::Json, Encoding::Protobuf, Encoding::Cbor];
+        let accepted = negotiation::negotiate(objects::accept(request), &encodings, true);
+        let agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes);
+        let is_person = |agent: &[u8]| {
+            let people = ["curl", "Wget", "Mozilla/5.0"];
+            people.iter().any(|name| agent.starts_with(name.as_bytes()))
+        };
+        match parameters.get("pretty") {
+            _ if accepted.is_some_and(|accepted| accepted.yaml) => Self::Yaml,
+            "" if agent.is_some_and(is_person) => Self::Pretty,
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Self::Pretty,
+            _ => Self::Plain,
+        }
+    }
+
+    async fn give(&self, response: Response<Body>, is_watch: bool) -> Response<Body> {
+        let (mut head, body) = response.into_parts();
+        let is = |name, value| head.headers.get(name).is_some_and(|known| known == value);
+        if matches!(self, Self::Plain)
+            || !is(CONTENT_TYPE, "application/json")
+            || is(CONTENT_ENCODING, "gzip")
+            || is_watch && head.status.is_success()
+        {
+            return Response::from_parts(head, body);
+        }
+        let bytes = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => {
+                let failed = Status::failure(500, "", error.to_string());
+                return whole(Refusal::new(failed).into_response());
+            }
+        };
+        let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let text = match self {
+            Self::Yaml => {
+                let media = HeaderValue::from_static("application/yaml");
+                head.headers.insert(CONTENT_TYPE, media);
+                serde_saphyr::to_string(&json).unwrap_or_default()
+            }
+            _ => format!("{json:#}"),
+        };
+        head.headers.remove(CONTENT_LENGTH);
+        Response::from_parts(head, whole_body(Full::new(text.into())))
+    }
 }
 
 /// A refusal, in the encoding that the client prefers
@@ -257,8 +368,11 @@ async fn route(
     }
     match segments[..] {
         [""] if get => Ok(object(&discovery::paths_of(&kinds))),
-        ["version"] if get => Ok(object(&version())),
-        ["healthz" | "livez" | "readyz", ..] if get => Ok(health(&path, request.uri().query())),
+        ["version"] if *request.method() == Method::GET => Ok(object(&version())),
+        ["version"] | ["api", ..] | ["apis", _, _, ..] if *request.method() != Method::GET => {
+            Err(target::not_allowed())
+        }
+        ["healthz" | "livez" | "readyz", ..] => Ok(health(&path, request.uri().query())),
         ["openapi", "v2"] if get => Ok(openapi(&kinds)),
         ["openapi", "v3"] if get => Ok(object(&discovery::openapi(&kinds))),
         ["openapi", "v3", "api", version] if get => {
@@ -267,13 +381,12 @@ async fn route(
         ["openapi", "v3", "apis", group, version] if get => {
             Ok(found(discovery::openapi_of(&kinds, group, version)))
         }
-        ["openapi", ..] => Err(not_implemented("this OpenAPI document")),
-        ["api"] if get && aggregated => Ok(discovered(&discovery::aggregated(&kinds, true))),
-        ["apis"] if get && aggregated => Ok(discovered(&discovery::aggregated(&kinds, false))),
-        ["api"] if get => Ok(object(&discovery::versions(&cluster.address.to_string()))),
-        ["apis"] if get => Ok(object(&discovery::groups(&kinds))),
-        ["apis", group] if get => Ok(found(discovery::group(&kinds, group))),
-        ["api", version] | ["apis", _, version] if get => {
+        ["api"] if aggregated => Ok(discovered(&discovery::aggregated(&kinds, true))),
+        ["apis"] if aggregated => Ok(discovered(&discovery::aggregated(&kinds, false))),
+        ["api"] => Ok(object(&discovery::versions(&cluster.address.to_string()))),
+        ["apis"] => Ok(object(&discovery::groups(&kinds))),
+        ["apis", group] => Ok(found(discovery::group(&kinds, group))),
+        ["api", version] | ["apis", _, version] => {
             let group = if segments[0] == "api" {
                 ""
             } else {
@@ -403,10 +516,8 @@ async fn resource(
         Some("proxy") => proxy::serve(cluster, &target, request).await,
         Some("scale") if is_get => {
             let object = objects::find(cluster, &target)?;
-            Ok(self::object(&subresources::scale(
-                &target.kind,
-                &object.json,
-            )?))
+            let scale = Object::new(subresources::scale(&target.kind, &object.json)?);
+            objects::get(cluster, &target.of_scale(), &scale, &head(request))
         }
         None | Some("status" | "ephemeralcontainers" | "resize" | "approval") if is_get => {
             let mut head = head(request);

@@ -224,7 +224,10 @@ impl<'a> Info<'a> {
             return None;
         }
         let verbs = match self.subresource.as_deref() {
-            Some(name) if !kind.has(name) => return None,
+            Some(name) if !kind.has(name) => {
+                let name = self.name.filter(|_| kind.custom.is_some())?;
+                return Some(Err(missing(resource, name)));
+            }
             Some(name) => discovery::subresource(name, &kind).1,
             None if self.name.is_some() && kind.is("create") => return None,
             // What is made or deleted says in which namespace.
@@ -436,6 +439,14 @@ impl Target {
     /// The namespace that is asked about, if not all are.
     pub(super) fn in_namespace(&self) -> Option<&str> {
         (!self.namespace.is_empty()).then_some(&self.namespace)
+    }
+
+    /// The same, of its `Scale`.
+    pub(super) fn of_scale(&self) -> Self {
+        Self {
+            kind: Arc::new(Kind::scale()),
+            ..self.clone()
+        }
     }
 
     pub(super) fn conflict(&self, name: &str, why: &str) -> Refusal {

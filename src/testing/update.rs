@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    access, body, conflicts, controllers, delete,
+    access, admission, body, conflicts, controllers, delete,
     json::{map, set, some, text, texts},
     kinds::Kind,
     kubelet, logs,
@@ -16,7 +16,7 @@ use super::{
     store::{Next, Object},
     subresources,
     target::{Invalid, Target, invalid, not_implemented, refusal},
-    validation,
+    types, validation,
     writes::Write,
 };
 use crate::{server::Refusal, wire::status::Status};
@@ -58,8 +58,12 @@ impl Change {
                     let why = "metadata.managedFields must be nil";
                     return Err(Refusal::bad_request(why));
                 }
-                if text(&object["kind"]) != kind || some(&object["apiVersion"]).is_none() {
-                    let (version, other) = (text(&object["apiVersion"]), text(&object["kind"]));
+                let (version, other) = (text(&object["apiVersion"]), text(&object["kind"]));
+                let is_custom = write.target.kind.custom.is_some();
+                if other != kind
+                    || version.is_empty()
+                    || !is_custom && types::name(version, other).is_none()
+                {
                     let slash = if version.contains('/') { "" } else { "/" };
                     let why = format!("invalid object type: {slash}{version}, Kind={other}");
                     return Err(Refusal::bad_request(why));
@@ -258,6 +262,7 @@ fn changed(
             let scale = subresources::scale(kind, old)?;
             let mut scale = change.of_object(write, Some(&scale), manager)?;
             write.place(&mut scale, name)?;
+            readable(write, change, &scale)?;
             subresources::scaled(target, old, &scale)?
         }
     };
@@ -268,16 +273,9 @@ fn changed(
         Change::Apply { .. } => Some(after["metadata"]["managedFields"].clone()),
         _ => None,
     };
-    let is_converted = matches!(change, Change::Strategic(_));
-    let is_readable = schema::check_types(kind, &after, is_converted);
-    is_readable
-        .and_then(|()| write.check_fields(&after))
-        .map_err(|refusal| match change {
-            // `k8s.io/apiserver/pkg/endpoints/handlers/patch.go` words those of patches.
-            Change::Strategic(patch) => misread(&refusal, &patch::spelled(patch)),
-            Change::Merge(_) | Change::Json => misread(&refusal, &after.to_string()),
-            Change::Replace(_) | Change::Apply { .. } => refusal,
-        })?;
+    if !target.is("scale") {
+        readable(write, change, &after)?;
+    }
     // Who says so wants the owners forgotten.
     let is_cleared = after["metadata"]["managedFields"] == json!([{}]);
     keep_others(target, old, &mut after);
@@ -291,6 +289,9 @@ fn changed(
         None => managed::updated(kind, manager, Some(old), &mut after, logs::now()),
     }
     if target.subresource.is_none() {
+        if kind.is_core("pods") {
+            admission::tolerate(&mut after["spec"]);
+        }
         rules::allocate(kind, Some(old), &mut after);
     }
     faults.extend(write.faults(&after));
@@ -300,14 +301,36 @@ fn changed(
     if !faults.is_empty() {
         return Err(target.invalid(name, faults));
     }
+    schema::unchecked(kind, &after)?;
     if after == *old {
         return Ok(Next::Same);
     }
     count_generation(kind, old, &mut after);
+    let templates = "deprecated.daemonset.template.generation";
+    if kind.resource.plural == "daemonsets" && after["spec"]["template"] != old["spec"]["template"]
+    {
+        let before = text(&old["metadata"]["annotations"][templates]).parse::<u64>();
+        let next = before.unwrap_or_default() + 1;
+        after["metadata"]["annotations"][templates] = next.to_string().into();
+    }
     Ok(Next::Put(Object {
         json: after,
         message: before.message.clone(),
     }))
+}
+
+/// Refuses what is no object of its kind.
+fn readable(write: &Write<'_>, change: &Change, after: &Value) -> Result<(), Refusal> {
+    let is_converted = matches!(change, Change::Strategic(_));
+    let is_readable = schema::check_types(&write.of.kind, after, is_converted);
+    is_readable
+        .and_then(|()| write.check_fields(after))
+        .map_err(|refusal| match change {
+            // `k8s.io/apiserver/pkg/endpoints/handlers/patch.go` words those of patches.
+            Change::Strategic(patch) => misread(&refusal, &patch::spelled(patch)),
+            Change::Merge(_) | Change::Json => misread(&refusal, &after.to_string()),
+            Change::Replace(_) | Change::Apply { .. } => refusal,
+        })
 }
 
 /// Refuses a write to another object, or to another version of it, than it says.
@@ -329,7 +352,12 @@ fn preconditions(
                    version and try again";
         return Err(target.conflict(name, why));
     }
-    if version.is_none() && matches!(change, Change::Replace(_)) && kind.custom.is_some() {
+    let is_versioned = kind.custom.is_some() || kind.is("versioned");
+    if version.is_none()
+        && matches!(change, Change::Replace(_))
+        && is_versioned
+        && !target.is("scale")
+    {
         // `k8s.io/apiserver/pkg/registry/generic/registry/store.go`, Update.
         let field = "metadata.resourceVersion";
         let field = Invalid::value(field, "0", "must be specified for an update");

@@ -139,16 +139,30 @@ fn key_faults(text: &str, what: &str) -> Vec<String> {
 /// What is wrong with an object's name, given or generated; the rest of its metadata is in the table
 /// of rules.
 pub(super) fn names(kind: &Kind, object: &Value) -> Vec<Invalid> {
-    let field = "metadata.name";
-    match text(&object["metadata"]["name"]) {
-        "" => vec![Invalid::required(field, "name or generateName is required")],
-        name => {
-            let why = faults(kind.name_format(), name).into_iter();
-            let spelled = format!("{name:?}");
-            why.map(|why| Invalid::value(field, &spelled, &why))
-                .collect()
-        }
-    }
+    let metadata = &object["metadata"];
+    let of = |field: &str, text: &str, name: &str| -> Vec<_> {
+        let why = faults(kind.name_format(), name).into_iter();
+        let spelled = format!("{text:?}");
+        why.map(|why| Invalid::value(field, &spelled, &why))
+            .collect()
+    };
+    // What is generated may follow a dash (`maskTrailingDash`).
+    let mut found = match text(&metadata["generateName"]) {
+        "" => Vec::new(),
+        front => of(
+            "metadata.generateName",
+            front,
+            &format!("{}a", front.trim_end_matches('-')),
+        ),
+    };
+    found.extend(match text(&metadata["name"]) {
+        "" => vec![Invalid::required(
+            "metadata.name",
+            "name or generateName is required",
+        )],
+        name => of("metadata.name", name, name),
+    });
+    found
 }
 
 /// Keeps the server's part of the metadata, and says what was wrong with the attempt to change it.
@@ -207,6 +221,18 @@ pub(super) fn immutable(kind: &Kind, before: &Value, after: &Value) -> Vec<Inval
             }
         }
     }
+    let gates = |pod: &Value| -> Vec<_> {
+        let gates = items(&pod["spec"]["schedulingGates"]);
+        gates.map(|gate| text(&gate["name"]).to_owned()).collect()
+    };
+    let known = gates(before);
+    if let (true, Some(new)) = (
+        kind.is_core("pods"),
+        gates(after).into_iter().find(|gate| !known.contains(gate)),
+    ) {
+        let why = format!("only deletion is allowed, but found new scheduling gate '{new}'");
+        faults.push(Invalid::forbidden("spec.schedulingGates", &why));
+    }
     if kind.is_core("pods") && fixed(&before["spec"]) != fixed(&after["spec"]) {
         let why = "pod updates may not change fields other than `spec.containers[*].image`,\
                    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
@@ -226,7 +252,7 @@ fn fixed(spec: &Value) -> Value {
             container["image"] = Value::Null;
         }
     }
-    for field in ["activeDeadlineSeconds", "tolerations"] {
+    for field in ["activeDeadlineSeconds", "schedulingGates", "tolerations"] {
         spec[field] = Value::Null;
     }
     spec

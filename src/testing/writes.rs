@@ -36,6 +36,8 @@ const MANAGER: usize = 128;
 pub(super) struct Write<'a> {
     pub(super) cluster: &'a Arc<Cluster>,
     pub(super) target: &'a Target,
+    /// What its body and its answer are of: the target's kind, or its scale's.
+    pub(super) of: Target,
     pub(super) user: &'a User,
     pub(super) parameters: Parameters,
     head: Request<()>,
@@ -68,6 +70,10 @@ pub(super) async fn serve(
         media: body::media(request),
         head: router::head(request),
         cluster,
+        of: match target.is("scale") {
+            true => target.of_scale(),
+            false => target.clone(),
+        },
         target,
         user,
         parameters,
@@ -176,6 +182,7 @@ impl Write<'_> {
             true => json!({}),
             false => body::object(&self.media, &self.body, "")?,
         };
+        schema::check_options(&options)?;
         if let Some(how) = texts(&options["dryRun"]).find(|how| *how != "All") {
             let field = Invalid::unsupported("dryRun", &format!("[{how:?}]"), ["\"All\""]);
             return Err(invalid("DeleteOptions.meta.k8s.io", "", vec![field]));
@@ -194,8 +201,8 @@ impl Write<'_> {
     pub(super) fn object(&self, api_version: &str, kind: &str) -> Result<Value, Refusal> {
         let mut object = body::object(&self.media, &self.body, kind)?;
         self.check_type(&mut object, api_version, kind)?;
-        if kind == self.target.kind.kind {
-            schema::check_types(&self.target.kind, &object, false)?;
+        if kind == self.of.kind.kind {
+            schema::check_types(&self.of.kind, &object, false)?;
         }
         Ok(object)
     }
@@ -208,12 +215,15 @@ impl Write<'_> {
     ) -> Result<(), Refusal> {
         let given = |field: &str| text(&object[field]).to_owned();
         let (given_version, given_kind) = (given("apiVersion"), given("kind"));
-        let missing = [("Kind", &given_kind), ("apiVersion", &given_version)];
-        let mut missing = missing.into_iter().filter(|(_, given)| given.is_empty());
-        if let Some((what, _)) = missing.next().filter(|_| self.target.kind.custom.is_some()) {
+        let is_custom = self.of.kind.custom.is_some();
+        if is_custom && given_kind.is_empty() {
             // Nothing else says what it is (`UnstructuredJSONScheme`).
-            let why = format!("Object '{what}' is missing in '{object}'");
+            let why = format!("Object 'Kind' is missing in '{object}'");
             return Err(Refusal::bad_request(why));
+        }
+        if is_custom && given_version.is_empty() {
+            let why = "the API version in the data () does not match the expected API version";
+            return Err(Refusal::bad_request(format!("{why} ({api_version})")));
         }
         let version = some(&object["apiVersion"]).unwrap_or(api_version);
         let other = some(&object["kind"]).unwrap_or(kind);
@@ -256,13 +266,7 @@ impl Write<'_> {
     }
 
     pub(super) fn expected(&self) -> (String, &str) {
-        match self.target.is("scale") {
-            true => ("autoscaling/v1".to_owned(), "Scale"),
-            false => (
-                self.target.resource().api_version(),
-                &*self.target.kind.kind,
-            ),
-        }
+        (self.of.resource().api_version(), &*self.of.kind.kind)
     }
 
     /// What strict clients want to know: fields that are there twice, or that there are not.
@@ -275,16 +279,15 @@ impl Write<'_> {
         if validation == "Ignore" {
             return Ok(());
         }
-        let twice = match &*self.media {
-            body::JSON_PATCH => Vec::new(),
-            _ => gojson::duplicates(&self.body),
+        let (order, mut faults) = match &*self.media {
+            body::JSON_PATCH => Default::default(),
+            body::YAML | body::APPLY_PATCH => (Vec::new(), body::twice(&self.body)),
+            _ => gojson::fields(&self.body),
         };
-        let twice = twice
-            .into_iter()
-            .map(|path| format!("duplicate field {path:?}"));
-        let unknown = schema::unknown_fields(&self.target.kind, object).into_iter();
-        let unknown = unknown.map(|path| format!("unknown field {path:?}"));
-        let faults: Vec<_> = twice.chain(unknown).collect();
+        let mut unknown = schema::unknown_fields(&self.of.kind, object);
+        unknown.sort_by_key(|path| order.iter().position(|known| known == path));
+        let unknown = unknown.into_iter();
+        faults.extend(unknown.map(|path| format!("unknown field {path:?}")));
         if faults.is_empty() {
             return Ok(());
         }
@@ -292,21 +295,25 @@ impl Write<'_> {
             self.warning.borrow_mut().extend(faults);
             return Ok(());
         }
+        let front = match faults[0].starts_with("line ") {
+            true => "yaml: unmarshal errors:\n  ",
+            false => "",
+        };
         let (_, kind) = self.expected();
-        let version = &self.target.resource().version;
+        let version = &self.of.resource().version;
         Err(Refusal::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
+            "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {front}{}",
             faults.join(", ")
         )))
     }
 
     /// An object as the answer to a write.
     pub(super) fn answer(&self, object: &Object) -> Result<Response<Body>, Refusal> {
-        let query = Query::parse(self.cluster, self.target, &self.head)?;
+        let query = Query::parse(self.cluster, &self.of, &self.head)?;
         let mut response = match self.target.is("scale") {
             true => {
                 let scale = subresources::scale(&self.target.kind, &object.json)?;
-                router::object(&scale)
+                objects::answer(&query, &Object::new(scale))?
             }
             false => objects::answer(&query, object)?,
         };
@@ -390,16 +397,14 @@ impl Write<'_> {
         self.check_fields(&object)?;
         schema::prune(kind, &mut object);
         rules::complete(kind, &mut object);
-        self.warning
-            .borrow_mut()
-            .extend(schema::unchecked(kind, &object));
         if manager.operation == "Update" {
             managed::updated(kind, manager, None, &mut object, logs::now());
         }
+        self.admit(&mut object)?;
         object["metadata"]["uid"] = self.uid.clone().into();
         rules::allocate(kind, None, &mut object);
         match self.faults(&object) {
-            faults if faults.is_empty() => Ok(object),
+            faults if faults.is_empty() => schema::unchecked(kind, &object).map(|()| object),
             faults => Err(self
                 .target
                 .invalid(text(&object["metadata"]["name"]), faults)),
@@ -442,7 +447,6 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     write.check_namespace(&name)?;
     let object = write.complete(object, &write.manager("Update"))?;
     write.check_rights(None, &object)?;
-    write.admit(&object)?;
     let key = store::key(target.resource(), &target.namespace, &name);
     let written = write
         .cluster
@@ -469,7 +473,7 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
 }
 
 /// Five characters that spell no words (`k8s.io/apimachinery/pkg/util/rand/rand.go`).
-fn suffix() -> String {
+pub(super) fn suffix() -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let character = || {
         let at = usize::from(rand::random::<u8>()) % ALPHABET.len();
