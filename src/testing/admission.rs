@@ -64,11 +64,7 @@ fn runtime(cluster: &Cluster, spec: &Value) -> Option<Value> {
 }
 
 /// Gives a pod its service account, its priority and its tolerations.
-pub(super) fn complete(
-    cluster: &Cluster,
-    namespace: &str,
-    spec: &mut Value,
-) -> Result<(), String> {
+pub(super) fn complete(cluster: &Cluster, namespace: &str, spec: &mut Value) -> Result<(), String> {
     account(cluster, namespace, spec)?;
     priority(cluster, spec)?;
     tolerate(spec);
@@ -80,6 +76,10 @@ pub(super) fn complete(
         Some(class) if class["overhead"]["podFixed"].is_object() => {
             spec["overhead"] = class["overhead"]["podFixed"].clone();
         }
+        _ if spec["overhead"].is_object() => {
+            let why = "Pod Overhead set without corresponding RuntimeClass defined Overhead";
+            return Err(format!("pod rejected: {why}"));
+        }
         _ => {}
     }
     Ok(())
@@ -90,7 +90,8 @@ pub(super) fn tolerate(spec: &mut Value) {
     for key in ["not-ready", "unreachable"] {
         let key = format!("node.kubernetes.io/{key}");
         let is = |value: &Value, wanted: &str| [wanted, ""].contains(&text(value));
-        let tolerates = |known: &Value| is(&known["key"], &key) && is(&known["effect"], "NoExecute");
+        let tolerates =
+            |known: &Value| is(&known["key"], &key) && is(&known["effect"], "NoExecute");
         if !items(&spec["tolerations"]).any(tolerates) {
             let toleration = json!({
                 "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300,
@@ -108,13 +109,17 @@ fn push(list: &mut Value, item: Value) {
 }
 
 fn account(cluster: &Cluster, namespace: &str, spec: &mut Value) -> Result<(), String> {
-    let name = some(&spec["serviceAccountName"]).unwrap_or("default").to_owned();
+    let name = some(&spec["serviceAccountName"])
+        .unwrap_or("default")
+        .to_owned();
     for field in ["serviceAccountName", "serviceAccount"] {
         spec[field] = name.clone().into();
     }
     let account = find(cluster, "", "serviceaccounts", (namespace, &name));
     let account = account.ok_or_else(|| {
-        format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found")
+        format!(
+            "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
+        )
     })?;
     if items(&spec["imagePullSecrets"]).len() == 0 && account["imagePullSecrets"].is_array() {
         spec["imagePullSecrets"] = account["imagePullSecrets"].clone();
@@ -132,7 +137,10 @@ fn account(cluster: &Cluster, namespace: &str, spec: &mut Value) -> Result<(), S
         for container in items_mut(map(spec).entry(list).or_insert(Value::Null)) {
             let mounts = map(container).entry("volumeMounts").or_insert(Value::Null);
             if !items(mounts).any(|mount| mount["mountPath"] == TOKEN) {
-                push(mounts, json!({"name": volume, "readOnly": true, "mountPath": TOKEN}));
+                push(
+                    mounts,
+                    json!({"name": volume, "readOnly": true, "mountPath": TOKEN}),
+                );
                 is_needed = true;
             }
         }
@@ -148,7 +156,10 @@ fn account(cluster: &Cluster, namespace: &str, spec: &mut Value) -> Result<(), S
             {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": namespace}]}},
         ]);
         let projected = json!({"sources": sources, "defaultMode": 420});
-        push(&mut spec["volumes"], json!({"name": volume, "projected": projected}));
+        push(
+            &mut spec["volumes"],
+            json!({"name": volume, "projected": projected}),
+        );
     }
     Ok(())
 }
@@ -158,10 +169,13 @@ fn priority(cluster: &Cluster, spec: &mut Value) -> Result<(), String> {
     let resource = Resource::cluster("scheduling.k8s.io", "v1", "priorityclasses");
     let classes = cluster.store.now(&resource, None);
     let name = text(&spec["priorityClassName"]).to_owned();
-    let class = classes.iter().map(|(_, class)| &class.json).find(|class| match &*name {
-        "" => class["globalDefault"] == true,
-        name => class["metadata"]["name"] == name,
-    });
+    let class = classes
+        .iter()
+        .map(|(_, class)| &class.json)
+        .find(|class| match &*name {
+            "" => class["globalDefault"] == true,
+            name => class["metadata"]["name"] == name,
+        });
     if let (None, false) = (class, name.is_empty()) {
         return Err(format!("no PriorityClass with name {name} was found"));
     }
@@ -170,7 +184,11 @@ fn priority(cluster: &Cluster, spec: &mut Value) -> Result<(), String> {
     let policy = of("preemptionPolicy", "PreemptLowerPriority".into());
     for (field, what, value) in [
         ("priority", "the integer value of priority", value),
-        ("preemptionPolicy", "the string value of PreemptionPolicy", policy),
+        (
+            "preemptionPolicy",
+            "the string value of PreemptionPolicy",
+            policy,
+        ),
     ] {
         let given = super::rules::plain(&spec[field]);
         let value_text = super::rules::plain(&value);

@@ -111,9 +111,15 @@ fn yaml(mut body: &[u8]) -> Result<Value, String> {
 /// What strict decoding says of the first key that YAML has twice.
 pub(super) fn twice(mut body: &[u8]) -> Vec<String> {
     let read = serde_saphyr::read::<_, Value>(&mut body).next();
-    let error = read.and_then(Result::err).map(|error| (error.location(), error.to_string()));
+    let error = read
+        .and_then(Result::err)
+        .map(|error| (error.location(), error.to_string()));
     let fault = error.and_then(|(at, text)| {
-        let key = text.split_once("duplicate mapping key: ")?.1.split(',').next()?;
+        let key = text
+            .split_once("duplicate mapping key: ")?
+            .1
+            .split(',')
+            .next()?;
         let line = at?.line();
         Some(format!("line {line}: key {key:?} already set in map"))
     });

@@ -33,8 +33,8 @@ pub(super) fn duplicates(kind: &Kind, value: &Value, path: &mut Path) -> Option<
             let name = |item: &Value| item_name(item, keys.as_ref()?);
             let named: Vec<_> = items.iter().map(name).collect();
             let mut all = items.iter().zip(&named);
-            let mut found = all
-                .find_map(|(item, name)| inside(name.clone().unwrap_or_default(), item, path));
+            let mut found =
+                all.find_map(|(item, name)| inside(name.clone().unwrap_or_default(), item, path));
             if keys.is_some() {
                 let mut twice = (1..named.len()).filter(|at| named[..*at].contains(&named[*at]));
                 let twice = twice.find_map(|at| named[at].clone());

@@ -12,7 +12,7 @@ use super::{
     kubelet, logs,
     managed::{self, Manager},
     router::Cluster,
-    store::{self, seconds},
+    store::{self, Object, seconds},
 };
 
 /// Does what follows a write.
@@ -25,7 +25,7 @@ pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>,
         ("pods", Some(before)) if is_gated(before) && !is_gated(object) => {
             kubelet::start(cluster, object);
         }
-        ("namespaces", None) => cluster.furnish(text(&object["metadata"]["name"])),
+        ("namespaces", None) => furnish(cluster, text(&object["metadata"]["name"])),
         ("namespaces", Some(_)) if kind.is_core("namespaces") => {
             delete::empty(cluster, text(&object["metadata"]["name"]));
         }
@@ -36,6 +36,38 @@ pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>,
 
 fn is_gated(pod: &Value) -> bool {
     items(&pod["spec"]["schedulingGates"]).len() > 0
+}
+
+/// Gives a namespace what a cluster's controllers put into each.
+pub(super) fn furnish(cluster: &Cluster, namespace: &str) {
+    let about = "Contains a CA bundle that can be used to verify the kube-apiserver when using \
+                 internal endpoints such as the internal service IP or \
+                 kubernetes.default.svc. No other usage is guaranteed across distributions of \
+                 Kubernetes clusters.";
+    let ca = json!({
+        "metadata": {"annotations": {"kubernetes.io/description": about}},
+        "data": {"ca.crt": cluster.ca},
+    });
+    for (plural, kind, name, mut object) in [
+        ("serviceaccounts", "ServiceAccount", "default", json!({})),
+        ("configmaps", "ConfigMap", "kube-root-ca.crt", ca),
+    ] {
+        object["apiVersion"] = "v1".into();
+        object["kind"] = kind.into();
+        object["metadata"]["name"] = name.into();
+        object["metadata"]["namespace"] = namespace.into();
+        let (of, now) = (cluster.kinds.core(plural), logs::now());
+        if plural == "configmaps" {
+            managed::updated(
+                &of,
+                &Manager::part("kube-controller-manager", ""),
+                None,
+                &mut object,
+                now,
+            );
+        }
+        cluster.store.put(&of.resource, Object::new(object), now);
+    }
 }
 
 /// Serves the kinds of a definition, and says so in its status.

@@ -8,18 +8,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{HeaderValue, Response, header::WARNING};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::{
     json::{items, some, text, texts},
     kinds::Kind,
-    kubelet, logs,
-    objects::{self, Query},
+    kubelet, logs, objects,
     router::{self, Body, Cluster},
     store::{self, Key, Next, Object, seconds},
-    target::{Invalid, Parameters, Target, forbidden, invalid, missing, refusal},
+    target::{Invalid, Parameters, forbidden, invalid, missing, refusal},
+    writes::Write,
 };
 use crate::{server::Refusal, wire::stamp::Stamp};
 
@@ -27,8 +27,15 @@ use crate::{server::Refusal, wire::stamp::Stamp};
 const CONTROLLER: Duration = Duration::from_millis(100);
 
 /// What is protected while it is used.
-const PROTECTED: [&str; 2] = ["kubernetes.io/pvc-protection", "kubernetes.io/pv-protection"];
+const PROTECTED: [&str; 2] = [
+    "kubernetes.io/pvc-protection",
+    "kubernetes.io/pv-protection",
+];
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+/// `k8s.io/kubernetes/pkg/registry/batch/job/storage/storage.go`, Delete.
+const PRESERVED: &str = "299 - \"child pods are preserved by default when jobs are deleted; set \
+                         propagationPolicy=Background to remove them or set \
+                         propagationPolicy=Orphan to suppress this warning\"";
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
@@ -75,17 +82,17 @@ impl Options {
 }
 
 /// Answers the deletion of one object.
-pub(super) fn one(
-    cluster: &Arc<Cluster>,
-    target: &Target,
-    options: &Options,
-    head: &Request<()>,
-) -> Result<Response<Body>, Refusal> {
-    let query = Query::parse(cluster, target, head)?;
-    let object = delete(cluster, &target.kind, target.key(), options)?;
+pub(super) fn one(write: &Write<'_>, options: &Options) -> Result<Response<Body>, Refusal> {
+    let target = write.target;
+    let object = delete(write.cluster, &target.kind, target.key(), options)?;
     let metadata = &object.json["metadata"];
     if target.kind.is("returned") || !metadata["deletionTimestamp"].is_null() {
-        return objects::answer(&query, &object);
+        let mut answer = objects::answer(&write.query, &object)?;
+        if target.resource().plural == "jobs" && options.propagation.is_empty() {
+            let warning = HeaderValue::from_static(PRESERVED);
+            answer.headers_mut().append(WARNING, warning);
+        }
+        return Ok(answer);
     }
     let resource = target.resource();
     let mut details =
@@ -100,27 +107,21 @@ pub(super) fn one(
 }
 
 /// Answers the deletion of all objects that are selected, with the list of them.
-pub(super) fn collection(
-    cluster: &Arc<Cluster>,
-    target: &Target,
-    options: &Options,
-    head: &Request<()>,
-) -> Result<Response<Body>, Refusal> {
-    let query = Query::parse(cluster, target, head)?;
-    let (selected, metadata) = match objects::select(cluster, &query)? {
+pub(super) fn collection(write: &Write<'_>, options: &Options) -> Result<Response<Body>, Refusal> {
+    let (selected, metadata) = match objects::select(write.cluster, &write.query)? {
         Ok(selected) => selected,
         Err(compacted) => return Ok(compacted),
     };
-    let mut gone = Vec::new();
-    for (key, object) in selected {
-        match delete(cluster, &target.kind, key, options) {
-            Ok(object) => gone.push(object),
+    for (key, _) in &selected {
+        match delete(write.cluster, &write.target.kind, key.clone(), options) {
             // It went with another.
-            Err(refusal) if refusal.code() == 404 => gone.push(object),
-            Err(refusal) => return Err(refusal),
+            Err(refusal) if refusal.code() != 404 => return Err(refusal),
+            _ => {}
         }
     }
-    objects::render(&query, gone, metadata, |bytes| {
+    // As they were.
+    let gone = selected.into_iter().map(|(_, object)| object).collect();
+    objects::render(&write.query, gone, metadata, |bytes| {
         router::whole_body(Full::new(bytes))
     })
 }
@@ -183,11 +184,11 @@ pub(super) fn delete(
             let metadata = &mut object.json["metadata"];
             let end = Stamp::from_unix(now.unix_seconds().saturating_add_unsigned(grace), 0);
             metadata["deletionTimestamp"] = seconds(end.unwrap_or(now)).into();
-            if !is_namespace {
+            if !is_namespace && !kind.is_definition() {
                 metadata["deletionGracePeriodSeconds"] = grace.into();
-            }
-            if let (Some(generation), false) = (metadata["generation"].as_i64(), is_leaving) {
-                metadata["generation"] = (generation + 1).into();
+                if let (Some(generation), false) = (metadata["generation"].as_i64(), is_leaving) {
+                    metadata["generation"] = (generation + 1).into();
+                }
             }
             if let (Some(holder), false) = (holder, is_leaving) {
                 metadata["finalizers"] = texts(&metadata["finalizers"]).chain([holder]).collect();
@@ -401,12 +402,15 @@ fn unprotect(cluster: &Arc<Cluster>, namespace: &str) {
         let uses = |volume: &Value| volume["persistentVolumeClaim"]["claimName"] == *key.3;
         let mut pods = pods.iter().filter(|(_, pod)| !is_over(&pod.json));
         if claim.json["metadata"]["deletionTimestamp"].is_null()
-            || claim.json["spec"]["capacity"].is_object() && claim.json["status"]["phase"] == "Bound"
+            || claim.json["spec"]["capacity"].is_object()
+                && claim.json["status"]["phase"] == "Bound"
             || pods.any(|(_, pod)| items(&pod.json["spec"]["volumes"]).any(uses))
         {
             continue;
         }
-        PROTECTED.iter().for_each(|holder| unhold(cluster, &key, holder));
+        PROTECTED
+            .iter()
+            .for_each(|holder| unhold(cluster, &key, holder));
     }
 }
 

@@ -115,7 +115,7 @@ impl Kind {
             let subresources = &version["subresources"];
             let scale = &subresources["scale"];
             let is_there = |name: &&str| subresources[*name].is_object();
-            let there = ["scale", "status"].into_iter().filter(is_there);
+            let there = ["status", "scale"].into_iter().filter(is_there);
             kind.subresources = there.map(str::to_owned).collect();
             kind.custom = Some(Custom {
                 scale: scale.is_object().then(|| {
@@ -205,39 +205,20 @@ impl Kind {
     }
 
     /// What can be done with it, in the order of discovery.
-    pub(super) fn verbs(&self) -> &'static [&'static str] {
-        match () {
-            () if self.is("create") => &["create"],
-            () if self.is("static") => &["get", "list"],
+    pub(super) fn verbs(&self) -> Vec<&'static str> {
+        let verbs = match () {
+            () if self.is("create") => "create",
+            () if self.is("static") => "get list",
             // `k8s.io/kubernetes/pkg/registry/core/namespace/storage/storage.go` deletes one by one.
-            () if self.is_core("namespaces") => &[
-                "create", "delete", "get", "list", "patch", "update", "watch",
-            ],
-            () if self.custom.is_some() => &[
-                "delete",
-                "deletecollection",
-                "get",
-                "list",
-                "patch",
-                "create",
-                "update",
-                "watch",
-            ],
-            () => &VERBS,
-        }
+            () if self.is_core("namespaces") => "create delete get list patch update watch",
+            () if self.custom.is_none() => {
+                "create delete deletecollection get list patch update watch"
+            }
+            () => "delete deletecollection get list patch create update watch",
+        };
+        verbs.split(' ').collect()
     }
 }
-
-const VERBS: [&str; 8] = [
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
 
 /// All kinds, in the order of discovery.
 #[derive(Debug)]

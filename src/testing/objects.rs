@@ -32,7 +32,7 @@ use crate::{server::Refusal, wire::status::Status};
 /// What a request asks of objects.
 pub(super) struct Query {
     pub(super) target: Target,
-    parameters: Parameters,
+    pub(super) parameters: Parameters,
     labels: Vec<Requirement>,
     fields: Vec<Requirement>,
     pub(super) accepted: Accepted,
@@ -109,7 +109,9 @@ impl Query {
                      {text:?}: invalid syntax"
                 );
                 match self.target.verb {
-                    "list" | "deletecollection" => Refusal::bad_request(format!("invalid resource version: {why}")),
+                    "list" | "deletecollection" => {
+                        Refusal::bad_request(format!("invalid resource version: {why}"))
+                    }
                     _ => Refusal::new(Status::failure(500, "", why)),
                 }
             }),
@@ -266,61 +268,53 @@ pub(super) fn check(query: &Query, watch_list: bool) -> Result<(), Refusal> {
     );
     let version = query.get("resourceVersion");
     let is_watch = query.target.verb == "watch";
-    let mut faults = Vec::new();
-    let mut forbid = |field: &str, why: &str| faults.push(Invalid::forbidden(field, why));
-    let which = "resourceVersionMatch";
-    if !how.is_empty() || !initial.is_empty() {
-        if !is_watch && version.is_empty() && initial.is_empty() {
-            forbid(
-                which,
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            );
+    let (is_paged, is_given) = (!query.get("continue").is_empty(), !how.is_empty());
+    let (is_initial, which) = (!initial.is_empty(), "resourceVersionMatch");
+    let mut faults: Vec<_> = [
+        (
+            is_given && !is_initial && !is_watch && version.is_empty(),
+            "is forbidden unless resourceVersion is provided",
+        ),
+        (
+            is_paged && (is_given || is_initial || is_watch),
+            "is forbidden when continue is provided",
+        ),
+        (
+            is_watch && is_given && !is_initial,
+            "is forbidden for watch unless sendInitialEvents is provided",
+        ),
+        (
+            how == "Exact" && version == "0" && !is_watch,
+            "\"exact\" is forbidden for resourceVersion \"0\"",
+        ),
+    ]
+    .into_iter()
+    .filter(|(is_wrong, _)| *is_wrong)
+    .map(|(_, why)| Invalid::forbidden(which, &format!("{which} {why}")))
+    .collect();
+    let initial = "sendInitialEvents";
+    match (is_initial, is_watch) {
+        (true, false) => {
+            let why = "sendInitialEvents is forbidden for list";
+            faults.push(Invalid::forbidden(initial, why));
         }
-        if !query.get("continue").is_empty() {
-            forbid(
-                which,
-                "resourceVersionMatch is forbidden when continue is provided",
-            );
+        (true, true) if !watch_list => {
+            let why = "sendInitialEvents is forbidden for watch unless the WatchList feature gate \
+                       is enabled";
+            faults.push(Invalid::forbidden(initial, why));
         }
-    } else if is_watch && !query.get("continue").is_empty() {
-        forbid(
-            which,
-            "resourceVersionMatch is forbidden when continue is provided",
-        );
+        (true, true) if how != "NotOlderThan" => {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            faults.push(Invalid::forbidden(which, why));
+        }
+        _ => {}
     }
-    let known = match (is_watch, initial) {
-        (true, "") if !how.is_empty() => {
-            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is \
-                       provided";
-            forbid(which, why);
-            &["\"NotOlderThan\""][..]
-        }
-        (_, "") => &["\"Exact\"", "\"NotOlderThan\"", "\"\""],
-        (true, _) => {
-            if !watch_list {
-                let why = "sendInitialEvents is forbidden for watch unless the WatchList feature \
-                           gate is enabled";
-                forbid("sendInitialEvents", why);
-            } else if how != "NotOlderThan" {
-                let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-                forbid(which, why);
-            }
-            &["\"NotOlderThan\""]
-        }
-        (false, _) => {
-            forbid(
-                "sendInitialEvents",
-                "sendInitialEvents is forbidden for list",
-            );
-            &["\"Exact\"", "\"NotOlderThan\"", "\"\""]
-        }
+    let known = match is_watch && (is_initial || is_given) {
+        true => &["\"NotOlderThan\""][..],
+        false => &["\"Exact\"", "\"NotOlderThan\"", "\"\""],
     };
     let spelled = format!("{how:?}");
-    if how == "Exact" && version == "0" && !is_watch {
-        let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
-        forbid(which, why);
-    }
-    if !how.is_empty() && !known.contains(&&*spelled) {
+    if is_given && !known.contains(&&*spelled) {
         faults.push(Invalid::unsupported(which, &spelled, known));
     }
     match faults.is_empty() {
@@ -453,4 +447,3 @@ pub(super) fn render(
     let bytes = list.encode(query.accepted.encoding)?;
     Ok(query.response(bytes, body))
 }
-

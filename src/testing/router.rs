@@ -6,7 +6,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, USER_AGENT, WARNING},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 use super::{
     access::{Access, Action, User},
-    attach, discovery,
+    attach, controllers, discovery,
     encoding::{self, Document},
     exec,
     faults::{Fault, Faults, Plan},
     kinds::{Kind, Kinds},
     kubelet, logs,
-    managed::{self, Manager},
+    look::Look,
     negotiation, objects,
     pods::{Pod, Pods},
     port_forward::{self, Forwardings},
@@ -36,7 +36,7 @@ use super::{
 use crate::{
     server::{self, Refusal},
     session::{Subprotocol, port_forward::ForwardProtocol},
-    wire::{status::Status, watch::Encoding},
+    wire::watch::Encoding,
 };
 
 /// A response's body: whole, or a stream.
@@ -138,33 +138,7 @@ impl Cluster {
         rules::allocate(&kind, None, &mut object);
         let now = logs::now();
         self.store.put(&kind.resource, Object::new(object), now);
-        self.furnish(name);
-    }
-
-    /// Gives a namespace what a cluster's controllers put into each.
-    pub(super) fn furnish(&self, namespace: &str) {
-        let about = "Contains a CA bundle that can be used to verify the kube-apiserver when using \
-                     internal endpoints such as the internal service IP or \
-                     kubernetes.default.svc. No other usage is guaranteed across distributions of \
-                     Kubernetes clusters.";
-        let ca = json!({
-            "metadata": {"annotations": {"kubernetes.io/description": about}},
-            "data": {"ca.crt": self.ca},
-        });
-        for (plural, kind, name, mut object) in [
-            ("serviceaccounts", "ServiceAccount", "default", json!({})),
-            ("configmaps", "ConfigMap", "kube-root-ca.crt", ca),
-        ] {
-            object["apiVersion"] = "v1".into();
-            object["kind"] = kind.into();
-            object["metadata"]["name"] = name.into();
-            object["metadata"]["namespace"] = namespace.into();
-            let (of, now) = (self.kinds.core(plural), logs::now());
-            if plural == "configmaps" {
-                managed::updated(&of, &Manager::part("kube-controller-manager", ""), None, &mut object, now);
-            }
-            self.store.put(&of.resource, Object::new(object), now);
-        }
+        controllers::furnish(self, name);
     }
 
     /// The pod that runs, of which an object says that it should.
@@ -205,12 +179,6 @@ pub(super) async fn handle(
 ) -> Result<Response<Body>, Infallible> {
     let accept = objects::accept(&request).map(str::to_owned);
     let look = Look::of(&request);
-    let is_watch = Parameters::parse(request.uri().query()).is("watch");
-    let path: Vec<_> = request.uri().path().split('/').skip(1).collect();
-    let is_deprecated = matches!(
-        path[..],
-        ["api", "v1", "endpoints", ..] | ["api", "v1", "namespaces", _, "endpoints", ..]
-    );
     let response = match cluster.faults.next() {
         Some(Fault::Refuse(status)) => Err(Refusal::new(*status)),
         fault => {
@@ -222,83 +190,17 @@ pub(super) async fn handle(
             route(&cluster, &mut request).await
         }
     };
-    let mut response =
-        response.unwrap_or_else(|refusal| refuse(&cluster, accept.as_deref(), refusal));
-    if is_deprecated {
-        let value = HeaderValue::from_static(ENDPOINTS);
-        response.headers_mut().append(WARNING, value);
-    }
-    Ok(look.give(response, is_watch).await)
-}
-
-const ENDPOINTS: &str = "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 \
-                         EndpointSlice\"";
-
-/// How JSON is written.
-enum Look {
-    Plain,
-    /// For people (`k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`,
-    /// `isPrettyPrint`).
-    Pretty,
-    Yaml,
-}
-
-impl Look {
-    fn of<B>(request: &Request<B>) -> Self {
-        let parameters = Parameters::parse(request.uri().query());
-        let path = request.uri().path();
-        if path.contains("/proxy") || path.starts_with("/openapi") {
-            return Self::Plain;
-        }
-        let encodings = [Encoding::Json, Encoding::Protobuf, Encoding::Cbor];
-        let accepted = negotiation::negotiate(objects::accept(request), &encodings, true);
-        let agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes);
-        let is_person = |agent: &[u8]| {
-            let people = ["curl", "Wget", "Mozilla/5.0"];
-            people.iter().any(|name| agent.starts_with(name.as_bytes()))
-        };
-        match parameters.get("pretty") {
-            _ if accepted.is_some_and(|accepted| accepted.yaml) => Self::Yaml,
-            "" if agent.is_some_and(is_person) => Self::Pretty,
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Self::Pretty,
-            _ => Self::Plain,
-        }
-    }
-
-    async fn give(&self, response: Response<Body>, is_watch: bool) -> Response<Body> {
-        let (mut head, body) = response.into_parts();
-        let is = |name, value| head.headers.get(name).is_some_and(|known| known == value);
-        if matches!(self, Self::Plain)
-            || !is(CONTENT_TYPE, "application/json")
-            || is(CONTENT_ENCODING, "gzip")
-            || is_watch && head.status.is_success()
-        {
-            return Response::from_parts(head, body);
-        }
-        let bytes = match body.collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) => {
-                let failed = Status::failure(500, "", error.to_string());
-                return whole(Refusal::new(failed).into_response());
-            }
-        };
-        let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let text = match self {
-            Self::Yaml => {
-                let media = HeaderValue::from_static("application/yaml");
-                head.headers.insert(CONTENT_TYPE, media);
-                serde_saphyr::to_string(&json).unwrap_or_default()
-            }
-            _ => format!("{json:#}"),
-        };
-        head.headers.remove(CONTENT_LENGTH);
-        Response::from_parts(head, whole_body(Full::new(text.into())))
-    }
+    let response = response.unwrap_or_else(|refusal| refuse(&cluster, accept.as_deref(), refusal));
+    Ok(look.give(response).await)
 }
 
 /// A refusal, in the encoding that the client prefers
 /// (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/writers.go`, `ErrorNegotiated`).
-fn refuse(cluster: &Cluster, accept: Option<&str>, refusal: Refusal) -> Response<Body> {
+pub(super) fn refuse(
+    cluster: &Cluster,
+    accept: Option<&str>,
+    refusal: Refusal,
+) -> Response<Body> {
     let accepted = negotiation::negotiate(accept, &cluster.settings.encodings, true);
     let encoding = accepted.map_or(Encoding::Json, |accepted| accepted.encoding);
     let details = refusal.status().and_then(|status| status.details.as_ref());
@@ -346,17 +248,12 @@ async fn route(
         _ => None,
     };
     let info = info.and_then(|(of, rest)| Info::parse(request.method(), of, rest, &parameters));
-    let action = info.as_ref().map_or_else(
-        || Action {
-            verb: request.method().as_str().to_lowercase(),
-            path: path.clone(),
-            ..Action::default()
-        },
-        Info::action,
-    );
+    let verb = request.method().as_str().to_lowercase();
+    let action = info.as_ref().map(Info::action);
+    let action = action.unwrap_or_else(|| Action::at(&verb, &path));
     let user = cluster.access.admit(request.headers(), &action)?;
     if let Some(info) = info {
-        return resource(cluster, &user, info, &parameters, request).await;
+        return resource(cluster, &user, (info, action), &parameters, request).await;
     }
     let kinds = cluster.kinds.all();
     let aggregated = wants_aggregated(request);
@@ -486,11 +383,10 @@ pub(super) fn head<B>(request: &mut Request<B>) -> Request<()> {
 async fn resource(
     cluster: &Arc<Cluster>,
     user: &User,
-    info: Info<'_>,
+    (info, action): (Info<'_>, Action),
     parameters: &Parameters,
     request: &mut Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let action = info.action();
     let target = match info.target(&cluster.kinds) {
         None if is_built_in(&cluster.kinds.all(), &action.group) => return Err(not_found()),
         None => return Ok(unknown()),
@@ -516,7 +412,7 @@ async fn resource(
         Some("proxy") => proxy::serve(cluster, &target, request).await,
         Some("scale") if is_get => {
             let object = objects::find(cluster, &target)?;
-            let scale = Object::new(subresources::scale(&target.kind, &object.json)?);
+            let scale = Object::new(subresources::read(&target.kind, &object.json)?);
             objects::get(cluster, &target.of_scale(), &scale, &head(request))
         }
         None | Some("status" | "ephemeralcontainers" | "resize" | "approval") if is_get => {

@@ -252,11 +252,17 @@ impl Rule {
             }
             "QOS" => return quality(object).into(),
             "SINGULAR" => return text(&object["names"]["kind"]).to_lowercase().into(),
-            "LISTKIND" => return format!("{}List", text(&object["names"]["kind"])).into(),
+            "LISTKIND" => match text(&object["names"]["kind"]) {
+                "" => return "".into(),
+                kind => return format!("{kind}List").into(),
+            },
             "STORED" => {
                 let mut versions = items(&object["spec"]["versions"]);
                 let stored = versions.find(|version| version["storage"] == true);
-                return stored.map(|version| version["name"].clone()).into_iter().collect();
+                return stored
+                    .map(|version| version["name"].clone())
+                    .into_iter()
+                    .collect();
             }
             "NODEPORT" => return (30_000 + rand::random::<u16>() % 2_768).into(),
             value => serde_json::from_str(value).expect("a table of JSON"),

@@ -12,6 +12,7 @@ use super::{
     pages::not_base64,
     patch::spelled,
     quantity,
+    rules::join,
     target::{Invalid, not_implemented},
     types,
 };
@@ -57,13 +58,6 @@ fn field<'a>(schema: &'a Value, name: &str, is_root: bool) -> Option<&'a Value> 
         // Nothing is said about it.
         _ if schema["properties"].is_null() && schema["type"].is_null() => Some(&Value::Null),
         _ => None,
-    }
-}
-
-fn join(path: &str, name: &str) -> String {
-    match path {
-        "" => name.to_owned(),
-        path => format!("{path}.{name}"),
     }
 }
 
@@ -185,7 +179,13 @@ pub(super) fn check_options(options: &Value) -> Result<(), Refusal> {
 /// Why Go cannot turn a value that it has read into a type
 /// (`k8s.io/apimachinery/pkg/runtime/converter.go`).
 fn unconverted(found: &str, wanted: &str) -> String {
+    let found = match found {
+        "array" => "slice",
+        "object" => "map",
+        found => found,
+    };
     match wanted {
+        "int32" | "int64" if found == "number" => format!("cannot convert float64 to {wanted}"),
         "string" if found == "number" => "cannot convert int64 to string".to_owned(),
         wanted if wanted.starts_with("[]") => format!("cannot restore slice from {found}"),
         wanted if wanted.starts_with("map[") => format!("cannot restore map from {found}"),
@@ -409,7 +409,9 @@ pub(super) fn unchecked(kind: &Kind, object: &Value) -> Result<(), Refusal> {
     if kind.is_definition() && object["spec"]["conversion"]["strategy"] == "Webhook" {
         found.push("conversion by webhooks");
     }
-    found.first().map_or(Ok(()), |what| Err(not_implemented(what)))
+    found
+        .first()
+        .map_or(Ok(()), |what| Err(not_implemented(what)))
 }
 
 /// The schema of a field by its path, in which the items of lists have no names. That of a list

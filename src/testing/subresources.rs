@@ -56,16 +56,22 @@ pub(super) fn selector_text(selector: &Value) -> String {
     labels.chain(expressions).collect::<Vec<_>>().join(",")
 }
 
+/// The `Scale` of an object for who asks
+/// (`k8s.io/apiextensions-apiserver/pkg/registry/customresource/etcd.go`).
+pub(super) fn read(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
+    let [wish, ..] = paths(kind)?;
+    if kind.custom.is_none() || !at(object, wish).is_null() {
+        return scale(kind, object);
+    }
+    let why = format!("the spec replicas field {wish:?} does not exist");
+    let words = format!("Internal error occurred: {why}");
+    let cause = ("", why, String::new());
+    Err(refusal((500, "InternalError"), words, [""; 3], [cause]))
+}
+
 /// The `Scale` of an object.
 pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
     let [wish, state, selector] = paths(kind)?;
-    if kind.custom.is_some() && at(object, wish).is_null() {
-        // `k8s.io/apiextensions-apiserver/pkg/registry/customresource/etcd.go`.
-        let why = format!("the spec replicas field {wish:?} does not exist");
-        let words = format!("Internal error occurred: {why}");
-        let cause = ("", why, String::new());
-        return Err(refusal((500, "InternalError"), words, [""; 3], [cause]));
-    }
     let number = |path| at(object, path).as_i64().unwrap_or(0);
     let wish = match number(wish) {
         0 => json!({}),
@@ -78,13 +84,7 @@ pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
         "spec": wish,
         "status": {"replicas": number(state)},
     });
-    for field in [
-        "name",
-        "namespace",
-        "uid",
-        "resourceVersion",
-        "creationTimestamp",
-    ] {
+    for field in "name namespace uid resourceVersion creationTimestamp".split(' ') {
         set(&mut scale["metadata"], field, &object["metadata"][field]);
     }
     if !selector.is_empty() && !at(object, selector).is_null() {
@@ -99,20 +99,17 @@ pub(super) fn scaled(target: &Target, object: &Value, scale: &Value) -> Result<V
     let wanted = if wanted.is_null() { &json!(0) } else { wanted };
     let [wish, ..] = paths(&target.kind)?;
     if wanted.as_i64().is_none_or(|replicas| replicas < 0) {
+        let (of, why) = (target.kind.qualified(), "should be a non-negative integer");
         let (of, field, why) = match &target.kind.custom {
-            Some(_) => (
-                target.kind.qualified(),
-                wish,
-                "should be a non-negative integer",
-            ),
+            Some(_) => (&*of, wish, why),
             None => (
-                "Scale.autoscaling".to_owned(),
+                "Scale.autoscaling",
                 "spec.replicas",
                 "must be greater than or equal to 0",
             ),
         };
         let field = Invalid::value(field, &wanted.to_string(), why);
-        return Err(invalid(&of, target.name(), vec![field]));
+        return Err(invalid(of, target.name(), vec![field]));
     }
     let mut object = object.clone();
     if let Some(replicas) = at_mut(&mut object, wish) {

@@ -192,18 +192,8 @@ impl<'a> Info<'a> {
             (field == "metadata.name").then(|| name.trim_start_matches('='))
         });
         let of_many = matches!(self.verb, "list" | "watch" | "deletecollection");
-        Action {
-            verb: self.verb.to_owned(),
-            group: self.group.to_owned(),
-            resource,
-            namespace: self.namespace.to_owned(),
-            name: self
-                .name
-                .or(only.filter(|_| of_many))
-                .unwrap_or_default()
-                .to_owned(),
-            path: String::new(),
-        }
+        let name = self.name.or(only.filter(|_| of_many)).unwrap_or_default();
+        Action::new(self.verb, [self.group, &resource, self.namespace, name])
     }
 
     /// What the request is about; `None` if there is no such resource, or not there.
@@ -231,7 +221,7 @@ impl<'a> Info<'a> {
             Some(name) => discovery::subresource(name, &kind).1,
             None if self.name.is_some() && kind.is("create") => return None,
             // What is made or deleted says in which namespace.
-            None if all_namespaces && !self.namespaced => &["list", "watch"],
+            None if all_namespaces && !self.namespaced => vec!["list", "watch"],
             None => kind.verbs(),
         };
         let is_proxy = self.subresource.as_deref() == Some("proxy");

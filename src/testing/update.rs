@@ -38,11 +38,11 @@ impl Change {
         }
         let forbidden = |field: Invalid| Err(invalid("PatchOptions.meta.k8s.io", "", vec![field]));
         let is_applied = write.media == body::APPLY_PATCH;
-        if is_applied && write.parameters.get("fieldManager").is_empty() {
+        if is_applied && write.query.get("fieldManager").is_empty() {
             let why = "is required for apply patch";
             return forbidden(Invalid::required("fieldManager", why));
         }
-        if !is_applied && !write.parameters.get("force").is_empty() {
+        if !is_applied && !write.query.get("force").is_empty() {
             let why = "may not be specified for non-apply patch";
             return forbidden(Invalid::forbidden("force", why));
         }
@@ -97,7 +97,7 @@ impl Change {
                     }
                     _ => {}
                 }
-                let force = write.parameters.is("force");
+                let force = write.query.is("force");
                 Ok(Self::Apply { object, force })
             }
             body::STRATEGIC_PATCH => Err(body::unsupported(&[
@@ -163,9 +163,7 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     if let Change::Replace(object) = &change
         && some(&object["metadata"]["name"]).is_none()
     {
-        return Err(Refusal::bad_request(format!(
-            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
-        )));
+        return Err(nameless(name));
     }
     if let Change::Replace(object) | Change::Apply { object, .. } = &mut change {
         write.place(object, name)?;
@@ -247,6 +245,11 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     Ok(response)
 }
 
+fn nameless(name: &str) -> Refusal {
+    let why = "was undeterminable: name must be provided";
+    Refusal::bad_request(format!("the name of the object ({name} based on URL) {why}"))
+}
+
 /// What an update makes of an object.
 fn changed(
     write: &Write<'_>,
@@ -266,6 +269,10 @@ fn changed(
             subresources::scaled(target, old, &scale)?
         }
     };
+    let is_patch = !matches!(change, Change::Replace(_) | Change::Apply { .. });
+    if is_patch && some(&after["metadata"]["name"]).is_none() {
+        return Err(nameless(name));
+    }
     write.place(&mut after, name)?;
     preconditions(write, change, old, &after)?;
     // An apply has said already who owns what.
@@ -277,7 +284,7 @@ fn changed(
         readable(write, change, &after)?;
     }
     // Who says so wants the owners forgotten.
-    let is_cleared = after["metadata"]["managedFields"] == json!([{}]);
+    let is_cleared = [json!([{}]), json!([])].contains(&after["metadata"]["managedFields"]);
     keep_others(target, old, &mut after);
     let mut faults = validation::keep_metadata(old, &mut after);
     schema::prune(kind, &mut after);
@@ -285,6 +292,8 @@ fn changed(
     match managed {
         _ if is_cleared => set(&mut after["metadata"], "managedFields", &Value::Null),
         Some(Value::Null) => {}
+        // Nobody owns it by that.
+        None if target.is("scale") && kind.custom.is_some() => {}
         Some(managed) => after["metadata"]["managedFields"] = managed,
         None => managed::updated(kind, manager, Some(old), &mut after, logs::now()),
     }
@@ -322,9 +331,10 @@ fn changed(
 /// Refuses what is no object of its kind.
 fn readable(write: &Write<'_>, change: &Change, after: &Value) -> Result<(), Refusal> {
     let is_converted = matches!(change, Change::Strategic(_));
-    let is_readable = schema::check_types(&write.of.kind, after, is_converted);
+    let is_readable = schema::check_types(&write.query.target.kind, after, is_converted);
     is_readable
         .and_then(|()| write.check_fields(after))
+        .inspect(|()| write.warn(after))
         .map_err(|refusal| match change {
             // `k8s.io/apiserver/pkg/endpoints/handlers/patch.go` words those of patches.
             Change::Strategic(patch) => misread(&refusal, &patch::spelled(patch)),

@@ -67,6 +67,10 @@ pub(super) fn faults(format: &str, text: &str) -> Vec<String> {
         // Annotations are compared in lower case.
         "annotation" => key_faults(&text.to_lowercase(), "a qualified name"),
         "qualified" => key_faults(text, "a qualified name"),
+        "regex" => {
+            let why = |error| format!("must be a valid regular expression, but isn't: {error}");
+            Regex::new(text).err().map(why).into_iter().collect()
+        }
         "schedule" => cron::fault(text).into_iter().collect(),
         "clusterip" if text == "None" => Vec::new(),
         "ip" | "clusterip" => unless(
@@ -149,18 +153,15 @@ pub(super) fn names(kind: &Kind, object: &Value) -> Vec<Invalid> {
     // What is generated may follow a dash (`maskTrailingDash`).
     let mut found = match text(&metadata["generateName"]) {
         "" => Vec::new(),
-        front => of(
-            "metadata.generateName",
-            front,
-            &format!("{}a", front.trim_end_matches('-')),
-        ),
+        front => {
+            let name = format!("{}a", front.trim_end_matches('-'));
+            of("metadata.generateName", front, &name)
+        }
     };
+    let (field, why) = ("metadata.name", "name or generateName is required");
     found.extend(match text(&metadata["name"]) {
-        "" => vec![Invalid::required(
-            "metadata.name",
-            "name or generateName is required",
-        )],
-        name => of("metadata.name", name, name),
+        "" => vec![Invalid::required(field, why)],
+        name => of(field, name, name),
     });
     found
 }
@@ -193,14 +194,9 @@ pub(super) fn keep_metadata(before: &Value, after: &mut Value) -> Vec<Invalid> {
     }
     // The API server checks it twice (`rest.BeforeUpdate`, and the kind's own strategy).
     faults.extend(faults.clone());
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "resourceVersion",
-        "generation",
-    ] {
+    let kept = "uid creationTimestamp deletionTimestamp deletionGracePeriodSeconds resourceVersion \
+                generation";
+    for field in kept.split(' ') {
         set(new, field, &old[field]);
     }
     // Who knows better who owns what may say so.
