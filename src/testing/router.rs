@@ -138,7 +138,7 @@ impl Cluster {
         rules::allocate(&kind, None, &mut object);
         let now = logs::now();
         self.store.put(&kind.resource, Object::new(object), now);
-        controllers::furnish(self, name);
+        controllers::furnish(self, name, false);
     }
 
     /// The pod that runs, of which an object says that it should.
@@ -196,11 +196,7 @@ pub(super) async fn handle(
 
 /// A refusal, in the encoding that the client prefers
 /// (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/writers.go`, `ErrorNegotiated`).
-pub(super) fn refuse(
-    cluster: &Cluster,
-    accept: Option<&str>,
-    refusal: Refusal,
-) -> Response<Body> {
+pub(super) fn refuse(cluster: &Cluster, accept: Option<&str>, refusal: Refusal) -> Response<Body> {
     let accepted = negotiation::negotiate(accept, &cluster.settings.encodings, true);
     let encoding = accepted.map_or(Encoding::Json, |accepted| accepted.encoding);
     let details = refusal.status().and_then(|status| status.details.as_ref());

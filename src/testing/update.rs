@@ -247,7 +247,9 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
 
 fn nameless(name: &str) -> Refusal {
     let why = "was undeterminable: name must be provided";
-    Refusal::bad_request(format!("the name of the object ({name} based on URL) {why}"))
+    Refusal::bad_request(format!(
+        "the name of the object ({name} based on URL) {why}"
+    ))
 }
 
 /// What an update makes of an object.

@@ -25,7 +25,7 @@ async fn what_is_no_resource_is_not_found() {
     let lost = post(&server, "/api/v1/namespaces/default/configmap", &map("a")).await;
     assert_eq!(lost.code, 404);
     // Those that are there are empty.
-    for path in [THINGS, "/api/v1/secrets", "/apis/batch/v1/jobs"] {
+    for path in [MAPS, THINGS, "/api/v1/configmaps", "/apis/batch/v1/jobs"] {
         let list = get(&server, path).await.json();
         assert!(list["kind"].as_str().unwrap().ends_with("List"), "{list}");
         assert_eq!(list["items"], json!([]));
