@@ -47,10 +47,14 @@ fn unchecked(cluster: &Cluster, namespace: &str, spec: &Value) -> Result<(), Ref
     });
     let ranges = Resource::namespaced("", "v1", "limitranges");
     let ranges = cluster.store.now(&ranges, Some(namespace));
+    let mut limits = ranges
+        .iter()
+        .flat_map(|(_, range)| items(&range.json["spec"]["limits"]));
+    let is_limited = limits.any(|limit| limit["type"] != "PersistentVolumeClaim");
     let class = runtime(cluster, spec).unwrap_or_default();
     match level {
         Some((name, level)) => Err(not_implemented(format!("{name}={}", text(level)))),
-        None if !ranges.is_empty() => Err(not_implemented("pods where a LimitRange is")),
+        None if is_limited => Err(not_implemented("pods where a LimitRange is")),
         None if class["scheduling"].is_object() => {
             Err(not_implemented("the scheduling of a RuntimeClass"))
         }
