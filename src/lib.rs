@@ -203,7 +203,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// Setters of a builder, each with the field that it sets: `fn tail(lines: u64) config.lines = lines;`.
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", all(feature = "testing", unix)))]
 macro_rules! setters {
     ($($(#[$meta:meta])* fn $name:ident($($value:ident: $type:ty)?) $($field:ident).+ = $to:expr;)*) => { $(
         $(#[$meta])*

@@ -70,16 +70,12 @@ impl Rule {
         }
     }
 
-    /// In this API group only; empty for the core group.
-    pub fn group(mut self, group: impl Into<String>) -> Self {
-        self.group = group.into();
-        self
-    }
+    setters! {
+        /// In this API group only; empty for the core group.
+        fn group(group: impl Into<String>) group = group.into();
 
-    /// In this namespace only.
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = Some(namespace.into());
-        self
+        /// In this namespace only.
+        fn namespace(namespace: impl Into<String>) namespace = Some(namespace.into());
     }
 
     /// For the object of this name only, or of several if it is called again.
@@ -169,6 +165,27 @@ pub(super) struct Action {
 }
 
 impl Action {
+    /// A verb on an object.
+    pub(super) fn new(verb: &str, [group, resource, namespace, name]: [&str; 4]) -> Self {
+        Self {
+            verb: verb.to_owned(),
+            group: group.to_owned(),
+            resource: resource.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            path: String::new(),
+        }
+    }
+
+    /// A verb on a path that is no resource's.
+    pub(super) fn at(verb: &str, path: &str) -> Self {
+        let path = path.to_owned();
+        Self {
+            path,
+            ..Self::new(verb, [""; 4])
+        }
+    }
+
     /// In the words of `k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go`
     /// (`forbiddenMessage`).
     pub(super) fn refuse(&self, user: &User) -> Refusal {
@@ -304,18 +321,13 @@ impl Access {
         }
         let account = name.strip_prefix("system:serviceaccount:");
         let account = account.and_then(|name| name.split_once(':'));
-        let wanted = |group: &str, resource: &str, name: &str| Action {
-            verb: "impersonate".to_owned(),
-            group: group.to_owned(),
-            resource: resource.to_owned(),
-            name: name.to_owned(),
-            ..Action::default()
+        let wanted = |group: &str, resource: &str, name: &str| {
+            Action::new("impersonate", [group, resource, "", name])
         };
         let mut all = vec![match account {
-            Some((namespace, name)) => Action {
-                namespace: namespace.to_owned(),
-                ..wanted("", "serviceaccounts", name)
-            },
+            Some((namespace, name)) => {
+                Action::new("impersonate", ["", "serviceaccounts", namespace, name])
+            }
             None => wanted("", "users", name),
         }];
         all.extend(groups.iter().map(|name| wanted("", "groups", name)));
@@ -337,11 +349,8 @@ impl Access {
                 None => "user-info",
             };
             let verb = format!("impersonate-on:{mode}:{}", action.verb);
-            return Err(Action {
-                verb,
-                ..action.clone()
-            }
-            .refuse(user));
+            let action = action.clone();
+            return Err(Action { verb, ..action }.refuse(user));
         }
         all.iter()
             .try_for_each(|action| self.authorize(user, action))?;

@@ -1,46 +1,210 @@
-//! Admission: in flow pods that are to be created, out come refusals of those that ask for what only
-//! others may give them.
+//! Admission: in flow pods that are to be created, out they come with what a cluster gives every pod,
+//! or refusals (`k8s.io/kubernetes/plugin/pkg/admission`).
 
 use serde_json::{Value, json};
 
-use super::{json::text, store, target::forbidden, writes::Write};
+use super::{
+    json::{items, items_mut, map, members, some, text},
+    router::Cluster,
+    store,
+    target::{forbidden, not_implemented},
+    writes::{Write, suffix},
+};
 use crate::{Resource, server::Refusal};
 
+/// Where a container finds the token of its service account.
+pub(super) const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const TOKEN_VOLUME: &str = "kube-api-access-";
+
+/// What a pod must not say other than a class does.
+const COMPUTED: &str = "must not be provided in pod spec; priority admission controller computed";
+
 impl Write<'_> {
-    /// Refuses pods that say themselves how important they are, other than by a class
-    /// (`k8s.io/kubernetes/plugin/pkg/admission/priority`).
-    pub(super) fn admit(&self, pod: &Value) -> Result<(), Refusal> {
-        let (spec, resource) = (&pod["spec"], self.target.resource());
-        if !self.target.kind.is_core("pods") {
+    /// Admits an object, and gives it what it gets by that.
+    pub(super) fn admit(&self, object: &mut Value) -> Result<(), Refusal> {
+        let (target, name) = (self.target, text(&object["metadata"]["name"]).to_owned());
+        if !target.kind.is_core("pods") {
             return Ok(());
         }
-        let class = text(&spec["priorityClassName"]);
-        let classes = Resource::cluster("scheduling.k8s.io", "v1", "priorityclasses");
-        let known = self.cluster.store.get(&store::key(&classes, "", class));
-        let of = |field: &str| known.as_ref().map(|known| known.json[field].clone());
-        let value = match class {
-            "" => Some(json!(0)),
-            "system-node-critical" => Some(json!(2_000_001_000)),
-            "system-cluster-critical" => Some(json!(2_000_000_000)),
-            _ => of("value"),
-        };
-        let policy = of("preemptionPolicy").unwrap_or("PreemptLowerPriority".into());
-        let (priority, given) = (&spec["priority"], text(&spec["preemptionPolicy"]));
-        let computed = "must not be provided in pod spec; priority admission controller computed";
-        let why = match value {
-            None => format!("no PriorityClass with name {class} was found"),
-            Some(value) if !priority.is_null() && *priority != value => format!(
-                "the integer value of priority ({priority}) {computed} {value} from the given \
-                 PriorityClass name"
-            ),
-            Some(_) if !given.is_empty() && policy != given => format!(
-                "the string value of PreemptionPolicy ({given}) {computed} {} from the given \
-                 PriorityClass name",
-                text(&policy)
-            ),
-            Some(_) => return Ok(()),
-        };
-        let name = text(&pod["metadata"]["name"]);
-        Err(forbidden(resource, name, &why))
+        unchecked(self.cluster, &target.namespace, &object["spec"])?;
+        complete(self.cluster, &target.namespace, &mut object["spec"])
+            .map_err(|why| forbidden(target.resource(), &name, &why))
     }
+}
+
+fn find(cluster: &Cluster, group: &str, plural: &str, at: (&str, &str)) -> Option<Value> {
+    let key = store::key(&cluster.kinds.any(group, plural)?.resource, at.0, at.1);
+    cluster.store.get(&key).map(|found| found.json.clone())
+}
+
+/// Refuses what a namespace or a class asks of its pods and nobody looks after here.
+fn unchecked(cluster: &Cluster, namespace: &str, spec: &Value) -> Result<(), Refusal> {
+    let found = find(cluster, "", "namespaces", ("", namespace)).unwrap_or_default();
+    let mut labels = members(&found["metadata"]["labels"]);
+    let level = labels.find(|(name, level)| {
+        let how = name.strip_prefix("pod-security.kubernetes.io/");
+        how.is_some_and(|how| ["enforce", "warn"].contains(&how)) && **level != "privileged"
+    });
+    let ranges = Resource::namespaced("", "v1", "limitranges");
+    let ranges = cluster.store.now(&ranges, Some(namespace));
+    let mut limits = ranges
+        .iter()
+        .flat_map(|(_, range)| items(&range.json["spec"]["limits"]));
+    let is_limited = limits.any(|limit| limit["type"] != "PersistentVolumeClaim");
+    let class = runtime(cluster, spec).unwrap_or_default();
+    match level {
+        Some((name, level)) => Err(not_implemented(format!("{name}={}", text(level)))),
+        None if is_limited => Err(not_implemented("pods where a LimitRange is")),
+        None if class["scheduling"].is_object() => {
+            Err(not_implemented("the scheduling of a RuntimeClass"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn runtime(cluster: &Cluster, spec: &Value) -> Option<Value> {
+    let name = text(&spec["runtimeClassName"]);
+    find(cluster, "node.k8s.io", "runtimeclasses", ("", name))
+}
+
+/// Gives a pod its service account, its priority and its tolerations.
+pub(super) fn complete(cluster: &Cluster, namespace: &str, spec: &mut Value) -> Result<(), String> {
+    account(cluster, namespace, spec)?;
+    priority(cluster, spec)?;
+    tolerate(spec);
+    match runtime(cluster, spec) {
+        None if some(&spec["runtimeClassName"]).is_some() => {
+            let name = &spec["runtimeClassName"];
+            return Err(format!("pod rejected: RuntimeClass {name} not found"));
+        }
+        Some(class) if class["overhead"]["podFixed"].is_object() => {
+            spec["overhead"] = class["overhead"]["podFixed"].clone();
+        }
+        _ if spec["overhead"].is_object() => {
+            let why = "Pod Overhead set without corresponding RuntimeClass defined Overhead";
+            return Err(format!("pod rejected: {why}"));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Lets a pod stay for a while on a node that is not ready.
+pub(super) fn tolerate(spec: &mut Value) {
+    for key in ["not-ready", "unreachable"] {
+        let key = format!("node.kubernetes.io/{key}");
+        let is = |value: &Value, wanted: &str| [wanted, ""].contains(&text(value));
+        let tolerates =
+            |known: &Value| is(&known["key"], &key) && is(&known["effect"], "NoExecute");
+        if !items(&spec["tolerations"]).any(tolerates) {
+            let toleration = json!({
+                "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300,
+            });
+            push(&mut spec["tolerations"], toleration);
+        }
+    }
+}
+
+fn push(list: &mut Value, item: Value) {
+    match list {
+        Value::Array(items) => items.push(item),
+        list => *list = json!([item]),
+    }
+}
+
+fn account(cluster: &Cluster, namespace: &str, spec: &mut Value) -> Result<(), String> {
+    let name = some(&spec["serviceAccountName"])
+        .unwrap_or("default")
+        .to_owned();
+    for field in ["serviceAccountName", "serviceAccount"] {
+        spec[field] = name.clone().into();
+    }
+    let account = find(cluster, "", "serviceaccounts", (namespace, &name));
+    let account = account.ok_or_else(|| {
+        format!(
+            "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
+        )
+    })?;
+    if items(&spec["imagePullSecrets"]).len() == 0 && account["imagePullSecrets"].is_array() {
+        spec["imagePullSecrets"] = account["imagePullSecrets"].clone();
+    }
+    let automount = "automountServiceAccountToken";
+    if spec[automount] == false || spec[automount].is_null() && account[automount] == false {
+        return Ok(());
+    }
+    let mut volumes = items(&spec["volumes"]).map(|volume| text(&volume["name"]));
+    let known = volumes.find(|name| name.starts_with(TOKEN_VOLUME));
+    let is_new = known.is_none();
+    let volume = known.map_or_else(|| format!("{TOKEN_VOLUME}{}", suffix()), str::to_owned);
+    let mut is_needed = false;
+    for list in ["initContainers", "containers"] {
+        for container in items_mut(map(spec).entry(list).or_insert(Value::Null)) {
+            let mounts = map(container).entry("volumeMounts").or_insert(Value::Null);
+            if !items(mounts).any(|mount| mount["mountPath"] == TOKEN) {
+                push(
+                    mounts,
+                    json!({"name": volume, "readOnly": true, "mountPath": TOKEN}),
+                );
+                is_needed = true;
+            }
+        }
+    }
+    map(spec).retain(|_, value| !value.is_null());
+    if is_needed && is_new {
+        let namespace = json!({"apiVersion": "v1", "fieldPath": "metadata.namespace"});
+        let sources = json!([
+            {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+            {"configMap": {
+                "name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}],
+            }},
+            {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": namespace}]}},
+        ]);
+        let projected = json!({"sources": sources, "defaultMode": 420});
+        push(
+            &mut spec["volumes"],
+            json!({"name": volume, "projected": projected}),
+        );
+    }
+    Ok(())
+}
+
+/// How important a pod is, its class says, or the class of those that have none.
+fn priority(cluster: &Cluster, spec: &mut Value) -> Result<(), String> {
+    let resource = Resource::cluster("scheduling.k8s.io", "v1", "priorityclasses");
+    let classes = cluster.store.now(&resource, None);
+    let name = text(&spec["priorityClassName"]).to_owned();
+    let class = classes
+        .iter()
+        .map(|(_, class)| &class.json)
+        .find(|class| match &*name {
+            "" => class["globalDefault"] == true,
+            name => class["metadata"]["name"] == name,
+        });
+    if let (None, false) = (class, name.is_empty()) {
+        return Err(format!("no PriorityClass with name {name} was found"));
+    }
+    let of = |field: &str, other: Value| class.map_or(other, |class| class[field].clone());
+    let value = of("value", 0.into());
+    let policy = of("preemptionPolicy", "PreemptLowerPriority".into());
+    for (field, what, value) in [
+        ("priority", "the integer value of priority", value),
+        (
+            "preemptionPolicy",
+            "the string value of PreemptionPolicy",
+            policy,
+        ),
+    ] {
+        let given = super::rules::plain(&spec[field]);
+        let value_text = super::rules::plain(&value);
+        if !given.is_empty() && given != value_text {
+            return Err(format!(
+                "{what} ({given}) {COMPUTED} {value_text} from the given PriorityClass name"
+            ));
+        }
+        spec[field] = value;
+    }
+    if let Some(class) = class {
+        spec["priorityClassName"] = class["metadata"]["name"].clone();
+    }
+    Ok(())
 }

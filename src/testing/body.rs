@@ -5,6 +5,7 @@ use http::{Request, header::CONTENT_TYPE};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
+use serde_saphyr::{DuplicateKeyPolicy, Options};
 
 use super::gojson;
 use crate::{server::Refusal, wire::status::Status};
@@ -13,7 +14,7 @@ use crate::{server::Refusal, wire::status::Status};
 const BODY: usize = 3 << 20;
 
 const JSON: &str = "application/json";
-const YAML: &str = "application/yaml";
+pub(super) const YAML: &str = "application/yaml";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 pub(super) const JSON_PATCH: &str = "application/json-patch+json";
 pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -97,9 +98,32 @@ const SUMMARY: usize = 1024;
 const TYPE_META: &str = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
                          Kind string \"json:\\\"kind,omitempty\\\"\" }";
 
-fn yaml(body: &[u8]) -> Result<Value, String> {
-    let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
-    serde_saphyr::from_str(text).map_err(|error| error.to_string())
+/// The first document in YAML. Of what is there twice the last counts.
+fn yaml(mut body: &[u8]) -> Result<Value, String> {
+    let mut options = Options::default();
+    options.duplicate_keys = DuplicateKeyPolicy::LastWins;
+    options.with_snippet = false;
+    let first = serde_saphyr::read_with_options(&mut body, options).next();
+    let first = first.transpose().map_err(|error| error.to_string())?;
+    Ok(first.unwrap_or_default())
+}
+
+/// What strict decoding says of the first key that YAML has twice.
+pub(super) fn twice(mut body: &[u8]) -> Vec<String> {
+    let read = serde_saphyr::read::<_, Value>(&mut body).next();
+    let error = read
+        .and_then(Result::err)
+        .map(|error| (error.location(), error.to_string()));
+    let fault = error.and_then(|(at, text)| {
+        let key = text
+            .split_once("duplicate mapping key: ")?
+            .1
+            .split(',')
+            .next()?;
+        let line = at?.line();
+        Some(format!("line {line}: key {key:?} already set in map"))
+    });
+    fault.into_iter().collect()
 }
 
 /// Reads what is to be applied, in YAML, of which JSON is a part.

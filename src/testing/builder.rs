@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tokio::{io::DuplexStream, net::TcpListener};
 
 use super::{
@@ -65,48 +66,29 @@ impl Default for ApiServerBuilder {
 }
 
 impl ApiServerBuilder {
-    /// Speaks HTTP without TLS, and takes requests without a token for the admin's, as
-    /// `kubectl proxy` does. A token that comes nevertheless must be right.
-    pub fn plain(mut self) -> Self {
-        self.tls = false;
-        self
-    }
+    setters! {
+        /// Speaks HTTP without TLS, and takes requests without a token for the admin's, as
+        /// `kubectl proxy` does. A token that comes nevertheless must be right.
+        fn plain() tls = false;
 
-    /// The subprotocols of exec and attach to accept; all unless set. A server before 1.29 is one
-    /// without [`Subprotocol::V5`].
-    pub fn subprotocols(mut self, protocols: impl IntoIterator<Item = Subprotocol>) -> Self {
-        self.settings.subprotocols = protocols.into_iter().collect();
-        self
-    }
+        /// The subprotocols of exec and attach to accept; all unless set. A server before 1.29 is one
+        /// without [`Subprotocol::V5`].
+        fn subprotocols(protocols: impl IntoIterator<Item = Subprotocol>) settings.subprotocols = protocols.into_iter().collect();
 
-    /// Ends the input of a command when its stdout or stderr has ended or is not wanted, as
-    /// containerd does (containerd#13934): `sh -c 'cat >file'` sees a part of it, and succeeds.
-    pub fn input_ends_with_output(mut self) -> Self {
-        self.settings.input_ends_with_output = true;
-        self
-    }
+        /// Ends the input of a command when its stdout or stderr has ended or is not wanted, as
+        /// containerd does (containerd#13934): `sh -c 'cat >file'` sees a part of it, and succeeds.
+        fn input_ends_with_output() settings.input_ends_with_output = true;
 
-    /// The subprotocols of port-forward to accept; all unless set. A server before 1.30 is one
-    /// without [`ForwardProtocol::Spdy`].
-    pub fn forward_protocols(
-        mut self,
-        protocols: impl IntoIterator<Item = ForwardProtocol>,
-    ) -> Self {
-        self.settings.forward_protocols = protocols.into_iter().collect();
-        self
-    }
+        /// The subprotocols of port-forward to accept; all unless set. A server before 1.30 is one
+        /// without [`ForwardProtocol::Spdy`].
+        fn forward_protocols(protocols: impl IntoIterator<Item = ForwardProtocol>) settings.forward_protocols = protocols.into_iter().collect();
 
-    /// Speaks HTTP/1.1 only. Without TLS it always does.
-    pub fn http1_only(mut self) -> Self {
-        self.http2 = false;
-        self
-    }
+        /// Speaks HTTP/1.1 only. Without TLS it always does.
+        fn http1_only() http2 = false;
 
-    /// Whether watches can be asked for a snapshot, as from 1.34 on they can: without, such a
-    /// request is refused with 422.
-    pub fn watch_list(mut self, yes: bool) -> Self {
-        self.settings.watch_list = yes;
-        self
+        /// Whether watches can be asked for a snapshot, as from 1.34 on they can: without, such a
+        /// request is refused with 422.
+        fn watch_list(yes: bool) settings.watch_list = yes;
     }
 
     /// Whether objects can be had as CBOR (KEP-4222), which 1.36 has behind a feature gate that is
@@ -118,24 +100,17 @@ impl ApiServerBuilder {
         self
     }
 
-    /// Whether watches are compressed for clients that accept gzip, one member an event, as from
-    /// 1.37 on they are. Lists over 128 KiB always are.
-    pub fn watch_compression(mut self, yes: bool) -> Self {
-        self.settings.watch_gzip = yes;
-        self
-    }
+    setters! {
+        /// Whether watches are compressed for clients that accept gzip, one member an event, as from
+        /// 1.37 on they are. Lists over 128 KiB always are.
+        fn watch_compression(yes: bool) settings.watch_gzip = yes;
 
-    /// Whether logs of stdout or stderr alone can be asked for. 1.36 has that behind a feature gate
-    /// that is off: such a request is refused with 422 then.
-    pub fn log_streams(mut self, yes: bool) -> Self {
-        self.settings.log_streams = yes;
-        self
-    }
+        /// Whether logs of stdout or stderr alone can be asked for. 1.36 has that behind a feature gate
+        /// that is off: such a request is refused with 422 then.
+        fn log_streams(yes: bool) settings.log_streams = yes;
 
-    /// How often watches get a bookmark: every minute unless set.
-    pub fn bookmark_period(mut self, period: Duration) -> Self {
-        self.settings.bookmarks = period;
-        self
+        /// How often watches get a bookmark: every minute unless set.
+        fn bookmark_period(period: Duration) settings.bookmarks = period;
     }
 
     /// Adds a custom resource, as a CustomResourceDefinition does, without a schema and
@@ -194,7 +169,7 @@ impl ApiServerBuilder {
         let store = Arc::new(Store::new());
         let users = self.users.iter().map(|(name, _)| &**name);
         let access = Access::new(self.tls, users, store.clone());
-        let cluster = Cluster::new(access, store, self.settings, address);
+        let cluster = Cluster::new(access, store, self.settings, address, ca.as_deref());
         let tasks = cluster.tasks.clone();
         for resource in self.resources {
             cluster.kinds.add(resource.into_kind());
@@ -207,6 +182,15 @@ impl ApiServerBuilder {
         cluster
             .store
             .put(nodes, Object::new(kubelet::node()), logs::now());
+        for line in include_str!("seeds.txt").lines().skip(1) {
+            let (plural, object) = line.split_once(' ').unwrap_or_default();
+            let object: Value = serde_json::from_str(object).expect("a table of JSON");
+            let version = text(&object["apiVersion"]);
+            let (group, version) = version.split_once('/').unwrap_or(("", version));
+            let kind = cluster.kinds.find(group, version, plural);
+            let resource = &kind.expect("a line of the table").resource;
+            cluster.store.seed(resource, object, logs::now());
+        }
         for ((namespace, name), pod) in self.pods {
             let added = kubelet::add(&cluster, &namespace, &name, pod);
             added.inspect_err(|_| tasks.stop())?;
@@ -320,12 +304,11 @@ impl PodBuilder {
         self
     }
 
-    /// Whether containers are started again when their processes end, which they are a tenth of a
-    /// second later, always: the kubelet's time grows. [`RestartPolicy::Never`] unless set, unlike
-    /// in Kubernetes, so that a test's processes end when they end.
-    pub fn restart_policy(mut self, policy: RestartPolicy) -> Self {
-        self.policy = policy;
-        self
+    setters! {
+        /// Whether containers are started again when their processes end, which they are a tenth of a
+        /// second later, always: the kubelet's time grows. [`RestartPolicy::Never`] unless set, unlike
+        /// in Kubernetes, so that a test's processes end when they end.
+        fn restart_policy(policy: RestartPolicy) policy = policy;
     }
 
     /// Gives it a port of its own, behind which is what listens at this address. Ports that a pod
@@ -415,10 +398,9 @@ pub struct ContainerBuilder {
 }
 
 impl ContainerBuilder {
-    /// Keeps the process's stdin open for those who attach; without this it is empty.
-    pub fn stdin(mut self) -> Self {
-        self.stdin = true;
-        self
+    setters! {
+        /// Keeps the process's stdin open for those who attach; without this it is empty.
+        fn stdin() stdin = true;
     }
 
     /// Keeps stdin open until the first who attached to it has ended it or left.
@@ -427,10 +409,9 @@ impl ContainerBuilder {
         self
     }
 
-    /// Gives the process a terminal.
-    pub fn tty(mut self) -> Self {
-        self.tty = true;
-        self
+    setters! {
+        /// Gives the process a terminal.
+        fn tty() tty = true;
     }
 
     /// Sets an environment variable, for commands that exec runs too. There is little else in the

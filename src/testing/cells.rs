@@ -57,14 +57,17 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             join(items(&object["subsets"]).flat_map(of).collect(), "<none>")
         }
         "node" => {
-            let state = if is("Ready") { "Ready" } else { "NotReady" };
             let known = items(&status["conditions"]).any(|condition| condition["type"] == "Ready");
-            let cordoned = if spec["unschedulable"] == true {
-                ",SchedulingDisabled"
-            } else {
-                ""
+            let state = match known {
+                true if is("Ready") => "Ready",
+                true => "NotReady",
+                false => "Unknown",
             };
-            format!("{}{cordoned}", if known { state } else { "Unknown" })
+            let cordoned = spec["unschedulable"] == true;
+            format!(
+                "{state}{}",
+                if cordoned { ",SchedulingDisabled" } else { "" }
+            )
         }
         "roles" => {
             let labels = members(&object["metadata"]["labels"]);
@@ -80,15 +83,12 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             some(&info["architecture"]).map_or(version.to_owned(), |of| format!("{version} ({of})"))
         }
         "modes" => {
-            let short = texts(match spec["volumeName"].is_string() {
-                true => &status["accessModes"],
-                false => &Value::Null,
-            });
-            let own = texts(if spec["capacity"].is_object() {
-                &spec["accessModes"]
-            } else {
-                &Value::Null
-            });
+            // A claim has those of its volume.
+            let modes = match () {
+                () if spec["capacity"].is_object() => &spec["accessModes"],
+                () if spec["volumeName"].is_string() => &status["accessModes"],
+                () => &Value::Null,
+            };
             let initials = |mode: &str| match mode {
                 "ReadWriteOncePod" => "RWOP".to_owned(),
                 mode => mode
@@ -97,20 +97,17 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
                     .take(3)
                     .collect(),
             };
-            short.chain(own).map(initials).collect::<Vec<_>>().join(",")
+            texts(modes).map(initials).collect::<Vec<_>>().join(",")
         }
         "requests" | "limits" => {
-            let hard = members(&status["hard"]).chain(members(&spec["hard"]));
             let is_limit = |key: &str| key.starts_with("limits.");
-            let mut lines: Vec<_> = hard
+            let lines: Vec<_> = members(&status["hard"])
                 .filter(|(key, _)| is_limit(key) == (name == "limits"))
                 .map(|(key, most)| {
                     let used = some(&status["used"][key]).unwrap_or("0");
                     format!("{key}: {used}/{}", text(most))
                 })
                 .collect();
-            lines.sort_unstable();
-            lines.dedup();
             lines.join(", ")
         }
         "outside" => match text(&spec["type"]) {
@@ -118,14 +115,8 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             of => {
                 let mut all = entrances();
                 all.extend(texts(&spec["externalIPs"]).map(str::to_owned));
-                join(
-                    all,
-                    if of == "LoadBalancer" {
-                        "<pending>"
-                    } else {
-                        "<none>"
-                    },
-                )
+                let other = ["<none>", "<pending>"][usize::from(of == "LoadBalancer")];
+                join(all, other)
             }
         },
         "ports" => {
@@ -167,14 +158,10 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
                     (percent, _) => format!("{name}: <unknown>/{percent}%"),
                 }
             };
-            let targets = items(&spec["metrics"])
-                .map(target)
-                .collect::<Vec<_>>()
-                .join(", ");
-            if targets.is_empty() {
-                "<none>".to_owned()
-            } else {
-                targets
+            let targets: Vec<_> = items(&spec["metrics"]).map(target).collect();
+            match targets.is_empty() {
+                true => "<none>".to_owned(),
+                false => targets.join(", "),
             }
         }
         "job" => {
@@ -246,19 +233,18 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             }
         }
         "state" => {
-            let allocated = if status["allocation"].is_object() {
-                "allocated"
-            } else {
-                "pending"
-            };
-            let reserved = items(&status["reservedFor"]).len() > 0;
-            let deleted = !object["metadata"]["deletionTimestamp"].is_null();
+            let allocated = status["allocation"].is_object();
             let parts = [
-                deleted.then_some("deleted"),
-                Some(allocated),
-                reserved.then_some("reserved"),
+                (
+                    !object["metadata"]["deletionTimestamp"].is_null(),
+                    "deleted",
+                ),
+                (allocated, "allocated"),
+                (!allocated, "pending"),
+                (items(&status["reservedFor"]).len() > 0, "reserved"),
             ];
-            parts.into_iter().flatten().collect::<Vec<_>>().join(",")
+            let parts = parts.into_iter().filter(|(holds, _)| *holds);
+            parts.map(|(_, part)| part).collect::<Vec<_>>().join(",")
         }
         _ => String::new(),
     }

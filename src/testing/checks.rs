@@ -31,6 +31,7 @@ pub(super) fn faults(kind: &Kind, object: &Value) -> Vec<Invalid> {
     }
     if kind.is_definition() {
         faults.extend(custom::faults(&object["spec"]));
+        custom::rename(&object["spec"], &mut faults);
     }
     faults
 }
@@ -46,17 +47,10 @@ fn controllers(owners: &Value) -> Option<Invalid> {
          {one} and {other}"
     );
     // As Go writes them.
-    let order = [
-        "apiVersion",
-        "kind",
-        "name",
-        "uid",
-        "controller",
-        "blockOwnerDeletion",
-    ];
+    let order = "apiVersion kind name uid controller blockOwnerDeletion";
     let spelled = items(owners).map(|owner| {
-        let fields = order.iter().filter(|field| !owner[**field].is_null());
-        let fields = fields.map(|field| format!("{field:?}:{}", owner[*field]));
+        let fields = order.split(' ').filter(|field| !owner[*field].is_null());
+        let fields = fields.map(|field| format!("{field:?}:{}", owner[field]));
         format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
     });
     let spelled = format!("[{}]", spelled.collect::<Vec<_>>().join(","));
@@ -135,7 +129,7 @@ fn spell(words: &'static str, object: &Value) -> String {
 }
 
 impl Rule {
-    fn check(&self, object: &Value, at: &str, faults: &mut Vec<Invalid>) {
+    pub(super) fn check(&self, object: &Value, at: &str, faults: &mut Vec<Invalid>) {
         let words = self.value;
         match self.rule {
             "selects" => return selects(object, self.field, at, faults),
@@ -151,7 +145,7 @@ impl Rule {
             "ordered" => return faults.extend(ordered(object, self.field, words, at)),
             "resources" => return faults.extend(resources(object, at)),
             "default" | "inherit" | "replace" | "set" | "drop" | "unique" | "alone"
-            | "immutable" | "select" => return,
+            | "immutable" | "select" | "warn" => return,
             _ => {}
         }
         for (field, value) in each(object, self.field, at) {
@@ -224,6 +218,16 @@ impl Rule {
                     let (least, words) = words.split_once(' ').unwrap_or((words, ""));
                     match this().zip(number(least)) {
                         Some((this, least)) if this < least => invalid(words),
+                        _ => Vec::new(),
+                    }
+                }
+                "most" => {
+                    let (other, words) = words.split_once(' ').unwrap_or((words, ""));
+                    let most = get(object, other).as_i64();
+                    match value.as_i64().zip(most) {
+                        Some((this, most)) if this < 0 || this > most => {
+                            invalid(&spell(words, object))
+                        }
                         _ => Vec::new(),
                     }
                 }

@@ -17,7 +17,7 @@ use crate::server::Refusal;
 /// The items of lists that are there twice, in the words of
 /// `sigs.k8s.io/structured-merge-diff/v6/typed`.
 pub(super) fn duplicates(kind: &Kind, value: &Value, path: &mut Path) -> Option<String> {
-    let mut inside = |name: String, value: &Value| {
+    let inside = |name: String, value: &Value, path: &mut Path| {
         path.push(name);
         let found = duplicates(kind, value, path);
         path.pop();
@@ -26,12 +26,16 @@ pub(super) fn duplicates(kind: &Kind, value: &Value, path: &mut Path) -> Option<
     match value {
         Value::Object(map) => {
             let mut fields = map.iter();
-            fields.find_map(|(name, value)| inside(format!("f:{name}"), value))
+            fields.find_map(|(name, value)| inside(format!("f:{name}"), value, path))
         }
         Value::Array(items) => {
-            let mut found = items.iter().find_map(|item| inside(String::new(), item));
-            if let Some(keys) = schema::keys(kind, &names(path)) {
-                let named: Vec<_> = items.iter().map(|item| item_name(item, &keys)).collect();
+            let keys = schema::keys(kind, &names(path));
+            let name = |item: &Value| item_name(item, keys.as_ref()?);
+            let named: Vec<_> = items.iter().map(name).collect();
+            let mut all = items.iter().zip(&named);
+            let mut found =
+                all.find_map(|(item, name)| inside(name.clone().unwrap_or_default(), item, path));
+            if keys.is_some() {
                 let mut twice = (1..named.len()).filter(|at| named[..*at].contains(&named[*at]));
                 let twice = twice.find_map(|at| named[at].clone());
                 found = found.or_else(|| {

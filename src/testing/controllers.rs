@@ -10,8 +10,9 @@ use super::{
     json::{items, text},
     kinds::Kind,
     kubelet, logs,
+    managed::{self, Manager},
     router::Cluster,
-    store::{self, seconds},
+    store::{self, Object, seconds},
 };
 
 /// Does what follows a write.
@@ -21,11 +22,48 @@ pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>,
     }
     match (&*kind.resource.plural, before) {
         ("pods", None) => kubelet::start(cluster, object),
+        ("pods", Some(before)) if is_gated(before) && !is_gated(object) => {
+            kubelet::start(cluster, object);
+        }
+        ("namespaces", None) => furnish(cluster, text(&object["metadata"]["name"]), true),
         ("namespaces", Some(_)) if kind.is_core("namespaces") => {
             delete::empty(cluster, text(&object["metadata"]["name"]));
         }
         ("customresourcedefinitions", _) => define(cluster, kind, object),
         _ => {}
+    }
+}
+
+fn is_gated(pod: &Value) -> bool {
+    items(&pod["spec"]["schedulingGates"]).len() > 0
+}
+
+/// Gives a namespace what a cluster's controllers put into each: the service account of its pods
+/// and, into those that clients make, the certificate authority. Where a test puts its objects
+/// there are no others.
+pub(super) fn furnish(cluster: &Cluster, namespace: &str, with_authority: bool) {
+    let put = |plural: &str, object: &mut Value, name: &str| {
+        let (kind, now) = (cluster.kinds.core(plural), logs::now());
+        object["apiVersion"] = "v1".into();
+        object["kind"] = kind.kind.clone().into();
+        let manager = Manager::part("kube-controller-manager", "");
+        managed::updated(&kind, &manager, None, object, now);
+        object["metadata"]["name"] = name.into();
+        object["metadata"]["namespace"] = namespace.into();
+        let object = Object::new(object.take());
+        cluster.store.put(&kind.resource, object, now);
+    };
+    put("serviceaccounts", &mut json!({"metadata": {}}), "default");
+    if with_authority {
+        let about = "Contains a CA bundle that can be used to verify the kube-apiserver when using \
+                     internal endpoints such as the internal service IP or \
+                     kubernetes.default.svc. No other usage is guaranteed across distributions of \
+                     Kubernetes clusters.";
+        let mut authority = json!({
+            "metadata": {"annotations": {"kubernetes.io/description": about}},
+            "data": {"ca.crt": cluster.ca},
+        });
+        put("configmaps", &mut authority, "kube-root-ca.crt");
     }
 }
 
@@ -57,7 +95,10 @@ fn define(cluster: &Arc<Cluster>, kind: &Kind, definition: &Value) {
         });
         let old = &json["status"];
         if old["acceptedNames"] != status["acceptedNames"] || old["conditions"].is_null() {
+            let before = json.clone();
             json["status"] = status;
+            let manager = Manager::part("kube-apiserver", "status");
+            managed::updated(kind, &manager, Some(&before), json, now);
         }
         false
     });

@@ -31,23 +31,21 @@ pub(super) fn fault(text: &str) -> Option<String> {
     fault.or(text.contains("TZ").then(|| why.to_owned()))
 }
 
+/// `ParseDuration` of Go's `time`.
 fn duration_fault(text: &str) -> Option<&'static str> {
-    let mut rest = text.trim_start_matches(['+', '-']);
-    if rest == "0" {
-        return None;
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let plain = text.trim_start_matches(['+', '-']);
+    if text.is_empty() || !plain.starts_with(is_number) {
+        return Some("invalid duration");
     }
-    while !rest.is_empty() {
-        let number = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let unit = number.find(|c: char| c.is_ascii_digit() || c == '.');
-        let (unit, after) = number.split_at(unit.unwrap_or(number.len()));
-        match unit {
-            _ if number.len() == rest.len() => return Some("invalid duration"),
-            "" => return Some("missing unit in duration"),
-            "ns" | "us" | "µs" | "μs" | "ms" | "s" | "m" | "h" => rest = after,
-            _ => return Some("unknown unit in duration"),
-        }
+    let mut units = plain.split(is_number).filter(|unit| !unit.is_empty());
+    let known = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
+    match plain.ends_with(is_number) {
+        _ if plain == "0" => None,
+        _ if units.any(|unit| !known.contains(&unit)) => Some("unknown unit in duration"),
+        true => Some("missing unit in duration"),
+        false => None,
     }
-    text.is_empty().then_some("invalid duration")
 }
 
 fn fields(text: &str) -> Result<(), String> {

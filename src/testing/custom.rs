@@ -5,10 +5,11 @@
 use serde_json::Value;
 
 use super::{
-    json::{items, members, text},
+    json::{items, members, text, texts},
     kinds::Kind,
-    subresources,
+    rules, schema, subresources,
     target::Invalid,
+    types, validation,
 };
 use crate::Resource;
 
@@ -91,7 +92,11 @@ pub(super) fn faults(spec: &Value) -> Vec<Invalid> {
             )
         });
         let spelled = spelled.collect::<Vec<_>>().join(",");
-        Invalid::value("spec.versions", &format!("[{spelled}]"), why)
+        let spelled = match spec["versions"].is_null() {
+            true => "null".to_owned(),
+            false => format!("[{spelled}]"),
+        };
+        Invalid::value("spec.versions", &spelled, why)
     };
     let names: Vec<_> = versions.iter().map(|version| &version["name"]).collect();
     if (1..names.len()).any(|at| names[..at].contains(&names[at])) {
@@ -116,47 +121,111 @@ pub(super) fn faults(spec: &Value) -> Vec<Invalid> {
         ));
         faults.push(Invalid::value("status.storedVersions", &known, &why));
     }
-    // Where all have one, it is that of the definition.
-    let mut other = versions.windows(2);
-    let is_one = other.all(|pair| pair[0]["schema"] == pair[1]["schema"]);
-    let many = if is_one { 1 } else { versions.len() };
-    for (at, version) in versions.iter().take(many).enumerate() {
-        let field = match is_one {
-            true => "spec.validation".to_owned(),
-            false => format!("spec.versions[{at}].schema"),
-        };
+    for why in validation::faults("dns1035", names.first().map_or("a", |name| text(name))) {
+        faults.push(Invalid::value("spec.version", &names[0].to_string(), &why));
+    }
+    for (at, version) in versions.iter().enumerate() {
         let schema = &version["schema"]["openAPIV3Schema"];
-        let field = field + ".openAPIV3Schema";
-        untyped(schema, "at the root", &field, &mut faults);
+        let path = format!("spec.versions[{at}]");
+        let of = format!("{path}.schema.openAPIV3Schema");
+        structural(schema, "at the root", &of, &mut faults);
+        for (index, field) in items(&version["selectableFields"]).enumerate() {
+            let names = text(&field["jsonPath"]).split('.').skip(1);
+            let found = names.fold(schema, |schema, name| &schema["properties"][name]);
+            if !found.is_object() && text(&field["jsonPath"]).starts_with('.') {
+                let field = field["jsonPath"].to_string();
+                let at = format!("{path}.selectableFields[{index}].jsonPath");
+                let why = "is an invalid path: does not refer to a valid field";
+                faults.push(Invalid::value(at, &field, why));
+            }
+        }
     }
     faults
 }
 
-/// The schemas that do not say which type they are of.
-fn untyped(schema: &Value, level: &str, at: &str, faults: &mut Vec<Invalid>) {
+/// What all versions have is the definition's, and called so.
+pub(super) fn rename(spec: &Value, faults: &mut Vec<Invalid>) {
+    faults.retain_mut(|fault| {
+        let parts = fault.field.strip_prefix("spec.versions[");
+        let Some((index, rest)) = parts.and_then(|rest| rest.split_once("].")) else {
+            return true;
+        };
+        let (name, rest) = rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len()));
+        let all: Vec<_> = items(&spec["versions"])
+            .map(|version| &version[name])
+            .collect();
+        let of_all = match name {
+            "schema" if rest != ".openAPIV3Schema" => "validation",
+            "additionalPrinterColumns" | "selectableFields" | "subresources" => name,
+            _ => return true,
+        };
+        if all.windows(2).any(|pair| pair[0] != pair[1]) {
+            return true;
+        }
+        let is_first = index == "0";
+        fault.field = format!("spec.{of_all}{rest}");
+        is_first
+    });
+    for fault in faults
+        .iter_mut()
+        .filter(|fault| fault.field.contains("Columns"))
+    {
+        fault.field = fault.field.replace("jsonPath", "JSONPath");
+    }
+}
+
+/// Why a schema is not structural, as far as that goes
+/// (`k8s.io/apiextensions-apiserver/pkg/apiserver/schema/validation.go`).
+fn structural(schema: &Value, level: &str, at: &str, faults: &mut Vec<Invalid>) {
     if !schema.is_object() {
         return;
     }
-    let is = |name: &str| schema[name] == true;
-    let is_free = is("x-kubernetes-int-or-string") || is("x-kubernetes-preserve-unknown-fields");
-    if text(&schema["type"]).is_empty() && !is_free {
-        let why = format!("must not be empty {level}");
-        faults.push(Invalid::required(format!("{at}.type"), &why));
+    for rule in rules::all(&types::full("extensions.Schema")) {
+        if rule.holds(schema) {
+            rule.check(schema, at, faults);
+        }
     }
-    if schema["type"] == "array" && schema["items"].is_null() {
-        faults.push(Invalid::required(
-            format!("{at}.items"),
-            "must be specified",
+    let is = |name: &str| schema[name] == true;
+    let (of, field) = (text(&schema["type"]), |name: &str| format!("{at}.{name}"));
+    let is_free = is("x-kubernetes-int-or-string") || is("x-kubernetes-preserve-unknown-fields");
+    if of.is_empty() && !is_free && schema["$ref"].is_null() {
+        let why = format!("must not be empty {level}");
+        faults.push(Invalid::required(field("type"), &why));
+    }
+    if level == "at the root" && !["", "object"].contains(&of) {
+        let why = "must be object at the root";
+        faults.push(Invalid::value(
+            field("type"),
+            &schema["type"].to_string(),
+            why,
         ));
+    }
+    for key in texts(&schema["x-kubernetes-list-map-keys"]) {
+        let items = &schema["items"];
+        let is_required = texts(&items["required"]).any(|name| name == key);
+        if items["properties"][key]["default"].is_null() && !is_required {
+            let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or \
+                       be a required property";
+            let name = format!("items.properties[{key}].default");
+            faults.push(Invalid::required(field(&name), why));
+        }
+    }
+    if !schema["default"].is_null() {
+        let mut defaults = Vec::new();
+        schema::check(&schema["default"], schema, "", true, &mut defaults);
+        faults.extend(defaults.into_iter().map(|fault| Invalid {
+            field: field("default"),
+            ..fault
+        }));
     }
     for (name, inner) in members(&schema["properties"]) {
         let at = format!("{at}.properties[{name}]");
-        untyped(inner, "for specified object fields", &at, faults);
+        structural(inner, "for specified object fields", &at, faults);
     }
     for (name, level) in [
         ("items", "for specified array items"),
         ("additionalProperties", "for specified object fields"),
     ] {
-        untyped(&schema[name], level, &format!("{at}.{name}"), faults);
+        structural(&schema[name], level, &format!("{at}.{name}"), faults);
     }
 }

@@ -8,24 +8,34 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{HeaderValue, Response, header::WARNING};
+use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::{
     json::{items, some, text, texts},
     kinds::Kind,
-    kubelet, logs,
-    objects::{self, Query},
+    kubelet, logs, objects,
     router::{self, Body, Cluster},
     store::{self, Key, Next, Object, seconds},
-    target::{Invalid, Parameters, Target, forbidden, invalid, missing, refusal},
+    target::{Invalid, Parameters, forbidden, invalid, missing, refusal},
+    writes::Write,
 };
 use crate::{server::Refusal, wire::stamp::Stamp};
 
 /// How long a namespace is seen to be terminating at least.
 const CONTROLLER: Duration = Duration::from_millis(100);
 
-const PROTECTION: &str = "kubernetes.io/pvc-protection";
+/// What is protected while it is used.
+const PROTECTED: [&str; 2] = [
+    "kubernetes.io/pvc-protection",
+    "kubernetes.io/pv-protection",
+];
+const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+/// `k8s.io/kubernetes/pkg/registry/batch/job/storage/storage.go`, Delete.
+const PRESERVED: &str = "299 - \"child pods are preserved by default when jobs are deleted; set \
+                         propagationPolicy=Background to remove them or set \
+                         propagationPolicy=Orphan to suppress this warning\"";
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
@@ -72,17 +82,17 @@ impl Options {
 }
 
 /// Answers the deletion of one object.
-pub(super) fn one(
-    cluster: &Arc<Cluster>,
-    target: &Target,
-    options: &Options,
-    head: &Request<()>,
-) -> Result<Response<Body>, Refusal> {
-    let query = Query::parse(cluster, target, head)?;
-    let object = delete(cluster, &target.kind, target.key(), options)?;
+pub(super) fn one(write: &Write<'_>, options: &Options) -> Result<Response<Body>, Refusal> {
+    let target = write.target;
+    let object = delete(write.cluster, &target.kind, target.key(), options)?;
     let metadata = &object.json["metadata"];
     if target.kind.is("returned") || !metadata["deletionTimestamp"].is_null() {
-        return objects::answer(&query, &object);
+        let mut answer = objects::answer(&write.query, &object)?;
+        if target.resource().plural == "jobs" && options.propagation.is_empty() {
+            let warning = HeaderValue::from_static(PRESERVED);
+            answer.headers_mut().append(WARNING, warning);
+        }
+        return Ok(answer);
     }
     let resource = target.resource();
     let mut details =
@@ -97,38 +107,23 @@ pub(super) fn one(
 }
 
 /// Answers the deletion of all objects that are selected, with the list of them.
-pub(super) fn collection(
-    cluster: &Arc<Cluster>,
-    target: &Target,
-    options: &Options,
-    head: &Request<()>,
-) -> Result<Response<Body>, Refusal> {
-    let query = Query::parse(cluster, target, head)?;
-    let listed = cluster
-        .store
-        .list(target.resource(), target.in_namespace(), None);
-    let (objects, version) = listed.unwrap_or_default();
-    let mut gone = Vec::new();
-    let limit = query.number("limit")?.unwrap_or(u64::MAX);
-    let selected = objects
-        .into_iter()
-        .filter(|(_, object)| query.selects(&object.json));
-    for (key, object) in selected.take(usize::try_from(limit).unwrap_or(usize::MAX)) {
-        match delete(cluster, &target.kind, key, options) {
-            Ok(object) => gone.push(objects::without_type(object.json.clone())),
+pub(super) fn collection(write: &Write<'_>, options: &Options) -> Result<Response<Body>, Refusal> {
+    let (selected, metadata) = match objects::select(write.cluster, &write.query)? {
+        Ok(selected) => selected,
+        Err(compacted) => return Ok(compacted),
+    };
+    for (key, _) in &selected {
+        match delete(write.cluster, &write.target.kind, key.clone(), options) {
             // It went with another.
-            Err(refusal) if refusal.code() == 404 => {
-                gone.push(objects::without_type(object.json.clone()));
-            }
-            Err(refusal) => return Err(refusal),
+            Err(refusal) if refusal.code() != 404 => return Err(refusal),
+            _ => {}
         }
     }
-    Ok(router::object(&json!({
-        "kind": format!("{}List", target.kind.kind),
-        "apiVersion": target.resource().api_version(),
-        "metadata": {"resourceVersion": version.to_string()},
-        "items": gone,
-    })))
+    // As they were.
+    let gone = selected.into_iter().map(|(_, object)| object).collect();
+    objects::render(&write.query, gone, metadata, |bytes| {
+        router::whole_body(Full::new(bytes))
+    })
 }
 
 /// How long a pod may take to end.
@@ -161,8 +156,10 @@ pub(super) fn delete(
         return Err(forbidden(resource, &name, why));
     }
     let holder = match &*options.propagation {
+        _ if kind.is_definition() => Some(CLEANUP),
         "Foreground" => Some(FOREGROUND),
         "Orphan" => Some(ORPHAN),
+        "" if kind.is("orphan") => Some(ORPHAN),
         _ => None,
     };
     let mut ends_in = None;
@@ -187,11 +184,11 @@ pub(super) fn delete(
             let metadata = &mut object.json["metadata"];
             let end = Stamp::from_unix(now.unix_seconds().saturating_add_unsigned(grace), 0);
             metadata["deletionTimestamp"] = seconds(end.unwrap_or(now)).into();
-            if !is_namespace {
+            if !is_namespace && !kind.is_definition() {
                 metadata["deletionGracePeriodSeconds"] = grace.into();
-            }
-            if let (Some(generation), false) = (metadata["generation"].as_i64(), is_leaving) {
-                metadata["generation"] = (generation + 1).into();
+                if let (Some(generation), false) = (metadata["generation"].as_i64(), is_leaving) {
+                    metadata["generation"] = (generation + 1).into();
+                }
             }
             if let (Some(holder), false) = (holder, is_leaving) {
                 metadata["finalizers"] = texts(&metadata["finalizers"]).chain([holder]).collect();
@@ -203,6 +200,12 @@ pub(super) fn delete(
             Ok(Next::Put(object))
         })?;
     let written = written.ok_or_else(|| missing(resource, &name))?;
+    let written = match ends_in {
+        None if kind.is_core("pods") && written.json["metadata"]["deletionTimestamp"].is_null() => {
+            ended(&written, now)
+        }
+        _ => written,
+    };
     if options.dry {
         return Ok(written);
     }
@@ -222,20 +225,29 @@ pub(super) fn delete(
                 collect(cluster, &written.json, &options.propagation);
                 release(cluster, &written.json);
             }
-            if is_namespace || kind.is_core("persistentvolumeclaims") {
-                // It is a controller's, which comes later.
-                let again = cluster.clone();
-                cluster.tasks.spawn(async move {
-                    tokio::time::sleep(CONTROLLER).await;
-                    match is_namespace {
-                        true => clear(&again, &name),
-                        false => unprotect(&again, &key.2),
-                    }
-                });
-            }
+            // It is a controller's, which comes later.
+            let (again, is_definition) = (cluster.clone(), kind.is_definition());
+            cluster.tasks.spawn(async move {
+                tokio::time::sleep(CONTROLLER).await;
+                match () {
+                    () if is_namespace => clear(&again, &name),
+                    () if is_definition => unhold(&again, &key, CLEANUP),
+                    () => unprotect(&again, &key.2),
+                }
+            });
         }
     }
     Ok(written)
+}
+
+/// A pod that has gone at once, as its deletion is answered.
+fn ended(pod: &Object, now: Stamp) -> Arc<Object> {
+    let mut pod = pod.clone();
+    let metadata = &mut pod.json["metadata"];
+    metadata["deletionTimestamp"] = seconds(now).into();
+    metadata["deletionGracePeriodSeconds"] = 0.into();
+    metadata["generation"] = (metadata["generation"].as_i64().unwrap_or(0) + 1).into();
+    Arc::new(pod)
 }
 
 /// `k8s.io/apiserver/pkg/registry/generic/registry/store.go`, checked before the deletion.
@@ -374,23 +386,31 @@ fn collect(cluster: &Arc<Cluster>, owner: &Value, propagation: &str) {
     }
 }
 
-/// Lets claims go that are to go and that no pod uses
-/// (`k8s.io/kubernetes/pkg/controller/volume/pvcprotection`).
+/// Lets claims go that are to go and that no pod uses, and volumes that no claim has
+/// (`k8s.io/kubernetes/pkg/controller/volume/{pvc,pv}protection`).
 fn unprotect(cluster: &Arc<Cluster>, namespace: &str) {
-    let kind = cluster.kinds.core("persistentvolumeclaims");
-    let pods = cluster.kinds.core("pods");
-    let list = |resource| cluster.store.now(resource, Some(namespace));
-    let pods = list(&pods.resource);
+    let list = |plural, namespace| {
+        let resource = &cluster.kinds.core(plural).resource;
+        cluster.store.now(resource, namespace)
+    };
+    let (pods, claims) = (
+        list("pods", Some(namespace)),
+        list("persistentvolumeclaims", Some(namespace)),
+    );
     let is_over = |pod: &Value| matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed");
-    for (key, claim) in list(&kind.resource) {
+    for (key, claim) in claims.into_iter().chain(list("persistentvolumes", None)) {
         let uses = |volume: &Value| volume["persistentVolumeClaim"]["claimName"] == *key.3;
         let mut pods = pods.iter().filter(|(_, pod)| !is_over(&pod.json));
         if claim.json["metadata"]["deletionTimestamp"].is_null()
+            || claim.json["spec"]["capacity"].is_object()
+                && claim.json["status"]["phase"] == "Bound"
             || pods.any(|(_, pod)| items(&pod.json["spec"]["volumes"]).any(uses))
         {
             continue;
         }
-        unhold(cluster, &key, PROTECTION);
+        PROTECTED
+            .iter()
+            .for_each(|holder| unhold(cluster, &key, holder));
     }
 }
 

@@ -18,34 +18,28 @@ use crate::Resource;
 pub(super) const AGGREGATED: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-const CHANGE: &[&str] = &["get", "patch", "update"];
-const STREAM: &[&str] = &["create", "get"];
-const CREATE: &[&str] = &["create"];
-
 /// A subresource's group, version and kind, and its verbs.
-pub(super) fn subresource(name: &str, kind: &Kind) -> (Value, &'static [&'static str]) {
+pub(super) fn subresource(name: &str, kind: &Kind) -> (Value, Vec<&'static str>) {
     let (group, version) = (&*kind.resource.group, &*kind.resource.version);
     let own = response(group, version, &kind.kind);
     let options = |of: &str| response(group, version, &format!("{}{of}Options", kind.kind));
-    match name {
-        "attach" => (options("Attach"), STREAM),
-        "exec" => (options("Exec"), STREAM),
-        "portforward" => (options("PortForward"), STREAM),
-        "proxy" => (
-            options("Proxy"),
-            &["create", "delete", "get", "patch", "update"],
-        ),
-        "log" => (own, &["get"]),
-        "binding" => (response("", "v1", "Binding"), CREATE),
-        "eviction" => (response("policy", "v1", "Eviction"), CREATE),
+    let (of, verbs) = match name {
+        "attach" => (options("Attach"), "create get"),
+        "exec" => (options("Exec"), "create get"),
+        "portforward" => (options("PortForward"), "create get"),
+        "proxy" => (options("Proxy"), "create delete get patch update"),
+        "log" => (own, "get"),
+        "binding" => (response("", "v1", "Binding"), "create"),
+        "eviction" => (response("policy", "v1", "Eviction"), "create"),
         "token" => (
             response("authentication.k8s.io", "v1", "TokenRequest"),
-            CREATE,
+            "create",
         ),
-        "scale" => (response("autoscaling", "v1", "Scale"), CHANGE),
-        "finalize" => (own, &["update"]),
-        _ => (own, CHANGE),
-    }
+        "scale" => (response("autoscaling", "v1", "Scale"), "get patch update"),
+        "finalize" => (own, "update"),
+        _ => (own, "get patch update"),
+    };
+    (of, verbs.split(' ').collect())
 }
 
 fn response(group: &str, version: &str, kind: &str) -> Value {
@@ -149,10 +143,14 @@ pub(super) fn resources(kinds: &[Arc<Kind>], group: &str, version: &str) -> Opti
         format!("{group}/{version}")
     };
     (!resources.is_empty()).then(|| {
-        json!({
-            "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
-            "resources": resources,
-        })
+        let mut list = json!({
+            "kind": "APIResourceList", "groupVersion": group_version, "resources": resources,
+        });
+        // The oldest list is of no version.
+        if !group.is_empty() {
+            list["apiVersion"] = "v1".into();
+        }
+        list
     })
 }
 
@@ -196,15 +194,7 @@ pub(super) fn paths_of(kinds: &[Arc<Kind>]) -> Value {
             path,
         ]
     });
-    let others = [
-        "/apis",
-        "/healthz",
-        "/livez",
-        "/openapi/v2",
-        "/openapi/v3",
-        "/readyz",
-        "/version",
-    ];
+    let others = "/apis /healthz /livez /openapi/v2 /openapi/v3 /readyz /version".split(' ');
     let paths: std::collections::BTreeSet<_> = versions.chain(others.map(str::to_owned)).collect();
     json!({"paths": paths})
 }
@@ -277,12 +267,8 @@ fn paths(kinds: &[&Kind], answer: impl Fn(Value) -> Value) -> Value {
         let path = format!("{path}/{{name}}");
         add(path.clone(), "get", "get", &[]);
         add(path.clone(), "put", "update", write);
-        add(
-            path,
-            "patch",
-            "patch",
-            &["dryRun", "fieldManager", "fieldValidation", "force"],
-        );
+        let apply = ["dryRun", "fieldManager", "fieldValidation", "force"];
+        add(path, "patch", "patch", &apply);
     }
     paths.into()
 }

@@ -10,9 +10,13 @@ const DEPTH: usize = 128;
 
 const END: &str = "unexpected end of JSON input";
 
-/// The fields that a JSON text names twice, as strict decoding reports them.
-pub(super) fn duplicates(bytes: &[u8]) -> Vec<String> {
-    scan(bytes).1
+/// The fields that a JSON text names, in its order, and what strict decoding says of those that it
+/// names twice.
+pub(super) fn fields(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
+    let (_, Scanner { fields, twice, .. }) = scan(bytes);
+    let twice = twice.into_iter();
+    let twice = twice.map(|path| format!("duplicate field {path:?}"));
+    (fields, twice.collect())
 }
 
 /// What JSON is, if it is no object.
@@ -28,22 +32,24 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
-fn scan(bytes: &[u8]) -> (Result<(), String>, Vec<String>) {
+fn scan(bytes: &[u8]) -> (Result<(), String>, Scanner<'_>) {
     let mut scanner = Scanner {
         bytes,
         at: 0,
+        fields: Vec::new(),
         twice: Vec::new(),
     };
     let scanned = scanner.value("", 0).and_then(|()| match scanner.peek() {
         Ok(_) => scanner.wrong("after top-level value"),
         Err(_) => Ok(()),
     });
-    (scanned, scanner.twice)
+    (scanned, scanner)
 }
 
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
+    fields: Vec<String>,
     twice: Vec<String>,
 }
 
@@ -98,6 +104,7 @@ impl Scanner<'_> {
                         scanner.twice.push(path.clone());
                     }
                     known.push(name);
+                    scanner.fields.push(path.clone());
                     scanner.value(&path, depth + 1)
                 },
             ),

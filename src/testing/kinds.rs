@@ -115,7 +115,7 @@ impl Kind {
             let subresources = &version["subresources"];
             let scale = &subresources["scale"];
             let is_there = |name: &&str| subresources[*name].is_object();
-            let there = ["scale", "status"].into_iter().filter(is_there);
+            let there = ["status", "scale"].into_iter().filter(is_there);
             kind.subresources = there.map(str::to_owned).collect();
             kind.custom = Some(Custom {
                 scale: scale.is_object().then(|| {
@@ -168,6 +168,26 @@ impl Kind {
         formats.unwrap_or("subdomain")
     }
 
+    /// As Go names its type.
+    pub(super) fn go_name(&self) -> String {
+        let group = self.resource.group.split('.').next();
+        let package = group.filter(|group| !group.is_empty()).unwrap_or("core");
+        match self.custom {
+            Some(_) => "*unstructured.Unstructured".to_owned(),
+            None => format!("*{package}.{}", self.kind),
+        }
+    }
+
+    /// The `Scale` of any.
+    pub(super) fn scale() -> Self {
+        let resource = Resource::namespaced("autoscaling", "v1", "scales");
+        Self {
+            custom: None,
+            properties: Vec::new(),
+            ..Self::custom(resource, "Scale")
+        }
+    }
+
     /// As messages have it: `Deployment.apps`.
     pub(super) fn qualified(&self) -> String {
         match &*self.resource.group {
@@ -185,29 +205,20 @@ impl Kind {
     }
 
     /// What can be done with it, in the order of discovery.
-    pub(super) fn verbs(&self) -> &'static [&'static str] {
-        match () {
-            () if self.is("create") => &["create"],
-            () if self.is("static") => &["get", "list"],
+    pub(super) fn verbs(&self) -> Vec<&'static str> {
+        let verbs = match () {
+            () if self.is("create") => "create",
+            () if self.is("static") => "get list",
             // `k8s.io/kubernetes/pkg/registry/core/namespace/storage/storage.go` deletes one by one.
-            () if self.is_core("namespaces") => &[
-                "create", "delete", "get", "list", "patch", "update", "watch",
-            ],
-            () => &VERBS,
-        }
+            () if self.is_core("namespaces") => "create delete get list patch update watch",
+            () if self.custom.is_none() => {
+                "create delete deletecollection get list patch update watch"
+            }
+            () => "delete deletecollection get list patch create update watch",
+        };
+        verbs.split(' ').collect()
     }
 }
-
-const VERBS: [&str; 8] = [
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
 
 /// All kinds, in the order of discovery.
 #[derive(Debug)]

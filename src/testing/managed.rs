@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     conflicts,
-    json::{items, map, members, set, text},
+    json::{items, map, members, set, some, text},
     kinds::Kind,
     rules, schema,
     store::seconds,
@@ -33,24 +33,27 @@ pub(super) struct Manager {
     pub(super) subresource: String,
 }
 
+impl Manager {
+    /// A part of a cluster.
+    pub(super) fn part(name: &str, subresource: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            operation: "Update",
+            subresource: subresource.to_owned(),
+        }
+    }
+}
+
+const LAST: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// What nobody owns: it is the server's
 /// (`k8s.io/apimachinery/pkg/util/managedfields/internal/stripmeta.go`).
 fn is_stripped(path: &[String]) -> bool {
-    const SERVERS: [&str; 10] = [
-        "name",
-        "namespace",
-        "creationTimestamp",
-        "selfLink",
-        "uid",
-        "resourceVersion",
-        "generation",
-        "managedFields",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ];
+    const SERVERS: &str = "name namespace creationTimestamp selfLink uid resourceVersion generation \
+                           managedFields deletionTimestamp deletionGracePeriodSeconds";
     match &names(path)[..] {
         ["apiVersion" | "kind" | "metadata"] => path.len() == 1,
-        ["metadata", name, ..] => SERVERS.contains(name),
+        ["metadata", name, ..] => SERVERS.split(' ').any(|known| known == *name),
         _ => false,
     }
 }
@@ -341,15 +344,19 @@ pub(super) fn apply(
         .filter(|(path, value)| old.get(*path) != Some(value))
         .map(|(path, _)| path.clone())
         .collect();
+    // kubectl may have applied it in the old way (`managedfields/internal/lastapplied{manager,updater}.go`).
+    let last = some(&after["metadata"]["annotations"][LAST]).filter(|_| manager.name == "kubectl");
+    let last = last.map(|last| serde_json::from_str(last).unwrap_or_default());
+    let allowed = last.as_ref().map(|last| leaves(kind, last));
     if !force {
         let others = entries.iter().filter(|entry| !is_mine(entry));
+        let is_allowed = |path: &Path| allowed.as_ref().is_some_and(|of| of.contains_key(path));
         let conflicts: Vec<_> = others
             .flat_map(|entry| {
-                entry
-                    .set
-                    .intersection(&changed)
-                    .map(move |path| (entry, path))
+                let both = entry.set.intersection(&changed);
+                both.map(move |path| (entry, path))
             })
+            .filter(|(_, path)| !is_allowed(path))
             .collect();
         if !conflicts.is_empty() {
             return Err(conflicts::conflict(&conflicts));
@@ -357,6 +364,9 @@ pub(super) fn apply(
     }
     disown(&mut entries, &changed, is_mine);
     combine(kind, &mut after, applied, &mut Vec::new());
+    if last.is_some() {
+        after["metadata"]["annotations"][LAST] = format!("{applied}\n").into();
+    }
     let given_up: Vec<Path> = {
         let mine = entries.iter().filter(|entry| is_mine(entry));
         let given_up = mine.flat_map(|entry| entry.set.difference(&set));

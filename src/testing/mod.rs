@@ -38,47 +38,15 @@
 //! and versions expire when a test says so.
 //!
 //! What a cluster does and this server does not is refused with 501 and a text that begins with
-//! "not implemented by the embedded server". There is no admission but of a pod's priority, and
+//! "not implemented by the embedded server". Of admission there is what every pod
+//! gets (its service account, priority, tolerations and class; the token itself is not there), and
 //! there are no controllers but those of pods, namespaces and garbage: a Deployment makes no pods.
 //! Query parameters that a request does not have are refused too, of which a cluster takes no
 //! notice: they are mistakes.
 //!
 //! What goes wrong is part of it: [`ApiServer::inject_into_bodies`] cuts, ends, stalls, delays or
 //! refuses lists, watches and logs, [`ApiServer::inject`] does it to any connection, and
-//! [`ApiServer::compact`] lets versions expire. So a test of a controller is this:
-//!
-//! ```
-//! # #[cfg(feature = "client")]
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use kubewire::{Client, Resource, testing::{ApiServer, BodyFault}, watch::{Change, Mirror}};
-//! use serde_json::{Value, json};
-//!
-//! let server = ApiServer::builder().start().await?;
-//! let sites = Resource::namespaced("example.com", "v1", "sites");
-//! let site = |name: &str| json!({"kind": "Site", "metadata": {"name": name, "namespace": "x"}});
-//! server.put(&sites, site("a"));
-//!
-//! // The first answers break off, and what was missed can only be found by comparing.
-//! server.inject_into_bodies([Some(BodyFault::Cut { after: 100 }), None]);
-//! let mut updates = Client::new(&server.config())?.watch(sites.clone()).stream();
-//! let mut mirror: Mirror<Value> = Mirror::new();
-//! let mut changes = Vec::new();
-//! while changes.len() < 2 {
-//!     let update = updates.next().await.expect("it never ends")?;
-//!     changes.extend(mirror.apply(&update, |object| object.decode())?);
-//!     if mirror.is_current() && changes.len() == 1 {
-//!         server.delete(&sites, "x", "a");
-//!         server.compact();
-//!     }
-//! }
-//! assert!(matches!(&changes[0], Change::Added(key) if key.name() == "a"));
-//! assert!(matches!(&changes[1], Change::Deleted(key, _) if key.name() == "a"));
-//! # Ok(())
-//! # }
-//! # #[cfg(not(feature = "client"))]
-//! # fn main() {}
-//! ```
+//! [`ApiServer::compact`] lets versions expire.
 //!
 //! `cargo run --example controller` has a whole controller with its test.
 //!
@@ -94,44 +62,7 @@
 //! A container's log is what its process writes. All parameters of the kubelet are honoured. When
 //! a process ends, the pod's [`restart_policy`](PodBuilder::restart_policy) decides what becomes
 //! of its container; [`ApiServer::kill_container`] brings the end about, and `previous` asks for
-//! the log of before:
-//!
-//! ```
-//! # #[cfg(feature = "client")]
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use kubewire::{Client, logs::LogUpdate, testing::{ApiServer, RestartPolicy}};
-//!
-//! let server = ApiServer::builder()
-//!     .pod("default", "web-0", |pod| {
-//!         let command = ["sh", "-c", "echo started; exec sleep infinity"];
-//!         pod.restart_policy(RestartPolicy::Always).container("main", command)
-//!     })
-//!     .start()
-//!     .await?;
-//! let pod = Client::new(&server.config())?.pod("default", "web-0");
-//! let mut lines = pod.logs().across_restarts().stream();
-//! let mut restarts = 0;
-//! while restarts == 0 {
-//!     match lines.next_update().await.expect("it goes on") {
-//!         LogUpdate::Line(line) => {
-//!             assert_eq!(line.bytes, "started");
-//!             server.kill_container("default", "web-0", "main");
-//!         }
-//!         LogUpdate::Restarted { exit, .. } => {
-//!             assert_eq!(exit.and_then(|exit| exit.code), Some(137));
-//!             restarts += 1;
-//!         }
-//!         _ => {}
-//!     }
-//! }
-//! let mut before = pod.logs().previous().stream();
-//! assert_eq!(before.next().await.expect("a line")?.bytes, "started");
-//! # Ok(())
-//! # }
-//! # #[cfg(not(feature = "client"))]
-//! # fn main() {}
-//! ```
+//! the log of before.
 //!
 //! # Layout
 //!
@@ -144,7 +75,7 @@
 //!             -> checks  schema.rs, bounds.rs, rules.rs, checks.rs, validation.rs over {types,rules,formats}.txt
 //!           -> processes kubelet.rs, container.rs (a container's own), process.rs (any)
 //!           -> objects   store.rs, selector.rs
-//!             -> bytes   negotiation.rs, encoding/, table.rs, cells.rs over columns.txt
+//!             -> bytes   negotiation.rs, encoding/, look.rs, table.rs, cells.rs over columns.txt
 //!         -> the answer  streaming.rs (bodies), messages.rs (WebSockets)
 //! ```
 
@@ -172,6 +103,7 @@ mod kinds;
 mod kubelet;
 mod listener;
 mod logs;
+mod look;
 mod managed;
 mod messages;
 mod negotiation;

@@ -28,7 +28,11 @@ pub(super) enum Form {
 pub(super) struct Accepted {
     pub(super) encoding: Encoding,
     pub(super) form: Form,
+    /// Whether the JSON is written as YAML.
+    pub(super) yaml: bool,
 }
+
+const YAML: &str = "application/yaml";
 
 /// One media type of an `Accept` header.
 struct Clause<'a> {
@@ -94,14 +98,17 @@ pub(super) fn negotiate(
         return offered.first().map(|encoding| Accepted {
             encoding: *encoding,
             form: Form::Object,
+            yaml: false,
         });
     }
     let mut clauses: Vec<_> = header.split(',').map(Clause::parse).collect();
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
     clauses.iter().find_map(|clause| {
         let form = clause.form()?;
+        let yaml = clause.media == YAML;
         let is_served = |encoding: &&Encoding| {
-            let named = clause.media == "*/*" || clause.media == encoding.media_type();
+            let named = ["*/*", "application/*", encoding.media_type()].contains(&clause.media)
+                || yaml && **encoding == Encoding::Json;
             named
                 && match form {
                     Form::Object => message || **encoding != Encoding::Protobuf,
@@ -111,14 +118,18 @@ pub(super) fn negotiate(
                 }
         };
         let encoding = *offered.iter().find(is_served)?;
-        Some(Accepted { encoding, form })
+        Some(Accepted {
+            encoding,
+            form,
+            yaml,
+        })
     })
 }
 
 /// The refusal of an `Accept` header, in the words of go-restful, which knows the route's types.
 pub(super) fn not_acceptable(offered: &[Encoding], verb: &str) -> Refusal {
     let mut names: Vec<_> = offered.iter().map(|e| e.media_type().to_owned()).collect();
-    names.insert(1, "application/yaml".to_owned());
+    names.insert(1, YAML.to_owned());
     if matches!(verb, "list" | "watch") {
         let watched = offered.iter();
         names.extend(watched.map(|encoding| format!("{};stream=watch", encoding.media_type())));
@@ -139,12 +150,12 @@ pub(super) fn json_only(accept: Option<&str>, path: &[&str]) -> Result<(), Refus
         let is_object = |clause: &Clause<'_>| matches!(clause.form(), Some(Form::Object));
         clauses.any(|clause| types.contains(&clause.media) && is_object(&clause))
     };
-    if accepts(&["*/*", "application/*", "application/json", ""]) {
+    let is_version = path == ["version"];
+    if accepts(&["*/*", "application/*", "application/json", ""]) || !is_version && accepts(&[YAML])
+    {
         return Ok(());
     }
-    let is_version = path == ["version"];
-    let others = ["application/yaml", "application/vnd.kubernetes.protobuf"];
-    if !is_version && accepts(&others) {
+    if !is_version && accepts(&["application/vnd.kubernetes.protobuf"]) {
         return Err(not_implemented(format!("discovery in {header}")));
     }
     let offered = match is_version {
@@ -208,12 +219,9 @@ mod tests {
             (unknown, None),
             (&either, Some((Json, Object))),
         ] {
-            let expected = expected.map(|(encoding, form)| Accepted { encoding, form });
-            assert_eq!(
-                negotiate(Some(header), &[Json, Protobuf], true),
-                expected,
-                "{header:?}"
-            );
+            let accepted = negotiate(Some(header), &[Json, Protobuf], true);
+            let accepted = accepted.map(|accepted| (accepted.encoding, accepted.form));
+            assert_eq!(accepted, expected, "{header:?}");
         }
         let cbor = negotiate(Some("application/cbor"), &[Json, Protobuf, Cbor], true);
         assert_eq!(cbor.map(|accepted| accepted.encoding), Some(Cbor));

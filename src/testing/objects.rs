@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 use super::{
     encoding::{self, Document},
-    json::set,
+    json::{map, set},
     logs,
     negotiation::{self, Accepted, Form},
     pages,
     router::{self, Body, Cluster},
     selector::{self, Requirement},
-    store::{Compacted, Object},
+    store::{Compacted, Object, Objects},
     streaming::{self, BodyFault},
     table::{self, Include},
     target::{Invalid, Parameters, Target, invalid},
@@ -32,7 +32,7 @@ use crate::{server::Refusal, wire::status::Status};
 /// What a request asks of objects.
 pub(super) struct Query {
     pub(super) target: Target,
-    parameters: Parameters,
+    pub(super) parameters: Parameters,
     labels: Vec<Requirement>,
     fields: Vec<Requirement>,
     pub(super) accepted: Accepted,
@@ -53,6 +53,13 @@ impl Query {
             negotiation::negotiate(accept(request), &cluster.settings.encodings, has_messages);
         let accepted = accepted
             .ok_or_else(|| negotiation::not_acceptable(&cluster.settings.encodings, target.verb))?;
+        if accepted.yaml && target.verb == "watch" {
+            return Err(negotiation::refuse(
+                "only the following media types are accepted: application/json;stream=watch, \
+                 application/vnd.kubernetes.protobuf;stream=watch"
+                    .to_owned(),
+            ));
+        }
         let include = parameters.get("includeObject");
         let include = match (accepted.form, Include::parse(include)) {
             (Form::Table(_), None) => {
@@ -102,7 +109,9 @@ impl Query {
                      {text:?}: invalid syntax"
                 );
                 match self.target.verb {
-                    "list" => Refusal::bad_request(format!("invalid resource version: {why}")),
+                    "list" | "deletecollection" => {
+                        Refusal::bad_request(format!("invalid resource version: {why}"))
+                    }
                     _ => Refusal::new(Status::failure(500, "", why)),
                 }
             }),
@@ -115,7 +124,7 @@ impl Query {
 
     /// A whole answer, compressed where it is large and the client allows it.
     fn response(&self, bytes: Bytes, body: impl FnOnce(Bytes) -> Body) -> Response<Body> {
-        if !self.gzip || bytes.len() < COMPRESSED {
+        if !self.gzip || self.accepted.yaml || bytes.len() < COMPRESSED {
             return response(self.accepted, false, body(bytes));
         }
         let mut response = response(self.accepted, false, body(encoding::gzip(&bytes)));
@@ -152,7 +161,7 @@ impl Query {
                     now,
                 );
                 let of_object = &object.json["metadata"]["resourceVersion"];
-                table["metadata"] = json!({"resourceVersion": of_object});
+                set(&mut table["metadata"], "resourceVersion", of_object);
                 Document::object(table)
             }
         }
@@ -226,10 +235,9 @@ pub(super) fn get<B>(
 /// One object as a whole answer.
 pub(super) fn answer(query: &Query, object: &Object) -> Result<Response<Body>, Refusal> {
     if let Form::MetadataList(_) = query.accepted.form {
-        let kind = object.json["kind"].as_str().unwrap_or_default();
         return Err(negotiation::refuse(format!(
-            "you requested PartialObjectMetadataList, but the requested object is not a list \
-             ({kind})"
+            "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
+            query.target.kind.go_name()
         )));
     }
     let document = query.document(object, true);
@@ -260,61 +268,53 @@ pub(super) fn check(query: &Query, watch_list: bool) -> Result<(), Refusal> {
     );
     let version = query.get("resourceVersion");
     let is_watch = query.target.verb == "watch";
-    let mut faults = Vec::new();
-    let mut forbid = |field: &str, why: &str| faults.push(Invalid::forbidden(field, why));
-    let which = "resourceVersionMatch";
-    if !how.is_empty() || !initial.is_empty() {
-        if !is_watch && version.is_empty() && initial.is_empty() {
-            forbid(
-                which,
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            );
+    let (is_paged, is_given) = (!query.get("continue").is_empty(), !how.is_empty());
+    let (is_initial, which) = (!initial.is_empty(), "resourceVersionMatch");
+    let mut faults: Vec<_> = [
+        (
+            is_given && !is_initial && !is_watch && version.is_empty(),
+            "is forbidden unless resourceVersion is provided",
+        ),
+        (
+            is_paged && (is_given || is_initial || is_watch),
+            "is forbidden when continue is provided",
+        ),
+        (
+            is_watch && is_given && !is_initial,
+            "is forbidden for watch unless sendInitialEvents is provided",
+        ),
+        (
+            how == "Exact" && version == "0" && !is_watch,
+            "\"exact\" is forbidden for resourceVersion \"0\"",
+        ),
+    ]
+    .into_iter()
+    .filter(|(is_wrong, _)| *is_wrong)
+    .map(|(_, why)| Invalid::forbidden(which, &format!("{which} {why}")))
+    .collect();
+    let initial = "sendInitialEvents";
+    match (is_initial, is_watch) {
+        (true, false) => {
+            let why = "sendInitialEvents is forbidden for list";
+            faults.push(Invalid::forbidden(initial, why));
         }
-        if !query.get("continue").is_empty() {
-            forbid(
-                which,
-                "resourceVersionMatch is forbidden when continue is provided",
-            );
+        (true, true) if !watch_list => {
+            let why = "sendInitialEvents is forbidden for watch unless the WatchList feature gate \
+                       is enabled";
+            faults.push(Invalid::forbidden(initial, why));
         }
-    } else if is_watch && !query.get("continue").is_empty() {
-        forbid(
-            which,
-            "resourceVersionMatch is forbidden when continue is provided",
-        );
+        (true, true) if how != "NotOlderThan" => {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            faults.push(Invalid::forbidden(which, why));
+        }
+        _ => {}
     }
-    let known = match (is_watch, initial) {
-        (true, "") if !how.is_empty() => {
-            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is \
-                       provided";
-            forbid(which, why);
-            &["\"NotOlderThan\""][..]
-        }
-        (_, "") => &["\"Exact\"", "\"NotOlderThan\"", "\"\""],
-        (true, _) => {
-            if !watch_list {
-                let why = "sendInitialEvents is forbidden for watch unless the WatchList feature \
-                           gate is enabled";
-                forbid("sendInitialEvents", why);
-            } else if how != "NotOlderThan" {
-                let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-                forbid(which, why);
-            }
-            &["\"NotOlderThan\""]
-        }
-        (false, _) => {
-            forbid(
-                "sendInitialEvents",
-                "sendInitialEvents is forbidden for list",
-            );
-            &["\"Exact\"", "\"NotOlderThan\"", "\"\""]
-        }
+    let known = match is_watch && (is_initial || is_given) {
+        true => &["\"NotOlderThan\""][..],
+        false => &["\"Exact\"", "\"NotOlderThan\"", "\"\""],
     };
     let spelled = format!("{how:?}");
-    if how == "Exact" && version == "0" && !is_watch {
-        let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
-        forbid(which, why);
-    }
-    if !how.is_empty() && !known.contains(&&*spelled) {
+    if is_given && !known.contains(&&*spelled) {
         faults.push(Invalid::unsupported(which, &spelled, known));
     }
     match faults.is_empty() {
@@ -328,12 +328,32 @@ fn list(
     query: &Query,
     fault: Option<BodyFault>,
 ) -> Result<Response<Body>, Refusal> {
+    let (page, metadata) = match select(cluster, query)? {
+        Ok(page) => page,
+        Err(compacted) => return Ok(compacted),
+    };
+    let page = page.into_iter().map(|(_, object)| object).collect();
+    let (mut writer, body) = streaming::body(fault);
+    render(query, page, metadata, |bytes| {
+        cluster.tasks.spawn(async move {
+            let _ = writer.write(bytes).await;
+        });
+        body
+    })
+}
+
+/// The objects that are asked for, and the metadata of their list, or the answer that there are none
+/// of this version any more.
+pub(super) fn select(
+    cluster: &Cluster,
+    query: &Query,
+) -> Result<Result<(Objects, Value), Response<Body>>, Refusal> {
     let target = &query.target;
     let resource = target.resource();
-    let kind = format!("{}List", target.kind.kind);
     if let Form::Metadata(_) = query.accepted.form {
         return Err(negotiation::refuse(format!(
-            "you requested PartialObjectMetadata, but the requested object is a list ({kind})"
+            "you requested PartialObjectMetadata, but the requested object is a list ({}List)",
+            target.kind.go_name()
         )));
     }
     check(query, true)?;
@@ -344,7 +364,7 @@ fn list(
     let (version, after) = pages::state(query, cluster.store.version())?;
     let listed = cluster.store.list(resource, target.in_namespace(), version);
     let Ok((objects, version)) = listed else {
-        return pages::compacted(target, after.as_ref());
+        return pages::compacted(target, after.as_ref()).map(Err);
     };
     let mut rest = objects
         .into_iter()
@@ -356,8 +376,8 @@ fn list(
     let mut last = None;
     while let Some((key, object)) = rest.next_if(|_| limit.is_none_or(|l| (page.len() as u64) < l))
     {
-        page.push(object);
-        last = Some(key);
+        last = Some(key.clone());
+        page.push((key, object));
     }
     let mut metadata = json!({"resourceVersion": version.to_string()});
     if let (Some(_), Some(last)) = (rest.peek(), last) {
@@ -367,20 +387,42 @@ fn list(
             target.in_namespace().is_some(),
         )
         .into();
-        metadata["remainingItemCount"] = rest.count().into();
+        // Who selects is not told how many are left.
+        if query.labels.is_empty() && query.fields.is_empty() {
+            metadata["remainingItemCount"] = rest.count().into();
+        }
     }
+    Ok(Ok((page, metadata)))
+}
+
+/// A list as a whole answer.
+pub(super) fn render(
+    query: &Query,
+    page: Vec<Arc<Object>>,
+    metadata: Value,
+    body: impl FnOnce(Bytes) -> Body,
+) -> Result<Response<Body>, Refusal> {
+    let target = &query.target;
+    let kind = format!("{}List", target.kind.kind);
     let items = || {
         let documents = page.iter();
         documents.map(|object| query.document(object, false))
     };
-    let untyped = |document: Document| Document {
-        json: without_type(document.json),
-        ..document
+    let is_custom = target.kind.custom.is_some();
+    // The items of a typed list are of its kind.
+    let untyped = |mut document: Document| {
+        if !is_custom {
+            set(&mut document.json, "kind", &Value::Null);
+            set(&mut document.json, "apiVersion", &Value::Null);
+        }
+        document
     };
     let mut list = match query.accepted.form {
         Form::Object => Document {
             items: Some(items().map(untyped).collect()),
-            ..Document::object(json!({"kind": kind, "apiVersion": resource.api_version()}))
+            ..Document::object(json!({
+                "kind": kind, "apiVersion": target.resource().api_version(),
+            }))
         },
         Form::Metadata(version) | Form::MetadataList(version) => Document {
             items: Some(items().collect()),
@@ -397,19 +439,11 @@ fn list(
         }
     };
     list.json["metadata"] = metadata;
+    if is_custom && query.accepted.form == Form::Object {
+        map(&mut list.json["metadata"])
+            .entry("continue")
+            .or_insert("".into());
+    }
     let bytes = list.encode(query.accepted.encoding)?;
-    let (mut writer, body) = streaming::body(fault);
-    Ok(query.response(bytes, |bytes| {
-        cluster.tasks.spawn(async move {
-            let _ = writer.write(bytes).await;
-        });
-        body
-    }))
-}
-
-/// The item of a typed list: the list's kind says what its items are.
-pub(super) fn without_type(mut item: Value) -> Value {
-    set(&mut item, "kind", &Value::Null);
-    set(&mut item, "apiVersion", &Value::Null);
-    item
+    Ok(query.response(bytes, body))
 }

@@ -118,55 +118,36 @@ fn allows(rule: &Value, action: &Action) -> bool {
 /// The parts of a rule, each of one verb on one thing, by how messages call the thing
 /// (`BreakdownRule`, `CompactString`).
 fn parts(rule: &Value) -> Vec<(String, Action)> {
-    let some = |field: &str| texts(&rule[field]).map(str::to_owned).collect::<Vec<_>>();
-    let mut things = Vec::new();
-    for group in some("apiGroups") {
-        for resource in some("resources") {
-            let names = some("resourceNames");
-            let named = names
-                .iter()
-                .map(|name| (format!(", ResourceNames:[{name:?}]"), &**name));
-            let all = names.is_empty().then(|| (String::new(), ""));
-            for (of, name) in named.chain(all) {
-                let called = format!("APIGroups:[{group:?}], Resources:[{resource:?}]{of}");
-                let (group, resource) = (group.clone(), resource.clone());
-                let name = name.to_owned();
-                things.push((
-                    called,
-                    Action {
-                        group,
-                        resource,
-                        name,
-                        ..Action::default()
-                    },
-                ));
-            }
+    let some = |field: &str| texts(&rule[field]).collect::<Vec<_>>();
+    let (verbs, mut parts) = (some("verbs"), Vec::new());
+    for (group, resource) in some("apiGroups").into_iter().flat_map(|group| {
+        let resources = some("resources").into_iter();
+        resources.map(move |resource| (group, resource))
+    }) {
+        let called = format!("APIGroups:[{group:?}], Resources:[{resource:?}]");
+        let names = some("resourceNames");
+        let named = names
+            .iter()
+            .map(|name| (format!(", ResourceNames:[{name:?}]"), *name));
+        let all = names.is_empty().then(|| (String::new(), ""));
+        for (of, name) in named.chain(all) {
+            let action = |verb: &&str| Action::new(verb, [group, resource, "", name]);
+            parts.extend(
+                verbs
+                    .iter()
+                    .map(|verb| (called.clone() + &of, action(verb))),
+            );
         }
     }
-    things.extend(some("nonResourceURLs").into_iter().map(|path| {
+    for path in some("nonResourceURLs") {
         let called = format!("NonResourceURLs:[{path:?}]");
-        (
-            called,
-            Action {
-                path,
-                ..Action::default()
-            },
-        )
-    }));
-    let verbs = some("verbs");
-    let part = |(called, of): &(String, Action), verb: &String| {
-        (
-            called.clone(),
-            Action {
-                verb: verb.clone(),
-                ..of.clone()
-            },
-        )
-    };
-    let parts = things
-        .iter()
-        .flat_map(|thing| verbs.iter().map(move |verb| part(thing, verb)));
-    parts.collect()
+        parts.extend(
+            verbs
+                .iter()
+                .map(|verb| (called.clone(), Action::at(verb, path))),
+        );
+    }
+    parts
 }
 
 impl Access {
@@ -251,16 +232,7 @@ impl Access {
         let metadata = &object["metadata"];
         let (name, namespace) = (text(&metadata["name"]), text(&metadata["namespace"]));
         let may = |verb: &str, plural: &str, name: &str| {
-            let (verb, group, resource) = (verb.to_owned(), GROUP.to_owned(), plural.to_owned());
-            let (name, namespace) = (name.to_owned(), namespace.to_owned());
-            let action = Action {
-                verb,
-                group,
-                resource,
-                namespace,
-                name,
-                ..Action::default()
-            };
+            let action = Action::new(verb, [GROUP, plural, namespace, name]);
             self.why(user, &action).is_some()
         };
         let rules = match &*resource.plural {

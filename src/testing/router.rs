@@ -15,12 +15,14 @@ use serde_json::{Value, json};
 
 use super::{
     access::{Access, Action, User},
-    attach, discovery,
+    attach, controllers, discovery,
     encoding::{self, Document},
     exec,
     faults::{Fault, Faults, Plan},
     kinds::{Kind, Kinds},
-    kubelet, logs, negotiation, objects,
+    kubelet, logs,
+    look::Look,
+    negotiation, objects,
     pods::{Pod, Pods},
     port_forward::{self, Forwardings},
     proxy, rules,
@@ -91,6 +93,8 @@ pub(super) struct Cluster {
     pub(super) addresses: kubelet::Addresses,
     /// Where the server listens.
     pub(super) address: SocketAddr,
+    /// Its certificate authority in PEM; empty without TLS.
+    pub(super) ca: String,
 }
 
 impl Cluster {
@@ -99,6 +103,7 @@ impl Cluster {
         store: Arc<Store>,
         settings: Settings,
         address: SocketAddr,
+        ca: Option<&str>,
     ) -> Self {
         Self {
             access,
@@ -112,6 +117,7 @@ impl Cluster {
             pods: Pods::default(),
             addresses: kubelet::Addresses::default(),
             address,
+            ca: ca.unwrap_or_default().to_owned(),
         }
     }
 
@@ -130,8 +136,9 @@ impl Cluster {
             json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
         rules::complete(&kind, &mut object);
         rules::allocate(&kind, None, &mut object);
-        self.store
-            .put(&kind.resource, Object::new(object), logs::now());
+        let now = logs::now();
+        self.store.put(&kind.resource, Object::new(object), now);
+        controllers::furnish(self, name, false);
     }
 
     /// The pod that runs, of which an object says that it should.
@@ -171,6 +178,7 @@ pub(super) async fn handle(
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let accept = objects::accept(&request).map(str::to_owned);
+    let look = Look::of(&request);
     let response = match cluster.faults.next() {
         Some(Fault::Refuse(status)) => Err(Refusal::new(*status)),
         fault => {
@@ -182,12 +190,13 @@ pub(super) async fn handle(
             route(&cluster, &mut request).await
         }
     };
-    Ok(response.unwrap_or_else(|refusal| refuse(&cluster, accept.as_deref(), refusal)))
+    let response = response.unwrap_or_else(|refusal| refuse(&cluster, accept.as_deref(), refusal));
+    Ok(look.give(response).await)
 }
 
 /// A refusal, in the encoding that the client prefers
 /// (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/writers.go`, `ErrorNegotiated`).
-fn refuse(cluster: &Cluster, accept: Option<&str>, refusal: Refusal) -> Response<Body> {
+pub(super) fn refuse(cluster: &Cluster, accept: Option<&str>, refusal: Refusal) -> Response<Body> {
     let accepted = negotiation::negotiate(accept, &cluster.settings.encodings, true);
     let encoding = accepted.map_or(Encoding::Json, |accepted| accepted.encoding);
     let details = refusal.status().and_then(|status| status.details.as_ref());
@@ -235,17 +244,12 @@ async fn route(
         _ => None,
     };
     let info = info.and_then(|(of, rest)| Info::parse(request.method(), of, rest, &parameters));
-    let action = info.as_ref().map_or_else(
-        || Action {
-            verb: request.method().as_str().to_lowercase(),
-            path: path.clone(),
-            ..Action::default()
-        },
-        Info::action,
-    );
+    let verb = request.method().as_str().to_lowercase();
+    let action = info.as_ref().map(Info::action);
+    let action = action.unwrap_or_else(|| Action::at(&verb, &path));
     let user = cluster.access.admit(request.headers(), &action)?;
     if let Some(info) = info {
-        return resource(cluster, &user, info, &parameters, request).await;
+        return resource(cluster, &user, (info, action), &parameters, request).await;
     }
     let kinds = cluster.kinds.all();
     let aggregated = wants_aggregated(request);
@@ -257,8 +261,11 @@ async fn route(
     }
     match segments[..] {
         [""] if get => Ok(object(&discovery::paths_of(&kinds))),
-        ["version"] if get => Ok(object(&version())),
-        ["healthz" | "livez" | "readyz", ..] if get => Ok(health(&path, request.uri().query())),
+        ["version"] if *request.method() == Method::GET => Ok(object(&version())),
+        ["version"] | ["api", ..] | ["apis", _, _, ..] if *request.method() != Method::GET => {
+            Err(target::not_allowed())
+        }
+        ["healthz" | "livez" | "readyz", ..] => Ok(health(&path, request.uri().query())),
         ["openapi", "v2"] if get => Ok(openapi(&kinds)),
         ["openapi", "v3"] if get => Ok(object(&discovery::openapi(&kinds))),
         ["openapi", "v3", "api", version] if get => {
@@ -267,13 +274,12 @@ async fn route(
         ["openapi", "v3", "apis", group, version] if get => {
             Ok(found(discovery::openapi_of(&kinds, group, version)))
         }
-        ["openapi", ..] => Err(not_implemented("this OpenAPI document")),
-        ["api"] if get && aggregated => Ok(discovered(&discovery::aggregated(&kinds, true))),
-        ["apis"] if get && aggregated => Ok(discovered(&discovery::aggregated(&kinds, false))),
-        ["api"] if get => Ok(object(&discovery::versions(&cluster.address.to_string()))),
-        ["apis"] if get => Ok(object(&discovery::groups(&kinds))),
-        ["apis", group] if get => Ok(found(discovery::group(&kinds, group))),
-        ["api", version] | ["apis", _, version] if get => {
+        ["api"] if aggregated => Ok(discovered(&discovery::aggregated(&kinds, true))),
+        ["apis"] if aggregated => Ok(discovered(&discovery::aggregated(&kinds, false))),
+        ["api"] => Ok(object(&discovery::versions(&cluster.address.to_string()))),
+        ["apis"] => Ok(object(&discovery::groups(&kinds))),
+        ["apis", group] => Ok(found(discovery::group(&kinds, group))),
+        ["api", version] | ["apis", _, version] => {
             let group = if segments[0] == "api" {
                 ""
             } else {
@@ -373,11 +379,10 @@ pub(super) fn head<B>(request: &mut Request<B>) -> Request<()> {
 async fn resource(
     cluster: &Arc<Cluster>,
     user: &User,
-    info: Info<'_>,
+    (info, action): (Info<'_>, Action),
     parameters: &Parameters,
     request: &mut Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let action = info.action();
     let target = match info.target(&cluster.kinds) {
         None if is_built_in(&cluster.kinds.all(), &action.group) => return Err(not_found()),
         None => return Ok(unknown()),
@@ -403,10 +408,8 @@ async fn resource(
         Some("proxy") => proxy::serve(cluster, &target, request).await,
         Some("scale") if is_get => {
             let object = objects::find(cluster, &target)?;
-            Ok(self::object(&subresources::scale(
-                &target.kind,
-                &object.json,
-            )?))
+            let scale = Object::new(subresources::read(&target.kind, &object.json)?);
+            objects::get(cluster, &target.of_scale(), &scale, &head(request))
         }
         None | Some("status" | "ephemeralcontainers" | "resize" | "approval") if is_get => {
             let mut head = head(request);

@@ -142,6 +142,8 @@ fn fill(object: &mut Value, path: &[&'static str], value: &Value) {
     match path {
         [] if object.is_null() => *object = value.clone(),
         ["*", rest @ ..] => items_mut(object).for_each(|item| fill(item, rest, value)),
+        // There are no items to fill.
+        [name, "*", ..] if object.get(key(name)).is_none() => {}
         [name, rest @ ..] if object.is_null() || object.is_object() => {
             let field = map(object).entry(key(name)).or_insert(Value::Null);
             fill(field, rest, value);
@@ -250,7 +252,18 @@ impl Rule {
             }
             "QOS" => return quality(object).into(),
             "SINGULAR" => return text(&object["names"]["kind"]).to_lowercase().into(),
-            "LISTKIND" => return format!("{}List", text(&object["names"]["kind"])).into(),
+            "LISTKIND" => match text(&object["names"]["kind"]) {
+                "" => return "".into(),
+                kind => return format!("{kind}List").into(),
+            },
+            "STORED" => {
+                let mut versions = items(&object["spec"]["versions"]);
+                let stored = versions.find(|version| version["storage"] == true);
+                return stored
+                    .map(|version| version["name"].clone())
+                    .into_iter()
+                    .collect();
+            }
             "NODEPORT" => return (30_000 + rand::random::<u16>() % 2_768).into(),
             value => serde_json::from_str(value).expect("a table of JSON"),
         };
@@ -299,6 +312,16 @@ pub(super) fn complete(kind: &Kind, object: &mut Value) {
     }
     if let Some(name) = kind.type_name() {
         write(name, object, true);
+    }
+    if kind.is_core("pods") && object["spec"]["hostNetwork"] == true {
+        for list in ["/spec/containers", "/spec/initContainers"] {
+            let containers = object.pointer_mut(list).into_iter().flat_map(items_mut);
+            let ports = containers.filter_map(|container| container.get_mut("ports"));
+            for port in ports.flat_map(items_mut) {
+                let own = port["containerPort"].clone();
+                fill(port, &["hostPort"], &own);
+            }
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use super::{
     pages::not_base64,
     patch::spelled,
     quantity,
-    target::Invalid,
+    rules::join,
+    target::{Invalid, not_implemented},
     types,
 };
 use crate::server::Refusal;
@@ -57,13 +58,6 @@ fn field<'a>(schema: &'a Value, name: &str, is_root: bool) -> Option<&'a Value> 
         // Nothing is said about it.
         _ if schema["properties"].is_null() && schema["type"].is_null() => Some(&Value::Null),
         _ => None,
-    }
-}
-
-fn join(path: &str, name: &str) -> String {
-    match path {
-        "" => name.to_owned(),
-        path => format!("{path}.{name}"),
     }
 }
 
@@ -128,42 +122,70 @@ pub(super) fn check_types(kind: &Kind, object: &Value, is_converted: bool) -> Re
         }
         None => check(object, of(kind), "", false, &mut types),
     }
-    let Some(Invalid { field, message, .. }) = types.first() else {
+    let Some(fault) = types.first_mut() else {
         return Ok(());
     };
+    if kind.custom.is_some() {
+        // Its metadata is read alone, and maps of it by their name.
+        let field = fault.field.trim_start_matches("metadata.");
+        let field = field.split('.').next().unwrap_or_default();
+        fault.field = field.to_owned();
+    }
+    let is_custom = kind.custom.is_some();
     let (kind, version) = (&kind.kind, &kind.resource.version);
+    Err(Refusal::bad_request(match fault.message.split_once('\t') {
+        Some((found, wanted)) if is_converted => {
+            let why = unconverted(found, wanted);
+            format!("cannot be handled as a {kind}: {why}")
+        }
+        _ => {
+            let of = if is_custom { "ObjectMeta" } else { kind };
+            let why = unmarshalled(of, fault);
+            format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}")
+        }
+    }))
+}
+
+/// Why Go cannot read JSON into a type.
+fn unmarshalled(kind: &str, Invalid { field, message, .. }: &Invalid) -> String {
     // A value of a map has the map's name.
-    let (of, field) = match field.strip_prefix("data.") {
-        Some(_) => (&**kind, "data"),
-        None => (&**kind, &**field),
+    let field = match field.starts_with("data.") {
+        true => "data",
+        false => field,
     };
     let of = match field.starts_with("metadata.") {
         true => "ObjectMeta",
-        false => of,
+        false => kind,
     };
-    let why = match message.starts_with("illegal") || message == quantity::SPELLING {
-        true => message.clone(),
-        false => {
-            let (found, wanted) = message.split_once('\t').unwrap_or((message, ""));
-            if is_converted {
-                let why = unconverted(found, wanted);
-                return Err(Refusal::bad_request(format!(
-                    "cannot be handled as a {kind}: {why}"
-                )));
-            }
-            let into = format!("Go struct field {of}.{field} of type {wanted}");
-            format!("json: cannot unmarshal {found} into {into}")
-        }
-    };
-    Err(Refusal::bad_request(format!(
-        "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
-    )))
+    match message.split_once('\t') {
+        Some((found, wanted)) => format!(
+            "json: cannot unmarshal {found} into Go struct field {of}.{field} of type {wanted}"
+        ),
+        None => message.clone(),
+    }
+}
+
+/// Likewise of a deletion.
+pub(super) fn check_options(options: &Value) -> Result<(), Refusal> {
+    let of = types::schema("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
+    let mut types = Vec::new();
+    check(options, of, "", false, &mut types);
+    match types.first() {
+        Some(fault) => Err(Refusal::bad_request(unmarshalled("DeleteOptions", fault))),
+        None => Ok(()),
+    }
 }
 
 /// Why Go cannot turn a value that it has read into a type
 /// (`k8s.io/apimachinery/pkg/runtime/converter.go`).
 fn unconverted(found: &str, wanted: &str) -> String {
+    let found = match found {
+        "array" => "slice",
+        "object" => "map",
+        found => found,
+    };
     match wanted {
+        "int32" | "int64" if found == "number" => format!("cannot convert float64 to {wanted}"),
         "string" if found == "number" => "cannot convert int64 to string".to_owned(),
         wanted if wanted.starts_with("[]") => format!("cannot restore slice from {found}"),
         wanted if wanted.starts_with("map[") => format!("cannot restore map from {found}"),
@@ -260,6 +282,7 @@ fn go_type(schema: &Value) -> String {
         ("object", _) if schema["properties"].is_object() => "v1.ObjectMeta".to_owned(),
         ("object", _) => format!("map[string]{}", go_type(&schema["additionalProperties"])),
         ("boolean", _) => "bool".to_owned(),
+        ("integer", "") => "int64".to_owned(),
         ("integer", format) => format.to_owned(),
         ("number", _) => "float64".to_owned(),
         _ => "string".to_owned(),
@@ -364,8 +387,8 @@ pub(super) fn check(
     }
 }
 
-/// What a definition's schemas ask for that is not checked here, for a warning.
-pub(super) fn unchecked(kind: &Kind, object: &Value) -> Vec<String> {
+/// Refuses what asks for checks that are not done here.
+pub(super) fn unchecked(kind: &Kind, object: &Value) -> Result<(), Refusal> {
     fn find(schema: &Value, found: &mut Vec<&'static str>) {
         for (name, inner) in members(schema) {
             match &**name {
@@ -375,20 +398,20 @@ pub(super) fn unchecked(kind: &Kind, object: &Value) -> Vec<String> {
             }
         }
     }
-    if !kind.is_definition() {
-        return Vec::new();
-    }
     let mut found = Vec::new();
-    for version in items(&object["spec"]["versions"]) {
+    if kind.is("uncalled") {
+        found.push("calls of admission's webhooks and policies");
+    }
+    let versions = &object["spec"]["versions"];
+    for version in items(versions).filter(|_| kind.is_definition()) {
         find(&version["schema"]["openAPIV3Schema"], &mut found);
     }
-    if object["spec"]["conversion"]["strategy"] == "Webhook" {
+    if kind.is_definition() && object["spec"]["conversion"]["strategy"] == "Webhook" {
         found.push("conversion by webhooks");
     }
-    found.sort_unstable();
-    found.dedup();
-    let text = |what| format!("not implemented by the embedded server: {what} is not checked");
-    found.into_iter().map(text).collect()
+    found
+        .first()
+        .map_or(Ok(()), |what| Err(not_implemented(what)))
 }
 
 /// The schema of a field by its path, in which the items of lists have no names. That of a list
@@ -434,7 +457,9 @@ pub(super) fn merge_key(kind: &Kind, path: &[&str]) -> Option<Option<String>> {
 /// Whether a map, or the item of a list, is one value.
 pub(super) fn is_atomic(kind: &Kind, path: &[&str]) -> bool {
     let schema = at(kind, path);
-    let is = |schema: &Value| schema["x-kubernetes-map-type"] == "atomic";
+    let is_raw =
+        |of: &Value| kind.custom.is_none() && of["x-kubernetes-preserve-unknown-fields"] == true;
+    let is = |of: &Value| of["x-kubernetes-map-type"] == "atomic" || is_raw(of);
     is(schema) || is(&schema["items"])
 }
 

@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    delete,
+    body, delete,
     json::{at, at_mut, items, members, set, text, texts},
     kinds::Kind,
     objects,
@@ -56,6 +56,19 @@ pub(super) fn selector_text(selector: &Value) -> String {
     labels.chain(expressions).collect::<Vec<_>>().join(",")
 }
 
+/// The `Scale` of an object for who asks
+/// (`k8s.io/apiextensions-apiserver/pkg/registry/customresource/etcd.go`).
+pub(super) fn read(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
+    let [wish, ..] = paths(kind)?;
+    if kind.custom.is_none() || !at(object, wish).is_null() {
+        return scale(kind, object);
+    }
+    let why = format!("the spec replicas field {wish:?} does not exist");
+    let words = format!("Internal error occurred: {why}");
+    let cause = ("", why, String::new());
+    Err(refusal((500, "InternalError"), words, [""; 3], [cause]))
+}
+
 /// The `Scale` of an object.
 pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
     let [wish, state, selector] = paths(kind)?;
@@ -71,13 +84,7 @@ pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
         "spec": wish,
         "status": {"replicas": number(state)},
     });
-    for field in [
-        "name",
-        "namespace",
-        "uid",
-        "resourceVersion",
-        "creationTimestamp",
-    ] {
+    for field in "name namespace uid resourceVersion creationTimestamp".split(' ') {
         set(&mut scale["metadata"], field, &object["metadata"][field]);
     }
     if !selector.is_empty() && !at(object, selector).is_null() {
@@ -90,12 +97,20 @@ pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
 pub(super) fn scaled(target: &Target, object: &Value, scale: &Value) -> Result<Value, Refusal> {
     let wanted = &scale["spec"]["replicas"];
     let wanted = if wanted.is_null() { &json!(0) } else { wanted };
-    if wanted.as_i64().is_none_or(|replicas| replicas < 0) {
-        let why = "must be greater than or equal to 0";
-        let field = Invalid::value("spec.replicas", &wanted.to_string(), why);
-        return Err(invalid("Scale.autoscaling", target.name(), vec![field]));
-    }
     let [wish, ..] = paths(&target.kind)?;
+    if wanted.as_i64().is_none_or(|replicas| replicas < 0) {
+        let (of, why) = (target.kind.qualified(), "should be a non-negative integer");
+        let (of, field, why) = match &target.kind.custom {
+            Some(_) => (&*of, wish, why),
+            None => (
+                "Scale.autoscaling",
+                "spec.replicas",
+                "must be greater than or equal to 0",
+            ),
+        };
+        let field = Invalid::value(field, &wanted.to_string(), why);
+        return Err(invalid(of, target.name(), vec![field]));
+    }
     let mut object = object.clone();
     if let Some(replicas) = at_mut(&mut object, wish) {
         *replicas = wanted.clone();
@@ -108,7 +123,15 @@ pub(super) fn scaled(target: &Target, object: &Value, scale: &Value) -> Result<V
 /// (`k8s.io/kubernetes/pkg/registry/core/pod/storage/eviction.go`).
 pub(super) fn evict(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let (cluster, target) = (write.cluster, write.target);
-    let eviction = write.object("policy/v1", "Eviction")?;
+    let mut eviction = body::object(&write.media, &write.body, "Eviction")?;
+    if eviction["apiVersion"] == "policy/v1beta1" {
+        eviction["apiVersion"] = "policy/v1".into();
+    }
+    write.check_type(&mut eviction, "policy/v1", "Eviction")?;
+    if eviction["metadata"]["name"] != target.name() {
+        let why = "name in URL does not match name in Eviction object";
+        return Err(Refusal::bad_request(why));
+    }
     let pod = objects::find(cluster, target)?;
     let budgets = crate::Resource::namespaced("policy", "v1", "poddisruptionbudgets");
     for (key, budget) in cluster.store.now(&budgets, Some(&target.namespace)) {

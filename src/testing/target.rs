@@ -192,18 +192,8 @@ impl<'a> Info<'a> {
             (field == "metadata.name").then(|| name.trim_start_matches('='))
         });
         let of_many = matches!(self.verb, "list" | "watch" | "deletecollection");
-        Action {
-            verb: self.verb.to_owned(),
-            group: self.group.to_owned(),
-            resource,
-            namespace: self.namespace.to_owned(),
-            name: self
-                .name
-                .or(only.filter(|_| of_many))
-                .unwrap_or_default()
-                .to_owned(),
-            path: String::new(),
-        }
+        let name = self.name.or(only.filter(|_| of_many)).unwrap_or_default();
+        Action::new(self.verb, [self.group, &resource, self.namespace, name])
     }
 
     /// What the request is about; `None` if there is no such resource, or not there.
@@ -224,11 +214,14 @@ impl<'a> Info<'a> {
             return None;
         }
         let verbs = match self.subresource.as_deref() {
-            Some(name) if !kind.has(name) => return None,
+            Some(name) if !kind.has(name) => {
+                let name = self.name.filter(|_| kind.custom.is_some())?;
+                return Some(Err(missing(resource, name)));
+            }
             Some(name) => discovery::subresource(name, &kind).1,
             None if self.name.is_some() && kind.is("create") => return None,
             // What is made or deleted says in which namespace.
-            None if all_namespaces && !self.namespaced => &["list", "watch"],
+            None if all_namespaces && !self.namespaced => vec!["list", "watch"],
             None => kind.verbs(),
         };
         let is_proxy = self.subresource.as_deref() == Some("proxy");
@@ -436,6 +429,14 @@ impl Target {
     /// The namespace that is asked about, if not all are.
     pub(super) fn in_namespace(&self) -> Option<&str> {
         (!self.namespace.is_empty()).then_some(&self.namespace)
+    }
+
+    /// The same, of its `Scale`.
+    pub(super) fn of_scale(&self) -> Self {
+        Self {
+            kind: Arc::new(Kind::scale()),
+            ..self.clone()
+        }
     }
 
     pub(super) fn conflict(&self, name: &str, why: &str) -> Refusal {

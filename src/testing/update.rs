@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    access, body, conflicts, controllers, delete,
+    access, admission, body, conflicts, controllers, delete,
     json::{map, set, some, text, texts},
     kinds::Kind,
     kubelet, logs,
@@ -16,7 +16,7 @@ use super::{
     store::{Next, Object},
     subresources,
     target::{Invalid, Target, invalid, not_implemented, refusal},
-    validation,
+    types, validation,
     writes::Write,
 };
 use crate::{server::Refusal, wire::status::Status};
@@ -38,11 +38,11 @@ impl Change {
         }
         let forbidden = |field: Invalid| Err(invalid("PatchOptions.meta.k8s.io", "", vec![field]));
         let is_applied = write.media == body::APPLY_PATCH;
-        if is_applied && write.parameters.get("fieldManager").is_empty() {
+        if is_applied && write.query.get("fieldManager").is_empty() {
             let why = "is required for apply patch";
             return forbidden(Invalid::required("fieldManager", why));
         }
-        if !is_applied && !write.parameters.get("force").is_empty() {
+        if !is_applied && !write.query.get("force").is_empty() {
             let why = "may not be specified for non-apply patch";
             return forbidden(Invalid::forbidden("force", why));
         }
@@ -58,8 +58,12 @@ impl Change {
                     let why = "metadata.managedFields must be nil";
                     return Err(Refusal::bad_request(why));
                 }
-                if text(&object["kind"]) != kind || some(&object["apiVersion"]).is_none() {
-                    let (version, other) = (text(&object["apiVersion"]), text(&object["kind"]));
+                let (version, other) = (text(&object["apiVersion"]), text(&object["kind"]));
+                let is_custom = write.target.kind.custom.is_some();
+                if other != kind
+                    || version.is_empty()
+                    || !is_custom && types::name(version, other).is_none()
+                {
                     let slash = if version.contains('/') { "" } else { "/" };
                     let why = format!("invalid object type: {slash}{version}, Kind={other}");
                     return Err(Refusal::bad_request(why));
@@ -93,7 +97,7 @@ impl Change {
                     }
                     _ => {}
                 }
-                let force = write.parameters.is("force");
+                let force = write.query.is("force");
                 Ok(Self::Apply { object, force })
             }
             body::STRATEGIC_PATCH => Err(body::unsupported(&[
@@ -159,9 +163,7 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     if let Change::Replace(object) = &change
         && some(&object["metadata"]["name"]).is_none()
     {
-        return Err(Refusal::bad_request(format!(
-            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
-        )));
+        return Err(nameless(name));
     }
     if let Change::Replace(object) | Change::Apply { object, .. } = &mut change {
         write.place(object, name)?;
@@ -243,6 +245,13 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     Ok(response)
 }
 
+fn nameless(name: &str) -> Refusal {
+    let why = "was undeterminable: name must be provided";
+    Refusal::bad_request(format!(
+        "the name of the object ({name} based on URL) {why}"
+    ))
+}
+
 /// What an update makes of an object.
 fn changed(
     write: &Write<'_>,
@@ -258,9 +267,14 @@ fn changed(
             let scale = subresources::scale(kind, old)?;
             let mut scale = change.of_object(write, Some(&scale), manager)?;
             write.place(&mut scale, name)?;
+            readable(write, change, &scale)?;
             subresources::scaled(target, old, &scale)?
         }
     };
+    let is_patch = !matches!(change, Change::Replace(_) | Change::Apply { .. });
+    if is_patch && some(&after["metadata"]["name"]).is_none() {
+        return Err(nameless(name));
+    }
     write.place(&mut after, name)?;
     preconditions(write, change, old, &after)?;
     // An apply has said already who owns what.
@@ -268,18 +282,11 @@ fn changed(
         Change::Apply { .. } => Some(after["metadata"]["managedFields"].clone()),
         _ => None,
     };
-    let is_converted = matches!(change, Change::Strategic(_));
-    let is_readable = schema::check_types(kind, &after, is_converted);
-    is_readable
-        .and_then(|()| write.check_fields(&after))
-        .map_err(|refusal| match change {
-            // `k8s.io/apiserver/pkg/endpoints/handlers/patch.go` words those of patches.
-            Change::Strategic(patch) => misread(&refusal, &patch::spelled(patch)),
-            Change::Merge(_) | Change::Json => misread(&refusal, &after.to_string()),
-            Change::Replace(_) | Change::Apply { .. } => refusal,
-        })?;
+    if !target.is("scale") {
+        readable(write, change, &after)?;
+    }
     // Who says so wants the owners forgotten.
-    let is_cleared = after["metadata"]["managedFields"] == json!([{}]);
+    let is_cleared = [json!([{}]), json!([])].contains(&after["metadata"]["managedFields"]);
     keep_others(target, old, &mut after);
     let mut faults = validation::keep_metadata(old, &mut after);
     schema::prune(kind, &mut after);
@@ -287,10 +294,15 @@ fn changed(
     match managed {
         _ if is_cleared => set(&mut after["metadata"], "managedFields", &Value::Null),
         Some(Value::Null) => {}
+        // Nobody owns it by that.
+        None if target.is("scale") && kind.custom.is_some() => {}
         Some(managed) => after["metadata"]["managedFields"] = managed,
         None => managed::updated(kind, manager, Some(old), &mut after, logs::now()),
     }
     if target.subresource.is_none() {
+        if kind.is_core("pods") {
+            admission::tolerate(&mut after["spec"]);
+        }
         rules::allocate(kind, Some(old), &mut after);
     }
     faults.extend(write.faults(&after));
@@ -300,14 +312,37 @@ fn changed(
     if !faults.is_empty() {
         return Err(target.invalid(name, faults));
     }
+    schema::unchecked(kind, &after)?;
     if after == *old {
         return Ok(Next::Same);
     }
     count_generation(kind, old, &mut after);
+    let templates = "deprecated.daemonset.template.generation";
+    if kind.resource.plural == "daemonsets" && after["spec"]["template"] != old["spec"]["template"]
+    {
+        let before = text(&old["metadata"]["annotations"][templates]).parse::<u64>();
+        let next = before.unwrap_or_default() + 1;
+        after["metadata"]["annotations"][templates] = next.to_string().into();
+    }
     Ok(Next::Put(Object {
         json: after,
         message: before.message.clone(),
     }))
+}
+
+/// Refuses what is no object of its kind.
+fn readable(write: &Write<'_>, change: &Change, after: &Value) -> Result<(), Refusal> {
+    let is_converted = matches!(change, Change::Strategic(_));
+    let is_readable = schema::check_types(&write.query.target.kind, after, is_converted);
+    is_readable
+        .and_then(|()| write.check_fields(after))
+        .inspect(|()| write.warn(after))
+        .map_err(|refusal| match change {
+            // `k8s.io/apiserver/pkg/endpoints/handlers/patch.go` words those of patches.
+            Change::Strategic(patch) => misread(&refusal, &patch::spelled(patch)),
+            Change::Merge(_) | Change::Json => misread(&refusal, &after.to_string()),
+            Change::Replace(_) | Change::Apply { .. } => refusal,
+        })
 }
 
 /// Refuses a write to another object, or to another version of it, than it says.
@@ -329,7 +364,12 @@ fn preconditions(
                    version and try again";
         return Err(target.conflict(name, why));
     }
-    if version.is_none() && matches!(change, Change::Replace(_)) && kind.custom.is_some() {
+    let is_versioned = kind.custom.is_some() || kind.is("versioned");
+    if version.is_none()
+        && matches!(change, Change::Replace(_))
+        && is_versioned
+        && !target.is("scale")
+    {
         // `k8s.io/apiserver/pkg/registry/generic/registry/store.go`, Update.
         let field = "metadata.resourceVersion";
         let field = Invalid::value(field, "0", "must be specified for an update");

@@ -67,6 +67,10 @@ pub(super) fn faults(format: &str, text: &str) -> Vec<String> {
         // Annotations are compared in lower case.
         "annotation" => key_faults(&text.to_lowercase(), "a qualified name"),
         "qualified" => key_faults(text, "a qualified name"),
+        "regex" => {
+            let why = |error| format!("must be a valid regular expression, but isn't: {error}");
+            Regex::new(text).err().map(why).into_iter().collect()
+        }
         "schedule" => cron::fault(text).into_iter().collect(),
         "clusterip" if text == "None" => Vec::new(),
         "ip" | "clusterip" => unless(
@@ -139,16 +143,27 @@ fn key_faults(text: &str, what: &str) -> Vec<String> {
 /// What is wrong with an object's name, given or generated; the rest of its metadata is in the table
 /// of rules.
 pub(super) fn names(kind: &Kind, object: &Value) -> Vec<Invalid> {
-    let field = "metadata.name";
-    match text(&object["metadata"]["name"]) {
-        "" => vec![Invalid::required(field, "name or generateName is required")],
-        name => {
-            let why = faults(kind.name_format(), name).into_iter();
-            let spelled = format!("{name:?}");
-            why.map(|why| Invalid::value(field, &spelled, &why))
-                .collect()
+    let metadata = &object["metadata"];
+    let of = |field: &str, text: &str, name: &str| -> Vec<_> {
+        let why = faults(kind.name_format(), name).into_iter();
+        let spelled = format!("{text:?}");
+        why.map(|why| Invalid::value(field, &spelled, &why))
+            .collect()
+    };
+    // What is generated may follow a dash (`maskTrailingDash`).
+    let mut found = match text(&metadata["generateName"]) {
+        "" => Vec::new(),
+        front => {
+            let name = format!("{}a", front.trim_end_matches('-'));
+            of("metadata.generateName", front, &name)
         }
-    }
+    };
+    let (field, why) = ("metadata.name", "name or generateName is required");
+    found.extend(match text(&metadata["name"]) {
+        "" => vec![Invalid::required(field, why)],
+        name => of(field, name, name),
+    });
+    found
 }
 
 /// Keeps the server's part of the metadata, and says what was wrong with the attempt to change it.
@@ -179,14 +194,9 @@ pub(super) fn keep_metadata(before: &Value, after: &mut Value) -> Vec<Invalid> {
     }
     // The API server checks it twice (`rest.BeforeUpdate`, and the kind's own strategy).
     faults.extend(faults.clone());
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "resourceVersion",
-        "generation",
-    ] {
+    let kept = "uid creationTimestamp deletionTimestamp deletionGracePeriodSeconds resourceVersion \
+                generation";
+    for field in kept.split(' ') {
         set(new, field, &old[field]);
     }
     // Who knows better who owns what may say so.
@@ -207,6 +217,18 @@ pub(super) fn immutable(kind: &Kind, before: &Value, after: &Value) -> Vec<Inval
             }
         }
     }
+    let gates = |pod: &Value| -> Vec<_> {
+        let gates = items(&pod["spec"]["schedulingGates"]);
+        gates.map(|gate| text(&gate["name"]).to_owned()).collect()
+    };
+    let known = gates(before);
+    if let (true, Some(new)) = (
+        kind.is_core("pods"),
+        gates(after).into_iter().find(|gate| !known.contains(gate)),
+    ) {
+        let why = format!("only deletion is allowed, but found new scheduling gate '{new}'");
+        faults.push(Invalid::forbidden("spec.schedulingGates", &why));
+    }
     if kind.is_core("pods") && fixed(&before["spec"]) != fixed(&after["spec"]) {
         let why = "pod updates may not change fields other than `spec.containers[*].image`,\
                    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
@@ -226,7 +248,7 @@ fn fixed(spec: &Value) -> Value {
             container["image"] = Value::Null;
         }
     }
-    for field in ["activeDeadlineSeconds", "tolerations"] {
+    for field in ["activeDeadlineSeconds", "schedulingGates", "tolerations"] {
         spec[field] = Value::Null;
     }
     spec

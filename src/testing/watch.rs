@@ -50,7 +50,10 @@ pub(super) fn watch<B>(
     };
     let is_refused = !initial && !query.get("sendInitialEvents").is_empty();
     objects::check(&query, cluster.settings.watch_list)?;
-    let version = query.version()?.filter(|version| *version != 0);
+    let mut version = query.version()?.filter(|version| *version != 0);
+    if is_refused {
+        version = version.or(Some(cluster.store.version()));
+    }
     let timeout = Duration::from_secs(query.number("timeoutSeconds")?.unwrap_or(1800));
     let accepted = query.accepted;
     if let Form::MetadataList(_) = accepted.form {
@@ -85,7 +88,7 @@ pub(super) fn watch<B>(
     };
     let of_cluster = cluster.clone();
     cluster.tasks.spawn(async move {
-        let made_up = version.is_none() && !is_refused || initial;
+        let made_up = version.is_none() || initial;
         // However it ends: the client sees an end or what a fault made of it.
         let _ = watch.run(&of_cluster, made_up, initial, timeout).await;
     });

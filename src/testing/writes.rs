@@ -2,8 +2,7 @@
 //!
 //! As far as it goes it is `k8s.io/apiserver/pkg/registry/generic/registry/store.go`: names are
 //! taken once, a resourceVersion that is given must be the current one, finalizers hold a deletion
-//! up, a write that changes nothing is none, and a dry run changes nothing at all. Of admission
-//! there is that of a pod's priority.
+//! up, a write that changes nothing is none, and a dry run changes nothing at all.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -36,9 +35,10 @@ const MANAGER: usize = 128;
 pub(super) struct Write<'a> {
     pub(super) cluster: &'a Arc<Cluster>,
     pub(super) target: &'a Target,
+    /// How it is answered; its body and its answer are of the target's kind, or of its scale's.
+    pub(super) query: Query,
     pub(super) user: &'a User,
-    pub(super) parameters: Parameters,
-    head: Request<()>,
+    agent: String,
     pub(super) media: String,
     pub(super) body: Bytes,
     pub(super) dry: bool,
@@ -63,42 +63,53 @@ pub(super) async fn serve(
         "patch" => "PatchOptions",
         _ => "DeleteOptions",
     };
+    let dry = supported(options, &parameters, "dryRun", &["All"])? == "All";
+    let manager = parameters.get("fieldManager");
+    let field = validation::faults("manager", manager).pop();
+    let field = field.map(|why| Invalid::new("fieldManager", why));
+    if let Some(field) = field.or_else(|| unprintable(manager)) {
+        return Err(invalid(&format!("{options}.meta.k8s.io"), "", vec![field]));
+    }
+    let fields = ["", "Ignore", "Strict", "Warn"];
+    supported(options, &parameters, "fieldValidation", &fields)?;
+    let of = match target.is("scale") {
+        true => &target.of_scale(),
+        false => target,
+    };
+    let agent = request.headers().get(USER_AGENT);
+    let agent = agent.and_then(|value| value.to_str().ok());
+    let agent = agent.unwrap_or_default().split('/').next();
     let write = Write {
-        dry: supported(options, &parameters, "dryRun", &["All"])? == "All",
+        dry,
         media: body::media(request),
-        head: router::head(request),
+        agent: agent.unwrap_or_default().to_owned(),
+        // Who cannot be answered writes nothing.
+        query: Query::parse(cluster, of, request)?,
         cluster,
         target,
         user,
-        parameters,
         body,
         uid: cluster.store.next_uid(),
         warning: RefCell::default(),
     };
-    let manager = write.parameters.get("fieldManager");
-    let field = validation::faults("manager", manager).pop();
-    if let Some(field) = field
-        .map(|why| Invalid::new("fieldManager", why))
-        .or_else(|| unprintable(manager))
-    {
-        return Err(invalid(&format!("{options}.meta.k8s.io"), "", vec![field]));
-    }
-    let fields = ["", "Ignore", "Strict", "Warn"];
-    supported(options, &write.parameters, "fieldValidation", &fields)?;
-    // Who cannot be answered writes nothing.
-    Query::parse(cluster, target, &write.head)?;
+    let answer = answer(&write);
+    let accept = objects::accept(request);
+    let refused = |refusal| router::refuse(cluster, accept, refusal);
+    Ok(write.with_warnings(answer.unwrap_or_else(refused)))
+}
+
+fn answer(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
+    let target = write.target;
     match (target.verb, target.subresource.as_deref()) {
-        ("create", None) if target.kind.is("create") => reviews::serve(&write),
-        ("create", None) if target.name.is_none() => create(&write),
-        ("create", Some("eviction")) => subresources::evict(&write),
+        ("create", None) if target.kind.is("create") => reviews::serve(write),
+        ("create", None) if target.name.is_none() => create(write),
+        ("create", Some("eviction")) => subresources::evict(write),
         (
             "update" | "patch",
             None | Some("status" | "scale" | "ephemeralcontainers" | "finalize"),
-        ) => update::update(&write),
-        ("delete", None) => delete::one(cluster, target, &write.deletion()?, &write.head),
-        ("deletecollection", None) => {
-            delete::collection(cluster, target, &write.deletion()?, &write.head)
-        }
+        ) => update::update(write),
+        ("delete", None) => delete::one(write, &write.deletion()?),
+        ("deletecollection", None) => delete::collection(write, &write.deletion()?),
         (_, Some(name @ ("approval" | "binding" | "resize" | "token"))) => {
             let what = format!("{}/{name}", target.resource().plural);
             Err(not_implemented(what))
@@ -149,17 +160,7 @@ impl Write<'_> {
     /// Who writes: as the client calls itself, or the front of its `User-Agent`
     /// (`managerOrUserAgent`).
     pub(super) fn manager(&self, operation: &'static str) -> Manager {
-        let agent = self
-            .head
-            .headers()
-            .get(USER_AGENT)
-            .and_then(|value| value.to_str().ok());
-        let agent = agent
-            .unwrap_or_default()
-            .split('/')
-            .next()
-            .unwrap_or_default();
-        let names = [self.parameters.get("fieldManager"), agent];
+        let names = [self.query.get("fieldManager"), &self.agent];
         let name = names
             .into_iter()
             .find(|name| !name.is_empty())
@@ -176,6 +177,7 @@ impl Write<'_> {
             true => json!({}),
             false => body::object(&self.media, &self.body, "")?,
         };
+        schema::check_options(&options)?;
         if let Some(how) = texts(&options["dryRun"]).find(|how| *how != "All") {
             let field = Invalid::unsupported("dryRun", &format!("[{how:?}]"), ["\"All\""]);
             return Err(invalid("DeleteOptions.meta.k8s.io", "", vec![field]));
@@ -187,15 +189,15 @@ impl Write<'_> {
                 some(&options["apiVersion"]).unwrap_or("meta.k8s.io/v1")
             )));
         }
-        delete::Options::parse(&options, &self.parameters, self.dry)
+        delete::Options::parse(&options, &self.query.parameters, self.dry)
     }
 
     /// The object in the body, which is of the kind that the path names.
     pub(super) fn object(&self, api_version: &str, kind: &str) -> Result<Value, Refusal> {
         let mut object = body::object(&self.media, &self.body, kind)?;
         self.check_type(&mut object, api_version, kind)?;
-        if kind == self.target.kind.kind {
-            schema::check_types(&self.target.kind, &object, false)?;
+        if kind == self.query.target.kind.kind {
+            schema::check_types(&self.query.target.kind, &object, false)?;
         }
         Ok(object)
     }
@@ -208,12 +210,15 @@ impl Write<'_> {
     ) -> Result<(), Refusal> {
         let given = |field: &str| text(&object[field]).to_owned();
         let (given_version, given_kind) = (given("apiVersion"), given("kind"));
-        let missing = [("Kind", &given_kind), ("apiVersion", &given_version)];
-        let mut missing = missing.into_iter().filter(|(_, given)| given.is_empty());
-        if let Some((what, _)) = missing.next().filter(|_| self.target.kind.custom.is_some()) {
+        let is_custom = self.query.target.kind.custom.is_some();
+        if is_custom && given_kind.is_empty() {
             // Nothing else says what it is (`UnstructuredJSONScheme`).
-            let why = format!("Object '{what}' is missing in '{object}'");
+            let why = format!("Object 'Kind' is missing in '{object}'");
             return Err(Refusal::bad_request(why));
+        }
+        if is_custom && given_version.is_empty() {
+            let why = "the API version in the data () does not match the expected API version";
+            return Err(Refusal::bad_request(format!("{why} ({api_version})")));
         }
         let version = some(&object["apiVersion"]).unwrap_or(api_version);
         let other = some(&object["kind"]).unwrap_or(kind);
@@ -256,18 +261,15 @@ impl Write<'_> {
     }
 
     pub(super) fn expected(&self) -> (String, &str) {
-        match self.target.is("scale") {
-            true => ("autoscaling/v1".to_owned(), "Scale"),
-            false => (
-                self.target.resource().api_version(),
-                &*self.target.kind.kind,
-            ),
-        }
+        (
+            self.query.target.resource().api_version(),
+            &*self.query.target.kind.kind,
+        )
     }
 
     /// What strict clients want to know: fields that are there twice, or that there are not.
     pub(super) fn check_fields(&self, object: &Value) -> Result<(), Refusal> {
-        let validation = match self.parameters.get("fieldValidation") {
+        let validation = match self.query.get("fieldValidation") {
             // `k8s.io/apiserver/pkg/endpoints/handlers/rest.go`, fieldValidation.
             "" => "Warn",
             validation => validation,
@@ -275,16 +277,15 @@ impl Write<'_> {
         if validation == "Ignore" {
             return Ok(());
         }
-        let twice = match &*self.media {
-            body::JSON_PATCH => Vec::new(),
-            _ => gojson::duplicates(&self.body),
+        let (order, mut faults) = match &*self.media {
+            body::JSON_PATCH => Default::default(),
+            body::YAML | body::APPLY_PATCH => (Vec::new(), body::twice(&self.body)),
+            _ => gojson::fields(&self.body),
         };
-        let twice = twice
-            .into_iter()
-            .map(|path| format!("duplicate field {path:?}"));
-        let unknown = schema::unknown_fields(&self.target.kind, object).into_iter();
-        let unknown = unknown.map(|path| format!("unknown field {path:?}"));
-        let faults: Vec<_> = twice.chain(unknown).collect();
+        let mut unknown = schema::unknown_fields(&self.query.target.kind, object);
+        unknown.sort_by_key(|path| order.iter().position(|known| known == path));
+        let unknown = unknown.into_iter();
+        faults.extend(unknown.map(|path| format!("unknown field {path:?}")));
         if faults.is_empty() {
             return Ok(());
         }
@@ -292,31 +293,43 @@ impl Write<'_> {
             self.warning.borrow_mut().extend(faults);
             return Ok(());
         }
+        let front = match faults[0].starts_with("line ") {
+            true => "yaml: unmarshal errors:\n  ",
+            false => "",
+        };
         let (_, kind) = self.expected();
-        let version = &self.target.resource().version;
+        let version = &self.query.target.resource().version;
         Err(Refusal::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
+            "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {front}{}",
             faults.join(", ")
         )))
     }
 
-    /// An object as the answer to a write.
-    pub(super) fn answer(&self, object: &Object) -> Result<Response<Body>, Refusal> {
-        let query = Query::parse(self.cluster, self.target, &self.head)?;
-        let mut response = match self.target.is("scale") {
-            true => {
-                let scale = subresources::scale(&self.target.kind, &object.json)?;
-                router::object(&scale)
-            }
-            false => objects::answer(&query, object)?,
-        };
+    /// Tells the client what its kind's rules warn of.
+    pub(super) fn warn(&self, object: &Value) {
+        let rules = rules::of_kind(&self.target.kind, "warn").filter(|rule| rule.holds(object));
+        let texts = rules.map(|rule| rule.value.to_owned());
+        self.warning.borrow_mut().extend(texts);
+    }
+
+    /// Adds what the client is told besides.
+    fn with_warnings(&self, mut response: Response<Body>) -> Response<Body> {
         for text in self.warning.borrow_mut().drain(..) {
             // RFC 7234, section 5.5.
             if let Ok(value) = format!("299 - {text:?}").parse() {
                 response.headers_mut().append("warning", value);
             }
         }
-        Ok(response)
+        response
+    }
+
+    /// An object as the answer to a write.
+    pub(super) fn answer(&self, object: &Object) -> Result<Response<Body>, Refusal> {
+        if !self.target.is("scale") {
+            return objects::answer(&self.query, object);
+        }
+        let scale = subresources::scale(&self.target.kind, &object.json)?;
+        objects::answer(&self.query, &Object::new(scale))
     }
 
     /// Checks that an object is what the path says, and completes it.
@@ -370,14 +383,9 @@ impl Write<'_> {
     /// A new object as it is stored.
     pub(super) fn complete(&self, mut object: Value, manager: &Manager) -> Result<Value, Refusal> {
         let kind = &self.target.kind;
-        for field in [
-            "uid",
-            "creationTimestamp",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "managedFields",
-            "selfLink",
-        ] {
+        let servers = "uid creationTimestamp deletionTimestamp deletionGracePeriodSeconds \
+                       managedFields selfLink";
+        for field in servers.split(' ') {
             set(&mut object["metadata"], field, &Value::Null);
         }
         if kind.has("status") {
@@ -388,18 +396,17 @@ impl Write<'_> {
             object["metadata"]["generation"] = 1.into();
         }
         self.check_fields(&object)?;
+        self.warn(&object);
         schema::prune(kind, &mut object);
         rules::complete(kind, &mut object);
-        self.warning
-            .borrow_mut()
-            .extend(schema::unchecked(kind, &object));
         if manager.operation == "Update" {
             managed::updated(kind, manager, None, &mut object, logs::now());
         }
+        self.admit(&mut object)?;
         object["metadata"]["uid"] = self.uid.clone().into();
         rules::allocate(kind, None, &mut object);
         match self.faults(&object) {
-            faults if faults.is_empty() => Ok(object),
+            faults if faults.is_empty() => schema::unchecked(kind, &object).map(|()| object),
             faults => Err(self
                 .target
                 .invalid(text(&object["metadata"]["name"]), faults)),
@@ -419,7 +426,14 @@ impl Write<'_> {
     pub(super) fn faults(&self, object: &Value) -> Vec<Invalid> {
         let mut faults = validation::names(&self.target.kind, object);
         faults.extend(checks::faults(&self.target.kind, object));
-        faults.extend(schema::faults(&self.target.kind, object));
+        let mut of_schema = schema::faults(&self.target.kind, object);
+        if self.target.is("status") {
+            // It is checked alone.
+            for fault in &mut of_schema {
+                fault.message = fault.message.replacen(": status.", ": ", 1);
+            }
+        }
+        faults.extend(of_schema);
         faults
     }
 }
@@ -442,7 +456,6 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     write.check_namespace(&name)?;
     let object = write.complete(object, &write.manager("Update"))?;
     write.check_rights(None, &object)?;
-    write.admit(&object)?;
     let key = store::key(target.resource(), &target.namespace, &name);
     let written = write
         .cluster
@@ -469,7 +482,7 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
 }
 
 /// Five characters that spell no words (`k8s.io/apimachinery/pkg/util/rand/rand.go`).
-fn suffix() -> String {
+pub(super) fn suffix() -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let character = || {
         let at = usize::from(rand::random::<u8>()) % ALPHABET.len();

@@ -238,7 +238,14 @@ async fn a_definition_adds_a_kind_with_its_schema() {
         "",
     )
     .await;
-    assert_eq!(get(&server, boxes).await.code, 404);
+    let gone = async {
+        while get(&server, boxes).await.code != 404 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), gone)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -388,7 +388,7 @@ async fn templates_columns_and_orders_are_kubectl_s() {
         (&["--sort-by", ".spec"], "neither a number nor a text"),
         (&["--output-watch-events"], "is for --watch"),
         (&["--subresource", "status"], "not of a list"),
-        (&["a", "--subresource", "nothing"], "404 page not found"),
+        (&["a", "--subresource", "nothing"], "\"a\" not found"),
         (&["a", "b", "-w"], "watched at a time"),
         (&["none", "-w"], "not found"),
     ] {

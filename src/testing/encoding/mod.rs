@@ -86,7 +86,9 @@ impl Document {
     fn into_json(self) -> Value {
         let mut json = self.json;
         if let Some(items) = self.items {
-            json["items"] = items.into_iter().map(Self::into_json).collect();
+            let is_null = items.is_empty() && json["kind"] == "PartialObjectMetadataList";
+            let items = items.into_iter().map(Self::into_json).collect();
+            json["items"] = if is_null { Value::Null } else { items };
         }
         json
     }

@@ -1,0 +1,92 @@
+//! How answers look: in flow answers in JSON, out they come spread out for people, or in YAML, and
+//! with the warning of a kind that is deprecated.
+
+use http::{
+    HeaderValue, Request, Response,
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT, WARNING},
+};
+use http_body_util::{BodyExt as _, Full};
+use serde_json::Value;
+
+use super::{
+    negotiation, objects,
+    router::{self, Body},
+    target::Parameters,
+};
+use crate::{
+    server::Refusal,
+    wire::{status::Status, watch::Encoding},
+};
+
+const ENDPOINTS: &str = "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 \
+                         EndpointSlice\"";
+
+/// What a request asks for besides its answer.
+pub(super) struct Look {
+    yaml: bool,
+    /// `k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`, `isPrettyPrint`.
+    pretty: bool,
+    is_watch: bool,
+    is_deprecated: bool,
+}
+
+impl Look {
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        let parameters = Parameters::parse(request.uri().query());
+        let path = request.uri().path();
+        let is_other = path.contains("/proxy") || path.starts_with("/openapi");
+        let encodings = [Encoding::Json, Encoding::Protobuf, Encoding::Cbor];
+        let accepted = negotiation::negotiate(objects::accept(request), &encodings, true);
+        let agent = request.headers().get(USER_AGENT);
+        let agent = agent.map_or(&b""[..], HeaderValue::as_bytes);
+        let people = [&b"curl"[..], b"Wget", b"Mozilla/5.0"];
+        let path: Vec<_> = path.split('/').skip(1).collect();
+        Self {
+            yaml: accepted.is_some_and(|accepted| accepted.yaml) && !is_other,
+            pretty: !is_other
+                && match parameters.get("pretty") {
+                    "" => people.iter().any(|name| agent.starts_with(name)),
+                    how => ["1", "t", "T", "true", "TRUE", "True"].contains(&how),
+                },
+            is_watch: parameters.is("watch"),
+            is_deprecated: matches!(
+                path[..],
+                ["api", "v1", "endpoints", ..] | ["api", "v1", "namespaces", _, "endpoints", ..]
+            ),
+        }
+    }
+
+    pub(super) async fn give(&self, response: Response<Body>) -> Response<Body> {
+        let (mut head, body) = response.into_parts();
+        if self.is_deprecated {
+            let warning = HeaderValue::from_static(ENDPOINTS);
+            head.headers.append(WARNING, warning);
+        }
+        let is = |name, value| head.headers.get(name).is_some_and(|known| known == value);
+        if !self.yaml && !self.pretty
+            || !is(CONTENT_TYPE, "application/json")
+            || is(CONTENT_ENCODING, "gzip")
+            || self.is_watch && head.status.is_success()
+        {
+            return Response::from_parts(head, body);
+        }
+        let bytes = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => {
+                let failed = Status::failure(500, "", error.to_string());
+                return router::whole(Refusal::new(failed).into_response());
+            }
+        };
+        let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let text = match self.yaml {
+            true => {
+                let media = HeaderValue::from_static("application/yaml");
+                head.headers.insert(CONTENT_TYPE, media);
+                serde_saphyr::to_string(&json).unwrap_or_default()
+            }
+            false => format!("{json:#}"),
+        };
+        head.headers.remove(CONTENT_LENGTH);
+        Response::from_parts(head, router::whole_body(Full::new(text.into())))
+    }
+}
