@@ -115,12 +115,21 @@ impl EndOfObject {
 /// The first brace that closes something and has white space or another object behind it.
 fn closing(data: &[u8]) -> Option<usize> {
     let mut at = 0;
-    skip_blocks::<256>(data, &mut at);
-    skip_blocks::<32>(data, &mut at);
-    data[at..]
-        .windows(2)
-        .position(|pair| distance(pair[0], pair[1]) == 0)
-        .map(|found| at + found)
+    loop {
+        skip_blocks::<512>(data, &mut at);
+        skip_blocks::<64>(data, &mut at);
+        skip_blocks::<16>(data, &mut at);
+        let end = data.len().min(at + 17);
+        let mut pairs = data[at..end].windows(2);
+        let ends = |pair: &[u8]| pair[0] == b'}' && matches!(pair[1], b'{' | b'\0'..=b' ');
+        if let Some(found) = pairs.position(ends) {
+            return Some(at + found);
+        }
+        if end == data.len() {
+            return None;
+        }
+        at = end - 1;
+    }
 }
 
 /// Moves `at` over whole blocks in which nothing closes.
@@ -140,10 +149,11 @@ fn skip_blocks<const BLOCK: usize>(data: &[u8], at: &mut usize) {
     }
 }
 
-/// 0 if an object may end with `this` before `next`. In operations that exist for vectors.
+/// 0 if an object may end with `this` before `next`; in the fewest operations that exist for
+/// vectors, so that it is 0 also before some bytes that stand behind a brace in strings alone.
 #[inline(always)]
 fn distance(this: u8, next: u8) -> u8 {
-    (this ^ b'}') | (next ^ b'{').min(next.saturating_sub(b' '))
+    (this ^ b'}') | (next.saturating_sub(33) & 37)
 }
 
 /// A name and the data from the start of its value on.
@@ -204,8 +214,8 @@ impl<'a> Members<'a> {
             Some(b'"') if first => {}
             _ => return Err(malformed("a member or the end of an object should follow")),
         }
-        let (name, rest) = string(&data[at..])?;
-        at = skip_space(data, data.len() - rest.len());
+        let (name, len) = string(&data[at..])?;
+        at = skip_space(data, at + len);
         if data.get(at) != Some(&b':') {
             return Err(malformed("a colon should follow the name of a member"));
         }
@@ -230,18 +240,21 @@ impl<'a> Members<'a> {
     }
 
     /// Where the value at hand ends.
+    #[inline]
     fn skip_value(&self) -> Result<usize, EventError> {
-        skip_value(&self.data[self.at..]).map(|len| self.at + len)
+        let data = &self.data[self.at..];
+        let len = match plain_len(data) {
+            Some(len) => len,
+            None => skip_value(data)?,
+        };
+        Ok(self.at + len)
     }
 }
 
 /// The length of the value that `data` begins with.
 pub(super) fn skip_value(data: &[u8]) -> Result<usize, EventError> {
     match data.first() {
-        Some(b'"') => {
-            let (_, rest) = string(data)?;
-            return Ok(data.len() - rest.len());
-        }
+        Some(b'"') => return string(data).map(|(_, len)| len),
         Some(b'{' | b'[') => {}
         Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
             let ends = |b: &u8| matches!(b, b',' | b'}' | b']') || b.is_ascii_whitespace();
@@ -413,46 +426,46 @@ impl<'a> Quoted<'a> {
     }
 }
 
-/// The string that `data` begins with, and what follows.
-#[inline]
-fn string(data: &[u8]) -> Result<(Quoted<'_>, &[u8]), EventError> {
-    let Some((b'"', inside)) = data.split_first() else {
-        return Err(malformed("a string should stand here"));
-    };
-    match quote_or_escape(inside) {
-        Some(found) if inside[found] == b'"' => {
-            let (inside, rest) = (&inside[..found], &inside[found + 1..]);
-            let escaped = false;
-            Ok((Quoted { inside, escaped }, rest))
-        }
-        found => escaped_string(data, found.map_or(data.len(), |found| found + 1)),
-    }
+/// The string that `data` begins with, and its length with its quotes.
+#[inline(always)]
+fn string(data: &[u8]) -> Result<(Quoted<'_>, usize), EventError> {
+    let (escaped, len) = string_len(data)?;
+    let inside = &data[1..len - 1];
+    Ok((Quoted { inside, escaped }, len))
 }
 
 /// Whether the string that `data` begins with has escapes, and its length with its quotes.
-#[inline]
+#[inline(always)]
 pub(super) fn string_len(data: &[u8]) -> Result<(bool, usize), EventError> {
-    let (quoted, rest) = string(data)?;
-    Ok((quoted.escaped, data.len() - rest.len()))
+    match plain_len(data) {
+        Some(len) => Ok((false, len)),
+        None => escaped_len(data).map(|len| (true, len)),
+    }
 }
 
-/// The rest of [`string`] where a backslash is at `at`.
+/// The length of the string that `data` begins with, if it has no escapes.
+#[inline(always)]
+fn plain_len(data: &[u8]) -> Option<usize> {
+    let inside = data.strip_prefix(b"\"")?;
+    let found = quote_or_escape(inside)?;
+    (inside[found] == b'"').then_some(found + 2)
+}
+
+/// The same of one that has escapes.
 #[cold]
-fn escaped_string(data: &[u8], mut at: usize) -> Result<(Quoted<'_>, &[u8]), EventError> {
-    let mut escaped = false;
-    loop {
-        match quote_or_escape(data.get(at..).unwrap_or_default()) {
-            Some(found) if data[at + found] == b'"' => {
-                let inside = &data[1..at + found];
-                return Ok((Quoted { inside, escaped }, &data[at + found + 1..]));
-            }
-            Some(found) => {
-                escaped = true;
-                at += found + 2;
-            }
-            None => return Err(malformed("a string does not end")),
-        }
+fn escaped_len(data: &[u8]) -> Result<usize, EventError> {
+    if data.first() != Some(&b'"') {
+        return Err(malformed("a string should stand here"));
     }
+    let mut at = 1;
+    while let Some(found) = data.get(at..).and_then(quote_or_escape) {
+        at += found + 1;
+        if data[at - 1] == b'"' {
+            return Ok(at);
+        }
+        at += 1;
+    }
+    Err(malformed("a string does not end"))
 }
 
 /// The first quote or backslash.
@@ -536,6 +549,17 @@ mod tests {
                     "{data:?} split at {split}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn no_end_is_passed_over() {
+        for (this, next) in (0..=255).flat_map(|this| (0..=255).map(move |next| (this, next))) {
+            let ends = this == b'}' && (next == b'{' || next <= b' ');
+            assert!(!ends || distance(this, next) == 0, "{this} {next}");
+            // Most of what follows a brace must not stop the search.
+            let goes_on = this == b'}' && b",}]\"\\:".contains(&next);
+            assert!(!goes_on || distance(this, next) != 0, "{next}");
         }
     }
 
