@@ -114,21 +114,21 @@ impl EndOfObject {
 
 /// The first brace that closes something and has white space or another object behind it.
 fn closing(data: &[u8]) -> Option<usize> {
+    let ends = |pair: &[u8]| pair[0] == b'}' && matches!(pair[1], b'{' | b'\0'..=b' ');
     let mut at = 0;
     loop {
-        skip_blocks::<512>(data, &mut at);
-        skip_blocks::<64>(data, &mut at);
-        skip_blocks::<16>(data, &mut at);
+        // Where blocks stopped, and at first: many may stand close together.
         let end = data.len().min(at + 17);
-        let mut pairs = data[at..end].windows(2);
-        let ends = |pair: &[u8]| pair[0] == b'}' && matches!(pair[1], b'{' | b'\0'..=b' ');
-        if let Some(found) = pairs.position(ends) {
+        if let Some(found) = data[at..end].windows(2).position(ends) {
             return Some(at + found);
         }
         if end == data.len() {
             return None;
         }
         at = end - 1;
+        skip_blocks::<512>(data, &mut at);
+        skip_blocks::<64>(data, &mut at);
+        skip_blocks::<16>(data, &mut at);
     }
 }
 
@@ -198,11 +198,11 @@ impl<'a> Members<'a> {
             return Ok(None);
         }
         let data = self.data;
-        let mut at = self.at;
-        if self.at_value {
-            at = self.skip_value()?;
-        }
-        let first = !self.at_value && data.get(at.wrapping_sub(1)) == Some(&b'{');
+        let first = !self.at_value;
+        let mut at = match first {
+            true => self.at,
+            false => self.skip_value()?,
+        };
         at = skip_space(data, at);
         let start = at;
         match data.get(at) {
