@@ -195,7 +195,7 @@ pub(crate) fn all() -> Vec<Row> {
             Work::Initial,
             "objects/s",
             &["kubewire", "raw", "kube-rs"],
-            Goal::Times(1.0 / 1.2, "raw"),
+            Goal::Times(0.83, "raw"),
         ),
         memory(
             "log lines, 100 B",
