@@ -1,3 +1,4 @@
+#![allow(clippy::print_stderr, reason = "a bench that is skipped says why")]
 //! Instructions, as valgrind counts them: in flow a case of this program, out comes what it took.
 
 use std::{
@@ -28,6 +29,7 @@ pub(crate) fn count(words: &[&str]) -> Option<(f64, String)> {
         .output()
         .ok()?;
     let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?} failed:\n{text}");
     let total = text
         .lines()
         .find_map(|line| line.split("Collected :").nth(1)?.trim().parse::<f64>().ok());

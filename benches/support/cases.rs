@@ -1,6 +1,8 @@
 #![allow(dead_code, reason = "each bench uses its part")]
 //! The work of the parsers, a batch at a time, for benches by time and by instruction.
 
+#[path = "callgrind.rs"]
+pub(crate) mod callgrind;
 #[path = "../../tests/common/capture.rs"]
 mod capture;
 #[path = "initial.rs"]
@@ -12,10 +14,11 @@ use std::{hint::black_box, io::Write as _, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use flate2::{Compression, write::GzEncoder};
+use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kubewire::{
-    KeepaliveConfig, Role,
-    exec::{Streams, Subprotocol},
+    AnyWebSocket, KeepaliveConfig, Role,
+    exec::{Child, ChildStdout, Streams, Subprotocol},
     session::{
         Message, Session as _,
         remote_command::RemoteCommand,
@@ -32,6 +35,10 @@ use kubewire::{
         websocket::{Decoder, FrameHeader, Opcode, apply_mask},
     },
 };
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _},
+    runtime::Builder,
+};
 
 /// One kind of work.
 pub(crate) struct Case {
@@ -42,6 +49,21 @@ pub(crate) struct Case {
     pub(crate) bytes: u64,
     /// Prepares a batch.
     pub(crate) prepare: Box<dyn Fn() -> Work>,
+}
+
+impl Case {
+    /// Runs in valgrind.
+    pub(crate) fn run(self) {
+        // The first run fills what is computed once.
+        drop((self.prepare)()());
+        drop(callgrind::counted((self.prepare)()));
+    }
+}
+
+/// Instructions a unit, of the case with so many that `words` name to this program.
+pub(crate) fn count(units: u64, words: &[&str]) -> f64 {
+    let (total, _) = callgrind::count(words).unwrap();
+    total / units as f64
 }
 
 /// A batch that is ready. What it gives is dropped unmeasured.
@@ -85,6 +107,7 @@ pub(crate) fn all() -> Vec<Case> {
         cases.push(websocket_frames(name, size));
     }
     cases.push(session_frames());
+    cases.extend(output());
     cases.push(case(
         "mask 32 KiB",
         1,
@@ -196,6 +219,65 @@ fn session_frames() -> Case {
             (session, events)
         },
     )
+}
+
+/// Output in frames of 64 bytes that have arrived, through the whole session to a reader.
+fn output() -> Vec<Case> {
+    const COUNT: usize = 1000;
+    fn reader<F: Future<Output = usize>>(
+        name: &'static str,
+        read: impl Fn(ChildStdout) -> F + Copy + 'static,
+    ) -> Case {
+        case(
+            name,
+            COUNT,
+            COUNT * 64,
+            || {
+                let mut builder = Builder::new_current_thread();
+                let runtime = builder.enable_time().build().unwrap();
+                (runtime, frames(Some(1), 64, COUNT).freeze())
+            },
+            move |(runtime, wire)| {
+                let streams = Streams {
+                    stdout: true,
+                    ..Streams::default()
+                };
+                let read = runtime.block_on(async {
+                    let socket = AnyWebSocket::from_io(tokio::io::empty(), Role::Client, wire);
+                    let mut child = Child::over(socket, Subprotocol::V5, streams).spawn();
+                    read(child.stdout.take().unwrap()).await
+                });
+                assert_eq!(read, COUNT * 64);
+                runtime
+            },
+        )
+    }
+    vec![
+        reader("output of 64 B, slices", |mut stdout| async move {
+            let mut all = 0;
+            while let Some(Ok(slice)) = stdout.next().await {
+                all += black_box(slice).len();
+            }
+            all
+        }),
+        reader("output of 64 B, a slice a read", |mut stdout| async move {
+            let (mut buffer, mut all) = (vec![0; 64 << 10], 0);
+            while let Ok(slice @ [_, ..]) = stdout.fill_buf().await {
+                let length = slice.len();
+                black_box(&mut buffer)[..length].copy_from_slice(slice);
+                stdout.consume(length);
+                all += length;
+            }
+            all
+        }),
+        reader("output of 64 B, reads of 64 KiB", |mut stdout| async move {
+            let (mut buffer, mut all) = (vec![0; 64 << 10], 0);
+            while let Ok(length @ 1..) = stdout.read(black_box(&mut buffer)).await {
+                all += length;
+            }
+            all
+        }),
+    ]
 }
 
 fn spdy_frames() -> Case {

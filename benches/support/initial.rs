@@ -1,15 +1,11 @@
 //! What a watch begins with: the metadata of many Pods into a mirror, by object.
 
+#[path = "snapshot.rs"]
+mod snapshot;
+
 use std::{hint::black_box, time::Instant};
 
 use bytes::Bytes;
-use k8s_pb::{
-    api::core::v1::Pod,
-    apimachinery::pkg::{
-        apis::meta::v1::{ObjectMeta as Meta, PartialObjectMetadata, WatchEvent},
-        runtime::{RawExtension, TypeMeta, Unknown},
-    },
-};
 use kubewire::{
     session::{
         Exchange as _, Head,
@@ -17,13 +13,10 @@ use kubewire::{
     },
     wire::watch::{Encoding, ObjectMeta},
 };
-use prost::Message as _;
 
 use super::{Case, case, pieces, pod_event};
 
 const COUNT: usize = 10_000;
-const NAME: &str = "box";
-const VERSION: &str = "544";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -92,64 +85,10 @@ fn mirror(name: &'static str, encoding: Encoding, count: usize, body: fn(usize) 
     )
 }
 
-const END: &str = r#"{"type":"BOOKMARK","object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"99999","annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
-
 fn json(count: usize) -> Bytes {
-    let event = String::from_utf8(pod_event("watch-metadata", Encoding::Json)).unwrap();
-    let mut body = Vec::new();
-    for n in 0..count {
-        let name = format!("\"name\":\"{NAME}-{n}\"");
-        let version = format!("\"{}\"", 1000 + n);
-        let event = event.replacen(&format!("\"name\":\"{NAME}\""), &name, 1);
-        let event = event.replacen(&format!("\"{VERSION}\""), &version, 1);
-        body.extend_from_slice(event.as_bytes());
-    }
-    body.extend_from_slice(END.as_bytes());
-    body.push(b'\n');
-    body.into()
+    snapshot::json(&pod_event("watch-metadata", Encoding::Json), count)
 }
 
-/// The metadata of the same Pod.
 fn protobuf(count: usize) -> Bytes {
-    let event = Bytes::from(pod_event("watch-protobuf", Encoding::Protobuf));
-    let event = WatchEvent::decode(event.slice(4..)).unwrap();
-    let envelope = event.object.unwrap().raw.unwrap();
-    let envelope = Unknown::decode(&envelope[4..]).unwrap();
-    let mut meta = Pod::decode(&*envelope.raw.unwrap())
-        .unwrap()
-        .metadata
-        .unwrap();
-    let mut body = Vec::new();
-    for n in 0..count {
-        meta.name = Some(format!("{NAME}-{n}"));
-        meta.resource_version = Some((1000 + n).to_string());
-        push(&mut body, "ADDED", meta.clone());
-    }
-    let end = Meta {
-        resource_version: Some("99999".to_owned()),
-        annotations: [("k8s.io/initial-events-end".to_owned(), "true".to_owned())].into(),
-        ..Meta::default()
-    };
-    push(&mut body, "BOOKMARK", end);
-    body.into()
-}
-
-fn push(body: &mut Vec<u8>, event_type: &str, metadata: Meta) {
-    let metadata = Some(metadata);
-    let unknown = Unknown {
-        type_meta: Some(TypeMeta {
-            api_version: Some("meta.k8s.io/v1".to_owned()),
-            kind: Some("PartialObjectMetadata".to_owned()),
-        }),
-        raw: Some(PartialObjectMetadata { metadata }.encode_to_vec()),
-        ..Unknown::default()
-    };
-    let raw = [&b"k8s\0"[..], &unknown.encode_to_vec()].concat();
-    let event = WatchEvent {
-        r#type: Some(event_type.to_owned()),
-        object: Some(RawExtension { raw: Some(raw) }),
-    };
-    let event = event.encode_to_vec();
-    body.extend_from_slice(&(event.len() as u32).to_be_bytes());
-    body.extend_from_slice(&event);
+    snapshot::protobuf(&pod_event("watch-protobuf", Encoding::Protobuf), count)
 }

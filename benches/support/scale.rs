@@ -1,5 +1,10 @@
 //! How cost grows with size: the same work at many sizes, as data and as pictures.
 
+#[path = "scale/connections.rs"]
+mod connections;
+#[path = "scale/sessions.rs"]
+mod sessions;
+
 use std::fmt::Write as _;
 
 use bytes::BytesMut;
@@ -18,15 +23,26 @@ pub(crate) struct Series {
     pub(crate) name: &'static str,
     title: &'static str,
     x: &'static str,
+    pub(crate) unit: Unit,
     pub(crate) sizes: &'static [usize],
     pub(crate) at: fn(usize) -> Case,
 }
 
-pub(crate) const SERIES: [Series; 2] = [
+/// What is counted.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Unit {
+    /// Those of the work.
+    Instructions,
+    /// Those that what the work gives holds of what it allocated.
+    Bytes,
+}
+
+pub(crate) const SERIES: [Series; 6] = [
     Series {
         name: "mirror",
         title: "Instructions an object, metadata in protobuf into a mirror",
         x: "objects",
+        unit: Unit::Instructions,
         sizes: &[1, 10, 100, 1_000, 10_000, 100_000],
         at: initial::of,
     },
@@ -34,6 +50,7 @@ pub(crate) const SERIES: [Series; 2] = [
         name: "frames",
         title: "Instructions a frame of exec, from the socket's buffer to the handle",
         x: "bytes of a frame",
+        unit: Unit::Instructions,
         sizes: &[
             16,
             64,
@@ -46,6 +63,38 @@ pub(crate) const SERIES: [Series; 2] = [
             1 << 20,
         ],
         at: exec_frames,
+    },
+    Series {
+        name: "sessions",
+        title: "Instructions of an idle exec session in 20 s: a ping and its pong",
+        x: "sessions",
+        unit: Unit::Instructions,
+        sizes: &[1, 10, 100, 1_000, 10_000],
+        at: sessions::idle,
+    },
+    Series {
+        name: "sessions-memory",
+        title: "Bytes that an idle exec session holds, its socket not counted",
+        x: "sessions",
+        unit: Unit::Bytes,
+        sizes: &[1, 10, 100, 1_000, 10_000],
+        at: sessions::open,
+    },
+    Series {
+        name: "connections",
+        title: "Instructions of a connection in a tunnel: opened, asked, answered and ended",
+        x: "connections at a time",
+        unit: Unit::Instructions,
+        sizes: &[1, 10, 100, 1_000],
+        at: connections::whole,
+    },
+    Series {
+        name: "connections-memory",
+        title: "Bytes that an open connection in a tunnel holds",
+        x: "connections",
+        unit: Unit::Bytes,
+        sizes: &[1, 10, 100, 1_000],
+        at: connections::open,
     },
 ];
 
@@ -82,7 +131,11 @@ fn exec_frames(size: usize) -> Case {
 impl Series {
     /// Sizes and costs, a line each.
     pub(crate) fn data(&self, costs: &[f64]) -> String {
-        let mut data = format!("{},instructions\n", self.x);
+        let unit = match self.unit {
+            Unit::Instructions => "instructions",
+            Unit::Bytes => "bytes",
+        };
+        let mut data = format!("{},{unit}\n", self.x);
         for (size, cost) in self.sizes.iter().zip(costs) {
             writeln!(data, "{size},{cost:.1}").unwrap();
         }

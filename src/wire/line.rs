@@ -4,7 +4,7 @@
 //! is copied only when it straddles two chunks.
 //! Bytes stay bytes: nothing here assumes UTF-8.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memchr;
 
 /// How a [`Line`] ended.
@@ -121,6 +121,13 @@ impl LineSplitter {
         let room = self.bound - self.carry.len();
         let window = &self.chunk[..self.chunk.len().min(room.saturating_add(1))];
         let (take, end) = match memchr(b'\n', window) {
+            // As most lines are.
+            Some(at) if self.carry.is_empty() => {
+                let bytes = self.chunk.split_to(at);
+                self.chunk.advance(1);
+                let end = LineEnd::Newline;
+                return Some(Line { bytes, end });
+            }
             Some(at) => (at + 1, LineEnd::Newline),
             None if window.len() > room => (room, LineEnd::Piece),
             None if self.finished && self.buffered() > 0 => (window.len(), LineEnd::Body),

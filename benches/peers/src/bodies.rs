@@ -106,19 +106,21 @@ struct FewStatus<S> {
 
 /// The same Pod in protobuf.
 fn messages() -> Bytes {
+    message().repeat(EVENTS).into()
+}
+
+/// One event with its length.
+pub(crate) fn message() -> Vec<u8> {
     let wire = wire(include_str!("../../../tests/captures/watch-protobuf.jsonl"));
     let head = memchr::memmem::find(&wire, b"\n\x05ADDED").expect("an event") - 4;
     let len = wire[head..].first_chunk().copied().expect("its length");
-    let event = &wire[head..head + 4 + u32::from_be_bytes(len) as usize];
-    event.repeat(EVENTS).into()
+    wire[head..head + 4 + u32::from_be_bytes(len) as usize].to_vec()
 }
 
 /// The captured Pod of 7 KB, each time with another name and version.
 fn events() -> Bytes {
-    let wire = wire(include_str!("../../../tests/captures/watch-json.jsonl"));
-    let start = memchr::memmem::find(&wire, b"{\"type\":\"ADDED\"").expect("an event");
-    let end = start + memchr::memchr(b'\n', &wire[start..]).expect("its end");
-    let event = String::from_utf8(wire[start..=end].to_vec()).expect("JSON");
+    let event = line(include_str!("../../../tests/captures/watch-json.jsonl"));
+    let event = String::from_utf8(event).expect("JSON");
     let mut body = BytesMut::new();
     for n in 0..EVENTS {
         let name = format!("\"name\":\"box-{n}\"");
@@ -131,6 +133,14 @@ fn events() -> Bytes {
         body.extend_from_slice(event.as_bytes());
     }
     body.freeze()
+}
+
+/// The first event of a capture, with its newline.
+pub(crate) fn line(capture: &str) -> Vec<u8> {
+    let wire = wire(capture);
+    let start = memchr::memmem::find(&wire, b"{\"type\":\"ADDED\"").expect("an event");
+    let end = start + memchr::memchr(b'\n', &wire[start..]).expect("its end");
+    wire[start..=end].to_vec()
 }
 
 /// What a server sent in a capture.
@@ -151,7 +161,7 @@ fn log() -> Bytes {
     line.repeat(LINES).into()
 }
 
-fn chunks(body: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
+pub(crate) fn chunks(body: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
     (0..body.len())
         .step_by(READ)
         .map(|at| body.slice(at..body.len().min(at + READ)))

@@ -10,6 +10,8 @@
 
 #[path = "../../support/application.rs"]
 mod application;
+#[path = "../../support/snapshot.rs"]
+mod snapshot;
 #[path = "../../support/mod.rs"]
 mod support;
 
@@ -17,6 +19,7 @@ mod bodies;
 mod exec;
 mod forward;
 mod idle;
+mod initial;
 mod report;
 mod row;
 mod server;
@@ -52,6 +55,7 @@ fn run_side(row: &str, side: &str, addresses: &[&str]) {
             | row::Work::Partial
             | row::Work::Unmanaged
             | row::Work::Lines => bodies::run(&row.work, side),
+            row::Work::Initial => initial::run(side),
             row::Work::Bulk | row::Work::Open => forward::run(&row.work, side, addresses).await,
         }
     });

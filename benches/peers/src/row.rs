@@ -20,6 +20,8 @@ pub(crate) enum Work {
     Partial,
     /// Whole Pods but for their managedFields; kube-rs has only whole ones.
     Unmanaged,
+    /// The metadata of many Pods from a watch's body into a mirror.
+    Initial,
     /// Lines of 100 bytes from a log's body.
     Lines,
     /// 64 connections of 16 MiB through one tunnel.
@@ -204,6 +206,13 @@ pub(crate) fn all() -> Vec<Row> {
             "events/s",
             &["kubewire", "kube-rs"],
             Goal::None,
+        ),
+        memory(
+            "initial list of 50,000, metadata",
+            Work::Initial,
+            "objects/s",
+            &["kubewire", "raw", "kube-rs"],
+            Goal::Times(0.83, "raw"),
         ),
         memory(
             "log lines, 100 B",

@@ -109,8 +109,7 @@ impl Mux {
     }
 
     pub(super) fn forget_if_over(&mut self, stream: StreamId) {
-        let over = |entry: &Stream| entry.is_closed() && entry.receive.is_empty();
-        if self.streams.get(&stream).is_some_and(over) {
+        if self.streams.get(&stream).is_some_and(Stream::is_over) {
             self.forget(stream);
         }
     }
@@ -119,9 +118,7 @@ impl Mux {
         let Some(mut entry) = self.streams.remove(&stream) else {
             return;
         };
-        self.received -= entry.receive.len();
-        self.shared -= entry.receive.len().min(self.config.share());
-        self.full -= usize::from(entry.receive.len() >= self.config.receive_buffer);
+        self.waiting.change(&self.config, entry.receive.len(), 0);
         self.unsent -= entry.send.len();
         if stream.opener() != self.role {
             self.remote_streams -= 1;

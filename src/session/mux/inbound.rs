@@ -110,34 +110,30 @@ impl Mux {
             if entry.receive.is_empty() {
                 self.events.push_back(MuxEvent::Readable(stream));
             }
-            let (before, share) = (entry.receive.len(), self.config.share());
-            self.received += payload.len();
-            self.shared += (before + payload.len()).min(share) - before.min(share);
+            let before = entry.receive.len();
             entry.receive.push(payload);
+            let after = entry.receive.len();
+            self.waiting.change(&self.config, before, after);
             let bound = self.config.receive_buffer;
-            if before < bound && entry.receive.len() >= bound {
-                self.full += 1;
+            if before < bound && after >= bound {
                 self.events.push_back(MuxEvent::Full(stream));
             }
-            self.watch_readers(now, stream);
+            if after >= bound {
+                self.watch_reader(now, stream);
+            } else if self.waiting.is_crowded(&self.config) && self.stuck.is_empty() {
+                let fullest = self.streams.iter().max_by_key(|(_, e)| e.receive.len());
+                let fullest = fullest.map_or(stream, |(fullest, _)| *fullest);
+                self.watch_reader(now, fullest);
+            }
         }
         if fin {
             self.handle_fin(stream);
         }
     }
 
-    /// Gives the reader that holds back the others a time to take something: that of `stream` if
-    /// it is full, that of the fullest if all are together.
-    fn watch_readers(&mut self, now: Instant, stream: StreamId) {
-        let full = |entry: &Stream| entry.receive.len() >= self.config.receive_buffer;
-        let stream = if self.streams.get(&stream).is_some_and(full) {
-            stream
-        } else if self.is_crowded() && self.stuck.is_empty() {
-            let fullest = self.streams.iter().max_by_key(|(_, e)| e.receive.len());
-            fullest.map_or(stream, |(fullest, _)| *fullest)
-        } else {
-            return;
-        };
+    /// Gives the reader that holds back the others a time to take something: that of a stream
+    /// that is full, or of the fullest if all are together.
+    fn watch_reader(&mut self, now: Instant, stream: StreamId) {
         let at = later(now, self.config.patience);
         if let Some(entry) = self.streams.get_mut(&stream)
             && entry.watch.begin(at)

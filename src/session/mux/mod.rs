@@ -38,6 +38,7 @@ mod keepalive;
 mod outbound;
 mod stream;
 mod timers;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -49,6 +50,7 @@ use bytes::{Bytes, BytesMut};
 use self::{
     keepalive::Pings,
     stream::{Local, Remote, Reply, Stream},
+    waiting::Waiting,
 };
 use super::{later::later, reader::Watch};
 use crate::{
@@ -140,12 +142,8 @@ pub struct Mux {
     ring: VecDeque<StreamId>,
     /// Bytes in all send queues.
     unsent: usize,
-    /// Bytes in all receive queues.
-    received: usize,
-    /// The same with no more than a share of any.
-    shared: usize,
-    /// Streams whose receive queue is full.
-    full: usize,
+    /// What waits in the receive queues.
+    waiting: Waiting,
     /// When which stream must have been accepted.
     replies: BTreeSet<(Instant, StreamId)>,
     /// When the reader of which full stream is stuck.
@@ -181,9 +179,7 @@ impl Mux {
             ping_queued: false,
             ring: VecDeque::new(),
             unsent: 0,
-            received: 0,
-            shared: 0,
-            full: 0,
+            waiting: Waiting::default(),
             replies: BTreeSet::new(),
             stuck: BTreeSet::new(),
             pings,
@@ -371,25 +367,21 @@ impl Mux {
     /// The next payload that arrived on the stream. `None` if there is none now, or never will be.
     pub fn read(&mut self, stream: StreamId) -> Option<Bytes> {
         let entry = self.streams.get_mut(&stream)?;
+        let before = entry.receive.len();
         let payload = entry.receive.pop(usize::MAX)?;
-        let bound = self.config.receive_buffer;
         let left = entry.receive.len();
-        let share = self.config.share();
-        self.received -= payload.len();
-        self.shared -= (left + payload.len()).min(share) - left.min(share);
-        self.full -= usize::from(left < bound && left + payload.len() >= bound);
+        self.waiting.change(&self.config, before, left);
         entry.watch.note();
-        let watched = entry.watch.at();
-        if left < bound
-            && !self.is_crowded()
-            && let Some(at) = watched
+        if left < self.config.receive_buffer
+            && !self.waiting.is_crowded(&self.config)
+            && let Some(at) = entry.watch.at()
         {
-            if let Some(entry) = self.streams.get_mut(&stream) {
-                entry.watch = Watch::Off;
-            }
+            entry.watch = Watch::Off;
             self.stuck.remove(&(at, stream));
         }
-        self.forget_if_over(stream);
+        if entry.is_over() {
+            self.forget(stream);
+        }
         Some(payload)
     }
 
@@ -408,12 +400,7 @@ impl Mux {
 
     /// Whether nothing should be handed in until more has been read.
     pub fn wants_hold(&self) -> bool {
-        self.full > 0 || self.is_crowded()
-    }
-
-    /// Whether what waits for all readers together is as much as it may be.
-    fn is_crowded(&self) -> bool {
-        self.received >= self.config.receive_total || self.shared >= self.config.crowd()
+        self.waiting.wants_hold(&self.config)
     }
 
     /// Bytes that [`poll_transmit`](Self::poll_transmit) has, frame heads of waiting payload not

@@ -71,6 +71,11 @@ impl Stream {
         self.local == Local::Closed && self.remote != Remote::Open
     }
 
+    /// Whether nothing is left of it.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_closed() && self.receive.is_empty()
+    }
+
     /// The reply is not awaited any more. When it was.
     pub(super) fn take_reply(&mut self) -> Option<Instant> {
         match std::mem::replace(&mut self.reply, Reply::Done) {

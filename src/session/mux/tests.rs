@@ -145,8 +145,8 @@ impl Pair {
         for end in [&self.client, &self.server] {
             let mux = &end.mux;
             assert!(mux.is_empty(), "{:?}", mux.streams);
-            assert_eq!((mux.remote_streams, mux.received, mux.owed), (0, 0, 0));
-            assert_eq!((mux.full, mux.unsent, mux.queued()), (0, 0, 0));
+            assert_eq!((mux.remote_streams, mux.waiting.bytes, mux.owed), (0, 0, 0));
+            assert_eq!((mux.waiting.full, mux.unsent, mux.queued()), (0, 0, 0));
             assert!(mux.ring.is_empty() && mux.replies.is_empty() && mux.stuck.is_empty());
             assert!(!mux.wants_hold());
             assert!(mux.events.is_empty());

@@ -60,7 +60,7 @@ impl Mux {
             && at <= now
         {
             self.stuck.pop_first();
-            let holds = self.is_crowded();
+            let holds = self.waiting.is_crowded(&self.config);
             if let Some(entry) = self.streams.get_mut(&stream) {
                 let moved = entry.watch.take();
                 if !holds && entry.receive.len() < self.config.receive_buffer {

@@ -2,9 +2,9 @@
 //! `AsyncBufRead` of it, and those of the public types around it.
 
 /// Implements both for a type with `poll_slice`, and a field `current` for the slice that is being
-/// read.
+/// read; `$next` gives one that has been taken already, so that a read takes many small ones.
 macro_rules! read_slices {
-    ($name:ty) => {
+    ($name:ty, $next:expr) => {
         impl tokio::io::AsyncBufRead for $name {
             fn poll_fill_buf(
                 self: std::pin::Pin<&mut Self>,
@@ -32,10 +32,21 @@ macro_rules! read_slices {
                 buf: &mut tokio::io::ReadBuf<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
                 use tokio::io::AsyncBufRead as _;
-                let available = std::task::ready!(self.as_mut().poll_fill_buf(cx))?;
-                let amount = available.len().min(buf.remaining());
-                buf.put_slice(&available[..amount]);
-                self.consume(amount);
+                let next: fn(&mut Self) -> Option<bytes::Bytes> = $next;
+                std::task::ready!(self.as_mut().poll_fill_buf(cx))?;
+                let this = self.get_mut();
+                loop {
+                    let amount = this.current.len().min(buf.remaining());
+                    buf.put_slice(&this.current[..amount]);
+                    bytes::Buf::advance(&mut this.current, amount);
+                    if buf.remaining() == 0 {
+                        break;
+                    }
+                    match next(this) {
+                        Some(slice) => this.current = slice,
+                        None => break,
+                    }
+                }
                 std::task::Poll::Ready(Ok(()))
             }
         }

@@ -6,7 +6,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
-use super::{Encoding, Event, EventError, cbor::EndOfItem, json::EndOfObject, keep};
+use super::{Encoding, Event, EventError, cbor::EndOfItem, json_line::EndOfObject, keep};
 use crate::limits;
 
 /// Cuts the body of a watch into events.

@@ -1,4 +1,4 @@
-//! JSON, read no further than asked: where an object ends, and its members one at a time.
+//! JSON, read no further than asked: where a value ends, and the members of an object one at a time.
 
 use std::borrow::Cow;
 
@@ -14,136 +14,6 @@ pub(super) const fn malformed(what: &'static str) -> EventError {
         encoding: Encoding::Json,
         what,
     }
-}
-
-/// Finds the end of the object at the start of a growing buffer.
-///
-/// API servers write each event compactly on one line, and a newline after it
-/// (`k8s.io/apimachinery/pkg/runtime/serializer/json/json.go`, `Encode`). So an object that begins
-/// compactly, a name right behind its brace, ends at the first newline behind a closing brace: a
-/// raw newline cannot lie inside a string, and no encoder breaks the lines of an object that it
-/// began like this. Where an object is not written so, or may end before its line does, braces
-/// are counted.
-#[derive(Debug, Default, Clone)]
-pub(super) struct EndOfObject {
-    /// No end before this.
-    searched: usize,
-    /// Braces are counted from here on; before the count began, 0.
-    counted: usize,
-    counting: bool,
-    in_string: bool,
-    /// What was counted last, white space aside, is a closing brace.
-    closed: bool,
-    depth: u64,
-}
-
-impl EndOfObject {
-    /// The length of the object that `data` begins with; `None` if its end is not there yet.
-    ///
-    /// `data` is what the last call had and what arrived since; its first byte must be `{`. The
-    /// end is never within what the last call had, except where something follows it that is
-    /// neither white space nor an object.
-    pub(super) fn find(&mut self, data: &[u8]) -> Option<usize> {
-        let compact = match data.get(1) {
-            None => return None,
-            Some(second) => *second == b'"',
-        };
-        if !self.counting && compact {
-            loop {
-                let Some(at) = closing(&data[self.searched..]) else {
-                    if data.last() == Some(&b'}') {
-                        break;
-                    }
-                    self.searched = data.len();
-                    return None;
-                };
-                let end = self.searched + at + 1;
-                let mut behind = data[end..].iter();
-                match behind.find(|b| !matches!(b, b' ' | b'\t' | b'\r')) {
-                    Some(b'\n') => return Some(end),
-                    // Two objects on a line, or the middle of a string; or the rest is missing.
-                    Some(b'{') | None => break,
-                    Some(_) => self.searched = end,
-                }
-            }
-        }
-        self.counting = true;
-        self.count(data, compact)
-    }
-
-    fn count(&mut self, data: &[u8], compact: bool) -> Option<usize> {
-        let mut at = self.counted;
-        while at < data.len() {
-            if self.in_string {
-                match memchr2(b'"', b'\\', &data[at..]) {
-                    None => at = data.len(),
-                    Some(found) if data[at + found] == b'"' => {
-                        at += found + 1;
-                        self.in_string = false;
-                    }
-                    Some(found) if at + found + 1 < data.len() => at += found + 2,
-                    Some(found) => {
-                        // The byte after the backslash has not arrived.
-                        at += found;
-                        break;
-                    }
-                }
-                continue;
-            }
-            let byte = data[at];
-            match byte {
-                b'"' => self.in_string = true,
-                b'{' => self.depth += 1,
-                b'}' => {
-                    self.depth = self.depth.saturating_sub(1);
-                    if self.depth == 0 {
-                        return Some(at + 1);
-                    }
-                }
-                // The rule of `find`, so that the end does not depend on how the body was cut.
-                b'\n' if compact && self.closed => return Some(at),
-                _ => {}
-            }
-            self.closed = byte == b'}' || self.closed && byte.is_ascii_whitespace();
-            at += 1;
-        }
-        self.counted = at;
-        None
-    }
-}
-
-/// The first brace that closes something and has white space or another object behind it.
-fn closing(data: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    skip_blocks::<256>(data, &mut at);
-    skip_blocks::<32>(data, &mut at);
-    data[at..]
-        .windows(2)
-        .position(|pair| distance(pair[0], pair[1]) == 0)
-        .map(|found| at + found)
-}
-
-/// Moves `at` over whole blocks in which nothing closes.
-fn skip_blocks<const BLOCK: usize>(data: &[u8], at: &mut usize) {
-    while let (Some(these), Some(nexts)) = (
-        data.get(*at..*at + BLOCK),
-        data.get(*at + 1..*at + BLOCK + 1),
-    ) {
-        let pairs = these.iter().zip(nexts);
-        if pairs.fold(u8::MAX, |least, (this, next)| {
-            least.min(distance(*this, *next))
-        }) == 0
-        {
-            break;
-        }
-        *at += BLOCK;
-    }
-}
-
-/// 0 if an object may end with `this` before `next`. In operations that exist for vectors.
-#[inline(always)]
-fn distance(this: u8, next: u8) -> u8 {
-    (this ^ b'}') | (next ^ b'{').min(next.saturating_sub(b' '))
 }
 
 /// A name and the data from the start of its value on.
@@ -188,11 +58,11 @@ impl<'a> Members<'a> {
             return Ok(None);
         }
         let data = self.data;
-        let mut at = self.at;
-        if self.at_value {
-            at = self.skip_value()?;
-        }
-        let first = !self.at_value && data.get(at.wrapping_sub(1)) == Some(&b'{');
+        let first = !self.at_value;
+        let mut at = match first {
+            true => self.at,
+            false => self.skip_value()?,
+        };
         at = skip_space(data, at);
         let start = at;
         match data.get(at) {
@@ -204,8 +74,8 @@ impl<'a> Members<'a> {
             Some(b'"') if first => {}
             _ => return Err(malformed("a member or the end of an object should follow")),
         }
-        let (name, rest) = string(&data[at..])?;
-        at = skip_space(data, data.len() - rest.len());
+        let (name, len) = string(&data[at..])?;
+        at = skip_space(data, at + len);
         if data.get(at) != Some(&b':') {
             return Err(malformed("a colon should follow the name of a member"));
         }
@@ -230,18 +100,21 @@ impl<'a> Members<'a> {
     }
 
     /// Where the value at hand ends.
+    #[inline]
     fn skip_value(&self) -> Result<usize, EventError> {
-        skip_value(&self.data[self.at..]).map(|len| self.at + len)
+        let data = &self.data[self.at..];
+        let len = match plain_len(data) {
+            Some(len) => len,
+            None => skip_value(data)?,
+        };
+        Ok(self.at + len)
     }
 }
 
 /// The length of the value that `data` begins with.
 pub(super) fn skip_value(data: &[u8]) -> Result<usize, EventError> {
     match data.first() {
-        Some(b'"') => {
-            let (_, rest) = string(data)?;
-            return Ok(data.len() - rest.len());
-        }
+        Some(b'"') => return string(data).map(|(_, len)| len),
         Some(b'{' | b'[') => {}
         Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
             let ends = |b: &u8| matches!(b, b',' | b'}' | b']') || b.is_ascii_whitespace();
@@ -413,46 +286,46 @@ impl<'a> Quoted<'a> {
     }
 }
 
-/// The string that `data` begins with, and what follows.
-#[inline]
-fn string(data: &[u8]) -> Result<(Quoted<'_>, &[u8]), EventError> {
-    let Some((b'"', inside)) = data.split_first() else {
-        return Err(malformed("a string should stand here"));
-    };
-    match quote_or_escape(inside) {
-        Some(found) if inside[found] == b'"' => {
-            let (inside, rest) = (&inside[..found], &inside[found + 1..]);
-            let escaped = false;
-            Ok((Quoted { inside, escaped }, rest))
-        }
-        found => escaped_string(data, found.map_or(data.len(), |found| found + 1)),
-    }
+/// The string that `data` begins with, and its length with its quotes.
+#[inline(always)]
+fn string(data: &[u8]) -> Result<(Quoted<'_>, usize), EventError> {
+    let (escaped, len) = string_len(data)?;
+    let inside = &data[1..len - 1];
+    Ok((Quoted { inside, escaped }, len))
 }
 
 /// Whether the string that `data` begins with has escapes, and its length with its quotes.
-#[inline]
+#[inline(always)]
 pub(super) fn string_len(data: &[u8]) -> Result<(bool, usize), EventError> {
-    let (quoted, rest) = string(data)?;
-    Ok((quoted.escaped, data.len() - rest.len()))
+    match plain_len(data) {
+        Some(len) => Ok((false, len)),
+        None => escaped_len(data).map(|len| (true, len)),
+    }
 }
 
-/// The rest of [`string`] where a backslash is at `at`.
+/// The length of the string that `data` begins with, if it has no escapes.
+#[inline(always)]
+fn plain_len(data: &[u8]) -> Option<usize> {
+    let inside = data.strip_prefix(b"\"")?;
+    let found = quote_or_escape(inside)?;
+    (inside[found] == b'"').then_some(found + 2)
+}
+
+/// The same of one that has escapes.
 #[cold]
-fn escaped_string(data: &[u8], mut at: usize) -> Result<(Quoted<'_>, &[u8]), EventError> {
-    let mut escaped = false;
-    loop {
-        match quote_or_escape(data.get(at..).unwrap_or_default()) {
-            Some(found) if data[at + found] == b'"' => {
-                let inside = &data[1..at + found];
-                return Ok((Quoted { inside, escaped }, &data[at + found + 1..]));
-            }
-            Some(found) => {
-                escaped = true;
-                at += found + 2;
-            }
-            None => return Err(malformed("a string does not end")),
-        }
+fn escaped_len(data: &[u8]) -> Result<usize, EventError> {
+    if data.first() != Some(&b'"') {
+        return Err(malformed("a string should stand here"));
     }
+    let mut at = 1;
+    while let Some(found) = data.get(at..).and_then(quote_or_escape) {
+        at += found + 1;
+        if data[at - 1] == b'"' {
+            return Ok(at);
+        }
+        at += 1;
+    }
+    Err(malformed("a string does not end"))
 }
 
 /// The first quote or backslash.
@@ -502,43 +375,6 @@ pub(super) fn integer(data: &[u8]) -> Result<i64, EventError> {
 mod tests {
     use super::*;
 
-    /// The ends that are found when `data` arrives in two parts, and that they are never within
-    /// the first part once it has been looked at.
-    fn end(data: &[u8], split: usize) -> Option<usize> {
-        let mut finder = EndOfObject::default();
-        if let Some(end) = finder.find(&data[..split]) {
-            return Some(end);
-        }
-        let end = finder.find(data);
-        assert!(
-            end.is_none_or(|end| end >= split),
-            "{end:?} is before {split}"
-        );
-        end
-    }
-
-    #[test]
-    fn an_end_is_found_wherever_the_data_is_cut() {
-        let long = format!("{{\"a\":\"{}\",\"b\":{{}}}}\n{{", "} {x".repeat(200));
-        for (data, expected) in [
-            ("{\"a\":{}}\n{\"b\"", 8),
-            ("{\"a\":{}}{\"b\"", 8),
-            ("{\"a\":\"}\\n{ } {\"}  \t{\"b\"", 16),
-            ("{ \"a\": {\n}\n}\n{", 12),
-            ("{\n\"a\": {}\n\n}{", 12),
-            (&long, long.len() - 2),
-        ] {
-            let data = data.as_bytes();
-            for split in 1..data.len() {
-                assert_eq!(
-                    end(data, split),
-                    Some(expected),
-                    "{data:?} split at {split}"
-                );
-            }
-        }
-    }
-
     #[test]
     fn a_value_ends_in_the_same_place_wherever_it_is_cut() {
         // Runs of backslashes before quotes, at every place of a word and beyond the words.
@@ -562,21 +398,6 @@ mod tests {
                     assert_eq!(skip_value(whole.as_bytes()), Ok(value.len()));
                 }
             }
-        }
-    }
-
-    #[test]
-    fn what_begins_compactly_ends_with_its_line() {
-        // No encoder writes this: whatever it is, every cut gives the same, and no end is found
-        // where nothing is left to take.
-        let data = b"{\"a\":{\"b\":{}  \n,\"c\":1}}";
-        for split in 1..data.len() {
-            let end = end(data, split).unwrap();
-            assert_eq!(
-                data[..end].trim_ascii_end(),
-                b"{\"a\":{\"b\":{}",
-                "split at {split}"
-            );
         }
     }
 }

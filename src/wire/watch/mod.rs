@@ -14,6 +14,7 @@ mod decoder;
 mod json;
 mod json_blocks;
 mod json_de;
+mod json_line;
 mod list;
 mod managed;
 mod metadata;

@@ -72,7 +72,10 @@ fn a_full_stream_holds_everything_back_until_it_is_read() {
     );
     while pair.client.mux.read(slow).is_some() {}
     assert!(!pair.client.mux.wants_hold());
-    assert_eq!((pair.client.mux.stuck.len(), pair.client.mux.full), (0, 0));
+    assert_eq!(
+        (pair.client.mux.stuck.len(), pair.client.mux.waiting.full),
+        (0, 0)
+    );
 }
 
 #[test]
@@ -131,7 +134,7 @@ fn many_streams_that_wait_a_little_are_held_back_before_a_few_that_wait_much() {
     }
     send(&mut pair, quick[15], SHARE);
     assert!(pair.client.mux.wants_hold());
-    assert!(pair.client.mux.received < 8 * 16 * SHARE);
+    assert!(pair.client.mux.waiting.bytes < 8 * 16 * SHARE);
     pair.client.mux.read(quick[15]);
     assert!(!pair.client.mux.wants_hold());
     send(&mut pair, quick[16], SHARE / 4);
@@ -141,7 +144,13 @@ fn many_streams_that_wait_a_little_are_held_back_before_a_few_that_wait_much() {
     for stream in &streams {
         while pair.client.mux.read(*stream).is_some() {}
     }
-    assert_eq!((pair.client.mux.received, pair.client.mux.shared), (0, 0));
+    assert_eq!(
+        (
+            pair.client.mux.waiting.bytes,
+            pair.client.mux.waiting.shared
+        ),
+        (0, 0)
+    );
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Drop for Input {
     }
 }
 
-read_slices!(Input);
+read_slices!(Input, |input| input.more.pop_front());
 
 /// The writing end of a stream.
 #[derive(Debug)]
