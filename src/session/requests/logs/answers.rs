@@ -232,6 +232,10 @@ impl Logs {
                         .push_back(LogUpdate::Waiting { reason, message });
                 }
             }
+            // Where no instance is known, the kubelet says why there is no log.
+            ContainerState::Over(_) if self.instance.is_none() => {
+                self.go(State::LogOnly { follow: false });
+            }
             ContainerState::Over(exit) => self.finish(LogEnd::Exited(exit)),
             ContainerState::Running {
                 id,

@@ -153,6 +153,18 @@ fn between_restarts_it_waits() {
 }
 
 #[test]
+fn a_pod_that_never_ran_is_refused_and_not_silent() {
+    let mut kubelet = Kubelet::new();
+    kubelet.rejected = true;
+    let mut world = start(config(), kubelet, 1);
+    world.settle();
+    let Some(LogEnd::Failed(Error::Api(refusal))) = &world.end else {
+        panic!("{:?}", world.end);
+    };
+    assert_eq!(refusal.status.code, 400);
+}
+
+#[test]
 fn a_pod_that_is_gone_or_replaced_is_told_from_a_cut() {
     let mut world = start(config(), Kubelet::new(), 1);
     world.kubelet.write("one", MS);
