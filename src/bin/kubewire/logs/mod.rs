@@ -352,6 +352,9 @@ impl Logs {
                 (Some(source), LogUpdate::Notice(text)) => {
                     note!("{source}: the kubelet says: {text}");
                 }
+                (Some(source), LogUpdate::Waiting { reason, .. }) => {
+                    note!("{source}: waiting for the container to start: {reason}");
+                }
                 (Some(source), LogUpdate::Gap { after }) => {
                     note!("{source}: {}", gap(after));
                 }
