@@ -307,7 +307,7 @@ impl Tunnel {
 
     /// Tells what a connection died of. The next one looks for the pod again, unless it was the
     /// application that refused.
-    pub(super) fn note(&self, error: &Error) {
+    pub(crate) fn note(&self, error: &Error) {
         if let Error::Api(failure) = error {
             let text = &failure.status.message;
             // containerd and CRI-O say so of a port at which nobody listens; a sandbox that is
