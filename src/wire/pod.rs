@@ -371,13 +371,14 @@ impl Pod {
                     ..Exit::default()
                 })
             } else {
+                let reason = match (&*all.reason, &*all.phase) {
+                    // An ephemeral container that the kubelet has not seen yet.
+                    ("", "Running") => "ContainerCreating",
+                    ("", phase) => phase,
+                    (reason, _) => reason,
+                };
                 ContainerState::Waiting {
-                    reason: if all.reason.is_empty() {
-                        &all.phase
-                    } else {
-                        &all.reason
-                    }
-                    .clone(),
+                    reason: reason.to_owned(),
                     message: all.message.clone(),
                 }
             });
