@@ -96,6 +96,13 @@ impl Logs {
                     false => self.go(State::Pod),
                 }
             }
+            // The container has been removed, which a kubelet says in the log.
+            (State::Drain { previous: true }, Err(Error::Api(_)))
+                if self.fruitless.attempts > 0 =>
+            {
+                self.drained(true);
+                self.go(State::Pod);
+            }
             (State::Drain { .. }, Err(error @ Error::Api(_)))
                 if self.fruitless.attempts >= limits::LOG_RETRIES =>
             {

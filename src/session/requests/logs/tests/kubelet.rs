@@ -32,6 +32,8 @@ pub(super) struct Kubelet {
     pub(super) gone: bool,
     pub(super) policy: &'static str,
     pub(super) backing_off: bool,
+    /// Containers that have been replaced are removed, and their logs with them.
+    pub(super) removes: bool,
     /// The node did not take the pod.
     pub(super) rejected: bool,
 }
@@ -55,6 +57,7 @@ impl Kubelet {
             gone: false,
             policy: "Always",
             backing_off: false,
+            removes: false,
             rejected: false,
         }
     }
@@ -250,6 +253,13 @@ impl World {
                 let pod = self.kubelet.pod();
                 self.head(200);
                 self.body(&pod);
+                self.end(false);
+            }
+            LogRequest::Log(query)
+                if self.kubelet.removes && query.iter().any(|(name, _)| *name == "previous") =>
+            {
+                self.head(200);
+                self.body(b"unable to retrieve container logs for containerd://0");
                 self.end(false);
             }
             LogRequest::Log(query) => match self.kubelet.open(query) {
