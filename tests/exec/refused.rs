@@ -1,6 +1,8 @@
 //! What a refusal leaves out and the API server says if asked: in flow bare refusals, out comes
 //! what is the matter.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
