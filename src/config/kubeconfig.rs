@@ -153,12 +153,10 @@ impl KubeconfigOptions {
             user.token_file = None;
             user.username = None;
             user.password = None;
+            user.auth_provider = None;
         }
         if self.token.is_some() || self.identity.is_some() {
             user.exec = None;
-        }
-        if self.token.is_some() {
-            user.auth_provider = None;
         }
     }
 
