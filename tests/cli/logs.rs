@@ -345,7 +345,7 @@ async fn that_lines_may_be_missing_is_said() {
     ran.is(
         0,
         "line 10\nline 11\nline 15\nline 16\n",
-        "warning: lines after 2026-11-22T01:55:11.000000001Z may be missing, for the log was rotated \
+        "warning: lines after 2026-11-22T01:55:11.000000001Z may be missing, for the log was rotated or removed \
          while it could not be read\n",
     );
 }

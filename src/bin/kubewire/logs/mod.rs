@@ -374,7 +374,7 @@ impl Logs {
 
 fn gap(after: Stamp) -> String {
     format!(
-        "warning: lines after {after} may be missing, for the log was rotated while it could not be \
+        "warning: lines after {after} may be missing, for the log was rotated or removed while it could not be \
          read"
     )
 }

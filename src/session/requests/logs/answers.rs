@@ -297,6 +297,9 @@ impl Logs {
             return true;
         }
         self.lines.forget_missed();
+        // There was one between them, of which nothing has been read.
+        let is_other = |(before, _): &(String, Exit)| !before.is_empty() && *before != instance.id;
+        let missed = before.as_ref().is_some_and(is_other);
         let last = before.filter(|(before, _)| *before == instance.id);
         // Even if it was read when it had just ended: the next may have begun before that.
         if instance.drained != Drained::Replaced && last.is_some() {
@@ -313,6 +316,9 @@ impl Logs {
             return false;
         }
         self.instance = Some(next);
+        let after = self.lines.since().filter(|_| missed);
+        self.updates
+            .extend(after.map(|after| LogUpdate::Gap { after }));
         self.lines.next_instance();
         self.reach = None;
         self.skip = Skip::Nothing;
