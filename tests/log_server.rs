@@ -281,11 +281,19 @@ async fn a_follower_goes_on_with_the_next_instance_if_it_wants_to() {
     );
     let mut on = logs.across_restarts().stream();
     let (mut restarts, mut texts) = (0, Vec::new());
+    let (mut known, mut missed) = (None, false);
     while restarts < 3 {
         match patient(on.next_update()).await.unwrap() {
             LogUpdate::Line(line) => texts.push(line.bytes),
-            LogUpdate::Restarted { .. } => {
+            // They are short: one that came and went between two requests is told.
+            LogUpdate::Gap { .. } => missed = true,
+            LogUpdate::Restarted { restarts: now, .. } => {
                 restarts += 1;
+                // Of one that has ended already it is not known.
+                if let Some(known) = known.replace(now).filter(|known| *known > 0 && now > 0) {
+                    assert_eq!(std::mem::take(&mut missed), now > known + 1);
+                }
+                missed = false;
                 assert_eq!(texts, ["up", "down"], "instance {restarts}");
                 texts.clear();
             }

@@ -6,9 +6,20 @@
 #[path = "common/dialler.rs"]
 mod dialler;
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use bytes::Bytes;
 use dialler::{WORDS, dialler_that_panics};
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kubewire::{
     Client, Config, Error,
@@ -35,6 +46,34 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
         .expect("it ends in time")
 }
 
+type Answer = Response<Full<Bytes>>;
+
+/// Serves requests so; the URL.
+async fn serve<F>(
+    answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+) -> Result<String>
+where
+    F: Future<Output = Result<Answer, Refusal>> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let answer = answer.clone();
+            let service = hyper::service::service_fn(move |request| {
+                let answer = answer(request);
+                async { Ok::<_, Infallible>(answer.await.unwrap_or_else(Refusal::into_response)) }
+            });
+            let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            tokio::spawn(async move {
+                let io = TokioIo::new(socket);
+                http.serve_connection_with_upgrades(io, service).await
+            });
+        }
+    });
+    Ok(url)
+}
+
 /// A gateway before a server with one pod, the tunnel of its user, and what it reports.
 struct Stage {
     _server: ApiServer,
@@ -56,39 +95,23 @@ impl Stage {
             .start()
             .await?;
         let client = Client::new(&changed(server.config()))?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
         let (report, ended) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let (client, report) = (client.clone(), report.clone());
-                let service = hyper::service::service_fn(move |mut request| {
-                    let (client, report) = (client.clone(), report.clone());
-                    async move {
-                        let answered = async {
-                            let asked = PortForwardRequest::parse(&mut request)?;
-                            let forward = client.pod("default", "web-0").port_forward();
-                            let forward = forward.websockets(2);
-                            let tunnel = forward.connect().await?;
-                            let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
-                            tokio::spawn(async move {
-                                let splice = opening.await?.splice(tunnel);
-                                splice.each(move |one| drop(report.send(one))).await;
-                                Ok::<_, Error>(())
-                            });
-                            Ok::<_, Refusal>(response)
-                        };
-                        let answer = answered.await.unwrap_or_else(Refusal::into_response);
-                        Ok::<_, Infallible>(answer)
-                    }
-                });
-                let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+        let url = serve(move |mut request| {
+            let (client, report) = (client.clone(), report.clone());
+            async move {
+                let asked = PortForwardRequest::parse(&mut request)?;
+                let forward = client.pod("default", "web-0").port_forward();
+                let tunnel = forward.websockets(2).connect().await?;
+                let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
                 tokio::spawn(async move {
-                    let io = TokioIo::new(socket);
-                    http.serve_connection_with_upgrades(io, service).await
+                    let splice = opening.await?.splice(tunnel);
+                    splice.each(move |one| drop(report.send(one))).await;
+                    Ok::<_, Error>(())
                 });
+                Ok(response)
             }
-        });
+        })
+        .await?;
         let user = Client::from_url(&url)?.pod("default", "web-0");
         let tunnel = within(user.port_forward().connect()).await?;
         Ok(Self {
@@ -163,6 +186,39 @@ async fn a_panic_of_the_dialler_ends_one_connection_and_is_reported() -> Result 
     let mut still = [0; 5];
     within(one.read_exact(&mut still)).await?;
     assert_eq!(&still, b"still");
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_a_sandbox_has_gone_it_dials_again() -> Result {
+    let dials = Arc::new(AtomicUsize::new(0));
+    let counted = dials.clone();
+    let url = serve(move |mut request| {
+        let counted = counted.clone();
+        async move {
+            let asked = PortForwardRequest::parse(&mut request)?;
+            let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
+            counted.fetch_add(1, Relaxed);
+            tokio::spawn(async move {
+                let forwarding = opening.await?;
+                while let Some(incoming) = forwarding.accept().await {
+                    incoming.fail("the sandbox is not there");
+                }
+                Ok::<_, Error>(())
+            });
+            Ok(response)
+        }
+    })
+    .await?;
+    let upstream = Config::new(&url)?;
+    let mut stage = Stage::with(|_| upstream).await?;
+    for dialled in 1..=3 {
+        let mut near = stage.tunnel.open(80).await?;
+        let told = within(near.read_u8()).await.unwrap_err().to_string();
+        assert!(told.contains("the sandbox is not there"), "{told}");
+        stage.ended().await?;
+        assert_eq!(dials.load(Relaxed), dialled);
+    }
     Ok(())
 }
 

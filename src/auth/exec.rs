@@ -6,7 +6,7 @@
 
 use std::{
     io::{self, IsTerminal},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -14,12 +14,16 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
+use tokio::{
+    io::AsyncReadExt,
+    process::{Child, ChildStdout},
+    time::timeout,
+};
 
 use super::{bearer, renewal::Issued};
 use crate::{
     REQUESTS, Result,
-    config::{Config, Exec, ExecCluster, Interactive, Material, wrong},
+    config::{Config, Exec, ExecCluster, Interactive, Material, document, wrong},
     limits,
 };
 
@@ -81,7 +85,7 @@ struct Spec {
     interactive: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
     kind: Option<String>,
@@ -113,8 +117,8 @@ impl Plugin {
     /// Runs the plugin.
     ///
     /// Its standard error is that of this process. It inherits standard input if that is a
-    /// terminal and the entry and the caller allow it. There is no time limit: a plugin may wait
-    /// for a user in a browser.
+    /// terminal and the entry and the caller allow it. There is no time limit, as a plugin may wait
+    /// for a user in a browser; that it is waited for is told once.
     pub(crate) async fn issue(&self) -> Result<Issued> {
         let interactive = self.may_ask(std::io::stdin().is_terminal())?;
         let request = serde_json::to_string(&Request {
@@ -144,18 +148,18 @@ impl Plugin {
             .stderr(Stdio::inherit())
             .kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| self.not_started(&error))?;
-        let output = match child.stdout.take() {
-            None => Vec::new(),
-            Some(stdout) => self.read(stdout).await?,
+        let stdout = child.stdout.take();
+        let mut ended = Box::pin(self.end(&mut child, stdout));
+        let (status, output) = match timeout(limits::PLUGIN_PATIENCE, &mut ended).await {
+            Ok(ended) => ended?,
+            Err(_) => {
+                tracing::warn!(command = %plugin, "waiting for the exec plugin to end");
+                ended.await?
+            }
         };
-        let output = SecretString::from(
-            String::from_utf8(output)
-                .map_err(|_| self.wrong("it printed something else than JSON".to_owned()))?,
-        );
-        let status = child
-            .wait()
-            .await
-            .map_err(|error| self.not_started(&error))?;
+        let output = String::from_utf8(output);
+        let output = output.map_err(|_| self.wrong("it printed no text".to_owned()))?;
+        let output = SecretString::from(output);
         let ms = begun.elapsed().as_millis();
         tracing::debug!(target: REQUESTS, command = %plugin, %status, ms, "the exec plugin has ended");
         if !status.success() {
@@ -191,32 +195,64 @@ impl Plugin {
         Ok(Some(cluster))
     }
 
-    async fn read(&self, stdout: impl tokio::io::AsyncRead + Unpin) -> Result<Vec<u8>> {
+    /// Waits for its end, and reads what it prints until then: what it leaves behind may hold its
+    /// output open for ever.
+    async fn end(
+        &self,
+        child: &mut Child,
+        stdout: Option<ChildStdout>,
+    ) -> Result<(ExitStatus, Vec<u8>)> {
         let mut output = Vec::new();
-        let most = limits::PLUGIN_OUTPUT as u64 + 1;
-        let read = stdout.take(most).read_to_end(&mut output).await;
-        read.map_err(|error| self.wrong(format!("its output cannot be read: {error}")))?;
-        match output.len() <= limits::PLUGIN_OUTPUT {
-            true => Ok(output),
-            false => Err(self.wrong(format!(
-                "it printed more than {} bytes",
-                limits::PLUGIN_OUTPUT
-            ))),
+        let status = {
+            let mut read = std::pin::pin!(self.read(stdout, &mut output));
+            tokio::select! {
+                all = &mut read => {
+                    all?;
+                    child.wait().await
+                }
+                status = child.wait() => {
+                    if let Ok(all) = timeout(limits::PLUGIN_REST, read).await {
+                        all?;
+                    }
+                    status
+                }
+            }
+        };
+        let status = status.map_err(|error| self.not_started(&error))?;
+        Ok((status, output))
+    }
+
+    async fn read(&self, stdout: Option<ChildStdout>, output: &mut Vec<u8>) -> Result<()> {
+        let Some(mut stdout) = stdout else {
+            return Ok(());
+        };
+        let failed = |error| self.wrong(format!("its output cannot be read: {error}"));
+        while stdout.read_buf(output).await.map_err(failed)? > 0 {
+            if output.len() > limits::PLUGIN_OUTPUT {
+                let most = limits::PLUGIN_OUTPUT;
+                return Err(self.wrong(format!("it printed more than {most} bytes")));
+            }
         }
+        Ok(())
     }
 
     /// No error repeats what the plugin printed.
     pub(super) fn understand(&self, output: &SecretString) -> Result<Issued> {
         let bad = |problem: &str| self.wrong(problem.to_owned());
-        let answer: Answer = serde_json::from_str(output.expose_secret()).map_err(|error| {
-            bad(&format!(
-                "it printed no ExecCredential in JSON (line {} column {})",
-                error.line(),
-                error.column()
-            ))
-        })?;
+        let text = output.expose_secret().trim_start_matches('\u{feff}');
+        if text.trim().is_empty() {
+            return Err(bad("it printed nothing"));
+        }
+        // client-go reads both.
+        let answer: Result<Answer, String> = match text.trim_start().starts_with('{') {
+            true => serde_json::from_str(text)
+                .map_err(|error| format!(", at line {} column {}", error.line(), error.column())),
+            false => document(text),
+        };
+        let none = "it printed no ExecCredential in JSON or YAML";
+        let answer = answer.map_err(|place| bad(&format!("{none}{place}")))?;
         if answer.kind.as_deref() != Some("ExecCredential") {
-            return Err(bad("it printed JSON that is no ExecCredential"));
+            return Err(bad(none));
         }
         let version = answer.api_version.unwrap_or_default();
         if version != self.settings.version {

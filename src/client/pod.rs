@@ -135,6 +135,31 @@ impl Pod {
         Error::Api(refusal)
     }
 
+    /// [`explain`](Self::explain), for what needs a container that runs.
+    pub(crate) async fn explain_session(&self, error: Error, subresource: &str) -> Error {
+        let mut error = self.explain(error).await;
+        if let Error::Api(refusal) = &mut error
+            && refusal.hint.is_none()
+        {
+            refusal.hint = match refusal.status.code {
+                // Who may get and not create is told nothing (`ensureAuthorizedForVerb` of
+                // k8s.io/kubernetes/pkg/registry/core/pod/rest/subresources.go).
+                403 if refusal.status.message.ends_with("is forbidden: ") => Some(Hint::Rule {
+                    group: String::new(),
+                    resource: format!("pods/{subresource}"),
+                    verbs: vec!["get".into(), "create".into()],
+                }),
+                400 | 404 | 500 => {
+                    let pod = self.request().get::<wire::pod::Pod>(&self.name).await;
+                    let phase = pod.ok().and_then(wire::pod::Pod::not_running);
+                    phase.map(|(phase, reason)| Hint::NotRunning { phase, reason })
+                }
+                _ => None,
+            };
+        }
+        error
+    }
+
     async fn hint(&self, status: &Status) -> Option<Hint> {
         match status.code {
             400 if status.message.contains("is not valid for pod") => {

@@ -207,7 +207,7 @@ impl Options {
         }
         let (websocket, protocol) = match opened {
             Ok(opened) => opened,
-            Err(error) => return Err(pod.explain(error).await),
+            Err(error) => return Err(pod.explain_session(error, verb).await),
         };
         span.record("k8s.container.name", container.as_deref());
         let control = self.start(websocket.into_inner(), protocol, streams);

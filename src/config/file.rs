@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_saphyr::DuplicateKeyPolicy;
 
 use super::exec::ExecEntry;
 
@@ -118,9 +119,9 @@ impl File {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         match document::<Strict>(text) {
             Ok(strict) => Ok(strict.into()),
-            Err(error) => match document::<Raw>(text) {
+            Err(place) => match document::<Raw>(text) {
                 Ok(raw) => Ok(raw.into()),
-                Err(_) => Err(error),
+                Err(_) => Err(format!("is not a kubeconfig in YAML or JSON{place}")),
             },
         }
     }
@@ -190,9 +191,12 @@ fn culprit<T: DeserializeOwned>(entry: &serde_json::Value) -> String {
     }
 }
 
-fn document<T: DeserializeOwned + Default>(text: &str) -> Result<T, String> {
+/// The first document of a text in YAML or JSON, or the place where it is none.
+pub(crate) fn document<T: DeserializeOwned + Default>(text: &str) -> Result<T, String> {
     let mut options = serde_saphyr::Options::default();
     options.with_snippet = false;
+    // As in Go.
+    options.duplicate_keys = DuplicateKeyPolicy::LastWins;
     if text
         .lines()
         .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
@@ -204,10 +208,9 @@ fn document<T: DeserializeOwned + Default>(text: &str) -> Result<T, String> {
     match documents.next() {
         None => Ok(T::default()),
         Some(first) => first.map(Option::unwrap_or_default).map_err(|error| {
-            let place = error.location().map_or_else(String::new, |at| {
+            error.location().map_or_else(String::new, |at| {
                 format!(", at line {} column {}", at.line(), at.column())
-            });
-            format!("is not a kubeconfig in YAML or JSON{place}")
+            })
         }),
     }
 }

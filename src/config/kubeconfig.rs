@@ -153,12 +153,10 @@ impl KubeconfigOptions {
             user.token_file = None;
             user.username = None;
             user.password = None;
+            user.auth_provider = None;
         }
         if self.token.is_some() || self.identity.is_some() {
             user.exec = None;
-        }
-        if self.token.is_some() {
-            user.auth_provider = None;
         }
     }
 
@@ -236,7 +234,7 @@ impl Merged {
             if path.as_os_str().is_empty() || !seen.insert(path) {
                 continue;
             }
-            match fs::read_to_string(path) {
+            match fs::read(path).and_then(text_of) {
                 Ok(text) => merged.add(Some(path), &text)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     merged.missing.push(path.clone());
@@ -420,4 +418,53 @@ fn display(file: Option<&Path>) -> String {
         || "the given kubeconfig".to_owned(),
         |file| file.display().to_string(),
     )
+}
+
+/// The text of a file: UTF-8, or UTF-16 behind its mark, as PowerShell writes it.
+fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    let unit: fn([u8; 2]) -> u16 = match bytes[..] {
+        [0xFF, 0xFE, ..] => u16::from_le_bytes,
+        [0xFE, 0xFF, ..] => u16::from_be_bytes,
+        _ => {
+            let text = String::from_utf8(bytes);
+            return text.map_err(|_| io::Error::other("it is not in UTF-8"));
+        }
+    };
+    let units: Vec<u16> = bytes[2..].as_chunks().0.iter().copied().map(unit).collect();
+    String::from_utf16(&units).map_err(|_| io::Error::other("it is not in UTF-16"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_reads_in_the_encodings_and_with_the_doubled_keys_that_kubectl_takes() {
+        let text = "current-context: a\ncurrent-context: \u{fc}\n\
+                    contexts: [{name: \u{fc}, context: {namespace: m, namespace: n}}]\n";
+        let units = |mark: &[u8], unit: fn(u16) -> [u8; 2]| {
+            let units = text.encode_utf16().flat_map(unit);
+            mark.iter().copied().chain(units).collect::<Vec<u8>>()
+        };
+        for bytes in [
+            text.as_bytes().to_vec(),
+            ["\u{feff}", text].concat().into_bytes(),
+            text.replace('\n', "\r\n").into_bytes(),
+            units(&[0xFF, 0xFE], u16::to_le_bytes),
+            units(&[0xFE, 0xFF], u16::to_be_bytes),
+        ] {
+            let file = File::parse(&text_of(bytes.clone()).unwrap()).unwrap();
+            assert_eq!(
+                file.current_context.as_deref(),
+                Some("\u{fc}"),
+                "{bytes:x?}"
+            );
+            let context = file.contexts[0].entry.as_ref().unwrap();
+            assert_eq!(context.namespace.as_deref(), Some("n"));
+        }
+        for bytes in [&[0xFF, 0xFE, 0x00, 0xD8][..], b"\xE9"] {
+            let error = text_of(bytes.to_vec()).unwrap_err().to_string();
+            assert!(error.starts_with("it is not in UTF-"), "{error}");
+        }
+    }
 }

@@ -163,11 +163,19 @@ fn exceptions(list: &str) -> Vec<Exception> {
             && let (Ok(address), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse::<u8>())
             && bits <= if address.is_ipv4() { 32 } else { 128 }
         {
-            exceptions.push(Exception::Network(address, bits));
+            exceptions.push(match (address, address.to_canonical()) {
+                (IpAddr::V6(_), v4 @ IpAddr::V4(_)) if bits >= 96 => {
+                    Exception::Network(v4, bits - 96)
+                }
+                _ => Exception::Network(address, bits),
+            });
             continue;
         }
-        let (host, port) = split_port(&entry);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let (mut host, port) = split_port(&entry);
+        // Go takes brackets for those of an address with a port (`net.SplitHostPort`).
+        if host.len() < entry.len() {
+            host = host.trim_start_matches('[').trim_end_matches(']');
+        }
         if let Ok(address) = host.parse::<IpAddr>() {
             exceptions.push(Exception::Address(address.to_canonical(), port));
             continue;
@@ -190,6 +198,7 @@ fn split_port(entry: &str) -> (&str, Option<u16>) {
     match entry.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse() {
             Ok(port) => (host, Some(port)),
+            Err(_) if port.is_empty() => (host, None),
             Err(_) => (entry, None),
         },
         _ => (entry, None),
@@ -242,7 +251,6 @@ impl Proxy {
             }
             None => host,
         };
-        let host = host.strip_suffix(':').unwrap_or(host);
         if host.is_empty() || given.is_none() && host.contains(':') && !place.starts_with('[') {
             return Err(unusable());
         }
@@ -362,6 +370,12 @@ mod tests {
             ("10.0.0.1:6443", "https://10.0.0.1:6443", false),
             ("[fd00::1]:6443", "https://[fd00::1]:6443", false),
             ("fd00::1", "https://[fd00::1]:6443", false),
+            ("[fd00::1]", "https://[fd00::1]:6443", true),
+            ("[fd00::1]:", "https://[fd00::1]:6443", false),
+            ("10.0.0.1:", "https://10.0.0.1:6443", false),
+            ("example.com:", "https://a.example.com:6443", false),
+            ("::ffff:10.0.0.0/104", "https://10.0.0.1", false),
+            ("10.0.0.0/8", "https://[::ffff:10.0.0.1]", false),
             ("10.0.0.0/99, ,:80,/8", "https://10.0.0.1", true),
             ("", "https://10.0.0.1", true),
         ] {

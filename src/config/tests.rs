@@ -400,7 +400,7 @@ fn secrets_appear_neither_in_debug_nor_in_errors() {
         format!("users:\n- name: u\n  user:\n    token: [{SECRET}\n"),
         one(
             "server: 'https://h'",
-            &format!("token: {SECRET}, token: {SECRET}"),
+            &format!("token: {SECRET}, token: [{SECRET}]"),
         ),
         one(
             "server: 'https://h'",

@@ -389,6 +389,13 @@ pub enum Hint {
     Containers(Vec<String>),
     /// There is no such namespace, and so no pod in it.
     Namespace(String),
+    /// The pod does not run, so that nothing can be run in it, attached or forwarded to.
+    NotRunning {
+        /// Such as `Succeeded` or `Pending`.
+        phase: String,
+        /// Why, such as `Evicted`, where the pod says so; else empty.
+        reason: String,
+    },
     /// The container has no such program, or it cannot be executed.
     Program(String),
     /// The request to upgrade arrived as a plain one: something on the way strips the headers
@@ -449,6 +456,11 @@ impl std::fmt::Display for Hint {
                 problem,
             } => write!(f, "the client certificate ({certificate}): {problem}"),
             Self::Namespace(name) => write!(f, "there is no namespace {name:?}"),
+            Self::NotRunning { phase, reason } => {
+                let dash = if reason.is_empty() { "" } else { ", " };
+                let text = format!("the pod is not running: {phase}{dash}{reason}");
+                write!(f, "{}", Printable(text))
+            }
             Self::Program(name) => write!(f, "the container cannot execute {name:?}"),
             Self::Upgrade => f.write_str(
                 "a proxy or load balancer on the way strips the headers that ask for a WebSocket",

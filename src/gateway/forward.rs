@@ -115,7 +115,10 @@ async fn forward(incoming: IncomingForward, tunnel: Tunnel, report: Option<Repor
     let (port, begin, copied) = (incoming.port(), Instant::now(), Copied::default());
     let who = format!("the connection to port {port}");
     let result = match caught_in(&who, tunnel.open(port)).await {
-        Ok(far) => caught_in(&who, splice(incoming.into_stream(), far, &copied)).await,
+        Ok(far) => {
+            let spliced = caught_in(&who, splice(incoming.into_stream(), far, &copied)).await;
+            spliced.inspect_err(|error| tunnel.note(error))
+        }
         Err(error) => {
             incoming.fail(&error.to_string());
             Err(error)

@@ -27,6 +27,13 @@ pub(crate) const RENEW_AGAIN: Duration = Duration::from_secs(10);
 /// A token and a certificate chain have a few kilobytes.
 pub(crate) const PLUGIN_OUTPUT: usize = 1 << 20;
 
+/// How long an exec plugin may run before it is told that it is waited for: 20 s.
+pub(crate) const PLUGIN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long the output of an exec plugin that has ended is read on where a process that it left
+/// behind holds it open: 1 s.
+pub(crate) const PLUGIN_REST: Duration = Duration::from_secs(1);
+
 /// Bytes of an answer of an OpenID Connect provider: 1 MiB.
 pub(crate) const OIDC_ANSWER: usize = 1 << 20;
 

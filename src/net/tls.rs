@@ -258,15 +258,20 @@ fn setup(origin: &str, error: &rustls::Error) -> Error {
     .into()
 }
 
+/// Those that can be read: Go passes over damaged blocks (`encoding/pem`).
 fn certificates(pem: &Material) -> Result<Vec<CertificateDer<'static>>> {
     let text = pem.read()?;
-    let certificates = CertificateDer::pem_slice_iter(text.expose_secret())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| pem.wrong("holds damaged PEM"))?;
-    match certificates.is_empty() {
-        true => Err(pem.wrong("holds no certificate in PEM")),
-        false => Ok(certificates),
+    let mut damaged = 0;
+    let blocks = CertificateDer::pem_slice_iter(text.expose_secret());
+    let blocks = blocks.filter_map(|block| block.inspect_err(|_| damaged += 1).ok());
+    let certificates: Vec<_> = blocks.collect();
+    match (certificates.is_empty(), damaged) {
+        (false, 0) => {}
+        (false, _) => tracing::warn!(pem = pem.origin, damaged, "blocks that cannot be read"),
+        (true, 0) => return Err(pem.wrong("holds no certificate in PEM")),
+        (true, _) => return Err(pem.wrong("holds damaged PEM")),
     }
+    Ok(certificates)
 }
 
 fn private_key(pem: &Material) -> Result<PrivateKeyDer<'static>> {

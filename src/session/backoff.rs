@@ -41,6 +41,11 @@ impl Backoff {
         self.failures = 0;
     }
 
+    /// So many of them do not count any more.
+    pub(super) fn forget(&mut self, failures: u32) {
+        self.failures = self.failures.saturating_sub(failures);
+    }
+
     /// A random part of `most`.
     pub(super) fn within(&mut self, most: Duration) -> Duration {
         // SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).

@@ -278,6 +278,13 @@ impl Pod {
         self.metadata.deletion_timestamp.is_none() && self.status.phase == "Running"
     }
 
+    /// Its phase and why it has that one, unless it runs.
+    #[cfg(feature = "client")]
+    pub(crate) fn not_running(self) -> Option<(String, String)> {
+        let PodStatus { phase, reason, .. } = self.status;
+        (phase != "Running").then_some((phase, reason))
+    }
+
     /// Whether all of its containers have ended for good.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
@@ -364,13 +371,14 @@ impl Pod {
                     ..Exit::default()
                 })
             } else {
+                let reason = match (&*all.reason, &*all.phase) {
+                    // An ephemeral container that the kubelet has not seen yet.
+                    ("", "Running") => "ContainerCreating",
+                    ("", phase) => phase,
+                    (reason, _) => reason,
+                };
                 ContainerState::Waiting {
-                    reason: if all.reason.is_empty() {
-                        &all.phase
-                    } else {
-                        &all.reason
-                    }
-                    .clone(),
+                    reason: reason.to_owned(),
                     message: all.message.clone(),
                 }
             });

@@ -3,7 +3,10 @@
 
 use std::{io, process::Stdio};
 
-use kubewire::{exec::Subprotocol, testing::ApiServer};
+use kubewire::{
+    exec::Subprotocol,
+    testing::{ApiServer, RestartPolicy},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
@@ -121,6 +124,38 @@ async fn input_that_the_runtime_did_not_hand_on_is_told() {
     let whole = exec("cat >/dev/null; true");
     let whole = cluster.run_with_input(&whole, &input).await;
     whole.is(0, "", "");
+}
+
+/// It leaves a container that reads one line while there is more to come.
+#[tokio::test]
+async fn input_that_an_attached_container_did_not_read_is_told() {
+    let script = "echo ready; read line; exit 0";
+    let server = ApiServer::builder().pod("default", "web-0", |pod| {
+        pod.container_with("main", ["sh", "-c", script], |main| main.stdin())
+            .restart_policy(RestartPolicy::Never)
+            .container("other", ["sleep", "infinity"])
+    });
+    let cluster = Cluster::around(server.start().await.unwrap());
+    let debug = ["debug", "web-0", "--image=busybox", "-i"];
+    for (arguments, is_told) in [
+        (&["attach", "web-0", "-c", "main", "-i"][..], true),
+        (&[&debug[..], &["--", "sh", "-c", script]].concat(), true),
+        (
+            &[&debug[..], &["-q", "--", "sh", "-c", script]].concat(),
+            false,
+        ),
+    ] {
+        let mut command = cluster.kubewire(arguments);
+        command.stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let (given, ran) = tokio::join!(stdin.write_all(b"line\n"), finish(child));
+        given.unwrap();
+        let (code, _, stderr) = ran.into_text();
+        assert_eq!(code, Some(0), "{stderr}");
+        let warning = "warning: the container ended before all its input was sent and ended";
+        assert_eq!(stderr.contains(warning), is_told, "{arguments:?}: {stderr}");
+    }
 }
 
 #[tokio::test]

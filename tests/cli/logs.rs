@@ -9,7 +9,7 @@ use kubewire::{
 };
 use serde_json::json;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpListener,
     time::timeout,
 };
@@ -345,7 +345,7 @@ async fn that_lines_may_be_missing_is_said() {
     ran.is(
         0,
         "line 10\nline 11\nline 15\nline 16\n",
-        "warning: lines after 2026-11-22T01:55:11.000000001Z may be missing, for the log was rotated \
+        "warning: lines after 2026-11-22T01:55:11.000000001Z may be missing, for the log was rotated or removed \
          while it could not be read\n",
     );
 }
@@ -588,4 +588,31 @@ async fn a_followed_selector_ends_when_all_its_logs_have() {
     start("d", true).await;
     assert_eq!(forever.line().await, "d");
     forever.interrupt().await;
+}
+
+#[tokio::test]
+async fn that_a_container_is_waited_for_is_said_of_one_and_of_many() {
+    let cluster = Cluster::start().await;
+    let client = Client::new(&cluster.server.config()).unwrap();
+    let pods = Resource::namespaced("", "v1", "pods");
+    // There are no images, and so no commands of theirs.
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "waits"},
+        "spec": {"containers": [{"name": "main", "image": "none"}]},
+    });
+    let pods = client.request(pods).namespace("default");
+    pods.create(&pod).await.unwrap();
+    for (flags, prefix) in [
+        (&[][..], ""),
+        (&["--all-containers"], "default/waits/main: "),
+    ] {
+        let mut command = cluster.kubewire(&[&["logs", "-f", "waits"], flags].concat());
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let line = timeout(PATIENCE, stderr.lines().next_line()).await;
+        let line = line.expect("it says so").unwrap().unwrap_or_default();
+        let expected = format!("{prefix}waiting for the container to start: ");
+        assert!(line.starts_with(&expected), "{line}");
+        child.kill().await.unwrap();
+    }
 }

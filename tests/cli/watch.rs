@@ -89,6 +89,12 @@ async fn a_watch_prints_every_change_in_the_form_that_is_asked_for() {
     all.is_next(&["DELETED default a"]).await;
     server.delete(&things(), "default", "b");
     table.is_next(&["DELETED b"]).await;
+    // The last event has the object as it was deleted.
+    server.delete(&things(), "default", "a");
+    let last: Value = serde_json::from_str(&json.line().await).unwrap();
+    assert_eq!(last["type"], "DELETED");
+    let version = |event: &Value| event["object"]["metadata"]["resourceVersion"].clone();
+    assert_ne!(version(&last), version(&event));
 }
 
 #[tokio::test]

@@ -10,12 +10,13 @@ use std::{
 
 use kubewire::{
     Client, Error,
-    port_forward::{ForwardPort, Tunnel},
+    port_forward::{ForwardPort, ForwardProtocol, Tunnel},
 };
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
+    task::JoinSet,
     time::timeout,
 };
 
@@ -85,6 +86,43 @@ async fn a_refused_connection_fails_alone() {
     assert!(get(before).await.expect("it answers").ends_with(&expected));
     for port in [port.into(), ForwardPort::from("web")] {
         assert!(open(&tunnel, port).await.ends_with(&expected));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_dead_port_that_is_written_to_hangs_nothing() {
+    if !makes_pods() {
+        return;
+    }
+    let app = format!("{}-dead", run());
+    let (name, _) = serving(&app);
+    let client = Client::from_env().await.expect("KUBECONFIG");
+    for protocol in [ForwardProtocol::Spdy, ForwardProtocol::V4] {
+        let forward = client.port_forward(NAMESPACE, format!("pod/{name}"));
+        let tunnel = forward.subprotocols([protocol]).connect().await;
+        let tunnel = tunnel.expect("it connects");
+        let mut all = JoinSet::new();
+        for number in 0..48 {
+            let tunnel = tunnel.clone();
+            all.spawn(async move {
+                if number % 6 > 0 {
+                    assert!(open(&tunnel, "web").await.contains("I am"));
+                    return;
+                }
+                let dead = async {
+                    let mut dead = tunnel.open(1).await.expect("it opens");
+                    let _ = dead.write_all(b"GET / HTTP/1.0\r\n\r\n").await;
+                    dead.read_u8().await.expect_err("nobody listens")
+                };
+                // A server that takes no stream on is given 30 s.
+                let refused = timeout(Duration::from_secs(45), dead).await;
+                refused.expect("it is refused in time");
+            });
+        }
+        while let Some(done) = all.join_next().await {
+            done.expect("none hangs");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod attach;
 mod raw;
+mod refused;
 #[path = "../common/soon.rs"]
 mod soon;
 mod volume;
@@ -13,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use kubewire::{
-    Client, Error, Pod,
+    Client, Config, Error, Pod,
     error::{CallerError, Hint, NetworkError},
     exec::{Child, Stdio, Subprotocol, TerminalSize},
     testing::{ApiServer, Fault},

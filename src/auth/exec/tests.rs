@@ -270,13 +270,15 @@ async fn what_a_plugin_does_wrong_is_named_and_never_repeated() {
         ),
         (
             "echo '{hunter2'".to_owned(),
-            "no ExecCredential in JSON (line 1",
+            "no ExecCredential in JSON or YAML, at line 1",
         ),
         (
             "echo '{\"kind\":\"Pod\"}'".to_owned(),
-            "JSON that is no ExecCredential",
+            "no ExecCredential in JSON or YAML",
         ),
-        ("printf '\\377'".to_owned(), "something else than JSON"),
+        ("printf '\\377'".to_owned(), "it printed no text"),
+        ("exit 0".to_owned(), "it printed nothing"),
+        ("kill -9 $$".to_owned(), "it failed (signal: 9 (SIGKILL))"),
         (said("").replace("status", "hunter2"), "has no status"),
         (said(""), "neither a token nor a certificate"),
         (
@@ -298,6 +300,30 @@ async fn what_a_plugin_does_wrong_is_named_and_never_repeated() {
         assert!(text.contains("exec of user \"u\" in /"), "{text}");
         assert!(!text.contains("ter2"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_credential_in_yaml_or_behind_a_byte_order_mark_is_read() {
+    let yaml = "printf 'kind: ExecCredential\\napiVersion: client.authentication.k8s.io/v1\\n\
+                status:\\n  token: t-1\\n'";
+    let mark = "printf '\\357\\273\\277'\n".to_owned();
+    for script in [yaml.to_owned(), mark + &prints(r#""token":"t-1""#)] {
+        let (_dir, config) = plugin(&script, NEVER);
+        assert_eq!(token(&credentials(config)).await, "Bearer t-1");
+    }
+}
+
+#[tokio::test]
+async fn what_a_plugin_leaves_behind_is_not_waited_for() {
+    let script = format!("sleep 600 & echo $! > left\n{}", prints(r#""token":"t-1""#));
+    let (dir, config) = plugin(&script, NEVER);
+    let credentials = credentials(config);
+    let asked = token(&credentials);
+    let asked = tokio::time::timeout(Duration::from_secs(120), asked).await;
+    assert_eq!(asked.expect("it has ended"), "Bearer t-1");
+    let left = fs::read_to_string(dir.path().join("left")).unwrap();
+    let killed = std::process::Command::new("kill").arg(left.trim()).status();
+    assert!(killed.unwrap().success());
 }
 
 #[tokio::test]

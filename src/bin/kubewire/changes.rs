@@ -8,7 +8,7 @@ use kubewire::{
     request::ApiResource,
     session::watch::Form,
     watch::{Change, Mirror, Update, Updates, Watch},
-    wire::watch::{Encoding, Event, EventError, Object},
+    wire::watch::{Encoding, Event, EventError, EventType, Object},
 };
 use serde_json::json;
 
@@ -142,7 +142,8 @@ impl Printer {
                         object: Object::new(Encoding::Json, row.object.to_string().into()),
                     });
                     let cells = self.style.extra.cells(&row, &self.columns, self.is_wide());
-                    pieces.extend(self.apply(&update, |_| Ok(Rendered::Cells(cells)))?);
+                    let cells = |_: &Object| Ok(Rendered::Cells(cells.clone()));
+                    pieces.extend(self.apply(&update, cells)?);
                 }
             }
             update => {
@@ -183,16 +184,23 @@ impl Printer {
     fn apply(
         &mut self,
         update: &Update,
-        keep: impl FnOnce(&Object) -> Result<Rendered, EventError>,
+        keep: impl Fn(&Object) -> Result<Rendered, EventError>,
     ) -> Result<Vec<Piece>, Failure> {
-        let changes = self.mirror.apply(update, keep);
+        let changes = self.mirror.apply(update, &keep);
         let changes = changes.map_err(unreadable)?;
+        // The event has the state in which it was deleted; without one it is as it was known.
+        let last = match update {
+            Update::Event(event) if event.event_type == EventType::Deleted => {
+                Some(keep(&event.object).map_err(unreadable)?)
+            }
+            _ => None,
+        };
         let mut pieces = Vec::new();
         for change in &changes {
             let (event, rendered) = match change {
                 Change::Added(key) => ("ADDED", self.mirror.get(key)),
                 Change::Modified(key) => ("MODIFIED", self.mirror.get(key)),
-                Change::Deleted(_, rendered) => ("DELETED", Some(rendered)),
+                Change::Deleted(_, known) => ("DELETED", last.as_ref().or(Some(known))),
             };
             let Some(rendered) = rendered else { continue };
             pieces.push(match rendered {

@@ -177,7 +177,10 @@ impl PortForward {
             span::record_opened(&span, &transport);
             match transport {
                 Ok(transport) => Ok((destination, transport)),
-                Err(error) => Err(destination.pod.explain(error).await),
+                Err(error) => {
+                    let pod = &destination.pod;
+                    Err(pod.explain_session(error, "portforward").await)
+                }
             }
         };
         let (destination, transport) = connecting.instrument(span.clone()).await?;

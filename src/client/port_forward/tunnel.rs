@@ -27,9 +27,9 @@ use super::{
 use crate::{
     Result,
     client::Pod,
-    error::{CallerError, Error, NetworkError},
+    error::{CallerError, Error},
     limits,
-    session::port_forward::{ForwardProtocol, OpenError},
+    session::port_forward::ForwardProtocol,
     transport::ws::{
         port_forward::Connections,
         relay::{Copied, relay},
@@ -296,19 +296,18 @@ impl Tunnel {
     }
 
     async fn open_in_span(&self, port: &ForwardPort) -> Result<ForwardStream> {
-        let mut attempts = 0;
-        loop {
+        for _ in 1..ATTEMPTS {
             let stream = self.open_once(port).await?;
-            attempts += 1;
-            if stream.is_taken_on().await || attempts == ATTEMPTS {
+            if stream.is_taken_on().await {
                 return Ok(stream);
             }
         }
+        self.open_once(port).await
     }
 
     /// Tells what a connection died of. The next one looks for the pod again, unless it was the
     /// application that refused.
-    pub(super) fn note(&self, error: &Error) {
+    pub(crate) fn note(&self, error: &Error) {
         if let Error::Api(failure) = error {
             let text = &failure.status.message;
             // containerd and CRI-O say so of a port at which nobody listens; a sandbox that is
@@ -438,16 +437,6 @@ impl Tunnel {
             for socket in sockets {
                 socket.connections.close();
             }
-        }
-    }
-}
-
-fn ended(connections: &Connections, why: OpenError) -> Error {
-    match connections.ended() {
-        Some(Err(error)) => error,
-        _ => {
-            let source = std::io::Error::other(why);
-            NetworkError::Lost(Arc::new(source)).into()
         }
     }
 }

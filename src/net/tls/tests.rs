@@ -73,6 +73,26 @@ fn with_identity(certificate: &str, key: &str) -> Result<Option<ClientCertificat
 }
 
 #[test]
+fn damaged_blocks_beside_certificates_are_passed_over() {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----\n";
+    let bad = format!("{BEGIN}!!!!\n-----END CERTIFICATE-----\n");
+    let cut = format!("{BEGIN}AAAA\n");
+    for pem in [
+        format!("{bad}{P521}"),
+        format!("{P521}{bad}"),
+        format!("{P521}{cut}"),
+        format!("# a comment\n{P521}\n# another\n"),
+    ] {
+        let found = certificates(&material("the CA", &pem)).unwrap();
+        assert_eq!(found.len(), 1, "{pem}");
+    }
+    for pem in [bad, cut] {
+        let error = certificates(&material("the CA", &pem)).unwrap_err();
+        assert_eq!(error.to_string(), "the CA: holds damaged PEM");
+    }
+}
+
+#[test]
 fn a_client_certificate_of_version_1_is_the_servers_to_judge() {
     let certificate = with_identity(VERSION_1, VERSION_1_KEY).unwrap().unwrap();
     assert_eq!(

@@ -217,7 +217,8 @@ pub enum LogUpdate {
     /// No request for a log names an instance of the container, so that the lines of the next look
     /// as if some were missing before them. The pod is asked again which instance runs before a gap
     /// is told, 2 s later. Only where it says so later still, or may not be read, a gap is told though
-    /// nothing is missing; [`Restarted`](Self::Restarted), if it comes, follows the lines.
+    /// nothing is missing; [`Restarted`](Self::Restarted), if it comes, follows the lines. An
+    /// instance of which nothing could be read is such a gap, too.
     Gap {
         /// The stamp of the line before the gap.
         after: Stamp,

@@ -172,6 +172,10 @@ pub(super) fn patience(status: &Status) -> Option<Duration> {
 pub(super) struct Requests<A> {
     pub(super) phase: Phase<A>,
     backoff: Backoff,
+    /// Whether the last request was answered, and how many before it were not: that a server can
+    /// be reached again says that those do not count, and nothing of how it answers.
+    answered: bool,
+    unanswered: u32,
     now: Instant,
     /// When the request at hand was made or its response began, and when its last bytes arrived.
     began: Instant,
@@ -192,6 +196,8 @@ impl<A> Requests<A> {
         Self {
             phase: Phase::Waiting(now),
             backoff: Backoff::new(seed),
+            answered: false,
+            unanswered: 0,
             now,
             began: now,
             last_byte: now,
@@ -211,6 +217,7 @@ impl<A> Requests<A> {
         self.now = now;
         self.began = now;
         self.last_byte = now;
+        self.answered = false;
         self.lasted = Duration::ZERO;
         self.ended = None;
         self.hint = None;
@@ -222,6 +229,8 @@ impl<A> Requests<A> {
         self.now = now;
         self.began = now;
         self.last_byte = now;
+        self.answered = true;
+        self.backoff.forget(std::mem::take(&mut self.unanswered));
         matches!(self.phase, Phase::Requested)
     }
 
@@ -383,6 +392,7 @@ impl<A> Requests<A> {
     /// The next request is due after a delay that grows, and not before the server wants it.
     pub(super) fn pause(&mut self, retry_after: Option<Duration>) -> Duration {
         self.over();
+        self.unanswered += u32::from(!self.answered);
         let delay = self.backoff.next().saturating_sub(self.lasted);
         let asked = retry_after.unwrap_or_default();
         let delay = delay.max(asked.min(limits::LOG_WATCH_RETRY_AFTER));
@@ -403,4 +413,30 @@ pub(super) fn go_seconds(duration: Duration) -> u64 {
     let most = i64::MAX as u64 / 1_000_000_000;
     let begun = u64::from(duration.subsec_nanos() > 0);
     duration.as_secs().saturating_add(begun).min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_can_be_reached_again_is_asked_as_before() {
+        let now = Instant::now();
+        let mut requests = Requests::new(now, 7);
+        let mut answer = |unanswered: u32| {
+            for _ in 0..unanswered {
+                requests.begin(now);
+                requests.pause(None);
+            }
+            requests.begin(now);
+            requests.head(now);
+            requests.phase = Phase::Answer(());
+            requests.resume() - now
+        };
+        assert_eq!(answer(20), Duration::ZERO);
+        assert!(answer(20) <= 2 * limits::RETRY_FIRST);
+        // Answers that end at once are made rarer all the same.
+        let last = (0..20).map(|_| answer(1)).last();
+        assert!(last >= Some(limits::RETRY_MOST / 2), "{last:?}");
+    }
 }

@@ -104,13 +104,14 @@ fn a_container_without_a_status_waits_or_is_over_with_its_pod() {
         let spec = json!({"containers": [{"name": "a"}]});
         pod(json!({"spec": spec, "status": status})).state("a")
     };
-    assert_eq!(
-        state(json!({"phase": "Pending"})),
-        Some(ContainerState::Waiting {
-            reason: "Pending".into(),
-            message: String::new()
-        })
-    );
+    // The kubelet has not seen an ephemeral container of a pod that runs.
+    for (phase, reason) in [("Pending", "Pending"), ("Running", "ContainerCreating")] {
+        let waits = ContainerState::Waiting {
+            reason: reason.into(),
+            message: String::new(),
+        };
+        assert_eq!(state(json!({"phase": phase})), Some(waits));
+    }
     assert_eq!(
         state(json!({"phase": "Failed", "reason": "Evicted"})),
         Some(ContainerState::Over(Exit {

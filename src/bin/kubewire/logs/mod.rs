@@ -352,6 +352,9 @@ impl Logs {
                 (Some(source), LogUpdate::Notice(text)) => {
                     note!("{source}: the kubelet says: {text}");
                 }
+                (Some(source), LogUpdate::Waiting { reason, .. }) => {
+                    note!("{source}: waiting for the container to start: {reason}");
+                }
                 (Some(source), LogUpdate::Gap { after }) => {
                     note!("{source}: {}", gap(after));
                 }
@@ -371,7 +374,7 @@ impl Logs {
 
 fn gap(after: Stamp) -> String {
     format!(
-        "warning: lines after {after} may be missing, for the log was rotated while it could not be \
+        "warning: lines after {after} may be missing, for the log was rotated or removed while it could not be \
          read"
     )
 }

@@ -1,7 +1,7 @@
 //! Where a connection is opened: in flow a port and the WebSockets that there are, out comes a
 //! connection on one that suits it, which may have to be dialled.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -9,113 +9,105 @@ use tokio::{
 };
 
 use super::{
-    ForwardPort, ForwardStream, Shared, State, Tunnel, ended,
+    Connections, ForwardPort, ForwardStream, Shared, State, Tunnel,
     sockets::{Socket, Transport, best, leave_idle},
 };
-use crate::{Result, client::Pod, error::CallerError, session::port_forward::ForwardProtocol};
+use crate::{
+    Result,
+    client::Pod,
+    error::{CallerError, NetworkError},
+    session::port_forward::ForwardProtocol,
+};
 
 /// Where a connection is opened.
 enum Place {
     Shared(Result<ForwardStream>),
-    /// Away from those that are there, on a WebSocket that only one may dial at a time.
-    Apart,
-    /// On a WebSocket that is to be dialled, as the permit says.
-    Further(Dial),
+    Dial(Dial),
     Channel(Pod, ForwardProtocol),
 }
 
+/// That a WebSocket is to be dialled.
 struct Dial {
-    pod: Pod,
-    renewed: u64,
     permit: OwnedSemaphorePermit,
     /// To keep ports apart.
     apart: bool,
 }
 
-/// Which WebSockets may be dialled for a connection.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum May {
-    Nothing,
-    Further,
-    Apart,
+impl Dial {
+    fn new(permits: &Arc<Semaphore>, apart: bool) -> Option<Self> {
+        let permit = permits.clone().try_acquire_owned().ok()?;
+        Some(Self { permit, apart })
+    }
 }
 
 impl Shared {
-    /// Opens a connection where it does no harm, or says where that has to be done.
-    fn place(&self, port: u16, may: May) -> Result<Place> {
-        let mut state = self.state();
-        let State {
-            pod,
-            renewed,
-            transport,
-            ..
-        } = &mut *state;
+    /// Opens a connection where it does no harm, or says where that has to be done; `None` if
+    /// that is away from the WebSockets that are there, on one that only one may dial at a time.
+    fn place(&self, port: u16) -> Result<Option<Place>> {
+        let State { pod, transport, .. } = &mut *self.state();
         let sockets = match transport {
             Transport::Shared(sockets) => sockets,
-            Transport::Channels(protocol) => return Ok(Place::Channel(pod.clone(), *protocol)),
+            Transport::Channels(protocol) => {
+                return Ok(Some(Place::Channel(pod.clone(), *protocol)));
+            }
         };
         leave_idle(sockets);
         let best = best(sockets, port).ok_or(CallerError::Ended)?;
-        let permit = |of: &Arc<Semaphore>| of.clone().try_acquire_owned().ok();
-        let mut dial = None;
-        if may != May::Nothing && !best.alone {
-            dial = permit(&self.further).map(|permit| (permit, false));
-        }
-        if dial.is_none() && !best.suits {
-            match may {
-                May::Nothing => {}
-                May::Further => return Ok(Place::Apart),
-                May::Apart => dial = permit(&self.apart).map(|permit| (permit, true)),
-            }
-        }
-        Ok(match dial {
-            Some((permit, apart)) => Place::Further(Dial {
-                pod: pod.clone(),
-                renewed: *renewed,
-                permit,
-                apart,
-            }),
-            None => {
-                let opened = best.connections.open(port);
-                Place::Shared(opened.map_err(|why| ended(best.connections, why)))
-            }
+        let further = match best.alone {
+            true => None,
+            false => Dial::new(&self.further, false),
+        };
+        Ok(match further {
+            Some(dial) => Some(Place::Dial(dial)),
+            None => (best.suits).then(|| Place::Shared(open(best.connections, port))),
         })
+    }
+
+    /// Opens a connection on a WebSocket that is there, if there is one.
+    fn share(&self, port: u16) -> Option<Result<ForwardStream>> {
+        match &self.state().transport {
+            Transport::Shared(sockets) => {
+                best(sockets, port).map(|best| open(best.connections, port))
+            }
+            Transport::Channels(_) => None,
+        }
     }
 }
 
 impl Tunnel {
     pub(super) async fn open_once(&self, port: &ForwardPort) -> Result<ForwardStream> {
-        let Shared {
-            forward, dialling, ..
-        } = &*self.shared;
-        let port = self.shared.find(port).await?;
-        let mut place = self.shared.place(port, May::Further)?;
+        let shared = &*self.shared;
+        let port = shared.find(port).await?;
         // Those who come to keep away from the same one share what is dialled.
         let mut turn = None;
-        if let Place::Apart = place {
+        let mut place = shared.place(port)?;
+        if place.is_none() {
             let arrived = Instant::now();
-            let others = dialling.lock().await;
-            let failed = others.is_some_and(|failed| failed >= arrived);
-            let may = if failed { May::Nothing } else { May::Apart };
-            turn = Some(others);
-            place = self.shared.place(port, may)?;
+            let failed = turn.insert(shared.dialling.lock().await);
+            if failed.is_none_or(|failed| failed < arrived) {
+                place = shared.place(port)?;
+                place = place.or_else(|| Dial::new(&shared.apart, true).map(Place::Dial));
+            }
         }
         let dial = match place {
-            Place::Shared(opened) => return opened,
-            Place::Channel(pod, protocol) => {
-                return forward.dial_channel(&pod, protocol, port).await;
+            Some(Place::Shared(opened)) => return opened,
+            Some(Place::Channel(pod, protocol)) => {
+                return shared.forward.dial_channel(&pod, protocol, port).await;
             }
-            Place::Further(dial) => dial,
-            Place::Apart => return Err(CallerError::Ended.into()),
+            Some(Place::Dial(dial)) => dial,
+            None => return shared.share(port).ok_or(CallerError::Ended)?,
         };
-        match forward.dial_spdy(&dial.pod).await {
+        let (pod, renewed) = {
+            let state = shared.state();
+            (state.pod.clone(), state.renewed)
+        };
+        match shared.forward.dial_spdy(&pod).await {
             Ok(connections) => {
-                let mut state = self.shared.state();
-                let opened = connections.open(port);
-                let opened = opened.map_err(|why| ended(&connections, why));
+                let mut state = shared.state();
+                let opened = open(&connections, port);
                 // Unless there has come to be another pod.
                 if let (true, Transport::Shared(sockets)) =
-                    (dial.renewed == state.renewed, &mut state.transport)
+                    (renewed == state.renewed, &mut state.transport)
                 {
                     sockets.push(Socket {
                         connections,
@@ -130,11 +122,16 @@ impl Tunnel {
                 if let Some(turn) = &mut turn {
                     **turn = Some(Instant::now());
                 }
-                match self.shared.place(port, May::Nothing)? {
-                    Place::Shared(opened) => opened,
-                    Place::Apart | Place::Further(_) | Place::Channel(..) => Err(error),
-                }
+                shared.share(port).unwrap_or(Err(error))
             }
         }
     }
+}
+
+fn open(connections: &Connections, port: u16) -> Result<ForwardStream> {
+    let lost = |why| match connections.ended() {
+        Some(Err(error)) => error,
+        _ => NetworkError::Lost(Arc::new(io::Error::other(why))).into(),
+    };
+    connections.open(port).map_err(lost)
 }

@@ -127,7 +127,11 @@ impl Spdy {
                     None => self.end_data(stream, Remote::Finished { told: false }),
                 },
                 MuxEvent::Reset { stream, why } => {
-                    if self.errors.contains_key(&stream) {
+                    if let Some(id) = self.errors.get(&stream) {
+                        // A server does nothing for a connection of which it has one half.
+                        if let (Abort::NoReply, Some(data)) = (why, StreamId::new(id.0)) {
+                            self.end_data(data, Remote::Reset(reset(why)));
+                        }
                         self.end_error(stream);
                     } else {
                         let error = reset(why);

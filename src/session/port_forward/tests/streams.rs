@@ -17,6 +17,11 @@ struct Scripted {
 
 impl Scripted {
     fn new() -> Self {
+        Self::accepted(&[1, 3])
+    }
+
+    /// After the server has accepted some streams of the two.
+    fn accepted(streams: &[u32]) -> Self {
         let now = Instant::now();
         let mut client = End::spdy(Role::Client, ForwardConfig::default(), now);
         let id = client.session.open(now, 80).unwrap();
@@ -29,10 +34,10 @@ impl Scripted {
             data,
             writer: HeaderWriter::new(),
         };
-        for stream in [error, data] {
+        for stream in streams {
             let block = scripted.writer.write(&Headers::new()).unwrap();
             scripted.send(Frame::SynReply(SynReply {
-                stream,
+                stream: StreamId::new(*stream).unwrap(),
                 fin: false,
                 block,
             }));
@@ -127,6 +132,19 @@ fn a_reset_without_a_text_is_said_to_be_one() {
         &frames(&mut scripted.client)[..],
         [Frame::RstStream(RstStream { stream, .. })] if *stream == scripted.error
     ));
+}
+
+#[test]
+fn a_connection_of_which_half_is_not_accepted_in_time_is_over() {
+    for accepted in [&[1][..], &[3], &[]] {
+        let mut scripted = Scripted::accepted(accepted);
+        scripted.pass(limits::FORWARD_REPLY);
+        scripted.pass(limits::FORWARD_VERDICT);
+        let closed = scripted.closed().expect("it is over");
+        let error = closed.expect_err("nobody answers");
+        let expected = "opening a forwarded connection did not finish within 30 s";
+        assert_eq!(error, expected, "{accepted:?}");
+    }
 }
 
 #[test]

@@ -96,6 +96,13 @@ impl Logs {
                     false => self.go(State::Pod),
                 }
             }
+            // The container has been removed, which a kubelet says in the log.
+            (State::Drain { previous: true }, Err(Error::Api(_)))
+                if self.fruitless.attempts > 0 =>
+            {
+                self.drained(true);
+                self.go(State::Pod);
+            }
             (State::Drain { .. }, Err(error @ Error::Api(_)))
                 if self.fruitless.attempts >= limits::LOG_RETRIES =>
             {
@@ -232,6 +239,10 @@ impl Logs {
                         .push_back(LogUpdate::Waiting { reason, message });
                 }
             }
+            // Where no instance is known, the kubelet says why there is no log.
+            ContainerState::Over(_) if self.instance.is_none() => {
+                self.go(State::LogOnly { follow: false });
+            }
             ContainerState::Over(exit) => self.finish(LogEnd::Exited(exit)),
             ContainerState::Running {
                 id,
@@ -286,6 +297,9 @@ impl Logs {
             return true;
         }
         self.lines.forget_missed();
+        // There was one between them, of which nothing has been read.
+        let is_other = |(before, _): &(String, Exit)| !before.is_empty() && *before != instance.id;
+        let missed = before.as_ref().is_some_and(is_other);
         let last = before.filter(|(before, _)| *before == instance.id);
         // Even if it was read when it had just ended: the next may have begun before that.
         if instance.drained != Drained::Replaced && last.is_some() {
@@ -302,6 +316,9 @@ impl Logs {
             return false;
         }
         self.instance = Some(next);
+        let after = self.lines.since().filter(|_| missed);
+        self.updates
+            .extend(after.map(|after| LogUpdate::Gap { after }));
         self.lines.next_instance();
         self.reach = None;
         self.skip = Skip::Nothing;

@@ -127,6 +127,24 @@ fn a_restart_ends_the_log_or_not_as_asked() {
 }
 
 #[test]
+fn an_instance_that_was_removed_meanwhile_ends_no_log() {
+    let config = LogConfig {
+        across_restarts: true,
+        ..config()
+    };
+    let mut world = start(config, Kubelet::new(), 1);
+    world.kubelet.write("old", MS);
+    world.settle();
+    world.kubelet.removes = true;
+    world.kubelet.restart(7);
+    world.kubelet.write("new", MS);
+    world.end(true);
+    world.settle();
+    assert_eq!(world.lines, ["old", "new"]);
+    assert!(world.end.is_none(), "{:?}", world.end);
+}
+
+#[test]
 fn between_restarts_it_waits() {
     let config = LogConfig {
         across_restarts: true,
@@ -150,6 +168,18 @@ fn between_restarts_it_waits() {
     world.kubelet.current().exit = Some(0);
     world.settle();
     assert!(matches!(&world.end, Some(LogEnd::Exited(e)) if e.code == Some(0)));
+}
+
+#[test]
+fn a_pod_that_never_ran_is_refused_and_not_silent() {
+    let mut kubelet = Kubelet::new();
+    kubelet.rejected = true;
+    let mut world = start(config(), kubelet, 1);
+    world.settle();
+    let Some(LogEnd::Failed(Error::Api(refusal))) = &world.end else {
+        panic!("{:?}", world.end);
+    };
+    assert_eq!(refusal.status.code, 400);
 }
 
 #[test]

@@ -201,6 +201,29 @@ fn what_is_held_back_in_doubt_is_bounded_and_comes_whole() {
 }
 
 #[test]
+fn an_instance_that_came_and_went_during_a_cut_is_told() {
+    let config = LogConfig {
+        across_restarts: true,
+        ..config()
+    };
+    for missed in [false, true] {
+        let mut world = start(config.clone(), Kubelet::new(), 1);
+        world.kubelet.write("old", MS);
+        world.settle();
+        let last = world.kubelet.clock;
+        for _ in 0..=u32::from(missed) {
+            world.kubelet.restart(1);
+            world.kubelet.write("new", MS);
+        }
+        world.end(true);
+        world.settle();
+        assert_eq!(world.lines, ["old", "new"]);
+        let told: &[_] = if missed { &[(1, stamp(last))] } else { &[] };
+        assert_eq!(world.gaps, told);
+    }
+}
+
+#[test]
 fn a_clock_that_steps_back_during_a_cut_or_after_it_hides_no_line() {
     for (config, exit) in [(config(), None), (tail(1000), None), (config(), Some(0))] {
         let mut world = reading(config, 1000..1300);

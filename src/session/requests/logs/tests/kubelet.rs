@@ -32,6 +32,10 @@ pub(super) struct Kubelet {
     pub(super) gone: bool,
     pub(super) policy: &'static str,
     pub(super) backing_off: bool,
+    /// Containers that have been replaced are removed, and their logs with them.
+    pub(super) removes: bool,
+    /// The node did not take the pod.
+    pub(super) rejected: bool,
 }
 
 pub(super) const START: u64 = 1_795_312_555_000_000_000;
@@ -53,6 +57,8 @@ impl Kubelet {
             gone: false,
             policy: "Always",
             backing_off: false,
+            removes: false,
+            rejected: false,
         }
     }
 
@@ -93,7 +99,7 @@ impl Kubelet {
             1 => json!({}),
             n => terminated(&self.instances[n - 2]),
         };
-        let pod = json!({
+        let mut pod = json!({
             "metadata": {"name": "web-0", "uid": self.uid},
             "spec": {"restartPolicy": self.policy, "containers": [{"name": "main"}, {"name": "side"}]},
             "status": {"phase": "Running", "containerStatuses": [{
@@ -101,6 +107,9 @@ impl Kubelet {
                 "restartCount": current.id, "state": state, "lastState": last,
             }]},
         });
+        if self.rejected {
+            pod["status"] = json!({"phase": "Failed", "reason": "NodePorts"});
+        }
         pod.to_string().into_bytes()
     }
 
@@ -113,6 +122,9 @@ impl Kubelet {
                 .map(|(_, v)| v)
         };
         assert_eq!(get("timestamps").unwrap(), "true");
+        if self.rejected {
+            return None;
+        }
         let index = self.instances.len() - 1;
         let index = if get("previous").is_some() {
             index.checked_sub(1)?
@@ -241,6 +253,13 @@ impl World {
                 let pod = self.kubelet.pod();
                 self.head(200);
                 self.body(&pod);
+                self.end(false);
+            }
+            LogRequest::Log(query)
+                if self.kubelet.removes && query.iter().any(|(name, _)| *name == "previous") =>
+            {
+                self.head(200);
+                self.body(b"unable to retrieve container logs for containerd://0");
                 self.end(false);
             }
             LogRequest::Log(query) => match self.kubelet.open(query) {
