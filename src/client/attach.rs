@@ -123,8 +123,9 @@ impl Attached {
         if status.is_success() {
             return Ok(());
         }
-        let operation = self.session.operation.as_str();
-        Err(Error::Api(Box::new(ApiError::new(operation, status))))
+        let Opened { subject, .. } = &self.session;
+        let refusal = Box::new(ApiError::new(subject.operation(), status));
+        Err(subject.explain(Error::from(refusal)).await)
     }
 
     /// What had become of the input when the session ended, as

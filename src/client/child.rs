@@ -122,12 +122,15 @@ impl Child {
     async fn end(&mut self) -> Result<ExitStatus> {
         self.stdin = None;
         let status = self.session.status(&self.stdout, &self.stderr).await?;
-        self.exit_status(status)
+        match self.exit_status(status) {
+            Err(error) => Err(self.session.subject.explain(error).await),
+            ended => ended,
+        }
     }
 
     fn miss(&mut self, deadline: Option<Deadline>, output: PartialOutput) -> Error {
         self.kill();
-        Deadline::missed(deadline, self.session.operation.clone(), output)
+        Deadline::missed(deadline, self.session.subject.operation(), output)
     }
 
     /// Closes stdin, reads both output streams to their ends, and waits for the process to end.
@@ -183,7 +186,7 @@ impl Child {
         let input = control.input_at_exit().unwrap_or_default();
         let code = status.code_of_exit();
         control.span().record("process.exit.code", code);
-        ExitStatus::of(status, input, &self.session.operation)
+        ExitStatus::of(status, input, || self.session.subject.operation())
     }
 
     /// Closes the connection without waiting for the process; see [Dropping](Self#dropping).

@@ -28,14 +28,18 @@ pub struct ExitStatus {
 }
 
 impl ExitStatus {
-    pub(super) fn of(status: Status, input: InputAtExit, operation: &str) -> Result<Self> {
+    pub(super) fn of(
+        status: Status,
+        input: InputAtExit,
+        operation: impl FnOnce() -> String,
+    ) -> Result<Self> {
         match status.code_of_exit() {
             Some(code) => Ok(Self {
                 code,
                 input,
                 status,
             }),
-            None => Err(Error::Api(Box::new(ApiError::new(operation, status)))),
+            None => Err(Error::Api(Box::new(ApiError::new(operation(), status)))),
         }
     }
 

@@ -160,7 +160,7 @@ impl Client {
 
     /// A pod, by its name. Whether it exists shows when something is asked of it.
     pub fn pod(&self, namespace: impl Into<String>, name: impl Into<String>) -> Pod {
-        Pod::new(self.clone(), namespace.into(), name.into())
+        Pod::new(self.clone(), &namespace.into(), &name.into())
     }
 
     /// Opens connections to a pod, or to one that a service or a workload selects. It is found when

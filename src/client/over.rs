@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use super::{
     Attached, Child,
     feed::{Ends, Handles},
-    remote_command::{Opened, Options},
+    remote_command::{Opened, Options, Subject},
 };
 use crate::{
     session::{KeepaliveConfig, Subprotocol, remote_command::Streams},
@@ -75,7 +75,7 @@ impl<T> Over<T> {
         let (handles, copies) = Handles::new(&control, &self.options, self.streams, ends);
         let opened = Opened {
             control,
-            operation: self.operation,
+            subject: Subject::Other(self.operation),
             container: None,
             copies,
         };

@@ -1,6 +1,6 @@
 //! A pod: the start of every verb.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use percent_encoding::utf8_percent_encode;
 use serde_json::Value;
@@ -32,27 +32,29 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Pod {
     client: Client,
-    namespace: String,
-    name: String,
+    /// Its namespace and its name, in one piece: every session keeps it.
+    names: Arc<str>,
+    /// Where the name begins.
+    at: usize,
 }
 
 impl Pod {
-    pub(super) fn new(client: Client, namespace: String, name: String) -> Self {
+    pub(super) fn new(client: Client, namespace: &str, name: &str) -> Self {
         Self {
             client,
-            namespace,
-            name,
+            names: [namespace, name].concat().into(),
+            at: namespace.len(),
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.names[self.at..]
     }
 
     /// Its namespace.
     pub fn namespace(&self) -> &str {
-        &self.namespace
+        &self.names[..self.at]
     }
 
     /// A command to run in one of its containers: a program (`"date"`), or a program and its
@@ -69,7 +71,7 @@ impl Pod {
     /// Opens connections to its ports.
     pub fn port_forward(&self) -> PortForward {
         self.client
-            .port_forward(&self.namespace, ForwardTarget::Pod(self.name.clone()))
+            .port_forward(self.namespace(), ForwardTarget::Pod(self.name().to_owned()))
     }
 
     /// The log of one of its containers.
@@ -82,12 +84,12 @@ impl Pod {
     }
 
     pub(crate) fn path(&self, subresource: &str, query: &[(&str, &str)]) -> Result<String> {
-        for (what, name) in [("namespace", &self.namespace), ("pod", &self.name)] {
+        for (what, name) in [("namespace", self.namespace()), ("pod", self.name())] {
             // A segment of dots would be another path (RFC 3986, section 3.3).
-            if matches!(name.as_str(), "" | "." | "..") {
+            if matches!(name, "" | "." | "..") {
                 return Err(CallerError::Name {
                     what: format!("a {what}'s name").into(),
-                    name: name.clone(),
+                    name: name.to_owned(),
                 }
                 .into());
             }
@@ -95,8 +97,8 @@ impl Pod {
         let escape = |text| utf8_percent_encode(text, ESCAPED);
         let mut path = format!(
             "/api/v1/namespaces/{}/pods/{}{}{subresource}",
-            escape(&self.namespace),
-            escape(&self.name),
+            escape(self.namespace()),
+            escape(self.name()),
             if subresource.is_empty() { "" } else { "/" },
         );
         for (at, (key, value)) in query.iter().enumerate() {
@@ -113,14 +115,14 @@ impl Pod {
         About {
             verb: verb.into(),
             resource: format!("pods{slash}{subresource}"),
-            namespace: Some(self.namespace.clone()),
-            name: Some(self.name.clone()),
+            namespace: Some(self.namespace().to_owned()),
+            name: Some(self.name().to_owned()),
         }
     }
 
     /// What is asked of this pod, for errors.
     pub(crate) fn operation(&self, verb: &str) -> String {
-        format!("{verb} pod {}/{}", self.namespace, self.name)
+        format!("{verb} pod {}/{}", self.namespace(), self.name())
     }
 
     /// Adds to a refusal what it leaves out and the server says if asked: the names of the pod's
@@ -150,7 +152,7 @@ impl Pod {
                     verbs: vec!["get".into(), "create".into()],
                 }),
                 400 | 404 | 500 => {
-                    let pod = self.request().get::<wire::pod::Pod>(&self.name).await;
+                    let pod = self.request().get::<wire::pod::Pod>(self.name()).await;
                     let phase = pod.ok().and_then(wire::pod::Pod::not_running);
                     phase.map(|(phase, reason)| Hint::NotRunning { phase, reason })
                 }
@@ -169,9 +171,9 @@ impl Pod {
             404 if status.details.as_ref()?.kind == "pods" => {
                 let namespaces = Resource::cluster("", "v1", "namespaces");
                 let namespaces = self.client.request(namespaces);
-                let namespace = namespaces.get::<Value>(&self.namespace).await;
+                let namespace = namespaces.get::<Value>(self.namespace()).await;
                 let is_missing = namespace.is_err_and(|error| error.is_not_found());
-                is_missing.then(|| Hint::Namespace(self.namespace.clone()))
+                is_missing.then(|| Hint::Namespace(self.namespace().to_owned()))
             }
             _ => None,
         }
@@ -179,13 +181,13 @@ impl Pod {
 
     /// The container that is meant where none is named, if the pod can be read.
     pub(super) async fn default_container(&self) -> Option<String> {
-        let pod: wire::pod::Pod = self.request().get(&self.name).await.ok()?;
+        let pod: wire::pod::Pod = self.request().get(self.name()).await.ok()?;
         pod.default_container().map(str::to_owned)
     }
 
     pub(super) fn request(&self) -> Request {
         let pods = Resource::namespaced("", "v1", "pods");
-        self.client.request(pods).namespace(&self.namespace)
+        self.client.request(pods).namespace(self.namespace())
     }
 
     /// Asks the API server which containers the pod has: the regular ones, the init containers,
@@ -197,7 +199,7 @@ impl Pod {
     ///
     /// Those of [`Request::get`](super::Request::get).
     pub async fn containers(&self) -> Result<Vec<Container>> {
-        let pod: wire::pod::Pod = self.request().get(&self.name).await?;
+        let pod: wire::pod::Pod = self.request().get(self.name()).await?;
         Ok(pod.containers())
     }
 }

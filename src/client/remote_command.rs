@@ -27,8 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) control: Control,
-    /// What errors call it.
-    pub(super) operation: String,
+    pub(super) subject: Subject,
     /// Where the process is, unless the server chose.
     pub(super) container: Option<String>,
     pub(super) copies: Copies,
@@ -38,6 +37,39 @@ impl Drop for Opened {
     fn drop(&mut self) {
         if !self.control.has_status() {
             self.control.close();
+        }
+    }
+}
+
+/// With what a session is.
+#[derive(Debug)]
+pub(super) enum Subject {
+    Pod {
+        pod: Pod,
+        /// Its subresource.
+        verb: &'static str,
+    },
+    /// Someone else's WebSocket, which he calls so.
+    Other(String),
+}
+
+impl Subject {
+    /// What errors call the session.
+    pub(super) fn operation(&self) -> String {
+        match self {
+            Self::Pod { pod, verb: "exec" } => pod.operation("exec in"),
+            Self::Pod { pod, .. } => pod.operation("attach to"),
+            Self::Other(operation) => operation.clone(),
+        }
+    }
+
+    /// A failure that came in the stream, with what the pod says of it: API servers accept what
+    /// a kubelet then refuses.
+    pub(super) async fn explain(&self, error: Error) -> Error {
+        match self {
+            // It is large, and rare.
+            Self::Pod { pod, verb } => Box::pin(pod.explain_session(error, verb)).await,
+            Self::Other(_) => error,
         }
     }
 }
@@ -156,7 +188,7 @@ impl Options {
     pub(super) async fn open(
         &self,
         pod: &Pod,
-        verb: &str,
+        verb: &'static str,
         command: &[String],
     ) -> Result<(Opened, Handles)> {
         let span = match verb {
@@ -173,22 +205,21 @@ impl Options {
         &self,
         span: &Span,
         pod: &Pod,
-        verb: &str,
+        verb: &'static str,
         command: &[String],
     ) -> Result<(Opened, Handles)> {
         let ends = Ends::open(self)?;
         let streams = self.streams();
-        let operation = pod.operation(if verb == "exec" {
-            "exec in"
-        } else {
-            "attach to"
-        });
+        let subject = Subject::Pod {
+            pod: pod.clone(),
+            verb,
+        };
         let mut container = self.container.clone();
         let ask = async |container: Option<&str>| {
             let path = self.path(pod, verb, command, container)?;
             let outgoing = Outgoing {
                 about: pod.about("get", verb),
-                ..Outgoing::upgrade(operation.clone(), path)
+                ..Outgoing::upgrade(subject.operation(), path)
             };
             pod.client().open(outgoing, &self.protocols).await
         };
@@ -207,7 +238,7 @@ impl Options {
         }
         let (websocket, protocol) = match opened {
             Ok(opened) => opened,
-            Err(error) => return Err(pod.explain_session(error, verb).await),
+            Err(error) => return Err(subject.explain(error).await),
         };
         span.record("k8s.container.name", container.as_deref());
         let control = self.start(websocket.into_inner(), protocol, streams);
@@ -218,7 +249,7 @@ impl Options {
         let (handles, copies) = Handles::new(&control, self, streams, ends);
         let opened = Opened {
             control,
-            operation,
+            subject,
             container,
             copies,
         };
