@@ -83,13 +83,17 @@ echo here"#;
 /// The bytes of the file `$1`, from `$2`.
 pub(super) const SIZE: &str = named!(r#"cd -- "$2" && wc -c <"$n""#);
 
-/// The digest of the first `$2` bytes of the file `$1`, and what follows from byte `$3` on, which
-/// is counted from 1.
-pub(super) const REST: &str =
-    named!(r#"head -c "$2" <"$n" | sha256sum && exec tail -c "+$3" <"$n""#);
+macro_rules! beginning {
+    () => {
+        named!(r#"head -c "$2" <"$n" | sha256sum"#)
+    };
+}
 
 /// The digest of the first `$2` bytes of the file `$1`.
-pub(super) const BEGINNING: &str = named!(r#"head -c "$2" <"$n" | sha256sum"#);
+pub(super) const BEGINNING: &str = beginning!();
+
+/// The same, and what follows from byte `$3` on, which is counted from 1.
+pub(super) const REST: &str = concat!(beginning!(), r#" && exec tail -c "+$3" <"$n""#);
 
 /// The digests of the files whose names are the first `$1` bytes, with a zero behind each, `$2` at a
 /// time.

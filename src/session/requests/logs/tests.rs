@@ -126,8 +126,8 @@ fn a_restart_ends_the_log_or_not_as_asked() {
     }
 }
 
-#[test]
-fn an_instance_that_was_removed_meanwhile_ends_no_log() {
+/// A reader of all instances, which has the line of the first.
+fn across_restarts() -> World {
     let config = LogConfig {
         across_restarts: true,
         ..config()
@@ -135,6 +135,12 @@ fn an_instance_that_was_removed_meanwhile_ends_no_log() {
     let mut world = start(config, Kubelet::new(), 1);
     world.kubelet.write("old", MS);
     world.settle();
+    world
+}
+
+#[test]
+fn an_instance_that_was_removed_meanwhile_ends_no_log() {
+    let mut world = across_restarts();
     world.kubelet.removes = true;
     world.kubelet.restart(7);
     world.kubelet.write("new", MS);
@@ -146,13 +152,7 @@ fn an_instance_that_was_removed_meanwhile_ends_no_log() {
 
 #[test]
 fn between_restarts_it_waits() {
-    let config = LogConfig {
-        across_restarts: true,
-        ..config()
-    };
-    let mut world = start(config, Kubelet::new(), 1);
-    world.kubelet.write("old", MS);
-    world.settle();
+    let mut world = across_restarts();
     world.kubelet.current().exit = Some(1);
     world.kubelet.backing_off = true;
     world.settle();
