@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: run.sh SECONDS [TARGET...]
-# Each target, or each of those named, for so long, as many at a time as there are cores; with 0
-# seconds they are only built. The first that finds something ends it. What is learnt stays in
+# Each target, or each of those named, for so long, as many at a time as there are cores, or as FUZZ_JOBS
+# says; with 0 seconds they are only built. The first that finds something ends it. What is learnt stays in
 # target/corpus; `corpus` is only read.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -41,4 +41,4 @@ run() {
 }
 export -f run
 export seconds built
-printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I TARGET bash -c 'run TARGET'
+printf '%s\n' "${targets[@]}" | xargs -P "${FUZZ_JOBS:-$(nproc)}" -I TARGET bash -c 'run TARGET'
