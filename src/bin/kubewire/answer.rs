@@ -141,29 +141,6 @@ impl<F: Formatter> Formatter for GoJson<F> {
     as_before! { begin_object_value(), end_object_value() }
 }
 
-pub(crate) fn yaml(value: &Value) -> Result<String, Failure> {
-    let mut value = value.clone();
-    whole_numbers(&mut value);
-    let text = serde_saphyr::to_string(&value).map_err(|error| Failure::local("YAML", &error))?;
-    Ok(Printable::document(text))
-}
-
-/// Makes 100.0 what Go makes of it, 100.
-fn whole_numbers(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
-        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
-        Value::Number(number) if number.is_f64() => {
-            // All integers below are floats, too (2^53).
-            let float = number.as_f64().unwrap_or_default();
-            if float.fract() == 0.0 && float.abs() < 9e15 {
-                *number = (float as i64).into();
-            }
-        }
-        _ => {}
-    }
-}
-
 /// The table that the server made, or one of the objects that it sent instead: the one that was
 /// named, or a list.
 pub(crate) fn table(body: &[u8], named: bool) -> Result<Table, Failure> {

@@ -51,6 +51,7 @@ mod wait;
 mod watch;
 mod whoami;
 mod workload;
+mod yaml;
 
 use failure::Failure;
 

@@ -10,6 +10,7 @@ use crate::{
     jsonpath::{self, JsonPath},
     printable::Printable,
     table::Layout,
+    yaml,
 };
 
 /// What `-o` may be.
@@ -93,7 +94,7 @@ impl Output {
     /// What to print for an object or a list, with its end.
     pub(crate) fn object(&self, object: &Value, headers: bool) -> Result<String, Failure> {
         Ok(match self {
-            Self::Yaml => answer::yaml(object)?,
+            Self::Yaml => Printable::document(yaml::document(object)),
             Self::JsonPath { path, as_json } => {
                 let failed = |problem| format!("error executing jsonpath: {problem}");
                 match as_json {
