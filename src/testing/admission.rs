@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    json::{items, items_mut, map, members, some, text},
+    json::{items, items_mut, map, members, push, some, text},
     router::Cluster,
     store,
     target::{forbidden, not_implemented},
@@ -105,13 +105,6 @@ pub(super) fn tolerate(spec: &mut Value) {
     }
 }
 
-fn push(list: &mut Value, item: Value) {
-    match list {
-        Value::Array(items) => items.push(item),
-        list => *list = json!([item]),
-    }
-}
-
 fn account(cluster: &Cluster, namespace: &str, spec: &mut Value) -> Result<(), String> {
     let name = some(&spec["serviceAccountName"])
         .unwrap_or("default")
@@ -194,8 +187,8 @@ fn priority(cluster: &Cluster, spec: &mut Value) -> Result<(), String> {
             policy,
         ),
     ] {
-        let given = super::rules::plain(&spec[field]);
-        let value_text = super::rules::plain(&value);
+        let given = super::paths::plain(&spec[field]);
+        let value_text = super::paths::plain(&value);
         if !given.is_empty() && given != value_text {
             return Err(format!(
                 "{what} ({given}) {COMPUTED} {value_text} from the given PriorityClass name"

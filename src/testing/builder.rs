@@ -15,7 +15,7 @@ use super::{
     ApiServer, ResourceBuilder,
     access::{self, Access, Rule},
     json::text,
-    kubelet, listener, logs,
+    kubelet, listener,
     port_forward::{Backend, Ports},
     roles,
     router::{Cluster, Settings},
@@ -179,9 +179,7 @@ impl ApiServerBuilder {
             cluster.ensure_namespace(namespace);
         }
         let nodes = &cluster.kinds.core("nodes").resource;
-        cluster
-            .store
-            .put(nodes, Object::new(kubelet::node()), logs::now());
+        cluster.store.put(nodes, Object::new(kubelet::node()));
         for line in include_str!("seeds.txt").lines().skip(1) {
             let (plural, object) = line.split_once(' ').unwrap_or_default();
             let object: Value = serde_json::from_str(object).expect("a table of JSON");
@@ -189,7 +187,7 @@ impl ApiServerBuilder {
             let (group, version) = version.split_once('/').unwrap_or(("", version));
             let kind = cluster.kinds.find(group, version, plural);
             let resource = &kind.expect("a line of the table").resource;
-            cluster.store.seed(resource, object, logs::now());
+            cluster.store.seed(resource, object);
         }
         for ((namespace, name), pod) in self.pods {
             let added = kubelet::add(&cluster, &namespace, &name, pod);
@@ -201,7 +199,7 @@ impl ApiServerBuilder {
             cluster.ensure_namespace(text(&object["metadata"]["namespace"]));
             let kind = cluster.kinds.any(access::GROUP, plural);
             let kind = kind.expect("a line of the table");
-            cluster.store.seed(&kind.resource, object, logs::now());
+            cluster.store.seed(&kind.resource, object);
         }
         tasks.spawn(listener::serve(listener, acceptor, cluster.clone()));
         Ok(ApiServer {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     json::{items, members, some, text, texts},
-    table::duration,
+    texts::duration,
 };
 use crate::wire::stamp::Stamp;
 
@@ -32,13 +32,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             .collect()
     };
     match name {
-        "ready" => {
-            let containers = items(&status["containerStatuses"]);
-            let ready = containers
-                .filter(|container| container["ready"] == true)
-                .count();
-            format!("{ready}/{}", items(&spec["containers"]).len())
-        }
         "phase" => pod_status(object),
         "restarts" => restarts(object, now),
         "endpoints" => {
@@ -56,19 +49,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             };
             join(items(&object["subsets"]).flat_map(of).collect(), "<none>")
         }
-        "node" => {
-            let known = items(&status["conditions"]).any(|condition| condition["type"] == "Ready");
-            let state = match known {
-                true if is("Ready") => "Ready",
-                true => "NotReady",
-                false => "Unknown",
-            };
-            let cordoned = spec["unschedulable"] == true;
-            format!(
-                "{state}{}",
-                if cordoned { ",SchedulingDisabled" } else { "" }
-            )
-        }
         "roles" => {
             let labels = members(&object["metadata"]["labels"]);
             let roles = labels.filter_map(|(key, value)| match &**key {
@@ -76,28 +56,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
                 key => key.strip_prefix("node-role.kubernetes.io/"),
             });
             join(roles.map(str::to_owned).collect(), "<none>")
-        }
-        "kernel" => {
-            let info = &status["nodeInfo"];
-            let version = some(&info["kernelVersion"]).unwrap_or("<unknown>");
-            some(&info["architecture"]).map_or(version.to_owned(), |of| format!("{version} ({of})"))
-        }
-        "modes" => {
-            // A claim has those of its volume.
-            let modes = match () {
-                () if spec["capacity"].is_object() => &spec["accessModes"],
-                () if spec["volumeName"].is_string() => &status["accessModes"],
-                () => &Value::Null,
-            };
-            let initials = |mode: &str| match mode {
-                "ReadWriteOncePod" => "RWOP".to_owned(),
-                mode => mode
-                    .chars()
-                    .filter(char::is_ascii_uppercase)
-                    .take(3)
-                    .collect(),
-            };
-            texts(modes).map(initials).collect::<Vec<_>>().join(",")
         }
         "requests" | "limits" => {
             let is_limit = |key: &str| key.starts_with("limits.");
@@ -119,23 +77,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
                 join(all, other)
             }
         },
-        "ports" => {
-            let ports = items(&spec["ports"]).map(|port| {
-                let node = port["nodePort"].as_u64().filter(|port| *port > 0);
-                let node = node.map_or(String::new(), |node| format!(":{node}"));
-                format!("{}{node}/{}", port["port"], text(&port["protocol"]))
-            });
-            join(ports.collect(), "<none>")
-        }
-        "available" => {
-            let mut conditions = items(&status["conditions"]);
-            let of = conditions.find(|condition| condition["type"] == "Available");
-            match of.map(|of| (text(&of["status"]), text(&of["reason"]))) {
-                Some(("True", _)) => "True".to_owned(),
-                Some((state, reason)) => format!("{state} ({reason})"),
-                None => "Unknown".to_owned(),
-            }
-        }
         "owner" => {
             let mut owners = items(&object["metadata"]["ownerReferences"]);
             let owner = owners.find(|owner| owner["controller"] == true);
@@ -148,55 +89,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
                 format!("{kind}{dot}{group}/{}", text(&owner["name"]))
             })
         }
-        "targets" => {
-            let target = |metric: &Value| {
-                let of = &metric["resource"];
-                let (name, target) = (text(&of["name"]), &of["target"]);
-                match (&target["averageUtilization"], some(&target["averageValue"])) {
-                    (Value::Null, Some(value)) => format!("{name}: <unknown>/{value}"),
-                    (Value::Null, None) => "<unknown>/<auto>".to_owned(),
-                    (percent, _) => format!("{name}: <unknown>/{percent}%"),
-                }
-            };
-            let targets: Vec<_> = items(&spec["metrics"]).map(target).collect();
-            match targets.is_empty() {
-                true => "<none>".to_owned(),
-                false => targets.join(", "),
-            }
-        }
-        "job" => {
-            let known = ["Complete", "Failed"].into_iter().find(|name| is(name));
-            let leaving = !object["metadata"]["deletionTimestamp"].is_null();
-            let known = known.or(leaving.then_some("Terminating"));
-            let more = ["Suspended", "FailureTarget", "SuccessCriteriaMet"];
-            let more = more.into_iter().find(|name| is(name));
-            known.or(more).unwrap_or("Running").to_owned()
-        }
-        "completions" => {
-            let done = status["succeeded"].as_i64().unwrap_or_default();
-            match (
-                &spec["completions"],
-                spec["parallelism"].as_i64().unwrap_or(1),
-            ) {
-                (Value::Null, many @ 2..) => format!("{done}/1 of {many}"),
-                (Value::Null, _) => format!("{done}/1"),
-                (completions, _) => format!("{done}/{completions}"),
-            }
-        }
-        "duration" => match (
-            stamp(&status["startTime"]),
-            stamp(&status["completionTime"]),
-        ) {
-            (None, _) => String::new(),
-            (Some(start), end) => duration(start, end.unwrap_or(now)),
-        },
-        "asked" => match spec["expirationSeconds"].as_i64() {
-            Some(seconds) => {
-                let at = |seconds| Stamp::from_unix(seconds, 0).unwrap_or(now);
-                duration(at(0), at(seconds))
-            }
-            None => "<none>".to_owned(),
-        },
         "signed" => {
             let is_there = |name: &&str| is(name);
             let known = ["Approved", "Denied", "Failed"]
@@ -205,46 +97,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             let known = known.map(str::to_owned);
             let issued = some(&status["certificate"]).map(|_| "Issued".to_owned());
             join(known.chain(issued).collect(), "Pending")
-        }
-        "parameters" | "kind" | "param" => {
-            let (of, name) = match name {
-                "parameters" => (&spec["parameters"], "name"),
-                "kind" => (&spec["paramKind"], "kind"),
-                _ => (&spec["paramRef"], "name"),
-            };
-            let group = some(&of["apiGroup"]).or(some(&of["apiVersion"]));
-            let kind = some(&of["kind"]).filter(|_| name == "name");
-            match (of, group, kind) {
-                (Value::Null, ..) if name == "kind" || !spec["policyName"].is_null() => {
-                    "<unset>".to_owned()
-                }
-                (Value::Null, ..) => "<none>".to_owned(),
-                (of, group, Some(kind)) => {
-                    let group = group.map_or(String::new(), |group| format!(".{group}"));
-                    format!("{kind}{group}/{}", text(&of["name"]))
-                }
-                (of, Some(group), None) if name == "kind" => {
-                    format!("{group}/{}", text(&of["kind"]))
-                }
-                (of, ..) => match some(&of["namespace"]) {
-                    Some(namespace) => format!("{namespace}/{}", text(&of["name"])),
-                    None => format!("*/{}", text(&of["name"])),
-                },
-            }
-        }
-        "state" => {
-            let allocated = status["allocation"].is_object();
-            let parts = [
-                (
-                    !object["metadata"]["deletionTimestamp"].is_null(),
-                    "deleted",
-                ),
-                (allocated, "allocated"),
-                (!allocated, "pending"),
-                (items(&status["reservedFor"]).len() > 0, "reserved"),
-            ];
-            let parts = parts.into_iter().filter(|(holds, _)| *holds);
-            parts.map(|(_, part)| part).collect::<Vec<_>>().join(",")
         }
         _ => String::new(),
     }

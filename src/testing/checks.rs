@@ -8,13 +8,15 @@ use super::{
     custom, gojson,
     json::{items, members, text},
     kinds::Kind,
+    paths::{each, get, join, plain},
     quantity,
-    rules::{self, Rule, each, get, join, plain},
+    rules::{self, Rule},
     selector, subresources,
-    target::Invalid,
+    target::{Invalid, invalid},
     types::{self, Of, Shape},
     validation,
 };
+use crate::server::Refusal;
 
 /// What is wrong with an object, besides its names and what a definition says of it.
 pub(super) fn faults(kind: &Kind, object: &Value) -> Vec<Invalid> {
@@ -26,14 +28,39 @@ pub(super) fn faults(kind: &Kind, object: &Value) -> Vec<Invalid> {
         &mut faults,
     );
     faults.extend(controllers(&object["metadata"]["ownerReferences"]));
-    if let Some(name) = kind.type_name() {
-        check(name, object, "", &mut faults);
-    }
+    faults.extend(of_kind(kind, object));
     if kind.is_definition() {
         faults.extend(custom::faults(&object["spec"]));
         custom::rename(&object["spec"], &mut faults);
     }
     faults
+}
+
+/// What is wrong with an object by the rules of its kind alone.
+pub(super) fn of_kind(kind: &Kind, object: &Value) -> Vec<Invalid> {
+    let mut faults = Vec::new();
+    check(
+        kind.type_name().unwrap_or_default(),
+        object,
+        "",
+        &mut faults,
+    );
+    faults
+}
+
+/// What is wrong with what is of a type.
+pub(super) fn of_type(name: &str, value: &Value) -> Vec<Invalid> {
+    let mut faults = Vec::new();
+    check(&types::full(name), value, "", &mut faults);
+    faults
+}
+
+/// Refuses options of a request by the rules of a type.
+pub(super) fn options(of: &str, kind: &str, options: &Value) -> Result<(), Refusal> {
+    match of_type(of, options) {
+        faults if faults.is_empty() => Ok(()),
+        faults => Err(invalid(&format!("{kind}.meta.k8s.io"), "", faults)),
+    }
 }
 
 /// An object has one controller at most.

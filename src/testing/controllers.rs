@@ -51,7 +51,7 @@ pub(super) fn furnish(cluster: &Cluster, namespace: &str, with_authority: bool) 
         object["metadata"]["name"] = name.into();
         object["metadata"]["namespace"] = namespace.into();
         let object = Object::new(object.take());
-        cluster.store.put(&kind.resource, object, now);
+        cluster.store.put(&kind.resource, object);
     };
     put("serviceaccounts", &mut json!({"metadata": {}}), "default");
     if with_authority {
@@ -74,7 +74,7 @@ fn define(cluster: &Arc<Cluster>, kind: &Kind, definition: &Value) {
     }
     let key = store::key_of(&kind.resource, definition);
     let now = logs::now();
-    cluster.store.edit(&key, now, |json| {
+    cluster.store.edit(&key, |json| {
         let names = &json["spec"]["names"];
         let mut versions = items(&json["spec"]["versions"]);
         let stored = versions.find(|version| version["storage"] == true);

@@ -2,10 +2,10 @@
 //! definitions that clients write, out comes what is wrong with their versions
 //! (`k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation`).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    json::{items, members, text, texts},
+    json::{items, members, push, text, texts},
     kinds::Kind,
     rules, schema, subresources,
     target::Invalid,
@@ -36,11 +36,12 @@ pub struct ResourceBuilder(Kind);
 
 impl ResourceBuilder {
     pub(super) fn new(resource: Resource, kind: &str) -> Self {
-        let mut kind = Kind::custom(resource, kind);
-        if let Some(custom) = &mut kind.custom {
-            custom.scale = Some(subresources::SCALE.map(str::to_owned));
-        }
-        Self(kind)
+        Self(Kind::custom(resource, kind))
+    }
+
+    /// What a definition would say.
+    fn definition(&mut self) -> &mut Value {
+        self.0.custom.get_or_insert_default()
     }
 
     /// Gives it the subresource `status`: then the status can be written there alone.
@@ -52,14 +53,15 @@ impl ResourceBuilder {
     /// Gives it the subresource `scale`, of `spec.replicas` and `status.replicas`.
     pub fn scale(mut self) -> Self {
         self.0.subresources.push("scale".to_owned());
+        let paths = subresources::SCALE.into_iter();
+        self.definition()["subresources"]["scale"] = paths.collect();
         self
     }
 
     /// Lets field selectors name a field, such as `spec.color`; name and namespace they can.
     pub fn selectable_field(mut self, field: impl Into<String>) -> Self {
-        if let Some(custom) = &mut self.0.custom {
-            custom.selectable.push(field.into());
-        }
+        let fields = &mut self.definition()["selectableFields"];
+        push(fields, json!({"jsonPath": field.into()}));
         self
     }
 

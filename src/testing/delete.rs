@@ -13,12 +13,12 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::{
-    json::{items, some, text, texts},
+    json::{items, text, texts},
     kinds::Kind,
     kubelet, logs, objects,
     router::{self, Body, Cluster},
     store::{self, Key, Next, Object, seconds},
-    target::{Invalid, Parameters, forbidden, invalid, missing, refusal},
+    target::{forbidden, missing, refusal},
     writes::Write,
 };
 use crate::{server::Refusal, wire::stamp::Stamp};
@@ -49,35 +49,19 @@ pub(super) struct Options {
 }
 
 impl Options {
-    pub(super) fn parse(body: &Value, parameters: &Parameters, dry: bool) -> Result<Self, Refusal> {
-        let given = some(&body["propagationPolicy"]).or(parameters.some("propagationPolicy"));
-        let is_orphaned = !body["orphanDependents"].is_null() || parameters.has("orphanDependents");
-        if let Some(policy) = given.filter(|_| is_orphaned) {
-            let why = "orphanDependents and deletionPropagation cannot be both set";
-            let field = Invalid::value("propagationPolicy", &format!("{policy:?}"), why);
-            return Err(invalid("DeleteOptions.meta.k8s.io", "", vec![field]));
-        }
-        let propagation = match given.unwrap_or_default() {
-            "" if body["orphanDependents"] == true || parameters.is("orphanDependents") => "Orphan",
-            known @ ("" | "Background" | "Foreground" | "Orphan") => known,
-            other => {
-                let known = ["\"Foreground\"", "\"Background\"", "\"Orphan\"", "\"nil\""];
-                let value = format!("{other:?}");
-                let field = Invalid::unsupported("propagationPolicy", &value, known);
-                return Err(invalid("DeleteOptions.meta.k8s.io", "", vec![field]));
-            }
+    pub(super) fn parse(options: &Value, dry: bool) -> Self {
+        let propagation = match options["orphanDependents"] == true {
+            true => "Orphan",
+            false => text(&options["propagationPolicy"]),
         };
-        Ok(Self {
-            grace: match body["gracePeriodSeconds"].as_i64() {
-                Some(grace) => Some(grace),
-                None => parameters.number("gracePeriodSeconds")?,
-            }
+        let grace = options["gracePeriodSeconds"].as_i64();
+        Self {
             // `k8s.io/apiserver/pkg/registry/rest/delete.go`: less than nothing is a second.
-            .map(|grace| u64::try_from(grace).unwrap_or(1)),
+            grace: grace.map(|grace| u64::try_from(grace).unwrap_or(1)),
             propagation: propagation.to_owned(),
-            preconditions: body["preconditions"].clone(),
-            dry: dry || texts(&body["dryRun"]).any(|how| how == "All"),
-        })
+            preconditions: options["preconditions"].clone(),
+            dry: dry || texts(&options["dryRun"]).any(|how| how == "All"),
+        }
     }
 }
 
@@ -100,10 +84,13 @@ pub(super) fn one(write: &Write<'_>, options: &Options) -> Result<Response<Body>
     if !resource.group.is_empty() {
         details["group"] = (&*resource.group).into();
     }
-    Ok(router::object(&json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-        "details": details,
-    })))
+    Ok(router::object(
+        200,
+        &json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+            "details": details,
+        }),
+    ))
 }
 
 /// Answers the deletion of all objects that are selected, with the list of them.
@@ -122,7 +109,7 @@ pub(super) fn collection(write: &Write<'_>, options: &Options) -> Result<Respons
     // As they were.
     let gone = selected.into_iter().map(|(_, object)| object).collect();
     objects::render(&write.query, gone, metadata, |bytes| {
-        router::whole_body(Full::new(bytes))
+        router::body(Full::new(bytes))
     })
 }
 
@@ -163,42 +150,40 @@ pub(super) fn delete(
         _ => None,
     };
     let mut ends_in = None;
-    let written = cluster
-        .store
-        .write(key.clone(), now, options.dry, |before| {
-            let before = before.ok_or_else(|| missing(resource, &name))?;
-            check(kind, &name, before, &options.preconditions)?;
-            let metadata = &before.json["metadata"];
-            let grace = grace(kind, &before.json, options);
-            let is_leaving = !metadata["deletionTimestamp"].is_null();
-            let was_given = metadata["deletionGracePeriodSeconds"]
-                .as_u64()
-                .unwrap_or(u64::MAX);
-            if !is_held(metadata) && holder.is_none() && !is_namespace && grace == 0 {
-                return Ok::<_, Refusal>(Next::Delete);
+    let written = cluster.store.write(key.clone(), options.dry, |before| {
+        let before = before.ok_or_else(|| missing(resource, &name))?;
+        check(kind, &name, before, &options.preconditions)?;
+        let metadata = &before.json["metadata"];
+        let grace = grace(kind, &before.json, options);
+        let is_leaving = !metadata["deletionTimestamp"].is_null();
+        let was_given = metadata["deletionGracePeriodSeconds"]
+            .as_u64()
+            .unwrap_or(u64::MAX);
+        if !is_held(metadata) && holder.is_none() && !is_namespace && grace == 0 {
+            return Ok::<_, Refusal>(Next::Delete);
+        }
+        if is_leaving && grace >= was_given {
+            return Ok(Next::Same);
+        }
+        let mut object = before.clone();
+        let metadata = &mut object.json["metadata"];
+        let end = Stamp::from_unix(now.unix_seconds().saturating_add_unsigned(grace), 0);
+        metadata["deletionTimestamp"] = seconds(end.unwrap_or(now)).into();
+        if !is_namespace && !kind.is_definition() {
+            metadata["deletionGracePeriodSeconds"] = grace.into();
+            if let (Some(generation), false) = (metadata["generation"].as_i64(), is_leaving) {
+                metadata["generation"] = (generation + 1).into();
             }
-            if is_leaving && grace >= was_given {
-                return Ok(Next::Same);
-            }
-            let mut object = before.clone();
-            let metadata = &mut object.json["metadata"];
-            let end = Stamp::from_unix(now.unix_seconds().saturating_add_unsigned(grace), 0);
-            metadata["deletionTimestamp"] = seconds(end.unwrap_or(now)).into();
-            if !is_namespace && !kind.is_definition() {
-                metadata["deletionGracePeriodSeconds"] = grace.into();
-                if let (Some(generation), false) = (metadata["generation"].as_i64(), is_leaving) {
-                    metadata["generation"] = (generation + 1).into();
-                }
-            }
-            if let (Some(holder), false) = (holder, is_leaving) {
-                metadata["finalizers"] = texts(&metadata["finalizers"]).chain([holder]).collect();
-            }
-            if is_namespace {
-                object.json["status"]["phase"] = "Terminating".into();
-            }
-            ends_in = Some(grace);
-            Ok(Next::Put(object))
-        })?;
+        }
+        if let (Some(holder), false) = (holder, is_leaving) {
+            metadata["finalizers"] = texts(&metadata["finalizers"]).chain([holder]).collect();
+        }
+        if is_namespace {
+            object.json["status"]["phase"] = "Terminating".into();
+        }
+        ends_in = Some(grace);
+        Ok(Next::Put(object))
+    })?;
     let written = written.ok_or_else(|| missing(resource, &name))?;
     let written = match ends_in {
         None if kind.is_core("pods") && written.json["metadata"]["deletionTimestamp"].is_null() => {
@@ -282,7 +267,7 @@ fn change(
 ) -> Option<Arc<Object>> {
     let edited = cluster
         .store
-        .edit(key, logs::now(), |json| change(&mut json["metadata"]));
+        .edit(key, |json| change(&mut json["metadata"]));
     edited.filter(|(_, gone)| *gone).map(|(object, _)| object)
 }
 

@@ -99,7 +99,7 @@ impl Scanner<'_> {
                         return scanner.wrong("after object key");
                     }
                     scanner.at += 1;
-                    let path = super::rules::join(path, &name);
+                    let path = super::paths::join(path, &name);
                     if known.contains(&name) {
                         scanner.twice.push(path.clone());
                     }

@@ -64,3 +64,11 @@ pub(super) fn at_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Val
         _ => None,
     })
 }
+
+/// Adds an item to a list, which it becomes if it is none.
+pub(super) fn push(list: &mut Value, item: Value) {
+    match list {
+        Value::Array(items) => items.push(item),
+        list => *list = Value::Array(vec![item]),
+    }
+}

@@ -6,9 +6,13 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{json, tasks::lock, types};
+use super::{
+    json::{items, text},
+    tasks::lock,
+    types,
+};
 use crate::Resource;
 
 /// One kind of object in one version.
@@ -21,23 +25,10 @@ pub(super) struct Kind {
     pub(super) categories: Vec<String>,
     pub(super) subresources: Vec<String>,
     properties: Vec<String>,
-    /// What is special about a custom resource.
-    pub(super) custom: Option<Custom>,
+    /// What the definition of a custom resource, or the test in its place, says of the version.
+    pub(super) custom: Option<Value>,
     /// Whether its objects have protobuf messages, as far as is known from the last.
     has_messages: Arc<AtomicBool>,
-}
-
-/// What a CustomResourceDefinition, or the test in its place, says of a kind.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Custom {
-    /// Where the scale has its wish and its state, such as `.spec.replicas`.
-    pub(super) scale: Option<[String; 3]>,
-    /// Fields that can be selected by, such as `spec.color`.
-    pub(super) selectable: Vec<String>,
-    /// The OpenAPI schema; null for none.
-    pub(super) schema: Value,
-    /// The columns of its table; null for the age alone.
-    pub(super) columns: Value,
 }
 
 fn list(text: &str) -> Vec<String> {
@@ -87,7 +78,7 @@ impl Kind {
             categories: Vec::new(),
             subresources: Vec::new(),
             properties: vec!["gen".to_owned()],
-            custom: Some(Custom::default()),
+            custom: Some(json!({})),
             has_messages: Arc::default(),
         }
     }
@@ -95,10 +86,10 @@ impl Kind {
     /// The kinds that a CustomResourceDefinition defines, one a served version.
     pub(super) fn of_definition(definition: &Value) -> Vec<Self> {
         let spec = &definition["spec"];
-        let text = |value: &Value| json::text(value).to_owned();
-        let texts = |value: &Value| json::items(value).map(text).collect();
+        let text = |value: &Value| text(value).to_owned();
+        let texts = |value: &Value| items(value).map(text).collect();
         let names = &spec["names"];
-        let served = json::items(&spec["versions"]).filter(|version| version["served"] == true);
+        let served = items(&spec["versions"]).filter(|version| version["served"] == true);
         let kinds = served.map(|version| {
             let mut resource = Resource::namespaced(
                 text(&spec["group"]),
@@ -112,26 +103,10 @@ impl Kind {
             }
             kind.short = texts(&names["shortNames"]);
             kind.categories = texts(&names["categories"]);
-            let subresources = &version["subresources"];
-            let scale = &subresources["scale"];
-            let is_there = |name: &&str| subresources[*name].is_object();
+            let is_there = |name: &&str| version["subresources"][*name].is_object();
             let there = ["status", "scale"].into_iter().filter(is_there);
             kind.subresources = there.map(str::to_owned).collect();
-            kind.custom = Some(Custom {
-                scale: scale.is_object().then(|| {
-                    let paths = [
-                        "specReplicasPath",
-                        "statusReplicasPath",
-                        "labelSelectorPath",
-                    ];
-                    paths.map(|field| text(&scale[field]))
-                }),
-                selectable: json::items(&version["selectableFields"])
-                    .map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned())
-                    .collect(),
-                schema: version["schema"]["openAPIV3Schema"].clone(),
-                columns: version["additionalPrinterColumns"].clone(),
-            });
+            kind.custom = Some(version.clone());
             kind
         });
         kinds.collect()

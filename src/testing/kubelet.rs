@@ -110,7 +110,7 @@ pub(super) fn add(
     object["status"] = pod.status(&object, now);
     let key = store::key_of(&resource, &object);
     cluster.store.delete(&key);
-    cluster.store.put(&resource, Object::new(object), now);
+    cluster.store.put(&resource, Object::new(object));
     cluster.pods.add(pod.clone());
     keep(cluster, &pod);
     Ok(())
@@ -134,7 +134,7 @@ fn keep_one(cluster: &Arc<Cluster>, pod: &Arc<Pod>, container: Arc<Container>) {
 fn publish(cluster: &Cluster, pod: &Pod) {
     let key = store::key(&pods::resource(), &pod.namespace, &pod.name);
     let now = logs::now();
-    cluster.store.edit(&key, now, |json| {
+    cluster.store.edit(&key, |json| {
         if json["metadata"]["uid"] == pod.uid {
             json["status"] = pod.status(json, now);
             json["spec"]["nodeName"] = NODE.into();
@@ -228,7 +228,7 @@ fn unschedulable(spec: &Value) -> Option<(&'static str, String)> {
 fn unscheduled(cluster: &Cluster, object: &Value, reason: &str, message: &str) {
     let key = store::key_of(&pods::resource(), object);
     let now = logs::now();
-    cluster.store.edit(&key, now, |json| {
+    cluster.store.edit(&key, |json| {
         condition(
             &mut json["status"],
             "PodScheduled",

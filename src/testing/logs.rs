@@ -7,15 +7,16 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
+use http::{Request, Response};
 use tokio::sync::watch;
 
 use super::{
+    checks,
     messages::Opening,
     pods::Pod,
     router::{self, Body, Cluster},
     streaming::{self, Over, Writer},
-    target::{Invalid, Parameters, invalid},
+    target::{NUMBERS, Parameters, invalid},
     tasks::lock,
 };
 use crate::{
@@ -165,14 +166,11 @@ pub(super) async fn serve<B>(
         true => {
             let (opening, response) = Opening::of_log(request)?;
             let writer = streaming::messages(opening, fault, &cluster.tasks);
-            (writer, router::whole(response))
+            (writer, response.map(router::body))
         }
         false => {
             let (writer, body) = streaming::body(fault);
-            let mut response = Response::new(body);
-            let text = HeaderValue::from_static("text/plain");
-            response.headers_mut().insert(CONTENT_TYPE, text);
-            (writer, response)
+            (writer, router::of_media("text/plain", body))
         }
     };
     cluster.tasks.spawn(async move {
@@ -181,41 +179,26 @@ pub(super) async fn serve<B>(
     Ok(response)
 }
 
-/// A refusal of `k8s.io/kubernetes/pkg/apis/core/validation/validation.go`,
-/// `ValidatePodLogOptions`.
-fn refuse(pod: &Pod, field: Invalid) -> Refusal {
-    invalid("PodLogOptions", &pod.name, vec![field])
-}
-
 impl Options {
     fn parse(cluster: &Cluster, pod: &Pod, query: &Parameters) -> Result<Self, Refusal> {
-        let number = |name: &str, least: i64| {
-            let Some(number) = query.number(name)? else {
-                return Ok(None);
-            };
-            if number >= least {
-                return Ok(Some(number));
-            }
-            let must = match least {
-                0 => "must be greater than or equal to 0",
-                _ => "must be greater than 0",
-            };
-            Err(refuse(pod, Invalid::value(name, &number.to_string(), must)))
-        };
-        let forbidden = |field: &str, why: &str| refuse(pod, Invalid::forbidden(field, why));
-        let tail = number("tailLines", 0)?;
-        let limit = number("limitBytes", 1)?;
-        let since_time = some(query.get("sinceTime")).map(|text| {
+        let mut options = query.to_json();
+        options["split"] = cluster.settings.log_streams.into();
+        for name in NUMBERS {
+            query.number(name)?;
+        }
+        let number = |name: &str| options[name].as_i64();
+        let time = some(query.get("sinceTime")).map(|text| {
             Stamp::parse(text.as_bytes())
                 .ok_or_else(|| Refusal::bad_request(format!("parsing time {text:?}")))
         });
-        let since = match (since_time.transpose()?, number("sinceSeconds", 1)?) {
-            (Some(_), Some(_)) => {
-                let one = "at most one of `sinceTime` or `sinceSeconds` may be specified";
-                return Err(forbidden("[]", one));
-            }
+        let time = time.transpose()?;
+        let faults = checks::of_type("core.PodLogOptions", &options);
+        if !faults.is_empty() {
+            return Err(invalid("PodLogOptions", &pod.name, faults));
+        }
+        let since = match (time, number("sinceSeconds")) {
             // In whole seconds (`k8s.io/kubernetes/pkg/registry/core/pod/strategy.go`).
-            (Some(time), None) => Stamp::from_unix(time.unix_seconds(), 0),
+            (Some(time), _) => Stamp::from_unix(time.unix_seconds(), 0),
             (None, Some(seconds)) => {
                 let now = now();
                 let then = now.unix_seconds().saturating_sub(seconds);
@@ -223,32 +206,18 @@ impl Options {
             }
             (None, None) => None,
         };
-        let stream = some(query.get("stream"));
-        if stream.is_some() && !cluster.settings.log_streams {
-            return Err(forbidden("stream", "may not be specified"));
-        }
-        let channel = match stream {
-            None | Some("All") => None,
-            Some("Stdout") => Some(Channel::Stdout),
-            Some("Stderr") => Some(Channel::Stderr),
-            Some(other) => {
-                let known = ["\"All\"", "\"Stderr\"", "\"Stdout\""];
-                let field = Invalid::unsupported("stream", &format!("{other:?}"), known);
-                return Err(refuse(pod, field));
-            }
-        };
-        if channel.is_some() && tail.is_some() {
-            let both = "`tailLines` and specific `stream` are mutually exclusive for now";
-            return Err(forbidden("[]", both));
-        }
         let size = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self {
             follow: query.is("follow"),
             timestamps: query.is("timestamps"),
             since,
-            tail: tail.map(size),
-            limit: limit.map_or(usize::MAX, size),
-            channel,
+            tail: number("tailLines").map(size),
+            limit: number("limitBytes").map_or(usize::MAX, size),
+            channel: match query.get("stream") {
+                "Stdout" => Some(Channel::Stdout),
+                "Stderr" => Some(Channel::Stderr),
+                _ => None,
+            },
         })
     }
 

@@ -74,7 +74,7 @@ impl Look {
             Ok(body) => body.to_bytes(),
             Err(error) => {
                 let failed = Status::failure(500, "", error.to_string());
-                return router::whole(Refusal::new(failed).into_response());
+                return Refusal::new(failed).into_response().map(router::body);
             }
         };
         let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -87,6 +87,6 @@ impl Look {
             false => format!("{json:#}"),
         };
         head.headers.remove(CONTENT_LENGTH);
-        Response::from_parts(head, router::whole_body(Full::new(text.into())))
+        Response::from_parts(head, router::body(Full::new(text.into())))
     }
 }

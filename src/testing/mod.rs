@@ -76,6 +76,7 @@
 //!           -> processes kubelet.rs, container.rs (a container's own), process.rs (any)
 //!           -> objects   store.rs, selector.rs
 //!             -> bytes   negotiation.rs, encoding/, look.rs, table.rs, cells.rs over columns.txt
+//!                        paths.rs and texts.rs: the language of the tables
 //!         -> the answer  streaming.rs (bodies), messages.rs (WebSockets)
 //! ```
 
@@ -110,6 +111,7 @@ mod negotiation;
 mod objects;
 mod pages;
 mod patch;
+mod paths;
 mod pods;
 mod port_forward;
 mod process;
@@ -127,6 +129,7 @@ mod subresources;
 mod table;
 mod target;
 mod tasks;
+mod texts;
 mod tls;
 mod types;
 mod update;
@@ -323,17 +326,14 @@ contexts:
             }
         }
         let object = Object { json, message };
-        let version = self.cluster.store.put(resource, object, logs::now());
-        if let Some(object) = self
-            .cluster
-            .store
-            .get(&key)
-            .filter(|_| !kind.is_core("pods"))
-        {
+        let Some(object) = self.cluster.store.put(resource, object) else {
+            return String::new();
+        };
+        if !kind.is_core("pods") {
             let before = before.as_ref().map(|before| &before.json);
             controllers::after(&self.cluster, &kind, before, &object.json);
         }
-        version.to_string()
+        json::text(&object.json["metadata"]["resourceVersion"]).to_owned()
     }
 
     /// Adds a pod, whose processes run when this returns, or replaces the one of this name.

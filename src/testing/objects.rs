@@ -8,12 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{
     HeaderValue, Request, Response,
-    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY},
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, VARY},
 };
 use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::{
+    checks,
     encoding::{self, Document},
     json::{map, set},
     logs,
@@ -24,7 +25,7 @@ use super::{
     store::{Compacted, Object, Objects},
     streaming::{self, BodyFault},
     table::{self, Include},
-    target::{Invalid, Parameters, Target, invalid},
+    target::{NUMBERS, Parameters, Target},
     watch,
 };
 use crate::{server::Refusal, wire::status::Status};
@@ -68,7 +69,7 @@ impl Query {
             }
             (_, include) => include.unwrap_or(Include::Nothing),
         };
-        for name in ["limit", "timeoutSeconds"] {
+        for name in NUMBERS {
             parameters.number(name)?;
         }
         Ok(Self {
@@ -199,12 +200,7 @@ pub(super) fn expired(version: u64, Compacted(oldest): &Compacted) -> Status {
 
 /// An answer whose body is encoded as negotiated.
 pub(super) fn response(accepted: Accepted, is_watch: bool, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    let media = encoding::content_type(accepted.encoding, is_watch);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    response
+    router::of_media(encoding::content_type(accepted.encoding, is_watch), body)
 }
 
 /// One object as it is stored.
@@ -242,7 +238,7 @@ pub(super) fn answer(query: &Query, object: &Object) -> Result<Response<Body>, R
     }
     let document = query.document(object, true);
     let bytes = document.encode(query.accepted.encoding)?;
-    Ok(query.response(bytes, |bytes| router::whole_body(Full::new(bytes))))
+    Ok(query.response(bytes, |bytes| router::body(Full::new(bytes))))
 }
 
 /// Answers a list or a watch.
@@ -262,65 +258,10 @@ pub(super) async fn collection<B>(
 /// Refuses options that do not go together
 /// (`k8s.io/apimachinery/pkg/apis/meta/internalversion/validation/validation.go`).
 pub(super) fn check(query: &Query, watch_list: bool) -> Result<(), Refusal> {
-    let (how, initial) = (
-        query.get("resourceVersionMatch"),
-        query.get("sendInitialEvents"),
-    );
-    let version = query.get("resourceVersion");
-    let is_watch = query.target.verb == "watch";
-    let (is_paged, is_given) = (!query.get("continue").is_empty(), !how.is_empty());
-    let (is_initial, which) = (!initial.is_empty(), "resourceVersionMatch");
-    let mut faults: Vec<_> = [
-        (
-            is_given && !is_initial && !is_watch && version.is_empty(),
-            "is forbidden unless resourceVersion is provided",
-        ),
-        (
-            is_paged && (is_given || is_initial || is_watch),
-            "is forbidden when continue is provided",
-        ),
-        (
-            is_watch && is_given && !is_initial,
-            "is forbidden for watch unless sendInitialEvents is provided",
-        ),
-        (
-            how == "Exact" && version == "0" && !is_watch,
-            "\"exact\" is forbidden for resourceVersion \"0\"",
-        ),
-    ]
-    .into_iter()
-    .filter(|(is_wrong, _)| *is_wrong)
-    .map(|(_, why)| Invalid::forbidden(which, &format!("{which} {why}")))
-    .collect();
-    let initial = "sendInitialEvents";
-    match (is_initial, is_watch) {
-        (true, false) => {
-            let why = "sendInitialEvents is forbidden for list";
-            faults.push(Invalid::forbidden(initial, why));
-        }
-        (true, true) if !watch_list => {
-            let why = "sendInitialEvents is forbidden for watch unless the WatchList feature gate \
-                       is enabled";
-            faults.push(Invalid::forbidden(initial, why));
-        }
-        (true, true) if how != "NotOlderThan" => {
-            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-            faults.push(Invalid::forbidden(which, why));
-        }
-        _ => {}
-    }
-    let known = match is_watch && (is_initial || is_given) {
-        true => &["\"NotOlderThan\""][..],
-        false => &["\"Exact\"", "\"NotOlderThan\"", "\"\""],
-    };
-    let spelled = format!("{how:?}");
-    if is_given && !known.contains(&&*spelled) {
-        faults.push(Invalid::unsupported(which, &spelled, known));
-    }
-    match faults.is_empty() {
-        true => Ok(()),
-        false => Err(invalid("ListOptions.meta.k8s.io", "", faults)),
-    }
+    let mut options = query.parameters.to_json();
+    options["watch"] = (query.target.verb == "watch").into();
+    options["watchList"] = watch_list.into();
+    checks::options("meta.ListOptions", "ListOptions", &options)
 }
 
 fn list(

@@ -2,7 +2,7 @@
 //! key that it means, and tokens for the next page (`k8s.io/apiserver/pkg/storage/continue.go`).
 
 use base64::{DecodeError, Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{Response, StatusCode};
+use http::Response;
 use serde_json::json;
 
 use super::{
@@ -93,12 +93,13 @@ pub(super) fn compacted(target: &Target, after: Option<&Key>) -> Result<Response
         token in this response to retrieve the remainder of the results. Continuing with the \
         provided token results in an inconsistent list - objects that were created, modified, or \
         deleted between the time the first chunk was returned and now may show up in the list.";
-    let mut response = router::object(&json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {"continue": token(-1, after, !target.namespace.is_empty())},
-        "status": "Failure", "message": message, "reason": "Expired", "code": 410,
-    }));
-    *response.status_mut() = StatusCode::GONE;
-    Ok(response)
+    Ok(router::object(
+        410,
+        &json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {"continue": token(-1, after, !target.namespace.is_empty())},
+            "status": "Failure", "message": message, "reason": "Expired", "code": 410,
+        }),
+    ))
 }
 
 const META: &str = "meta.k8s.io/v1";

@@ -35,7 +35,7 @@ pub(super) async fn serve(
 ) -> Result<Response<Body>, Refusal> {
     let path = request.uri().path().to_owned();
     if target.rest.is_empty() && !path.ends_with('/') && request.method() == Method::GET {
-        let mut response = router::whole(Response::new(Full::default()));
+        let mut response = Response::new(router::body(Full::default()));
         *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
         let query = request.uri().query().map(|query| format!("?{query}"));
         if let Ok(location) = format!("{path}/{}", query.unwrap_or_default()).parse() {

@@ -1,16 +1,17 @@
 //! Reviews: in flow questions about users and their rights, out come answers, and nothing is
 //! stored.
 
-use http::{Response, StatusCode};
+use http::Response;
 use serde_json::json;
 
 use super::{
     access::{Action, User},
+    checks,
     json::{map, text, texts},
     logs, managed,
     router::{self, Body},
     store::seconds,
-    target::{Invalid, invalid, not_implemented},
+    target::{invalid, not_implemented},
     writes::Write,
 };
 use crate::server::Refusal;
@@ -22,43 +23,20 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let (access, user) = (&write.cluster.access, write.user);
     map(&mut review["metadata"]);
     map(&mut review["spec"]);
-    let wrong = |field: &str, value: &str, why: &str| {
+    if !target.namespace.is_empty() {
+        review["metadata"]["namespace"] = (&*target.namespace).into();
+    }
+    let faults = checks::of_kind(&target.kind, &review);
+    if !faults.is_empty() {
         // The kind is not known any more where this is said.
         let of = format!(".{}", target.resource().group);
-        Err(invalid(&of, "", vec![Invalid::value(field, value, why)]))
-    };
-    let spec = review["spec"].clone();
-    let url = &spec["nonResourceAttributes"];
-    let resource = &spec["resourceAttributes"];
-    let spelled = json!({"Path": text(&url["path"]), "Verb": text(&url["verb"])}).to_string();
-    let mut asked = user.clone();
-    match kind {
-        "SubjectAccessReview" | "LocalSubjectAccessReview" => {
-            let groups: Vec<_> = texts(&spec["groups"]).collect();
-            asked = User::new(text(&spec["user"]), &groups);
-            let of = "spec.nonResourceAttributes";
-            if kind.starts_with("Local") && url.is_object() {
-                return wrong(of, &spelled, "disallowed on this kind of request");
-            }
-            if asked.name.is_empty() && asked.groups.is_empty() {
-                let why = "at least one of user or group must be specified";
-                return wrong("spec.user", "\"\"", why);
-            }
-            let namespace = &resource["namespace"];
-            if kind.starts_with("Local") && *namespace != *target.namespace {
-                let of = "spec.resourceAttributes.namespace";
-                return wrong(of, &namespace.to_string(), "must match metadata.namespace");
-            }
-        }
-        "SelfSubjectReview" => {
-            review["metadata"]["creationTimestamp"] = seconds(logs::now()).into();
-        }
-        _ => {}
+        return Err(invalid(&of, "", faults));
     }
+    let spec = review["spec"].clone();
     let status = match kind {
         "SelfSubjectReview" => json!({"userInfo": user.info()}),
-        "TokenReview" => match access.user(text(&review["spec"]["token"])) {
-            _ if text(&review["spec"]["token"]).is_empty() => {
+        "TokenReview" => match access.user(text(&spec["token"])) {
+            _ if text(&spec["token"]).is_empty() => {
                 let why = "token is required for TokenReview in authentication";
                 return Err(Refusal::bad_request(why));
             }
@@ -66,12 +44,12 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
             None => json!({"user": {}, "error": "invalid bearer token"}),
         },
         "SelfSubjectRulesReview" => {
-            let namespace = text(&review["spec"]["namespace"]).to_owned();
+            let namespace = text(&spec["namespace"]);
             if namespace.is_empty() {
                 return Err(Refusal::bad_request("no namespace on request"));
             }
             review["spec"] = json!({});
-            let rules = access.rules(user, &namespace).into_iter();
+            let rules = access.rules(user, namespace).into_iter();
             let (of_paths, of_resources): (Vec<_>, Vec<_>) =
                 rules.partition(|rule| rule["nonResourceURLs"].is_array());
             json!({
@@ -81,15 +59,12 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
             })
         }
         "SelfSubjectAccessReview" | "SubjectAccessReview" | "LocalSubjectAccessReview" => {
-            if resource.is_object() && url.is_object() {
-                let why = "cannot be specified in combination with resourceAttributes";
-                return wrong("spec.nonResourceAttributes", &spelled, why);
-            }
-            if !resource.is_object() && !url.is_object() {
-                let why =
-                    "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-                return wrong("spec.resourceAttributes", "null", why);
-            }
+            let (url, resource) = (&spec["nonResourceAttributes"], &spec["resourceAttributes"]);
+            let groups: Vec<_> = texts(&spec["groups"]).collect();
+            let asked = match kind {
+                "SelfSubjectAccessReview" => user.clone(),
+                _ => User::new(text(&spec["user"]), &groups),
+            };
             let of = if url.is_object() { url } else { resource };
             let text = |field: &str| text(&of[field]).to_owned();
             let resource = match &*text("subresource") {
@@ -120,11 +95,9 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
         &mut review,
         logs::now(),
     );
-    if !target.namespace.is_empty() {
-        review["metadata"]["namespace"] = (&*target.namespace).into();
+    if kind == "SelfSubjectReview" {
+        review["metadata"]["creationTimestamp"] = seconds(logs::now()).into();
     }
     review["status"] = status;
-    let mut response = router::object(&review);
-    *response.status_mut() = StatusCode::CREATED;
-    Ok(response)
+    Ok(router::object(201, &review))
 }

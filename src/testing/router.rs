@@ -39,6 +39,9 @@ use crate::{
     wire::watch::Encoding,
 };
 
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
 /// A response's body: whole, or a stream.
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -136,8 +139,7 @@ impl Cluster {
             json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
         rules::complete(&kind, &mut object);
         rules::allocate(&kind, None, &mut object);
-        let now = logs::now();
-        self.store.put(&kind.resource, Object::new(object), now);
+        self.store.put(&kind.resource, Object::new(object));
         controllers::furnish(self, name, false);
     }
 
@@ -205,7 +207,7 @@ pub(super) fn refuse(cluster: &Cluster, accept: Option<&str>, refusal: Refusal) 
         Some(status) if encoding != Encoding::Json => Document::status(status).encode(encoding),
         _ => Ok(Bytes::new()),
     };
-    let mut response = whole(refusal.into_response());
+    let mut response = refusal.into_response().map(self::body);
     if after > 0 {
         response.headers_mut().insert(RETRY_AFTER, after.into());
     }
@@ -216,7 +218,7 @@ pub(super) fn refuse(cluster: &Cluster, accept: Option<&str>, refusal: Refusal) 
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
         headers.remove(CONTENT_LENGTH);
-        *response.body_mut() = whole_body(Full::new(body));
+        *response.body_mut() = self::body(Full::new(body));
     }
     response
 }
@@ -260,14 +262,14 @@ async fn route(
         negotiation::json_only(objects::accept(request), &segments)?;
     }
     match segments[..] {
-        [""] if get => Ok(object(&discovery::paths_of(&kinds))),
-        ["version"] if *request.method() == Method::GET => Ok(object(&version())),
+        [""] if get => Ok(object(200, &discovery::paths_of(&kinds))),
+        ["version"] if *request.method() == Method::GET => Ok(object(200, &version())),
         ["version"] | ["api", ..] | ["apis", _, _, ..] if *request.method() != Method::GET => {
             Err(target::not_allowed())
         }
         ["healthz" | "livez" | "readyz", ..] => Ok(health(&path, request.uri().query())),
-        ["openapi", "v2"] if get => Ok(openapi(&kinds)),
-        ["openapi", "v3"] if get => Ok(object(&discovery::openapi(&kinds))),
+        ["openapi", "v2"] if get => Ok(whole(200, JSON, discovery::openapi_v2(&kinds))),
+        ["openapi", "v3"] if get => Ok(object(200, &discovery::openapi(&kinds))),
         ["openapi", "v3", "api", version] if get => {
             Ok(found(discovery::openapi_of(&kinds, "", version)))
         }
@@ -276,8 +278,11 @@ async fn route(
         }
         ["api"] if aggregated => Ok(discovered(&discovery::aggregated(&kinds, true))),
         ["apis"] if aggregated => Ok(discovered(&discovery::aggregated(&kinds, false))),
-        ["api"] => Ok(object(&discovery::versions(&cluster.address.to_string()))),
-        ["apis"] => Ok(object(&discovery::groups(&kinds))),
+        ["api"] => Ok(object(
+            200,
+            &discovery::versions(&cluster.address.to_string()),
+        )),
+        ["apis"] => Ok(object(200, &discovery::groups(&kinds))),
         ["apis", group] => Ok(found(discovery::group(&kinds, group))),
         ["api", version] | ["apis", _, version] => {
             let group = if segments[0] == "api" {
@@ -296,14 +301,6 @@ async fn route(
     }
 }
 
-fn openapi(kinds: &[Arc<Kind>]) -> Response<Body> {
-    let body = Full::new(discovery::openapi_v2(kinds).into());
-    let mut response = Response::new(whole_body(body));
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
-}
-
 /// Whether a client prefers discovery in one document.
 fn wants_aggregated<B>(request: &Request<B>) -> bool {
     let accept = objects::accept(request).unwrap_or_default();
@@ -318,14 +315,11 @@ fn wants_aggregated<B>(request: &Request<B>) -> bool {
 }
 
 fn discovered(list: &Value) -> Response<Body> {
-    let mut response = object(list);
-    let media = HeaderValue::from_static(discovery::AGGREGATED);
-    response.headers_mut().insert(CONTENT_TYPE, media);
-    response
+    whole(200, discovery::AGGREGATED, list.to_string())
 }
 
 fn found(document: Option<Value>) -> Response<Body> {
-    document.map_or_else(unknown, |document| object(&document))
+    document.map_or_else(unknown, |document| object(200, &document))
 }
 
 /// Whether a group has a handler of its own, which words what it has not got.
@@ -343,25 +337,17 @@ fn not_found() -> Refusal {
 fn health(path: &str, query: Option<&str>) -> Response<Body> {
     let name = path.trim_start_matches('/');
     let is_verbose = Parameters::parse(query).has("verbose");
-    text(match name.split_once('/') {
+    let text = match name.split_once('/') {
         None if is_verbose => format!("[+]ping ok\n{name} check passed\n"),
         None | Some((_, "ping")) => "ok".to_owned(),
         Some(_) => return unknown(),
-    })
-}
-
-fn text(text: String) -> Response<Body> {
-    let mut response = Response::new(Full::new(text.into()));
-    let media = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, media);
-    whole(response)
+    };
+    whole(200, TEXT, text)
 }
 
 /// What Go's server says of a path that nothing serves.
 fn unknown() -> Response<Body> {
-    let mut response = text("404 page not found\n".to_owned());
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    response
+    whole(404, TEXT, "404 page not found\n")
 }
 
 /// A request without its body, which GET has none of.
@@ -399,7 +385,7 @@ async fn resource(
             let verb = "create".to_owned();
             let both = cluster.access.why(user, &Action { verb, ..action });
             both.ok_or_else(|| target::forbidden(target.resource(), target.name(), ""))?;
-            Ok(whole(stream(cluster, &target, request)?))
+            Ok(stream(cluster, &target, request)?.map(body))
         }
         Some("log") if is_get => {
             let pod = cluster.pod(&target)?;
@@ -444,23 +430,29 @@ fn stream<B>(
 /// `defaultBookmarkFrequency`).
 const BOOKMARKS: Duration = Duration::from_secs(60);
 
-/// A response whose body is whole.
-pub(super) fn whole(response: Response<Full<Bytes>>) -> Response<Body> {
-    response.map(whole_body)
-}
-
 /// A body that is whole.
-pub(super) fn whole_body(body: Full<Bytes>) -> Body {
+pub(super) fn body(body: Full<Bytes>) -> Body {
     body.map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A response with an object.
-pub(super) fn object(object: &Value) -> Response<Body> {
-    let mut response = Response::new(Full::new(object.to_string().into()));
+/// A response of this media type.
+pub(super) fn of_media(media: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let media = HeaderValue::from_static(media);
+    response.headers_mut().insert(CONTENT_TYPE, media);
     response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    whole(response)
+}
+
+/// A response that is whole.
+fn whole(code: u16, media: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
+    let mut response = of_media(media, body(Full::new(bytes.into())));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
+    response
+}
+
+/// A response with an object.
+pub(super) fn object(code: u16, object: &Value) -> Response<Body> {
+    whole(code, JSON, object.to_string())
 }
 
 fn version() -> Value {

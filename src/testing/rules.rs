@@ -2,7 +2,7 @@
 //! write them, out they come as Go reads and writes them, with their defaults
 //! (`k8s.io/kubernetes/pkg/apis/*/v1/defaults.go`).
 
-use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
+use std::{collections::HashMap, sync::LazyLock};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::{
     json::{items, items_mut, map, members, set, text},
     kinds::Kind,
-    quantity,
+    logs,
+    paths::{clear, each, fill, get, holds, segments},
+    quantity, texts,
     types::{self, Field, Of, Shape},
-    validation,
 };
 
 /// A line of the table: `TYPE[CONDITIONS] RULE FIELD VALUE`.
@@ -57,161 +58,6 @@ pub(super) fn of_kind(kind: &Kind, rule: &str) -> impl Iterator<Item = &'static 
     of(kind.type_name().unwrap_or_default(), rule)
 }
 
-/// The names in a path: `a/b`, `*` for each item of a list, and `[k/e.y]` for a key of a map.
-fn segments(mut path: &'static str) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    while !path.is_empty() {
-        let end = match path.strip_prefix('[') {
-            Some(rest) => rest.find(']').map(|at| at + 2),
-            None => path.find('/'),
-        };
-        let (name, rest) = path.split_at(end.unwrap_or(path.len()));
-        names.push(name);
-        path = rest.trim_start_matches('/');
-    }
-    names
-}
-
-fn key(name: &str) -> &str {
-    name.trim_start_matches('[').trim_end_matches(']')
-}
-
-/// The field at a path without `*`.
-pub(super) fn get<'a>(object: &'a Value, path: &'static str) -> &'a Value {
-    let mut names = segments(path).into_iter();
-    let found = names.try_fold(object, |value, name| value.get(key(name)));
-    found.unwrap_or(&Value::Null)
-}
-
-/// The fields that a path leads to, with their names in messages. `*` is each item or value, `#`
-/// likewise without a name of its own, `@` the keys, `~a` a field without a name, and `?CONDITION`
-/// the same if it holds.
-pub(super) fn each<'a>(object: &'a Value, path: &'static str, at: &str) -> Fields<'a> {
-    each_of(object, &segments(path), at)
-}
-
-/// Fields and their names.
-type Fields<'a> = Vec<(String, Cow<'a, Value>)>;
-
-fn each_of<'a>(object: &'a Value, path: &[&'static str], at: &str) -> Fields<'a> {
-    let Some((name, rest)) = path.split_first() else {
-        return vec![(at.to_owned(), Cow::Borrowed(object))];
-    };
-    let inner = |at: &str, value: &'a Value| each_of(value, rest, at);
-    let text = |key: &str| Cow::Owned(key.into());
-    match *name {
-        "*" => {
-            let items = items(object).enumerate();
-            let items = items.flat_map(|(index, item)| inner(&format!("{at}[{index}]"), item));
-            let members = members(object);
-            let members = members.flat_map(|(key, item)| inner(&format!("{at}[{key}]"), item));
-            items.chain(members).collect()
-        }
-        "#" => {
-            let all = items(object).chain(members(object).map(|(_, item)| item));
-            all.flat_map(|item| inner(at, item)).collect()
-        }
-        "@" => members(object)
-            .map(|(key, _)| (at.to_owned(), text(key)))
-            .collect(),
-        "@@" => members(object)
-            .map(|(key, _)| (format!("{at}[{key}]"), text(key)))
-            .collect(),
-        "." => vec![(at.to_owned(), Cow::Owned(Value::Null))],
-        name if name.starts_with('?') => match holds(&name[1..], object) {
-            true => inner(at, object),
-            false => Vec::new(),
-        },
-        name if name.starts_with('[') => inner(&format!("{at}{name}"), &object[key(name)]),
-        name => match name.strip_prefix('~') {
-            Some(name) => inner(at, &object[name]),
-            None => inner(&join(at, name), &object[name]),
-        },
-    }
-}
-
-pub(super) fn join(path: &str, name: &str) -> String {
-    match path {
-        "" => name.to_owned(),
-        path => format!("{path}.{name}"),
-    }
-}
-
-/// Gives fields that are null a value, and makes maps on the way.
-fn fill(object: &mut Value, path: &[&'static str], value: &Value) {
-    match path {
-        [] if object.is_null() => *object = value.clone(),
-        ["*", rest @ ..] => items_mut(object).for_each(|item| fill(item, rest, value)),
-        // There are no items to fill.
-        [name, "*", ..] if object.get(key(name)).is_none() => {}
-        [name, rest @ ..] if object.is_null() || object.is_object() => {
-            let field = map(object).entry(key(name)).or_insert(Value::Null);
-            fill(field, rest, value);
-        }
-        _ => {}
-    }
-}
-
-/// Removes fields.
-fn clear(object: &mut Value, path: &[&'static str]) {
-    match path {
-        ["*", rest @ ..] => items_mut(object).for_each(|item| clear(item, rest)),
-        [name] => set(object, name, &Value::Null),
-        [name, rest @ ..] => clear(&mut object[*name], rest),
-        [] => {}
-    }
-}
-
-/// A value as conditions compare it: nothing for what is empty.
-pub(super) fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) if items.is_empty() => String::new(),
-        Value::Array(items) => items.len().to_string(),
-        Value::Object(map) if map.is_empty() => String::new(),
-        Value::Object(map) => map.len().to_string(),
-        other => other.to_string(),
-    }
-}
-
-/// Whether a condition does: `F=a,b`, `F!=a,b`, `F<G` and `F>G`, of which G is a number or a field,
-/// and a list counts as its length; `F+G` is how many of them are there, and no F the value itself.
-/// `F~FORMAT` is of a format.
-fn holds(condition: &'static str, object: &Value) -> bool {
-    let Some(at) = condition.find(['=', '!', '<', '>', '~']) else {
-        return false;
-    };
-    let found = match condition[..at].contains('+') {
-        false => plain(get(object, &condition[..at])),
-        true => {
-            let fields = condition[..at].split('+');
-            let there = fields.filter(|field| !get(object, field).is_null());
-            there.count().to_string()
-        }
-    };
-    let number = |text: &str| quantity::parse(text).map(|(number, _)| number);
-    let other = &condition[at + 1..];
-    let compare = |is: fn(&i128, &i128) -> bool| {
-        let other = number(other).or_else(|| number(&plain(get(object, other))));
-        let (Some(found), Some(other)) = (number(&found), other) else {
-            return false;
-        };
-        is(&found, &other)
-    };
-    let is_it = |value: &'static str| match value.strip_prefix('$') {
-        Some(path) => plain(get(object, path)) == found,
-        None => value == found,
-    };
-    match condition.as_bytes()[at] {
-        b'=' => other.split(',').any(is_it),
-        b'!' => !other[1..].split(',').any(is_it),
-        b'~' => validation::faults(other, &found).is_empty(),
-        b'<' => compare(i128::lt),
-        _ => compare(i128::gt),
-    }
-}
-
 impl Rule {
     /// Whether all conditions hold.
     pub(super) fn holds(&self, object: &Value) -> bool {
@@ -219,15 +65,16 @@ impl Rule {
         conditions.all(|condition| holds(condition, object))
     }
 
-    /// The value, in which texts such as `$metadata/name` are those of fields.
+    /// The value, in which texts such as `$metadata/name` are those of fields, and such as
+    /// `={metadata/name}List` have them in them.
     fn value(&self, object: &Value) -> Value {
         fn replace(value: &mut Value, object: &Value) {
             match value {
                 Value::String(text) => {
                     if let Some(path) = text.strip_prefix('$') {
-                        let mut names = path.split('/');
-                        let found = names.try_fold(object, |value, name| value.get(name));
-                        *value = found.cloned().unwrap_or_default();
+                        *value = get(object, path).clone();
+                    } else if let Some(template) = text.strip_prefix('=') {
+                        *value = texts::value(template, object, logs::now());
                     }
                 }
                 Value::Array(items) => items.iter_mut().for_each(|item| replace(item, object)),
@@ -240,30 +87,7 @@ impl Rule {
                 let [a, b] = rand::random::<u16>().to_be_bytes();
                 return format!("10.96.{a}.{b}").into();
             }
-            // `SetDefaults_Container`.
-            "IMAGE" => {
-                let image = text(&object["image"]);
-                let (_, tag) = image.rsplit_once('/').unwrap_or(("", image));
-                let is_tagged = tag.contains(':') && !tag.ends_with(":latest");
-                return match image.contains('@') || is_tagged {
-                    true => "IfNotPresent".into(),
-                    false => "Always".into(),
-                };
-            }
             "QOS" => return quality(object).into(),
-            "SINGULAR" => return text(&object["names"]["kind"]).to_lowercase().into(),
-            "LISTKIND" => match text(&object["names"]["kind"]) {
-                "" => return "".into(),
-                kind => return format!("{kind}List").into(),
-            },
-            "STORED" => {
-                let mut versions = items(&object["spec"]["versions"]);
-                let stored = versions.find(|version| version["storage"] == true);
-                return stored
-                    .map(|version| version["name"].clone())
-                    .into_iter()
-                    .collect();
-            }
             "NODEPORT" => return (30_000 + rand::random::<u16>() % 2_768).into(),
             value => serde_json::from_str(value).expect("a table of JSON"),
         };

@@ -11,8 +11,8 @@ use super::{
     kinds::Kind,
     pages::not_base64,
     patch::spelled,
+    paths::join,
     quantity,
-    rules::join,
     target::{Invalid, not_implemented},
     types,
 };
@@ -26,7 +26,7 @@ const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// The schema of a kind; null if it has none.
 fn of(kind: &Kind) -> &Value {
     match &kind.custom {
-        Some(custom) => &custom.schema,
+        Some(version) => &version["schema"]["openAPIV3Schema"],
         None => kind.type_name().map_or(&Value::Null, types::schema),
     }
 }

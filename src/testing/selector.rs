@@ -3,7 +3,12 @@
 
 use serde_json::Value;
 
-use super::{kinds::Kind, rules, validation::faults};
+use super::{
+    json::{self, items},
+    kinds::Kind,
+    rules,
+    validation::faults,
+};
 use crate::server::Refusal;
 
 /// How a value is compared.
@@ -215,11 +220,13 @@ pub(super) fn fields(text: &str, kind: &Kind) -> Result<Vec<Requirement>, Refusa
         let mut own = rules::of_kind(kind, "select")
             .map(|rule| rule.field)
             .peekable();
-        let mut selectable = kind.custom.iter().flat_map(|custom| &custom.selectable);
+        let versions = kind.custom.iter();
+        let mut selectable = versions.flat_map(|version| items(&version["selectableFields"]));
         let has_own = kind.custom.is_some() || own.peek().is_some();
         let is_known = matches!(key, "metadata.name" | "metadata.namespace")
             || own.any(|field| field == key)
-            || selectable.any(|field| field == key);
+            || selectable
+                .any(|field| json::text(&field["jsonPath"]).trim_start_matches('.') == key);
         if !is_known {
             return Err(Refusal::bad_request(match has_own {
                 true => format!("field label not supported: {key}"),

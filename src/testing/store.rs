@@ -11,10 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 
-use super::tasks::lock;
+use super::{json::set, logs::now, tasks::lock};
 use crate::{Resource, wire::stamp::Stamp};
 
 /// A resource's objects are those of this prefix.
@@ -96,14 +96,11 @@ impl State {
         format!("00000000-0000-4000-8000-{:012x}", self.objects_made)
     }
 
-    /// Fills in the server's part of an object's metadata but the version, which is returned.
-    fn complete(&mut self, key: &Key, json: &mut Value, now: Stamp) -> Option<Arc<Object>> {
-        let before = self.objects.get(key).cloned();
-        if !json["metadata"].is_object() {
-            json["metadata"] = json!({});
-        }
+    /// Fills in the server's part of an object's metadata, with this version or none.
+    fn complete(&mut self, before: Option<&Object>, json: &mut Value, version: Value) {
         let metadata = &mut json["metadata"];
-        match &before {
+        set(metadata, "resourceVersion", &version);
+        match before {
             Some(before) => {
                 for field in ["uid", "creationTimestamp"] {
                     metadata[field] = before.json["metadata"][field].clone();
@@ -114,47 +111,40 @@ impl State {
                     metadata["uid"] = self.next_uid().into();
                 }
                 if metadata["creationTimestamp"].is_null() {
-                    metadata["creationTimestamp"] = seconds(now).into();
+                    metadata["creationTimestamp"] = seconds(now()).into();
                 }
             }
         }
-        before
     }
 
-    fn put(&mut self, key: Key, object: Object, now: Stamp) -> Arc<Object> {
-        let Object { mut json, message } = object;
-        let before = self.complete(&key, &mut json, now);
+    /// Makes a change of an object, which is there or is to be, and returns its new state or the
+    /// last one.
+    fn change(&mut self, key: Key, next: Option<Object>) -> Option<Arc<Object>> {
+        let before = self.objects.get(&key).cloned();
+        let deleted = next.is_none();
+        let mut object = next.or_else(|| before.as_deref().cloned())?;
         self.version += 1;
         let version = self.version;
-        json["metadata"]["resourceVersion"] = version.to_string().into();
-        let object = Arc::new(Object { json, message });
-        self.owned += is_owned(&object);
+        self.complete(
+            before.as_deref(),
+            &mut object.json,
+            version.to_string().into(),
+        );
+        let object = Arc::new(object);
         self.owned -= before.as_deref().map_or(0, is_owned);
-        self.objects.insert(key.clone(), object.clone());
+        match deleted {
+            true => drop(self.objects.remove(&key)),
+            false => {
+                self.owned += is_owned(&object);
+                self.objects.insert(key.clone(), object.clone());
+            }
+        }
         self.changes.push_back(Change {
             version,
             key,
             before,
             object: object.clone(),
-            deleted: false,
-        });
-        object
-    }
-
-    fn delete(&mut self, key: &Key) -> Option<Arc<Object>> {
-        let before = self.objects.remove(key)?;
-        self.owned -= is_owned(&before);
-        self.version += 1;
-        let version = self.version;
-        let mut object = (*before).clone();
-        object.json["metadata"]["resourceVersion"] = version.to_string().into();
-        let object = Arc::new(object);
-        self.changes.push_back(Change {
-            version,
-            key: key.clone(),
-            before: Some(before),
-            object: object.clone(),
-            deleted: true,
+            deleted,
         });
         Some(object)
     }
@@ -203,26 +193,24 @@ impl Store {
     }
 
     /// Creates or replaces an object; the server's part of the metadata is filled in.
-    pub(super) fn put(&self, resource: &Resource, object: Object, now: Stamp) -> u64 {
-        let mut state = self.lock();
-        state.put(key_of(resource, &object.json), object, now);
-        self.changed(state)
+    pub(super) fn put(&self, resource: &Resource, object: Object) -> Option<Arc<Object>> {
+        let key = key_of(resource, &object.json);
+        let Ok(written) = self.write(key, false, |_| Ok::<_, Infallible>(Next::Put(object)));
+        written
     }
 
     /// Adds an object that has been there from the beginning: no version is its own.
-    pub(super) fn seed(&self, resource: &Resource, mut json: Value, now: Stamp) {
+    pub(super) fn seed(&self, resource: &Resource, mut json: Value) {
         let key = key_of(resource, &json);
         let mut state = self.lock();
-        state.complete(&key, &mut json, now);
-        json["metadata"]["resourceVersion"] = state.version.to_string().into();
+        let version = state.version.to_string();
+        state.complete(None, &mut json, version.into());
         state.objects.insert(key, Arc::new(Object::new(json)));
     }
 
     /// Removes an object; `None` if it is not there.
-    pub(super) fn delete(&self, key: &Key) -> Option<u64> {
-        let mut state = self.lock();
-        state.delete(key)?;
-        Some(self.changed(state))
+    pub(super) fn delete(&self, key: &Key) -> Option<Arc<Object>> {
+        self.edit(key, |_| true).map(|(object, _)| object)
     }
 
     /// Does to an object what `change` makes of its present state, with nothing in between, and
@@ -230,36 +218,30 @@ impl Store {
     pub(super) fn write<E>(
         &self,
         key: Key,
-        now: Stamp,
         dry: bool,
         change: impl FnOnce(Option<&Object>) -> Result<Next, E>,
     ) -> Result<Option<Arc<Object>>, E> {
         let mut state = self.lock();
         let before = state.objects.get(&key).cloned();
-        let after = match change(before.as_deref())? {
+        let next = match change(before.as_deref())? {
             Next::Same => return Ok(before),
+            Next::Delete if dry => return Ok(before),
             Next::Put(mut object) if dry => {
-                let made = state.objects_made;
-                let before = state.complete(&key, &mut object.json, now);
-                state.objects_made = made;
                 // As in a cluster, a dry run has the version of before, or none.
-                let version =
-                    before.map(|before| before.json["metadata"]["resourceVersion"].clone());
-                match version {
-                    Some(version) => object.json["metadata"]["resourceVersion"] = version,
-                    None => drop(
-                        object.json["metadata"]
-                            .as_object_mut()
-                            .map(|m| m.remove("resourceVersion")),
-                    ),
-                }
+                let version = before.as_ref().map(|before| &before.json["metadata"]);
+                let version = version.map_or(Value::Null, |of| of["resourceVersion"].clone());
+                let made = state.objects_made;
+                state.complete(before.as_deref(), &mut object.json, version);
+                state.objects_made = made;
                 return Ok(Some(Arc::new(object)));
             }
-            Next::Delete if dry => return Ok(before),
-            Next::Put(object) => Some(state.put(key, object, now)),
-            Next::Delete => state.delete(&key),
+            Next::Put(object) => Some(object),
+            Next::Delete => None,
         };
-        self.changed(state);
+        let after = state.change(key, next);
+        let version = state.version;
+        drop(state);
+        self.version.send_replace(version);
         Ok(after)
     }
 
@@ -268,11 +250,10 @@ impl Store {
     pub(super) fn edit(
         &self,
         key: &Key,
-        now: Stamp,
         edit: impl FnOnce(&mut Value) -> bool,
     ) -> Option<(Arc<Object>, bool)> {
         let mut gone = false;
-        let written = self.write(key.clone(), now, false, |before| {
+        let written = self.write(key.clone(), false, |before| {
             let Some(mut object) = before.cloned() else {
                 return Ok::<_, Infallible>(Next::Same);
             };
@@ -287,13 +268,6 @@ impl Store {
         });
         let Ok(written) = written;
         Some((written?, gone))
-    }
-
-    fn changed(&self, state: MutexGuard<'_, State>) -> u64 {
-        let version = state.version;
-        drop(state);
-        self.version.send_replace(version);
-        version
     }
 
     /// Forgets all changes so far: watches from before are told 410.

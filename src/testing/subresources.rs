@@ -1,35 +1,34 @@
 //! Scale and eviction: in flow objects, out come other views of them.
 
-use http::{Response, StatusCode};
+use http::Response;
 use serde_json::{Value, json};
 
 use super::{
-    body, delete,
+    body, checks, delete,
     json::{at, at_mut, items, members, set, text, texts},
     kinds::Kind,
     objects,
     router::{self, Body},
     selector,
-    target::{Invalid, Parameters, Target, invalid, not_implemented, refusal},
+    target::{Invalid, Target, invalid, refusal},
     writes::Write,
 };
 use crate::server::Refusal;
 
-/// Where an object has its scale: wish, state, selector.
-fn paths(kind: &Kind) -> Result<[&str; 3], Refusal> {
-    match &kind.custom {
-        None => Ok(SCALE),
-        Some(custom) => {
-            let scale = custom
-                .scale
-                .as_ref()
-                .ok_or_else(|| not_implemented("this scale"))?;
-            Ok(scale.each_ref().map(String::as_str))
-        }
-    }
-}
+/// Where a definition says where an object has its scale, the wish, the state and the selector, and
+/// where built-in kinds have them.
+pub(super) const SCALE: [(&str, &str); 3] = [
+    ("specReplicasPath", ".spec.replicas"),
+    ("statusReplicasPath", ".status.replicas"),
+    ("labelSelectorPath", ".spec.selector"),
+];
 
-pub(super) const SCALE: [&str; 3] = [".spec.replicas", ".status.replicas", ".spec.selector"];
+fn paths(kind: &Kind) -> [&str; 3] {
+    SCALE.map(|(field, path)| match &kind.custom {
+        None => path,
+        Some(version) => text(&version["subresources"]["scale"][field]),
+    })
+}
 
 /// The selector as text (`metav1.FormatLabelSelector`).
 pub(super) fn selector_text(selector: &Value) -> String {
@@ -59,7 +58,7 @@ pub(super) fn selector_text(selector: &Value) -> String {
 /// The `Scale` of an object for who asks
 /// (`k8s.io/apiextensions-apiserver/pkg/registry/customresource/etcd.go`).
 pub(super) fn read(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
-    let [wish, ..] = paths(kind)?;
+    let [wish, ..] = paths(kind);
     if kind.custom.is_none() || !at(object, wish).is_null() {
         return scale(kind, object);
     }
@@ -71,7 +70,7 @@ pub(super) fn read(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
 
 /// The `Scale` of an object.
 pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
-    let [wish, state, selector] = paths(kind)?;
+    let [wish, state, selector] = paths(kind);
     let number = |path| at(object, path).as_i64().unwrap_or(0);
     let wish = match number(wish) {
         0 => json!({}),
@@ -97,7 +96,7 @@ pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
 pub(super) fn scaled(target: &Target, object: &Value, scale: &Value) -> Result<Value, Refusal> {
     let wanted = &scale["spec"]["replicas"];
     let wanted = if wanted.is_null() { &json!(0) } else { wanted };
-    let [wish, ..] = paths(&target.kind)?;
+    let [wish, ..] = paths(&target.kind);
     if wanted.as_i64().is_none_or(|replicas| replicas < 0) {
         let (of, why) = (target.kind.qualified(), "should be a non-negative integer");
         let (of, field, why) = match &target.kind.custom {
@@ -152,12 +151,17 @@ pub(super) fn evict(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
             ));
         }
     }
-    let parameters = Parameters::default();
-    let options = delete::Options::parse(&eviction["deleteOptions"], &parameters, write.dry)?;
+    checks::options(
+        "meta.DeleteOptions",
+        "DeleteOptions",
+        &eviction["deleteOptions"],
+    )?;
+    let options = delete::Options::parse(&eviction["deleteOptions"], write.dry);
     delete::delete(cluster, &target.kind, target.key(), &options)?;
-    let mut response = router::object(&json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
-    }));
-    *response.status_mut() = StatusCode::CREATED;
-    Ok(response)
+    Ok(router::object(
+        201,
+        &json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
+        }),
+    ))
 }

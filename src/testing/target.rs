@@ -6,6 +6,7 @@ use std::{collections::HashMap, fmt::Display, sync::Arc};
 
 use http::Method;
 use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
 
 use super::{
     access::Action,
@@ -41,8 +42,20 @@ impl Parameters {
         self.0.get(name).map_or("", String::as_str)
     }
 
-    pub(super) fn some(&self, name: &str) -> Option<&str> {
-        Some(self.get(name)).filter(|value| !value.is_empty())
+    /// As options in JSON.
+    pub(super) fn to_json(&self) -> Value {
+        let given = self.0.iter().filter(|(_, value)| !value.is_empty());
+        let options = given.map(|(name, value)| {
+            let number = value.parse::<i64>().map(Value::from);
+            let value = match &**name {
+                "dryRun" => json!([value]),
+                "force" | "orphanDependents" => self.is(name).into(),
+                name if NUMBERS.contains(&name) => number.unwrap_or_default(),
+                _ => value.clone().into(),
+            };
+            (name.clone(), value)
+        });
+        options.collect()
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -106,6 +119,16 @@ impl Parameters {
         }
     }
 }
+
+/// Parameters that are numbers.
+pub(super) const NUMBERS: [&str; 6] = [
+    "gracePeriodSeconds",
+    "limit",
+    "limitBytes",
+    "sinceSeconds",
+    "tailLines",
+    "timeoutSeconds",
+];
 
 /// A path of resources, before it is known whether there is such a resource.
 #[derive(Debug)]

@@ -36,16 +36,6 @@ impl Change {
         if write.target.verb == "update" {
             return Ok(Self::Replace(write.object(&api_version, kind)?));
         }
-        let forbidden = |field: Invalid| Err(invalid("PatchOptions.meta.k8s.io", "", vec![field]));
-        let is_applied = write.media == body::APPLY_PATCH;
-        if is_applied && write.query.get("fieldManager").is_empty() {
-            let why = "is required for apply patch";
-            return forbidden(Invalid::required("fieldManager", why));
-        }
-        if !is_applied && !write.query.get("force").is_empty() {
-            let why = "may not be specified for non-apply patch";
-            return forbidden(Invalid::forbidden("force", why));
-        }
         match &*write.media {
             body::JSON_PATCH => Ok(Self::Json),
             body::MERGE_PATCH => Ok(Self::Merge(body::patch(&write.media, &write.body)?)),
@@ -178,7 +168,6 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
             Change::Apply { .. } => true,
             _ => false,
         };
-    let now = logs::now();
     let key = target.key();
     let mut old = None;
     let mut last = None;
@@ -187,7 +176,7 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     }
     let store = &write.cluster.store;
     let mut attempt = |dry| {
-        store.write(key.clone(), now, dry, |before| {
+        store.write(key.clone(), dry, |before| {
             let Some(before) = before else {
                 if !creates {
                     return Err(target.missing(name));

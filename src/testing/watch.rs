@@ -58,7 +58,7 @@ pub(super) fn watch<B>(
     let accepted = query.accepted;
     if let Form::MetadataList(_) = accepted.form {
         // No event can be turned into a list: the API server's watch ends without one.
-        let body = router::whole_body(Full::default());
+        let body = router::body(Full::default());
         return Ok(response(accepted, true, body));
     }
     let is_websocket = Opening::is_asked(request);
@@ -67,7 +67,7 @@ pub(super) fn watch<B>(
         true => {
             let (opening, answer) = Opening::of_watch(request, accepted.encoding)?;
             let writer = streaming::messages(opening, fault, &cluster.tasks);
-            (writer, router::whole(answer))
+            (writer, answer.map(router::body))
         }
         false => {
             let (writer, body) = streaming::body(fault);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     access::User,
     body, checks, controllers, delete, gojson,
-    json::{map, set, some, text, texts},
+    json::{map, members, set, some, text},
     logs,
     managed::{self, Manager},
     objects::{self, Query},
@@ -63,15 +63,15 @@ pub(super) async fn serve(
         "patch" => "PatchOptions",
         _ => "DeleteOptions",
     };
-    let dry = supported(options, &parameters, "dryRun", &["All"])? == "All";
-    let manager = parameters.get("fieldManager");
-    let field = validation::faults("manager", manager).pop();
-    let field = field.map(|why| Invalid::new("fieldManager", why));
-    if let Some(field) = field.or_else(|| unprintable(manager)) {
-        return Err(invalid(&format!("{options}.meta.k8s.io"), "", vec![field]));
+    let media = body::media(request);
+    let mut given = parameters.to_json();
+    if target.verb == "patch" {
+        given["apply"] = (media == body::APPLY_PATCH).into();
     }
-    let fields = ["", "Ignore", "Strict", "Warn"];
-    supported(options, &parameters, "fieldValidation", &fields)?;
+    if parameters.get("fieldManager").contains(char::is_control) {
+        return Err(not_implemented("a field manager that cannot be printed"));
+    }
+    checks::options("meta.WriteOptions", options, &given)?;
     let of = match target.is("scale") {
         true => &target.of_scale(),
         false => target,
@@ -80,8 +80,8 @@ pub(super) async fn serve(
     let agent = agent.and_then(|value| value.to_str().ok());
     let agent = agent.unwrap_or_default().split('/').next();
     let write = Write {
-        dry,
-        media: body::media(request),
+        dry: parameters.get("dryRun") == "All",
+        media,
         agent: agent.unwrap_or_default().to_owned(),
         // Who cannot be answered writes nothing.
         query: Query::parse(cluster, of, request)?,
@@ -121,41 +121,6 @@ fn answer(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     }
 }
 
-/// A name of a manager that cannot be printed
-/// (`k8s.io/apimachinery/pkg/apis/meta/v1/validation/validation.go`, `ValidateFieldManager`).
-fn unprintable(manager: &str) -> Option<Invalid> {
-    let is_printed = |c: char| !c.is_control();
-    let (at, bad) = manager.char_indices().find(|(_, c)| !is_printed(*c))?;
-    let bad = u32::from(bad);
-    let spelled = format!("{manager:?}")
-        .replace("\\u{", "\\x0")
-        .replace('}', "");
-    let why = format!("invalid character U+{bad:04X} (at position {at})");
-    Some(Invalid::value("fieldManager", &spelled, &why))
-}
-
-/// A parameter that has only certain values
-/// (`k8s.io/apimachinery/pkg/apis/meta/v1/validation/validation.go`).
-fn supported<'a>(
-    options: &str,
-    parameters: &'a Parameters,
-    name: &str,
-    values: &[&str],
-) -> Result<&'a str, Refusal> {
-    let value = parameters.get(name);
-    if value.is_empty() || values.contains(&value) {
-        return Ok(value);
-    }
-    let known = values.iter().map(|value| format!("{value:?}"));
-    let spelled = match values {
-        // Of several values, which the words are for.
-        ["All"] => format!("[{value:?}]"),
-        _ => format!("{value:?}"),
-    };
-    let field = Invalid::unsupported(name, &spelled, known);
-    Err(invalid(&format!("{options}.meta.k8s.io"), "", vec![field]))
-}
-
 impl Write<'_> {
     /// Who writes: as the client calls itself, or the front of its `User-Agent`
     /// (`managerOrUserAgent`).
@@ -173,15 +138,15 @@ impl Write<'_> {
     }
 
     fn deletion(&self) -> Result<delete::Options, Refusal> {
-        let options = match self.body.is_empty() {
+        let mut options = match self.body.is_empty() {
             true => json!({}),
             false => body::object(&self.media, &self.body, "")?,
         };
         schema::check_options(&options)?;
-        if let Some(how) = texts(&options["dryRun"]).find(|how| *how != "All") {
-            let field = Invalid::unsupported("dryRun", &format!("[{how:?}]"), ["\"All\""]);
-            return Err(invalid("DeleteOptions.meta.k8s.io", "", vec![field]));
+        for (name, value) in members(&self.query.parameters.to_json()) {
+            map(&mut options).entry(name).or_insert(value.clone());
         }
+        checks::options("meta.DeleteOptions", "DeleteOptions", &options)?;
         if let Some(kind) = some(&options["kind"]).filter(|kind| *kind != "DeleteOptions") {
             return Err(Refusal::bad_request(format!(
                 "no kind {kind:?} is registered for version {:?} in scheme \
@@ -189,7 +154,7 @@ impl Write<'_> {
                 some(&options["apiVersion"]).unwrap_or("meta.k8s.io/v1")
             )));
         }
-        delete::Options::parse(&options, &self.query.parameters, self.dry)
+        Ok(delete::Options::parse(&options, self.dry))
     }
 
     /// The object in the body, which is of the kind that the path names.
@@ -457,21 +422,18 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let object = write.complete(object, &write.manager("Update"))?;
     write.check_rights(None, &object)?;
     let key = store::key(target.resource(), &target.namespace, &name);
-    let written = write
-        .cluster
-        .store
-        .write(key, logs::now(), write.dry, |before| {
-            if before.is_some() {
-                let message = format!("{} {name:?} already exists", target.resource());
-                return Err(refuse(
-                    target.resource(),
-                    &name,
-                    (409, "AlreadyExists"),
-                    message,
-                ));
-            }
-            Ok(Next::Put(Object::new(object)))
-        })?;
+    let written = write.cluster.store.write(key, write.dry, |before| {
+        if before.is_some() {
+            let message = format!("{} {name:?} already exists", target.resource());
+            return Err(refuse(
+                target.resource(),
+                &name,
+                (409, "AlreadyExists"),
+                message,
+            ));
+        }
+        Ok(Next::Put(Object::new(object)))
+    })?;
     let written = written.ok_or_else(|| target.missing(&name))?;
     if !write.dry {
         controllers::after(write.cluster, &target.kind, None, &written.json);
