@@ -24,6 +24,8 @@ const SHOWN_ELSEWHERE: &[(&str, &str)] = &[
     ("OpenError", "Mux"),
     ("RemoteCommandEvent", "RemoteCommand"),
     ("Request", "Watch"),
+    ("RestartPolicy", "PodBuilder"),
+    ("Rule", "ApiServerBuilder"),
     ("Spdy", "PortForward"),
 ];
 

@@ -24,24 +24,7 @@ pub(super) const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// A rule of a user's rights: verbs on resources, in all groups and namespaces unless it says
 /// otherwise. `*` stands for all.
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use kubewire::{Client, testing::{ApiServer, Rule}};
-///
-/// let server = ApiServer::builder()
-///     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-///     .user("reader", [Rule::new(["get"], ["pods"]).namespace("default")])
-///     .start()
-///     .await?;
-/// let token = server.token_of("reader").expect("it is declared");
-/// let pod = Client::new(&server.config_with_token(token))?.pod("default", "web-0");
-/// assert_eq!(pod.containers().await?.len(), 1);
-/// assert!(pod.exec(["true"]).output().await.unwrap_err().is_forbidden());
-/// # Ok(())
-/// # }
-/// ```
+/// See [`ApiServerBuilder`](super::ApiServerBuilder) for an example.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Rule {

@@ -33,11 +33,17 @@ use crate::{
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use kubewire::testing::{ApiServer, Rule};
+/// use kubewire::{Client, testing::{ApiServer, Rule}};
 ///
-/// let rules = [Rule::new(["get"], ["pods"])];
-/// let server = ApiServer::builder().user("reader", rules).start().await?;
-/// assert!(server.token_of("reader").is_some());
+/// let server = ApiServer::builder()
+///     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
+///     .user("reader", [Rule::new(["get"], ["pods"]).namespace("default")])
+///     .start()
+///     .await?;
+/// let token = server.token_of("reader").expect("it is declared");
+/// let pod = Client::new(&server.config_with_token(token))?.pod("default", "web-0");
+/// assert_eq!(pod.containers().await?.len(), 1);
+/// assert!(pod.exec(["true"]).output().await.unwrap_err().is_forbidden());
 /// # Ok(())
 /// # }
 /// ```
@@ -211,28 +217,7 @@ impl ApiServerBuilder {
 }
 
 /// What becomes of a container whose process has ended, as `spec.restartPolicy` says.
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let _server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&_server.config())?;
-/// use kubewire::testing::{ApiServer, RestartPolicy};
-///
-/// let server = ApiServer::builder()
-///     .pod("default", "job-0", |pod| {
-///         let pod = pod.restart_policy(RestartPolicy::OnFailure);
-///         pod.container("main", ["sh", "-c", "exit 1"]) // and again, ever later
-///     })
-///     .start()
-///     .await?;
-/// # let _ = (server, client);
-/// # Ok(())
-/// # }
-/// ```
+/// See [`PodBuilder`] for an example.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RestartPolicy {
@@ -268,9 +253,15 @@ impl RestartPolicy {
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let server = kubewire::testing::ApiServer::builder()
+/// use kubewire::testing::{ApiServer, RestartPolicy};
+///
+/// let server = ApiServer::builder()
 ///     .pod("default", "web-0", |pod| {
 ///         pod.label("app", "web").container("main", ["sleep", "infinity"])
+///     })
+///     .pod("default", "job-0", |pod| {
+///         let pod = pod.restart_policy(RestartPolicy::OnFailure);
+///         pod.container("main", ["sh", "-c", "exit 1"]) // and again
 ///     })
 ///     .start()
 ///     .await?;

@@ -208,7 +208,7 @@ pub(super) fn delete(
         Some(_) => {
             if holder == Some(FOREGROUND) {
                 collect(cluster, &written.json, &options.propagation);
-                release(cluster, &written.json);
+                release(cluster, &key, &written.json);
             }
             // It is a controller's, which comes later.
             let (again, is_definition) = (cluster.clone(), kind.is_definition());
@@ -321,13 +321,11 @@ pub(super) fn gone(cluster: &Arc<Cluster>, kind: &Kind, object: &Value) {
         }
     }
     collect(cluster, object, "Background");
-    for owner in owners(object) {
-        let owners = cluster
-            .store
-            .all(|_, object| object.json["metadata"]["uid"] == owner);
-        owners
-            .iter()
-            .for_each(|(_, owner)| release(cluster, &owner.json));
+    let of = |owner: &Object| owners(object).any(|uid| owner.json["metadata"]["uid"] == uid);
+    if owners(object).next().is_some() {
+        for (key, owner) in cluster.store.all(|_, owner| of(owner)) {
+            release(cluster, &key, &owner.json);
+        }
     }
     empty(cluster, namespace);
 }
@@ -355,19 +353,20 @@ fn collect(cluster: &Arc<Cluster>, owner: &Value, propagation: &str) {
         let is_other = |object: &Object| others.contains(&text(&object.json["metadata"]["uid"]));
         if !others.is_empty() && !cluster.store.all(|_, object| is_other(object)).is_empty() {
             forget(cluster, key, own);
-        } else if let Some(kind) = cluster.kinds.any(&key.0, &key.1) {
-            let propagation = propagation.to_owned();
-            // It may have gone by itself.
-            let _ = delete(
-                cluster,
-                &kind,
-                key,
-                &Options {
-                    propagation,
-                    ..Options::default()
-                },
-            );
+        } else {
+            try_delete(cluster, key, propagation);
         }
+    }
+}
+
+/// Deletes an object, unless it has gone with another or by itself.
+fn try_delete(cluster: &Arc<Cluster>, key: Key, propagation: &str) {
+    let options = Options {
+        propagation: propagation.to_owned(),
+        ..Options::default()
+    };
+    if let Some(kind) = cluster.kinds.any(&key.0, &key.1) {
+        let _ = delete(cluster, &kind, key, &options);
     }
 }
 
@@ -415,34 +414,24 @@ fn forget(cluster: &Cluster, key: Key, owner: &str) {
 }
 
 /// Lets an object go that waited for what it owned.
-fn release(cluster: &Arc<Cluster>, owner: &Value) {
-    let uid = text(&owner["metadata"]["uid"]);
-    let blocks = |object: &Object| {
-        let mut owners = items(&object.json["metadata"]["ownerReferences"]);
-        owners.any(|owner| owner["uid"] == uid && owner["blockOwnerDeletion"] == true)
+fn release(cluster: &Arc<Cluster>, key: &Key, owner: &Value) {
+    let blocks = |owned: &Value| {
+        let mut owners = items(&owned["metadata"]["ownerReferences"]);
+        let uid = &owner["metadata"]["uid"];
+        owners.any(|owner| owner["uid"] == *uid && owner["blockOwnerDeletion"] == true)
     };
-    if !texts(&owner["metadata"]["finalizers"]).any(|name| name == FOREGROUND)
-        || dependents(cluster, owner)
-            .iter()
-            .any(|(_, object)| blocks(object))
+    let mut owned = dependents(cluster, owner).into_iter();
+    if texts(&owner["metadata"]["finalizers"]).any(|name| name == FOREGROUND)
+        && !owned.any(|(_, owned)| blocks(&owned.json))
     {
-        return;
-    }
-    for (key, _) in cluster
-        .store
-        .all(|_, object| object.json["metadata"]["uid"] == uid)
-    {
-        unhold(cluster, &key, FOREGROUND);
+        unhold(cluster, key, FOREGROUND);
     }
 }
 
 /// Deletes all that is in a namespace.
 fn clear(cluster: &Arc<Cluster>, namespace: &str) {
     for (key, _) in cluster.store.all(|key, _| key.2 == namespace) {
-        if let Some(kind) = cluster.kinds.any(&key.0, &key.1) {
-            // It may have gone with another.
-            let _ = delete(cluster, &kind, key, &Options::default());
-        }
+        try_delete(cluster, key, "");
     }
     empty(cluster, namespace);
 }

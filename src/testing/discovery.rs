@@ -20,26 +20,19 @@ pub(super) const AGGREGATED: &str =
 
 /// A subresource's group, version and kind, and its verbs.
 pub(super) fn subresource(name: &str, kind: &Kind) -> (Value, Vec<&'static str>) {
+    let lines = include_str!("subresources.txt").lines();
+    let mut lines = lines.map(|line| line.split(' ').collect::<Vec<_>>());
+    let line = lines.find(|line| line[0] == name || line[0] == "*");
+    let line = line.expect("the last line is for all");
     let (group, version) = (&*kind.resource.group, &*kind.resource.version);
-    let own = response(group, version, &kind.kind);
-    let options = |of: &str| response(group, version, &format!("{}{of}Options", kind.kind));
-    let (of, verbs) = match name {
-        "attach" => (options("Attach"), "create get"),
-        "exec" => (options("Exec"), "create get"),
-        "portforward" => (options("PortForward"), "create get"),
-        "proxy" => (options("Proxy"), "create delete get patch update"),
-        "log" => (own, "get"),
-        "binding" => (response("", "v1", "Binding"), "create"),
-        "eviction" => (response("policy", "v1", "Eviction"), "create"),
-        "token" => (
-            response("authentication.k8s.io", "v1", "TokenRequest"),
-            "create",
-        ),
-        "scale" => (response("autoscaling", "v1", "Scale"), "get patch update"),
-        "finalize" => (own, "update"),
-        _ => (own, "get patch update"),
+    let of = match line[1].split('/').collect::<Vec<_>>()[..] {
+        [group, version, kind] => response(group, version, kind),
+        _ => {
+            let options = line[1].trim_start_matches(['-', '+']);
+            response(group, version, &format!("{}{options}", kind.kind))
+        }
     };
-    (of, verbs.split(' ').collect())
+    (of, line[2].split(',').collect())
 }
 
 fn response(group: &str, version: &str, kind: &str) -> Value {

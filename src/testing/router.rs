@@ -304,13 +304,9 @@ async fn route(
 /// Whether a client prefers discovery in one document.
 fn wants_aggregated<B>(request: &Request<B>) -> bool {
     let accept = objects::accept(request).unwrap_or_default();
-    let mut types = accept.split(',');
-    types.any(|media| {
-        let mut parts = media.split(';').map(str::trim);
-        parts.next() == Some("application/json")
-            && ["g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"]
-                .iter()
-                .all(|wanted| media.split(';').any(|part| part.trim() == *wanted))
+    accept.split(',').any(|media| {
+        let mut wanted = discovery::AGGREGATED.split(';');
+        wanted.all(|wanted| media.split(';').any(|part| part.trim() == wanted))
     })
 }
 

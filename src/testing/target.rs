@@ -72,35 +72,17 @@ impl Parameters {
     /// Refuses what no request of this kind has, which a cluster takes no notice of, and what is
     /// not done here: a parameter without an effect is a mistake in a test.
     pub(super) fn check(&self, target: &Target) -> Result<(), Refusal> {
-        const OBJECT: &str = "pretty timeout includeObject";
-        // `shardSelector` has no effect in a cluster whose feature gate is off either.
-        const LIST: &str = "watch labelSelector fieldSelector resourceVersion continue limit \
-                            resourceVersionMatch shardSelector timeoutSeconds allowWatchBookmarks \
-                            sendInitialEvents";
-        const DELETE: &str = "dryRun gracePeriodSeconds propagationPolicy orphanDependents";
-        const WRITE: &str = "dryRun fieldManager fieldValidation";
-        let known = match (target.verb, target.subresource.as_deref()) {
-            (_, Some("proxy")) => return Ok(()),
-            (_, Some("exec" | "attach")) => ["container command stdin stdout stderr tty", ""],
-            (_, Some("portforward")) => ["ports", ""],
-            (_, Some("log")) => [
-                "container follow previous sinceSeconds sinceTime timestamps tailLines limitBytes",
-                "insecureSkipTLSVerifyBackend stream pretty",
-            ],
-            ("get", _) => [OBJECT, "resourceVersion"],
-            ("list" | "watch", _) => [OBJECT, LIST],
-            ("delete", _) => [OBJECT, DELETE],
-            ("deletecollection", _) if LIST.split(' ').any(|name| self.has(name)) => [DELETE, LIST],
-            ("deletecollection", _) => [OBJECT, DELETE],
-            ("patch", _) => [WRITE, "force pretty timeout includeObject"],
-            _ => [OBJECT, WRITE],
+        let of = target.subresource.as_deref();
+        let is_it = |of_line: &str| match of_line.strip_prefix('/') {
+            Some(name) => of == Some(name),
+            None => of_line == target.verb,
         };
-        let is_known = |name: &&String| {
-            name.is_empty()
-                || known
-                    .iter()
-                    .any(|known| known.split_whitespace().any(|known| known == *name))
-        };
+        let lines = include_str!("requests.txt").lines();
+        let mut lines = lines.filter_map(|line| line.split_once(' '));
+        let known = lines.find(|(of, _)| of.split(',').any(is_it));
+        let known: Vec<_> = known.map_or("", |(_, names)| names).split(' ').collect();
+        let is_known =
+            |name: &&String| name.is_empty() || known == ["*"] || known.contains(&name.as_str());
         let mut unknown = self.0.keys().filter(|name| !is_known(name));
         match unknown.next() {
             Some(name) => Err(not_implemented(format!("the parameter {name:?}"))),

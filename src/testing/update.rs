@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     access, admission, body, conflicts, controllers, delete,
-    json::{map, set, some, text, texts},
+    json::{at, at_mut, map, set, some, text, texts},
     kinds::Kind,
     kubelet, logs,
     managed::{self, Manager},
@@ -405,31 +405,23 @@ fn misread(refusal: &Refusal, patch: &str) -> Refusal {
 
 /// Keeps what a request to this subresource, or to none, does not change.
 fn keep_others(target: &Target, before: &Value, after: &mut Value) {
-    match target.subresource.as_deref() {
+    let own = match target.subresource.as_deref() {
         None if target.kind.has("status") => {
             set(after, "status", &before["status"]);
             if target.kind.is_core("namespaces") {
                 set(after, "spec", &before["spec"]);
             }
+            return;
         }
-        Some("status") => {
-            let status = after["status"].take();
-            let version = after["metadata"]["resourceVersion"].clone();
-            *after = before.clone();
-            after["status"] = status;
-            after["metadata"]["resourceVersion"] = version;
-        }
-        Some("finalize") => {
-            let finalizers = after["spec"]["finalizers"].take();
-            *after = before.clone();
-            set(&mut after["spec"], "finalizers", &finalizers);
-        }
-        Some("ephemeralcontainers") => {
-            let containers = after["spec"]["ephemeralContainers"].take();
-            *after = before.clone();
-            after["spec"]["ephemeralContainers"] = containers;
-        }
-        _ => {}
+        Some("status") => "status",
+        Some("finalize") => "spec.finalizers",
+        Some("ephemeralcontainers") => "spec.ephemeralContainers",
+        _ => return,
+    };
+    let value = at(after, own).clone();
+    *after = before.clone();
+    if let Some(own) = at_mut(after, own) {
+        *own = value;
     }
 }
 

@@ -63,10 +63,6 @@ pub(super) fn faults(format: &str, text: &str) -> Vec<String> {
         false => vec![words.to_owned()],
     };
     match format {
-        "labelkey" => key_faults(text, "a valid label key"),
-        // Annotations are compared in lower case.
-        "annotation" => key_faults(&text.to_lowercase(), "a qualified name"),
-        "qualified" => key_faults(text, "a qualified name"),
         "regex" => {
             let why = |error| format!("must be a valid regular expression, but isn't: {error}");
             Regex::new(text).err().map(why).into_iter().collect()
@@ -85,8 +81,11 @@ pub(super) fn faults(format: &str, text: &str) -> Vec<String> {
         ),
         _ => {
             let tests = FORMATS.iter().filter(|test| test.format == format);
-            let failed = tests.filter(|test| !test.passes(text));
-            failed.map(|test| test.words.to_owned()).collect()
+            let failed = tests.flat_map(|test| match test.test.strip_prefix('=') {
+                Some(other) => faults(other, text),
+                None => unless(test.passes(text), test.words),
+            });
+            failed.collect()
         }
     }
 }
@@ -109,35 +108,6 @@ pub(super) fn is_within(part: &str, whole: &str) -> bool {
     };
     let front = |number: u128| number.checked_shr(bits - counted).unwrap_or(0);
     bits == of && more > counted && front(part) == front(whole)
-}
-
-/// What is wrong with a key of a label or an annotation, or a finalizer
-/// (`k8s.io/apimachinery/pkg/api/validate/content/kube.go`, `IsLabelKey`).
-fn key_faults(text: &str, what: &str) -> Vec<String> {
-    let part = |part: &str, format: &str, text: &str| -> Vec<String> {
-        let why = faults(format, text).into_iter();
-        why.map(|why| format!("{part} part {why}")).collect()
-    };
-    match text.split_once('/') {
-        Some((_, rest)) if rest.contains('/') => {
-            let words = FORMATS.iter().rfind(|test| test.format == "keyname");
-            let words = words.map_or("", |test| test.words);
-            let prefix =
-                "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
-            vec![format!("{what} {words} {prefix}")]
-        }
-        Some(("", name)) => {
-            let mut faults = vec!["prefix part must be non-empty".to_owned()];
-            faults.extend(part("name", "keyname", name));
-            faults
-        }
-        Some((prefix, name)) => {
-            let mut faults = part("prefix", "subdomain", prefix);
-            faults.extend(part("name", "keyname", name));
-            faults
-        }
-        None => part("name", "keyname", text),
-    }
 }
 
 /// What is wrong with an object's name, given or generated; the rest of its metadata is in the table
