@@ -7,34 +7,36 @@ use serde_json::{Map, Value};
 
 use super::{
     json::text,
-    kinds::Kind,
-    managed::{Entry, Path, item_name, names},
-    schema,
+    managed::{Entry, Path, item_name},
+    schema::Place,
     target::refusal,
 };
 use crate::server::Refusal;
 
 /// The items of lists that are there twice, in the words of
 /// `sigs.k8s.io/structured-merge-diff/v6/typed`.
-pub(super) fn duplicates(kind: &Kind, value: &Value, path: &mut Path) -> Option<String> {
-    let inside = |name: String, value: &Value, path: &mut Path| {
+pub(super) fn duplicates(place: Place<'_>, value: &Value, path: &mut Path) -> Option<String> {
+    let inside = |place: Place<'_>, name: String, value: &Value, path: &mut Path| {
         path.push(name);
-        let found = duplicates(kind, value, path);
+        let found = duplicates(place, value, path);
         path.pop();
         found
     };
     match value {
         Value::Object(map) => {
             let mut fields = map.iter();
-            fields.find_map(|(name, value)| inside(format!("f:{name}"), value, path))
+            fields.find_map(|(name, value)| {
+                inside(place.field(name), format!("f:{name}"), value, path)
+            })
         }
         Value::Array(items) => {
-            let keys = schema::keys(kind, &names(path));
+            let keys = place.keys();
             let name = |item: &Value| item_name(item, keys.as_ref()?);
             let named: Vec<_> = items.iter().map(name).collect();
             let mut all = items.iter().zip(&named);
-            let mut found =
-                all.find_map(|(item, name)| inside(name.clone().unwrap_or_default(), item, path));
+            let mut found = all.find_map(|(item, name)| {
+                inside(place, name.clone().unwrap_or_default(), item, path)
+            });
             if keys.is_some() {
                 let mut twice = (1..named.len()).filter(|at| named[..*at].contains(&named[*at]));
                 let twice = twice.find_map(|at| named[at].clone());

@@ -12,7 +12,8 @@ use super::{
     conflicts,
     json::{items, map, members, set, some, text},
     kinds::Kind,
-    rules, schema,
+    rules,
+    schema::Place,
     store::seconds,
     types::{self, Of, Shape},
 };
@@ -59,32 +60,32 @@ fn is_stripped(path: &[String]) -> bool {
 }
 
 /// How an item of a list is called in a path.
-pub(super) fn item_name(item: &Value, keys: &[String]) -> Option<String> {
+pub(super) fn item_name(item: &Value, keys: &[&str]) -> Option<String> {
     if keys.is_empty() {
         return Some(format!("v:{item}"));
     }
     let mut named = Map::new();
     for key in keys {
-        let value = match &item[key] {
+        let value = match &item[*key] {
             // The one key with a default.
-            Value::Null if key == "protocol" => "TCP".into(),
+            Value::Null if *key == "protocol" => "TCP".into(),
             Value::Null => return None,
             value => value.clone(),
         };
-        named.insert(key.clone(), value);
+        named.insert((*key).to_owned(), value);
     }
     Some(format!("k:{}", Value::Object(named)))
 }
 
 /// The names of fields in a path, without the items of lists.
-pub(super) fn names(path: &[String]) -> Vec<&str> {
+fn names(path: &[String]) -> Vec<&str> {
     let names = path.iter().filter_map(|element| element.strip_prefix("f:"));
     names.collect()
 }
 
 fn leaves(kind: &Kind, object: &Value) -> Leaves {
     let mut leaves = Leaves::new();
-    add_leaves(kind, object, &mut Vec::new(), &mut leaves, false);
+    add_leaves(Place::of(kind), object, &mut Vec::new(), &mut leaves, false);
     leaves.retain(|path, _| !is_stripped(path));
     leaves
 }
@@ -92,7 +93,7 @@ fn leaves(kind: &Kind, object: &Value) -> Leaves {
 /// The leaves, and of maps and lists that they are there, but for those that always are in Go.
 fn nodes(kind: &Kind, object: &Value) -> Leaves {
     let mut nodes = Leaves::new();
-    add_leaves(kind, object, &mut Vec::new(), &mut nodes, true);
+    add_leaves(Place::of(kind), object, &mut Vec::new(), &mut nodes, true);
     let is_nobodys =
         |path: &Path, value: &Value| is_stripped(path) || value.is_null() && is_always(kind, path);
     nodes.retain(|path, value| !is_nobodys(path, value));
@@ -117,21 +118,26 @@ fn is_always(kind: &Kind, path: &[String]) -> bool {
     true
 }
 
-fn add_leaves(kind: &Kind, value: &Value, path: &mut Path, leaves: &mut Leaves, with_nodes: bool) {
+fn add_leaves(
+    place: Place<'_>,
+    value: &Value,
+    path: &mut Path,
+    leaves: &mut Leaves,
+    with_nodes: bool,
+) {
     match value {
-        Value::Object(map) if !map.is_empty() && !schema::is_atomic(kind, &names(path)) => {
+        Value::Object(map) if !map.is_empty() && !place.is_atomic() => {
             if with_nodes && !path.is_empty() {
                 leaves.insert(path.clone(), Value::Null);
             }
             for (name, value) in map {
                 path.push(format!("f:{name}"));
-                add_leaves(kind, value, path, leaves, with_nodes);
+                add_leaves(place.field(name), value, path, leaves, with_nodes);
                 path.pop();
             }
         }
         Value::Array(items) => {
-            let keys = schema::keys(kind, &names(path));
-            let named = keys.and_then(|keys| {
+            let named = place.keys().and_then(|keys| {
                 let named = items.iter().map(|item| item_name(item, &keys));
                 named.collect::<Option<Vec<_>>>()
             });
@@ -146,7 +152,7 @@ fn add_leaves(kind: &Kind, value: &Value, path: &mut Path, leaves: &mut Leaves, 
                 path.push(name);
                 leaves.insert(path.clone(), Value::Null);
                 if item.is_object() {
-                    add_leaves(kind, item, path, leaves, with_nodes);
+                    add_leaves(place, item, path, leaves, with_nodes);
                 }
                 path.pop();
             }
@@ -273,6 +279,14 @@ fn disown(entries: &mut [Entry], lost: &Set, but: impl Fn(&Entry) -> bool) {
     }
 }
 
+/// The fields that are new or other.
+fn different(old: &Leaves, new: &Leaves) -> Set {
+    let changed = new
+        .iter()
+        .filter(|(path, value)| old.get(*path) != Some(value));
+    changed.map(|(path, _)| path.clone()).collect()
+}
+
 /// Notes who owns the fields that a create, an update or a patch has changed.
 pub(super) fn updated(
     kind: &Kind,
@@ -296,15 +310,9 @@ pub(super) fn updated(
     let empty = kind.type_name().map(rules::empty);
     let old = before.or(empty.as_ref()).map(nodes).unwrap_or_default();
     let new = nodes(after);
-    let changed: Set = new
-        .iter()
-        .filter(|(path, value)| old.get(*path) != Some(value))
-        .map(|(path, _)| path.clone())
-        .collect();
-    let removed: Set = old
-        .into_keys()
-        .filter(|path| !new.contains_key(path))
-        .collect();
+    let changed = different(&old, &new);
+    let removed = old.into_keys().filter(|path| !new.contains_key(path));
+    let removed: Set = removed.collect();
     if changed.is_empty() && removed.is_empty() {
         return;
     }
@@ -339,11 +347,7 @@ pub(super) fn apply(
     let old = leaves(kind, &after);
     let mut entries = entries(&after);
     let is_mine = |entry: &Entry| entry.is(manager, &api_version);
-    let changed: Set = wish
-        .iter()
-        .filter(|(path, value)| old.get(*path) != Some(value))
-        .map(|(path, _)| path.clone())
-        .collect();
+    let changed = different(&old, &wish);
     // kubectl may have applied it in the old way (`managedfields/internal/lastapplied{manager,updater}.go`).
     let last = some(&after["metadata"]["annotations"][LAST]).filter(|_| manager.name == "kubectl");
     let last = last.map(|last| serde_json::from_str(last).unwrap_or_default());
@@ -363,7 +367,7 @@ pub(super) fn apply(
         }
     }
     disown(&mut entries, &changed, is_mine);
-    combine(kind, &mut after, applied, &mut Vec::new());
+    combine(Place::of(kind), &mut after, applied);
     if last.is_some() {
         after["metadata"]["annotations"][LAST] = format!("{applied}\n").into();
     }
@@ -379,7 +383,7 @@ pub(super) fn apply(
         given_up.filter(|path| !is_owned(path)).cloned().collect()
     };
     for path in &given_up {
-        remove(kind, &mut after, path, &mut Vec::new());
+        remove(Place::of(kind), &mut after, path);
     }
     // Who only says what there is already has no time of its own.
     let now = (before != Some(&after)).then_some(now);
@@ -389,21 +393,16 @@ pub(super) fn apply(
 }
 
 /// Lays what is applied over what there is.
-fn combine(kind: &Kind, live: &mut Value, applied: &Value, path: &mut Path) {
+fn combine(place: Place<'_>, live: &mut Value, applied: &Value) {
     match applied {
-        Value::Object(map) if !schema::is_atomic(kind, &names(path)) => {
-            if !live.is_object() {
-                *live = json!({});
-            }
-            for (name, value) in map {
-                path.push(format!("f:{name}"));
-                combine(kind, &mut live[name], value, path);
-                path.pop();
+        Value::Object(fields) if !place.is_atomic() => {
+            map(live);
+            for (name, value) in fields {
+                combine(place.field(name), &mut live[name], value);
             }
         }
         Value::Array(items) => {
-            let keys = schema::keys(kind, &names(path));
-            let (Some(keys), Value::Array(known)) = (keys, &mut *live) else {
+            let (Some(keys), Value::Array(known)) = (place.keys(), &mut *live) else {
                 *live = applied.clone();
                 return;
             };
@@ -411,7 +410,7 @@ fn combine(kind: &Kind, live: &mut Value, applied: &Value, path: &mut Path) {
                 let name = item_name(item, &keys);
                 let mut known_items = known.iter_mut();
                 match known_items.find(|known| item_name(known, &keys) == name) {
-                    Some(known) => combine(kind, known, item, path),
+                    Some(known) => combine(place, known, item),
                     None => known.push(item.clone()),
                 }
             }
@@ -421,7 +420,7 @@ fn combine(kind: &Kind, live: &mut Value, applied: &Value, path: &mut Path) {
 }
 
 /// Removes a field or an item, and the maps that are empty without it; says whether `value` is.
-fn remove(kind: &Kind, value: &mut Value, path: &[String], at: &mut Path) -> bool {
+fn remove(place: Place<'_>, value: &mut Value, path: &[String]) -> bool {
     let Some((first, rest)) = path.split_first() else {
         return true;
     };
@@ -431,23 +430,21 @@ fn remove(kind: &Kind, value: &mut Value, path: &[String], at: &mut Path) -> boo
             let Some(inner) = map.get_mut(name) else {
                 return false;
             };
-            at.push(first.clone());
-            let gone = remove(kind, inner, rest, at);
-            at.pop();
+            let gone = remove(place.field(name), inner, rest);
             if gone {
                 map.remove(name);
             }
             gone && map.is_empty()
         }
         Value::Array(items) => {
-            let keys = schema::keys(kind, &names(at)).unwrap_or_default();
+            let keys = place.keys().unwrap_or_default();
             let is_it = |item: &Value| item_name(item, &keys).as_ref() == Some(first);
             if rest.is_empty() {
                 items.retain(|item| !is_it(item));
                 return items.is_empty();
             }
             if let Some(item) = items.iter_mut().find(|item| is_it(item)) {
-                remove(kind, item, rest, at);
+                remove(place, item, rest);
             }
             false
         }

@@ -5,8 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{
     gojson,
     json::map,
-    kinds::Kind,
-    schema,
+    schema::{self, Place},
     target::{not_implemented, refusal},
 };
 use crate::{server::Refusal, wire::status::Status};
@@ -85,15 +84,10 @@ pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal
 
 /// A strategic merge patch
 /// (`k8s.io/apimachinery/pkg/util/strategicpatch/patch.go`) of a built-in kind.
-pub(super) fn strategic(kind: &Kind, target: &mut Value, patch: &Value) -> Result<(), Refusal> {
-    strategic_at(kind, target, patch, &mut Vec::new())
-}
-
-fn strategic_at<'a>(
-    kind: &Kind,
+pub(super) fn strategic(
+    place: Place<'_>,
     target: &mut Value,
-    patch: &'a Value,
-    path: &mut Vec<&'a str>,
+    patch: &Value,
 ) -> Result<(), Refusal> {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
@@ -122,30 +116,25 @@ fn strategic_at<'a>(
         target.retain(|name, _| kept.iter().any(|kept| kept == name.as_str()));
     }
     for (name, value) in patch.iter().filter(|(name, _)| !name.starts_with('$')) {
-        path.push(name);
-        match value {
-            Value::Null => drop(target.remove(name)),
-            Value::Array(items) => {
-                strategic_list(kind, target.entry(name).or_insert(Value::Null), items, path)?;
-            }
-            Value::Object(inner) if inner.get("$patch").is_some_and(|how| how == "delete") => {
-                target.remove(name);
-            }
-            value => {
-                strategic_at(kind, target.entry(name).or_insert(Value::Null), value, path)?;
-            }
+        let place = place.field(name);
+        if value.is_null() || value["$patch"] == "delete" {
+            target.remove(name);
+            continue;
         }
-        path.pop();
+        let target = target.entry(name).or_insert(Value::Null);
+        match value {
+            Value::Array(items) => strategic_list(place, target, items)?,
+            value => strategic(place, target, value)?,
+        }
     }
-    directives(kind, target, patch, path)
+    directives(place, target, patch)
 }
 
 /// What a patch says about lists besides their items.
-fn directives<'a>(
-    kind: &Kind,
+fn directives(
+    place: Place<'_>,
     target: &mut Map<String, Value>,
-    patch: &'a Map<String, Value>,
-    path: &mut Vec<&'a str>,
+    patch: &Map<String, Value>,
 ) -> Result<(), Refusal> {
     for (directive, value) in patch.iter().filter(|(name, _)| name.contains('/')) {
         let (Some((directive, name)), Value::Array(values)) = (directive.split_once('/'), value)
@@ -158,11 +147,9 @@ fn directives<'a>(
         match directive {
             "$deleteFromPrimitiveList" => list.retain(|item| !values.contains(item)),
             "$setElementOrder" => {
-                path.push(name);
-                let key = schema::merge_key(kind, path).flatten();
-                path.pop();
+                let key = place.field(name).merge_key().flatten();
                 let before = list.clone();
-                order(list, &before, values, key.as_deref());
+                order(list, &before, values, key);
             }
             // A label may be called so.
             _ if !directive.starts_with('$') => {}
@@ -216,19 +203,14 @@ pub(super) fn spelled(value: &Value) -> String {
     }
 }
 
-fn strategic_list<'a>(
-    kind: &Kind,
-    list: &mut Value,
-    patch: &'a [Value],
-    path: &mut Vec<&'a str>,
-) -> Result<(), Refusal> {
+fn strategic_list(place: Place<'_>, list: &mut Value, patch: &[Value]) -> Result<(), Refusal> {
     let is_directive = |item: &Value, how: &str| item["$patch"] == how;
     if patch.iter().any(|item| is_directive(item, "replace")) {
         let items = patch.iter().filter(|item| !is_directive(item, "replace"));
         *list = items.cloned().collect();
         return Ok(());
     }
-    let Some(key) = schema::merge_key(kind, path) else {
+    let Some(key) = place.merge_key() else {
         *list = patch.to_vec().into();
         return Ok(());
     };
@@ -249,7 +231,7 @@ fn strategic_list<'a>(
     }
     let before = list.clone();
     for item in patch {
-        let Some(key) = &key else {
+        let Some(key) = key else {
             if !list.contains(item) {
                 list.push(item.clone());
             }
@@ -266,15 +248,15 @@ fn strategic_list<'a>(
             continue;
         }
         match list.iter_mut().find(|known| known[key] == item[key]) {
-            Some(known) => strategic_at(kind, known, item, path)?,
+            Some(known) => strategic(place, known, item)?,
             None => {
                 let mut new = Value::Null;
-                strategic_at(kind, &mut new, item, path)?;
+                strategic(place, &mut new, item)?;
                 list.push(new);
             }
         }
     }
-    order(list, &before, patch, key.as_deref());
+    order(list, &before, patch, key);
     Ok(())
 }
 
@@ -395,10 +377,10 @@ mod tests {
             ),
         ] {
             let mut patched = pod.clone();
-            strategic(&kind, &mut patched, &patch).unwrap();
+            strategic(Place::of(&kind), &mut patched, &patch).unwrap();
             assert_eq!(patched.pointer(path), Some(&expected), "{patch}");
         }
         let keyless = json!({"spec": {"containers": [{"image": "z"}]}});
-        assert!(strategic(&kind, &mut pod.clone(), &keyless).is_err());
+        assert!(strategic(Place::of(&kind), &mut pod.clone(), &keyless).is_err());
     }
 }

@@ -414,53 +414,61 @@ pub(super) fn unchecked(kind: &Kind, object: &Value) -> Result<(), Refusal> {
         .map_or(Ok(()), |what| Err(not_implemented(what)))
 }
 
-/// The schema of a field by its path, in which the items of lists have no names. That of a list
-/// or a map is the field's own, with what it says about merging.
-fn at<'a>(kind: &'a Kind, path: &[&str]) -> &'a Value {
-    let mut schema = of(kind);
-    for (depth, name) in path.iter().enumerate() {
-        let mut inside = resolve(schema);
+/// What a schema says about the merging of a field. The items of a list are where the list is.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    schema: &'a Value,
+    is_root: bool,
+    is_custom: bool,
+}
+
+impl<'a> Place<'a> {
+    /// The whole object.
+    pub(super) fn of(kind: &'a Kind) -> Self {
+        Self {
+            schema: of(kind),
+            is_root: true,
+            is_custom: kind.custom.is_some(),
+        }
+    }
+
+    /// A field of this one, or of its items.
+    pub(super) fn field(self, name: &str) -> Self {
+        let mut inside = resolve(self.schema);
         if inside["items"].is_object() {
             inside = resolve(&inside["items"]);
         }
-        schema = field(inside, name, depth == 0).unwrap_or(&Value::Null);
+        Self {
+            schema: field(inside, name, self.is_root).unwrap_or(&Value::Null),
+            is_root: false,
+            ..self
+        }
     }
-    schema
-}
 
-/// The fields by which the items of a list are told apart; none if by themselves. All other lists
-/// are one value.
-pub(super) fn keys(kind: &Kind, path: &[&str]) -> Option<Vec<String>> {
-    let schema = at(kind, path);
-    match text(&schema["x-kubernetes-list-type"]) {
-        "set" => Some(Vec::new()),
-        "map" => Some(
-            texts(&schema["x-kubernetes-list-map-keys"])
-                .map(str::to_owned)
-                .collect(),
-        ),
-        _ => None,
+    /// The fields by which the items of a list are told apart; none if by themselves. All other
+    /// lists are one value.
+    pub(super) fn keys(self) -> Option<Vec<&'a str>> {
+        let keys = texts(&self.schema["x-kubernetes-list-map-keys"]);
+        match text(&self.schema["x-kubernetes-list-type"]) {
+            "set" => Some(Vec::new()),
+            "map" => Some(keys.collect()),
+            _ => None,
+        }
     }
-}
 
-/// Likewise for a strategic merge patch, which knows at most one field.
-pub(super) fn merge_key(kind: &Kind, path: &[&str]) -> Option<Option<String>> {
-    let schema = at(kind, path);
-    let is_merged = schema["x-kubernetes-patch-strategy"] == "merge";
-    is_merged.then(|| {
-        schema["x-kubernetes-patch-merge-key"]
-            .as_str()
-            .map(str::to_owned)
-    })
-}
+    /// Likewise for a strategic merge patch, which knows at most one field.
+    pub(super) fn merge_key(self) -> Option<Option<&'a str>> {
+        let is_merged = self.schema["x-kubernetes-patch-strategy"] == "merge";
+        is_merged.then(|| self.schema["x-kubernetes-patch-merge-key"].as_str())
+    }
 
-/// Whether a map, or the item of a list, is one value.
-pub(super) fn is_atomic(kind: &Kind, path: &[&str]) -> bool {
-    let schema = at(kind, path);
-    let is_raw =
-        |of: &Value| kind.custom.is_none() && of["x-kubernetes-preserve-unknown-fields"] == true;
-    let is = |of: &Value| of["x-kubernetes-map-type"] == "atomic" || is_raw(of);
-    is(schema) || is(&schema["items"])
+    /// Whether a map, or the item of a list, is one value.
+    pub(super) fn is_atomic(self) -> bool {
+        let is_raw =
+            |of: &Value| !self.is_custom && of["x-kubernetes-preserve-unknown-fields"] == true;
+        let is = |of: &Value| of["x-kubernetes-map-type"] == "atomic" || is_raw(of);
+        is(self.schema) || is(&self.schema["items"])
+    }
 }
 
 /// A kind's schema and those that it refers to, under the names that OpenAPI has for them.

@@ -12,7 +12,8 @@ use super::{
     managed::{self, Manager},
     patch,
     router::Body,
-    rules, schema,
+    rules,
+    schema::{self, Place},
     store::{Next, Object},
     subresources,
     target::{Invalid, Target, invalid, not_implemented, refusal},
@@ -60,7 +61,9 @@ impl Change {
                 }
                 write.check_type(&mut object, &api_version, kind)?;
                 let why = schema::untyped(&write.target.kind, &object);
-                let twice = || conflicts::duplicates(&write.target.kind, &object, &mut Vec::new());
+                let twice = || {
+                    conflicts::duplicates(Place::of(&write.target.kind), &object, &mut Vec::new())
+                };
                 if let Some(why) = why.or_else(twice) {
                     let (name, resource) =
                         (text(&object["metadata"]["name"]), write.target.resource());
@@ -124,7 +127,9 @@ impl Change {
         set(&mut after["metadata"], "resourceVersion", &Value::Null);
         match self {
             Self::Merge(patch) => patch::merge(&mut after, patch),
-            Self::Strategic(patch) => patch::strategic(&write.target.kind, &mut after, patch)?,
+            Self::Strategic(patch) => {
+                patch::strategic(Place::of(&write.target.kind), &mut after, patch)?;
+            }
             Self::Json => {
                 // A test may ask for it.
                 after["metadata"]["resourceVersion"] = version;
