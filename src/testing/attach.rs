@@ -32,7 +32,7 @@ pub(super) fn serve<B>(
     request.streams.stderr &= !request.streams.tty;
     let (response, opening) = request.accept(&cluster.settings.subprotocols)?;
     // From here on, and not from when the client has the response: it must miss nothing after.
-    let attachment = container.attach();
+    let attachment = container.current().attach();
     cluster.tasks.spawn(async move {
         if let Ok(session) = opening.await {
             run(session, &container, attachment).await;

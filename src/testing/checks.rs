@@ -136,7 +136,7 @@ fn check(name: &str, object: &Value, at: &str, faults: &mut Vec<Invalid>) {
 }
 
 /// Words in which `$a/b` and `%a/b` are fields.
-fn spell(words: &'static str, object: &Value) -> String {
+fn spell(words: &str, object: &Value) -> String {
     let mut spelled = String::new();
     let mut rest = words;
     while let Some(at) = rest.find(['$', '%']) {
@@ -175,129 +175,104 @@ impl Rule {
             | "immutable" | "select" | "warn" => return,
             _ => {}
         }
+        let (first, rest) = words.split_once(' ').unwrap_or((words, ""));
+        let number = |text: &str| quantity::parse(text).map(|(number, _)| number);
         for (field, value) in each(object, self.field, at) {
-            let spelled = match self.rule {
-                "always" => format!("{:?}", text(&value)),
-                _ => value.to_string(),
-            };
-            let is_there = !plain(&value).is_empty();
-            let number = |text: &str| quantity::parse(text).map(|(number, _)| number);
-            let this = || number(&plain(&value));
+            let (given, spelled) = (plain(&value), value.to_string());
+            let is_there = !given.is_empty();
             let invalid = |why: &str| {
-                let why = why.replace("{}", &plain(&value));
-                vec![format!("Invalid value: {spelled}: {why}")]
+                let why = why.replace("{}", &given);
+                format!("Invalid value: {spelled}: {why}")
             };
-            let messages = match self.rule {
-                "required" if is_there => Vec::new(),
-                "present" if !value.is_null() => Vec::new(),
-                "required" | "missing" | "present" => vec![Invalid::required("", words).message],
-                "fault" => vec![spell(words, object)],
-                "invalid" if is_there => invalid(words),
-                "forbidden" if is_there => vec![format!("Forbidden: {words}")],
-                "disjoint" if object[words].get(text(&value)).is_some() => {
-                    invalid(&format!("duplicate of key present in {words}"))
-                }
-                "refers" | "apart" if is_there => {
-                    let mut known = each(object, words, "").into_iter();
-                    match (self.rule, known.any(|(_, known)| known == value)) {
-                        ("refers", false) => vec![format!("Not found: {spelled}")],
-                        ("apart", true) => vec![format!("Duplicate value: {spelled}")],
-                        _ => Vec::new(),
-                    }
-                }
-                "equals" => {
-                    let (wanted, words) = words.split_once(' ').unwrap_or((words, ""));
-                    match spell(wanted, object) == plain(&value) {
-                        true => Vec::new(),
-                        false => invalid(words),
-                    }
-                }
-                "enum" if is_there => {
+            let required = || Invalid::required("", words).message;
+            let is_among = || {
+                each(object, words, "")
+                    .iter()
+                    .any(|(_, known)| *known == value)
+            };
+            let holds = |name: &str| items(&value).any(|item| item == name);
+            let fault = match self.rule {
+                "required" => (!is_there).then(required),
+                "present" => value.is_null().then(required),
+                "missing" => Some(required()),
+                "fault" => Some(spell(words, object)),
+                "invalid" => is_there.then(|| invalid(words)),
+                "forbidden" => is_there.then(|| format!("Forbidden: {words}")),
+                "disjoint" => object[words]
+                    .get(&given)
+                    .map(|_| invalid(&format!("duplicate of key present in {words}"))),
+                "refers" => (is_there && !is_among()).then(|| format!("Not found: {spelled}")),
+                "apart" => (is_there && is_among()).then(|| format!("Duplicate value: {spelled}")),
+                "equals" => (spell(first, object) != given).then(|| invalid(rest)),
+                "enum" => {
                     let known: Vec<_> = words.split(' ').map(|name| format!("{name:?}")).collect();
-                    match known.contains(&spelled) {
-                        true => Vec::new(),
-                        false => vec![Invalid::unsupported("", &spelled, known).message],
-                    }
+                    let is_known = !is_there || known.contains(&spelled);
+                    (!is_known).then(|| Invalid::unsupported("", &spelled, known).message)
                 }
                 "range" => {
-                    let (least, most) = words.split_once(' ').unwrap_or((words, ""));
                     let limit = |text: &str| text.parse::<i64>().ok();
-                    let is_out = value.as_i64().is_some_and(|value| {
-                        limit(least).is_some_and(|least| value < least)
-                            || limit(most).is_some_and(|most| value > most)
-                    });
-                    match most {
-                        _ if !is_out => Vec::new(),
-                        "" => invalid(&format!("must be greater than or equal to {least}")),
-                        _ => invalid(&format!("must be between {least} and {most}, inclusive")),
-                    }
+                    let is_in = |value: i64| {
+                        limit(first).is_none_or(|least| value >= least)
+                            && limit(rest).is_none_or(|most| value <= most)
+                    };
+                    let is_out = value.as_i64().is_some_and(|value| !is_in(value));
+                    is_out.then(|| match rest {
+                        "" => invalid(&format!("must be greater than or equal to {first}")),
+                        most => invalid(&format!("must be between {first} and {most}, inclusive")),
+                    })
                 }
                 "format" | "matches" | "always" => {
-                    let text = value.as_str().or((self.rule == "always").then_some(""));
-                    let text = text.filter(|_| is_there || self.rule != "format");
-                    let why = text.map(|text| validation::faults(words, text));
-                    why.into_iter()
-                        .flatten()
-                        .flat_map(|why| invalid(&why))
-                        .collect()
+                    let is_checked = match self.rule {
+                        "format" => value.is_string() && is_there,
+                        "matches" => value.is_string(),
+                        _ => true,
+                    };
+                    let spelled = if value.is_null() { "\"\"" } else { &spelled };
+                    let why = validation::faults(words, &given).into_iter();
+                    let why = why.filter(|_| is_checked);
+                    faults.extend(
+                        why.map(|why| Invalid::value(&*field, spelled, &why.replace("{}", &given))),
+                    );
+                    None
                 }
-                "least" if is_there => {
-                    let (least, words) = words.split_once(' ').unwrap_or((words, ""));
-                    match this().zip(number(least)) {
-                        Some((this, least)) if this < least => invalid(words),
-                        _ => Vec::new(),
-                    }
+                "least" => {
+                    let both = number(&given).zip(number(first));
+                    let is_less = both.is_some_and(|(this, least)| this < least);
+                    is_less.then(|| invalid(rest))
                 }
                 "most" => {
-                    let (other, words) = words.split_once(' ').unwrap_or((words, ""));
-                    let most = get(object, other).as_i64();
-                    match value.as_i64().zip(most) {
-                        Some((this, most)) if this < 0 || this > most => {
-                            invalid(&spell(words, object))
-                        }
-                        _ => Vec::new(),
-                    }
+                    let most = get(object, first).as_i64();
+                    let both = value.as_i64().zip(most);
+                    let is_out = both.is_some_and(|(this, most)| this < 0 || this > most);
+                    is_out.then(|| invalid(&spell(rest, object)))
                 }
-                "whole" if this().is_some_and(|this| this % quantity::NANO != 0) => {
-                    invalid("must be an integer")
+                "whole" => {
+                    let is_whole = number(&given).is_none_or(|n| n % quantity::NANO == 0);
+                    (!is_whole).then(|| invalid("must be an integer"))
                 }
-                "excludes" | "only" => {
-                    let holds = |name: &str| items(&value).any(|item| item == name);
-                    let (names, words) = words.split_once(' ').unwrap_or_default();
-                    let (format, other) = words.split_once(' ').unwrap_or_default();
+                "excludes" => first.split(',').all(holds).then(|| invalid(rest)),
+                "only" => {
+                    let (format, words) = rest.split_once(' ').unwrap_or_default();
                     let is_of = |name: &String| validation::faults(format, name).is_empty();
-                    let mut names = names.split(',');
-                    match self.rule {
-                        "excludes" if names.all(holds) => invalid(words),
-                        "only"
-                            if names.any(holds)
-                                && !members(&object["hard"]).all(|(name, _)| is_of(name)) =>
-                        {
-                            invalid(other)
-                        }
-                        _ => Vec::new(),
-                    }
+                    let all = members(&object["hard"]).all(|(name, _)| is_of(name));
+                    (!all && first.split(',').any(holds)).then(|| invalid(words))
                 }
-                "within" if !validation::is_within(text(&value), text(&object[words])) => {
-                    invalid(&format!("must be a strict subset of `{words}`"))
+                "within" => {
+                    let is_within = validation::is_within(&given, text(&object[words]));
+                    let why = format!("must be a strict subset of `{words}`");
+                    (!is_within).then(|| invalid(&why))
                 }
                 "json" if value.is_string() => {
-                    let bytes = STANDARD.decode(text(&value)).unwrap_or_default();
+                    let bytes = STANDARD.decode(&given).unwrap_or_default();
                     let map = "map[string]interface {}";
                     let read = gojson::read(&bytes);
                     let why = read.map_or_else(Some, |value| gojson::other_type(&value, map));
                     let words = "Invalid value: \"<secret contents redacted>\"";
-                    why.into_iter()
-                        .map(|why| format!("{words}: {why}"))
-                        .collect()
+                    why.map(|why| format!("{words}: {why}"))
                 }
-                _ => Vec::new(),
+                _ => None,
             };
-            faults.extend(
-                messages
-                    .into_iter()
-                    .map(|message| Invalid::new(&*field, message)),
-            );
+            faults.extend(fault.map(|message| Invalid::new(field, message)));
         }
     }
 }

@@ -75,7 +75,8 @@ pub(super) struct Instance {
     started: Stamp,
     group: Option<Pid>,
     terminal: Option<Terminal>,
-    log: Arc<Log>,
+    /// What it has written.
+    pub(super) log: Arc<Log>,
     run: Mutex<Run>,
 }
 
@@ -204,11 +205,6 @@ impl Container {
         }
     }
 
-    /// Attaches to the process; `None` when it has ended.
-    pub(super) fn attach(&self) -> Option<Attachment> {
-        self.current().attach()
-    }
-
     /// Runs another process in the container.
     pub(super) fn exec(
         &self,
@@ -241,11 +237,6 @@ impl Container {
         if let Some(terminal) = &self.current().terminal {
             terminal.resize(size);
         }
-    }
-
-    /// What its process has written.
-    pub(super) fn log(&self) -> Arc<Log> {
-        self.current().log.clone()
     }
 
     /// What the process before the current one has written; `None` if there was none.
@@ -436,7 +427,7 @@ impl Instance {
     }
 
     /// Attaches to the process; `None` when it has ended.
-    fn attach(&self) -> Option<Attachment> {
+    pub(super) fn attach(&self) -> Option<Attachment> {
         let mut run = self.run();
         if run.ended.is_some() {
             return None;

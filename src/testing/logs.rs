@@ -152,7 +152,7 @@ pub(super) async fn serve<B>(
     let container = pod.container(some(query.get("container")), |waiting| pod.no_log(waiting))?;
     let options = Options::parse(cluster, pod, &query)?;
     let log = match query.is("previous") {
-        false => container.log(),
+        false => container.current().log.clone(),
         true => container.previous_log().ok_or_else(|| {
             Refusal::bad_request(format!(
                 "previous terminated container {:?} in pod {:?} not found",

@@ -8,7 +8,11 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    container::Container, json::items_mut, port_forward::Ports, store::seconds, tasks::lock,
+    container::Container,
+    json::{items_mut, push},
+    port_forward::Ports,
+    store::seconds,
+    tasks::lock,
 };
 use crate::{Resource, server::Refusal, wire::stamp::Stamp};
 
@@ -218,19 +222,17 @@ pub(super) fn condition(
     if let Some(reason) = reason {
         condition["reason"] = reason.into();
     }
-    if !status["conditions"].is_array() {
-        status["conditions"] = json!([]);
-    }
-    let Value::Array(conditions) = &mut status["conditions"] else {
-        return;
-    };
-    match conditions.iter_mut().find(|known| known["type"] == name) {
+    let mut conditions = items_mut(&mut status["conditions"]);
+    match conditions.find(|known| known["type"] == name) {
         Some(known) => {
             if known["status"] == holds {
                 condition["lastTransitionTime"] = known["lastTransitionTime"].clone();
             }
             *known = condition;
         }
-        None => conditions.push(condition),
+        None => {
+            drop(conditions);
+            push(&mut status["conditions"], condition);
+        }
     }
 }

@@ -5,7 +5,6 @@
 use std::{collections::HashMap, fmt::Display, sync::Arc};
 
 use http::Method;
-use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::{
     Resource,
-    server::Refusal,
+    server::{Refusal, upgrade::query_pairs},
     wire::status::{Status, StatusCause, StatusDetails},
 };
 
@@ -26,14 +25,9 @@ pub(super) struct Parameters(HashMap<String, String>);
 
 impl Parameters {
     pub(super) fn parse(query: Option<&str>) -> Self {
-        let decode = |text: &str| {
-            let text = text.replace('+', " ");
-            percent_decode_str(&text).decode_utf8_lossy().into_owned()
-        };
         let mut parameters = HashMap::new();
-        for pair in query.unwrap_or_default().split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            parameters.entry(decode(name)).or_insert(decode(value));
+        for (name, value) in query_pairs(query.unwrap_or_default()) {
+            parameters.entry(name).or_insert(value);
         }
         Self(parameters)
     }
