@@ -48,59 +48,52 @@ pub(super) fn versions(address: &str) -> Value {
     })
 }
 
-/// A version of a group, and its kinds.
-type Version<'a> = (&'a str, Vec<&'a Kind>);
-type Group<'a> = (&'a str, Vec<Version<'a>>);
-
-/// The core group or all others, and their versions, in order.
-fn grouped(kinds: &[Arc<Kind>], core: bool) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    for kind in kinds
-        .iter()
-        .filter(|kind| kind.resource.group.is_empty() == core)
-    {
-        let (group, version) = (&*kind.resource.group, &*kind.resource.version);
-        let at = groups.iter().position(|(name, _)| *name == group);
-        let at = at.unwrap_or_else(|| {
-            groups.push((group, Vec::new()));
-            groups.len() - 1
-        });
-        let versions = &mut groups[at].1;
-        match versions.iter_mut().find(|(name, _)| *name == version) {
-            Some((_, kinds)) => kinds.push(kind),
-            None => versions.push((version, vec![kind])),
+/// Each once, in order.
+fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut known = Vec::new();
+    for name in names {
+        if !known.contains(&name) {
+            known.push(name);
         }
     }
-    groups
+    known
 }
 
-fn group_of(name: &str, versions: &[Version<'_>]) -> Value {
-    let versions: Vec<_> = versions
-        .iter()
-        .map(
-            |(version, _)| json!({"groupVersion": format!("{name}/{version}"), "version": version}),
-        )
-        .collect();
-    json!({"name": name, "preferredVersion": versions[0], "versions": versions})
+/// The core group or all others.
+fn names_of_groups(kinds: &[Arc<Kind>], core: bool) -> Vec<&str> {
+    let groups = kinds.iter().map(|kind| &*kind.resource.group);
+    unique(groups.filter(|group| group.is_empty() == core))
+}
+
+fn versions_of<'a>(kinds: &'a [Arc<Kind>], group: &str) -> Vec<&'a str> {
+    let kinds = kinds.iter().filter(|kind| kind.resource.group == group);
+    unique(kinds.map(|kind| &*kind.resource.version))
+}
+
+fn group_of(kinds: &[Arc<Kind>], name: &str) -> Value {
+    let versions = versions_of(kinds, name).into_iter();
+    let versions = versions
+        .map(|version| json!({"groupVersion": format!("{name}/{version}"), "version": version}));
+    let versions: Vec<_> = versions.collect();
+    json!({"name": name, "preferredVersion": versions.first(), "versions": versions})
 }
 
 /// `/apis`.
 pub(super) fn groups(kinds: &[Arc<Kind>]) -> Value {
-    let groups = grouped(kinds, false);
-    let groups = groups
-        .iter()
-        .map(|(name, versions)| group_of(name, versions));
-    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups.collect::<Vec<_>>()})
+    let groups = names_of_groups(kinds, false).into_iter();
+    let groups: Vec<_> = groups.map(|name| group_of(kinds, name)).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/{group}`; `None` if there is no such group.
 pub(super) fn group(kinds: &[Arc<Kind>], group: &str) -> Option<Value> {
-    let groups = grouped(kinds, false);
-    let (name, versions) = groups.iter().find(|(name, _)| *name == group)?;
-    let mut object = group_of(name, versions);
-    object["kind"] = "APIGroup".into();
-    object["apiVersion"] = "v1".into();
-    Some(object)
+    let is_there = names_of_groups(kinds, false).contains(&group);
+    is_there.then(|| {
+        let mut object = group_of(kinds, group);
+        object["kind"] = "APIGroup".into();
+        object["apiVersion"] = "v1".into();
+        object
+    })
 }
 
 /// `/api/v1` or `/apis/{group}/{version}`, out of the aggregated form; `None` if there is no such
@@ -294,9 +287,10 @@ fn resource(kind: &Kind) -> Value {
 
 /// `/api` or `/apis` in the aggregated form.
 pub(super) fn aggregated(kinds: &[Arc<Kind>], core: bool) -> Value {
-    let items = grouped(kinds, core).into_iter().map(|(group, versions)| {
-        let versions = versions.into_iter().map(|(version, kinds)| {
-            let resources: Vec<_> = kinds.into_iter().map(resource).collect();
+    let items = names_of_groups(kinds, core).into_iter().map(|group| {
+        let versions = versions_of(kinds, group).into_iter().map(|version| {
+            let kinds = of_version(kinds, group, version).into_iter();
+            let resources: Vec<_> = kinds.map(resource).collect();
             json!({"version": version, "resources": resources, "freshness": "Current"})
         });
         json!({

@@ -24,7 +24,7 @@ use super::{
     selector::{self, Requirement},
     store::{Compacted, Object, Objects},
     streaming::{self, BodyFault},
-    table::{self, Include},
+    table,
     target::{NUMBERS, Parameters, Target},
     watch,
 };
@@ -39,7 +39,6 @@ pub(super) struct Query {
     pub(super) accepted: Accepted,
     /// Whether the client can read gzip.
     pub(super) gzip: bool,
-    include: Include,
 }
 
 impl Query {
@@ -62,13 +61,10 @@ impl Query {
             ));
         }
         let include = parameters.get("includeObject");
-        let include = match (accepted.form, Include::parse(include)) {
-            (Form::Table(_), None) => {
-                let why = format!("unrecognized includeObject value: {include:?}");
-                return Err(Refusal::bad_request(why));
-            }
-            (_, include) => include.unwrap_or(Include::Nothing),
-        };
+        if matches!(accepted.form, Form::Table(_)) && !table::INCLUDED.contains(&include) {
+            let why = format!("unrecognized includeObject value: {include:?}");
+            return Err(Refusal::bad_request(why));
+        }
         for name in NUMBERS {
             parameters.number(name)?;
         }
@@ -77,7 +73,6 @@ impl Query {
             fields: selector::fields(parameters.get("fieldSelector"), &target.kind)?,
             accepted,
             gzip: allows_gzip(request),
-            include,
             parameters,
             target: target.clone(),
         })
@@ -157,7 +152,7 @@ impl Query {
                     version,
                     &self.target.kind,
                     objects,
-                    self.include,
+                    self.get("includeObject"),
                     with_columns,
                     now,
                 );
@@ -375,7 +370,14 @@ pub(super) fn render(
         Form::Table(version) => {
             let objects = page.iter().map(|object| &object.json);
             let now = logs::now();
-            let table = table::table(version, &target.kind, objects, query.include, true, now);
+            let table = table::table(
+                version,
+                &target.kind,
+                objects,
+                query.get("includeObject"),
+                true,
+                now,
+            );
             Document::object(table)
         }
     };

@@ -114,15 +114,11 @@ pub(super) fn unknown_fields(kind: &Kind, object: &Value) -> Vec<String> {
 /// Refuses an object whose fields are not of their types: it cannot be read at all. Of a custom
 /// resource that is its metadata.
 pub(super) fn check_types(kind: &Kind, object: &Value, is_converted: bool) -> Result<(), Refusal> {
-    let mut types = Vec::new();
-    match kind.custom {
-        Some(_) => {
-            let schema = types::schema(OBJECT_META);
-            check(&object["metadata"], schema, "metadata", false, &mut types);
-        }
-        None => check(object, of(kind), "", false, &mut types),
-    }
-    let Some(fault) = types.first_mut() else {
+    let fault = match kind.custom {
+        Some(_) => first_fault(&object["metadata"], types::schema(OBJECT_META), "metadata"),
+        None => first_fault(object, of(kind), ""),
+    };
+    let Some(mut fault) = fault else {
         return Ok(());
     };
     if kind.custom.is_some() {
@@ -140,7 +136,7 @@ pub(super) fn check_types(kind: &Kind, object: &Value, is_converted: bool) -> Re
         }
         _ => {
             let of = if is_custom { "ObjectMeta" } else { kind };
-            let why = unmarshalled(of, fault);
+            let why = unmarshalled(of, &fault);
             format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}")
         }
     }))
@@ -168,12 +164,17 @@ fn unmarshalled(kind: &str, Invalid { field, message, .. }: &Invalid) -> String 
 /// Likewise of a deletion.
 pub(super) fn check_options(options: &Value) -> Result<(), Refusal> {
     let of = types::schema("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
-    let mut types = Vec::new();
-    check(options, of, "", false, &mut types);
-    match types.first() {
-        Some(fault) => Err(Refusal::bad_request(unmarshalled("DeleteOptions", fault))),
+    match first_fault(options, of, "") {
+        Some(fault) => Err(Refusal::bad_request(unmarshalled("DeleteOptions", &fault))),
         None => Ok(()),
     }
+}
+
+/// The first field that is not of its type.
+fn first_fault(value: &Value, schema: &Value, path: &str) -> Option<Invalid> {
+    let mut faults = Vec::new();
+    check(value, schema, path, false, &mut faults);
+    faults.into_iter().next()
 }
 
 /// Why Go cannot turn a value that it has read into a type
@@ -197,13 +198,11 @@ fn unconverted(found: &str, wanted: &str) -> String {
 /// Why a server-side apply cannot read an object, if it cannot
 /// (`sigs.k8s.io/structured-merge-diff/v6/typed`).
 pub(super) fn untyped(kind: &Kind, object: &Value) -> Option<String> {
-    let mut types = Vec::new();
-    check(object, of(kind), "", false, &mut types);
-    let Some(Invalid { field, message, .. }) = types.first() else {
+    let Some(Invalid { field, message, .. }) = first_fault(object, of(kind), "") else {
         let unknown = unknown_fields(kind, object).into_iter().next()?;
         return Some(format!(".{unknown}: field not declared in schema"));
     };
-    let (found, wanted) = message.split_once('\t').unwrap_or((message, ""));
+    let (found, wanted) = message.split_once('\t').unwrap_or((&message, ""));
     let mut path = field
         .split(['.', '['])
         .map(|name| name.trim_end_matches(']'));

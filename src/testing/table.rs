@@ -12,25 +12,9 @@ use super::{
 };
 use crate::wire::stamp::Stamp;
 
-/// What a row says about its object besides the cells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Include {
-    Nothing,
-    Metadata,
-    Object,
-}
-
-impl Include {
-    /// Reads `includeObject` (`k8s.io/apimachinery/pkg/apis/meta/v1/types.go`).
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        match text {
-            "None" => Some(Self::Nothing),
-            "" | "Metadata" => Some(Self::Metadata),
-            "Object" => Some(Self::Object),
-            _ => None,
-        }
-    }
-}
+/// What a row can say about its object besides the cells, its metadata unless said otherwise
+/// (`includeObject`, `k8s.io/apimachinery/pkg/apis/meta/v1/types.go`).
+pub(super) const INCLUDED: [&str; 4] = ["", "Metadata", "None", "Object"];
 
 /// The table of these objects, without its metadata. Only the first table of a watch names its
 /// columns (`k8s.io/apiserver/pkg/endpoints/handlers/response.go`).
@@ -38,7 +22,7 @@ pub(super) fn table<'a>(
     version: &str,
     kind: &Kind,
     objects: impl IntoIterator<Item = &'a Value>,
-    include: Include,
+    include: &str,
     with_columns: bool,
     now: Stamp,
 ) -> Value {
@@ -46,11 +30,11 @@ pub(super) fn table<'a>(
     let definitions = columns.iter().map(|column| column.definition.clone());
     let rows = objects.into_iter().map(|object| {
         let mut row = json!({"cells": columns.iter().map(|column| column.cell(object, now)).collect::<Vec<_>>()});
-        match include {
-            Include::Nothing => row["object"] = Value::Null,
-            Include::Metadata => row["object"] = partial(version, object),
-            Include::Object => row["object"] = object.clone(),
-        }
+        row["object"] = match include {
+            "None" => Value::Null,
+            "Object" => object.clone(),
+            _ => partial(version, object),
+        };
         row
     });
     json!({
