@@ -6,7 +6,7 @@ use http_body_util::Full;
 
 use super::{
     container::{Attachment, Container},
-    exec::{finish, internal_error, next_input, send},
+    exec::{finish, internal_error, next_input, send, serve_until},
     pods::{Pod, Waiting},
     router::Cluster,
 };
@@ -53,56 +53,47 @@ async fn run(mut session: server::Process, container: &Container, attachment: Op
         session.stdout.take(),
         session.stderr.take(),
     );
-    let ended = {
-        let input = async {
-            let (Some(mut from), Some(to)) = (client_stdin, stdin) else {
+    let input = async {
+        let (Some(mut from), Some(to)) = (client_stdin, stdin) else {
+            return std::future::pending().await;
+        };
+        while let Some(bytes) = next_input(&mut from).await {
+            if to.send(bytes).await.is_err() {
                 return std::future::pending().await;
-            };
-            while let Some(bytes) = next_input(&mut from).await {
-                if to.send(bytes).await.is_err() {
-                    return std::future::pending().await;
-                }
             }
-            // Dropping `to` says that this client sends no more. What is left of the process's
-            // output goes to the others (`containerd/internal/cri/io/container_io.go`, Attach).
-            drop(to);
-            if container.outlives_stdin() {
-                std::future::pending::<()>().await;
-            }
-        };
-        let resizes = async {
-            while let Some(size) = session.resized().await {
-                container.resize(size);
-            }
-        };
-        let never_ends = async {
-            resizes.await;
+        }
+        // Dropping `to` says that this client sends no more. What is left of the process's
+        // output goes to the others (`containerd/internal/cri/io/container_io.go`, Attach).
+        drop(to);
+        if container.outlives_stdin() {
             std::future::pending::<()>().await;
-        };
-        let copies = async {
-            while let Some((channel, bytes)) = output.recv().await {
-                let to = match channel {
-                    Channel::Stderr => &mut stderr,
-                    _ => &mut stdout,
-                };
-                if let Some(to) = to
-                    && send(to, bytes).await.is_err()
-                {
-                    // The session is over, and `closed` knows why.
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
-        tokio::select! {
-            () = copies => true,
-            () = input => true,
-            _ = session.closed() => false,
-            () = never_ends => false,
         }
     };
+    let copies = async {
+        while let Some((channel, bytes)) = output.recv().await {
+            let to = match channel {
+                Channel::Stderr => &mut stderr,
+                _ => &mut stdout,
+            };
+            if let Some(to) = to
+                && send(to, bytes).await.is_err()
+            {
+                // The session is over, and `closed` knows why.
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let either = async {
+        tokio::select! {
+            () = copies => {}
+            () = input => {}
+        }
+    };
+    let none = std::future::pending();
+    let ended = serve_until(&session, either, none, |size| container.resize(size)).await;
     // There is no exit code: the server does not send one
     // (`k8s.io/cri-streaming/pkg/streaming/remotecommand/attach.go`).
-    if ended {
+    if ended.is_some() {
         finish(session, Status::success()).await;
     }
 }

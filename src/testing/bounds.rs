@@ -16,50 +16,48 @@ pub(super) fn limits(value: &Value, schema: &Value, path: &str, faults: &mut Vec
         Value::Number(number) => ("imum", number.as_f64().unwrap_or_default()),
         _ => ("", 0.0),
     };
-    let count = size.to_string();
+    let (spelled, is_number) = (value.to_string(), of == "imum");
     let bound = |which: &str| schema[format!("{which}{of}")].as_f64();
-    let is_exclusive =
-        |which: &str| of == "imum" && schema[format!("exclusive{which}imum")] == true;
-    let is_less = |least: &f64| size < *least || size == *least && is_exclusive("Min");
-    let is_more = |most: &f64| size > *most || size == *most && is_exclusive("Max");
-    let spelled = value.to_string();
-    let less = bound("min").filter(is_less).map(|least| match of {
-        "imum" if is_exclusive("Min") => (&spelled, format!("be greater than {least}")),
-        "imum" => (&spelled, format!("be greater than or equal to {least}")),
-        "Length" => (&spelled, format!("be at least {least} chars long")),
-        _ => (
-            &count,
-            format!("have at least {least} {}", of.to_lowercase()),
-        ),
+    let excludes = |which: &str| is_number && schema[format!("exclusive{which}imum")] == true;
+    let least = bound("min").filter(|least| size < *least || size == *least && excludes("Min"));
+    let most = bound("max").filter(|most| size > *most || size == *most && excludes("Max"));
+    let less = least.map(|least| match of {
+        "imum" if excludes("Min") => format!("be greater than {least}"),
+        "imum" => format!("be greater than or equal to {least}"),
+        "Length" => format!("be at least {least} chars long"),
+        _ => format!("have at least {least} {}", of.to_lowercase()),
     });
-    let more = bound("max").filter(is_more);
-    let over = more
-        .filter(|_| of == "imum")
-        .map(|most| match is_exclusive("Max") {
-            true => (&spelled, format!("be less than {most}")),
-            false => (&spelled, format!("be less than or equal to {most}")),
-        });
-    let factor = schema["multipleOf"].as_f64().filter(|_| of == "imum");
+    let over = most.filter(|_| is_number);
+    let over = over.map(|most| match excludes("Max") {
+        true => format!("be less than {most}"),
+        false => format!("be less than or equal to {most}"),
+    });
+    let factor = schema["multipleOf"].as_f64().filter(|_| is_number);
     let odd = factor.filter(|factor| *factor > 0.0 && (size / factor).fract() != 0.0);
-    let odd = odd.map(|factor| (&spelled, format!("be a multiple of {factor}")));
+    let odd = odd.map(|factor| format!("be a multiple of {factor}"));
     let pattern = schema["pattern"].as_str().filter(|pattern| {
         let text = value.as_str();
         text.is_some_and(|text| Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text)))
     });
-    let strange = pattern.map(|pattern| (&spelled, format!("match '{pattern}'")));
-    for (value, why) in [less, over, odd, strange].into_iter().flatten() {
+    let strange = pattern.map(|pattern| format!("match '{pattern}'"));
+    // Of what has too few parts it is said how many.
+    let given = match of {
+        "Items" | "Properties" => size.to_string(),
+        _ => spelled.clone(),
+    };
+    for why in [less, over, odd, strange].into_iter().flatten() {
         let why = format!("{path} in body should {why}");
-        faults.push(Invalid::value(path, value, &why));
+        faults.push(Invalid::value(path, &given, &why));
     }
-    faults.extend(more.filter(|_| of != "imum").map(|most| match of {
-        "Length" => Invalid::new(path, format!("Too long: may not be more than {most} bytes")),
-        _ => {
-            let items = if most == 1.0 { "item" } else { "items" };
-            Invalid::new(
-                path,
-                format!("Too many: {size}: must have at most {most} {items}"),
-            )
-        }
+    faults.extend(most.filter(|_| !is_number).map(|most| {
+        let items = if most == 1.0 { "item" } else { "items" };
+        Invalid::new(
+            path,
+            match of {
+                "Length" => format!("Too long: may not be more than {most} bytes"),
+                _ => format!("Too many: {size}: must have at most {most} {items}"),
+            },
+        )
     }));
     if let (Value::String(text), Some(format)) = (value, schema["format"].as_str())
         && !validation::faults(format, text).is_empty()
@@ -68,7 +66,7 @@ pub(super) fn limits(value: &Value, schema: &Value, path: &str, faults: &mut Vec
         let reason = "FieldValueTypeInvalid";
         faults.push(Invalid {
             reason,
-            ..Invalid::value(path, &value.to_string(), &why)
+            ..Invalid::value(path, &spelled, &why)
         });
     }
     one_of(value, schema, path, faults);

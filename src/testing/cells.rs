@@ -20,17 +20,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
         true => other.to_owned(),
         false => parts.join(","),
     };
-    let is = |name: &str| {
-        let mut conditions = items(&status["conditions"]);
-        conditions.any(|condition| condition["type"] == name && condition["status"] == "True")
-    };
-    let entrances = || -> Vec<String> {
-        let entrances = items(&status["loadBalancer"]["ingress"]);
-        entrances
-            .filter_map(|entrance| some(&entrance["ip"]).or(some(&entrance["hostname"])))
-            .map(str::to_owned)
-            .collect()
-    };
     match name {
         "phase" => pod_status(object),
         "restarts" => restarts(object, now),
@@ -71,10 +60,12 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
         "outside" => match text(&spec["type"]) {
             "ExternalName" => text(&spec["externalName"]).to_owned(),
             of => {
-                let mut all = entrances();
-                all.extend(texts(&spec["externalIPs"]).map(str::to_owned));
+                let entrances = items(&status["loadBalancer"]["ingress"]);
+                let entrances = entrances
+                    .filter_map(|entrance| some(&entrance["ip"]).or(some(&entrance["hostname"])));
+                let all = entrances.chain(texts(&spec["externalIPs"]));
                 let other = ["<none>", "<pending>"][usize::from(of == "LoadBalancer")];
-                join(all, other)
+                join(all.map(str::to_owned).collect(), other)
             }
         },
         "owner" => {
@@ -90,11 +81,12 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
             })
         }
         "signed" => {
-            let is_there = |name: &&str| is(name);
-            let known = ["Approved", "Denied", "Failed"]
-                .into_iter()
-                .filter(is_there);
-            let known = known.map(str::to_owned);
+            let is_there = |name: &&str| {
+                let mut conditions = items(&status["conditions"]);
+                conditions.any(|of| of["type"] == **name && of["status"] == "True")
+            };
+            let known = ["Approved", "Denied", "Failed"].into_iter();
+            let known = known.filter(is_there).map(str::to_owned);
             let issued = some(&status["certificate"]).map(|_| "Issued".to_owned());
             join(known.chain(issued).collect(), "Pending")
         }

@@ -19,7 +19,10 @@ use super::{
 use crate::{
     server::{self, Refusal, RemoteCommandRequest},
     session::Subprotocol,
-    wire::status::{Status, StatusCause, StatusDetails},
+    wire::{
+        resize::TerminalSize,
+        status::{Status, StatusCause, StatusDetails},
+    },
 };
 
 /// How long a process with a terminal waits for the terminal's size, which clients send first.
@@ -113,24 +116,9 @@ async fn play(
             copy(stderr, err).await;
             output_over.notify_one();
         };
-        let resizes = async {
-            let Some(terminal) = terminal else { return };
-            while let Some(size) = session.resized().await {
-                terminal.resize(size);
-            }
-        };
-        let never_ends = async {
-            tokio::join!(input, resizes);
-            std::future::pending::<()>().await;
-        };
+        let resize = |size| terminal.iter().for_each(|terminal| terminal.resize(size));
         let work = async { tokio::join!(wait.code(), stdout, stderr).0 };
-        tokio::select! {
-            // Output first, so that its end is seen though input never pauses.
-            biased;
-            code = work => Some(code),
-            _ = session.closed() => None,
-            () = never_ends => None,
-        }
+        serve_until(&session, work, input, resize).await
     };
     let Some(code) = code else {
         // The process has lost its streams, and its terminal is hung up. If it runs on
@@ -145,6 +133,32 @@ async fn play(
         Err(error) => internal_error(session.protocol(), &error.to_string()),
     };
     finish(session, status).await;
+}
+
+/// Does the work that ends a session, unless the client leaves before, and meanwhile takes input
+/// and resizes the terminal.
+pub(super) async fn serve_until<T>(
+    session: &server::Process,
+    work: impl Future<Output = T>,
+    input: impl Future<Output = ()>,
+    resize: impl Fn(TerminalSize),
+) -> Option<T> {
+    let resizes = async {
+        while let Some(size) = session.resized().await {
+            resize(size);
+        }
+    };
+    let never_ends = async {
+        tokio::join!(input, resizes);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        // Output first, so that its end is seen though input never pauses.
+        biased;
+        done = work => Some(done),
+        _ = session.closed() => None,
+        () = never_ends => None,
+    }
 }
 
 /// Ends the session. That its client has left meanwhile is no matter here.

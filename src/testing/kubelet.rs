@@ -7,7 +7,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -25,7 +25,6 @@ use super::{
     json::{at, items, text, texts},
     logs,
     pods::{self, NODE, Pod, Waiting, condition},
-    port_forward::Ports,
     router::Cluster,
     rules,
     store::{self, Object, seconds},
@@ -95,31 +94,28 @@ pub(super) fn add(
     let resource = pods::resource();
     let now = logs::now();
     // With its state from the first version on.
-    let pod = Arc::new(Pod {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        uid: cluster.store.next_uid(),
-        ip: cluster.addresses.next(),
+    let (uid, ip) = (cluster.store.next_uid(), cluster.addresses.next());
+    let pod = Pod {
         ports,
-        started: now,
         containers: started,
-        ephemeral: Mutex::default(),
-        waiting: Vec::new(),
-    });
+        ..Pod::new([namespace, name, &uid, &ip])
+    };
     object["metadata"]["uid"] = pod.uid.clone().into();
     object["status"] = pod.status(&object, now);
     let key = store::key_of(&resource, &object);
     cluster.store.delete(&key);
     cluster.store.put(&resource, Object::new(object));
-    cluster.pods.add(pod.clone());
-    keep(cluster, &pod);
+    keep(cluster, pod);
     Ok(())
 }
 
 /// Keeps containers running as the pod's policy wants it, and the pod's object true.
-fn keep(cluster: &Arc<Cluster>, pod: &Arc<Pod>) {
+fn keep(cluster: &Arc<Cluster>, pod: Pod) {
+    let pod = Arc::new(pod);
+    cluster.pods.add(pod.clone());
+    publish(cluster, &pod);
     for container in pod.all() {
-        keep_one(cluster, pod, container);
+        keep_one(cluster, &pod, container);
     }
 }
 
@@ -177,20 +173,13 @@ pub(super) fn start(cluster: &Arc<Cluster>, object: &Value) {
             }),
         }
     }
-    let pod = Arc::new(Pod {
-        namespace,
-        name,
-        uid: text(&metadata["uid"]),
-        ip,
-        ports: Ports::default(),
-        started: logs::now(),
+    let uid = text(&metadata["uid"]);
+    let pod = Pod {
         containers,
-        ephemeral: Mutex::default(),
         waiting,
-    });
-    cluster.pods.add(pod.clone());
-    publish(cluster, &pod);
-    keep(cluster, &pod);
+        ..Pod::new([&namespace, &name, &uid, &ip])
+    };
+    keep(cluster, pod);
 }
 
 fn not_here(what: &str) -> String {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{
     container::Container,
     json::{items_mut, push},
+    logs::now,
     port_forward::Ports,
     store::seconds,
     tasks::lock,
@@ -81,6 +82,22 @@ fn phase(waiting: bool, codes: &[Option<i64>], restarts: &Value) -> &'static str
 }
 
 impl Pod {
+    /// A pod that starts now, without containers.
+    pub(super) fn new(named: [&str; 4]) -> Self {
+        let [namespace, name, uid, ip] = named.map(str::to_owned);
+        Self {
+            namespace,
+            name,
+            uid,
+            ip,
+            ports: Ports::default(),
+            started: now(),
+            containers: Vec::new(),
+            ephemeral: Mutex::default(),
+            waiting: Vec::new(),
+        }
+    }
+
     /// The container that a request means, or the refusal of
     /// `k8s.io/kubernetes/pkg/registry/core/pod/strategy.go` (`validateContainer`).
     /// `refuse` words that of one that waits.
