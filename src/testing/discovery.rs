@@ -303,3 +303,42 @@ pub(super) fn aggregated(kinds: &[Arc<Kind>], core: bool) -> Value {
         "items": items.collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::kinds::Kinds;
+
+    #[test]
+    fn every_line_of_the_tables_of_requests_is_used() {
+        let kinds = Kinds::new().all();
+        let lines = |text: &'static str| {
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            lines.map(|line| line.split(' ').collect::<Vec<_>>())
+        };
+        let mut verbs = vec!["create", "update", "patch", "get"];
+        verbs.extend(["delete", "deletecollection", "list", "watch"]);
+        for line in lines(include_str!("subresources.txt")) {
+            let [name, of, can] = line[..] else {
+                panic!("{line:?}");
+            };
+            assert!(
+                name == "*" || kinds.iter().any(|kind| kind.has(name)),
+                "{name}"
+            );
+            assert!(
+                of.starts_with(['-', '+']) || of.split('/').count() == 3,
+                "{of}"
+            );
+            assert!(can.split(',').all(|verb| verbs.contains(&verb)), "{can}");
+        }
+        for line in lines(include_str!("requests.txt")) {
+            for of in line[0].split(',') {
+                let is_used = match of.strip_prefix('/') {
+                    Some(name) => kinds.iter().any(|kind| kind.has(name)),
+                    None => verbs.contains(&of),
+                };
+                assert!(is_used && line.len() > 1, "{line:?}");
+            }
+        }
+    }
+}

@@ -279,3 +279,52 @@ pub(super) fn allocate(kind: &Kind, before: Option<&Value>, object: &mut Value) 
         fill(object, &segments(rule.field), &value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rules that are done here; the others are those of `checks.rs`.
+    const OWN: &str = "default drop immutable inherit replace select set warn";
+    const CHECKED: &str = "alone always apart disjoint enum equals excludes fault forbidden format \
+                           invalid json least matches missing most only ordered present range \
+                           refers required resources selects single size unique whole within";
+
+    #[test]
+    fn every_line_of_the_table_is_a_rule_of_a_type() {
+        let asked = [
+            "meta.WriteOptions",
+            "meta.ListOptions",
+            "core.PodLogOptions",
+            "extensions.Schema",
+        ];
+        let asked = asked.map(types::full);
+        for (of, rules) in RULES.iter() {
+            assert!(!types::fields(of).is_empty() || asked.contains(of), "{of}");
+            for rule in rules {
+                let mut known = OWN.split(' ').chain(CHECKED.split_whitespace());
+                assert!(known.any(|name| name == rule.rule), "{of} {rule:?}");
+                let is_value = ["default", "replace", "set"].contains(&rule.rule);
+                if is_value && !["IP", "NODEPORT", "QOS"].contains(&rule.value) {
+                    let value = serde_json::from_str::<Value>(rule.value);
+                    assert!(value.is_ok(), "{of} {rule:?}");
+                }
+                if ["always", "format", "matches"].contains(&rule.rule) {
+                    assert!(
+                        super::super::validation::is_format(rule.value),
+                        "{of} {rule:?}"
+                    );
+                }
+                for condition in &rule.conditions {
+                    assert!(
+                        condition.contains(['=', '!', '<', '>', '~']),
+                        "{of} {rule:?}"
+                    );
+                }
+            }
+        }
+        let named: usize = RULES.values().map(Vec::len).sum();
+        let lines = include_str!("rules.txt").lines();
+        assert_eq!(named, lines.filter(|line| !line.starts_with('#')).count());
+    }
+}

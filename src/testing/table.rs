@@ -178,6 +178,31 @@ fn first(object: &Value, path: &[String]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::kinds::Kinds;
+
+    #[test]
+    fn every_line_of_columns_is_of_a_kind_and_can_be_read() {
+        let kinds = Kinds::new().all();
+        let lines = include_str!("columns.txt").lines();
+        for line in lines.filter(|line| !line.starts_with('#')) {
+            let (plural, columns) = line.split_once(' ').unwrap();
+            let is_kind = kinds.iter().any(|kind| *kind.resource.plural == *plural);
+            assert!(is_kind || plural == "scales", "{plural}");
+            for column in columns.split(' ') {
+                let column = Column::parse(column).unwrap_or_else(|| panic!("{column}"));
+                let template = column.template;
+                let brackets = |wanted| template.matches(wanted).count();
+                assert_eq!(brackets('{'), brackets('}'), "{template}");
+                for name in template.split("{!").skip(1) {
+                    let name = name.split('}').next().unwrap();
+                    let arm = format!("{name:?}");
+                    assert!(include_str!("cells.rs").contains(&arm), "{arm}");
+                }
+                // Of no object there is something, too.
+                texts::value(template, &Value::Null, Stamp::from_unix(0, 0).unwrap());
+            }
+        }
+    }
 
     #[test]
     fn paths_of_columns_lead_where_jsonpath_leads() {

@@ -188,4 +188,34 @@ mod tests {
             assert_eq!(span(seconds), expected, "{seconds}");
         }
     }
+
+    #[test]
+    fn texts_have_fields_and_what_is_there_instead() {
+        let object = serde_json::json!({
+            "spec": {"a": 3, "b": true, "c": "text", "none": ""},
+            "list": [{"n": "x", "v": 1}, {"n": "y"}],
+        });
+        for (template, expected) in [
+            ("{spec/a}", "3"),
+            ("{spec/a}/{spec/d|0}", "\"3/0\""),
+            ("{spec/d|7}", "7"),
+            ("{spec/none|{spec/c}s}", "\"texts\""),
+            ("a_b", "\"a b\""),
+            ("{spec/?a>2=>many|few}", "\"many\""),
+            ("{spec/?a>3=>many|spec/?b=true=>yes|few}", "\"yes\""),
+            ("{each:list/#=>{n}{v=>:{v}}}", "\"x:1,y\""),
+            ("{list:list/#/n}", "\"x, y\""),
+            ("{count:list/#+spec/#}", "6"),
+            ("{list/#/?n==y=>{spec/c}}", "\"text\""),
+            ("{text:spec/a}", "\"3\""),
+            ("{lower:spec/d|-}", "\"-\""),
+        ] {
+            let now = Stamp::from_unix(0, 0).unwrap();
+            assert_eq!(
+                value(template, &object, now).to_string(),
+                expected,
+                "{template}"
+            );
+        }
+    }
 }
