@@ -7,25 +7,7 @@
 //! files: containers are names here, and isolate nothing. Messages, codes and the order of checks
 //! are those of Kubernetes 1.36 over containerd.
 //!
-//! ```
-//! # #[cfg(feature = "client")]
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use kubewire::{Client, testing::ApiServer};
-//!
-//! let server = ApiServer::builder()
-//!     .pod("default", "web-0", |pod| pod.container("main", ["sleep", "infinity"]))
-//!     .start()
-//!     .await?;
-//! let client = Client::new(&server.config())?;
-//! let output = client.pod("default", "web-0").exec(["echo", "hello"]).output().await?;
-//! assert_eq!(output.stdout, b"hello\n");
-//! server.shutdown().await;
-//! # Ok(())
-//! # }
-//! # #[cfg(not(feature = "client"))]
-//! # fn main() {}
-//! ```
+//! [`ApiServer`] has an example.
 //!
 //! # Objects
 //!
@@ -69,7 +51,7 @@
 //! ```text
 //!   accept, TLS          listener.rs, tls.rs
 //!     -> who may what    access.rs, roles.rs over roles.txt
-//!       -> which verb    router.rs, target.rs
+//!       -> which verb    router.rs, target.rs, discovery.rs over {kinds,requests,subresources}.txt
 //!         -> the verb    exec.rs, attach.rs, logs.rs, proxy.rs, objects.rs, watch.rs, ...
 //!           -> writes    writes.rs, update.rs, patch.rs, managed.rs (who owns what), delete.rs
 //!             -> checks  schema.rs, bounds.rs, rules.rs, checks.rs, validation.rs over {types,rules,formats}.txt
