@@ -66,7 +66,7 @@ struct Column {
 impl Column {
     fn parse(text: &'static str) -> Option<Self> {
         let text = match text {
-            "AGE" => "Age:string={age:metadata/creationTimestamp}",
+            "AGE" => "Age:string={age:metadata/creationTimestamp|<unknown>}",
             text => text,
         };
         let (name, rest) = text.split_once(':')?;
@@ -119,7 +119,7 @@ fn columns(kind: &Kind) -> Vec<Column> {
     if let Some(custom) = &kind.custom {
         let own = &custom["additionalPrinterColumns"];
         let name = Column::parse("Name:string={metadata/name}");
-        let age = Column::parse("Age:date={age:metadata/creationTimestamp}");
+        let age = Column::parse("Age:date={age:metadata/creationTimestamp|<unknown>}");
         let age = age.filter(|_| own.is_null());
         let own = items(own).map(Column::custom);
         return name.into_iter().chain(own).chain(age).collect();

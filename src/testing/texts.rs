@@ -61,11 +61,13 @@ fn any(field: &str, object: &Value, now: Stamp) -> Value {
     let parts = field.split(|c| depth.after(c) == 0 && c == '|').enumerate();
     let mut values = parts.map(|(at, part)| {
         let is_path = at == 0 || !part.starts_with('{') && part.contains("=>");
-        match (part.strip_prefix('!'), serde_json::from_str(part)) {
-            (Some(name), _) => cells::cell(name, object, now),
-            _ if is_path => expression(part, object, now),
-            (_, Ok(known @ (Value::Number(_) | Value::Bool(_)))) => known,
-            _ => value(part, object, now),
+        match part.strip_prefix('!') {
+            Some(name) => cells::cell(name, object, now),
+            None if is_path => expression(part, object, now),
+            None => match serde_json::from_str(part) {
+                Ok(known @ (Value::Number(_) | Value::Bool(_))) => known,
+                _ => value(part, object, now),
+            },
         }
     });
     let found = values.find(|value| !value.is_null() && *value != "");
@@ -209,6 +211,7 @@ mod tests {
             ("{list/#/?n==y=>{spec/c}}", "\"text\""),
             ("{text:spec/a}", "\"3\""),
             ("{lower:spec/d|-}", "\"-\""),
+            ("{age:spec/d|<unknown>}", "\"<unknown>\""),
         ] {
             let now = Stamp::from_unix(0, 0).unwrap();
             assert_eq!(
