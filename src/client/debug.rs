@@ -7,10 +7,11 @@ use serde_json::{Map, Value, json};
 
 use super::{Attach, IntoCommand, Patch, Pod};
 use crate::{
-    Resource, Result,
-    error::{CallerError, NetworkError},
+    Error, Resource, Result,
+    error::{CallerError, Hint, NetworkError},
     limits,
     session::watch::Update,
+    wire::{self, pod::ContainerState, watch::EventType},
 };
 
 /// What a container for debugging may do (`k8s.io/kubectl/pkg/cmd/debug/profiles.go`).
@@ -107,7 +108,6 @@ pub struct Debugger {
     ended: bool,
 }
 
-/// A Pod's status, as far as it is about ephemeral containers.
 impl Pod {
     /// An ephemeral container of this image, beside the containers of the pod.
     pub fn debug(&self, image: impl Into<String>) -> DebugContainer {
@@ -187,9 +187,9 @@ impl DebugContainer {
     ///
     /// # Errors
     ///
-    /// [`CallerError::NotStarted`] with what it waits for if it does not start in time; those of
-    /// [`Request::patch`](super::Request::patch): an [`Error::Api`](crate::Error::Api) if the pod
-    /// does not exist, or has a container of this name.
+    /// [`CallerError::NotStarted`] with what it waits for if it does not start in time, and those of
+    /// [`create`](Self::create), of which [`CallerError::CannotStart`] also comes later: when the
+    /// pod ends, or where the runtime cannot execute the command.
     pub async fn start(&self) -> Result<Debugger> {
         let debugger = self.create().await?;
         let mut waits_for = String::new();
@@ -217,7 +217,9 @@ impl DebugContainer {
     ///
     /// # Errors
     ///
-    /// Those of [`Request::patch`](super::Request::patch).
+    /// [`CallerError::CannotStart`] if the pod is over or being deleted, which nothing starts in any
+    /// more; those of [`Request::patch`](super::Request::patch): an [`Error::Api`] if the pod does
+    /// not exist, or has a container of this name.
     pub async fn create(&self) -> Result<Debugger> {
         let name = self.name.clone().unwrap_or_else(|| {
             // Those of names that Kubernetes makes (`k8s.io/apimachinery/pkg/util/rand/rand.go`).
@@ -242,9 +244,10 @@ impl DebugContainer {
         let patch = json!({"spec": {"ephemeralContainers": [container]}});
         let request = self.pod.request().subresource("ephemeralcontainers");
         let patched = request.patch(self.pod.name(), Patch::Strategic(&patch));
-        if let Err(error) = patched.await.map(drop::<Value>) {
-            return Err(self.pod.explain(error).await);
-        }
+        match patched.await {
+            Ok(pod) => start_of(&pod, &name)?,
+            Err(error) => return Err(self.pod.explain(error, None).await),
+        };
         Ok(Debugger {
             pod: self.pod.clone(),
             name,
@@ -258,37 +261,99 @@ impl DebugContainer {
         let watch = self.pod.client().watch(pods);
         let watch = watch.namespace(self.pod.namespace()).name(self.pod.name());
         let mut updates = watch.stream();
+        let mut is_there = false;
         while let Some(update) = updates.next().await {
-            let Update::Event(event) = update? else {
-                continue;
+            let event = match update? {
+                Update::Event(event) => event,
+                Update::SnapshotBegin => {
+                    is_there = false;
+                    continue;
+                }
+                Update::SnapshotEnd { .. } if !is_there => return Err(never(name, GONE)),
+                _ => continue,
             };
-            let pod: Value = event.object.decode()?;
-            let statuses = pod["status"]["ephemeralContainerStatuses"].as_array();
-            let mut statuses = statuses.into_iter().flatten();
-            let Some(status) = statuses.find(|status| status["name"] == name) else {
-                continue;
-            };
-            let state = &status["state"];
-            if !state["running"].is_null() {
-                return Ok(false);
+            is_there = true;
+            if event.event_type == EventType::Deleted {
+                return Err(never(name, GONE));
             }
-            if !state["terminated"].is_null() {
-                return Ok(true);
+            match start_of(&event.object.decode()?, name)? {
+                Start::Running => return Ok(false),
+                Start::Ended => return Ok(true),
+                Start::Waiting(reason) if reason == *waits_for => {}
+                Start::Waiting(reason) => {
+                    let waits = "waiting for a container to start";
+                    match &*reason {
+                        CREATING => tracing::info!(container = name, %reason, "{waits}"),
+                        _ => tracing::warn!(container = name, %reason, "{waits}"),
+                    }
+                    *waits_for = reason;
+                }
             }
-            let text = |field: &str| {
-                state["waiting"][field]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned()
-            };
-            let (reason, message) = (text("reason"), text("message"));
-            *waits_for = match message.is_empty() {
-                true => reason,
-                false => format!("{reason}: {message}"),
-            };
-            tracing::info!(container = name, reason = %waits_for, "waiting for it to start");
         }
         Ok(false)
+    }
+}
+
+/// Why it waits where nothing is wrong.
+const CREATING: &str = "ContainerCreating";
+
+/// Why a container of a pod that is no more does not start.
+const GONE: &str = "the pod has been deleted";
+
+fn never(container: &str, reason: impl Into<String>) -> Error {
+    CallerError::CannotStart {
+        container: container.to_owned(),
+        reason: reason.into(),
+    }
+    .into()
+}
+
+/// How far a container has come.
+#[derive(Debug)]
+enum Start {
+    Waiting(String),
+    Running,
+    Ended,
+}
+
+/// How far the container has come; an error if it will never start.
+fn start_of(pod: &wire::pod::Pod, name: &str) -> Result<Start> {
+    match pod.state(name) {
+        Some(ContainerState::Running { .. }) => Ok(Start::Running),
+        // It had no process (containerd's `container_start.go`, Docker's).
+        Some(ContainerState::Ended { exit, .. })
+            if matches!(&*exit.reason, "StartError" | "ContainerCannotRun") =>
+        {
+            Err(never(name, with_message(&exit.reason, &exit.message)))
+        }
+        Some(ContainerState::Ended { .. }) => Ok(Start::Ended),
+        state => {
+            // A kubelet starts nothing in a pod that is over, or to be.
+            if let Some((phase, reason)) = pod.not_running().filter(|_| pod.is_over()) {
+                return Err(never(name, Hint::NotRunning { phase, reason }.to_string()));
+            }
+            if pod.is_leaving() {
+                return Err(never(name, "the pod is being deleted"));
+            }
+            match state {
+                Some(ContainerState::Waiting { reason, message })
+                    if reason == "InvalidImageName" =>
+                {
+                    Err(never(name, with_message(&reason, &message)))
+                }
+                Some(ContainerState::Waiting { reason, message }) => {
+                    Ok(Start::Waiting(with_message(&reason, &message)))
+                }
+                _ => Ok(Start::Waiting(CREATING.to_owned())),
+            }
+        }
+    }
+}
+
+fn with_message(reason: &str, message: &str) -> String {
+    match message {
+        "" => reason.to_owned(),
+        message => format!("{reason}: {message}"),
     }
 }
 
@@ -307,5 +372,81 @@ impl Debugger {
     /// [`DebugContainer::tty`] a terminal.
     pub fn attach(&self) -> Attach {
         self.pod.attach().container(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of the container `look` of a pod with this status.
+    fn start(metadata: Value, status: Value) -> Result<Start, String> {
+        let spec =
+            json!({"containers": [{"name": "main"}], "ephemeralContainers": [{"name": "look"}]});
+        let pod = json!({"metadata": metadata, "spec": spec, "status": status});
+        start_of(&serde_json::from_value(pod).unwrap(), "look").map_err(|error| error.to_string())
+    }
+
+    fn in_state(state: Value, last: Value) -> Result<Start, String> {
+        let look = json!({"name": "look", "state": state, "lastState": last});
+        let status = json!({"phase": "Running", "ephemeralContainerStatuses": [look]});
+        start(json!({}), status)
+    }
+
+    // The states are those that a kubelet of 1.36 over containerd 1.6 reports.
+    #[test]
+    fn a_container_that_will_never_start_is_an_error_that_says_why() {
+        let why = |text: &str| format!("the container look cannot start: {text}");
+        for (phase, reason, said) in [("Failed", "Evicted", ", Evicted"), ("Succeeded", "", "")] {
+            let error = start(json!({}), json!({"phase": phase, "reason": reason})).unwrap_err();
+            assert_eq!(
+                error,
+                why(&format!("the pod is not running: {phase}{said}"))
+            );
+        }
+        let leaving = json!({"deletionTimestamp": "2026-11-27T15:41:02Z"});
+        let error = start(leaving, json!({"phase": "Running"})).unwrap_err();
+        assert_eq!(error, why("the pod is being deleted"));
+        let told = "exec: \"/no/such\": stat /no/such: no such file or directory";
+        let failed = json!({"waiting": {"reason": "RunContainerError", "message": told}});
+        let exit =
+            json!({"terminated": {"reason": "StartError", "exitCode": 128, "message": told}});
+        for (state, last) in [(failed, exit.clone()), (exit, json!({}))] {
+            let error = in_state(state, last).unwrap_err();
+            assert_eq!(error, why(&format!("StartError: {told}")));
+        }
+        let message = "couldn't parse image name \"A:::b\"";
+        let state = json!({"waiting": {"reason": "InvalidImageName", "message": message}});
+        let error = in_state(state, json!({})).unwrap_err();
+        assert_eq!(error, why(&format!("InvalidImageName: {message}")));
+    }
+
+    #[test]
+    fn a_container_that_may_still_start_says_what_it_waits_for() {
+        let waits = |start| match start {
+            Ok(Start::Waiting(reason)) => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            waits(start(json!({}), json!({"phase": "Running"}))),
+            CREATING
+        );
+        assert_eq!(
+            waits(start(json!({}), json!({"phase": "Pending"}))),
+            "Pending"
+        );
+        let state =
+            json!({"waiting": {"reason": "ErrImageNeverPull", "message": "it is not present"}});
+        assert_eq!(
+            waits(in_state(state, json!({}))),
+            "ErrImageNeverPull: it is not present"
+        );
+        let started = in_state(json!({"running": {}}), json!({}));
+        assert!(matches!(started, Ok(Start::Running)));
+        let ended = in_state(
+            json!({"terminated": {"reason": "Error", "exitCode": 1}}),
+            json!({}),
+        );
+        assert!(matches!(ended, Ok(Start::Ended)));
     }
 }

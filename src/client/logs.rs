@@ -280,7 +280,7 @@ impl LogLines {
         match &update {
             LogUpdate::Ended(LogEnd::Failed(error)) if self.explaining.is_none() => {
                 let (pod, error) = (self.pod.clone(), error.clone());
-                self.explaining = Some(Box::pin(async move { pod.explain(error).await }));
+                self.explaining = Some(Box::pin(async move { pod.explain(error, None).await }));
                 return self.poll_update(cx);
             }
             LogUpdate::Ended(end) => self.end = Some(end.clone()),

@@ -126,54 +126,45 @@ impl Pod {
     }
 
     /// Adds to a refusal what it leaves out and the server says if asked: the names of the pod's
-    /// containers where one was wrong, and that there is no such namespace where the pod is not.
-    pub(crate) async fn explain(&self, error: Error) -> Error {
+    /// containers where one was wrong, that there is no such namespace where the pod is not, and of
+    /// a `session`, the subresource that needs a container that runs, what is missing for it.
+    pub(crate) async fn explain(&self, error: Error, session: Option<&str>) -> Error {
         let Error::Api(mut refusal) = error else {
             return error;
         };
         if refusal.hint.is_none() {
-            refusal.hint = self.hint(&refusal.status).await;
+            refusal.hint = self.hint(&refusal.status, session).await;
         }
         Error::Api(refusal)
     }
 
-    /// [`explain`](Self::explain), for what needs a container that runs.
-    pub(crate) async fn explain_session(&self, error: Error, subresource: &str) -> Error {
-        let mut error = self.explain(error).await;
-        if let Error::Api(refusal) = &mut error
-            && refusal.hint.is_none()
-        {
-            refusal.hint = match refusal.status.code {
-                // Who may get and not create is told nothing (`ensureAuthorizedForVerb` of
-                // k8s.io/kubernetes/pkg/registry/core/pod/rest/subresources.go).
-                403 if refusal.status.message.ends_with("is forbidden: ") => Some(Hint::Rule {
-                    group: String::new(),
-                    resource: format!("pods/{subresource}"),
-                    verbs: vec!["get".into(), "create".into()],
-                }),
-                400 | 404 | 500 => {
-                    let pod = self.request().get::<wire::pod::Pod>(self.name()).await;
-                    let phase = pod.ok().and_then(wire::pod::Pod::not_running);
-                    phase.map(|(phase, reason)| Hint::NotRunning { phase, reason })
-                }
-                _ => None,
-            };
-        }
-        error
-    }
-
-    async fn hint(&self, status: &Status) -> Option<Hint> {
-        match status.code {
-            400 if status.message.contains("is not valid for pod") => {
+    async fn hint(&self, status: &Status, session: Option<&str>) -> Option<Hint> {
+        let is_about = |kind| status.details.as_ref().is_some_and(|it| it.kind == kind);
+        match (status.code, session) {
+            (400, _) if status.message.contains("is not valid for pod") => {
                 let containers = self.containers().await.ok()?.into_iter();
                 Some(Hint::Containers(containers.map(|one| one.name).collect()))
             }
-            404 if status.details.as_ref()?.kind == "pods" => {
+            (404, _) if is_about("pods") => {
                 let namespaces = Resource::cluster("", "v1", "namespaces");
                 let namespaces = self.client.request(namespaces);
                 let namespace = namespaces.get::<Value>(self.namespace()).await;
                 let is_missing = namespace.is_err_and(|error| error.is_not_found());
                 is_missing.then(|| Hint::Namespace(self.namespace().to_owned()))
+            }
+            // Who may get and not create is told nothing (`ensureAuthorizedForVerb` of
+            // k8s.io/kubernetes/pkg/registry/core/pod/rest/subresources.go).
+            (403, Some(session)) if status.message.ends_with("is forbidden: ") => {
+                Some(Hint::Rule {
+                    group: String::new(),
+                    resource: format!("pods/{session}"),
+                    verbs: vec!["get".into(), "create".into()],
+                })
+            }
+            (400 | 404 | 500, Some(_)) => {
+                let pod: wire::pod::Pod = self.request().get(self.name()).await.ok()?;
+                let (phase, reason) = pod.not_running()?;
+                Some(Hint::NotRunning { phase, reason })
             }
             _ => None,
         }

@@ -68,7 +68,7 @@ impl Subject {
     pub(super) async fn explain(&self, error: Error) -> Error {
         match self {
             // It is large, and rare.
-            Self::Pod { pod, verb } => Box::pin(pod.explain_session(error, verb)).await,
+            Self::Pod { pod, verb } => Box::pin(pod.explain(error, Some(verb))).await,
             Self::Other(_) => error,
         }
     }

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, io, sync::Arc, time::Duration};
 
+use super::Printable;
+
 /// What is wrong on this side.
 ///
 /// ```
@@ -72,13 +74,21 @@ pub enum CallerError {
         output: Arc<PartialOutput>,
     },
     /// A container did not start in the time that it was given.
-    #[error("the container {container} has not started within {after:?}: {reason}")]
+    #[error("the container {container} has not started within {after:?}: {}", Printable(.reason))]
     NotStarted {
         /// Its name.
         container: String,
         /// The time that it had.
         after: Duration,
         /// What it waits for, as the kubelet says.
+        reason: String,
+    },
+    /// A container that will not start: its pod is over, or it has nothing that can be executed.
+    #[error("the container {container} cannot start: {}", Printable(.reason))]
+    CannotStart {
+        /// Its name.
+        container: String,
+        /// Why, in the words of the pod or of the container runtime.
         reason: String,
     },
     /// An input that can be read once was to be read again.

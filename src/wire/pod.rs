@@ -88,6 +88,9 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// Such as `Completed`, `Error` or `OOMKilled`.
     pub reason: String,
+    /// What the container left as its termination message, or the runtime says of a process that it
+    /// could not start; often empty.
+    pub message: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -247,6 +250,7 @@ struct Terminated {
     exit_code: i32,
     signal: Option<i32>,
     reason: String,
+    message: String,
     #[serde(rename = "containerID")]
     container_id: String,
 }
@@ -257,6 +261,7 @@ impl Terminated {
             code: Some(self.exit_code),
             signal: self.signal.filter(|signal| *signal != 0),
             reason: self.reason.clone(),
+            message: self.message.clone(),
         };
         (self.container_id.clone(), exit)
     }
@@ -275,14 +280,19 @@ impl Pod {
     /// Whether it runs and nobody has asked for its end.
     #[cfg(feature = "client")]
     pub(crate) fn is_running(&self) -> bool {
-        self.metadata.deletion_timestamp.is_none() && self.status.phase == "Running"
+        !self.is_leaving() && self.status.phase == "Running"
+    }
+
+    /// Whether somebody has asked for its end.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
     }
 
     /// Its phase and why it has that one, unless it runs.
     #[cfg(feature = "client")]
-    pub(crate) fn not_running(self) -> Option<(String, String)> {
-        let PodStatus { phase, reason, .. } = self.status;
-        (phase != "Running").then_some((phase, reason))
+    pub(crate) fn not_running(&self) -> Option<(String, String)> {
+        let PodStatus { phase, reason, .. } = &self.status;
+        (phase != "Running").then(|| (phase.clone(), reason.clone()))
     }
 
     /// Whether all of its containers have ended for good.
@@ -368,6 +378,7 @@ impl Pod {
             return Some(if over {
                 ContainerState::Over(Exit {
                     reason: all.reason.clone(),
+                    message: all.message.clone(),
                     ..Exit::default()
                 })
             } else {
@@ -393,7 +404,7 @@ impl Pod {
             });
         }
         let ended = |(id, exit): (String, Exit), before| {
-            let may_restart = !over && self.metadata.deletion_timestamp.is_none();
+            let may_restart = !over && !self.is_leaving() && kind != ContainerKind::Ephemeral;
             let policy = spec.restart_policy.as_ref();
             let will_restart = may_restart
                 && match policy.unwrap_or(&self.spec.restart_policy).as_str() {

@@ -1,5 +1,6 @@
 //! `debug`: ephemeral containers as kubectl makes them, waited for and attached to.
 
+use kubewire::testing::RestartPolicy;
 use serde_json::Value;
 
 use crate::{kubectl, tool::Cluster};
@@ -85,9 +86,18 @@ async fn a_container_is_waited_for_and_attached_to() {
 #[tokio::test]
 async fn what_cannot_be_debugged_is_an_error() {
     let cluster = Cluster::start().await;
+    let over = cluster.server.add_pod("default", "over", |pod| {
+        pod.restart_policy(RestartPolicy::Never)
+            .container("main", ["false"])
+    });
+    over.unwrap();
+    let ended = cluster.run(&["wait", "pod/over", "--for=jsonpath={.status.phase}=Failed"]);
+    assert_eq!(ended.await.code, Some(0));
     let of = |words: &[&'static str]| [&["debug", "--image=busybox"], words].concat();
     for (arguments, what) in [
         (of(&["none"]), "not found"),
+        (of(&["over", "--", "true"]), "the pod is not running: Failed"),
+        (of(&["over", "-i", "--", "true"]), "the pod is not running: Failed"),
         (of(&["node/a"]), "use kubectl debug node/NAME"),
         (of(&["web-0", "--copy-to=x"]), "copies of pods"),
         (of(&["web-0", "--profile=all"]), "possible values"),

@@ -1,5 +1,7 @@
 //! `port-forward`: connections through it, and kubectl's over the same server.
 
+use kubewire::Resource;
+use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::{TcpListener, TcpStream},
@@ -295,6 +297,22 @@ async fn a_forward_that_cannot_be_is_an_error() {
         ),
     ] {
         cluster.run(&arguments).await.is_error(what);
+    }
+    let pods = Resource::namespaced("", "v1", "pods");
+    for phase in ["Pending", "Succeeded", "Failed"] {
+        let name = phase.to_lowercase();
+        cluster.server.put(
+            &pods,
+            json!({
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {"containers": [{"name": "main"}]},
+                "status": {"phase": phase},
+            }),
+        );
+        let refused = cluster.run(&["port-forward", &name, ":80"]).await;
+        let what = format!("because pod is not running. Current status={phase}\n");
+        refused.is_error(&what);
     }
     let waiting = async |time: &str| {
         let arguments = [

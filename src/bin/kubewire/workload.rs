@@ -44,6 +44,7 @@ pub(crate) async fn pod(
     };
     let is_running = |pod: &&Value| pod["status"]["phase"] == "Running";
     let started = Instant::now();
+    let mut rounds = 0_u64;
     loop {
         let list: List<Value> = pods.list().await?;
         let all = || list.items.iter();
@@ -55,6 +56,10 @@ pub(crate) async fn pod(
             _ => Duration::ZERO,
         };
         if started.elapsed() < wait {
+            if rounds == 1 {
+                note!("waiting for a pod of {target} in namespace {namespace}");
+            }
+            rounds += 1;
             tokio::time::sleep(PERIOD).await;
             continue;
         }

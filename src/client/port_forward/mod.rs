@@ -179,7 +179,7 @@ impl PortForward {
                 Ok(transport) => Ok((destination, transport)),
                 Err(error) => {
                     let pod = &destination.pod;
-                    Err(pod.explain_session(error, "portforward").await)
+                    Err(pod.explain(error, Some("portforward")).await)
                 }
             }
         };

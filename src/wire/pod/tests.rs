@@ -75,9 +75,11 @@ fn restarts(policy: &str, code: i32) -> Vec<bool> {
             "restartPolicy": policy,
             "containers": [{"name": "a"}, {"name": "never", "restartPolicy": "Never"}],
             "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}],
+            "ephemeralContainers": [{"name": "e"}],
         },
         "status": {
             "phase": "Running",
+            "ephemeralContainerStatuses": [ended("e")],
             "containerStatuses": [ended("a"), ended("never")],
             "initContainerStatuses": [ended("i"), ended("s")],
         },
@@ -86,6 +88,7 @@ fn restarts(policy: &str, code: i32) -> Vec<bool> {
         Some(ContainerState::Ended { will_restart, .. }) => will_restart,
         other => panic!("{other:?}"),
     };
+    assert!(!will_restart("e"), "a kubelet starts it once");
     ["a", "never", "i", "s"].map(will_restart).to_vec()
 }
 

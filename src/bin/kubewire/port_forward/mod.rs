@@ -12,10 +12,11 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use kubewire::{
-    Client, Error,
+    Client, Error, Resource,
     error::CallerError,
     port_forward::{ForwardPort, ForwardTarget, HalfClose, ListenEvent, Listener, Traffic, Tunnel},
 };
+use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use self::stats::Stats;
@@ -201,6 +202,9 @@ impl PortForward {
                     HalfCloseWhen::Propagate => HalfClose::Propagate,
                     HalfCloseWhen::Defer => HalfClose::Defer,
                 });
+            if let ForwardTarget::Pod(name) = target {
+                is_running(client, name).await?;
+            }
             let tunnel = self.connect(&forward).await?;
             tracing::info!(protocol = %tunnel.protocol().await, "connected");
             for ports in ports {
@@ -236,15 +240,36 @@ impl PortForward {
         forward: &kubewire::port_forward::PortForward,
     ) -> Result<Tunnel, Failure> {
         let end = Instant::now().checked_add(self.pod_running_timeout);
+        let mut told = false;
         loop {
             match forward.connect().await {
-                Err(Error::Caller(CallerError::NoPod { .. }))
+                Err(error @ Error::Caller(CallerError::NoPod { .. }))
                     if end.is_none_or(|end| Instant::now() < end) =>
                 {
+                    if !std::mem::replace(&mut told, true) {
+                        note!("{error}; waiting for one");
+                    }
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 outcome => return Ok(outcome?),
             }
+        }
+    }
+}
+
+/// Refuses a pod that does not run, as kubectl does. A kubelet takes connections to one that waits
+/// for its containers, and each is refused.
+async fn is_running(client: &Client, name: &str) -> Result<(), Failure> {
+    let pods = client.request(Resource::namespaced("", "v1", "pods"));
+    // Who may forward may not be allowed to look; then the server says what is wrong.
+    let pod: Value = match pods.namespace(client.namespace()).get(name).await {
+        Ok(pod) => pod,
+        Err(_) => return Ok(()),
+    };
+    match pod["status"]["phase"].as_str() {
+        None | Some("Running") => Ok(()),
+        Some(phase) => {
+            bail!("unable to forward port because pod is not running. Current status={phase}")
         }
     }
 }
