@@ -96,8 +96,14 @@ async fn what_cannot_be_debugged_is_an_error() {
     let of = |words: &[&'static str]| [&["debug", "--image=busybox"], words].concat();
     for (arguments, what) in [
         (of(&["none"]), "not found"),
-        (of(&["over", "--", "true"]), "the pod is not running: Failed"),
-        (of(&["over", "-i", "--", "true"]), "the pod is not running: Failed"),
+        (
+            of(&["over", "--", "true"]),
+            "the pod is not running: Failed",
+        ),
+        (
+            of(&["over", "-i", "--", "true"]),
+            "the pod is not running: Failed",
+        ),
         (of(&["node/a"]), "use kubectl debug node/NAME"),
         (of(&["web-0", "--copy-to=x"]), "copies of pods"),
         (of(&["web-0", "--profile=all"]), "possible values"),

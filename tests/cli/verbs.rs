@@ -1,7 +1,11 @@
 //! `api-resources`, `auth can-i`, `events` and `wait`, with kubectl beside them, and output that is lost.
 
-use kubewire::{Resource, testing::ApiServer};
+use kubewire::{
+    Resource,
+    testing::{ApiServer, BodyFault},
+};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::{
     kubectl,
@@ -133,10 +137,43 @@ async fn events_are_listed_as_kubectl_lists_them() {
         .server
         .put(&events, event("later", "Warning", 3600, 1));
     assert!(tool.line().await.contains("later is told"));
+    // What comes again, because the server has forgotten what happened since, is not new.
+    let faults = [None, Some(BodyFault::Cut { after: 1 })];
+    cluster.server.inject_into_bodies(faults);
+    let mut tool = cluster.start_tool(&["events", "-w", "--no-headers"]);
+    for name in ["old", "mid", "new", "later"] {
+        assert!(tool.line().await.contains(name));
+    }
+    for name in ["cut", "last"] {
+        cluster.server.put(&events, event(name, "Normal", 7200, 1));
+    }
+    cluster.server.compact();
+    let mut both = [tool.line().await, tool.line().await];
+    both.sort();
+    assert!(both[0].contains("cut is told") && both[1].contains("last is told"));
+    let mut stderr = BufReader::new(tool.child.stderr.take().unwrap()).lines();
+    let said = stderr.next_line().await.unwrap().unwrap();
+    assert!(said.contains("trying again until it succeeds"), "{said}");
     cluster
         .run(&["events", "--for", "web-0"])
         .await
         .is_error("TYPE/NAME");
+}
+
+#[tokio::test]
+async fn events_that_are_none_have_no_headings_while_they_are_waited_for() {
+    let cluster = Cluster::start().await;
+    let mut tool = cluster.start_tool(&["-v=6", "events", "-w"]);
+    let mut stderr = BufReader::new(tool.child.stderr.take().unwrap()).lines();
+    while !stderr
+        .next_line()
+        .await
+        .unwrap()
+        .unwrap()
+        .contains("watch=")
+    {}
+    tool.child.start_kill().unwrap();
+    assert_eq!(tool.lines.next_line().await.unwrap(), None);
 }
 
 /// Things, with and without a condition.

@@ -9,7 +9,8 @@ mod soon;
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -514,6 +515,32 @@ async fn a_tunnel_that_was_closed_is_dialled_again() -> Result {
     assert!(first.read_u8().await.is_err());
     let mut second = tunnel.open(port).await?;
     round_trip(&mut second, b"two").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tunnel_that_was_cut_while_nothing_was_open_is_dialled_again() -> Result {
+    let mut fixture = Fixture::new().await?;
+    let port = fixture.echo().await;
+    let sockets = Arc::<Mutex<Vec<_>>>::default();
+    let dialled = sockets.clone();
+    let config = fixture.server.config().with_dialer(move |host, port| {
+        let dialled = dialled.clone();
+        async move {
+            let socket = TcpStream::connect((host, port)).await?.into_std()?;
+            dialled.lock().unwrap().push(socket.try_clone()?);
+            TcpStream::from_std(socket)
+        }
+    });
+    let pod = Client::new(&config)?.pod("default", "web-0");
+    let tunnel = pod.port_forward().connect().await?;
+    for socket in sockets.lock().unwrap().drain(..) {
+        socket.shutdown(Shutdown::Both)?;
+    }
+    // The runtime hears of it.
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let mut stream = tunnel.try_open(port).await?;
+    round_trip(&mut stream, b"one").await?;
     Ok(())
 }
 

@@ -1,11 +1,14 @@
 //! `kubewire events`: out come what the cluster says about its objects, as kubectl lists it.
 
+use std::collections::HashMap;
+
 use clap::Args;
 use jiff::Timestamp;
 use kubewire::{
     Client, Resource,
     request::{List, Request},
     watch::{Update, Watch},
+    wire::watch::EventType,
 };
 use serde_json::Value;
 
@@ -79,39 +82,47 @@ impl Events {
             }
             return Ok(0);
         }
-        let mut rows = Vec::new();
-        if !self.no_headers {
-            let headings = "NAMESPACE,LAST SEEN,TYPE,REASON,OBJECT,MESSAGE";
-            rows.push(self.shown(headings.split(',')));
-        }
-        rows.extend(all.iter().map(|event| self.row(event)));
-        let mut out = Lines::start()?;
-        let mut layout = Layout::default();
-        rows.iter().for_each(|row: &Vec<Printable>| layout.fit(row));
-        for row in &rows {
-            out.row(&layout, row).await?;
-        }
+        let headings = "NAMESPACE,LAST SEEN,TYPE,REASON,OBJECT,MESSAGE";
+        let headings = (!self.no_headers).then(|| self.shown(headings.split(',')));
+        let mut rows = Rows {
+            headings,
+            layout: Layout::default(),
+            out: Lines::start()?,
+        };
+        let listed = all.iter().map(|event| self.row(event)).collect();
+        rows.print(listed).await?;
         if !self.watch {
-            return out.finish().await.map(|()| 0);
+            return rows.out.finish().await.map(|()| 0);
         }
+        // All come again where the server has forgotten what happened since.
+        let mut known: HashMap<_, _> = all.iter().map(version).collect();
         let watch = client.watch(resource).fields(&fields);
         let watch = watch.set(here, Watch::namespace);
         let mut updates = watch.from(list.metadata.resource_version).stream();
+        let mut retrying = false;
         while let Some(update) = updates.next().await {
-            let Update::Event(event) = update? else {
-                continue;
+            let event = match update? {
+                Update::Event(event) => event,
+                // Once, however long it lasts.
+                Update::Retrying { error, .. } => {
+                    if !std::mem::replace(&mut retrying, true) {
+                        note!("{error}; trying again until it succeeds");
+                    }
+                    continue;
+                }
+                _ => continue,
             };
-            if !matches!(event.event_type.as_str(), "ADDED" | "MODIFIED") {
-                continue;
-            }
+            retrying = false;
+            let is_gone = event.event_type == EventType::Deleted;
             let event: Value = event.object.decode().map_err(kubewire::Error::from)?;
-            if self.is_meant(&event) {
-                let row = self.row(&event);
-                layout.fit(&row);
-                out.row(&layout, &row).await?;
+            let (uid, version) = version(&event);
+            if is_gone {
+                known.remove(&uid);
+            } else if known.insert(uid, version.clone()) != Some(version) && self.is_meant(&event) {
+                rows.print(vec![self.row(&event)]).await?;
             }
         }
-        out.finish().await.map(|()| 0)
+        rows.out.finish().await.map(|()| 0)
     }
 
     /// The selector of the object that they are about.
@@ -153,6 +164,37 @@ impl Events {
         let cells = cells.into_iter().skip(usize::from(!self.all_namespaces));
         cells.map(Printable::cell).collect()
     }
+}
+
+/// A table that grows, with its headings in front of the first row.
+struct Rows {
+    headings: Option<Vec<Printable>>,
+    layout: Layout,
+    out: Lines,
+}
+
+impl Rows {
+    async fn print(&mut self, mut rows: Vec<Vec<Printable>>) -> Result<(), Failure> {
+        if !rows.is_empty() {
+            rows.splice(0..0, self.headings.take());
+        }
+        rows.iter().for_each(|row| self.layout.fit(row));
+        for row in &rows {
+            self.out.row(&self.layout, row).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Which event it is, and its version.
+fn version(event: &Value) -> (String, String) {
+    let text = |field: &str| {
+        event["metadata"][field]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    (text("uid"), text("resourceVersion"))
 }
 
 fn last_seen(event: &Value) -> Option<Timestamp> {

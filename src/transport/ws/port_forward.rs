@@ -434,10 +434,12 @@ impl Connections {
         self.shared().lock().endpoint.suits(port)
     }
 
-    /// Whether new connections should be opened elsewhere.
+    /// Whether new connections should be opened elsewhere: also for a loss that has come and that
+    /// nobody has read of, since nothing was open.
     #[cfg(feature = "client")]
     pub(crate) fn should_leave(&self) -> bool {
-        self.shared().lock().endpoint.should_leave()
+        let leave = |forward: &mut Forward| forward.should_leave().then_some(());
+        self.shared().try_take(leave).is_some()
     }
 
     /// Waits for a connection that the peer opens, and its port; `None` at the end.
