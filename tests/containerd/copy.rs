@@ -1,7 +1,7 @@
 //! Copies against the streaming server of the container runtime, which knows no `v5.channel.k8s.io`:
 //! what needs the end of stdin is refused, and what does not is whole.
 
-use std::{io, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use kubewire::{Client, Error, Pod, error::CallerError};
 use percent_encoding::percent_decode_str;
@@ -10,7 +10,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Containerd, cri, forward::head, shared, tree};
+use super::{Containerd, cri, forward::head, shared, soon::soon, tree};
 
 /// A pod whose API server is the runtime.
 async fn pod(containerd: &'static Containerd) -> Pod {
@@ -136,4 +136,36 @@ async fn what_needs_the_end_of_stdin_is_refused_and_leaves_nothing() {
         !there.contains("there") && !there.contains(".part"),
         "{there}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_given_up_leaves_nothing_running() {
+    let Some(containerd) = shared() else { return };
+    let pod = pod(containerd).await;
+    // It takes hours to read.
+    said(&pod, "truncate -s 900G /tmp/given-up; : $1", "").await;
+    let here = tempfile::tempdir().expect("a directory");
+    // Of the processes of the container, those that have it among their arguments.
+    let running = async || {
+        let list = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '; : $1";
+        let list = said(&pod, list, "").await;
+        list.matches("given-up").count()
+    };
+    let copy = pod.copy_from("/tmp/given-up", here.path().join("copy"));
+    let begun = async {
+        while running().await == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        copied = copy.run() => panic!("{copied:?}"),
+        () = soon(begun) => {}
+    }
+    soon(async {
+        while running().await > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    said(&pod, "rm /tmp/given-up; : $1", "").await;
 }

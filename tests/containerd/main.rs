@@ -15,6 +15,8 @@ mod forward;
 mod image;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
+#[path = "../common/soon.rs"]
+mod soon;
 #[path = "../common/tree.rs"]
 mod tree;
 

@@ -20,6 +20,8 @@ use tokio::{
 };
 
 use crate::fixture::{Fixture, Result, assert_same, noise, plant, survey};
+#[cfg(target_os = "linux")]
+use crate::soon::soon;
 
 /// A way to the server on which connections are cut.
 struct Cutter {
@@ -324,5 +326,46 @@ async fn what_fails_in_the_container_is_not_tried_again() -> Result {
         .await?
         .unwrap_err();
     assert!(matches!(error, Error::Api(_)), "{error:?}");
+    Ok(())
+}
+
+/// How many processes of this machine have both texts among their arguments.
+#[cfg(target_os = "linux")]
+fn running(program: &str, place: &str) -> usize {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let lines = all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
+    lines
+        .filter(|line| line.contains(program) && line.contains(place))
+        .count()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_copy_that_is_given_up_leaves_nothing_running_in_the_container() -> Result {
+    let fixture = Fixture::new().await?;
+    let place = fixture.disk.path().to_str().unwrap();
+    let hole = fixture.disk.path().join("hole");
+    // It takes hours to read.
+    fs::File::create(&hole)?.set_len(4 << 40)?;
+    let copy = fixture
+        .pod
+        .copy_from(hole.to_str().unwrap(), fixture.disk.path().join("copy"))
+        .max_bytes(u64::MAX);
+    let begun = async {
+        while running("sha256sum", place) == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        copied = copy.run() => panic!("{copied:?}"),
+        () = soon(begun) => {}
+    }
+    soon(async {
+        while running("", place) > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
     Ok(())
 }

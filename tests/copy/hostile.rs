@@ -173,6 +173,7 @@ async fn from_hostile_shell(sent: &[u8], then: &str) -> Result<(Result<Copied, E
     fs::write(file.path(), sent)?;
     let script = format!(
         "case $2 in *'command -v \"$p\"'*) printf 'cat\\nstat\\nreadlink\\n.\\n' ;; \
+         *'exec 3<&0'*) shift 5; exec \"$0\" \"$@\" ;; \
          *'mark=$2'*) sed \"s/MARK/$5/g\" {}; {then} ;; *) exit 127 ;; esac",
         file.path().display()
     );

@@ -16,6 +16,8 @@ mod fixture;
 mod hostile;
 mod images;
 mod size;
+#[path = "../common/soon.rs"]
+mod soon;
 #[path = "../common/tree.rs"]
 mod tree;
 mod trees;

@@ -251,7 +251,7 @@ pub(super) async fn read_back(work: &Work, place: &[u8], records: Vec<Record>) -
             && let Some(record) = records.next()
         {
             let path = below(place, &record.name);
-            let exec = work.side.script(READ, [&escaped(&path)[..]]);
+            let exec = work.side.reading(READ, [&escaped(&path)[..]]);
             let (side, shown) = (work.side.clone(), work.shown());
             tasks.spawn(caught_in(TASK, async move {
                 let path = record.shown(&shown);

@@ -95,7 +95,8 @@ impl CopyFrom {
     /// Copies, and then compares every file with `sha256sum` in the container. Without that or
     /// `xargs`, what tells that all has arrived is the archive's own structure, to its end.
     ///
-    /// Cancel safety: dropping the future closes the connection. Files that are whole stay; one
+    /// Cancel safety: dropping the future closes the connection, with which what runs in the
+    /// container ends where there is a shell. Files that are whole stay; one
     /// that is not has a name such as `.kubewire-0123456789abcdef.part`, and is removed by its
     /// thread, for which [`Progress::settled`] waits.
     ///
@@ -198,11 +199,10 @@ impl Source {
     pub(super) fn packed(&self, side: &Side, holes: bool, list: Vec<u8>) -> Exec {
         let what = self.what();
         let mut words = self.archive(&what, holes);
-        if list.is_empty() {
-            return side.program(words);
+        if !list.is_empty() {
+            words.splice(2..2, ["-X", "-"]);
         }
-        words.splice(2..2, ["-X", "-"]);
-        side.program(words).input(list).require_half_close()
+        side.reader(list, words)
     }
 
     /// What `tar` is to leave out, a line each.
@@ -269,7 +269,8 @@ impl Source {
         let rooted = self.rooted();
         let words = ["-type", "f", "-exec", "stat", "-c", "%s", "{}", "+"];
         let words = ["find", &rooted].into_iter().chain(words);
-        let output = side.program(words).max_output(LISTED).output().await.ok()?;
+        let find = side.reader(Vec::new(), words).max_output(LISTED);
+        let output = find.output().await.ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
         let sizes = text.lines().map(|line| line.parse::<u64>());
         sizes.sum::<Result<u64, _>>().ok()
@@ -280,7 +281,8 @@ impl Source {
         let rooted = self.rooted();
         let words = ["-type", "f", "-links", "+1", "-print0"];
         let words = ["find", &rooted].into_iter().chain(words);
-        let output = match side.program(words).max_output(LISTED).output().await {
+        let find = side.reader(Vec::new(), words).max_output(LISTED);
+        let output = match find.output().await {
             Ok(output) => output,
             Err(error) if matches!(error, Error::Network(_)) => return Err(error),
             Err(_) => return Ok(None),
@@ -456,7 +458,7 @@ impl Work {
         };
         let path = escaped(&self.from.below(&name));
         let (front, next) = (size.to_string(), (size + 1).to_string());
-        let exec = self.side.script(REST, [&path[..], &front, &next]);
+        let exec = self.side.reading(REST, [&path[..], &front, &next]);
         let unpacker = self.unpacker.clone();
         let job = move |input| lock(&unpacker).rest(input);
         match self.side.receive(exec, &self.progress, job).await {

@@ -95,10 +95,46 @@ pub(super) const BEGINNING: &str = beginning!();
 /// The same, and what follows from byte `$3` on, which is counted from 1.
 pub(super) const REST: &str = concat!(beginning!(), r#" && exec tail -c "+$3" <"$n""#);
 
-/// The digests of the files whose names are the first `$1` bytes, with a zero behind each, `$2` at a
-/// time.
-pub(super) const COUNTED: &str = r#"command -v head >/dev/null 2>&1 || exit 127
-head -c "$1" | xargs -0 -n "$2" sha256sum"#;
+/// Ends all that an exec has started: container runtimes make it a process group. Who waits for
+/// others lets them end first, for the first process of a container may never wait for any.
+macro_rules! end_all {
+    () => {
+        r#"read -r _ _ _ _ g _ <"/proc/$$/stat"; [ "$g" = $$ ] && kill -s TERM -- "-$$""#
+    };
+}
+
+/// Runs a program that reads the first `$1` bytes of stdin, and ends it when stdin ends. Nothing
+/// else tells that the client has gone: the runtime goes on to take what is written
+/// (kubernetes/kubernetes#89031). Who passes the bytes on says its number first, to be ended.
+pub(super) const WATCHED: &str = concat!(
+    r#"exec 3<&0; c=$1; shift; trap : TERM
+[ "$c" = 0 ] || command -v head >/dev/null 2>&1 || exit 127
+{ read -r me _ </proc/self/stat; echo "$me"
+  [ "$c" = 0 ] || head -c "$c"
+  exec >/dev/null 2>&1; read -r _
+  "#,
+    end_all!(),
+    r#"
+} <&3 | {
+  exec 3<&-; trap : TERM; read -r w
+  "$@"; s=$?
+  kill -s PIPE "$w" 2>/dev/null; exit "$s"
+}"#
+);
+
+/// The digests of files whose names come a line each, as they come: the next only when there is a
+/// line for the one before, empty if it cannot be read. An empty name is the end; where there is
+/// none the client has gone.
+pub(super) const DIGESTS: &str = concat!(
+    r#"while read -r n; do
+  [ "$n" ] || { wait; exit 0; }
+  { trap : TERM; n=$(printf %bx "$n"); sha256sum "${n%x}" || echo; } </dev/null &
+done
+exec >/dev/null 2>&1; trap : TERM
+"#,
+    end_all!(),
+    "; wait"
+);
 
 /// Gives what is in the stage `$3` in `$2` its name `$1`, and removes the stage.
 ///

@@ -10,13 +10,14 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use futures_core::Stream as _;
 use futures_sink::Sink as _;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf},
     sync::mpsc,
 };
 
@@ -24,15 +25,29 @@ use super::{
     lock,
     pipe::{Awaited, PipeReader, PipeWriter, pipe},
     progress::Progress,
+    shell::WATCHED,
     tools::{is_of_change, without_tools},
     unpack::wrong,
 };
 use crate::{
     KeepaliveConfig, Pod, Result,
-    client::{ChildStderr, ChildStdin, ChildStdout, Exec, ExitStatus, Stdio},
+    client::{ChildStderr, ChildStdin, ChildStdout, Exec, ExitStatus, Input, Stdio},
     error::{ApiError, Error, Hint, NetworkError, panic::blocking},
     limits,
 };
+
+/// An input that says nothing more, and does not end.
+struct Silence;
+
+impl AsyncRead for Silence {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Side {
@@ -69,6 +84,34 @@ impl Side {
             true => self.script(r#"exec "$@""#, command),
             false => self.exec(command),
         }
+    }
+
+    /// A program that reads these bytes, and ends with the session: where there is no shell, only
+    /// when its output does.
+    pub(super) fn reader<'a>(
+        &self,
+        input: Vec<u8>,
+        command: impl IntoIterator<Item = &'a str>,
+    ) -> Exec {
+        let length = input.len().to_string();
+        let words = command.into_iter().map(|word| -> &str { word });
+        match (self.shell, input.is_empty()) {
+            (true, _) => self
+                .script(WATCHED, [&*length].into_iter().chain(words))
+                .input(Input::reader(io::Cursor::new(input).chain(Silence))),
+            (false, true) => self.exec(words),
+            (false, false) => self.exec(words).input(input).require_half_close(),
+        }
+    }
+
+    /// The same, of a script.
+    pub(super) fn reading<'a>(
+        &self,
+        script: &'a str,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Exec {
+        let front = ["sh", "-c", script, "kubewire"];
+        self.reader(Vec::new(), front.into_iter().chain(arguments))
     }
 
     /// A script, whose arguments begin with `$1`.

@@ -9,28 +9,28 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     sync::mpsc,
 };
 
 use super::{
     Record, below, lock,
-    shell::{BEGINNING, COUNTED, escaped},
+    shell::{BEGINNING, DIGESTS, WATCHED, escaped},
     side::{Side, is_missing, of_stream, send_all},
     sums::{Digest, Line, Lines, of_hex},
     unpack::wrong,
 };
 use crate::{
     Result,
-    client::{Child, Exec, Stdio},
-    error::Error,
+    client::{Child, ChildStdin, ChildStdout, Exec, Stdio},
+    error::{CallerError, Error},
 };
 
 /// The exit code of `xargs` if a program that it runs fails (POSIX, xargs, "EXIT STATUS").
 const FAILED: i32 = 123;
 
 /// Files of one `sha256sum`: few enough that what is told of early is not answered late.
-const AT_ONCE: &str = "256";
+const DIGEST: [&str; 5] = ["xargs", "-0", "-n", "256", "sha256sum"];
 
 /// Bytes of a file that is worth a `sha256sum` of its own, which reads it while it comes.
 const LARGE: u64 = 8 << 20;
@@ -84,7 +84,7 @@ pub(super) async fn verify_begun(
 /// Whether a file in the container begins with what came.
 async fn begins(side: &Side, directory: &[u8], record: &Record) -> Result<bool> {
     let path = escaped(&below(directory, &record.name));
-    let exec = side.script(BEGINNING, [&path[..], &record.size.to_string()]);
+    let exec = side.reading(BEGINNING, [&path[..], &record.size.to_string()]);
     match side.run(exec, "copy from").await {
         Ok(found) => Ok(found.get(..64).and_then(of_hex) == Some(record.digest)),
         Err(error @ Error::Network(_)) => Err(error),
@@ -125,7 +125,7 @@ async fn compare(side: &Side, directory: &[u8], records: Vec<Record>) -> Result<
     };
     let paths = Paths::new(directory);
     let told = Told::all(&paths, records);
-    let complaint = ask(side, &paths, AT_ONCE, told, other).await?;
+    let complaint = ask(side, &paths, told, other).await?;
     Ok(complaint.map(|complaint| Others { files, complaint }))
 }
 
@@ -143,7 +143,7 @@ pub(super) async fn early(
         }
     };
     let told = Told { told, bytes: None };
-    if let Err(error) = ask(side, &Paths::new(directory), AT_ONCE, told, other).await {
+    if let Err(error) = ask(side, &Paths::new(directory), told, other).await {
         tracing::debug!(%error, "files are compared later");
     }
     left
@@ -153,17 +153,77 @@ pub(super) async fn early(
 pub(super) async fn ahead(
     side: &Side,
     directory: &[u8],
-    told: mpsc::UnboundedReceiver<Arc<[u8]>>,
+    mut told: mpsc::UnboundedReceiver<Arc<[u8]>>,
 ) -> HashMap<Arc<[u8]>, Option<Digest>> {
-    let mut found = HashMap::new();
-    let take = |name, digest| {
+    let paths = Paths::new(directory);
+    let (mut found, mut there) = (HashMap::new(), None);
+    while let Some(name) = told.recv().await {
+        if there.is_none() {
+            there = Some(Ahead::start(side).await);
+        }
+        let mut digest = None;
+        if let Some(Ok(Some(ahead))) = &mut there {
+            match ahead.ask(&paths.of(&name)).await {
+                Ok(told) => digest = told,
+                Err(error) => there = Some(Err(error)),
+            }
+        }
         found.insert(name, digest);
-    };
-    let told = Told { told, bytes: None };
-    if let Err(error) = ask(side, &Paths::new(directory), "1", told, take).await {
-        tracing::debug!(%error, "large files are compared later");
+    }
+    match there {
+        Some(Ok(Some(ahead))) => ahead.end().await,
+        Some(Err(error)) => tracing::debug!(%error, "large files are compared later"),
+        _ => {}
     }
     found
+}
+
+/// What gives digests one by one.
+struct Ahead {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Ahead {
+    async fn start(side: &Side) -> Result<Option<Self>> {
+        if !side.shell {
+            return Ok(None);
+        }
+        let child = start(side.script(DIGESTS, []).stderr(Stdio::null())).await?;
+        Ok(child.and_then(|mut child| {
+            let (stdin, stdout) = (child.stdin.take()?, child.stdout.take()?);
+            let stdout = BufReader::new(stdout);
+            Some(Self {
+                child,
+                stdin,
+                stdout,
+            })
+        }))
+    }
+
+    async fn ask(&mut self, path: &[u8]) -> Result<Option<Digest>> {
+        let line = Bytes::from(escaped(path) + "\n");
+        send_all(&mut self.stdin, line).await.map_err(of_stream)?;
+        let mut line = Vec::new();
+        let read = self.stdout.read_until(b'\n', &mut line).await;
+        if read.map_err(of_stream)? == 0 {
+            return Err(CallerError::Ended.into());
+        }
+        // Of a name with odd characters the line begins with a backslash.
+        let line = line.strip_prefix(b"\\").unwrap_or(&line);
+        Ok(line.get(..64).and_then(of_hex))
+    }
+
+    async fn end(mut self) {
+        // It ends itself if it does not hear of it.
+        if send_all(&mut self.stdin, Bytes::from_static(b"\n"))
+            .await
+            .is_ok()
+        {
+            let _ = self.child.wait().await;
+        }
+    }
 }
 
 /// The digests of files below a directory, by their names. `None` if there is no `sha256sum`.
@@ -175,7 +235,7 @@ pub(super) async fn digests(
     let mut found = Vec::with_capacity(names.len());
     let take = |name, digest| found.push((name, digest));
     let paths = Paths::new(directory);
-    let asked = ask(side, &paths, AT_ONCE, Told::all(&paths, names), take).await?;
+    let asked = ask(side, &paths, Told::all(&paths, names), take).await?;
     Ok(asked.map(|_| found))
 }
 
@@ -280,12 +340,11 @@ impl<T: AsRef<[u8]>> Told<T> {
 }
 
 /// Asks for the digests of files below a directory, and hands on each, in their order; those that
-/// nobody tells without one, `at_once` of them from one `sha256sum`. Gives what that complains of;
+/// nobody tells without one. Gives what `sha256sum` complains of;
 /// `None` if it is not there.
 async fn ask<T: AsRef<[u8]> + Send>(
     side: &Side,
     paths: &Paths,
-    at_once: &str,
     mut told: Told<T>,
     mut take: impl FnMut(T, Option<Digest>) + Send,
 ) -> Result<Option<String>> {
@@ -293,7 +352,7 @@ async fn ask<T: AsRef<[u8]> + Send>(
         return Ok(Some(String::new()));
     };
     let asked = Mutex::new(VecDeque::from([first]));
-    let done = converse(side, paths, at_once, &mut told, &asked, &mut take).await;
+    let done = converse(side, paths, &mut told, &asked, &mut take).await;
     for file in std::mem::take(&mut *lock(&asked)) {
         take(file, None);
     }
@@ -307,34 +366,26 @@ async fn ask<T: AsRef<[u8]> + Send>(
 async fn converse<T: AsRef<[u8]> + Send>(
     side: &Side,
     paths: &Paths,
-    at_once: &str,
     told: &mut Told<T>,
     asked: &Mutex<VecDeque<T>>,
     take: &mut (impl FnMut(T, Option<Digest>) + Send),
 ) -> Result<Option<String>> {
-    let exec = side.program(["xargs", "-0", "-n", at_once, "sha256sum"]);
+    // Where the names end, their count says, or the end of the input.
+    let counted = told.bytes.filter(|_| side.shell);
+    let exec = match counted {
+        Some(bytes) => side.script(WATCHED, [&bytes.to_string()[..]].into_iter().chain(DIGEST)),
+        None => side.program(DIGEST).require_half_close(),
+    };
     let Some(mut child) = start(exec).await? else {
         return Ok(None);
     };
-    if child.stdin.as_ref().is_some_and(|it| !it.can_shutdown()) {
-        // Nothing but the count of the bytes says where the names end.
-        child.kill();
-        let Some(bytes) = told.bytes.filter(|_| side.shell) else {
-            return Ok(None);
-        };
-        let bytes = bytes.to_string();
-        match start(side.script(COUNTED, [&bytes[..], at_once])).await? {
-            Some(other) => child = other,
-            None => return Ok(None),
-        }
-    }
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let mut words = Vec::new();
     if let Some(first) = lock(asked).front() {
         words.extend_from_slice(&paths.line(first.as_ref()));
     }
     let ask = async {
-        let Some(mut stdin) = stdin else { return };
+        let mut stdin = stdin?;
         loop {
             let next = match told.told.try_recv() {
                 Ok(next) => Some(next),
@@ -342,7 +393,7 @@ async fn converse<T: AsRef<[u8]> + Send>(
                     // One that reads no more says why in its status.
                     let words = Bytes::from(std::mem::take(&mut words));
                     if !words.is_empty() && send_all(&mut stdin, words).await.is_err() {
-                        return;
+                        return None;
                     }
                     told.told.recv().await
                 }
@@ -353,12 +404,14 @@ async fn converse<T: AsRef<[u8]> + Send>(
             if words.len() > WORDS {
                 let words = Bytes::from(std::mem::take(&mut words));
                 if send_all(&mut stdin, words).await.is_err() {
-                    return;
+                    return None;
                 }
             }
         }
-        // Where it has no such end, the program counts.
-        let _ = stdin.shutdown().await;
+        if counted.is_none() {
+            let _ = stdin.shutdown().await;
+        }
+        Some(stdin)
     };
     let answer = async {
         let mut lines = Lines::default();
@@ -385,7 +438,7 @@ async fn converse<T: AsRef<[u8]> + Send>(
             }
         }
     };
-    let (lines, complaint, ()) = tokio::join!(answer, super::side::complaint(stderr), ask);
+    let (lines, complaint, _stdin) = tokio::join!(answer, super::side::complaint(stderr), ask);
     let status = match child.wait().await {
         Ok(status) => status,
         Err(error) if is_missing(&error) => return Ok(None),

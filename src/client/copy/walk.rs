@@ -61,7 +61,7 @@ pub(super) async fn receive(work: &mut Work, is_again: bool) -> Result<()> {
         rand::random::<u64>()
     );
     let skip = lock(&work.walked).whole.to_string();
-    let exec = work.side.script(WALK, [&path[..], &mark, &skip]);
+    let exec = work.side.reading(WALK, [&path[..], &mark, &skip]);
     let (unpacker, walked) = (work.unpacker.clone(), work.walked.clone());
     let job = move |input: PipeReader| {
         lock(&unpacker).awaited = input.awaited();
