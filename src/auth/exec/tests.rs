@@ -9,6 +9,8 @@ use super::*;
 use crate::{
     auth::Credentials,
     config::{Config, KubeconfigOptions},
+    limits,
+    transport::http::tests::{traced, upgrades::Events},
 };
 
 /// A kubeconfig whose user runs `./plugin`, a shell script, with more fields of `exec`.
@@ -324,6 +326,30 @@ async fn what_a_plugin_leaves_behind_is_not_waited_for() {
     let left = fs::read_to_string(dir.path().join("left")).unwrap();
     let killed = std::process::Command::new("kill").arg(left.trim()).status();
     assert!(killed.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_plugin_that_runs_for_long_is_named() {
+    let script = format!(
+        "while [ ! -f go ]; do sleep 0.02; done\n{}",
+        prints(r#""token":"t-1""#)
+    );
+    let (dir, config) = plugin(&script, NEVER);
+    let events = Events::default();
+    let _heard = traced(events.clone());
+    let credentials = credentials(config);
+    let mut asking = std::pin::pin!(token(&credentials));
+    let said = || events.0.lock().unwrap().clone();
+    while !said().contains("waiting for the exec plugin to end") {
+        tokio::select! {
+            token = &mut asking => panic!("{token}"),
+            () = forward(limits::PLUGIN_PATIENCE) => {}
+        }
+    }
+    assert!(said().contains("/plugin"), "{}", said());
+    fs::write(dir.path().join("go"), "").unwrap();
+    assert_eq!(asking.await, "Bearer t-1");
+    assert_eq!(said().matches("waiting for").count(), 1, "{}", said());
 }
 
 #[tokio::test]

@@ -198,7 +198,7 @@ impl Http {
             self.connector.authorize(&mut headers).await?;
             tracing::debug!("{}", self.curl(&outgoing, &headers));
             let begun = Instant::now();
-            let answer = self.once(&outgoing, headers.clone()).await;
+            let answer = self.once(&outgoing, headers.clone(), resent).await;
             let answer = answer.map_err(|error| self.connector.explain(error));
             self.tell(&outgoing, begun, &answer);
             let mut response = match answer {
@@ -295,7 +295,13 @@ impl Http {
         }
     }
 
-    async fn once(&self, outgoing: &Outgoing, headers: HeaderMap) -> Result<Response<Body>> {
+    /// `resent` says that a connection was lost with it: others that wait may be lost, too.
+    async fn once(
+        &self,
+        outgoing: &Outgoing,
+        headers: HeaderMap,
+        resent: bool,
+    ) -> Result<Response<Body>> {
         let path = outgoing.path_and_query.as_str();
         let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = outgoing.method.clone();
@@ -310,7 +316,7 @@ impl Http {
                 }
                 false => {
                     let pool = self.current().await;
-                    within(outgoing, pool.send(path, request)).await
+                    within(outgoing, pool.send(path, request, resent)).await
                 }
             }
         };

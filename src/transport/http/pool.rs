@@ -124,13 +124,15 @@ impl Pool {
 
     /// Sends a request to a path and gives the answer, whatever its code. It takes another
     /// connection if the server had closed this one before the request was sent, or says that it
-    /// has not begun with it.
+    /// has not begun with it. Where connections carry one request at a time, `fresh` asks for a new
+    /// one.
     ///
     /// Dropping the future ends the request.
     pub(super) async fn send(
         self: &Arc<Self>,
         path_and_query: &str,
         request: Request<Content>,
+        fresh: bool,
     ) -> Result<Response<Body>> {
         let target = Target {
             origin: self.connector.uri(path_and_query)?,
@@ -139,7 +141,9 @@ impl Pool {
         };
         let mut unprocessed = 0;
         loop {
-            let (sent, in_use, is_new) = match self.begin(&target, &request) {
+            let fresh = fresh && self.alone.load(Ordering::Relaxed);
+            let begun = (!fresh).then(|| self.begin(&target, &request)).flatten();
+            let (sent, in_use, is_new) = match begun {
                 Some((sent, in_use)) => (sent, in_use, false),
                 None => self.connect(&target, &request).await?,
             };

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 mod http2;
 mod refusals;
-mod upgrades;
+pub(crate) mod upgrades;
 
 use super::*;
 use crate::{Config, Resource, client::Client, error::Hint};
@@ -24,7 +24,7 @@ pub(crate) type Got = (http::request::Parts, Bytes);
 ///
 /// Where a process has one subscriber, a callsite that another thread comes to first is off for good
 /// (`tracing_core::callsite`): a second one, which hears nothing, is kept beside it.
-fn traced(
+pub(crate) fn traced(
     subscriber: impl tracing::Subscriber + Send + Sync,
 ) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
     let second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
@@ -198,6 +198,28 @@ async fn a_safe_request_survives_a_lost_connection_once() {
         "{error}"
     );
     assert_eq!(server.await.unwrap(), 3, "GET twice, POST once");
+}
+
+#[tokio::test]
+async fn a_safe_request_takes_a_new_connection_where_those_that_wait_are_lost() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client(listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            // Each answers one request, and breaks with the next.
+            tokio::spawn(async move {
+                let mut head = [0; 1024];
+                let _ = tcp.read(&mut head).await;
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                tcp.write_all(answer).await.unwrap();
+                let _ = tcp.read(&mut head).await;
+            });
+        }
+    });
+    let get = || send(&client, Method::GET);
+    tokio::try_join!(get(), get(), get()).unwrap();
+    assert_eq!(get().await.unwrap(), 200);
 }
 
 #[tokio::test]

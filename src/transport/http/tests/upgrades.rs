@@ -189,7 +189,7 @@ async fn errors_do_not_repeat_arguments() {
 
 /// Keeps the text of every event.
 #[derive(Clone, Default)]
-struct Events(Arc<Mutex<String>>);
+pub(crate) struct Events(pub(crate) Arc<Mutex<String>>);
 
 impl tracing::field::Visit for Events {
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
