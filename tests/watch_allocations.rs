@@ -60,7 +60,7 @@ fn lines_in_one_chunk_do_not_allocate() {
     let counted = allocation_counter::measure(|| {
         splitter.push(body.clone());
         while let Some(line) = splitter.next_line() {
-            assert!(Stamp::parse_prefix(&line.bytes).is_some());
+            assert!(Stamp::parse_prefix(line.bytes).is_some());
             lines += 1;
         }
     });

@@ -280,12 +280,17 @@ fn an_expired_watch_says_so_in_a_status() {
 fn lines(chunks: &[&[u8]]) -> Vec<(Bytes, LineEnd)> {
     let mut splitter = LineSplitter::new(1024);
     let mut lines = Vec::new();
+    let mut take = |splitter: &mut LineSplitter| {
+        while let Some(line) = splitter.next_line() {
+            lines.push((line.to_bytes(), line.end));
+        }
+    };
     for chunk in chunks {
         splitter.push(Bytes::copy_from_slice(chunk));
-        lines.extend(std::iter::from_fn(|| splitter.next_line()).map(|l| (l.bytes, l.end)));
+        take(&mut splitter);
     }
     splitter.finish();
-    lines.extend(std::iter::from_fn(|| splitter.next_line()).map(|l| (l.bytes, l.end)));
+    take(&mut splitter);
     lines
 }
 

@@ -573,7 +573,20 @@ fn log_lines() -> Vec<Case> {
             |chunks| {
                 split(chunks, |splitter| {
                     while let Some(line) = splitter.next_line() {
-                        black_box(line);
+                        black_box(line.bytes);
+                    }
+                });
+            },
+        ),
+        case(
+            "log lines of 100 B, kept",
+            COUNT,
+            bytes,
+            chunks.clone(),
+            |chunks| {
+                split(chunks, |splitter| {
+                    while let Some(line) = splitter.next_line() {
+                        black_box(line.to_bytes());
                     }
                 });
             },
@@ -586,7 +599,7 @@ fn log_lines() -> Vec<Case> {
             |chunks| {
                 split(chunks, |splitter| {
                     while let Some(line) = splitter.next_line() {
-                        black_box(Stamp::parse_prefix(&line.bytes));
+                        black_box(Stamp::parse_prefix(line.bytes));
                     }
                 });
             },

@@ -365,7 +365,7 @@ impl Run {
                 splitter.finish();
             }
             while let Some(line) = splitter.next_line() {
-                self.tell(kind(line.bytes)).await;
+                self.tell(kind(line.to_bytes())).await;
             }
             if let Some(ended) = ended {
                 return ended;

@@ -1,10 +1,10 @@
 //! Log lines out of the chunks of a response body.
 //!
-//! In go the chunks as they arrive, cut anywhere; out come [`Line`]s, each a slice of a chunk. A line
+//! In go the chunks as they arrive, cut anywhere; out come [`Line`]s, each borrowed from a chunk. A line
 //! is copied only when it straddles two chunks.
 //! Bytes stay bytes: nothing here assumes UTF-8.
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 
 /// How a [`Line`] ended.
@@ -14,7 +14,7 @@ use memchr::memchr;
 ///
 /// let mut splitter = LineSplitter::new(4); // no line has more bytes
 /// splitter.push("longer\n".into());
-/// let mut ends = std::iter::from_fn(|| splitter.next_line()).map(|line| line.end);
+/// let ends = std::iter::from_fn(|| splitter.next_line().map(|line| line.end));
 /// assert!(ends.eq([LineEnd::Piece, LineEnd::Newline]));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,15 +35,26 @@ pub enum LineEnd {
 /// let mut splitter = LineSplitter::new(1024);
 /// splitter.push("one\r\ntwo".into());
 /// let line = splitter.next_line().expect("one is whole");
-/// assert_eq!(line.bytes, "one\r");
+/// assert_eq!(line.bytes, b"one\r");
+/// let kept = line.to_bytes();
 /// assert!(splitter.next_line().is_none());
+/// assert_eq!(kept, "one\r");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a> {
     /// The bytes without the newline. A carriage return before it stays.
-    pub bytes: Bytes,
+    pub bytes: &'a [u8],
     /// How the line ended.
     pub end: LineEnd,
+    /// What the bytes are in.
+    whole: &'a Bytes,
+}
+
+impl Line<'_> {
+    /// The bytes, to be kept: they share the buffer that they arrived in.
+    pub fn to_bytes(self) -> Bytes {
+        self.whole.slice_ref(self.bytes)
+    }
 }
 
 /// Splits a body into lines.
@@ -56,17 +67,21 @@ pub struct Line {
 ///
 /// let mut splitter = LineSplitter::new(1024);
 /// splitter.push("one\ntw".into());
-/// assert_eq!(splitter.next_line().unwrap().bytes, "one");
+/// assert_eq!(splitter.next_line().unwrap().bytes, b"one");
 /// assert!(splitter.next_line().is_none());
 /// splitter.push("o".into());
 /// splitter.finish();
 /// let line = splitter.next_line().unwrap();
-/// assert_eq!((&line.bytes[..], line.end), (&b"two"[..], LineEnd::Body));
+/// assert_eq!((line.bytes, line.end), (&b"two"[..], LineEnd::Body));
 /// ```
 #[derive(Debug)]
 pub struct LineSplitter {
-    /// What of the last chunk has not been handed out.
+    /// The last chunk.
     chunk: Bytes,
+    /// So much of it has been handed out.
+    at: usize,
+    /// The last line that straddled two chunks.
+    copied: Bytes,
     /// The start of a line whose end had not arrived; never more than `bound`.
     carry: BytesMut,
     bound: usize,
@@ -78,6 +93,8 @@ impl LineSplitter {
     pub fn new(bound: usize) -> Self {
         Self {
             chunk: Bytes::new(),
+            at: 0,
+            copied: Bytes::new(),
             carry: BytesMut::new(),
             bound: bound.max(1),
             finished: false,
@@ -89,14 +106,12 @@ impl LineSplitter {
     /// Take out all lines first: a chunk that meets the unread rest of another is copied behind
     /// it.
     pub fn push(&mut self, chunk: Bytes) {
-        if self.chunk.is_empty() {
-            self.chunk = chunk;
-        } else {
-            let mut both = BytesMut::with_capacity(self.chunk.len() + chunk.len());
-            both.extend_from_slice(&self.chunk);
-            both.extend_from_slice(&chunk);
-            self.chunk = both.freeze();
-        }
+        let rest = &self.chunk[self.at..];
+        self.chunk = match rest {
+            [] => chunk,
+            _ => [rest, &chunk].concat().into(),
+        };
+        self.at = 0;
     }
 
     /// The body has ended: what has no newline becomes the last line.
@@ -106,46 +121,60 @@ impl LineSplitter {
 
     /// Bytes that have arrived and have not been handed out.
     pub fn buffered(&self) -> usize {
-        self.chunk.len() + self.carry.len()
+        self.chunk.len() - self.at + self.carry.len()
     }
 
     /// Forgets what has not been handed out, for the body of another response.
     pub fn reset(&mut self) {
-        self.chunk.clear();
-        self.carry.clear();
-        self.finished = false;
+        *self = Self::new(self.bound);
     }
 
-    /// The next line, sharing the buffer that it arrived in.
-    pub fn next_line(&mut self) -> Option<Line> {
+    /// The next line, in the buffer that it arrived in.
+    #[inline]
+    pub fn next_line(&mut self) -> Option<Line<'_>> {
+        let from = self.at;
+        let rest = &self.chunk[from..];
         let room = self.bound - self.carry.len();
-        let window = &self.chunk[..self.chunk.len().min(room.saturating_add(1))];
-        let (take, end) = match memchr(b'\n', window) {
-            // As most lines are.
-            Some(at) if self.carry.is_empty() => {
-                let bytes = self.chunk.split_to(at);
-                self.chunk.advance(1);
-                let end = LineEnd::Newline;
-                return Some(Line { bytes, end });
+        let window = &rest[..rest.len().min(room.saturating_add(1))];
+        let (len, end) = match memchr(b'\n', window) {
+            Some(len) => {
+                self.at += len + 1;
+                (len, LineEnd::Newline)
             }
-            Some(at) => (at + 1, LineEnd::Newline),
-            None if window.len() > room => (room, LineEnd::Piece),
-            None if self.finished && self.buffered() > 0 => (window.len(), LineEnd::Body),
-            None => {
-                self.carry.extend_from_slice(window);
-                self.chunk = Bytes::new();
-                return None;
-            }
+            None => self.unended(window.len(), room)?,
         };
-        let mut bytes = self.chunk.split_to(take);
-        if !self.carry.is_empty() {
-            self.carry.extend_from_slice(&bytes);
-            bytes = self.carry.split().freeze();
-        }
-        if end == LineEnd::Newline {
-            bytes.truncate(bytes.len() - 1);
-        }
-        Some(Line { bytes, end })
+        let (whole, bytes) = match self.carry.is_empty() {
+            true => (&self.chunk, &self.chunk[from..from + len]),
+            false => self.straddling(from, len),
+        };
+        Some(Line { bytes, end, whole })
+    }
+
+    /// What comes without a newline in so many bytes, if it is handed out at all.
+    #[cold]
+    fn unended(&mut self, len: usize, room: usize) -> Option<(usize, LineEnd)> {
+        let (len, end) = if len > room {
+            (room, LineEnd::Piece)
+        } else if self.finished && self.buffered() > 0 {
+            (len, LineEnd::Body)
+        } else {
+            // The carry grows where it lay, if nobody keeps that line.
+            self.copied = Bytes::new();
+            self.carry.extend_from_slice(&self.chunk[self.at..]);
+            self.chunk = Bytes::new();
+            self.at = 0;
+            return None;
+        };
+        self.at += len;
+        Some((len, end))
+    }
+
+    /// A line of which so many bytes are in this chunk, behind what was kept of others.
+    #[cold]
+    fn straddling(&mut self, from: usize, len: usize) -> (&Bytes, &[u8]) {
+        self.carry.extend_from_slice(&self.chunk[from..from + len]);
+        self.copied = self.carry.split().freeze();
+        (&self.copied, &self.copied)
     }
 }
 
@@ -202,6 +231,7 @@ mod tests {
         for at in [0, 4] {
             let line = splitter.next_line().unwrap();
             assert_eq!(line.bytes.as_ptr(), chunk[at..].as_ptr());
+            assert_eq!(line.to_bytes().as_ptr(), chunk[at..].as_ptr());
         }
         assert!(splitter.next_line().is_none());
     }
@@ -229,8 +259,8 @@ mod tests {
         let mut splitter = LineSplitter::new(64);
         splitter.push("a\nb".into());
         splitter.push("c\n".into());
-        assert_eq!(splitter.next_line().unwrap().bytes, "a");
-        assert_eq!(splitter.next_line().unwrap().bytes, "bc");
+        assert_eq!(splitter.next_line().unwrap().bytes, b"a");
+        assert_eq!(splitter.next_line().unwrap().bytes, b"bc");
     }
 
     proptest! {

@@ -22,6 +22,9 @@ pub struct Stamp {
     nanos: u32,
 }
 
+/// What every stamp begins with, with any digits.
+const FORM: &[u8; 19] = b"0000-00-00T00:00:00";
+
 impl Stamp {
     /// The instant `seconds` after 1970-01-01T00:00:00Z, and `nanos` nanoseconds.
     ///
@@ -57,18 +60,16 @@ impl Stamp {
     /// offset in hours and minutes: what Go's `time.RFC3339Nano` and the kubelet's fixed-width
     /// variant write.
     pub fn parse_prefix(text: &[u8]) -> Option<(Self, usize)> {
-        let fixed = text.first_chunk::<19>()?;
-        for (at, expected) in [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')] {
-            if fixed[at] != expected {
-                return None;
-            }
+        let head = text.first_chunk::<{ FORM.len() }>()?;
+        // How far each byte is above that of the form.
+        let above: [u8; FORM.len()] = std::array::from_fn(|at| head[at].wrapping_sub(FORM[at]));
+        let most = |at: usize| if FORM[at] == b'0' { 9 } else { 0 };
+        if (0..FORM.len()).fold(false, |other, at| other | (above[at] > most(at))) {
+            return None;
         }
-        let year = i64::from(digits(&fixed[0..4])?);
-        let month = digits(&fixed[5..7])?;
-        let day = digits(&fixed[8..10])?;
-        let hour = digits(&fixed[11..13])?;
-        let minute = digits(&fixed[14..16])?;
-        let second = digits(&fixed[17..19])?;
+        let two = |at: usize| i32::from(above[at]) * 10 + i32::from(above[at + 1]);
+        let (year, month, day) = (two(0) * 100 + two(2), two(5), two(8));
+        let (hour, minute, second) = (two(11), two(14), two(17));
         if !(1..=12).contains(&month)
             || !(1..=days_in(year, month)).contains(&day)
             || hour > 23
@@ -77,15 +78,21 @@ impl Stamp {
         {
             return None;
         }
-        let mut used = fixed.len();
+        let mut used = FORM.len();
         let mut nanos = 0;
         if text.get(used) == Some(&b'.') {
-            let fraction = &text[used + 1..];
-            let count = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
-            if !(1..=9).contains(&count) {
+            let mut count = 0;
+            while let Some(digit @ b'0'..=b'9') = text.get(used + 1 + count) {
+                if count == 9 {
+                    return None;
+                }
+                nanos = nanos * 10 + u32::from(digit - b'0');
+                count += 1;
+            }
+            if count == 0 {
                 return None;
             }
-            nanos = digits(&fraction[..count])? * 10_u32.pow(9 - count as u32);
+            nanos *= 10_u32.pow(9 - count as u32);
             used += 1 + count;
         }
         let offset = match *text.get(used)? {
@@ -106,7 +113,8 @@ impl Stamp {
             _ => return None,
         };
         let clock = i64::from(hour * 3600 + minute * 60 + second);
-        let seconds = days_from_epoch(year, month, day) * 86_400 + clock - offset;
+        let days = days_from_epoch(year, month, day);
+        let seconds = i64::from(days) * 86_400 + clock - offset;
         Some((Self { seconds, nanos }, used))
     }
 }
@@ -156,7 +164,7 @@ fn digits(text: &[u8]) -> Option<u32> {
     })
 }
 
-fn days_in(year: i64, month: u32) -> u32 {
+fn days_in(year: i32, month: i32) -> i32 {
     match month {
         4 | 6 | 9 | 11 => 30,
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
@@ -167,8 +175,7 @@ fn days_in(year: i64, month: u32) -> u32 {
 
 /// Days of the Gregorian calendar, counted with years that begin in March, so that the leap day
 /// is the last of its year.
-fn days_from_epoch(year: i64, month: u32, day: u32) -> i64 {
-    let (month, day) = (i64::from(month), i64::from(day));
+fn days_from_epoch(year: i32, month: i32, day: i32) -> i32 {
     let (year, month) = if month > 2 {
         (year, month - 3)
     } else {
@@ -254,14 +261,25 @@ mod tests {
     }
 
     #[test]
+    fn no_other_byte_stands_for_a_digit_or_a_separator() {
+        let text = b"2026-11-22T01:55:55.156900177Z";
+        for (at, byte) in (0..text.len()).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+            let mut other = *text;
+            other[at] = byte;
+            let alike = byte == text[at] || byte.is_ascii_digit() && text[at].is_ascii_digit();
+            assert!(alike || Stamp::parse(&other).is_none(), "{byte} at {at}");
+        }
+    }
+
+    #[test]
     fn every_day_of_800_years_follows_the_one_before() {
         let mut expected = days_from_epoch(1900, 1, 1);
         for year in 1900..2700 {
             for month in 1..=12 {
                 for day in 1..=days_in(year, month) {
                     assert_eq!(days_from_epoch(year, month, day), expected);
-                    let date = (year, i64::from(month), i64::from(day));
-                    assert_eq!(date_of(expected), date);
+                    let date = (year.into(), month.into(), day.into());
+                    assert_eq!(date_of(expected.into()), date);
                     expected += 1;
                 }
             }

@@ -16,7 +16,7 @@ use crate::{
     error::text,
     limits,
     wire::{
-        line::{Line, LineEnd, LineSplitter},
+        line::{LineEnd, LineSplitter},
         stamp::Stamp,
     },
 };
@@ -52,7 +52,7 @@ pub(super) struct Lines {
     /// Whether it may stand before those: so many came.
     many: bool,
     /// Lines with their stamps, of which it is not known yet whether they are new.
-    held: VecDeque<Line>,
+    held: VecDeque<(Bytes, LineEnd)>,
     held_bytes: usize,
     /// Lines may be missing behind the one with this stamp, which is to be told.
     gap: Option<Stamp>,
@@ -182,7 +182,8 @@ impl Lines {
                 return None;
             }
             let line = self.splitter.next_line()?;
-            if let Some(update) = self.line(line, may_be_cut) {
+            let (bytes, end) = (line.to_bytes(), line.end);
+            if let Some(update) = self.line(bytes, end, may_be_cut) {
                 return Some(update);
             }
         }
@@ -194,10 +195,10 @@ impl Lines {
             return Some((LogUpdate::Gap { after }, false));
         }
         while self.replay.has_caught_up()
-            && let Some(line) = self.held.pop_front()
+            && let Some((bytes, end)) = self.held.pop_front()
         {
-            self.held_bytes -= line.bytes.len();
-            let update = self.line(line, false);
+            self.held_bytes -= bytes.len();
+            let update = self.line(bytes, end, false);
             if update.is_some() {
                 return update;
             }
@@ -206,8 +207,12 @@ impl Lines {
     }
 
     /// What a line is: the container's, new or known, or the kubelet's.
-    fn line(&mut self, line: Line, may_be_cut: bool) -> Option<(LogUpdate, bool)> {
-        let Line { mut bytes, end } = line;
+    fn line(
+        &mut self,
+        mut bytes: Bytes,
+        end: LineEnd,
+        may_be_cut: bool,
+    ) -> Option<(LogUpdate, bool)> {
         if self.open == Open::No {
             self.open = self.begin_line(&mut bytes, end);
         }
@@ -219,7 +224,7 @@ impl Lines {
             Open::No | Open::Skipped => None,
             Open::Held => {
                 self.held_bytes += bytes.len();
-                self.held.push_back(Line { bytes, end });
+                self.held.push_back((bytes, end));
                 let is_full = self.held_bytes > limits::LOG_HELD;
                 self.many = is_full || self.held.len() >= limits::LOG_AGAIN as usize;
                 if is_full || self.many && self.tailed {
