@@ -177,7 +177,10 @@ fn write_cbor(value: &Value, style: Style, out: &mut Vec<u8>) {
 /// A stream of events, and a separator behind each, which for JSON may be nothing at all.
 fn write(encoding: Encoding, events: &[(Value, Style)], separator: &str) -> Vec<u8> {
     let mut body = Vec::new();
+    // One encoder writes them all: it escapes the names of each or of none.
+    let escape = events.first().is_some_and(|(_, style)| style.escape);
     for (object, style) in events {
+        let style = &Style { escape, ..*style };
         let event = json!({"type": "MODIFIED", "object": object, "more": {"x": "}"}});
         match encoding {
             Encoding::Json => {

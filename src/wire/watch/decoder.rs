@@ -6,7 +6,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
-use super::{Encoding, Event, EventError, cbor::EndOfItem, json_line::EndOfObject, keep};
+use super::{Encoding, Event, EventError, cbor::EndOfItem, json_line::EndOfEvent, keep};
 use crate::limits;
 
 /// Cuts the body of a watch into events.
@@ -37,7 +37,7 @@ pub struct Decoder {
     carry: BytesMut,
     /// Bytes of the last event.
     last: usize,
-    json: EndOfObject,
+    json: EndOfEvent,
     cbor: EndOfItem,
     failed: Option<EventError>,
 }
@@ -56,7 +56,7 @@ impl Decoder {
             chunk: Bytes::new(),
             carry: BytesMut::new(),
             last: 0,
-            json: EndOfObject::default(),
+            json: EndOfEvent::default(),
             cbor: EndOfItem::default(),
             failed: None,
         }
@@ -161,13 +161,15 @@ impl Decoder {
                 self.within_bound()?;
                 continue;
             };
-            // What was looked at before held no end, unless what follows that is no event.
-            let rest = end.checked_sub(before).ok_or(EventError::Malformed {
-                encoding: self.encoding,
-                what: "an event should follow the end of another",
-            })?;
-            // Of what was just copied, the part behind the event stays in the chunk.
-            self.chunk.advance(rest);
+            match end.checked_sub(before) {
+                // Of what was just copied, the part behind the event stays in the chunk.
+                Some(rest) => self.chunk.advance(rest),
+                // Only now it shows that another event begins in what was kept.
+                None => {
+                    let others = [&self.carry[end..before], &self.chunk];
+                    self.chunk = others.concat().into();
+                }
+            }
             self.carry.truncate(end);
             let frame = self.carry.split().freeze();
             return self.frame(frame).map(Some);
@@ -191,7 +193,7 @@ impl Decoder {
 
     fn end(
         encoding: Encoding,
-        json: &mut EndOfObject,
+        json: &mut EndOfEvent,
         cbor: &mut EndOfItem,
         data: &[u8],
         bound: usize,
@@ -201,7 +203,7 @@ impl Decoder {
                 encoding,
                 what: "an event should begin with a brace",
             }),
-            Encoding::Json => Ok(json.find(data)),
+            Encoding::Json => Ok(json.find(data, bound)),
             Encoding::Cbor => cbor.find(data, bound),
             Encoding::Protobuf => {
                 // `k8s.io/apimachinery/pkg/util/framer/framer.go`: length, big-endian.
@@ -227,7 +229,7 @@ impl Decoder {
     /// A whole event; the next one is looked for from the start.
     fn frame(&mut self, mut frame: Bytes) -> Result<Bytes, EventError> {
         match self.encoding {
-            Encoding::Json => self.json = EndOfObject::default(),
+            Encoding::Json => self.json = EndOfEvent::default(),
             Encoding::Cbor => self.cbor = EndOfItem::default(),
             Encoding::Protobuf => frame.advance(4),
         }
@@ -242,6 +244,28 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_on_one_line_are_the_same_at_every_split() {
+        let event = |name: &str| format!(r#"{{"type":"ADDED","object":{{"name":"{name}"}}}}"#);
+        let body = ["a", "b", "c"].map(event).concat();
+        let expected = ["a", "b", "c"].map(|name| format!(r#"{{"name":"{name}"}}"#));
+        for (first, second) in
+            (0..body.len()).flat_map(|at| (at..body.len()).map(move |to| (at, to)))
+        {
+            let mut decoder = Decoder::with_bound(Encoding::Json, body.len() / 3);
+            let mut objects = Vec::new();
+            for part in [&body[..first], &body[first..second], &body[second..]] {
+                decoder.push(Bytes::copy_from_slice(part.as_bytes()));
+                while let Some(event) = decoder.next_event().unwrap() {
+                    objects.push(event.object.bytes().unwrap().to_vec());
+                }
+            }
+            decoder.finish().unwrap();
+            let texts = objects.iter().map(|bytes| str::from_utf8(bytes).unwrap());
+            assert!(texts.eq(&expected), "split at {first} and {second}");
+        }
+    }
 
     #[test]
     fn what_follows_an_event_and_is_none_is_an_error_or_part_of_its_line() {

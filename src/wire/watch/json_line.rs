@@ -1,20 +1,23 @@
-//! Where an object in JSON ends, if it is alone on its line: in flow what has arrived of it, out
+//! Where an event in JSON ends, if it is alone on its line: in flow what has arrived of it, out
 //! comes its length.
 
 use memchr::memchr2;
 
-/// Finds the end of the object at the start of a growing buffer.
+/// Finds the end of the event at the start of a growing buffer.
 ///
 /// API servers write each event compactly on one line, and a newline after it
-/// (`k8s.io/apimachinery/pkg/runtime/serializer/json/json.go`, `Encode`). So an object that begins
-/// compactly, a name right behind its brace, ends at the first newline behind a closing brace: a
-/// raw newline cannot lie inside a string, and no encoder breaks the lines of an object that it
-/// began like this. Where an object is not written so, or may end before its line does, braces
-/// are counted.
+/// (`k8s.io/apimachinery/pkg/runtime/serializer/json/json.go`, `Encode`). So an event that begins
+/// compactly, a name right behind its brace, ends with its line: a raw newline cannot lie inside a
+/// string, and no encoder breaks the lines of an object that it began like this. That it is the
+/// only one on its line shows in a name that each event has once, `object`, and that takes no more
+/// than a search for the newline and a rare letter of the name. Where an event is not written so,
+/// or may end before its line does, braces are counted.
 #[derive(Debug, Default, Clone)]
-pub(super) struct EndOfObject {
+pub(super) struct EndOfEvent {
     /// No end before this.
     searched: usize,
+    /// Names before this that may be those of an event's object.
+    names: usize,
     /// Braces are counted from here on; before the count began, 0.
     counted: usize,
     counting: bool,
@@ -24,37 +27,37 @@ pub(super) struct EndOfObject {
     depth: u64,
 }
 
-impl EndOfObject {
-    /// The length of the object that `data` begins with; `None` if its end is not there yet.
+impl EndOfEvent {
+    /// The length of the event that `data` begins with; `None` if its end is not there yet.
     ///
     /// `data` is what the last call had and what arrived since; its first byte must be `{`. The
-    /// end is never within what the last call had, except where something follows it that is
-    /// neither white space nor an object.
-    pub(super) fn find(&mut self, data: &[u8]) -> Option<usize> {
-        let compact = match data.get(1) {
-            None => return None,
-            Some(second) => *second == b'"',
-        };
-        if !self.counting && compact {
-            loop {
-                let Some(at) = closing(&data[self.searched..]) else {
-                    if data.last() == Some(&b'}') {
-                        break;
-                    }
-                    self.searched = data.len();
+    /// end may be within what the last call had if another event follows it on its line.
+    pub(super) fn find(&mut self, data: &[u8], bound: usize) -> Option<usize> {
+        let compact = *data.get(1)? == b'"';
+        self.counting |= !compact;
+        while !self.counting {
+            let rest = &data[self.searched..];
+            let Some(found) = memchr2(b'\n', b'j', rest) else {
+                self.searched = data.len();
+                if data.len() <= bound && !rest.trim_ascii_end().ends_with(b"}") {
                     return None;
-                };
-                let end = self.searched + at + 1;
-                let mut behind = data[end..].iter();
-                match behind.find(|b| !matches!(b, b' ' | b'\t' | b'\r')) {
-                    Some(b'\n') => return Some(end),
-                    // Two objects on a line, or the middle of a string; or the rest is missing.
-                    Some(b'{') | None => break,
-                    Some(_) => self.searched = end,
                 }
+                self.counting = true;
+                break;
+            };
+            let at = self.searched + found;
+            self.searched = at + 1;
+            if data[at] == b'j' {
+                self.names += usize::from(is_name(data, at));
+                self.counting = self.names > 1;
+                continue;
             }
+            let line = data[..at].trim_ascii_end();
+            if self.names == 1 && line.ends_with(b"}") {
+                return Some(line.len());
+            }
+            self.counting = true;
         }
-        self.counting = true;
         self.count(data, compact)
     }
 
@@ -99,114 +102,63 @@ impl EndOfObject {
     }
 }
 
-/// The first brace that closes something and has white space or another object behind it.
-fn closing(data: &[u8]) -> Option<usize> {
-    let ends = |pair: &[u8]| pair[0] == b'}' && matches!(pair[1], b'{' | b'\0'..=b' ');
-    let mut at = 0;
-    loop {
-        // Where blocks stopped, and at first: many may stand close together.
-        let end = data.len().min(at + 17);
-        if let Some(found) = data[at..end].windows(2).position(ends) {
-            return Some(at + found);
-        }
-        if end == data.len() {
-            return None;
-        }
-        at = end - 1;
-        skip_blocks::<512>(data, &mut at);
-        skip_blocks::<64>(data, &mut at);
-        skip_blocks::<16>(data, &mut at);
-    }
-}
-
-/// Moves `at` over whole blocks in which nothing closes.
-fn skip_blocks<const BLOCK: usize>(data: &[u8], at: &mut usize) {
-    while let (Some(these), Some(nexts)) = (
-        data.get(*at..*at + BLOCK),
-        data.get(*at + 1..*at + BLOCK + 1),
-    ) {
-        let pairs = these.iter().zip(nexts);
-        if pairs.fold(u8::MAX, |least, (this, next)| {
-            least.min(distance(*this, *next))
-        }) == 0
-        {
-            break;
-        }
-        *at += BLOCK;
-    }
-}
-
-/// 0 if an object may end with `this` before `next`; in the fewest operations that exist for
-/// vectors, so that it is 0 also before some bytes that stand behind a brace in strings alone.
-#[inline(always)]
-fn distance(this: u8, next: u8) -> u8 {
-    (this ^ b'}') | (next.saturating_sub(33) & 37)
+/// Whether the letter at `at` is that of a name `object`, which may not have arrived whole. Behind a
+/// list, where it stands in the rows of a table, it is none of an event.
+fn is_name(data: &[u8], at: usize) -> bool {
+    let (before, rest) = data.split_at(at);
+    let whole = match rest.strip_prefix(b"ject\"") {
+        Some(behind) => matches!(behind.trim_ascii_start().first(), None | Some(b':')),
+        None => b"ject\"".starts_with(rest),
+    };
+    whole && before.ends_with(b"\"ob") && !before.ends_with(b"],\"ob")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The ends that are found when `data` arrives in two parts, and that they are never within
-    /// the first part once it has been looked at.
+    /// The end that is found when `data` arrives in two parts.
     fn end(data: &[u8], split: usize) -> Option<usize> {
-        let mut finder = EndOfObject::default();
-        if let Some(end) = finder.find(&data[..split]) {
-            return Some(end);
-        }
-        let end = finder.find(data);
-        assert!(
-            end.is_none_or(|end| end >= split),
-            "{end:?} is before {split}"
-        );
-        end
+        let mut finder = EndOfEvent::default();
+        let first = finder.find(&data[..split], 1000);
+        first.or_else(|| finder.find(data, 1000))
     }
 
     #[test]
     fn an_end_is_found_wherever_the_data_is_cut() {
-        let long = format!("{{\"a\":\"{}\",\"b\":{{}}}}\n{{", "} {x".repeat(200));
-        for (data, expected) in [
-            ("{\"a\":{}}\n{\"b\"", 8),
-            ("{\"a\":{}}{\"b\"", 8),
-            ("{\"a\":\"}\\n{ } {\"}  \t{\"b\"", 16),
-            ("{ \"a\": {\n}\n}\n{", 12),
-            ("{\n\"a\": {}\n\n}{", 12),
-            (&long, long.len() - 2),
-        ] {
-            let data = data.as_bytes();
-            for split in 1..data.len() {
-                assert_eq!(
-                    end(data, split),
-                    Some(expected),
-                    "{data:?} split at {split}"
-                );
+        let text = "}\\n{ } {\\\"object\\\":j".repeat(20);
+        let event = format!("{{\"type\":\"\",\"object\":{{\"a\":\"{text}\",\"j\":{{}}}}}}");
+        let table = "{\"type\":\"\",\"object\":{\"rows\":[{\"cells\":[1],\"object\":{}}]}}";
+        let named = "{\"object\":{\"object\":\"object\"},\"type\":\"\"}";
+        let spaced = "{ \"type\": \"\",\n\"object\": {\n}\n}";
+        let events = [&event, table, named, spaced];
+        for (event, next) in events
+            .iter()
+            .flat_map(|event| events.map(|next| (event, next)))
+        {
+            for between in ["\n", "", " ", "  \t\r", " \n"] {
+                let data = format!("{event}{between}{next}\n");
+                for split in 1..data.len() {
+                    let end = end(data.as_bytes(), split).map(|end| data[..end].trim_ascii_end());
+                    assert_eq!(end, Some(*event), "{data:?} split at {split}");
+                }
             }
         }
     }
 
     #[test]
-    fn no_end_is_passed_over() {
-        for (this, next) in (0..=255).flat_map(|this| (0..=255).map(move |next| (this, next))) {
-            let ends = this == b'}' && (next == b'{' || next <= b' ');
-            assert!(!ends || distance(this, next) == 0, "{this} {next}");
-            // Most of what follows a brace must not stop the search.
-            let goes_on = this == b'}' && b",}]\"\\:".contains(&next);
-            assert!(!goes_on || distance(this, next) != 0, "{next}");
-        }
-    }
-
-    #[test]
     fn what_begins_compactly_ends_with_its_line() {
-        // No encoder writes this: whatever it is, every cut gives the same, and no end is found
+        // No encoder writes these: whatever they are, every cut gives the same, and no end is found
         // where nothing is left to take.
-        let data = b"{\"a\":{\"b\":{}  \n,\"c\":1}}";
-        for split in 1..data.len() {
-            let end = end(data, split).unwrap();
-            assert_eq!(
-                data[..end].trim_ascii_end(),
-                b"{\"a\":{\"b\":{}",
-                "split at {split}"
-            );
+        for data in [
+            "{\"a\":{\"b\":{}  \n,\"c\":1}}",
+            "{\"object\":{\"b\":{}  \n,\"c\":1}}",
+        ] {
+            let line = data.lines().next().unwrap().trim_ascii_end();
+            for split in 1..data.len() {
+                let end = end(data.as_bytes(), split).unwrap();
+                assert_eq!(data[..end].trim_ascii_end(), line, "split at {split}");
+            }
         }
     }
 }
