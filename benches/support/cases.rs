@@ -178,7 +178,7 @@ fn channel_frames(name: &'static str, size: usize) -> Case {
 }
 
 fn websocket_frames(name: &'static str, size: usize) -> Case {
-    let count = (128 << 10) / size;
+    let count = (1 << 20) / size;
     case(
         name,
         count,
