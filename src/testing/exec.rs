@@ -116,7 +116,8 @@ async fn play(
             copy(stderr, err).await;
             output_over.notify_one();
         };
-        let resize = |size| terminal.iter().for_each(|terminal| terminal.resize(size));
+        // With it goes the terminal, which hangs up.
+        let resize = move |size| terminal.iter().for_each(|terminal| terminal.resize(size));
         let work = async { tokio::join!(wait.code(), stdout, stderr).0 };
         serve_until(&session, work, input, resize).await
     };
