@@ -5,11 +5,14 @@ use kubewire::{
     testing::{ApiServer, BodyFault},
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Lines},
+    time::timeout,
+};
 
 use crate::{
     kubectl,
-    tool::{Cluster, finish},
+    tool::{Cluster, PATIENCE, finish},
 };
 
 /// Runs both programs and compares all that they say.
@@ -140,10 +143,12 @@ async fn events_are_listed_as_kubectl_lists_them() {
     // What comes again, because the server has forgotten what happened since, is not new.
     let faults = [None, Some(BodyFault::Cut { after: 1 })];
     cluster.server.inject_into_bodies(faults);
-    let mut tool = cluster.start_tool(&["events", "-w", "--no-headers"]);
+    let mut tool = cluster.start_tool(&["-v=6", "events", "-w", "--no-headers"]);
+    let mut stderr = BufReader::new(tool.child.stderr.take().unwrap()).lines();
     for name in ["old", "mid", "new", "later"] {
         assert!(tool.line().await.contains(name));
     }
+    says(&mut stderr, "watch=").await;
     for name in ["cut", "last"] {
         cluster.server.put(&events, event(name, "Normal", 7200, 1));
     }
@@ -151,13 +156,22 @@ async fn events_are_listed_as_kubectl_lists_them() {
     let mut both = [tool.line().await, tool.line().await];
     both.sort();
     assert!(both[0].contains("cut is told") && both[1].contains("last is told"));
-    let mut stderr = BufReader::new(tool.child.stderr.take().unwrap()).lines();
-    let said = stderr.next_line().await.unwrap().unwrap();
-    assert!(said.contains("trying again until it succeeds"), "{said}");
+    says(&mut stderr, "trying again until it succeeds").await;
     cluster
         .run(&["events", "--for", "web-0"])
         .await
         .is_error("TYPE/NAME");
+}
+
+/// Reads until a line has these words.
+async fn says(lines: &mut Lines<impl AsyncBufRead + Unpin>, words: &str) {
+    loop {
+        let line = timeout(PATIENCE, lines.next_line()).await;
+        let line = line.expect("it is silent").unwrap();
+        if line.expect("it says no more").contains(words) {
+            return;
+        }
+    }
 }
 
 #[tokio::test]
@@ -165,13 +179,7 @@ async fn events_that_are_none_have_no_headings_while_they_are_waited_for() {
     let cluster = Cluster::start().await;
     let mut tool = cluster.start_tool(&["-v=6", "events", "-w"]);
     let mut stderr = BufReader::new(tool.child.stderr.take().unwrap()).lines();
-    while !stderr
-        .next_line()
-        .await
-        .unwrap()
-        .unwrap()
-        .contains("watch=")
-    {}
+    says(&mut stderr, "watch=").await;
     tool.child.start_kill().unwrap();
     assert_eq!(tool.lines.next_line().await.unwrap(), None);
 }
