@@ -49,6 +49,11 @@ impl AsyncRead for Silence {
     }
 }
 
+/// What runs a script, with the arguments behind it.
+fn shell(script: &str) -> impl Iterator<Item = &str> {
+    ["sh", "-c", script, "kubewire"].into_iter()
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Side {
     pub(super) pod: Pod,
@@ -110,8 +115,7 @@ impl Side {
         script: &'a str,
         arguments: impl IntoIterator<Item = &'a str>,
     ) -> Exec {
-        let front = ["sh", "-c", script, "kubewire"];
-        self.reader(Vec::new(), front.into_iter().chain(arguments))
+        self.reader(Vec::new(), shell(script).chain(arguments))
     }
 
     /// A script, whose arguments begin with `$1`.
@@ -120,8 +124,7 @@ impl Side {
         script: &'a str,
         arguments: impl IntoIterator<Item = &'a str>,
     ) -> Exec {
-        let front = ["sh", "-c", script, "kubewire"];
-        self.exec(front.into_iter().chain(arguments))
+        self.exec(shell(script).chain(arguments))
     }
 
     /// Runs a program to its end; gives what it writes.

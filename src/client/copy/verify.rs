@@ -29,7 +29,8 @@ use crate::{
 /// The exit code of `xargs` if a program that it runs fails (POSIX, xargs, "EXIT STATUS").
 const FAILED: i32 = 123;
 
-/// Files of one `sha256sum`: few enough that what is told of early is not answered late.
+/// Digests files whose names it reads, so few of them at once that what is told of early is not
+/// answered late.
 const DIGEST: [&str; 5] = ["xargs", "-0", "-n", "256", "sha256sum"];
 
 /// Bytes of a file that is worth a `sha256sum` of its own, which reads it while it comes.
