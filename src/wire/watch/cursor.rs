@@ -20,6 +20,8 @@ const UNNUMBERED: u64 = u64::MAX;
 pub(super) const API_VERSION: Field = Field("apiVersion", UNNUMBERED);
 pub(super) const KIND: Field = Field("kind", UNNUMBERED);
 pub(super) const METADATA: Field = Field("metadata", 1);
+/// Of the metadata; numbered as in `k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto`.
+pub(super) const MANAGED_FIELDS: Field = Field("managedFields", 17);
 
 /// What a member is called.
 #[derive(Debug)]
@@ -129,6 +131,12 @@ impl<'a> Value<'a> {
             what: "a time is not RFC 3339",
         })?;
         Ok(Some(stamp))
+    }
+
+    /// Whether the object certainly has no member of this name from here on; only in JSON is that said
+    /// without passing over the values.
+    pub(super) fn lacks(self, name: &str) -> bool {
+        matches!(self, Self::Json(data) if json::lacks(data, name))
     }
 
     /// The value and nothing else; in protobuf without its tag and length.

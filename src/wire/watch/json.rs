@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
+use memchr::{memchr2, memmem};
 
 use super::{
     Encoding, EventError,
@@ -136,6 +136,8 @@ pub(in crate::wire) struct EndOfValue {
     pub(super) depth: u64,
 }
 
+/// Where no vector instruction collects marks, blocks cost more than strings do.
+const VECTORS: bool = cfg!(target_arch = "x86_64");
 /// Bytes of a value that are looked at a string at a time: most values are no longer.
 const SHORT: usize = 32;
 
@@ -145,8 +147,7 @@ impl EndOfValue {
     ///
     /// `data` is what the last call had and what arrived since.
     pub(in crate::wire) fn find(&mut self, data: &[u8]) -> Result<Option<usize>, EventError> {
-        // Where no vector instruction collects marks, blocks cost more than strings do.
-        let mut until = match cfg!(target_arch = "x86_64") {
+        let mut until = match VECTORS {
             true => self.at + SHORT,
             false => usize::MAX,
         };
@@ -318,6 +319,12 @@ fn escaped_len(data: &[u8]) -> Result<usize, EventError> {
         return Err(malformed("a string should stand here"));
     }
     let mut at = 1;
+    if VECTORS {
+        match json_blocks::skip_string(data, at) {
+            Ok(end) => return Ok(end),
+            Err(on) => at = on,
+        }
+    }
     while let Some(found) = data.get(at..).and_then(quote_or_escape) {
         at += found + 1;
         if data[at - 1] == b'"' {
@@ -349,6 +356,12 @@ fn quote_or_escape(data: &[u8]) -> Option<usize> {
         at += 8;
     }
     memchr2(b'"', b'\\', &data[at..]).map(|found| at + found)
+}
+
+/// Whether no member that begins in `data` has this name: neither it nor an escape that could be one of
+/// its letters is there at all, which is sooner seen than where each value ends.
+pub(super) fn lacks(data: &[u8], name: &str) -> bool {
+    memmem::find(data, name.as_bytes()).is_none() && memmem::find(data, b"\\u").is_none()
 }
 
 /// The string that `data` begins with; empty for `null`.

@@ -93,6 +93,35 @@ pub(super) fn skip(data: &[u8], value: &mut EndOfValue) -> Reached {
     }
 }
 
+/// Goes on through the whole blocks of `data`, from `at` within a string: where it ends, or else where
+/// to go on.
+pub(super) fn skip_string(data: &[u8], mut at: usize) -> Result<usize, usize> {
+    let mut size = BLOCK;
+    let mut marks = [[0; FIRST / LANE]; 2];
+    let mut escaped = 0;
+    loop {
+        let rest = &data[at..];
+        let window = &rest[..size.min(rest.len() / BLOCK * BLOCK)];
+        if window.is_empty() {
+            // A backslash is looked at again, with the byte behind it.
+            return Err(at - usize::from(escaped > 0));
+        }
+        let [quotes, backslashes] = marks
+            .each_mut()
+            .map(|marks| &mut marks[..window.len() / LANE]);
+        mark(window, b'"', quotes);
+        mark(window, b'\\', backslashes);
+        for start in (0..window.len() / LANE).step_by(BLOCK / LANE) {
+            let ends = quotes[start] & !escapes(backslashes[start], &mut escaped);
+            if ends != 0 {
+                return Ok(at + ends.trailing_zeros() as usize + 1);
+            }
+            at += BLOCK;
+        }
+        size = FIRST;
+    }
+}
+
 /// Which of `bytes`, in whole blocks, are `wanted`: `marks` has a word for the 64 bytes from each
 /// sixteenth on.
 ///

@@ -5,12 +5,9 @@ use bytes::{BufMut as _, BytesMut};
 
 use super::{
     Encoding, EventError, Object, cbor,
-    cursor::{Field, METADATA, Members, Value},
+    cursor::{MANAGED_FIELDS, METADATA, Members, Value},
     protobuf,
 };
-
-/// Numbered as in `k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto`.
-const MANAGED_FIELDS: Field = Field("managedFields", 17);
 
 impl Object {
     /// The object without its `metadata.managedFields`, in a buffer of its own; the object itself

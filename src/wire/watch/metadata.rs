@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Encoding, EventError, Object, Text,
-    cursor::{API_VERSION, KIND, Key, METADATA, Members, Value},
+    cursor::{API_VERSION, KIND, Key, MANAGED_FIELDS, METADATA, Members, Value},
 };
 use crate::wire::stamp::Stamp;
 
@@ -62,6 +62,20 @@ impl Field {
             },
         })
     }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Namespace => "namespace",
+            Self::Uid => "uid",
+            Self::ResourceVersion => "resourceVersion",
+            Self::Generation => "generation",
+            Self::CreationTimestamp => "creationTimestamp",
+            Self::DeletionTimestamp => "deletionTimestamp",
+            Self::Labels => "labels",
+            Self::Annotations => "annotations",
+        }
+    }
 }
 
 /// The fields of an object that most readers want.
@@ -70,8 +84,8 @@ impl Field {
 /// empty, as it is in Kubernetes itself. Every method returns an error if the object is malformed
 /// on the way to the field.
 ///
-/// An absent field is known to be absent only when all of the metadata has been walked; nothing
-/// behind it is.
+/// An absent field is known to be absent only when all of the metadata has been walked, or when its
+/// name is nowhere behind the start of `managedFields`; nothing behind the metadata is walked.
 ///
 /// ```
 /// use kubewire::watch::{Encoding, Object};
@@ -89,6 +103,8 @@ pub struct Metadata<'a> {
     of_list: Option<&'a super::TypeMeta>,
     /// The members of the metadata that have not been read.
     members: RefCell<Members<'a>>,
+    /// The managed fields, if the members have come to them: most of the metadata, and mostly its end.
+    managed_fields: Cell<Option<Value<'a>>>,
     found: [Cell<Option<Value<'a>>>; FIELDS],
 }
 
@@ -155,6 +171,7 @@ impl<'a> Metadata<'a> {
             object: RefCell::new(top),
             of_list: object.of_list.as_deref(),
             members: RefCell::new(members),
+            managed_fields: Cell::default(),
             found: Default::default(),
         })
     }
@@ -245,9 +262,18 @@ impl<'a> Metadata<'a> {
         if let Some(value) = self.found[wanted as usize].get() {
             return Ok(Some(value));
         }
+        let is_behind = |managed_fields: Value<'_>| !managed_fields.lacks(wanted.name());
+        if !self.managed_fields.get().is_none_or(is_behind) {
+            return Ok(None);
+        }
         let mut members = self.members.borrow_mut();
         while let Some((key, value)) = members.next()? {
-            if let Some(field) = Field::of(&key) {
+            if key.is(MANAGED_FIELDS) {
+                self.managed_fields.set(Some(value));
+                if !is_behind(value) {
+                    return Ok(None);
+                }
+            } else if let Some(field) = Field::of(&key) {
                 let slot = &self.found[field as usize];
                 if slot.get().is_none() {
                     slot.set(Some(value));

@@ -120,4 +120,32 @@ mod tests {
         assert_eq!((meta.label("y"), meta.annotation("b")), (None, Some("2")));
         assert_eq!(meta.annotations.len(), 1);
     }
+
+    #[test]
+    fn what_stands_behind_managed_fields_is_found() {
+        let at = Stamp::parse(b"2026-11-22T01:55:41Z");
+        for (behind, expected) in [
+            (r#","deletionTimestamp":"2026-11-22T01:55:41Z""#, at),
+            (r#","d\u0065letionTimestamp":"2026-11-22T01:55:41Z""#, at),
+            (r#","finalizers":["deletionTimestamp","\u0041"]"#, None),
+            ("", None),
+        ] {
+            let text = format!(
+                r#"{{"metadata":{{"managedFields":[{{"f:x":{{}}}}]{behind},"name":"a"}}}}"#
+            );
+            let object = Object::new(Encoding::Json, text.clone().into());
+            let meta = ObjectMeta::of(&object).unwrap();
+            assert_eq!(meta.deletion_timestamp, expected, "{text}");
+            assert_eq!((&*meta.name, meta.generation), ("a", 0), "{text}");
+        }
+    }
+
+    #[test]
+    fn managed_fields_are_not_walked_for_what_is_not_behind_them() {
+        let text = r#"{"metadata":{"name":"a","managedFields":["labels"#;
+        let object = Object::new(Encoding::Json, text.into());
+        let metadata = object.metadata().unwrap();
+        assert_eq!(metadata.deletion_timestamp(), Ok(None));
+        assert!(metadata.labels().is_err());
+    }
 }

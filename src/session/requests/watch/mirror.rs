@@ -4,7 +4,7 @@
 //! nobody saw among them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map},
     fmt,
     hash::{Hash, Hasher},
     sync::Arc,
@@ -147,6 +147,13 @@ struct Entry<T> {
     seen: u32,
 }
 
+impl<T> Entry<T> {
+    /// Whether it is the object in this version.
+    fn is_in(&self, version: &str) -> bool {
+        *self.resource_version == *version && !version.is_empty()
+    }
+}
+
 /// A copy of the server's objects, of each what the caller keeps: the unparsed object, a parsed
 /// one, or a few fields.
 ///
@@ -257,27 +264,34 @@ impl<T> Mirror<T> {
         keep: impl FnOnce() -> Result<T, E>,
     ) -> Result<Vec<Change<T>>, E> {
         let (uid, version) = (metadata.uid()?, metadata.resource_version()?);
-        let snapshot = self.snapshot;
-        let is_known = self.knows(&key, metadata)?;
-        if let Some(known) = self.objects.get_mut(&key)
-            && *known.uid == *uid
-        {
-            // It is there, also if what it is now cannot be kept.
-            known.seen = snapshot;
-        }
-        if is_known {
-            return Ok(Vec::new());
-        }
-        let entry = Entry {
-            value: keep()?,
-            resource_version: (*version).into(),
-            uid: (*uid).into(),
-            seen: snapshot,
+        let seen = self.snapshot;
+        let entry = || {
+            Ok::<_, E>(Entry {
+                value: keep()?,
+                resource_version: (*version).into(),
+                uid: (*uid).into(),
+                seen,
+            })
         };
-        Ok(match self.objects.insert(key.clone(), entry) {
-            None => vec![Change::Added(key)],
-            Some(before) if *before.uid == *uid => vec![Change::Modified(key)],
-            Some(before) => vec![
+        let mut known = match self.objects.entry(key.clone()) {
+            hash_map::Entry::Vacant(place) => {
+                place.insert(entry()?);
+                return Ok(vec![Change::Added(key)]);
+            }
+            hash_map::Entry::Occupied(known) => known,
+        };
+        let is_same = *known.get().uid == *uid;
+        if is_same {
+            // It is there, also if what it is now cannot be kept.
+            known.get_mut().seen = seen;
+            if known.get().is_in(&version) {
+                return Ok(Vec::new());
+            }
+        }
+        let before = known.insert(entry()?);
+        Ok(match is_same {
+            true => vec![Change::Modified(key)],
+            false => vec![
                 Change::Deleted(key.clone(), before.value),
                 Change::Added(key),
             ],
@@ -291,9 +305,8 @@ impl<T> Mirror<T> {
         metadata: &Metadata<'_>,
     ) -> Result<bool, EventError> {
         let (uid, version) = (metadata.uid()?, metadata.resource_version()?);
-        Ok(self.objects.get(key).is_some_and(|known| {
-            *known.uid == *uid && *known.resource_version == *version && !version.is_empty()
-        }))
+        let known = self.objects.get(key);
+        Ok(known.is_some_and(|known| *known.uid == *uid && known.is_in(&version)))
     }
 
     /// Whether the last snapshot is complete.

@@ -120,6 +120,15 @@ struct Kept<K> {
     labels: Arc<[Option<Box<str>>]>,
 }
 
+impl<K> Clone for Kept<K> {
+    fn clone(&self) -> Self {
+        Self {
+            object: self.object.clone(),
+            labels: self.labels.clone(),
+        }
+    }
+}
+
 /// A [`Mirror`] and what its readers have yet to be told.
 ///
 /// Whoever drives it [applies](Self::apply) updates, [publishes](Self::publish) what they changed,
@@ -197,7 +206,9 @@ impl<K> SharedMirror<K> {
             Update::SnapshotEnd { .. } => {
                 self.refusal = None;
                 for change in self.mirror.end_snapshot() {
-                    self.note(change, None);
+                    if let Change::Deleted(key, kept) = change {
+                        self.delete(key, &kept);
+                    }
                 }
                 self.pending.push(Ok(MirrorUpdate::Current));
             }
@@ -233,21 +244,48 @@ impl<K> SharedMirror<K> {
             EventType::Added | EventType::Modified | EventType::Deleted => {}
             _ => return Ok(()),
         }
-        let before = self.mirror.get(&key).map(|kept| kept.labels.clone());
         let labels = &self.labels;
+        let before = match labels.is_empty() {
+            true => None,
+            false => self.mirror.get(&key).cloned(),
+        };
+        let mut now = None;
         let keep = || {
-            Ok::<_, EventError>(Kept {
+            let kept = Kept {
                 labels: values(&metadata, labels)?,
                 object: Arc::new(decode(&event.object)?),
-            })
+            };
+            now = Some(kept.clone());
+            Ok::<_, EventError>(kept)
         };
         let changes = self
             .mirror
             .apply_event(&event.event_type, key.clone(), &metadata, keep);
         let changes = changes.map_err(|error| (Some(key.clone()), error))?;
-        self.unreadable.remove(&key);
+        if !self.unreadable.is_empty() {
+            self.unreadable.remove(&key);
+        }
         for change in changes {
-            self.note(change, before.as_ref());
+            let update = match (change, &now) {
+                (Change::Deleted(key, kept), _) => {
+                    self.delete(key, &kept);
+                    continue;
+                }
+                (Change::Added(key), Some(now)) => {
+                    self.namespaces.insert(key.namespace(), &key);
+                    self.label(&key, now);
+                    MirrorUpdate::Added(key, now.object.clone())
+                }
+                (Change::Modified(key), Some(now)) => {
+                    if let Some(before) = &before {
+                        self.unlabel(&key, before);
+                    }
+                    self.label(&key, now);
+                    MirrorUpdate::Modified(key, now.object.clone())
+                }
+                (Change::Added(_) | Change::Modified(_), None) => continue,
+            };
+            self.pending.push(Ok(update));
         }
         Ok(())
     }
@@ -258,46 +296,23 @@ impl<K> SharedMirror<K> {
         self.pending.push(Err(error));
     }
 
-    /// Brings the indices up to date and says what has changed.
-    fn note(&mut self, change: Change<Kept<K>>, before: Option<&Arc<[Option<Box<str>>]>>) {
-        let update = match change {
-            Change::Deleted(key, kept) => {
-                self.namespaces.remove(key.namespace(), &key);
-                self.unlabel(&key, &kept.labels);
-                MirrorUpdate::Deleted(key, kept.object)
-            }
-            Change::Added(key) => {
-                self.namespaces.insert(key.namespace(), &key);
-                let Some(object) = self.label(&key) else {
-                    return;
-                };
-                MirrorUpdate::Added(key, object)
-            }
-            Change::Modified(key) => {
-                if let Some(before) = before {
-                    self.unlabel(&key, before);
-                }
-                let Some(object) = self.label(&key) else {
-                    return;
-                };
-                MirrorUpdate::Modified(key, object)
-            }
-        };
-        self.pending.push(Ok(update));
+    fn delete(&mut self, key: ObjectKey, kept: &Kept<K>) {
+        self.namespaces.remove(key.namespace(), &key);
+        self.unlabel(&key, kept);
+        let object = kept.object.clone();
+        self.pending.push(Ok(MirrorUpdate::Deleted(key, object)));
     }
 
-    fn label(&mut self, key: &ObjectKey) -> Option<Arc<K>> {
-        let kept = self.mirror.get(key)?;
+    fn label(&mut self, key: &ObjectKey, kept: &Kept<K>) {
         for ((_, index), value) in self.labels.iter_mut().zip(&*kept.labels) {
             if let Some(value) = value {
                 index.insert(value, key);
             }
         }
-        Some(kept.object.clone())
     }
 
-    fn unlabel(&mut self, key: &ObjectKey, values: &[Option<Box<str>>]) {
-        for ((_, index), value) in self.labels.iter_mut().zip(values) {
+    fn unlabel(&mut self, key: &ObjectKey, kept: &Kept<K>) {
+        for ((_, index), value) in self.labels.iter_mut().zip(&*kept.labels) {
             if let Some(value) = value {
                 index.remove(value, key);
             }
