@@ -202,13 +202,15 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-/// Setters of a builder, each with the field that it sets: `fn tail(lines: u64) config.lines = lines;`.
+/// Setters of a builder, each with the fields that it sets, or what it calls of them:
+/// `fn tail(lines: u64) config.lines = lines;`, `fn file(path: PathBuf) files.push(path);`.
 #[cfg(any(feature = "client", all(feature = "testing", unix)))]
 macro_rules! setters {
-    ($($(#[$meta:meta])* fn $name:ident($($value:ident: $type:ty)?) $($field:ident).+ = $to:expr;)*) => { $(
+    ($($(#[$meta:meta])* fn $name:ident($($value:ident: $type:ty),*)
+        $($($field:ident).+ $(($($given:expr),*))? $(= $to:expr)?),+;)*) => { $(
         $(#[$meta])*
-        pub fn $name(mut self $(, $value: $type)?) -> Self {
-            self.$($field).+ = $to;
+        pub fn $name(mut self $(, $value: $type)*) -> Self {
+            $(self.$($field).+ $(($($given),*))? $(= $to)?;)+
             self
         }
     )* };

@@ -48,10 +48,9 @@ impl Attach {
 
     options!();
 
-    /// Uses the container's terminal and gives it this size.
-    pub fn tty(mut self, size: TerminalSize) -> Self {
-        self.options.set_tty(size);
-        self
+    setters! {
+        /// Uses the container's terminal and gives it this size.
+        fn tty(size: TerminalSize) options.set_tty(size);
     }
 
     /// Attaches.

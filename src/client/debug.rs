@@ -134,6 +134,9 @@ impl DebugContainer {
 
         /// What it may do.
         fn profile(profile: DebugProfile) profile = profile;
+
+        /// How long it may take to start, its image pulled; [`limits::DEBUG_START`] unless set.
+        fn timeout(limit: Duration) timeout = limit;
     }
 
     /// What it runs instead of the image's entry point.
@@ -167,12 +170,6 @@ impl DebugContainer {
     /// Gives its process a terminal.
     pub fn tty(self) -> Self {
         self.field("tty", true)
-    }
-
-    /// How long it may take to start, its image pulled; [`limits::DEBUG_START`] unless set.
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = limit;
-        self
     }
 
     fn field(mut self, name: &str, value: impl Into<Value>) -> Self {

@@ -59,14 +59,11 @@ impl Exec {
 
     options!();
 
-    /// Gives the process a terminal of this size. Output is then on stdout alone, with `\r\n` for
-    /// line ends, and dropping the session hangs up the terminal, which ends most processes.
-    pub fn tty(mut self, size: TerminalSize) -> Self {
-        self.options.set_tty(size);
-        self
-    }
-
     setters! {
+        /// Gives the process a terminal of this size. Output is then on stdout alone, with `\r\n` for
+        /// line ends, and dropping the session hangs up the terminal, which ends most processes.
+        fn tty(size: TerminalSize) options.set_tty(size);
+
         /// Bytes that [`output`](Self::output) and [`Child::wait_with_output`] collect of each
         /// stream; [`limits::OUTPUT`](crate::limits::OUTPUT) unless set.
         fn max_output(bytes: usize) options.max_output = bytes;

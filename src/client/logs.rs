@@ -60,42 +60,13 @@ impl Logs {
         /// limit of four hours and restarts of the kubelet, and gives each line once. Where the
         /// kubelet has rotated lines away meanwhile, [`LogUpdate::Gap`] tells it.
         fn follow() config.follow = true;
-    }
 
-    /// Follow, and when the container is started again, go on with its next instance.
-    pub fn across_restarts(mut self) -> Self {
-        self.config.follow = true;
-        self.config.across_restarts = true;
-        self
-    }
+        /// Follow, and when the container is started again, go on with its next instance.
+        fn across_restarts() config.follow = true, config.across_restarts = true;
 
-    /// Read the log of the instance before the current one.
-    pub fn previous(mut self) -> Self {
-        self.config.previous = true;
-        self
-    }
+        /// Read the log of the instance before the current one.
+        fn previous() config.previous = true;
 
-    /// Only lines from then on: an instant by the node's clock, or a time ago, in whole seconds.
-    ///
-    /// ```
-    /// # kubewire::example(|pod| pod.container("main", ["echo", "hello"]), async |client| {
-    /// use std::time::Duration;
-    ///
-    /// let logs = client.pod("default", "web-0").logs().follow();
-    /// let mut lines = logs.since(Duration::from_secs(600)).stream();
-    /// while let Some(line) = lines.next().await {
-    ///     assert_eq!(line?.bytes, "hello");
-    ///     # break;
-    /// }
-    /// # Ok(())
-    /// # });
-    /// ```
-    pub fn since(mut self, since: impl Into<Since>) -> Self {
-        since.into().set(&mut self.config);
-        self
-    }
-
-    setters! {
         /// Only so many last lines.
         fn tail(lines: u64) config.tail_lines = Some(lines);
 
@@ -122,6 +93,26 @@ impl Logs {
         /// only WebSockets last. All else is the same, resumption included, and the connection is
         /// pinged. Users need the right to `get` `pods/log`, as without.
         fn over_websocket() websocket = true;
+    }
+
+    /// Only lines from then on: an instant by the node's clock, or a time ago, in whole seconds.
+    ///
+    /// ```
+    /// # kubewire::example(|pod| pod.container("main", ["echo", "hello"]), async |client| {
+    /// use std::time::Duration;
+    ///
+    /// let logs = client.pod("default", "web-0").logs().follow();
+    /// let mut lines = logs.since(Duration::from_secs(600)).stream();
+    /// while let Some(line) = lines.next().await {
+    ///     assert_eq!(line?.bytes, "hello");
+    ///     # break;
+    /// }
+    /// # Ok(())
+    /// # });
+    /// ```
+    pub fn since(mut self, since: impl Into<Since>) -> Self {
+        since.into().set(&mut self.config);
+        self
     }
 
     /// Begins to read when the stream is polled.

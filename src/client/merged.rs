@@ -129,15 +129,12 @@ impl MergedLogs {
         }
     }
 
-    /// The pods of all namespaces; pods cannot be [named](Self::pods) then.
-    pub fn all_namespaces(mut self) -> Self {
-        self.all_namespaces = true;
-        self
-    }
-
     chosen_pods!();
 
     setters! {
+        /// The pods of all namespaces; pods cannot be [named](Self::pods) then.
+        fn all_namespaces() all_namespaces = true;
+
         /// All containers of each pod, init and ephemeral containers too, instead of the default one.
         /// Ephemeral containers that come later join.
         fn all_containers() all_containers = true;
@@ -147,24 +144,14 @@ impl MergedLogs {
         /// [`until_all_end`](Self::until_all_end) says so, the stream never ends by itself. Of pods that
         /// are named it ends with all their logs; it does not go on with a pod that takes the name of one.
         fn follow() config.follow = true;
-    }
 
-    /// Follow, and end when all logs have ended that are read, as kubectl does with a selector.
-    /// Pods that come to match before that join. If none matches at first, it ends at once.
-    pub fn until_all_end(mut self) -> Self {
-        self.config.follow = true;
-        self.until_all_end = true;
-        self
-    }
+        /// Follow, and end when all logs have ended that are read, as kubectl does with a selector.
+        /// Pods that come to match before that join. If none matches at first, it ends at once.
+        fn until_all_end() config.follow = true, until_all_end = true;
 
-    /// Follow, and go on with the next instance of a container that is started again.
-    pub fn across_restarts(mut self) -> Self {
-        self.config.follow = true;
-        self.config.across_restarts = true;
-        self
-    }
+        /// Follow, and go on with the next instance of a container that is started again.
+        fn across_restarts() config.follow = true, config.across_restarts = true;
 
-    setters! {
         /// Read the logs of the instances before the current ones.
         fn previous() config.previous = true;
 

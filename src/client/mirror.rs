@@ -85,10 +85,9 @@ impl<K: Send + Sync + 'static> MirrorBuilder<K> {
         }
     }
 
-    /// Finds the objects by this label too: [`MirrorReader::by_label`].
-    pub fn index_by_label(mut self, label: impl Into<String>) -> Self {
-        self.labels.push(label.into());
-        self
+    setters! {
+        /// Finds the objects by this label too: [`MirrorReader::by_label`].
+        fn index_by_label(label: impl Into<String>) labels.push(label.into());
     }
 
     /// Starts the watch, in a task of its own, and gives the first of its readers. It ends when the

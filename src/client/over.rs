@@ -84,10 +84,9 @@ impl<T> Over<T> {
 }
 
 impl Over<Child> {
-    /// See [`Exec::max_output`](super::Exec::max_output).
-    pub fn max_output(mut self, bytes: usize) -> Self {
-        self.options.max_output = bytes;
-        self
+    setters! {
+        /// See [`Exec::max_output`](super::Exec::max_output).
+        fn max_output(bytes: usize) options.max_output = bytes;
     }
 
     /// Begins the session.

@@ -27,10 +27,12 @@ impl Pods {
 /// The options of a builder around [`Pods`].
 macro_rules! chosen_pods {
     () => {
-        /// Only pods whose labels match, such as `app=web`.
-        pub fn labels(mut self, selector: impl Into<String>) -> Self {
-            self.pods.labels = selector.into();
-            self
+        setters! {
+            /// Only pods whose labels match, such as `app=web`.
+            fn labels(selector: impl Into<String>) pods.labels = selector.into();
+
+            /// The container; without, the default one of each pod.
+            fn container(name: impl Into<String>) pods.container = Some(name.into());
         }
 
         /// Only the pods of these names. One that does not exist is an error of its own.
@@ -40,12 +42,6 @@ macro_rules! chosen_pods {
             S: Into<String>,
         {
             self.pods.names.extend(names.into_iter().map(Into::into));
-            self
-        }
-
-        /// The container; without, the default one of each pod.
-        pub fn container(mut self, name: impl Into<String>) -> Self {
-            self.pods.container = Some(name.into());
             self
         }
     };

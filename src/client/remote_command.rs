@@ -352,6 +352,26 @@ macro_rules! options {
 
             /// What becomes of stdin; [`Stdio::null`] unless set.
             fn stdin(stdio: impl Into<Stdio>) options.stdin = stdio.into();
+
+            /// What becomes of stdout; [`Stdio::piped`] unless set.
+            fn stdout(stdio: impl Into<Stdio>) options.stdout = stdio.into();
+
+            /// What becomes of stderr; [`Stdio::piped`] unless set. With a TTY there is none: a
+            /// terminal shows both on stdout.
+            fn stderr(stdio: impl Into<Stdio>) options.stderr = stdio.into();
+
+            /// The subprotocols to offer, most wanted first; [`Subprotocol::DEFAULT`] unless set.
+            /// [`Subprotocol::Unnamed`] alone offers none.
+            fn subprotocols(protocols: impl IntoIterator<Item = Subprotocol>)
+                options.protocols = protocols.into_iter().collect();
+
+            /// Bytes of each output stream that may wait for its reader;
+            /// [`limits::STREAM_BUFFER`](crate::limits::STREAM_BUFFER) unless set. A stream that
+            /// reaches the bound holds back every other stream of the session.
+            fn buffer(bytes: usize) options.buffer = bytes;
+
+            /// How often to ask the server for signs of life, and how long to wait for them.
+            fn keepalive(config: KeepaliveConfig) options.keepalive = config;
         }
 
         /// What the process reads from stdin: bytes, a file, or with [`Input::reader`] any reader.
@@ -364,20 +384,6 @@ macro_rules! options {
         /// unless the container has `stdinOnce`.
         pub fn input(self, input: impl Into<Input>) -> Self {
             self.stdin(input.into())
-        }
-
-        setters! {
-            /// What becomes of stdout; [`Stdio::piped`] unless set.
-            fn stdout(stdio: impl Into<Stdio>) options.stdout = stdio.into();
-
-            /// What becomes of stderr; [`Stdio::piped`] unless set. With a TTY there is none: a
-            /// terminal shows both on stdout.
-            fn stderr(stdio: impl Into<Stdio>) options.stderr = stdio.into();
-
-            /// The subprotocols to offer, most wanted first; [`Subprotocol::DEFAULT`] unless set.
-            /// [`Subprotocol::Unnamed`] alone offers none.
-            fn subprotocols(protocols: impl IntoIterator<Item = Subprotocol>)
-                options.protocols = protocols.into_iter().collect();
         }
 
         /// Refuses servers on which stdin cannot be closed by itself, so that a command which
@@ -397,16 +403,6 @@ macro_rules! options {
             self.options.set_streams(streams);
             self.options.container.clone_from(container);
             self
-        }
-
-        setters! {
-            /// Bytes of each output stream that may wait for its reader;
-            /// [`limits::STREAM_BUFFER`](crate::limits::STREAM_BUFFER) unless set. A stream that
-            /// reaches the bound holds back every other stream of the session.
-            fn buffer(bytes: usize) options.buffer = bytes;
-
-            /// How often to ask the server for signs of life, and how long to wait for them.
-            fn keepalive(config: KeepaliveConfig) options.keepalive = config;
         }
     };
 }

@@ -84,6 +84,14 @@ impl Request {
 
         /// The subresource of the object: `status`, `scale`, `log`, `eviction`.
         fn subresource(subresource: impl Into<String>) subresource = Some(subresource.into());
+
+        /// One more parameter of the query, such as `dryRun` with `All`.
+        fn query(key: impl Into<Cow<'static, str>>, value: impl Into<String>)
+            query.push((key.into(), value.into()));
+
+        /// How long the answer may take to begin, each time the request is sent; by default
+        /// [`limits::REQUEST`].
+        fn timeout(timeout: Duration) deadline = timeout;
     }
 
     /// Only objects with these labels: `app=web,tier!=cache`.
@@ -99,19 +107,6 @@ impl Request {
     fn select(mut self, key: &'static str, selector: impl Into<String>) -> Self {
         self.query.retain(|(known, _)| known != key);
         self.query(key, selector)
-    }
-
-    /// One more parameter of the query, such as `dryRun` with `All`.
-    pub fn query(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
-        self.query.push((key.into(), value.into()));
-        self
-    }
-
-    /// How long the answer may take to begin, each time the request is sent; by default
-    /// [`limits::REQUEST`].
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.deadline = timeout;
-        self
     }
 
     pub(super) fn metadata(mut self) -> Self {

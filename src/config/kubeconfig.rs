@@ -64,16 +64,13 @@ impl KubeconfigOptions {
         Self::default()
     }
 
-    /// Reads this file instead of those of the environment.
-    ///
-    /// A single file must exist. Of several, those that do not exist are passed over; the others
-    /// are merged, and the first that says something wins.
-    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.files.push(path.into());
-        self
-    }
-
     setters! {
+        /// Reads this file instead of those of the environment.
+        ///
+        /// A single file must exist. Of several, those that do not exist are passed over; the others
+        /// are merged, and the first that says something wins.
+        fn file(path: impl Into<PathBuf>) files.push(path.into());
+
         /// Uses this context instead of `current-context`.
         fn context(name: impl Into<String>) context = Some(name.into());
 
@@ -95,20 +92,12 @@ impl KubeconfigOptions {
         /// As [`Config::with_insecure_skip_tls_verify`], in place of the cluster's certificate
         /// authorities, even if they cannot be used.
         fn insecure_skip_tls_verify() trust = Some(Trust::Anybody);
-    }
 
-    /// As [`Config::with_client_certificate_files`], in place of the user's certificate, key and
-    /// plugin, even if they cannot be used.
-    pub fn client_certificate_files(
-        mut self,
-        certificate: impl Into<PathBuf>,
-        key: impl Into<PathBuf>,
-    ) -> Self {
-        self.identity = Some((certificate.into(), key.into()));
-        self
-    }
+        /// As [`Config::with_client_certificate_files`], in place of the user's certificate, key and
+        /// plugin, even if they cannot be used.
+        fn client_certificate_files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>)
+            identity = Some((certificate.into(), key.into()));
 
-    setters! {
         /// As [`Config::with_token`], in place of the user's token, password, plugin or provider, even
         /// if they cannot be used.
         fn token(token: impl Into<SecretString>) token = Some(token.into());

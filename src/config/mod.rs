@@ -127,16 +127,12 @@ impl Impersonation {
         }
     }
 
-    /// With this uid.
-    pub fn uid(mut self, uid: impl Into<String>) -> Self {
-        self.uid = Some(uid.into());
-        self
-    }
+    setters! {
+        /// With this uid.
+        fn uid(uid: impl Into<String>) uid = Some(uid.into());
 
-    /// In this group, and in those given before.
-    pub fn group(mut self, group: impl Into<String>) -> Self {
-        self.groups.push(group.into());
-        self
+        /// In this group, and in those given before.
+        fn group(group: impl Into<String>) groups.push(group.into());
     }
 
     /// With this value under a key, and with those given before.
@@ -241,59 +237,86 @@ impl Config {
         }
     }
 
-    /// Trusts these certificate authorities, in PEM, and no others, whatever
-    /// `insecure-skip-tls-verify` says.
-    pub fn with_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.tls.insecure = false;
-        self.tls.ca = Some(Material::inline("the CA's PEM", pem.into()));
-        self
-    }
+    setters! {
+        /// Trusts these certificate authorities, in PEM, and no others, whatever
+        /// `insecure-skip-tls-verify` says.
+        fn with_ca_pem(pem: impl Into<Vec<u8>>)
+            tls.insecure = false,
+            tls.ca = Some(Material::inline("the CA's PEM", pem.into()));
 
-    /// Trusts the certificate authorities in this PEM file, and no others, whatever
-    /// `insecure-skip-tls-verify` says.
-    pub fn with_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.tls.insecure = false;
-        self.tls.ca = Some(Material::file("the CA's file", path));
-        self
-    }
+        /// Trusts the certificate authorities in this PEM file, and no others, whatever
+        /// `insecure-skip-tls-verify` says.
+        fn with_ca_file(path: impl Into<PathBuf>)
+            tls.insecure = false,
+            tls.ca = Some(Material::file("the CA's file", path));
 
-    /// Expects this name in the server's certificate instead of the URL's host.
-    pub fn with_tls_server_name(mut self, name: impl Into<String>) -> Self {
-        self.tls.server_name = Some(name.into());
-        self
-    }
+        /// Expects this name in the server's certificate instead of the URL's host.
+        fn with_tls_server_name(name: impl Into<String>) tls.server_name = Some(name.into());
 
-    /// Accepts any certificate of the server: whoever answers can pass for it, read what is sent
-    /// and take the credentials. For tests on one machine, and nothing else.
-    pub fn with_insecure_skip_tls_verify(mut self) -> Self {
-        self.tls.ca = None;
-        self.tls.insecure = true;
-        self
-    }
+        /// Accepts any certificate of the server: whoever answers can pass for it, read what is sent
+        /// and take the credentials. For tests on one machine, and nothing else.
+        fn with_insecure_skip_tls_verify() tls.ca = None, tls.insecure = true;
 
-    /// Identifies by a user name and a password (RFC 7617). Kubernetes itself has not taken them
-    /// since 1.19; a proxy before it may.
-    pub fn with_basic_auth(
-        mut self,
-        user: impl Into<String>,
-        password: impl Into<SecretString>,
-    ) -> Self {
-        self.auth = Auth::Basic(user.into(), password.into());
-        self
-    }
+        /// Identifies by a user name and a password (RFC 7617). Kubernetes itself has not taken them
+        /// since 1.19; a proxy before it may.
+        fn with_basic_auth(user: impl Into<String>, password: impl Into<SecretString>)
+            auth = Auth::Basic(user.into(), password.into());
 
-    /// Acts as another user.
-    pub fn with_impersonation(mut self, who: Impersonation) -> Self {
-        self.impersonate = Some(who);
-        self
-    }
+        /// Acts as another user.
+        fn with_impersonation(who: Impersonation) impersonate = Some(who);
 
-    /// Sends this header with every request to the server, in place of those of the request of that
-    /// name. A name that is given twice is sent twice. [`Client::new`](crate::Client::new) refuses
-    /// names and values that no header can have.
-    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
+        /// Sends this header with every request to the server, in place of those of the request of that
+        /// name. A name that is given twice is sent twice. [`Client::new`](crate::Client::new) refuses
+        /// names and values that no header can have.
+        fn with_header(name: impl Into<String>, value: impl Into<SecretString>)
+            headers.push((name.into(), value.into()));
+
+        /// Identifies by this bearer token, which stays the same. Without TLS it is sent to this
+        /// machine alone.
+        fn with_token(token: impl Into<SecretString>) auth = Auth::Token(token.into());
+
+        /// Identifies by the bearer token in this file, which is read again as it rotates: every
+        /// [`limits::TOKEN_FILE_PERIOD`] and when the server refuses the token.
+        fn with_token_file(path: impl Into<PathBuf>) auth = Auth::TokenFile(path.into(), None);
+
+        /// Identifies by this client certificate chain and private key, both in PEM.
+        fn with_client_certificate_pem(certificate: impl Into<Vec<u8>>, key: impl Into<SecretSlice<u8>>)
+            tls.identity = Some((
+                Material::inline("the client certificate's PEM", certificate.into()),
+                Material::secret("the client key's PEM", Arc::new(key.into())),
+            ));
+
+        /// Identifies by the client certificate chain and the private key in these PEM files.
+        fn with_client_certificate_files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>)
+            tls.identity = Some((
+                Material::file("the client certificate's file", certificate),
+                Material::file("the client key's file", key),
+            ));
+
+        /// Uses this namespace where a request names none.
+        fn with_namespace(namespace: impl Into<String>) namespace = Some(namespace.into());
+
+        /// Gives up on a TCP connection after this time, name resolution included; by default
+        /// [`limits::CONNECT`]. [`Duration::MAX`] is never.
+        fn with_connect_timeout(timeout: Duration) connect_timeout = timeout;
+
+        /// Connects directly, whatever the environment says.
+        fn without_proxy() proxies = Proxies::None;
+
+        /// Whether to have the server compress lists and watches (gzip). Unless this or the
+        /// kubeconfig's `disable-compression` says so, it does where they come over a network: not from
+        /// this machine itself. Servers compress lists from 128 KiB on, and watches from Kubernetes 1.37
+        /// on; what they send uncompressed is read all the same. Neither single objects nor logs are
+        /// asked for so, and the streams of exec, attach and port-forward never are.
+        ///
+        /// ```
+        /// # fn main() -> kubewire::Result<()> {
+        /// let nearby = kubewire::Config::new("https://10.0.0.1")?.with_compression(false);
+        /// # let _ = nearby;
+        /// # Ok(())
+        /// # }
+        /// ```
+        fn with_compression(yes: bool) compression = Some(yes);
     }
 
     /// Has this function make the byte streams that connections run over: a Unix socket, a pair in
@@ -325,51 +348,6 @@ impl Config {
         self
     }
 
-    setters! {
-        /// Identifies by this bearer token, which stays the same. Without TLS it is sent to this
-        /// machine alone.
-        fn with_token(token: impl Into<SecretString>) auth = Auth::Token(token.into());
-
-        /// Identifies by the bearer token in this file, which is read again as it rotates: every
-        /// [`limits::TOKEN_FILE_PERIOD`] and when the server refuses the token.
-        fn with_token_file(path: impl Into<PathBuf>) auth = Auth::TokenFile(path.into(), None);
-    }
-
-    /// Identifies by this client certificate chain and private key, both in PEM.
-    pub fn with_client_certificate_pem(
-        mut self,
-        certificate: impl Into<Vec<u8>>,
-        key: impl Into<SecretSlice<u8>>,
-    ) -> Self {
-        self.tls.identity = Some((
-            Material::inline("the client certificate's PEM", certificate.into()),
-            Material::secret("the client key's PEM", Arc::new(key.into())),
-        ));
-        self
-    }
-
-    /// Identifies by the client certificate chain and the private key in these PEM files.
-    pub fn with_client_certificate_files(
-        mut self,
-        certificate: impl Into<PathBuf>,
-        key: impl Into<PathBuf>,
-    ) -> Self {
-        self.tls.identity = Some((
-            Material::file("the client certificate's file", certificate),
-            Material::file("the client key's file", key),
-        ));
-        self
-    }
-
-    setters! {
-        /// Uses this namespace where a request names none.
-        fn with_namespace(namespace: impl Into<String>) namespace = Some(namespace.into());
-
-        /// Gives up on a TCP connection after this time, name resolution included; by default
-        /// [`limits::CONNECT`]. [`Duration::MAX`] is never.
-        fn with_connect_timeout(timeout: Duration) connect_timeout = timeout;
-    }
-
     /// How long a TCP connection may be silent before the kernel probes it, by default
     /// [`limits::TCP_KEEPALIVE`]. It is in whole seconds, from 1 to the 32,767 that Linux takes, and does
     /// not hold for connections of a [dialer](Self::with_dialer).
@@ -392,26 +370,6 @@ impl Config {
     pub fn with_proxy(mut self, url: impl Into<SecretString>) -> Result<Self> {
         self.proxies = Proxies::Always(Proxy::parse(&url.into(), "the proxy's URL")?);
         Ok(self)
-    }
-
-    setters! {
-        /// Connects directly, whatever the environment says.
-        fn without_proxy() proxies = Proxies::None;
-
-        /// Whether to have the server compress lists and watches (gzip). Unless this or the
-        /// kubeconfig's `disable-compression` says so, it does where they come over a network: not from
-        /// this machine itself. Servers compress lists from 128 KiB on, and watches from Kubernetes 1.37
-        /// on; what they send uncompressed is read all the same. Neither single objects nor logs are
-        /// asked for so, and the streams of exec, attach and port-forward never are.
-        ///
-        /// ```
-        /// # fn main() -> kubewire::Result<()> {
-        /// let nearby = kubewire::Config::new("https://10.0.0.1")?.with_compression(false);
-        /// # let _ = nearby;
-        /// # Ok(())
-        /// # }
-        /// ```
-        fn with_compression(yes: bool) compression = Some(yes);
     }
 
     /// Whether lists and watches are asked for compressed.

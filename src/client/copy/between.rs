@@ -71,11 +71,10 @@ impl CopyBetween {
 
     super::copy_options!();
 
-    /// The container that is copied to; without one the other pod's default container, or its only
-    /// one.
-    pub fn to_container(mut self, name: impl Into<String>) -> Self {
-        self.to.container = Some(name.into());
-        self
+    setters! {
+        /// The container that is copied to; without one the other pod's default container, or its only
+        /// one.
+        fn to_container(name: impl Into<String>) to.container = Some(name.into());
     }
 
     /// Copies, and compares every file in both containers with what has passed.

@@ -59,17 +59,12 @@ macro_rules! copy_options {
             /// Does not keep modes: the copy has those of new files and directories; in a container 0644,
             /// or 0755 if anyone may execute them.
             fn no_preserve() options.keep = super::pack::Keep::Times;
-        }
 
-        /// Leaves out what matches a pattern, with all below it. `*`, `?` and `[a-z]` are as in a
-        /// shell, except that `*` takes slashes too; a pattern may match from any name of a path
-        /// on, as those of `tar --exclude` do. May be called several times.
-        pub fn exclude(mut self, pattern: impl Into<String>) -> Self {
-            self.options.exclude.push(pattern.into());
-            self
-        }
+            /// Leaves out what matches a pattern, with all below it. `*`, `?` and `[a-z]` are as in a
+            /// shell, except that `*` takes slashes too; a pattern may match from any name of a path
+            /// on, as those of `tar --exclude` do. May be called several times.
+            fn exclude(pattern: impl Into<String>) options.exclude.push(pattern.into());
 
-        setters! {
             /// How often the copy goes on after its connection was cut; never unless set, without end
             /// if `u32::MAX`. It waits before that, longer each time, unless it has come on since.
             ///

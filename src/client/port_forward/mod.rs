@@ -139,6 +139,9 @@ impl PortForward {
 
         /// When the end of this side is passed on; [`HalfClose::Propagate`] unless set.
         fn half_close(choice: HalfClose) half_close = choice;
+
+        /// All bounds and times of the session.
+        fn config(config: ForwardConfig) config = config;
     }
 
     /// How often to ask the server for signs of life, and how long to wait for them. What more
@@ -150,12 +153,6 @@ impl PortForward {
         // Nothing is suspect later than it is dead.
         keepalive.suspect = keepalive.suspect.min(config.silence);
         self.config.keepalive = config;
-        self
-    }
-
-    /// All bounds and times of the session.
-    pub fn config(mut self, config: ForwardConfig) -> Self {
-        self.config = config;
         self
     }
 
