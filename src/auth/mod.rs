@@ -6,7 +6,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -32,6 +32,7 @@ use self::{
 use crate::{
     Result,
     config::{Auth, Config, Identity, Impersonation, is_loopback, unreadable, wrong},
+    error::panic::lock,
     limits,
 };
 
@@ -177,7 +178,7 @@ impl TokenFile {
         }
         let error = match self.read().await {
             Ok(value) => {
-                *self.lock() = Some(Held {
+                *lock(&self.held) = Some(Held {
                     value: value.clone(),
                     since: Instant::now(),
                     refused: false,
@@ -187,7 +188,7 @@ impl TokenFile {
             Err(error) => error,
         };
         // As transport's cachingTokenSource: an old token is better than none.
-        let old = self.lock().as_ref().map(|held| held.value.clone());
+        let old = lock(&self.held).as_ref().map(|held| held.value.clone());
         match old.or_else(|| self.fallback.clone()) {
             None => Err(error),
             Some(value) => {
@@ -214,20 +215,16 @@ impl TokenFile {
 
     /// The token in hand if it is younger than `age` and not refused.
     fn held(&self, age: std::time::Duration) -> Option<HeaderValue> {
-        let held = self.lock();
+        let held = lock(&self.held);
         let held = held.as_ref()?;
         (!held.refused && held.since.elapsed() < age).then(|| held.value.clone())
     }
 
     /// A token that was renewed since the refused request was sent is not refused.
     fn refuse(&self, sent: Option<&HeaderValue>) {
-        if let Some(held) = self.lock().as_mut() {
+        if let Some(held) = lock(&self.held).as_mut() {
             held.refused |= sent == Some(&held.value);
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -31,7 +31,10 @@ use super::{bearer, renewal::Issued};
 use crate::{
     REQUESTS, Result,
     config::{Config, Oidc, Tokens, without_login, wrong},
-    error::{NetworkError, panic::blocking},
+    error::{
+        NetworkError,
+        panic::{blocking, lock},
+    },
     limits,
     net::{self, Alpn, Dialer},
 };
@@ -79,7 +82,7 @@ impl Provider {
     /// What the provider gives is kept for the next issue, and put into the kubeconfig in place of
     /// what was there: a provider may accept a refresh token only once.
     pub(crate) async fn issue(&self) -> Result<Issued> {
-        let Tokens { id, refresh } = self.0.tokens().clone();
+        let Tokens { id, refresh } = lock(&self.0.tokens).clone();
         if let Some(id) = &id {
             let expires = self.expiry(id)?;
             if expires.is_none_or(|expires| SystemTime::now() < expires) {
@@ -114,7 +117,7 @@ impl Provider {
             changes.push((Some(refresh), again.clone()));
         }
         {
-            let mut tokens = self.0.tokens();
+            let mut tokens = lock(&self.0.tokens);
             tokens.id = Some(new.clone());
             if let Some(again) = granted.refresh_token {
                 tokens.refresh = Some(again);

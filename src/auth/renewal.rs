@@ -13,7 +13,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -24,7 +24,12 @@ use secrecy::ExposeSecret;
 use tokio::{sync::watch, time::Instant};
 
 use super::{exec::Plugin, oidc::Provider};
-use crate::{Result, config::Identity, error::panic::caught_in, limits};
+use crate::{
+    Result,
+    config::Identity,
+    error::panic::{caught_in, lock},
+    limits,
+};
 
 /// Where credentials come from.
 pub(super) enum Issuer {
@@ -152,7 +157,7 @@ impl Renewal {
     pub(super) async fn get(self: &Arc<Self>) -> Result<Arc<Issued>> {
         loop {
             let mut flight = {
-                let mut state = self.lock();
+                let mut state = lock(&self.state);
                 let now = Instant::now();
                 match &state.held {
                     Some(held) if held.valid(now) => {
@@ -177,7 +182,7 @@ impl Renewal {
     /// Takes note that the server refused a credential. Whether [`get`](Self::get) may now give
     /// another.
     pub(super) fn refuse(&self, sent: Option<&HeaderValue>) -> bool {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let Some(held) = &mut state.held else {
             return true;
         };
@@ -219,7 +224,7 @@ impl Renewal {
     }
 
     fn land(&self, outcome: &Result<Arc<Issued>>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.flight = None;
         match outcome {
             Ok(issued) => {
@@ -242,10 +247,6 @@ impl Renewal {
                 }
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,13 +5,16 @@ use std::{
     fmt,
     fs::File,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Result, error::CallerError};
+use crate::{
+    Result,
+    error::{CallerError, panic::lock},
+};
 
 pub(super) type Reader = Pin<Box<dyn AsyncRead + Send>>;
 pub(super) type Writer = Pin<Box<dyn AsyncWrite + Send>>;
@@ -144,10 +147,7 @@ impl Input {
         Ok(match &self.0 {
             Source::Bytes(bytes) => Box::pin(std::io::Cursor::new(bytes.clone())),
             Source::File(file) => Box::pin(reopen(file)?),
-            Source::Reader(reader) => {
-                let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-                reader.take().ok_or(CallerError::InputTaken)?
-            }
+            Source::Reader(reader) => lock(reader).take().ok_or(CallerError::InputTaken)?,
         })
     }
 }

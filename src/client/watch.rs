@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Resource, Result,
-    error::PeerError,
+    error::{PeerError, panic::lock},
     resource::with_query,
     session::watch::{Form, Shard, Source, Update, Watch as Session, WatchConfig},
     transport::http::{
@@ -29,20 +29,7 @@ use crate::{
 };
 
 /// The resources of a server that were found to lack watch-list.
-#[derive(Debug, Default)]
-pub(crate) struct WithoutWatchList(Mutex<HashSet<Resource>>);
-
-impl WithoutWatchList {
-    fn contains(&self, resource: &Resource) -> bool {
-        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        found.contains(resource)
-    }
-
-    fn insert(&self, resource: &Resource) {
-        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        found.insert(resource.clone());
-    }
-}
+pub(crate) type WithoutWatchList = Mutex<HashSet<Resource>>;
 
 /// A watch to be: which objects, and in which form.
 ///
@@ -268,7 +255,7 @@ impl Watched {
                 fields => format!("{fields},{by_name}"),
             };
         }
-        if self.client.without_watch_list().contains(&self.resource) {
+        if lock(self.client.without_watch_list()).contains(&self.resource) {
             config.watch_list = false;
         }
         config
@@ -330,7 +317,7 @@ impl<E: From<Event>> Updates<E> {
         if let Update::SnapshotEnd { .. } = update
             && self.driver.session().lacks_watch_list()
         {
-            self.without_watch_list.insert(&self.resource);
+            lock(&self.without_watch_list).insert(self.resource.clone());
         }
         if let Update::Retrying {
             error,

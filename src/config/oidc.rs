@@ -2,11 +2,7 @@
 //!
 //! In flows the `auth-provider` entry as it is in the kubeconfig; out come [`Oidc`] settings.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Mutex};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -26,7 +22,7 @@ pub(crate) struct Oidc {
     pub(crate) file: Option<PathBuf>,
     /// All clients of one configuration share them: a provider may accept a refresh token only
     /// once.
-    tokens: Mutex<Tokens>,
+    pub(crate) tokens: Mutex<Tokens>,
 }
 
 #[derive(Clone)]
@@ -67,10 +63,6 @@ impl Oidc {
             file,
             origin,
         })
-    }
-
-    pub(crate) fn tokens(&self) -> MutexGuard<'_, Tokens> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

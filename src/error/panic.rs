@@ -4,10 +4,17 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 #[cfg(feature = "client")]
 use super::{CallerError, Result};
+
+/// Locks, whoever has panicked: no state is wrong for that, since every change of one is made under
+/// one lock.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Does work that may panic; of a panic what it said.
 pub(crate) fn words<T>(work: impl FnOnce() -> T) -> Result<T, String> {

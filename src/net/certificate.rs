@@ -6,12 +6,12 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
-use crate::error::CallerError;
+use crate::error::{CallerError, panic::lock};
 
 /// What error texts say of a certificate.
 #[derive(Debug, Clone)]
@@ -46,21 +46,17 @@ impl Presented {
             problem: out_of_date.unwrap_or_else(|| problem.to_owned()),
             source: Arc::new(io::Error::new(error.kind(), error.to_string())),
         };
-        *self.lock() = Some(refusal.clone());
+        *lock(&self.refusal) = Some(refusal.clone());
         refusal
     }
 
     /// The server has read it, and goes on.
     pub(super) fn accepted(&self) {
-        *self.lock() = None;
+        *lock(&self.refusal) = None;
     }
 
     pub(super) fn refusal(&self) -> Option<CallerError> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<CallerError>> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.refusal).clone()
     }
 }
 

@@ -4,7 +4,7 @@
 //! In flow the [`TlsSettings`] and the certificate that a credential plugin gave last; out come
 //! TLS connectors. Connections that exist are left alone.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustls::client::Resumption;
 use secrecy::{ExposeSecret, SecretSlice};
@@ -14,7 +14,7 @@ use super::{certificate::Presented, tls};
 use crate::{
     Result,
     config::{Identity, Material, TlsSettings},
-    error::panic::blocking,
+    error::panic::{blocking, lock},
 };
 
 /// The TLS configuration of one server.
@@ -78,7 +78,7 @@ impl Rotating {
         });
         match new {
             Ok(new) => {
-                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
+                *lock(&self.current) = Arc::clone(&new);
                 Ok(new)
             }
             Err(error) if given => Err(error),
@@ -90,7 +90,7 @@ impl Rotating {
     }
 
     pub(super) fn current(&self) -> Arc<Current> {
-        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.current))
     }
 
     fn materials(&self) -> impl Iterator<Item = &Material> {

@@ -13,7 +13,6 @@ pub(crate) use self::real::{Mutex, MutexGuard, Timer, caught, lock, spawn};
 mod real {
     use std::{
         pin::Pin,
-        sync::PoisonError,
         task::{Context, Poll},
         time::Instant,
     };
@@ -22,12 +21,7 @@ mod real {
 
     pub(crate) use std::sync::{Mutex, MutexGuard};
 
-    pub(crate) use crate::error::panic::words as caught;
-
-    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-        // A panic elsewhere does not make the state wrong: every change is made under one lock.
-        mutex.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    pub(crate) use crate::error::panic::{lock, words as caught};
 
     pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(task);

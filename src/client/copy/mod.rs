@@ -36,7 +36,7 @@ mod walk;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use self::side::Side;
@@ -44,7 +44,7 @@ pub use self::{between::CopyBetween, from::CopyFrom, progress::Progress, to::Cop
 use super::{Exec, Pod};
 use crate::{
     Result,
-    error::{CallerError, Error, Printable},
+    error::{CallerError, Error, Printable, panic::lock},
 };
 
 macro_rules! copy_options {
@@ -346,10 +346,6 @@ fn below(directory: &[u8], name: &[u8]) -> Vec<u8> {
         b"" => directory.to_vec(),
         name => [directory, b"/", name].concat(),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unnamed(path: &Path) -> Error {

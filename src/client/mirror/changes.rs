@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     future::poll_fn,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
@@ -14,6 +14,7 @@ use std::{
 use super::MirrorReader;
 use crate::{
     Result,
+    error::panic::lock,
     session::watch::{MirrorCursor, MirrorUpdate},
 };
 
@@ -116,29 +117,25 @@ struct Slots {
 }
 
 impl Wakers {
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn number(&self) -> u64 {
-        let mut slots = self.slots();
+        let mut slots = lock(&self.slots);
         slots.next += 1;
         slots.next
     }
 
     fn register(&self, number: u64, waker: &Waker) {
         let waker = waker.clone();
-        let before = self.slots().wakers.insert(number, waker);
+        let before = lock(&self.slots).wakers.insert(number, waker);
         drop(before);
     }
 
     fn forget(&self, number: u64) {
-        let waker = self.slots().wakers.remove(&number);
+        let waker = lock(&self.slots).wakers.remove(&number);
         drop(waker);
     }
 
     pub(super) fn wake(&self) {
-        let wakers = std::mem::take(&mut self.slots().wakers);
+        let wakers = std::mem::take(&mut lock(&self.slots).wakers);
         wakers.into_values().for_each(Waker::wake);
     }
 

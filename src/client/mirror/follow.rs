@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::Poll,
@@ -18,7 +18,7 @@ use super::{Keep, Shared};
 use crate::{
     Result,
     client::Updates,
-    error::panic,
+    error::panic::{self, lock},
     session::watch::{MirrorUpdate, ObjectKey, Update},
     wire::watch::{EventError, Object},
 };
@@ -132,14 +132,10 @@ pub(super) struct Waits<'a> {
 }
 
 impl Waiting {
-    fn all(&self) -> MutexGuard<'_, HashMap<ObjectKey, Vec<Arc<Waiter>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for the object of this key from now on.
     pub(super) fn begin(&self, key: &ObjectKey) -> Waits<'_> {
         let waiter = Arc::new(Waiter::default());
-        self.all()
+        lock(&self.0)
             .entry(key.clone())
             .or_default()
             .push(waiter.clone());
@@ -151,7 +147,7 @@ impl Waiting {
     }
 
     fn wake(&self, key: &ObjectKey, deleted: bool) {
-        let waiters = self.all().get(key).cloned();
+        let waiters = lock(&self.0).get(key).cloned();
         for waiter in waiters.into_iter().flatten() {
             waiter.deleted.fetch_or(deleted, Relaxed);
             waiter.changed.notify_waiters();
@@ -159,7 +155,7 @@ impl Waiting {
     }
 
     fn wake_all(&self) {
-        let waiters: Vec<_> = self.all().values().flatten().cloned().collect();
+        let waiters: Vec<_> = lock(&self.0).values().flatten().cloned().collect();
         waiters.iter().for_each(|it| it.changed.notify_waiters());
     }
 }
@@ -177,7 +173,7 @@ impl Waits<'_> {
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        let mut all = self.waiting.all();
+        let mut all = lock(&self.waiting.0);
         if let Some(waiters) = all.get_mut(&self.key) {
             waiters.retain(|it| !Arc::ptr_eq(it, &self.waiter));
             if waiters.is_empty() {

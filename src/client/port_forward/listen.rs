@@ -4,7 +4,7 @@
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,7 +20,10 @@ use tokio::{
 use super::{ForwardPort, Tunnel};
 use crate::{
     Result,
-    error::{CallerError, Error, panic::caught_in},
+    error::{
+        CallerError, Error,
+        panic::{caught_in, lock},
+    },
     transport::ws::relay::{Copied, relay},
 };
 
@@ -180,17 +183,13 @@ struct Connections {
 }
 
 impl Record {
-    fn held(&self) -> MutexGuard<'_, Connections> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn begin(&self, peer: SocketAddr) -> Arc<Connection> {
         let connection = Arc::new(Connection {
             peer,
             begin: Instant::now(),
             copied: Copied::default(),
         });
-        let mut held = self.held();
+        let mut held = lock(&self.0);
         held.stats.accepted += 1;
         held.open.push(connection.clone());
         connection
@@ -198,7 +197,7 @@ impl Record {
 
     fn end(&self, connection: &Arc<Connection>, failed: bool) -> Traffic {
         let traffic = connection.traffic();
-        let mut held = self.held();
+        let mut held = lock(&self.0);
         held.open.retain(|other| !Arc::ptr_eq(other, connection));
         held.stats.failed += u64::from(failed);
         held.stats.sent += traffic.sent;
@@ -285,7 +284,7 @@ impl Listener {
 
     /// What it has carried.
     pub fn stats(&self) -> ListenerStats {
-        let held = self.record.held();
+        let held = lock(&self.record.0);
         ListenerStats {
             open: held.open.len() as u64,
             ..held.stats
@@ -295,7 +294,7 @@ impl Listener {
     /// The connections that are being forwarded, by where they come from, with what they have
     /// carried so far.
     pub fn connections(&self) -> Vec<(SocketAddr, Traffic)> {
-        let held = self.record.held();
+        let held = lock(&self.record.0);
         let open = held.open.iter();
         open.map(|connection| (connection.peer, connection.traffic()))
             .collect()

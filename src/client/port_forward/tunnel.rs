@@ -6,7 +6,7 @@ mod sockets;
 mod stats;
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     Result,
     client::Pod,
-    error::{CallerError, Error},
+    error::{CallerError, Error, panic::lock},
     limits,
     session::port_forward::ForwardProtocol,
     transport::ws::{
@@ -79,7 +79,7 @@ struct State {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Sees to it that there is a way to the pod, and says what the port is there.

@@ -8,7 +8,7 @@
 use std::{
     borrow::Cow,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -43,7 +43,10 @@ use self::{body::Body, pool::Pool};
 use crate::{
     AGENT, Error, REQUESTS, Result,
     auth::Connector,
-    error::{CallerError, NetworkError, PeerError, Printable, panic::blocking},
+    error::{
+        CallerError, NetworkError, PeerError, Printable,
+        panic::{blocking, lock},
+    },
     limits,
     transport::runtime,
 };
@@ -327,7 +330,7 @@ impl Http {
     /// way stay where they are.
     async fn current(&self) -> Arc<Pool> {
         let due = {
-            let mut current = self.lock();
+            let mut current = lock(&self.pool);
             let due = current.checked.elapsed() >= limits::TOKEN_FILE_PERIOD;
             if due {
                 current.checked = Instant::now();
@@ -343,20 +346,16 @@ impl Http {
                 Err(error) => tracing::warn!(%error, "connections keep their certificates"),
             }
         }
-        if self.lock().generation != self.connector.generation() {
+        if lock(&self.pool).generation != self.connector.generation() {
             self.renew_connections();
         }
-        self.lock().pool.clone()
+        lock(&self.pool).pool.clone()
     }
 
     fn renew_connections(&self) {
-        let mut current = self.lock();
+        let mut current = lock(&self.pool);
         current.generation = self.connector.generation();
         current.pool = Pool::new(&self.connector);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same request as a shell command, without secrets: bodies are left out too.

@@ -9,7 +9,7 @@
 use std::{
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -33,6 +33,7 @@ use super::{
 use crate::{
     REQUESTS, Result,
     auth::Connector,
+    error::panic::lock,
     limits,
     net::{self, Alpn},
 };
@@ -166,20 +167,15 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
-        // No code panics while it holds the lock.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Drops the handles of connections that are over, which ends those that are idle.
     fn sweep(&self) {
-        self.lock().retain(|connection| !connection.is_over());
+        lock(&self.open).retain(|connection| !connection.is_over());
     }
 
     fn begin(&self, target: &Target, request: &Request<Content>) -> Option<(Sent, InUse)> {
         self.sweep();
         // The one made last: the others come to their end.
-        let mut open = self.lock();
+        let mut open = lock(&self.open);
         let mut latest = open.iter_mut().rev();
         latest.find_map(|connection| connection.begin(target, request))
     }
@@ -207,7 +203,7 @@ impl Pool {
             true => self.http2(io, &usage, connecting).await?,
         };
         let sent = sender.send(target, request.clone());
-        self.lock().push(Connection { sender, usage });
+        lock(&self.open).push(Connection { sender, usage });
         Ok((sent, in_use, true))
     }
 

@@ -1,11 +1,11 @@
 //! Who uses a connection: in flow the beginnings and ends of requests, out comes whether there is
 //! room for one more, and that nobody has used it for long.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::limits;
+use crate::{error::panic::lock, limits};
 
 #[derive(Debug)]
 pub(super) struct Usage(Mutex<State>);
@@ -34,7 +34,7 @@ impl Usage {
 
     /// One more request, if that makes no more than `most` at once.
     pub(super) fn begin(self: &Arc<Self>, most: usize) -> Option<InUse> {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         let active = match *state {
             State::Active(active) => active,
             State::Idle(_) => 0,
@@ -48,7 +48,7 @@ impl Usage {
     }
 
     pub(super) fn is_retired(&self) -> bool {
-        matches!(*self.lock(), State::Retired)
+        matches!(*lock(&self.0), State::Retired)
     }
 
     /// Waits until there has been no request for [`limits::IDLE_CONNECTION`]. From then on there
@@ -57,7 +57,7 @@ impl Usage {
         loop {
             let now = Instant::now();
             let due = {
-                let mut state = self.lock();
+                let mut state = lock(&self.0);
                 match *state {
                     State::Retired => return,
                     State::Active(_) => now + limits::IDLE_CONNECTION,
@@ -71,16 +71,11 @@ impl Usage {
             sleep_until(due).await;
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No code panics while it holds the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = lock(&self.0.0);
         if let State::Active(active) = *state {
             *state = match active {
                 0 | 1 => State::Idle(Instant::now()),
