@@ -268,19 +268,8 @@ impl Terminated {
 }
 
 impl Pod {
-    #[cfg(feature = "client")]
-    pub(crate) fn name(&self) -> &str {
-        &self.metadata.name
-    }
-
     pub(crate) fn uid(&self) -> &str {
         &self.metadata.uid
-    }
-
-    /// Whether it runs and nobody has asked for its end.
-    #[cfg(feature = "client")]
-    pub(crate) fn is_running(&self) -> bool {
-        !self.is_leaving() && self.status.phase == "Running"
     }
 
     /// Whether somebody has asked for its end.
@@ -288,25 +277,9 @@ impl Pod {
         self.metadata.deletion_timestamp.is_some()
     }
 
-    /// Its phase and why it has that one, unless it runs.
-    #[cfg(feature = "client")]
-    pub(crate) fn not_running(&self) -> Option<(String, String)> {
-        let PodStatus { phase, reason, .. } = &self.status;
-        (phase != "Running").then(|| (phase.clone(), reason.clone()))
-    }
-
     /// Whether all of its containers have ended for good.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
-    }
-
-    /// Since when it has been ready, as RFC 3339; empty if it does not say since when.
-    #[cfg(feature = "client")]
-    pub(crate) fn ready_since(&self) -> Option<&str> {
-        let conditions = &self.status.conditions;
-        let ready = |one: &&Condition| one.r#type == "Ready" && one.status == "True";
-        let since = &conditions.iter().find(ready)?.last_transition_time;
-        Some(since.as_deref().unwrap_or_default())
     }
 
     fn specs(&self) -> impl Iterator<Item = (ContainerKind, &ContainerSpec)> {
@@ -323,20 +296,6 @@ impl Pod {
             .chain(ephemeral.map(|one| (Ephemeral, one)))
     }
 
-    /// The containers, in the order of their [names](Self::container_names).
-    #[cfg(feature = "client")]
-    pub(crate) fn containers(&self) -> Vec<Container> {
-        let default = self.default_container();
-        let container = |(kind, spec): (ContainerKind, &ContainerSpec)| Container {
-            name: spec.name.clone(),
-            kind,
-            stdin: spec.stdin,
-            tty: spec.tty,
-            default: default == Some(spec.name.as_str()),
-        };
-        self.specs().map(container).collect()
-    }
-
     /// The names of the containers: of the regular ones, those of `initContainers`, the ephemeral
     /// ones.
     pub(crate) fn container_names(&self) -> impl Iterator<Item = &str> {
@@ -350,18 +309,6 @@ impl Pod {
         named
             .filter(|name| self.specs().any(|(_, spec)| spec.name == **name))
             .or(self.spec.containers.first().map(|spec| &*spec.name))
-    }
-
-    /// The TCP port of this name, of the containers that run beside each other.
-    #[cfg(feature = "client")]
-    pub(crate) fn port(&self, name: &str) -> Option<u16> {
-        use ContainerKind::{Regular, Sidecar};
-        let stays = |kind| matches!(kind, Regular | Sidecar);
-        let containers = self.specs().filter(|(kind, _)| stays(*kind));
-        let mut ports = containers.flat_map(|(_, spec)| &spec.ports);
-        ports
-            .find(|port| port.name == name && port.protocol == Protocol::Tcp)
-            .map(|port| port.container_port)
     }
 
     /// How a container is; `None` if the pod has none of that name.
@@ -431,6 +378,56 @@ impl Pod {
             reason: waiting.map(|w| w.reason.clone()).unwrap_or_default(),
             message: waiting.map(|w| w.message.clone()).unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(feature = "client")]
+impl Pod {
+    pub(crate) fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    /// Whether it runs and nobody has asked for its end.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.is_leaving() && self.status.phase == "Running"
+    }
+
+    /// Its phase and why it has that one, unless it runs.
+    pub(crate) fn not_running(&self) -> Option<(String, String)> {
+        let PodStatus { phase, reason, .. } = &self.status;
+        (phase != "Running").then(|| (phase.clone(), reason.clone()))
+    }
+
+    /// Since when it has been ready, as RFC 3339; empty if it does not say since when.
+    pub(crate) fn ready_since(&self) -> Option<&str> {
+        let conditions = &self.status.conditions;
+        let ready = |one: &&Condition| one.r#type == "Ready" && one.status == "True";
+        let since = &conditions.iter().find(ready)?.last_transition_time;
+        Some(since.as_deref().unwrap_or_default())
+    }
+
+    /// The containers, in the order of their [names](Self::container_names).
+    pub(crate) fn containers(&self) -> Vec<Container> {
+        let default = self.default_container();
+        let container = |(kind, spec): (ContainerKind, &ContainerSpec)| Container {
+            name: spec.name.clone(),
+            kind,
+            stdin: spec.stdin,
+            tty: spec.tty,
+            default: default == Some(spec.name.as_str()),
+        };
+        self.specs().map(container).collect()
+    }
+
+    /// The TCP port of this name, of the containers that run beside each other.
+    pub(crate) fn port(&self, name: &str) -> Option<u16> {
+        use ContainerKind::{Regular, Sidecar};
+        let stays = |kind| matches!(kind, Regular | Sidecar);
+        let containers = self.specs().filter(|(kind, _)| stays(*kind));
+        let mut ports = containers.flat_map(|(_, spec)| &spec.ports);
+        ports
+            .find(|port| port.name == name && port.protocol == Protocol::Tcp)
+            .map(|port| port.container_port)
     }
 }
 

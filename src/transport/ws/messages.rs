@@ -108,9 +108,11 @@ impl Messages {
                 },
             })
     }
+}
 
+#[cfg(feature = "testing")]
+impl Messages {
     /// Sends a message, as soon as there is room for it (server). `false` if the client has gone.
-    #[cfg(feature = "testing")]
     pub(crate) async fn send(&self, opcode: crate::session::Opcode, payload: bytes::Bytes) -> bool {
         let mut payload = Some(payload);
         std::future::poll_fn(|cx| {
@@ -128,13 +130,11 @@ impl Messages {
     }
 
     /// Waits until all that was sent has been handed to the operating system (server).
-    #[cfg(feature = "testing")]
     pub(crate) async fn flushed(&self) {
         std::future::poll_fn(|cx| self.0.poll_flushed(cx, SLOT)).await;
     }
 
     /// Ends the stream in order and waits until the client has gone (server).
-    #[cfg(feature = "testing")]
     pub(crate) async fn finish(self) {
         {
             let mut state = self.0.lock();
@@ -145,7 +145,6 @@ impl Messages {
     }
 
     /// Waits until the client has gone (server).
-    #[cfg(feature = "testing")]
     pub(crate) async fn closed(&self) {
         while std::future::poll_fn(|cx| self.poll_next(cx))
             .await

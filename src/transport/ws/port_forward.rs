@@ -162,10 +162,12 @@ impl Forward {
         };
         self.connections.insert(id, connection);
     }
+}
 
+#[cfg(feature = "client")]
+impl Forward {
     /// Whether a connection to this port would share the WebSocket with none to another port of
     /// which one is not known to have an application that reads.
-    #[cfg(feature = "client")]
     fn suits(&self, port: u16) -> bool {
         let open = |it: &&Connection| it.closed.is_none() && it.port != port;
         let mut others = self.connections.values().filter(open).peekable();
@@ -178,7 +180,6 @@ impl Forward {
     }
 
     /// Whether a new connection is not the only one, and nothing is known of its port.
-    #[cfg(feature = "client")]
     fn is_strange(&self, id: ConnectionId) -> bool {
         let port = self.connections.get(&id).map(|it| it.port);
         port.is_some_and(|port| !self.answering.contains(&port))
@@ -189,7 +190,6 @@ impl Forward {
     }
 
     /// Whether a new connection may be written to, if it is known what became of it or its port.
-    #[cfg(feature = "client")]
     fn is_answered(&self, id: ConnectionId) -> Option<bool> {
         match self.connections.get(&id) {
             Some(it) if it.heard || it.closed.is_some() => Some(true),
@@ -200,7 +200,6 @@ impl Forward {
         }
     }
 
-    #[cfg(feature = "client")]
     fn should_leave(&self) -> bool {
         let now = crate::transport::now();
         let stalled = |connection: &Connection| connection.unread.is_stalled(now);
@@ -211,7 +210,6 @@ impl Forward {
     }
 
     /// Whether the server may be waiting for an application that is not that of `id`.
-    #[cfg(feature = "client")]
     fn is_doubtful(&self, id: ConnectionId) -> bool {
         let now = crate::transport::now();
         let recent = |then| now.saturating_duration_since(then) < limits::FORWARD_STALL;
@@ -222,7 +220,6 @@ impl Forward {
 
     /// Whether the server has taken on a new connection, so that it may be written to, if that is
     /// known.
-    #[cfg(feature = "client")]
     fn is_taken_on(&self, id: ConnectionId) -> Option<bool> {
         match self.connections.get(&id) {
             // Its own failure is the answer.
@@ -364,9 +361,46 @@ impl Connections {
         Self::over(Forward::new(session), Waiters::default(), socket, defer)
     }
 
+    fn over(forward: Forward, waiters: Waiters, socket: Box<dyn WebSocket>, defer: bool) -> Self {
+        Self {
+            session: Arc::new(Closing(Shared::spawn(forward, waiters, socket))),
+            defer,
+        }
+    }
+
+    fn shared(&self) -> &Shared<Forward> {
+        &self.session.0
+    }
+
+    pub(crate) fn streams(&self) -> usize {
+        self.shared().lock().endpoint.session.streams()
+    }
+
+    /// Waits for a connection that the peer opens, and its port; `None` at the end.
+    #[cfg(feature = "server")]
+    pub(crate) async fn accept(&self) -> Option<(ForwardStream, u16)> {
+        let next = |forward: &mut Forward| match (forward.incoming.pop_front(), &forward.ended) {
+            (Some((id, port)), _) => {
+                let slot = forward.connections.get(&id)?.slot;
+                Some(Some((id, slot, port)))
+            }
+            (None, Some(_)) => Some(None),
+            (None, None) => None,
+        };
+        let (id, slot, port) = self.shared().take(next).await?;
+        Some((ForwardStream::new(self.clone(), id, slot), port))
+    }
+
+    /// Ends the session and all its connections.
+    pub(crate) fn close(&self) {
+        self.shared().close();
+    }
+}
+
+#[cfg(feature = "client")]
+impl Connections {
     /// [`spawn_with`](Self::spawn_with), and opens a connection before anything can arrive: a
     /// server that was told of it in the request may refuse it at once.
-    #[cfg(feature = "client")]
     pub(crate) fn spawn_opened(
         session: Box<dyn PortForward>,
         socket: Box<dyn WebSocket>,
@@ -387,19 +421,7 @@ impl Connections {
         Ok(ForwardStream::new(connections, id, slot))
     }
 
-    fn over(forward: Forward, waiters: Waiters, socket: Box<dyn WebSocket>, defer: bool) -> Self {
-        Self {
-            session: Arc::new(Closing(Shared::spawn(forward, waiters, socket))),
-            defer,
-        }
-    }
-
-    fn shared(&self) -> &Shared<Forward> {
-        &self.session.0
-    }
-
     /// Opens a connection, without waiting for anything.
-    #[cfg(feature = "client")]
     pub(crate) fn open(&self, port: u16) -> Result<ForwardStream, OpenError> {
         let mut state = self.shared().lock();
         let id = state.endpoint.session.open(crate::transport::now(), port)?;
@@ -410,18 +432,12 @@ impl Connections {
         Ok(ForwardStream::new(self.clone(), id, slot))
     }
 
-    #[cfg(feature = "client")]
     pub(crate) fn stats(&self) -> SessionStats {
         self.shared().stats()
     }
 
-    pub(crate) fn streams(&self) -> usize {
-        self.shared().lock().endpoint.session.streams()
-    }
-
     /// How much a new connection would wait for others: whether a reader holds all back, and how
     /// many there are.
-    #[cfg(feature = "client")]
     pub(crate) fn load(&self) -> (bool, usize) {
         let state = self.shared().lock();
         let session = &state.endpoint.session;
@@ -429,36 +445,18 @@ impl Connections {
     }
 
     /// Whether a new connection to this port does no harm here, and suffers none.
-    #[cfg(feature = "client")]
     pub(crate) fn suits(&self, port: u16) -> bool {
         self.shared().lock().endpoint.suits(port)
     }
 
     /// Whether new connections should be opened elsewhere: also for a loss that has come and that
     /// nobody has read of, since nothing was open.
-    #[cfg(feature = "client")]
     pub(crate) fn should_leave(&self) -> bool {
         let leave = |forward: &mut Forward| forward.should_leave().then_some(());
         self.shared().try_take(leave).is_some()
     }
 
-    /// Waits for a connection that the peer opens, and its port; `None` at the end.
-    #[cfg(feature = "server")]
-    pub(crate) async fn accept(&self) -> Option<(ForwardStream, u16)> {
-        let next = |forward: &mut Forward| match (forward.incoming.pop_front(), &forward.ended) {
-            (Some((id, port)), _) => {
-                let slot = forward.connections.get(&id)?.slot;
-                Some(Some((id, slot, port)))
-            }
-            (None, Some(_)) => Some(None),
-            (None, None) => None,
-        };
-        let (id, slot, port) = self.shared().take(next).await?;
-        Some((ForwardStream::new(self.clone(), id, slot), port))
-    }
-
     /// Waits until the session is over, or new connections have better chances on another one.
-    #[cfg(feature = "client")]
     pub(crate) async fn closed(&self) -> Result<(), Error> {
         let closed = |forward: &mut Forward| {
             let leave = || forward.going_away.then_some(Ok(()));
@@ -468,14 +466,8 @@ impl Connections {
     }
 
     /// Why the session is over, if it is.
-    #[cfg(feature = "client")]
     pub(crate) fn ended(&self) -> Option<Result<(), Error>> {
         self.shared().lock().endpoint.ended.clone()
-    }
-
-    /// Ends the session and all its connections.
-    pub(crate) fn close(&self) {
-        self.shared().close();
     }
 }
 

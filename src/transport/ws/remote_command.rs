@@ -256,93 +256,8 @@ impl Control {
         self.shared().lock().endpoint.session.protocol()
     }
 
-    #[cfg(feature = "server")]
-    pub(crate) fn streams(&self) -> Streams {
-        self.shared().lock().endpoint.session.streams()
-    }
-
     pub(crate) fn stats(&self) -> SessionStats {
         self.shared().stats()
-    }
-
-    #[cfg(feature = "client")]
-    pub(crate) fn span(&self) -> &tracing::Span {
-        self.shared().span()
-    }
-
-    /// Waits for the Status, or for an end without one. `unread` says which streams nobody can
-    /// be reading meanwhile: that one of them is full is an error.
-    #[cfg(feature = "client")]
-    pub(crate) async fn status(&self, unread: &[Channel]) -> Result<Status, Error> {
-        let status = self.shared().take(|remote| remote.status(unread)).await;
-        if status.is_ok() {
-            self.shared().see_off();
-        }
-        status
-    }
-
-    /// [`status`](Self::status), if it is known.
-    #[cfg(feature = "client")]
-    pub(crate) fn try_status(&self, unread: &[Channel]) -> Option<Result<Status, Error>> {
-        let status = self.shared().try_take(|remote| remote.status(unread));
-        if matches!(status, Some(Ok(_))) {
-            self.shared().see_off();
-        }
-        status
-    }
-
-    /// What had become of the input when the Status came.
-    #[cfg(feature = "client")]
-    pub(crate) fn input_at_exit(&self) -> Option<InputAtExit> {
-        self.shared().lock().endpoint.input_at_exit()
-    }
-
-    #[cfg(feature = "server")]
-    pub(crate) async fn ended(&self) -> Result<(), Error> {
-        self.shared().take(|remote| remote.ended.clone()).await
-    }
-
-    /// Waits for the next size of the client's terminal; `None` when there can be none.
-    #[cfg(feature = "server")]
-    pub(crate) async fn resized(&self) -> Option<TerminalSize> {
-        let next = |remote: &mut Remote| match remote.sizes.pop_front() {
-            Some(size) => Some(Some(size)),
-            None => remote.ended.as_ref().map(|_| None),
-        };
-        self.shared().take(next).await
-    }
-
-    #[cfg(feature = "client")]
-    pub(crate) fn has_status(&self) -> bool {
-        self.shared().lock().endpoint.status.is_some()
-    }
-
-    /// The stream whose reader holds everything else back, if one does.
-    #[cfg(feature = "client")]
-    pub(crate) fn full(&self) -> Option<Channel> {
-        self.shared().lock().endpoint.full()
-    }
-
-    #[cfg(feature = "client")]
-    pub(crate) fn resize(&self, size: TerminalSize) -> Result<(), Error> {
-        let mut state = self.shared().lock();
-        state.endpoint.session.resize(now(), size)?;
-        self.shared().push(&mut state);
-        Ok(())
-    }
-
-    #[cfg(feature = "server")]
-    pub(crate) fn exit(&self, status: &Status) -> Result<(), Error> {
-        let mut state = self.shared().lock();
-        state.endpoint.session.exit(now(), status)?;
-        self.shared().push(&mut state);
-        Ok(())
-    }
-
-    /// Ends the session from this side.
-    #[cfg(feature = "client")]
-    pub(crate) fn close(&self) {
-        self.shared().close();
     }
 
     /// Drops what arrives of a stream from now on.
@@ -354,5 +269,84 @@ impl Control {
             ..Inbox::default()
         };
         self.shared().lose_interest(&mut state, slot(channel));
+    }
+}
+
+#[cfg(feature = "server")]
+impl Control {
+    pub(crate) fn streams(&self) -> Streams {
+        self.shared().lock().endpoint.session.streams()
+    }
+
+    pub(crate) async fn ended(&self) -> Result<(), Error> {
+        self.shared().take(|remote| remote.ended.clone()).await
+    }
+
+    /// Waits for the next size of the client's terminal; `None` when there can be none.
+    pub(crate) async fn resized(&self) -> Option<TerminalSize> {
+        let next = |remote: &mut Remote| match remote.sizes.pop_front() {
+            Some(size) => Some(Some(size)),
+            None => remote.ended.as_ref().map(|_| None),
+        };
+        self.shared().take(next).await
+    }
+
+    pub(crate) fn exit(&self, status: &Status) -> Result<(), Error> {
+        let mut state = self.shared().lock();
+        state.endpoint.session.exit(now(), status)?;
+        self.shared().push(&mut state);
+        Ok(())
+    }
+}
+
+#[cfg(feature = "client")]
+impl Control {
+    pub(crate) fn span(&self) -> &tracing::Span {
+        self.shared().span()
+    }
+
+    /// Waits for the Status, or for an end without one. `unread` says which streams nobody can
+    /// be reading meanwhile: that one of them is full is an error.
+    pub(crate) async fn status(&self, unread: &[Channel]) -> Result<Status, Error> {
+        let status = self.shared().take(|remote| remote.status(unread)).await;
+        if status.is_ok() {
+            self.shared().see_off();
+        }
+        status
+    }
+
+    /// [`status`](Self::status), if it is known.
+    pub(crate) fn try_status(&self, unread: &[Channel]) -> Option<Result<Status, Error>> {
+        let status = self.shared().try_take(|remote| remote.status(unread));
+        if matches!(status, Some(Ok(_))) {
+            self.shared().see_off();
+        }
+        status
+    }
+
+    /// What had become of the input when the Status came.
+    pub(crate) fn input_at_exit(&self) -> Option<InputAtExit> {
+        self.shared().lock().endpoint.input_at_exit()
+    }
+
+    pub(crate) fn has_status(&self) -> bool {
+        self.shared().lock().endpoint.status.is_some()
+    }
+
+    /// The stream whose reader holds everything else back, if one does.
+    pub(crate) fn full(&self) -> Option<Channel> {
+        self.shared().lock().endpoint.full()
+    }
+
+    pub(crate) fn resize(&self, size: TerminalSize) -> Result<(), Error> {
+        let mut state = self.shared().lock();
+        state.endpoint.session.resize(now(), size)?;
+        self.shared().push(&mut state);
+        Ok(())
+    }
+
+    /// Ends the session from this side.
+    pub(crate) fn close(&self) {
+        self.shared().close();
     }
 }
