@@ -24,7 +24,6 @@ use crate::Result;
 /// ```
 /// use kubewire::{Config, config::KubeconfigOptions};
 ///
-/// # fn main() -> kubewire::Result<()> {
 /// let text = "
 /// clusters: [{name: one, cluster: {server: 'https://one.example.com'}}]
 /// contexts:
@@ -34,8 +33,7 @@ use crate::Result;
 /// let options = KubeconfigOptions::new().context("dev");
 /// let config = Config::from_kubeconfig_str(text, &options)?;
 /// assert_eq!(config.namespace(), "dev");
-/// # Ok(())
-/// # }
+/// # Ok::<(), kubewire::Error>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct KubeconfigOptions {

@@ -41,11 +41,9 @@ use kubeconfig::Merged;
 /// A `Config` is data: making one opens no connection. `Debug` shows no secret.
 ///
 /// ```
-/// # fn main() -> kubewire::Result<()> {
 /// let config = kubewire::Config::new("http://127.0.0.1:8001")?.with_namespace("prod");
 /// assert_eq!(config.namespace(), "prod");
-/// # Ok(())
-/// # }
+/// # Ok::<(), kubewire::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -101,12 +99,10 @@ pub(crate) enum Auth {
 /// ```
 /// use kubewire::{Config, config::Impersonation};
 ///
-/// # fn main() -> kubewire::Result<()> {
 /// let jane = Impersonation::new("jane").group("developers").extra("scopes", "view");
 /// let config = Config::new("https://api.example.com")?.with_impersonation(jane);
 /// # let _ = config;
-/// # Ok(())
-/// # }
+/// # Ok::<(), kubewire::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Impersonation {
@@ -310,11 +306,9 @@ impl Config {
         /// asked for so, and the streams of exec, attach and port-forward never are.
         ///
         /// ```
-        /// # fn main() -> kubewire::Result<()> {
         /// let nearby = kubewire::Config::new("https://10.0.0.1")?.with_compression(false);
         /// # let _ = nearby;
-        /// # Ok(())
-        /// # }
+        /// # Ok::<(), kubewire::Error>(())
         /// ```
         fn with_compression(yes: bool) compression = Some(yes);
     }
@@ -326,15 +320,13 @@ impl Config {
     ///
     /// ```no_run
     /// # #[cfg(unix)]
-    /// # fn main() -> kubewire::Result<()> {
     /// use kubewire::Config;
     /// use tokio::net::UnixStream;
     ///
     /// let config = Config::new("http://localhost")?
     ///     .with_dialer(|_host, _port| UnixStream::connect("/run/kubernetes.sock"));
     /// # let _ = config;
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), kubewire::Error>(())
     /// # #[cfg(not(unix))]
     /// # fn main() {}
     /// ```

@@ -266,13 +266,7 @@ impl From<std::convert::Infallible> for CallerError {
 /// What a process had written when its time was over.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// use kubewire::{Error, error::CallerError};
 ///
 /// let slow = client.pod("default", "web-0").exec(["sh", "-c", "echo begun; sleep 600"]);
@@ -283,7 +277,7 @@ impl From<std::convert::Infallible> for CallerError {
 ///     other => println!("{other:?}"),
 /// }
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]

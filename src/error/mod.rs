@@ -237,13 +237,7 @@ impl From<Error> for io::Error {
 /// How the other end broke the protocol.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// use kubewire::{Error, error::PeerError, request::Resource};
 ///
 /// // An answer that is an object, but not of this type.
@@ -251,7 +245,7 @@ impl From<Error> for io::Error {
 /// let error = pods.get::<Vec<u8>>("web-0").await.unwrap_err();
 /// assert!(matches!(error, Error::Peer(PeerError::Answer { .. })), "{error:?}");
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -358,20 +352,14 @@ pub struct ApiError {
 /// What a user can do about an [`ApiError`].
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = kubewire::testing::ApiServer::builder()
-/// #     .pod("default", "web-0", |pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]))
-/// #     .start()
-/// #     .await?;
-/// # let client = kubewire::Client::new(&server.config())?;
+/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
 /// use kubewire::{Error, error::Hint};
 ///
 /// let exec = client.pod("default", "web-0").exec(["true"]).container("other");
 /// let Err(Error::Api(refusal)) = exec.output().await else { panic!("there is no such container") };
 /// assert_eq!(refusal.hint, Some(Hint::Containers(vec!["main".to_owned()])));
 /// # Ok(())
-/// # }
+/// # });
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -136,7 +136,6 @@ enum Stdin {
 /// };
 /// use std::time::Instant;
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (now, v5) = (Instant::now(), Subprotocol::V5);
 /// let streams = Streams { stdout: true, ..Streams::default() };
 /// let mut server = RemoteCommand::new(Role::Server, v5, streams, Default::default(), now);
@@ -149,8 +148,7 @@ enum Stdin {
 /// let events: Vec<_> = std::iter::from_fn(|| client.poll_event()).collect();
 /// assert!(matches!(&events[0], RemoteCommandEvent::Data(Channel::Stdout, bytes) if bytes == "hello"));
 /// assert!(matches!(&events[1], RemoteCommandEvent::Status(status) if status.is_success()));
-/// # Ok(())
-/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct RemoteCommand {

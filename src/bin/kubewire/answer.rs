@@ -115,7 +115,7 @@ macro_rules! as_before {
 
 impl<F: Formatter> Formatter for GoJson<F> {
     fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        writer.write_all(jsonpath::float(value, true).as_bytes())
+        writer.write_all(jsonpath::float(value, 1e-6..1e21, 1).as_bytes())
     }
 
     fn write_string_fragment<W: ?Sized + io::Write>(

@@ -2,15 +2,14 @@
 
 use clap::Args;
 use kubewire::{
-    attach,
-    exec::{InputAtExit, TerminalSize},
+    attach::{self, Attached},
+    exec::TerminalSize,
 };
 
 use crate::{
     connection::Connection,
     failure::{Failure, note},
-    keys::{self, Keys},
-    relay::{self, End},
+    keys, relay,
     set::Set as _,
     target::{Target, Terminal},
     terminal,
@@ -63,26 +62,22 @@ impl Attach {
         let attach = attach.set(terminal, |attach, it| attach.tty(one_more(it.size)));
         let attached = attach.spawn().await?;
         tracing::info!(protocol = %attached.protocol(), "attached");
-        if terminal.is_some_and(|terminal| terminal.raw) && !self.target.quiet {
-            note("If you don't see a command prompt, try pressing enter.");
-        }
-        let keys = Keys::new(&self.detach_keys.0);
-        let quiet = self.target.quiet || terminal.is_some();
-        let end = relay::run(attached, terminal, true, keys, quiet).await?;
-        note_unread(&end, quiet);
-        Ok(0)
+        relay(attached, terminal, &self.detach_keys, self.target.quiet).await
     }
 }
 
-/// Says where a container ended before its input.
-pub(crate) fn note_unread(end: &End<InputAtExit>, quiet: bool) {
-    if let End::Exited(input, taken) = end
-        && *taken > 0
-        && !quiet
-        && !input.is_whole()
-    {
-        note("warning: the container ended before all its input was sent and ended");
+/// Joins the session to the standard streams.
+pub(crate) async fn relay(
+    attached: Attached,
+    terminal: Option<Terminal>,
+    detach: &keys::Sequence,
+    quiet: bool,
+) -> Result<u8, Failure> {
+    if terminal.is_some_and(|terminal| terminal.raw) && !quiet {
+        note("If you don't see a command prompt, try pressing enter.");
     }
+    relay::run(attached, terminal, &detach.0, quiet).await?;
+    Ok(0)
 }
 
 /// A size that differs from `size`, so that the true one, sent next, is a change that makes the

@@ -1,7 +1,7 @@
 //! Changes as they are printed: in flow the updates of a watch, out come rows of a table, names,
 //! or objects, for `watch` and `get --watch`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kubewire::{
     Error,
@@ -14,11 +14,11 @@ use serde_json::json;
 
 use crate::{
     answer,
-    failure::Failure,
+    failure::{Failure, Retrying},
     get::output::{self, Output},
-    lines::Lines,
+    lines::{Lines, Rows},
     printable::Printable,
-    table::{Column, Extra, Layout, Table},
+    table::{Column, Extra, Table},
 };
 
 /// How long a server that has never given the objects may refuse them.
@@ -57,11 +57,7 @@ pub(crate) struct Printer {
     /// Whether all that there was at the start is known.
     begun: bool,
     columns: Vec<Column>,
-    /// To be printed in front of the next row.
-    headings: Option<Vec<Printable>>,
-    layout: Layout,
-    /// Rows of the first table, until it is whole.
-    waiting: Vec<Vec<Printable>>,
+    rows: Rows,
     documents: u64,
     out: Lines,
 }
@@ -83,15 +79,15 @@ impl Printer {
             Output::Columns(columns) if style.headers => Some(output::headings(columns)),
             _ => None,
         };
+        let mut rows = Rows::default();
+        rows.begin(headings);
         Ok(Self {
             style,
             known,
             mirror: Mirror::new(),
             begun: false,
             columns: Vec::new(),
-            headings,
-            layout: Layout::default(),
-            waiting: Vec::new(),
+            rows,
             documents: 0,
             out: Lines::start()?,
         })
@@ -100,23 +96,19 @@ impl Printer {
     /// Prints until the end, which only an error is.
     pub(crate) async fn run(mut self, watch: Watch) -> Result<u8, Failure> {
         let mut updates: Updates = watch.form(self.style.form()).stream();
-        let mut since = None;
+        let mut retrying = Retrying::default();
         // What the server refuses may be granted later, but nobody is told who waits for it.
         while let Some(update) = updates.next().await {
             let update = update?;
             match &update {
                 Update::Retrying { error, .. } => {
-                    // Once, however long it lasts.
-                    if since.is_none() {
-                        note!("{error}; trying again until it succeeds");
-                    }
-                    let since = *since.get_or_insert_with(Instant::now);
-                    if !self.begun && matches!(error, Error::Api(_)) && since.elapsed() >= GIVE_UP {
+                    let lasts = retrying.tell(error);
+                    if !self.begun && matches!(error, Error::Api(_)) && lasts >= GIVE_UP {
                         return Err(error.clone().into());
                     }
                 }
                 Update::SnapshotBegin => {}
-                _ => since = None,
+                _ => retrying = Retrying::default(),
             }
             self.print(update).await?;
         }
@@ -134,7 +126,8 @@ impl Printer {
                     let event = self.style.events.then(|| Printable::cell("EVENT"));
                     let headings = self.style.extra.headings(&self.columns, self.is_wide());
                     let headings = event.into_iter().chain(headings);
-                    self.headings = self.style.headers.then(|| headings.collect());
+                    self.rows
+                        .begin(self.style.headers.then(|| headings.collect()));
                 }
                 for row in table.rows.unwrap_or_default() {
                     let update = Update::Event(Event {
@@ -159,19 +152,12 @@ impl Printer {
         for piece in pieces {
             match piece {
                 Piece::Text(text) => self.out.text(&text).await?,
-                Piece::Cells(cells) => {
-                    for row in self.headings.take().into_iter().chain([cells]) {
-                        self.layout.fit(&row);
-                        self.waiting.push(row);
-                    }
-                }
+                Piece::Cells(cells) => self.rows.push(cells),
             }
         }
         // The columns of the first table are as wide as all of its rows need.
         if self.begun {
-            for row in std::mem::take(&mut self.waiting) {
-                self.out.row(&self.layout, &row).await?;
-            }
+            self.rows.print(&mut self.out).await?;
         }
         Ok(())
     }

@@ -9,14 +9,12 @@ use kubewire::{
 };
 
 use crate::{
-    attach::note_unread,
+    attach,
     connection::Connection,
     duration,
     failure::{Failure, note},
-    flags,
-    keys::{self, Keys},
+    flags, keys,
     lines::Lines,
-    relay,
     set::Set as _,
     target::Terminal,
     terminal,
@@ -179,14 +177,7 @@ impl Debug {
             .set_if(self.stdin, |attach| attach.stdin(Stdio::piped()))
             .set_if(self.tty, |attach| attach.tty(size));
         let attached = attach.spawn().await?;
-        if raw && self.tty {
-            self.hint("If you don't see a command prompt, try pressing enter.");
-        }
-        let keys = Keys::new(&self.detach_keys.0);
-        let quiet = self.quiet || self.tty;
-        let end = relay::run(attached, terminal, true, keys, quiet).await?;
-        note_unread(&end, quiet);
-        Ok(0)
+        attach::relay(attached, terminal, &self.detach_keys, self.quiet).await
     }
 }
 

@@ -13,8 +13,13 @@ use kubewire::{
 use serde_json::Value;
 
 use crate::{
-    answer, connection::Connection, failure::Failure, get::output::Output, lines::Lines,
-    printable::Printable, set::Set as _, table::Layout,
+    answer,
+    connection::Connection,
+    failure::{Failure, Retrying},
+    get::output::Output,
+    lines::{Lines, Rows},
+    printable::Printable,
+    set::Set as _,
 };
 
 /// The types of events (core/v1, Event).
@@ -84,45 +89,41 @@ impl Events {
         }
         let headings = "NAMESPACE,LAST SEEN,TYPE,REASON,OBJECT,MESSAGE";
         let headings = (!self.no_headers).then(|| self.shown(headings.split(',')));
-        let mut rows = Rows {
-            headings,
-            layout: Layout::default(),
-            out: Lines::start()?,
-        };
-        let listed = all.iter().map(|event| self.row(event)).collect();
-        rows.print(listed).await?;
+        let mut out = Lines::start()?;
+        let mut rows = Rows::default();
+        rows.begin(headings);
+        all.iter().for_each(|event| rows.push(self.row(event)));
+        rows.print(&mut out).await?;
         if !self.watch {
-            return rows.out.finish().await.map(|()| 0);
+            return out.finish().await.map(|()| 0);
         }
         // All come again where the server has forgotten what happened since.
         let mut known: HashMap<_, _> = all.iter().map(version).collect();
         let watch = client.watch(resource).fields(&fields);
         let watch = watch.set(here, Watch::namespace);
         let mut updates = watch.from(list.metadata.resource_version).stream();
-        let mut retrying = false;
+        let mut retrying = Retrying::default();
         while let Some(update) = updates.next().await {
             let event = match update? {
                 Update::Event(event) => event,
-                // Once, however long it lasts.
                 Update::Retrying { error, .. } => {
-                    if !std::mem::replace(&mut retrying, true) {
-                        note!("{error}; trying again until it succeeds");
-                    }
+                    retrying.tell(&error);
                     continue;
                 }
                 _ => continue,
             };
-            retrying = false;
+            retrying = Retrying::default();
             let is_gone = event.event_type == EventType::Deleted;
             let event: Value = event.object.decode().map_err(kubewire::Error::from)?;
             let (uid, version) = version(&event);
             if is_gone {
                 known.remove(&uid);
             } else if known.insert(uid, version.clone()) != Some(version) && self.is_meant(&event) {
-                rows.print(vec![self.row(&event)]).await?;
+                rows.push(self.row(&event));
+                rows.print(&mut out).await?;
             }
         }
-        rows.out.finish().await.map(|()| 0)
+        out.finish().await.map(|()| 0)
     }
 
     /// The selector of the object that they are about.
@@ -163,26 +164,6 @@ impl Events {
     fn shown<'a>(&self, cells: impl IntoIterator<Item = &'a str>) -> Vec<Printable> {
         let cells = cells.into_iter().skip(usize::from(!self.all_namespaces));
         cells.map(Printable::cell).collect()
-    }
-}
-
-/// A table that grows, with its headings in front of the first row.
-struct Rows {
-    headings: Option<Vec<Printable>>,
-    layout: Layout,
-    out: Lines,
-}
-
-impl Rows {
-    async fn print(&mut self, mut rows: Vec<Vec<Printable>>) -> Result<(), Failure> {
-        if !rows.is_empty() {
-            rows.splice(0..0, self.headings.take());
-        }
-        rows.iter().for_each(|row| self.layout.fit(row));
-        for row in &rows {
-            self.out.row(&self.layout, row).await?;
-        }
-        Ok(())
     }
 }
 

@@ -5,10 +5,9 @@ use kubewire::exec::{self, ExecAll, ExitStatus};
 
 use crate::{
     connection::Connection,
-    failure::{Failure, note},
-    keys::Keys,
+    failure::Failure,
     many::{self, Bounds},
-    relay::{self, End},
+    relay,
     set::Set as _,
     target::Target,
 };
@@ -64,26 +63,14 @@ impl Exec {
         let child = exec.spawn().await?;
         self.target.note_default(&pod, child.container()).await;
         tracing::info!(protocol = %child.protocol(), "the command is accepted");
-        let quiet = self.target.quiet || terminal.is_some();
-        let end = relay::run(child, terminal, false, Keys::new(&[]), quiet).await?;
-        let End::Exited(status, taken) = end else {
-            return Ok(0);
-        };
-        if taken > 0 && !quiet && !status.input_at_exit().is_whole() {
-            note(UNREAD);
-        }
-        let code = code(&status);
+        let exit = relay::run(child, terminal, &[], self.target.quiet).await?;
+        let code = exit.as_ref().map_or(0, code);
         if code != 0 {
             note!("command terminated with exit code {code}");
         }
         Ok(exit_code(code))
     }
 }
-
-/// containerd ends the input of a process whose output has ended (containerd#13934).
-const UNREAD: &str = "warning: the command ended before all its input was sent and ended. Where it \
-    was to read all, its standard output may have ended first, with which the container runtime \
-    ends its input: keep it open, as in sh -c 'cat >file; true'";
 
 /// The remote's exit code; one that failed without has none that is 0.
 pub(crate) fn code(status: &ExitStatus) -> i64 {

@@ -4,6 +4,7 @@
 use std::{
     fmt,
     io::{self, Write as _},
+    time::{Duration, Instant},
 };
 
 use clap::error::{ContextKind, ErrorKind};
@@ -89,6 +90,21 @@ impl From<io::Error> for Failure {
             io::ErrorKind::BrokenPipe => Self::BrokenPipe,
             _ => Self::Message(error.to_string()),
         }
+    }
+}
+
+/// That something is tried again, which is told once, however long it lasts.
+#[derive(Debug, Default)]
+pub(crate) struct Retrying(Option<Instant>);
+
+impl Retrying {
+    /// Tells why, unless that has been told; gives for how long it has lasted.
+    pub(crate) fn tell(&mut self, error: &kubewire::Error) -> Duration {
+        let since = self.0.get_or_insert_with(|| {
+            note!("{error}; trying again until it succeeds");
+            Instant::now()
+        });
+        since.elapsed()
     }
 }
 

@@ -51,10 +51,6 @@ impl Lines {
         self.flush().await
     }
 
-    pub(crate) async fn row(&mut self, layout: &Layout, row: &[Printable]) -> Result<(), Failure> {
-        self.text(&format!("{}\n", layout.line(row))).await
-    }
-
     async fn flush(&mut self) -> Result<(), Failure> {
         let bytes = self.buffer.split().freeze();
         let written = match &self.out {
@@ -72,5 +68,37 @@ impl Lines {
         out.finish()
             .await
             .map_err(|error| Failure::stream("stdout", &error))
+    }
+}
+
+/// The rows of a table that grows.
+#[derive(Default)]
+pub(crate) struct Rows {
+    /// To be printed in front of the next row.
+    headings: Option<Vec<Printable>>,
+    layout: Layout,
+    waiting: Vec<Vec<Printable>>,
+}
+
+impl Rows {
+    /// Begins a part of it, perhaps with headings.
+    pub(crate) fn begin(&mut self, headings: Option<Vec<Printable>>) {
+        self.headings = headings;
+    }
+
+    /// Keeps a row: columns are as wide as all that are printed together need, and those before.
+    pub(crate) fn push(&mut self, row: Vec<Printable>) {
+        for row in self.headings.take().into_iter().chain([row]) {
+            self.layout.fit(&row);
+            self.waiting.push(row);
+        }
+    }
+
+    /// Prints those that are kept.
+    pub(crate) async fn print(&mut self, out: &mut Lines) -> Result<(), Failure> {
+        for row in self.waiting.drain(..) {
+            out.text(&format!("{}\n", self.layout.line(&row))).await?;
+        }
+        Ok(())
     }
 }

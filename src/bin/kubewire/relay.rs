@@ -36,19 +36,31 @@ type Streams = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>);
 pub(crate) trait Remote {
     type Exit: Clone;
 
+    /// Whether the size of the terminal is told again after the start, so that the program draws its
+    /// screen again.
+    const REDRAWS: bool;
+
+    /// What is said where the end came before that of the input.
+    const UNREAD: &str;
+
     fn streams(&mut self) -> Streams;
 
     /// Waits for the end. Cancel safe.
     fn wait(&mut self) -> impl Future<Output = kubewire::Result<Self::Exit>>;
+
+    /// What had become of the input by then.
+    fn input(exit: &Self::Exit) -> InputAtExit;
 
     /// Passes on the terminal's new size.
     fn resize(&self, size: TerminalSize) -> kubewire::Result<()>;
 }
 
 macro_rules! remote {
-    ($type:ty, $exit:ty, $ended:expr) => {
+    ($type:ty, $exit:ty, $ended:expr, $input:expr, $redraws:literal, $unread:literal) => {
         impl Remote for $type {
             type Exit = $exit;
+            const REDRAWS: bool = $redraws;
+            const UNREAD: &str = $unread;
 
             fn streams(&mut self) -> Streams {
                 (self.stdin.take(), self.stdout.take(), self.stderr.take())
@@ -59,36 +71,46 @@ macro_rules! remote {
                 Ok($ended(self, exit))
             }
 
+            fn input(exit: &$exit) -> InputAtExit {
+                $input(exit)
+            }
+
             fn resize(&self, size: TerminalSize) -> kubewire::Result<()> {
                 Self::resize(self, size)
             }
         }
     };
 }
-remote!(Child, ExitStatus, |_: &Child, exit| exit);
-remote!(Attached, InputAtExit, |it: &Attached, ()| it
-    .input_at_exit()
-    .unwrap_or_default());
+// containerd ends the input of a process whose output has ended (containerd#13934).
+remote!(
+    Child,
+    ExitStatus,
+    |_: &Child, exit| exit,
+    ExitStatus::input_at_exit,
+    false,
+    "warning: the command ended before all its input was sent and ended. Where it was to read all, \
+     its standard output may have ended first, with which the container runtime ends its input: keep \
+     it open, as in sh -c 'cat >file; true'"
+);
+remote!(
+    Attached,
+    InputAtExit,
+    |it: &Attached, ()| it.input_at_exit().unwrap_or_default(),
+    InputAtExit::clone,
+    true,
+    "warning: the container ended before all its input was sent and ended"
+);
 
-/// How a session came to its end.
-#[derive(Debug)]
-pub(crate) enum End<E> {
-    /// The remote ended, after so many bytes of input had been taken from here.
-    Exited(E, u64),
-    /// Keys that were typed ended the session alone.
-    Detached,
-}
-
-/// Copies input and output until the remote has ended and all its output is written, or until
-/// `keys` that are typed say so. To `redraw` is to tell the size again after the start; to be
-/// `quiet`, not to say that input is not taken.
+/// Copies input and output until the remote has ended and all its output is written; gives how it
+/// ended, or `None` if keys that were typed, those that `detach` among them, ended the session
+/// alone. To be `quiet` is not to say that input is not taken.
 pub(crate) async fn run<R: Remote>(
     mut remote: R,
     terminal: Option<Terminal>,
-    redraw: bool,
-    keys: Keys,
+    detach: &[u8],
     quiet: bool,
-) -> Result<End<R::Exit>, Failure> {
+) -> Result<Option<R::Exit>, Failure> {
+    let quiet = quiet || terminal.is_some();
     let local = |error| Failure::local("the standard streams cannot be used", &error);
     let (stdin, stdout, stderr) = remote.streams();
     let mut signals = Signals::new().map_err(local)?;
@@ -96,12 +118,12 @@ pub(crate) async fn run<R: Remote>(
     let raw = terminal.filter(|terminal| terminal.raw);
     let _raw = raw.map(|_| RawMode::enter()).transpose().map_err(not_raw)?;
     let mut size = terminal.map(|terminal| terminal.size);
-    if let (Some(size), true) = (size, redraw) {
+    if let (Some(size), true) = (size, R::REDRAWS) {
         resize(&remote, size)?;
     }
 
     // What is not typed is passed on as it is.
-    let keys = raw.map(|_| keys);
+    let keys = raw.map(|_| Keys::new(detach));
     let stdin = stdin.map(|stdin| Ok((stdin, Input::start()?)));
     let stdin = stdin.transpose().map_err(local)?;
     let taken = Cell::new(0);
@@ -128,7 +150,7 @@ pub(crate) async fn run<R: Remote>(
                     None => reading = false,
                     Some(Request::Detach) => {
                         note("detached");
-                        return Ok(End::Detached);
+                        return Ok(None);
                     }
                     Some(Request::GiveUp) => {
                         bail!("given up with ~. ; what runs there may go on");
@@ -141,7 +163,12 @@ pub(crate) async fn run<R: Remote>(
         // What arrived before a failure is written before the failure is told.
         if let (Some(exit), Some(lost)) = (&exit, &written) {
             return match (exit, lost) {
-                (Ok(exit), (None, None)) => Ok(End::Exited(exit.clone(), taken.get())),
+                (Ok(exit), (None, None)) => {
+                    if taken.get() > 0 && !quiet && !R::input(exit).is_whole() {
+                        note(R::UNREAD);
+                    }
+                    Ok(Some(exit.clone()))
+                }
                 (Err(error), _) => Err(error.clone().into()),
                 (Ok(_), (Some(error), _) | (None, Some(error))) => Err(error.clone().into()),
             };

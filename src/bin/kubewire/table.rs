@@ -53,7 +53,7 @@ pub(crate) struct Row {
 impl Row {
     /// A text of its object's metadata; empty if there is none.
     pub(crate) fn metadata(&self, field: &str) -> Printable {
-        metadata(&self.object, field)
+        Printable::cell(self.object["metadata"][field].as_str().unwrap_or_default())
     }
 
     /// The value of a label; nothing if its object has none
@@ -89,11 +89,6 @@ impl Row {
             other => Printable::cell(&other.to_string()),
         })
     }
-}
-
-/// A text of an object's metadata; empty if there is none.
-pub(crate) fn metadata(object: &Value, field: &str) -> Printable {
-    Printable::cell(object["metadata"][field].as_str().unwrap_or_default())
 }
 
 /// Columns between two cells, and of a cell with what is behind it
@@ -174,7 +169,7 @@ impl Extra {
     }
 
     pub(crate) fn cells(&self, row: &Row, columns: &[Column], wide: bool) -> Vec<Printable> {
-        let namespace = self.namespaces.then(|| metadata(&row.object, "namespace"));
+        let namespace = self.namespaces.then(|| row.metadata("namespace"));
         let mut shown: Vec<_> = row.cells(columns, wide).collect();
         if let (Some(name), Some(kind)) = (shown.first_mut(), &self.kind) {
             *name = Printable::cell(&format!("{kind}/{name}"));

@@ -16,6 +16,7 @@ use crate::{
     connection::Connection,
     duration,
     failure::{Failure, note},
+    get::asked,
     terminal,
     workload::{self, Wait},
 };
@@ -115,10 +116,7 @@ fn in_file(file: &Path) -> Result<(String, Option<String>), Failure> {
     if file == Path::new("-") {
         bail!("-f -: stdin is the remote's; give a file or TYPE/NAME");
     }
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(&text).map_err(|error| format!("{name}: {error}"))?;
-    let mut objects = documents.into_iter().filter(|it| !it.is_null());
+    let mut objects = asked::documents(file)?.into_iter();
     let object = objects.next().unwrap_or_default();
     if objects.next().is_some() {
         bail!("{name} has several objects: name the one that is meant as TYPE/NAME");

@@ -19,7 +19,7 @@ use crate::{
     changes,
     connection::Connection,
     duration,
-    failure::{Failure, note},
+    failure::{Failure, Retrying, note},
     get::asked::{Asked, Files},
     jsonpath::JsonPath,
     lines::Lines,
@@ -307,7 +307,7 @@ impl Group {
         }
         let mut updates = self.watch.clone().stream();
         let (mut there, mut found, mut first) = (BTreeSet::new(), BTreeSet::new(), true);
-        let mut told = false;
+        let mut retrying = Retrying::default();
         while let Some(update) = updates.next().await {
             match update? {
                 Update::SnapshotBegin => there.clear(),
@@ -365,9 +365,7 @@ impl Group {
                         waiting.remove(&name);
                     }
                 }
-                Update::Retrying { error, .. } if !std::mem::replace(&mut told, true) => {
-                    note(&format!("{error}; trying again until it succeeds"));
-                }
+                Update::Retrying { error, .. } => drop(retrying.tell(&error)),
                 _ => {}
             }
             if self.waiting.as_ref().is_some_and(BTreeSet::is_empty) {

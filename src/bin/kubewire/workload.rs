@@ -44,7 +44,7 @@ pub(crate) async fn pod(
     };
     let is_running = |pod: &&Value| pod["status"]["phase"] == "Running";
     let started = Instant::now();
-    let mut rounds = 0_u64;
+    let mut told = false;
     loop {
         let list: List<Value> = pods.list().await?;
         let all = || list.items.iter();
@@ -56,10 +56,10 @@ pub(crate) async fn pod(
             _ => Duration::ZERO,
         };
         if started.elapsed() < wait {
-            if rounds == 1 {
+            // One that comes at once needs no words.
+            if started.elapsed() >= PERIOD && !std::mem::replace(&mut told, true) {
                 note!("waiting for a pod of {target} in namespace {namespace}");
             }
-            rounds += 1;
             tokio::time::sleep(PERIOD).await;
             continue;
         }

@@ -9,6 +9,8 @@ use std::{cmp::Ordering, sync::LazyLock};
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use crate::jsonpath;
+
 /// The column behind which a scalar is folded at its next space.
 const WIDTH: usize = 80;
 const STEP: usize = 2;
@@ -277,14 +279,7 @@ fn go_float(float: f64) -> String {
     if float.fract() == 0.0 && (-9.3e18..1.8e19).contains(&float) {
         return float.to_string();
     }
-    let scientific = format!("{float:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or_default();
-    if (-4..6).contains(&exponent) {
-        return float.to_string();
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{digits}e{sign}{:02}", exponent.abs())
+    jsonpath::float(float, 1e-4..1e6, 2)
 }
 
 /// The order of keys: numbers in them by their value, and letters behind all else.

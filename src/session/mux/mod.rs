@@ -79,7 +79,6 @@ pub use self::{
 /// };
 /// use std::time::{Duration, Instant};
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// /// What one end sends, the other is handed frame by frame.
 /// fn carry(from: &mut Mux, to: &mut Mux, now: Instant) {
 ///     while let Some(mut bytes) = from.poll_transmit() {
@@ -115,8 +114,7 @@ pub use self::{
 ///
 /// client.handle_end(None);
 /// assert_eq!(client.can_open(), Err(OpenError::Ended));
-/// # Ok(())
-/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Mux {

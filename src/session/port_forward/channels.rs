@@ -89,15 +89,13 @@ impl Connection {
 /// };
 /// use std::time::Instant;
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let now = Instant::now();
 /// let config = ForwardConfig::default();
 /// let mut client = Channels::new(Role::Client, Encoding::Binary, &[80], config, now)?;
 /// let connection = client.open(now, 80)?; // the one that the request named
 /// assert_eq!(client.open(now, 80), Err(OpenError::Exhausted));
 /// assert!(client.finish(now, connection).is_err(), "the protocol cannot say it");
-/// # Ok(())
-/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Channels {

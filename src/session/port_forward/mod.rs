@@ -147,7 +147,6 @@ fn refused(port: u16, text: &[u8]) -> Error {
 /// };
 /// use std::time::Instant;
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// /// Works over either protocol: what one end sends, the other is handed.
 /// fn carry(from: &mut dyn PortForward, to: &mut dyn PortForward, now: Instant) {
 ///     while let Some(transmit) = from.poll_transmit() {
@@ -172,8 +171,7 @@ fn refused(port: u16, text: &[u8]) -> Error {
 /// let events = std::iter::from_fn(|| client.poll_event());
 /// let failed = |event| matches!(event, ForwardEvent::Closed { result: Err(_), .. });
 /// assert!(events.map(failed).any(|failed| failed));
-/// # Ok(())
-/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait PortForward: Session<Event = ForwardEvent> + fmt::Debug + Send {
     /// Opens a connection (client). It can be written to at once.

@@ -325,14 +325,12 @@ impl Object {
     ///     pod_ip: Option<Cow<'a, str>>,
     /// }
     ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let pod = r#"{"spec":{"containers":[]},"status":{"phase":"Running","podIP":"10.0.0.7"}}"#;
     /// let object = Object::new(Encoding::Json, pod.into());
     /// let pod: Pod<'_> = object.decode()?;
     /// assert!(matches!(pod.status.phase, Cow::Borrowed("Running")));
     /// assert_eq!(pod.status.pod_ip.as_deref(), Some("10.0.0.7"));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// A `&str` cannot hold a text in which an escape had to be undone; a `Cow` can.

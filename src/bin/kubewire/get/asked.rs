@@ -147,17 +147,13 @@ async fn in_files(
     for file in expand(files, recursive)? {
         let shown = file.display();
         let problem = |what: &str| Failure::Message(format!("{shown}: {what}"));
-        let text = read(&file).map_err(|error| problem(&error.to_string()))?;
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple(&text).map_err(|error| problem(&error.to_string()))?;
         let mut objects = Vec::new();
-        for document in documents {
+        for document in documents(&file)? {
             let is_list = document["kind"]
                 .as_str()
                 .is_some_and(|kind| kind.ends_with("List"));
             match (is_list, &document["items"]) {
                 (true, Value::Array(items)) => objects.extend(items.iter().cloned()),
-                _ if document.is_null() => {}
                 _ => objects.push(document),
             }
         }
@@ -236,7 +232,17 @@ fn expand(files: &[PathBuf], recursive: bool) -> Result<Vec<PathBuf>, Failure> {
     Ok(all)
 }
 
-/// The text of a file; `-` is stdin.
+/// What is in a file, in YAML or JSON, but for empty documents; `-` is stdin.
+pub(crate) fn documents(file: &Path) -> Result<Vec<Value>, Failure> {
+    let problem =
+        |error: &dyn std::fmt::Display| Failure::local(&file.display().to_string(), error);
+    let text = read(file).map_err(|error| problem(&error))?;
+    let mut documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).map_err(|error| problem(&error))?;
+    documents.retain(|document| !document.is_null());
+    Ok(documents)
+}
+
 fn read(file: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     if file == Path::new("-") {

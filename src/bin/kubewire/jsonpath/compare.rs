@@ -1,7 +1,7 @@
 //! Values beside each other: in flow two, out comes whether a comparison holds, as Go's templates
 //! have it.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, ops::Range};
 
 use regex::Regex;
 use serde_json::Value;
@@ -65,11 +65,10 @@ pub(super) fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// A float as Go's `fmt` writes it, or its `encoding/json`: the shortest digits, with an exponent
-/// where the number is very small or very large.
-pub(crate) fn float(value: f64, json: bool) -> String {
-    let small = if json { 1e-6 } else { 1e-4 };
-    if value == 0.0 || (small..1e21).contains(&value.abs()) {
+/// A float as Go writes it: the shortest digits, and outside of the `plain` numbers with an exponent
+/// of so many digits at least.
+pub(crate) fn float(value: f64, plain: Range<f64>, width: usize) -> String {
+    if value == 0.0 || plain.contains(&value.abs()) {
         return value.to_string();
     }
     let text = format!("{value:e}");
@@ -78,7 +77,5 @@ pub(crate) fn float(value: f64, json: bool) -> String {
         Some(exponent) => ('-', exponent),
         None => ('+', exponent),
     };
-    // JSON has no leading zero, the rest of Go has.
-    let width = if json { 1 } else { 2 };
     format!("{digits}e{sign}{exponent:0>width$}")
 }

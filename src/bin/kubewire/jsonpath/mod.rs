@@ -344,7 +344,7 @@ pub(crate) fn sprint(value: &Value) -> String {
 
 fn sprint_number(number: &Number) -> String {
     match (number.is_f64(), number.as_f64()) {
-        (true, Some(value)) => float(value, false),
+        (true, Some(value)) => float(value, 1e-4..1e21, 2),
         _ => number.to_string(),
     }
 }

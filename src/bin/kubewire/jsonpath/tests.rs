@@ -155,6 +155,9 @@ fn values_are_written_as_go_writes_them() {
         (2.5e-7, "2.5e-07", "2.5e-7"),
         (-1e100, "-1e+100", "-1e+100"),
     ] {
-        assert_eq!((&*float(value, false), &*float(value, true)), (fmt, json));
+        assert_eq!(
+            (&*float(value, 1e-4..1e21, 2), &*float(value, 1e-6..1e21, 1)),
+            (fmt, json)
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! `kubewire logs`: prints what containers have written, and goes on if asked.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use clap::Args;
 use kubewire::{
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::{
     connection::Connection,
     duration,
-    failure::{Failure, note, nothing_found},
+    failure::{Failure, Retrying, note, nothing_found},
     lines::Lines,
     set::Set as _,
     target,
@@ -210,11 +210,11 @@ impl Logs {
             None => logs.clone(),
         };
         let mut lines = of(&name).stream();
-        let mut retrying = false;
+        let mut retrying = Retrying::default();
         loop {
             match lines.next_update().await {
                 Some(LogUpdate::Line(line)) => {
-                    retrying = false;
+                    retrying = Retrying::default();
                     let container = name.as_deref().or(lines.container()).unwrap_or("");
                     let source = Source {
                         namespace: pod.namespace(),
@@ -229,11 +229,7 @@ impl Logs {
                     note!("the kubelet says: {text}");
                 }
                 Some(LogUpdate::Gap { after }) => note(&gap(after)),
-                // Once, however long it lasts.
-                Some(LogUpdate::Retrying { error, .. }) if !retrying => {
-                    retrying = true;
-                    note!("{error}; trying again until it succeeds");
-                }
+                Some(LogUpdate::Retrying { error, .. }) => drop(retrying.tell(&error)),
                 Some(LogUpdate::Waiting { reason, .. }) => {
                     note!("waiting for the container to start: {reason}");
                 }
@@ -323,7 +319,7 @@ impl Logs {
             .set(self.lines(), MergedLogs::tail)
             .set(self.since(), MergedLogs::since)
             .stream();
-        let mut retrying = HashSet::new();
+        let mut retrying = HashMap::<_, Retrying>::new();
         let (mut code, mut found) = (0, false);
         loop {
             let next = lines.next_update().await;
@@ -358,9 +354,8 @@ impl Logs {
                 (Some(source), LogUpdate::Gap { after }) => {
                     note!("{source}: {}", gap(after));
                 }
-                // Once, however long it lasts.
-                (source, LogUpdate::Retrying { error, .. }) if retrying.insert(source.clone()) => {
-                    note!("{error}; trying again until it succeeds");
+                (source, LogUpdate::Retrying { error, .. }) => {
+                    retrying.entry(source).or_default().tell(&error);
                 }
                 (_, LogUpdate::Ended(LogEnd::Failed(error))) => {
                     note!("error: {error}");

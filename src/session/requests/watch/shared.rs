@@ -142,7 +142,6 @@ impl<K> Clone for Kept<K> {
 ///     watch::{Encoding, Event, MirrorUpdate, ObjectMeta, Update},
 /// };
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut mirror = SharedMirror::new(vec!["app".to_owned()]);
 /// let mut reader: MirrorCursor<ObjectMeta> = mirror.begin();
 /// let event = br#"{"type":"ADDED","object":{"metadata":{"name":"a","labels":{"app":"web"}}}}"#;
@@ -152,8 +151,7 @@ impl<K> Clone for Kept<K> {
 /// assert!(mirror.fill(&mut reader));
 /// assert!(matches!(reader.next_update(), Some(Ok(MirrorUpdate::Added(..)))));
 /// assert!(reader.next_update().is_none() && !mirror.fill(&mut reader));
-/// # Ok(())
-/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct SharedMirror<K> {
