@@ -235,6 +235,8 @@ pub mod auth;
 mod client;
 #[cfg(feature = "client")]
 pub mod config;
+#[cfg(any(feature = "client", feature = "server"))]
+mod delegate;
 pub mod error;
 #[cfg(all(feature = "client", feature = "testing", unix))]
 mod example;

@@ -29,7 +29,7 @@ use serde::Deserialize;
 
 use super::{bearer, renewal::Issued};
 use crate::{
-    REQUESTS, Result,
+    Error, REQUESTS, Result,
     config::{Config, Oidc, Tokens, without_login, wrong},
     error::{
         NetworkError,
@@ -259,10 +259,7 @@ impl Provider {
         config.tls.ca.clone_from(&self.0.ca);
         config.proxies = self.0.proxies.clone();
         let dialer = Dialer::new(&config)?;
-        let failed = |error: hyper::Error| {
-            let error = io::Error::other(format!("{url}: {error}"));
-            NetworkError::Lost(Arc::new(error))
-        };
+        let failed = |error: hyper::Error| Error::lost(io::Error::other(format!("{url}: {error}")));
         let stream = TokioIo::new(dialer.dial(Alpn::Http1, None).await?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
             .await

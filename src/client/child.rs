@@ -18,7 +18,7 @@ use crate::{
         AnyWebSocket, runtime,
         ws::{
             remote_command::{Input, Output as Writer},
-            slices::{read_inner, write_inner},
+            slices::{sink_inner, slices_inner},
             stats::SessionStats,
         },
     },
@@ -295,7 +295,7 @@ impl ChildStdin {
     }
 }
 
-write_inner!(ChildStdin, poll_shutdown);
+sink_inner!(ChildStdin, poll_shutdown);
 
 macro_rules! output_stream {
     ($(#[$doc:meta])* $name:ident) => {
@@ -317,7 +317,7 @@ macro_rules! output_stream {
             }
         }
 
-        read_inner!($name);
+        slices_inner!($name);
     };
 }
 

@@ -15,7 +15,11 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use super::{certificate::Presented, tls};
-use crate::{Error, config::BoxedStream};
+use crate::{
+    Error,
+    config::BoxedStream,
+    delegate::{read_inner, write_inner},
+};
 
 /// A connection to the API server, ready for HTTP.
 pub struct Connection(Either<Link, Box<Secured<Link>>>);
@@ -175,57 +179,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Secured<S> {
     }
 }
 
-/// Reads and writes by the stream that a type is around.
-macro_rules! stream_of {
-    ($type:ty) => {
-        impl tokio::io::AsyncRead for $type {
-            fn poll_read(
-                self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-                buf: &mut tokio::io::ReadBuf<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::pin::Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
-            }
-        }
-
-        impl tokio::io::AsyncWrite for $type {
-            fn poll_write(
-                self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-                buf: &[u8],
-            ) -> std::task::Poll<std::io::Result<usize>> {
-                std::pin::Pin::new(&mut self.get_mut().0).poll_write(cx, buf)
-            }
-
-            fn poll_write_vectored(
-                self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-                bufs: &[std::io::IoSlice<'_>],
-            ) -> std::task::Poll<std::io::Result<usize>> {
-                std::pin::Pin::new(&mut self.get_mut().0).poll_write_vectored(cx, bufs)
-            }
-
-            fn is_write_vectored(&self) -> bool {
-                self.0.is_write_vectored()
-            }
-
-            fn poll_flush(
-                self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::pin::Pin::new(&mut self.get_mut().0).poll_flush(cx)
-            }
-
-            fn poll_shutdown(
-                self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::pin::Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
-            }
-        }
-    };
-}
-
-stream_of!(Connection);
-
-pub(crate) use stream_of;
+read_inner!(Connection);
+write_inner!(Connection, poll_shutdown);

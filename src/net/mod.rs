@@ -22,6 +22,6 @@ pub(crate) mod tests;
 mod tls;
 
 #[cfg(feature = "client")]
-pub(crate) use self::{body::short, connection::stream_of, dialer::Dialer};
+pub(crate) use self::{body::short, dialer::Dialer};
 #[cfg(feature = "client")]
 pub use self::{connection::Connection, dialer::Alpn};

@@ -1,27 +1,24 @@
 //! port-forward as a server: in flows a request for a WebSocket, out come the ports it names and,
 //! once it is accepted, the connections that the client opens.
 
-use std::{future::Future, io};
+use std::future::Future;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Refusal,
-    upgrade::{Handshake, query_pairs},
+    upgrade::{Handshake, opened, query_pairs},
 };
 use crate::{
     Result, Role,
-    error::NetworkError,
     session::port_forward::{Channels, ForwardConfig, ForwardProtocol, PortForward, Spdy},
     transport::ws::{
         port_forward::{Connections, ForwardStream},
         relay::{Copied, relay},
-        websocket::Socket,
     },
 };
 
@@ -146,12 +143,8 @@ impl PortForwardRequest {
         let response = self.handshake.response(name);
         let upgrade = self.upgrade;
         let opening = async move {
-            let upgraded = upgrade.await.map_err(|error| {
-                NetworkError::Lost(std::sync::Arc::new(io::Error::other(error)))
-            })?;
-            let socket = Socket::new(TokioIo::new(upgraded), Role::Server, BytesMut::new());
             Ok(Forwarding {
-                connections: Connections::spawn(session, Box::new(socket)),
+                connections: Connections::spawn(session, opened(upgrade).await?),
                 protocol,
             })
         };

@@ -1,30 +1,27 @@
 //! exec and attach as a server: in flows a request for a WebSocket, out come what the client asks
 //! and, once it is accepted, a [`Process`]: the streams of the client's child seen from inside.
 
-use std::{future::Future, io};
+use std::future::Future;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 
 use super::{
     Refusal,
-    upgrade::{Handshake, query_pairs},
+    upgrade::{Handshake, opened, query_pairs},
 };
 use crate::{
-    Result, Role,
-    error::NetworkError,
-    limits,
+    Result, Role, limits,
     session::{KeepaliveConfig, RemoteCommand, Subprotocol, remote_command::Streams},
     transport::{
         AnyWebSocket, now,
         ws::{
             remote_command::{self, Control, Input, Output as Writer},
-            slices::{read_inner, write_inner},
+            slices::{sink_inner, slices_inner},
             stats::SessionStats,
-            websocket::{Socket, WebSocket},
+            websocket::WebSocket,
         },
     },
     wire::{channel::Channel, resize::TerminalSize, status::Status},
@@ -181,17 +178,8 @@ impl RemoteCommandRequest {
         let response = self.handshake.response(protocol.name());
         let (upgrade, buffer, keepalive) = (self.upgrade, self.buffer, self.keepalive);
         let opening = async move {
-            let upgraded = upgrade.await.map_err(|error| {
-                NetworkError::Lost(std::sync::Arc::new(io::Error::other(error)))
-            })?;
-            let socket = Socket::new(TokioIo::new(upgraded), Role::Server, BytesMut::new());
-            Ok(Process::new(
-                Box::new(socket),
-                protocol,
-                streams,
-                buffer,
-                keepalive,
-            ))
+            let socket = opened(upgrade).await?;
+            Ok(Process::new(socket, protocol, streams, buffer, keepalive))
         };
         Ok((response, opening))
     }
@@ -359,7 +347,7 @@ impl Process {
 #[derive(Debug)]
 pub struct Stdin(Input);
 
-read_inner!(Stdin);
+slices_inner!(Stdin);
 
 /// One of the client's output streams: [`AsyncWrite`](tokio::io::AsyncWrite), and a
 /// [`Sink`](futures_sink::Sink) of [`Bytes`] that are sent without being copied.
@@ -387,4 +375,4 @@ read_inner!(Stdin);
 #[derive(Debug)]
 pub struct Output(Writer);
 
-write_inner!(Output, poll_flush);
+sink_inner!(Output, poll_flush);

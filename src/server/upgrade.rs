@@ -1,21 +1,30 @@
 //! The server's half of the WebSocket handshake: in flow a request's headers, out come the
 //! subprotocols that it offers and the 101 response.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, io};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderValue, Method, Request, Response, StatusCode,
     header::{
         CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
         SEC_WEBSOCKET_VERSION, UPGRADE,
     },
 };
 use http_body_util::Full;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::Refusal;
+use crate::{
+    Error, Result, Role,
+    transport::ws::{
+        handshake::upgrades,
+        websocket::{Socket, WebSocket},
+    },
+};
 
 /// What a request for a WebSocket says in its headers.
 #[derive(Debug)]
@@ -29,16 +38,14 @@ impl Handshake {
     /// Whether the request asks for a WebSocket, as servers tell where either is served
     /// (`k8s.io/streaming/pkg/httpstream/wsstream/conn.go`, `IsWebSocketRequest`).
     #[cfg(feature = "testing")]
-    pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
-        has_token(headers, UPGRADE, "websocket") && has_token(headers, CONNECTION, "upgrade")
+    pub(crate) fn is_asked(headers: &http::HeaderMap) -> bool {
+        upgrades(headers)
     }
 
     /// Checks the request (RFC 6455, section 4.2.1).
     pub(crate) fn check<B>(request: &Request<B>) -> Result<Self, Refusal> {
         let headers = request.headers();
-        let asked =
-            has_token(headers, UPGRADE, "websocket") && has_token(headers, CONNECTION, "upgrade");
-        if request.method() != Method::GET || !asked {
+        if request.method() != Method::GET || !upgrades(headers) {
             return Err(Refusal::bad_request("Upgrade request required"));
         }
         if headers
@@ -80,12 +87,13 @@ impl Handshake {
     }
 }
 
-fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    let lines = headers.get_all(name).into_iter();
-    lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .any(|part| part.trim().eq_ignore_ascii_case(token))
+/// The WebSocket, once the 101 response has gone to the client.
+pub(super) async fn opened(upgrade: OnUpgrade) -> Result<Box<dyn WebSocket>> {
+    let upgraded = upgrade
+        .await
+        .map_err(|e| Error::lost(io::Error::other(e)))?;
+    let socket = Socket::new(TokioIo::new(upgraded), Role::Server, BytesMut::new());
+    Ok(Box::new(socket))
 }
 
 /// The pairs of a query, decoded; a key without a value has an empty one.

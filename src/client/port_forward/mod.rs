@@ -5,15 +5,13 @@ mod resolve;
 mod target;
 mod tunnel;
 
-use std::sync::Arc;
-
 use tracing::Instrument as _;
 
 use self::{resolve::Destination, tunnel::Transport};
 use super::{Client, Pod, span};
 use crate::{
     Result, Role,
-    error::{CallerError, Error, NetworkError, PeerError},
+    error::{CallerError, Error, PeerError},
     session::{
         KeepaliveConfig,
         port_forward::{
@@ -234,7 +232,7 @@ impl PortForward {
         let socket = Box::new(Socket::new(opened.io, Role::Client, opened.read));
         let defer = self.half_close == HalfClose::Defer;
         Connections::spawn_opened(Box::new(session), socket, defer, port)
-            .map_err(|why| NetworkError::Lost(Arc::new(std::io::Error::other(why))).into())
+            .map_err(|why| Error::lost(std::io::Error::other(why)))
     }
 
     async fn dial(&self, pod: &Pod, protocol: ForwardProtocol, ports: &[u16]) -> Result<Opened> {

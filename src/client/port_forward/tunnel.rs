@@ -44,7 +44,7 @@ struct Shared {
     forward: PortForward,
     /// Locked while the pod is looked for and dialled. Those who wait for that share what comes
     /// of it.
-    way: AsyncMutex<Way>,
+    route: AsyncMutex<Route>,
     /// How often that has been done.
     attempts: AtomicU64,
     state: Mutex<State>,
@@ -60,7 +60,7 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct Way {
+struct Route {
     destination: Destination,
     /// When the pod was last known to be there.
     looked: Instant,
@@ -82,30 +82,30 @@ impl Shared {
         lock(&self.state)
     }
 
-    /// Sees to it that there is a way to the pod, and says what the port is there.
+    /// Sees to it that there is a route to the pod, and says what the port is there.
     async fn find(&self, port: &ForwardPort) -> Result<u16> {
         let arrived = self.attempts.load(Ordering::Relaxed);
-        let mut way = self.way.lock().await;
+        let mut route = self.route.lock().await;
         // What failed while this one waited would fail again, and take as long.
         if self.attempts.load(Ordering::Relaxed) != arrived
-            && let Some(error) = &way.failed
+            && let Some(error) = &route.failed
         {
             return Err(error.clone());
         }
         let found = async {
-            self.renew(&mut way).await?;
-            way.destination.port(&self.forward.client, port).await
+            self.renew(&mut route).await?;
+            route.destination.port(&self.forward.client, port).await
         };
         let found = found.await;
         self.attempts.fetch_add(1, Ordering::Relaxed);
         // That there is no such port says nothing of others.
         let shared = |error: &&Error| !matches!(error, Error::Caller(CallerError::NoPort { .. }));
-        way.failed = found.as_ref().err().filter(shared).cloned();
+        route.failed = found.as_ref().err().filter(shared).cloned();
         Ok(found?.pod)
     }
 
-    /// Finds the pod anew if it may have gone, and dials if there is no way to it.
-    async fn renew(&self, way: &mut Way) -> Result<()> {
+    /// Finds the pod anew if it may have gone, and dials if there is no route to it.
+    async fn renew(&self, route: &mut Route) -> Result<()> {
         let Self { forward, doubt, .. } = self;
         let doubted = doubt.load(Ordering::Relaxed);
         let lost = match &mut self.state().transport {
@@ -122,18 +122,18 @@ impl Shared {
             }
             Transport::Channels(_) => false,
         };
-        let stale = way.looked.elapsed() >= limits::FORWARD_FRESH
-            && way.destination.is_gone(&forward.client).await;
+        let stale = route.looked.elapsed() >= limits::FORWARD_FRESH
+            && route.destination.is_gone(&forward.client).await;
         if !(lost || doubted || stale) {
-            if way.looked.elapsed() >= limits::FORWARD_FRESH {
-                way.looked = Instant::now();
+            if route.looked.elapsed() >= limits::FORWARD_FRESH {
+                route.looked = Instant::now();
             }
             return Ok(());
         }
-        let next = forward.find(Some(&way.destination)).await?;
+        let next = forward.find(Some(&route.destination)).await?;
         let is_shared = matches!(self.state().transport, Transport::Shared(_));
         // The old ones go on with the connections that they have.
-        if is_shared && (lost || doubted || !next.is_pod_of(&way.destination)) {
+        if is_shared && (lost || doubted || !next.is_pod_of(&route.destination)) {
             tracing::debug!(pod = next.pod.name(), "dialling the port-forward again");
             let connections = forward.dial_spdy(&next.pod).await?;
             let mut state = self.state();
@@ -141,8 +141,8 @@ impl Shared {
             state.renewed += 1;
         }
         self.state().pod = next.pod.clone();
-        way.destination = next;
-        way.looked = Instant::now();
+        route.destination = next;
+        route.looked = Instant::now();
         if doubted {
             doubt.store(false, Ordering::Relaxed);
         }
@@ -210,7 +210,7 @@ impl Tunnel {
                     renewed: 0,
                     opened: 0,
                 }),
-                way: AsyncMutex::new(Way {
+                route: AsyncMutex::new(Route {
                     destination,
                     looked: Instant::now(),
                     failed: None,
@@ -327,8 +327,9 @@ impl Tunnel {
     /// [`Client::request`](crate::Client::request).
     pub async fn resolve(&self, port: impl Into<ForwardPort>) -> Result<ResolvedPort> {
         let port = port.into();
-        let mut way = self.shared.way.lock().await;
-        way.destination
+        let mut route = self.shared.route.lock().await;
+        route
+            .destination
             .port(&self.shared.forward.client, &port)
             .await
     }

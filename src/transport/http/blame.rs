@@ -1,11 +1,8 @@
 //! hyper's errors, by who is to blame: in they flow, out come ours.
 
-use std::{error, fmt, io, sync::Arc};
+use std::{error, fmt, io};
 
-use crate::{
-    Error,
-    error::{NetworkError, PeerError},
-};
+use crate::{Error, error::PeerError};
 
 const NO_HTTP: &str = "its answer does not begin as one of HTTP/1.1 does; perhaps it speaks TLS, \
                        and its URL begins with https://, or it is no HTTP server";
@@ -35,7 +32,7 @@ pub(crate) fn blame(error: hyper::Error) -> Error {
     {
         return PeerError::Http(BROKEN_BODY.to_owned()).into();
     }
-    NetworkError::Lost(Arc::new(io::Error::new(kind, Innermost(error)))).into()
+    Error::lost(io::Error::new(kind, Innermost(error)))
 }
 
 /// Whether the server says that it has done nothing about this request, so that it may be sent

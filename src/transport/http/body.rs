@@ -2,9 +2,7 @@
 
 use std::{
     future::poll_fn,
-    io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -16,9 +14,9 @@ use hyper_util::rt::TokioIo;
 use super::{blame::blame, usage::InUse};
 use crate::{
     Error, Result,
+    delegate::{read_inner, write_inner},
     error::{CallerError, NetworkError, PeerError},
     limits,
-    net::stream_of,
     wire::gzip,
 };
 
@@ -108,7 +106,7 @@ impl Body {
                 // a member that was cut is an end like any other that came too soon.
                 let reset = std::mem::take(&mut self.ends_marked) && !self.incoming.is_end_stream();
                 let cut = self.gzip.take().is_some_and(|gzip| gzip.finish().is_err());
-                return Poll::Ready((reset || cut).then(|| Err(cut_off())));
+                return Poll::Ready((reset || cut).then(|| Err(Error::cut())));
             };
             let frame = frame.map_err(blame)?;
             self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -205,11 +203,6 @@ impl hyper::body::Body for Body {
     }
 }
 
-/// The error of a body that ended too soon.
-fn cut_off() -> Error {
-    NetworkError::Lost(Arc::new(io::ErrorKind::UnexpectedEof.into())).into()
-}
-
 /// What an answer to [`Client::send_upgrade`](crate::Client::send_upgrade) goes on with.
 ///
 /// ```no_run
@@ -248,4 +241,5 @@ pub enum MaybeUpgraded {
 #[derive(Debug)]
 pub struct Upgraded(pub(crate) TokioIo<hyper::upgrade::Upgraded>);
 
-stream_of!(Upgraded);
+read_inner!(Upgraded);
+write_inner!(Upgraded, poll_shutdown);

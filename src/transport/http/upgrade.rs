@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use super::{Http, Outgoing, blame::blame, header_value, refusal::refusal, target::Retargeted};
-use crate::{Result, error::PeerError, net::Connection};
+use crate::{Result, error::PeerError, net::Connection, transport::ws::handshake::upgrades};
 
 /// An open WebSocket connection.
 #[derive(Debug)]
@@ -65,14 +65,7 @@ pub(crate) async fn open(
 /// Checks the server's half of the handshake (RFC 6455, section 4.1) and finds its subprotocol.
 fn check_answer<B>(key: &str, response: &Response<B>) -> Result<Option<String>, PeerError> {
     let wrong = |what: &str| PeerError::Handshake(what.to_owned());
-    let has = |name, token: &str| {
-        let lines = response.headers().get_all(name).into_iter();
-        lines
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|part| part.trim().eq_ignore_ascii_case(token))
-    };
-    if !has(UPGRADE, "websocket") || !has(CONNECTION, "upgrade") {
+    if !upgrades(response.headers()) {
         return Err(wrong("it does not upgrade to websocket"));
     }
     let accept = response.headers().get(SEC_WEBSOCKET_ACCEPT);

@@ -1,6 +1,7 @@
 //! WebSockets and the sessions over them: in flow sockets, out come handles.
 
 pub(super) mod any;
+pub(crate) mod handshake;
 #[cfg(any(feature = "client", feature = "testing"))]
 pub(crate) mod messages;
 pub(crate) mod port_forward;

@@ -54,17 +54,9 @@ macro_rules! read_slices {
 }
 
 /// Implements both, and `Stream`, for a type around one with [`read_slices`] and `poll_next`.
-macro_rules! read_inner {
+macro_rules! slices_inner {
     ($name:ty) => {
-        impl tokio::io::AsyncRead for $name {
-            fn poll_read(
-                mut self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-                buf: &mut tokio::io::ReadBuf<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::pin::Pin::new(&mut self.0).poll_read(cx, buf)
-            }
-        }
+        crate::delegate::read_inner!($name);
 
         impl tokio::io::AsyncBufRead for $name {
             fn poll_fill_buf(
@@ -94,31 +86,9 @@ macro_rules! read_inner {
 
 /// Implements `AsyncWrite`, and `Sink` of [`Bytes`](bytes::Bytes), for a type around an output of a
 /// session; `$end` is what is done to shut it down.
-macro_rules! write_inner {
+macro_rules! sink_inner {
     ($name:ty, $end:ident) => {
-        impl tokio::io::AsyncWrite for $name {
-            fn poll_write(
-                mut self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-                buf: &[u8],
-            ) -> std::task::Poll<std::io::Result<usize>> {
-                std::pin::Pin::new(&mut self.0).poll_write(cx, buf)
-            }
-
-            fn poll_flush(
-                mut self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::pin::Pin::new(&mut self.0).poll_flush(cx)
-            }
-
-            fn poll_shutdown(
-                mut self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::pin::Pin::new(&mut self.0).$end(cx)
-            }
-        }
+        crate::delegate::write_inner!($name, $end);
 
         impl futures_sink::Sink<bytes::Bytes> for $name {
             type Error = std::io::Error;
@@ -127,14 +97,14 @@ macro_rules! write_inner {
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
-                self.0.poll_ready(cx).map_err(std::io::Error::from)
+                self.0.poll_ready(cx)
             }
 
             fn start_send(
                 self: std::pin::Pin<&mut Self>,
                 item: bytes::Bytes,
             ) -> std::io::Result<()> {
-                Ok(self.0.send(item)?)
+                self.0.send(item)
             }
 
             fn poll_flush(
@@ -155,4 +125,4 @@ macro_rules! write_inner {
 }
 
 pub(super) use read_slices;
-pub(crate) use {read_inner, write_inner};
+pub(crate) use {sink_inner, slices_inner};

@@ -13,10 +13,7 @@ use super::{
     sockets::{Socket, Transport, best, leave_idle},
 };
 use crate::{
-    Result,
-    client::Pod,
-    error::{CallerError, NetworkError},
-    session::port_forward::ForwardProtocol,
+    Error, Result, client::Pod, error::CallerError, session::port_forward::ForwardProtocol,
 };
 
 /// Where a connection is opened.
@@ -131,7 +128,7 @@ impl Tunnel {
 fn open(connections: &Connections, port: u16) -> Result<ForwardStream> {
     let lost = |why| match connections.ended() {
         Some(Err(error)) => error,
-        _ => NetworkError::Lost(Arc::new(io::Error::other(why))).into(),
+        _ => Error::lost(io::Error::other(why)),
     };
     connections.open(port).map_err(lost)
 }

@@ -125,59 +125,26 @@ impl Output {
     }
 
     /// Waits until the stream takes more.
-    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         drop(ready!(self.control.shared().poll_room(cx, self.slot())));
         Poll::Ready(Ok(()))
     }
 
     /// Queues bytes without copying them, whatever the room.
-    pub(crate) fn send(&self, mut bytes: Bytes) -> Result<(), Error> {
+    pub(crate) fn send(&self, mut bytes: Bytes) -> io::Result<()> {
         let shared = self.control.shared();
         let mut state = shared.lock();
         if state.is_write_closed() {
-            return Err(CallerError::Ended.into());
+            return Err(Error::from(CallerError::Ended).into());
         }
         let now = now();
         while !bytes.is_empty() {
             let part = bytes.split_to(bytes.len().min(limits::INPUT_MESSAGE));
-            state.endpoint.session.write(now, self.channel, part)?;
+            let written = state.endpoint.session.write(now, self.channel, part);
+            written.map_err(Error::from)?;
         }
         shared.push(&mut state);
         Ok(())
-    }
-
-    pub(crate) fn poll_write(
-        &self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<Result<usize, Error>> {
-        let shared = self.control.shared();
-        let mut state = ready!(shared.poll_room(cx, self.slot()));
-        let (Remote { session, .. }, Some(socket)) = state.parts() else {
-            return Poll::Ready(Err(CallerError::Ended.into()));
-        };
-        let part = &bytes[..bytes.len().min(limits::INPUT_MESSAGE)];
-        let now = now();
-        match session.write_through(now, self.channel)? {
-            Some(prefix) if !part.is_empty() => {
-                socket.send_copy(prefix, part);
-                state.count_sent(1 + part.len());
-            }
-            _ => session.write(now, self.channel, Bytes::copy_from_slice(part))?,
-        }
-        shared.push(&mut state);
-        Poll::Ready(Ok(part.len()))
-    }
-
-    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.control.shared().poll_flushed(cx, self.slot()).map(Ok)
-    }
-
-    /// Sends what is queued, then ends the stream alone, where the subprotocol can.
-    pub(crate) fn poll_finish(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        ready!(self.poll_flush(cx))?;
-        self.finish()?;
-        self.poll_flush(cx)
     }
 
     /// Queues the end of the stream.
@@ -208,14 +175,36 @@ impl AsyncWrite for Output {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Output::poll_write(&self, cx, buf).map_err(io::Error::from)
+        let shared = self.control.shared();
+        let mut state = ready!(shared.poll_room(cx, self.slot()));
+        let (Remote { session, .. }, Some(socket)) = state.parts() else {
+            return Poll::Ready(Err(Error::from(CallerError::Ended).into()));
+        };
+        let part = &buf[..buf.len().min(limits::INPUT_MESSAGE)];
+        let now = now();
+        let through = session.write_through(now, self.channel);
+        match through.map_err(Error::from)? {
+            Some(prefix) if !part.is_empty() => {
+                socket.send_copy(prefix, part);
+                state.count_sent(1 + part.len());
+            }
+            _ => {
+                let written = session.write(now, self.channel, Bytes::copy_from_slice(part));
+                written.map_err(Error::from)?;
+            }
+        }
+        shared.push(&mut state);
+        Poll::Ready(Ok(part.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Output::poll_flush(&self, cx).map_err(io::Error::from)
+        self.control.shared().poll_flushed(cx, self.slot()).map(Ok)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_finish(cx).map_err(io::Error::from)
+    /// Sends what is queued, then ends the stream alone, where the subprotocol can.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        self.finish()?;
+        self.poll_flush(cx)
     }
 }
