@@ -21,7 +21,7 @@ use super::{
 };
 #[cfg(doc)]
 use super::{CopyFrom, CopyTo};
-use crate::{Pod, Result, limits};
+use crate::{Pod, Result};
 
 /// A copy from a container to one of another pod, or of the same. It streams: nothing is written on
 /// this machine.
@@ -146,14 +146,17 @@ impl Begun {
         let (plan, packed) = (work.plan.clone(), work.packed.clone());
         let progress = plan.progress.clone();
         let base = from.name.as_ref().map(PathBuf::from);
-        let bounds = Bounds {
-            entries: limits::COPY_ENTRIES,
-            bytes: limits::COPY_BYTES,
-        };
         let job = move |archive: PipeReader| {
             let packed = &mut lock(&packed);
             let out = PipeWriter::new(to, archive.awaited());
-            relay(archive, base.as_deref(), bounds, &plan, packed, out)
+            relay(
+                archive,
+                base.as_deref(),
+                Bounds::default(),
+                &plan,
+                packed,
+                out,
+            )
         };
         let receiving = async {
             let done = self.side.receive(source, &progress, job).await;

@@ -64,12 +64,8 @@ fn survey(plan: &Plan, left_out: &mut Vec<LeftOut>) -> Result<Vec<Item>> {
         let metadata = fs::symlink_metadata(&path).map_err(&failed)?;
         let kind = metadata.file_type();
         let kind = if kind.is_dir() {
-            let mut children = Vec::new();
-            for child in fs::read_dir(&path).map_err(&failed)? {
-                children.push(below.join(child.map_err(&failed)?.file_name()));
-            }
-            children.sort_unstable_by(|a, b| b.cmp(a));
-            left.extend(children);
+            let children = pack::children(&path).map_err(&failed)?;
+            left.extend(children.into_iter().map(|it| below.join(it)));
             Kind::Directory
         } else if kind.is_symlink() {
             Kind::Link(fs::read_link(&path).map_err(&failed)?)

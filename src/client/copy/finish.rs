@@ -14,10 +14,10 @@ const PARTS: usize = 256;
 
 /// `make DIRECTORY` and `link TARGET NAME` leave what is there already.
 ///
-/// `dig FILE SIZE [FIRST COUNT]...` keeps only these blocks of a file, and what is between them
+/// `dig 'SIZE [FIRST COUNT]...' FILE` keeps only these blocks of a file, and what is between them
 /// becomes holes. The file stays the same one, for it may have other names.
 const FRONT: &str = r#"dig() {
-  f=$1 size=$2; shift 2; list="$*"
+  f=$2; set -- $1; size=$1; shift; list="$*"
   : >../dig || return 1
   set -- $list
   while [ $# -gt 0 ]; do
@@ -31,7 +31,7 @@ const FRONT: &str = r#"dig() {
     shift 2
   done
   dd if=/dev/null of="$f" bs=1 seek="$size" count=0 && rm -f ../dig
-}
+} 2>/dev/null
 make() { [ -d "$1" ] || mkdir "$1"; }
 link() {
   if [ -h "$2" ]; then rm -f "$2" || return 1; fi
@@ -53,12 +53,10 @@ pub(super) struct Finish {
 impl Finish {
     /// It runs in `directory`.
     pub(super) fn new(directory: &[u8]) -> Self {
-        let mut script = b"cd -- ".to_vec();
-        script.extend_from_slice(&quoted(directory));
-        script.extend_from_slice(b" || exit 1\n");
-        script.extend_from_slice(FRONT.as_bytes());
+        let directory = quoted(directory);
+        let parts = [b"cd -- ", &directory[..], b" || exit 1\n", FRONT.as_bytes()];
         Self {
-            script,
+            script: parts.concat(),
             is_empty: true,
         }
     }
@@ -110,12 +108,8 @@ impl Finish {
         let words = blocks
             .iter()
             .map(|(first, end)| format!(" {first} {}", end - first));
-        let words: String = words.collect();
-        self.is_empty = false;
-        self.script.extend_from_slice(b"dig ");
-        self.script.extend_from_slice(&quoted(name));
-        let rest = format!(" {size}{words} 2>/dev/null </dev/null || echo holes\n");
-        self.script.extend_from_slice(rest.as_bytes());
+        let front = format!("dig '{size}{}'", words.collect::<String>());
+        self.line(&front, &[name], "echo holes");
     }
 
     /// Runs it; gives what could not be done.
@@ -125,11 +119,10 @@ impl Finish {
         }
         let exec = side.exec(["sh"]).input(self.script).require_half_close();
         let said = side.run(exec, "copy to").await?;
-        let mut lost: Vec<_> = NotKept::ALL.into_iter().collect();
-        lost.retain(|it| {
-            said.split(|byte| *byte == b'\n')
-                .any(|line| line == it.word())
-        });
-        Ok(lost)
+        let is_said = |it: &NotKept| {
+            let mut lines = said.split(|byte| *byte == b'\n');
+            lines.any(|line| line == it.word())
+        };
+        Ok(NotKept::ALL.into_iter().filter(is_said).collect())
     }
 }

@@ -29,7 +29,13 @@ use super::{
 };
 #[cfg(doc)]
 use crate::error::CallerError;
-use crate::{Pod, Result, client::Exec, error::Error, limits};
+#[cfg(doc)]
+use crate::limits;
+use crate::{
+    Pod, Result,
+    client::{Exec, Output},
+    error::Error,
+};
 
 /// A copy from a container to this machine.
 ///
@@ -75,10 +81,7 @@ impl CopyFrom {
             options: Options::new(pod),
             source,
             destination,
-            bounds: Bounds {
-                entries: limits::COPY_ENTRIES,
-                bytes: limits::COPY_BYTES,
-            },
+            bounds: Bounds::default(),
         }
     }
 
@@ -266,23 +269,24 @@ impl Source {
         if !tools.has_all(&["find", "stat"]) {
             return None;
         }
-        let rooted = self.rooted();
-        let words = ["-type", "f", "-exec", "stat", "-c", "%s", "{}", "+"];
-        let words = ["find", &rooted].into_iter().chain(words);
-        let find = side.reader(Vec::new(), words).max_output(LISTED);
-        let output = find.output().await.ok()?;
+        let words = ["-exec", "stat", "-c", "%s", "{}", "+"];
+        let output = self.find(side, words).await.ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
         let sizes = text.lines().map(|line| line.parse::<u64>());
         sizes.sum::<Result<u64, _>>().ok()
     }
 
+    /// What `find` says of the files.
+    async fn find<const N: usize>(&self, side: &Side, words: [&str; N]) -> Result<Output> {
+        let rooted = self.rooted();
+        let words = ["find", &rooted, "-type", "f"].into_iter().chain(words);
+        let find = side.reader(Vec::new(), words).max_output(LISTED);
+        find.output().await
+    }
+
     /// The files with several names, of which none may come alone. `None` if nobody can tell.
     pub(super) async fn linked(&self, side: &Side) -> Result<Option<HashSet<Vec<u8>>>> {
-        let rooted = self.rooted();
-        let words = ["-type", "f", "-links", "+1", "-print0"];
-        let words = ["find", &rooted].into_iter().chain(words);
-        let find = side.reader(Vec::new(), words).max_output(LISTED);
-        let output = match find.output().await {
+        let output = match self.find(side, ["-links", "+1", "-print0"]).await {
             Ok(output) => output,
             Err(error) if matches!(error, Error::Network(_)) => return Err(error),
             Err(_) => return Ok(None),
@@ -290,6 +294,7 @@ impl Source {
         if !output.status.success() {
             return Ok(None);
         }
+        let rooted = self.rooted();
         let names = output.stdout.split(|byte| *byte == 0);
         let names = names.filter_map(|name| {
             let below = name.strip_prefix(rooted.as_bytes())?;
@@ -448,13 +453,13 @@ impl Work {
             let Some(partial) = &unpacker.partial else {
                 return Ok(());
             };
-            let name = super::name_bytes(&partial.about().below);
-            let can_be_told = partial.about().size.is_some() && partial.size() > 0;
+            let name = super::name_bytes(&partial.about.below);
+            let can_be_told = partial.about.size.is_some() && partial.size > 0;
             if is_unwanted(&name) || !can_be_told || !self.tools.can_skip() {
                 unpacker.partial = None;
                 return Ok(());
             }
-            (name, partial.size())
+            (name, partial.size)
         };
         let path = escaped(&self.from.below(&name));
         let (front, next) = (size.to_string(), (size + 1).to_string());

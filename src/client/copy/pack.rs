@@ -3,8 +3,9 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsString,
     fs::{self, File, Metadata},
-    io::{self, Read},
+    io::{self, Read, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -119,9 +120,26 @@ pub(super) fn pack(plan: &Plan, packed: &mut Packed, out: PipeWriter) -> Result<
             Step::Leave(below, header) => packer.packed.directories.push((below, *header)),
         }
     }
-    let failed = failure(&plan.source);
-    let mut out = packer.archive.into_inner().map_err(&failed)?;
-    io::Write::flush(&mut out).map_err(&failed)
+    end(packer.archive).map_err(failure(&plan.source))
+}
+
+/// Writes the end of an archive.
+pub(super) fn end(archive: Builder<PipeWriter>) -> io::Result<()> {
+    archive.into_inner()?.flush()
+}
+
+/// Writes a link, whose target is as it is written, where that fits.
+pub(super) fn append_symlink(
+    archive: &mut Builder<PipeWriter>,
+    header: &mut Header,
+    name: &Path,
+    target: &Path,
+) -> io::Result<()> {
+    header.set_entry_type(EntryType::Symlink);
+    match header.set_link_name_literal(name_bytes(target)) {
+        Ok(()) => archive.append_data(header, name, io::empty()),
+        Err(_) => archive.append_link(header, name, target),
+    }
 }
 
 /// Writes an archive of nothing but the directories.
@@ -139,8 +157,7 @@ pub(super) fn pack_directories(
             .append_data(&mut header, &name, io::empty())
             .map_err(&failed)?;
     }
-    let mut out = archive.into_inner().map_err(&failed)?;
-    io::Write::flush(&mut out).map_err(&failed)
+    end(archive).map_err(failed)
 }
 
 /// Without the slash that `join` puts before nothing.
@@ -149,6 +166,14 @@ pub(super) fn joined(root: &Path, below: &Path) -> PathBuf {
         true => root.to_owned(),
         false => root.join(below),
     }
+}
+
+/// The names in a directory, the last first.
+pub(super) fn children(directory: &Path) -> io::Result<Vec<OsString>> {
+    let children = fs::read_dir(directory)?.map(|child| Ok(child?.file_name()));
+    let mut children = children.collect::<io::Result<Vec<_>>>()?;
+    children.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(children)
 }
 
 /// The bytes of all files that are to be copied.
@@ -208,23 +233,13 @@ impl Packer<'_> {
             steps.push(Step::Leave(below.clone(), Box::new(header.clone())));
             header.set_mode(header.mode()? | 0o700);
             self.archive.append_data(&mut header, &name, io::empty())?;
-            let mut children = Vec::new();
-            for child in fs::read_dir(path)? {
-                children.push(child?.file_name());
-            }
-            children.sort_unstable_by(|a, b| b.cmp(a));
-            let children = children.into_iter();
+            let children = children(path)?.into_iter();
             steps.extend(children.map(|it| Step::Enter(path.join(&it), below.join(&it))));
             return Ok(());
         }
         if kind.is_symlink() {
-            header.set_entry_type(EntryType::Symlink);
             let target = fs::read_link(path)?;
-            // As it is written, where it fits.
-            return match header.set_link_name_literal(name_bytes(&target)) {
-                Ok(()) => self.archive.append_data(&mut header, &name, io::empty()),
-                Err(_) => self.archive.append_link(&mut header, &name, &target),
-            };
+            return append_symlink(&mut self.archive, &mut header, &name, &target);
         }
         if !kind.is_file() {
             self.packed.left_out.push(LeftOut {

@@ -178,28 +178,16 @@ impl Attributes {
 /// A file that is being written. Dropping it removes it.
 #[derive(Debug)]
 pub(super) struct Growing {
-    about: About,
-    place: PathBuf,
+    pub(super) about: About,
+    pub(super) place: PathBuf,
     unfinished: Unfinished,
     file: File,
     digest: Sha256,
-    size: u64,
+    pub(super) size: u64,
     hole: bool,
 }
 
 impl Growing {
-    pub(super) fn size(&self) -> u64 {
-        self.size
-    }
-
-    pub(super) fn place(&self) -> &Path {
-        &self.place
-    }
-
-    pub(super) fn about(&self) -> &About {
-        &self.about
-    }
-
     pub(super) fn digest(&self) -> [u8; 32] {
         self.digest.clone().finalize().into()
     }
@@ -220,13 +208,9 @@ impl Growing {
         Ok(())
     }
 
-    /// Gives it its name, if it is whole.
+    /// Gives it its name, for it is whole.
     pub(super) fn finish(self) -> Result<Record> {
         let failed = failure(&self.place);
-        if let Some(size) = self.about.size.filter(|size| *size != self.size) {
-            let problem = format!("{size} bytes were announced, {} came", self.size);
-            return Err(wrong(&self.place, problem));
-        }
         if self.hole {
             self.file.set_len(self.size).map_err(&failed)?;
         }

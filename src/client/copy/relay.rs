@@ -14,7 +14,7 @@ use super::{
     LeftOut, Reason, Record,
     holes::Segments,
     name_bytes,
-    pack::{Filled, Keep, Packed, Plan, failure, joined},
+    pack::{Filled, Keep, Packed, Plan, append_symlink, end, failure, joined},
     pipe::{PipeReader, PipeWriter, State},
     place::leads_out,
     times,
@@ -23,7 +23,7 @@ use super::{
 use crate::Result;
 
 /// Zeros of so many bytes are a hole.
-const HOLE: usize = 32 << 10;
+const HOLE: u64 = 32 << 10;
 
 /// Hands on what is in the archive below `base`.
 pub(super) fn relay(
@@ -54,9 +54,7 @@ pub(super) fn relay(
     })?;
     // Children before parents, when they get their attributes.
     relay.packed.directories.reverse();
-    let failed = failure(&plan.root);
-    let mut out = relay.archive.into_inner().map_err(&failed)?;
-    io::Write::flush(&mut out).map_err(&failed)
+    end(relay.archive).map_err(failure(&plan.root))
 }
 
 struct Relay<'a> {
@@ -100,14 +98,7 @@ impl Relay<'_> {
                 self.packed.left_out.push(LeftOut { path, reason });
             }
             EntryType::Symlink => {
-                header.set_entry_type(kind);
-                match header.set_link_name_literal(name_bytes(&target)) {
-                    Ok(()) => self.append(&mut header, &name, io::empty())?,
-                    Err(_) => {
-                        let done = self.archive.append_link(&mut header, &name, &target);
-                        done.map_err(&failed)?;
-                    }
-                }
+                append_symlink(&mut self.archive, &mut header, &name, &target).map_err(&failed)?;
             }
             EntryType::Link => {
                 let first = below(&target, self.base.as_deref());
@@ -218,15 +209,15 @@ impl<R: Read> Read for Seen<R> {
         let mut part = &buffer[..read];
         self.digest.update(part);
         while !part.is_empty() {
-            let begin = self.at / HOLE as u64 * HOLE as u64;
-            let left = (begin + HOLE as u64 - self.at) as usize;
+            let begin = self.at / HOLE * HOLE;
+            let left = (begin + HOLE - self.at) as usize;
             let (block, rest) = part.split_at(left.min(part.len()));
             if block.iter().any(|byte| *byte != 0) {
                 match self.segments.last_mut() {
                     Some((offset, length)) if *offset + *length >= begin => {
-                        *length = begin + HOLE as u64 - *offset;
+                        *length = begin + HOLE - *offset;
                     }
-                    _ => self.segments.push((begin, HOLE as u64)),
+                    _ => self.segments.push((begin, HOLE)),
                 }
             }
             self.at += block.len() as u64;

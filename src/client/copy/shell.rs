@@ -31,15 +31,8 @@ pub(super) fn escaped(name: &[u8]) -> String {
 
 /// A name as a word of a script: in single quotes nothing but they have a meaning.
 pub(super) fn quoted(name: &[u8]) -> Vec<u8> {
-    let mut word = vec![b'\''];
-    for byte in name {
-        match byte {
-            b'\'' => word.extend_from_slice(b"'\\''"),
-            byte => word.push(*byte),
-        }
-    }
-    word.push(b'\'');
-    word
+    let parts: Vec<_> = name.split(|byte| *byte == b'\'').collect();
+    [b"'", &parts.join(&b"'\\''"[..])[..], b"'"].concat()
 }
 
 /// Which programs there are, whether the destination `$1` is a directory, and where `$2` leads.

@@ -7,6 +7,7 @@ use super::{
     progress::Progress,
     shell::{APPEND, COMMIT, IN_STAGE, QUIET, REMOVE, SIZE, WRITE, escaped},
     side::Side,
+    to::STAGED,
 };
 use crate::{Result, client::Exec};
 
@@ -39,9 +40,14 @@ impl Stage {
         self.is_made
     }
 
-    pub(super) fn path(&self) -> Vec<u8> {
+    /// The directory that is written into.
+    pub(super) fn tree(&self) -> String {
         let directory = self.directory.trim_end_matches('/');
-        format!("{directory}/{}/tree/it", self.name).into_bytes()
+        format!("{directory}/{}/tree", self.name)
+    }
+
+    pub(super) fn path(&self) -> Vec<u8> {
+        format!("{}/{STAGED}", self.tree()).into_bytes()
     }
 
     /// A program, with what is kept aside as the directory that its last argument names.
@@ -61,9 +67,7 @@ impl Stage {
 
     /// How many bytes a file has there.
     pub(super) async fn size(&self, below: &[u8]) -> Result<u64> {
-        let directory = self.directory.trim_end_matches('/');
-        let tree = format!("{directory}/{}/tree", self.name);
-        let exec = self.side.script(SIZE, [&escaped(below)[..], &tree]);
+        let exec = self.side.script(SIZE, [&escaped(below)[..], &self.tree()]);
         let said = self.side.run(exec, "copy to").await?;
         let size = String::from_utf8_lossy(&said).trim().parse();
         Ok(size.unwrap_or_default())

@@ -71,12 +71,10 @@ fn escape(name: &[u8]) -> Vec<u8> {
     escaped
 }
 
+/// The digest that a text begins with.
 pub(super) fn of_hex(text: &[u8]) -> Option<Digest> {
     let mut digest = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(text.chunks(2)) {
+    for (byte, pair) in digest.iter_mut().zip(text.get(..64)?.chunks(2)) {
         let pair = std::str::from_utf8(pair).ok()?;
         *byte = u8::from_str_radix(pair, 16).ok()?;
     }

@@ -312,10 +312,7 @@ impl Work {
     /// The directory in which the archive's names are.
     pub(super) fn inside(&self) -> Vec<u8> {
         match &self.stage {
-            Some(stage) => {
-                let path = stage.path();
-                path[..path.len() - STAGED.len() - 1].to_vec()
-            }
+            Some(stage) => stage.tree().into_bytes(),
             None => self.directory.clone().into_bytes(),
         }
     }

@@ -28,7 +28,8 @@ pub(super) struct Tools {
 impl Tools {
     /// Looks what is there, and whether `path` is a directory.
     pub(super) async fn look(side: &Side, path: &[u8]) -> Result<Self> {
-        let exec = side.exec(["sh", "-c", LOOK, "kubewire", &escaped(path)]);
+        let path = escaped(path);
+        let exec = side.script(LOOK, [&path[..]]);
         let look = async {
             let child = exec.spawn().await?;
             let protocol = child.protocol();

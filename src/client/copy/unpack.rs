@@ -40,6 +40,15 @@ pub(super) struct Bounds {
     pub(super) bytes: u64,
 }
 
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            entries: limits::COPY_ENTRIES,
+            bytes: limits::COPY_BYTES,
+        }
+    }
+}
+
 /// What the archive does wrong, in one line, whatever it names.
 pub(super) fn wrong(path: &Path, problem: impl Into<String>) -> Error {
     PeerError::Copy {
@@ -347,25 +356,31 @@ impl Unpacker {
                     Err(error) => end = Some(Err(error)),
                 }
             }
-            awaited.check().map_err(failure(growing.place()))?;
+            awaited.check().map_err(failure(&growing.place))?;
             growing.write(&buffer[..filled])?;
             self.rules.progress.add(filled as u64);
             match end {
                 None => {}
                 Some(Ok(())) => break,
-                Some(Err(error)) => return Err(wrong(growing.place(), error.to_string())),
+                Some(Err(error)) => return Err(wrong(&growing.place, error.to_string())),
             }
         }
-        let is_whole = growing.about().size.is_none_or(|it| it == growing.size());
-        match self.partial.take_if(|_| is_whole) {
-            Some(growing) => self.whole(growing),
+        if let Some(size) = growing.about.size.filter(|it| *it != growing.size) {
             // It stays for whoever has the rest.
-            None => self.partial.as_ref().map_or(Ok(()), |growing| {
-                let (size, came) = (growing.about().size.unwrap_or_default(), growing.size());
-                let problem = format!("{size} bytes were announced, {came} came");
-                Err(wrong(growing.place(), problem))
-            }),
+            let problem = format!("{size} bytes were announced, {} came", growing.size);
+            return Err(wrong(&growing.place, problem));
         }
+        let record = match self.partial.take() {
+            Some(growing) => growing.finish()?,
+            None => return Ok(()),
+        };
+        self.links.remove(&record.name[..]);
+        if let Some(comparing) = &self.comparing {
+            comparing.is_whole(&record);
+        }
+        self.records.insert(record.name.clone(), record);
+        self.rules.progress.file();
+        Ok(())
     }
 
     /// Writes what comes behind the file that was cut. The first line is the digest of its
@@ -385,24 +400,13 @@ impl Unpacker {
         }
         let is_same = line.get(..64).and_then(of_hex) == Some(growing.digest());
         if !is_same && line.ends_with(b"\n") {
-            return Err(wrong(growing.place(), "it has another beginning"));
+            return Err(wrong(&growing.place, "it has another beginning"));
         }
         if !is_same {
             self.partial = Some(growing);
             return Ok(());
         }
         self.grow(growing, &mut input)
-    }
-
-    pub(super) fn whole(&mut self, growing: Growing) -> Result<()> {
-        let record = growing.finish()?;
-        self.links.remove(&record.name[..]);
-        if let Some(comparing) = &self.comparing {
-            comparing.is_whole(&record);
-        }
-        self.records.insert(record.name.clone(), record);
-        self.rules.progress.file();
-        Ok(())
     }
 
     /// Of files that came, those in whose place no other has come since.

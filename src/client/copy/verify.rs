@@ -87,7 +87,7 @@ async fn begins(side: &Side, directory: &[u8], record: &Record) -> Result<bool> 
     let path = escaped(&below(directory, &record.name));
     let exec = side.reading(BEGINNING, [&path[..], &record.size.to_string()]);
     match side.run(exec, "copy from").await {
-        Ok(found) => Ok(found.get(..64).and_then(of_hex) == Some(record.digest)),
+        Ok(found) => Ok(of_hex(&found) == Some(record.digest)),
         Err(error @ Error::Network(_)) => Err(error),
         Err(_) => Ok(false),
     }
@@ -212,8 +212,7 @@ impl Ahead {
             return Err(CallerError::Ended.into());
         }
         // Of a name with odd characters the line begins with a backslash.
-        let line = line.strip_prefix(b"\\").unwrap_or(&line);
-        Ok(line.get(..64).and_then(of_hex))
+        Ok(of_hex(line.strip_prefix(b"\\").unwrap_or(&line)))
     }
 
     async fn end(mut self) {
@@ -388,9 +387,10 @@ async fn converse<T: AsRef<[u8]> + Send>(
     let ask = async {
         let mut stdin = stdin?;
         loop {
-            let next = match told.told.try_recv() {
-                Ok(next) => Some(next),
-                Err(_) => {
+            let ready = (words.len() <= WORDS).then(|| told.told.try_recv().ok());
+            let next = match ready.flatten() {
+                Some(next) => Some(next),
+                None => {
                     // One that reads no more says why in its status.
                     let words = Bytes::from(std::mem::take(&mut words));
                     if !words.is_empty() && send_all(&mut stdin, words).await.is_err() {
@@ -402,12 +402,6 @@ async fn converse<T: AsRef<[u8]> + Send>(
             let Some(next) = next else { break };
             words.extend_from_slice(&paths.line(next.as_ref()));
             lock(asked).push_back(next);
-            if words.len() > WORDS {
-                let words = Bytes::from(std::mem::take(&mut words));
-                if send_all(&mut stdin, words).await.is_err() {
-                    return None;
-                }
-            }
         }
         if counted.is_none() {
             let _ = stdin.shutdown().await;

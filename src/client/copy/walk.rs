@@ -44,7 +44,7 @@ pub(super) async fn receive(work: &mut Work, is_again: bool) -> Result<()> {
         let partial = lock(&work.unpacker)
             .partial
             .as_ref()
-            .map(|it| name_bytes(&it.about().below));
+            .map(|it| name_bytes(&it.about.below));
         work.rest(|_| false).await?;
         let mut walked = lock(&work.walked);
         // The one that was cut is the last.
