@@ -87,6 +87,12 @@ impl Error {
         }
     }
 
+    /// The same, where all else is a connection that broke.
+    #[cfg(any(feature = "client", feature = "server"))]
+    pub(crate) fn of_connection(error: io::Error) -> Self {
+        Self::of_stream(error, NetworkError::Lost)
+    }
+
     /// A connection that broke.
     pub(crate) fn lost(error: impl Into<io::Error>) -> Self {
         NetworkError::Lost(Arc::new(error.into())).into()

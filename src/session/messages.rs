@@ -18,7 +18,10 @@ use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use super::{KeepaliveConfig, Message, Opcode, Session, Transmit, link::Link};
+use super::{
+    KeepaliveConfig, Message, Opcode, Session, Transmit,
+    link::{Link, of_link},
+};
 use crate::{Role, error::Error};
 
 /// What a stream of messages says.
@@ -85,6 +88,8 @@ impl Messages {
 impl Session for Messages {
     type Event = MessagesEvent;
 
+    of_link!(handle_activity handle_hold poll_transmit queued is_ended poll_event);
+
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.handle_activity(now);
         if self.link.is_ended() {
@@ -104,19 +109,11 @@ impl Session for Messages {
         }
     }
 
-    fn handle_activity(&mut self, now: Instant) {
-        self.link.handle_activity(now);
-    }
-
     fn handle_end(&mut self, lost: Option<Error>) {
         if !self.link.is_ended() {
             let how = self.link.handle_last(lost);
             self.end(how);
         }
-    }
-
-    fn handle_hold(&mut self, now: Instant, held: bool) {
-        self.link.handle_hold(now, held);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -127,22 +124,6 @@ impl Session for Messages {
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.link.poll_timeout()
-    }
-
-    fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.link.poll_transmit()
-    }
-
-    fn queued(&self) -> usize {
-        self.link.queued()
-    }
-
-    fn is_ended(&self) -> bool {
-        self.link.is_ended()
-    }
-
-    fn poll_event(&mut self) -> Option<MessagesEvent> {
-        self.events.pop_front()
     }
 
     fn close(&mut self) {

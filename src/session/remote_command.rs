@@ -20,7 +20,10 @@ use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use super::{KeepaliveConfig, Message, Opcode, Session, Subprotocol, Transmit, link::Link};
+use super::{
+    KeepaliveConfig, Message, Opcode, Session, Subprotocol, Transmit,
+    link::{Link, of_link},
+};
 use crate::{
     Role,
     error::{CallerError, Error, NetworkError, PeerError},
@@ -373,6 +376,8 @@ impl RemoteCommand {
 impl Session for RemoteCommand {
     type Event = RemoteCommandEvent;
 
+    of_link!(handle_activity handle_hold poll_transmit queued is_ended poll_event);
+
     fn handle_message(&mut self, now: Instant, message: Message) {
         if let Some(event) = self.take(now, message) {
             self.events.push_back(event);
@@ -389,20 +394,12 @@ impl Session for RemoteCommand {
         self.events.pop_front()
     }
 
-    fn handle_activity(&mut self, now: Instant) {
-        self.link.handle_activity(now);
-    }
-
     fn handle_end(&mut self, lost: Option<Error>) {
         if !self.link.is_ended() {
             self.link.handle_end(lost.as_ref());
             let how = self.verdict(lost);
             self.end(how);
         }
-    }
-
-    fn handle_hold(&mut self, now: Instant, held: bool) {
-        self.link.handle_hold(now, held);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -429,22 +426,6 @@ impl Session for RemoteCommand {
         }
         let times = [self.grace(), self.link.poll_timeout()];
         times.into_iter().flatten().min()
-    }
-
-    fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.link.poll_transmit()
-    }
-
-    fn queued(&self) -> usize {
-        self.link.queued()
-    }
-
-    fn is_ended(&self) -> bool {
-        self.link.is_ended()
-    }
-
-    fn poll_event(&mut self) -> Option<RemoteCommandEvent> {
-        self.events.pop_front()
     }
 
     fn close(&mut self) {

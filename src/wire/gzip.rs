@@ -104,10 +104,7 @@ impl Decoder {
     /// Take out all pieces first: a chunk that meets the unread rest of another is copied behind
     /// it.
     pub fn push(&mut self, chunk: Bytes) {
-        self.input = match self.input.is_empty() {
-            true => chunk,
-            false => [&self.input[..], &chunk].concat().into(),
-        };
+        self.input = super::behind(&self.input, chunk);
     }
 
     /// The next piece; `None` if what has arrived is read.

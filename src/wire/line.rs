@@ -106,11 +106,7 @@ impl LineSplitter {
     /// Take out all lines first: a chunk that meets the unread rest of another is copied behind
     /// it.
     pub fn push(&mut self, chunk: Bytes) {
-        let rest = &self.chunk[self.at..];
-        self.chunk = match rest {
-            [] => chunk,
-            _ => [rest, &chunk].concat().into(),
-        };
+        self.chunk = super::behind(&self.chunk[self.at..], chunk);
         self.at = 0;
     }
 

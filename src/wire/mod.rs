@@ -18,6 +18,15 @@ pub mod status;
 pub mod watch;
 pub mod websocket;
 
+/// A chunk behind the rest of the one before, with which it is copied, if there is any.
+#[inline]
+pub(crate) fn behind(rest: &[u8], chunk: bytes::Bytes) -> bytes::Bytes {
+    match rest {
+        [] => chunk,
+        _ => [rest, &chunk].concat().into(),
+    }
+}
+
 /// Puts `more` behind what is kept of something that may have `bound` bytes. What is kept doubles as
 /// it grows, but not past the bound: as old and new are there for a moment, that would be three
 /// times as much.

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     KeepaliveConfig, Pod, Result,
     client::{ChildStderr, ChildStdin, ChildStdout, Exec, ExitStatus, Input, Stdio},
-    error::{ApiError, Error, Hint, NetworkError, panic::blocking},
+    error::{ApiError, Error, Hint, panic::blocking},
     limits,
 };
 
@@ -217,7 +217,7 @@ impl Side {
             }
         };
         self.judge(&status, "copy to", &text(&said))?;
-        fed.map_err(of_stream)?;
+        fed.map_err(Error::of_connection)?;
         done
     }
 
@@ -267,10 +267,6 @@ pub(super) fn is_missing(error: &Error) -> bool {
     }
 }
 
-pub(super) fn of_stream(error: io::Error) -> Error {
-    Error::of_stream(error, NetworkError::Lost)
-}
-
 pub(super) async fn send_all(to: &mut ChildStdin, bytes: Bytes) -> io::Result<()> {
     poll_fn(|cx| Pin::new(&mut *to).poll_ready(cx)).await?;
     Pin::new(to).start_send(bytes)
@@ -312,7 +308,7 @@ async fn pump(from: Option<ChildStdout>, to: mpsc::Sender<Bytes>) -> Result<bool
         return Ok(true);
     };
     while let Some(bytes) = poll_fn(|cx| Pin::new(&mut from).poll_next(cx)).await {
-        let mut bytes = bytes.map_err(of_stream)?;
+        let mut bytes = bytes.map_err(Error::of_connection)?;
         while !bytes.is_empty() {
             let step = bytes.split_to(bytes.len().min(limits::COPY_STEP));
             if to.send(step).await.is_err() {

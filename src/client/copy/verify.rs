@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     Record, below, lock,
     shell::{BEGINNING, DIGESTS, WATCHED, escaped},
-    side::{Side, is_missing, of_stream, send_all},
+    side::{Side, is_missing, send_all},
     sums::{Digest, Line, Lines, of_hex},
     unpack::wrong,
 };
@@ -205,10 +205,12 @@ impl Ahead {
 
     async fn ask(&mut self, path: &[u8]) -> Result<Option<Digest>> {
         let line = Bytes::from(escaped(path) + "\n");
-        send_all(&mut self.stdin, line).await.map_err(of_stream)?;
+        send_all(&mut self.stdin, line)
+            .await
+            .map_err(Error::of_connection)?;
         let mut line = Vec::new();
         let read = self.stdout.read_until(b'\n', &mut line).await;
-        if read.map_err(of_stream)? == 0 {
+        if read.map_err(Error::of_connection)? == 0 {
             return Err(CallerError::Ended.into());
         }
         // Of a name with odd characters the line begins with a backslash.
@@ -415,7 +417,10 @@ async fn converse<T: AsRef<[u8]> + Send>(
         };
         let mut buffer = vec![0; 32 << 10];
         loop {
-            let read = stdout.read(&mut buffer).await.map_err(of_stream)?;
+            let read = stdout
+                .read(&mut buffer)
+                .await
+                .map_err(Error::of_connection)?;
             lines.feed(&buffer[..read], read == 0);
             let mut asked = lock(asked);
             while let Some(file) = asked.front() {

@@ -136,11 +136,7 @@ impl Messages {
 
     /// Ends the stream in order and waits until the client has gone (server).
     pub(crate) async fn finish(self) {
-        {
-            let mut state = self.0.lock();
-            state.endpoint.session.finish(now());
-            self.0.push(&mut state);
-        }
+        self.0.say(|queue| queue.session.finish(now()));
         self.closed().await;
     }
 

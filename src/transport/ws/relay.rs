@@ -18,10 +18,7 @@ use super::{
     port_forward::ForwardStream,
     websocket::{advance, vectors},
 };
-use crate::{
-    error::{Error, NetworkError},
-    limits,
-};
+use crate::{error::Error, limits};
 
 /// What a read buffer begins with, in bytes, and goes back to when little is read.
 const SMALL: usize = 2 << 10;
@@ -84,7 +81,7 @@ where
             let mut queue = VecDeque::new();
             while let Some(first) = poll_fn(|cx| stream.poll_payloads(cx, &mut queue, WRITE)).await
             {
-                queue.push_front(first.map_err(of_stream)?);
+                queue.push_front(first.map_err(Error::of_connection)?);
                 if let Err(error) = write_all(&mut write, &mut queue, received).await {
                     reset.store(true, Relaxed);
                     return Ok(Some(Error::lost(error)));
@@ -174,7 +171,7 @@ async fn pass(
     bytes: &AtomicU64,
 ) -> Result<Option<Error>, Error> {
     while let Some(payload) = poll_fn(|cx| from.poll_payload(cx)).await {
-        let payload = payload.map_err(of_stream)?;
+        let payload = payload.map_err(Error::of_connection)?;
         let length = payload.len();
         if let Err(error) = to.send(payload).await {
             return Ok(Some(error));
@@ -203,10 +200,6 @@ impl Drop for Unfinished {
             stream.fail("");
         }
     }
-}
-
-fn of_stream(error: io::Error) -> Error {
-    Error::of_stream(error, NetworkError::Lost)
 }
 
 #[cfg(test)]

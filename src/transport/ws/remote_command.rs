@@ -292,10 +292,8 @@ impl Control {
     }
 
     pub(crate) fn exit(&self, status: &Status) -> Result<(), Error> {
-        let mut state = self.shared().lock();
-        state.endpoint.session.exit(now(), status)?;
-        self.shared().push(&mut state);
-        Ok(())
+        let exit = |remote: &mut Remote| remote.session.exit(now(), status);
+        Ok(self.shared().say(exit)?)
     }
 }
 
@@ -339,10 +337,8 @@ impl Control {
     }
 
     pub(crate) fn resize(&self, size: TerminalSize) -> Result<(), Error> {
-        let mut state = self.shared().lock();
-        state.endpoint.session.resize(now(), size)?;
-        self.shared().push(&mut state);
-        Ok(())
+        let resize = |remote: &mut Remote| remote.session.resize(now(), size);
+        Ok(self.shared().say(resize)?)
     }
 
     /// Ends the session from this side.

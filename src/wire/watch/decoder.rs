@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
 use super::{Encoding, Event, EventError, cbor::EndOfItem, json_line::EndOfEvent, keep};
-use crate::limits;
+use crate::{limits, wire::behind};
 
 /// Cuts the body of a watch into events.
 ///
@@ -67,14 +67,7 @@ impl Decoder {
     /// Take out all events first: a chunk that meets the unread rest of another is copied behind
     /// it.
     pub fn push(&mut self, chunk: Bytes) {
-        if self.chunk.is_empty() {
-            self.chunk = chunk;
-        } else {
-            let mut both = BytesMut::with_capacity(self.chunk.len() + chunk.len());
-            both.extend_from_slice(&self.chunk);
-            both.extend_from_slice(&chunk);
-            self.chunk = both.freeze();
-        }
+        self.chunk = behind(&self.chunk, chunk);
     }
 
     /// The next event; `None` if it has not arrived whole.

@@ -15,7 +15,7 @@ use super::{
     json::{self, EndOfValue},
     keep,
 };
-use crate::limits;
+use crate::{limits, wire::behind};
 
 /// `items`, of every list.
 const ITEMS: Field = Field("items", 2);
@@ -183,11 +183,7 @@ impl ListDecoder {
 
     /// Takes the next chunk of the body. Take out all items first.
     pub fn push(&mut self, chunk: Bytes) {
-        if self.chunk.is_empty() {
-            self.chunk = chunk;
-        } else {
-            self.chunk = [&self.chunk[..], &chunk].concat().into();
-        }
+        self.chunk = behind(&self.chunk, chunk);
     }
 
     /// Bytes that have arrived and are not part of an item handed out.

@@ -12,6 +12,7 @@ use crate::{
     session::{
         Message, Session, Transmit,
         later::later,
+        link::of_link,
         port_forward::{ConnectionId, ForwardEvent, PortForward, WhenFull, refused},
         reader::Watch,
     },
@@ -187,6 +188,8 @@ impl Channels {
 impl Session for Channels {
     type Event = ForwardEvent;
 
+    of_link!(queued is_ended poll_event);
+
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.handle_activity(now);
         if self.link.is_ended() {
@@ -266,18 +269,6 @@ impl Session for Channels {
             self.events.extend(events);
         }
         Some(transmit)
-    }
-
-    fn queued(&self) -> usize {
-        self.link.queued()
-    }
-
-    fn is_ended(&self) -> bool {
-        self.link.is_ended()
-    }
-
-    fn poll_event(&mut self) -> Option<ForwardEvent> {
-        self.events.pop_front()
     }
 
     fn close(&mut self) {

@@ -8,6 +8,7 @@ use crate::{
     limits,
     session::{
         Message, Opcode, Session, Transmit,
+        link::of_link,
         port_forward::{ForwardEvent, PortForward},
     },
     wire::spdy::{RstStatus, SpdyError},
@@ -15,6 +16,8 @@ use crate::{
 
 impl Session for Spdy {
     type Event = ForwardEvent;
+
+    of_link!(is_ended poll_event);
 
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.now = now;
@@ -118,14 +121,6 @@ impl Session for Spdy {
 
     fn queued(&self) -> usize {
         self.mux.queued() + self.link.queued()
-    }
-
-    fn is_ended(&self) -> bool {
-        self.link.is_ended()
-    }
-
-    fn poll_event(&mut self) -> Option<ForwardEvent> {
-        self.events.pop_front()
     }
 
     fn close(&mut self) {

@@ -22,8 +22,9 @@ use crate::{
 };
 
 /// What becomes of the line whose pieces arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Open {
+    #[default]
     No,
     /// It was delivered before, or is not wanted.
     Skipped,
@@ -32,19 +33,12 @@ enum Open {
     /// The kubelet's text.
     Notice,
     /// So many of its bytes have been delivered.
-    Delivered {
-        stamp: Option<Stamp>,
-        bytes: usize,
-    },
+    Delivered { stamp: Option<Stamp>, bytes: usize },
 }
 
-#[derive(Debug)]
-pub(super) struct Lines {
-    splitter: LineSplitter,
-    /// Whether lines have stamps.
-    resume: bool,
-    since: Option<Stamp>,
-    replay: Replay,
+/// What is known of one reading alone.
+#[derive(Debug, Default)]
+struct Reading {
     /// Whether only the last lines were asked for, so that others may come from an earlier time on.
     tailed: bool,
     /// Whether the line that was delivered last is not among those, and what came is kept back.
@@ -57,14 +51,31 @@ pub(super) struct Lines {
     /// Lines may be missing behind the one with this stamp, which is to be told.
     gap: Option<Stamp>,
     open: Open,
-    /// A line that was cut when so many of its bytes had been delivered.
-    torn: Option<(Stamp, usize)>,
     /// The last line, without a newline: whole only if the log really ends there.
     tail: Option<LogLine>,
-    /// The last text of the kubelet in this reading.
+    /// The last text of the kubelet.
     notice: Option<String>,
     /// Bytes of such text that have been told.
     told: usize,
+}
+
+impl Reading {
+    fn drop_held(&mut self) {
+        self.held.clear();
+        self.held_bytes = 0;
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Lines {
+    splitter: LineSplitter,
+    /// Whether lines have stamps.
+    resume: bool,
+    since: Option<Stamp>,
+    replay: Replay,
+    reading: Reading,
+    /// A line that was cut when so many of its bytes had been delivered.
+    torn: Option<(Stamp, usize)>,
     /// Bytes that may still be delivered.
     left: Option<u64>,
     /// Bytes of lines that have been delivered.
@@ -79,17 +90,8 @@ impl Lines {
             since: config.since_time,
             // What is from before `since_time` is known by its stamp.
             replay: Replay::new(config.tail_lines.is_some() || config.since_seconds.is_some()),
-            tailed: false,
-            missed: false,
-            many: false,
-            held: VecDeque::new(),
-            held_bytes: 0,
-            gap: None,
-            open: Open::No,
+            reading: Reading::default(),
             torn: None,
-            tail: None,
-            notice: None,
-            told: 0,
             left: config.limit_bytes,
             delivered: 0,
         }
@@ -98,65 +100,55 @@ impl Lines {
     /// Another reading begins, of the last lines alone or not; what is left of the one before will
     /// come again.
     pub(super) fn begin(&mut self, tailed: bool) {
-        self.tailed = tailed;
-        self.missed = false;
-        self.many = false;
-        if let Open::Delivered { stamp, bytes } = self.open {
+        if let Open::Delivered { stamp, bytes } = self.reading.open {
             self.tear(stamp, bytes);
         }
-        self.open = Open::No;
-        self.tail = None;
-        self.notice = None;
-        self.told = 0;
-        self.gap = None;
-        self.drop_held();
+        self.reading = Reading {
+            tailed,
+            ..Reading::default()
+        };
         self.splitter.reset();
         self.replay.begin();
     }
 
-    fn drop_held(&mut self) {
-        self.held.clear();
-        self.held_bytes = 0;
-    }
-
     /// Whether lines are held back because the one that was delivered last has not come again.
     pub(super) fn is_in_doubt(&self) -> bool {
-        !self.held.is_empty() && !self.replay.has_caught_up()
+        !self.reading.held.is_empty() && !self.replay.has_caught_up()
     }
 
     /// If the line that was delivered last has not come again, it never will: what is held back
     /// is new, and there may have been more. Of the last lines alone that does not show.
     pub(super) fn give_up(&mut self) {
-        if self.tailed {
-            self.missed = !self.replay.has_caught_up();
+        if self.reading.tailed {
+            self.reading.missed = !self.replay.has_caught_up();
             return;
         }
         let Some(last) = self.replay.give_up() else {
             return;
         };
-        self.gap = Some(last);
-        if self.open == Open::Held {
-            self.open = Open::No;
+        self.reading.gap = Some(last);
+        if self.reading.open == Open::Held {
+            self.reading.open = Open::No;
         }
     }
 
     /// What was missed is of another instance, and comes again.
     pub(super) fn forget_missed(&mut self) {
-        if std::mem::take(&mut self.missed) {
-            self.drop_held();
+        if std::mem::take(&mut self.reading.missed) {
+            self.reading.drop_held();
         }
     }
 
     /// As [`give_up`](Self::give_up), where nothing more is asked for that could tell.
     pub(super) fn conclude(&mut self) {
-        self.tailed = false;
+        self.reading.tailed = false;
         self.give_up();
     }
 
     /// What comes is the log of another instance.
     pub(super) fn next_instance(&mut self) {
         self.replay = Replay::default();
-        self.open = Open::No;
+        self.reading.open = Open::No;
         self.torn = None;
     }
 
@@ -178,7 +170,7 @@ impl Lines {
             if held.is_some() {
                 return held;
             }
-            if self.missed {
+            if self.reading.missed {
                 return None;
             }
             let line = self.splitter.next_line()?;
@@ -191,13 +183,13 @@ impl Lines {
 
     /// The same of what was held back and is no longer in doubt.
     pub(super) fn next_held(&mut self) -> Option<(LogUpdate, bool)> {
-        if let Some(after) = self.gap.take() {
+        if let Some(after) = self.reading.gap.take() {
             return Some((LogUpdate::Gap { after }, false));
         }
         while self.replay.has_caught_up()
-            && let Some((bytes, end)) = self.held.pop_front()
+            && let Some((bytes, end)) = self.reading.held.pop_front()
         {
-            self.held_bytes -= bytes.len();
+            self.reading.held_bytes -= bytes.len();
             let update = self.line(bytes, end, false);
             if update.is_some() {
                 return update;
@@ -213,21 +205,22 @@ impl Lines {
         end: LineEnd,
         may_be_cut: bool,
     ) -> Option<(LogUpdate, bool)> {
-        if self.open == Open::No {
-            self.open = self.begin_line(&mut bytes, end);
+        if self.reading.open == Open::No {
+            self.reading.open = self.begin_line(&mut bytes, end);
         }
-        let open = self.open;
+        let open = self.reading.open;
         if end != LineEnd::Piece {
-            self.open = Open::No;
+            self.reading.open = Open::No;
         }
         match open {
             Open::No | Open::Skipped => None,
             Open::Held => {
-                self.held_bytes += bytes.len();
-                self.held.push_back((bytes, end));
-                let is_full = self.held_bytes > limits::LOG_HELD;
-                self.many = is_full || self.held.len() >= limits::LOG_AGAIN as usize;
-                if is_full || self.many && self.tailed {
+                self.reading.held_bytes += bytes.len();
+                self.reading.held.push_back((bytes, end));
+                let is_full = self.reading.held_bytes > limits::LOG_HELD;
+                self.reading.many =
+                    is_full || self.reading.held.len() >= limits::LOG_AGAIN as usize;
+                if is_full || self.reading.many && self.reading.tailed {
                     self.give_up();
                 }
                 None
@@ -238,11 +231,11 @@ impl Lines {
                     return None;
                 }
                 let text = text::line(&bytes, limits::SERVER_TEXT);
-                if text.is_empty() || self.told >= limits::SERVER_TEXT {
+                if text.is_empty() || self.reading.told >= limits::SERVER_TEXT {
                     return None;
                 }
-                self.told += text.len();
-                self.notice = Some(text.clone());
+                self.reading.told += text.len();
+                self.reading.notice = Some(text.clone());
                 Some((LogUpdate::Notice(text), false))
             }
             Open::Delivered {
@@ -265,7 +258,7 @@ impl Lines {
                 match end {
                     LineEnd::Newline => {}
                     LineEnd::Piece => {
-                        self.open = Open::Delivered {
+                        self.reading.open = Open::Delivered {
                             stamp,
                             bytes: after,
                         };
@@ -275,7 +268,7 @@ impl Lines {
                     }
                     LineEnd::Body => {
                         self.tear(stamp, before);
-                        self.tail = Some(line);
+                        self.reading.tail = Some(line);
                         return None;
                     }
                 }
@@ -329,14 +322,14 @@ impl Lines {
         }
         match self.replay.see(stamp) {
             Seen::Delivered => {
-                self.drop_held();
+                self.reading.drop_held();
                 return Open::Skipped;
             }
             Seen::Before => return Open::Skipped,
             Seen::Doubtful => return Open::Held,
             // It is told first that the one before it is missing.
             Seen::New if !self.replay.has_caught_up() => {
-                if !self.tailed {
+                if !self.reading.tailed {
                     self.give_up();
                 }
                 return Open::Held;
@@ -367,30 +360,32 @@ impl Lines {
 
     /// The last line, which has no newline and never will, and whether the bound is reached.
     pub(super) fn finish_line(&mut self) -> Option<(LogUpdate, bool)> {
-        let tail = self.tail.take()?;
+        let tail = self.reading.tail.take()?;
         Some(self.bounded(tail))
     }
 
     /// How far the log has been read: the bytes delivered, and the last line.
     pub(super) fn reach(&self) -> u64 {
-        let tail = self.tail.as_ref();
+        let tail = self.reading.tail.as_ref();
         self.delivered + tail.map_or(0, |line| line.bytes.len() as u64 + 1)
     }
 
     /// Whether only the last lines were asked for.
     pub(super) fn is_tailed(&self) -> bool {
-        self.tailed
+        self.reading.tailed
     }
 
     /// Whether the last lines were read, and what was delivered last is not among them.
     pub(super) fn has_missed(&self) -> bool {
-        self.missed
+        self.reading.missed
     }
 
     /// After that: what is held back is new, unless the line that was delivered last may still
     /// come from an earlier time on. Whether there is anything.
     pub(super) fn accept(&mut self) -> bool {
-        std::mem::take(&mut self.missed) && !self.many && !self.held.is_empty()
+        std::mem::take(&mut self.reading.missed)
+            && !self.reading.many
+            && !self.reading.held.is_empty()
     }
 
     /// Whether the line that was delivered last has come again in this reading.
@@ -405,7 +400,7 @@ impl Lines {
 
     /// What the kubelet wrote in this reading.
     pub(super) fn take_notice(&mut self) -> Option<String> {
-        self.notice.take()
+        self.reading.notice.take()
     }
 }
 

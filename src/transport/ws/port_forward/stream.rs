@@ -252,10 +252,10 @@ impl ForwardStream {
 
     /// Resets the connection behind what was written; a server says why.
     pub(crate) fn fail(self, text: &str) {
-        let mut state = self.shared().lock();
-        state.endpoint.give_up(self.id, 1);
-        state.endpoint.session.fail(self.id, text);
-        self.shared().push(&mut state);
+        self.shared().say(|forward| {
+            forward.give_up(self.id, 1);
+            forward.session.fail(self.id, text);
+        });
     }
 }
 

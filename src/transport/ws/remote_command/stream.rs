@@ -149,11 +149,8 @@ impl Output {
 
     /// Queues the end of the stream.
     pub(crate) fn finish(&self) -> Result<(), Error> {
-        let shared = self.control.shared();
-        let mut state = shared.lock();
-        state.endpoint.session.finish(now())?;
-        shared.push(&mut state);
-        Ok(())
+        let finish = |remote: &mut Remote| remote.session.finish(now());
+        Ok(self.control.shared().say(finish)?)
     }
 
     #[cfg(feature = "client")]

@@ -419,6 +419,14 @@ impl<E: Endpoint> Shared<E> {
         self.advance_alarm(state);
     }
 
+    /// Has a command queue something, and sends it likewise.
+    pub(crate) fn say<T>(&self, command: impl FnOnce(&mut E) -> T) -> T {
+        let state = &mut *self.lock();
+        let said = command(&mut state.endpoint);
+        self.push(state);
+        said
+    }
+
     /// Ends the session from this side. Queues keep what they have.
     pub(crate) fn close(&self) {
         let state = &mut *self.lock();
