@@ -23,6 +23,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    io,
     pin::Pin,
     sync::{
         Arc,
@@ -36,6 +37,7 @@ use shuttle::{
     future::{block_on, spawn, yield_now},
     rand::Rng as _,
 };
+use tokio::io::AsyncWriteExt as _;
 
 use self::model::{Open, pair, pair_of};
 use super::wakers::{Direction, Readiness, TaskNotify, Wakeups};
@@ -120,20 +122,20 @@ async fn read_all(mut input: Input) -> Result<usize, Error> {
     Ok(total)
 }
 
-async fn write(output: &Output, messages: usize) -> Result<(), Error> {
+async fn write(output: &mut Output, messages: usize) -> io::Result<()> {
     for _ in 0..messages {
-        poll_fn(|cx| output.poll_write(cx, b"0123456789")).await?;
+        output.write(b"0123456789").await?;
     }
-    poll_fn(|cx| output.poll_flush(cx)).await
+    output.flush().await
 }
 
 /// A server's process: reads its input to the end, writes to both outputs meanwhile, exits.
 async fn process(control: Control, messages: usize) {
     let stdin = spawn(read_all(control.input(Channel::Stdin)));
-    let stdout = control.output(Channel::Stdout);
-    let stderr = control.output(Channel::Stderr);
-    let stderr = spawn(async move { write(&stderr, messages).await });
-    let _ = write(&stdout, messages).await;
+    let mut stdout = control.output(Channel::Stdout);
+    let mut stderr = control.output(Channel::Stderr);
+    let stderr = spawn(async move { write(&mut stderr, messages).await });
+    let _ = write(&mut stdout, messages).await;
     let _ = stderr.await.unwrap();
     let _ = stdin.await.unwrap();
     let _ = control.exit(&Status::success());
@@ -148,8 +150,8 @@ fn two_readers_and_a_writer_miss_nothing() {
             let server = spawn(process(server, 3));
             let stdout = spawn(read_all(client.input(Channel::Stdout)));
             let stderr = spawn(read_all(client.input(Channel::Stderr)));
-            let stdin = client.output(Channel::Stdin);
-            write(&stdin, 3).await.unwrap();
+            let mut stdin = client.output(Channel::Stdin);
+            write(&mut stdin, 3).await.unwrap();
             drop(stdin);
             assert!(client.status(&[]).await.unwrap().is_success());
             assert_eq!(stdout.await.unwrap().unwrap(), 30);
@@ -178,9 +180,9 @@ fn handles_may_be_dropped_at_any_point() {
         let (few, fewer) = (random.gen_range(0..4), random.gen_range(0..3));
         let stdout = spawn(read_some(client.input(Channel::Stdout), few));
         let stderr = spawn(read_some(client.input(Channel::Stderr), fewer));
-        let stdin = client.output(Channel::Stdin);
+        let mut stdin = client.output(Channel::Stdin);
         let written = random.gen_range(0..3);
-        let stdin = spawn(async move { write(&stdin, written).await });
+        let stdin = spawn(async move { write(&mut stdin, written).await });
         if random.gen_range(0..2) == 0 {
             // The readers must not wait for one that gives up.
             assert!(client.status(&[]).await.unwrap().is_success());
@@ -243,7 +245,7 @@ fn a_reader_that_leaves_while_data_flows_hands_over_past_one_that_lost_interest(
             let status = spawn(async move { waiting.status(&[]).await });
             // All of it is dropped but the first.
             let server = spawn(async move {
-                let _ = write(&server.output(Channel::Stdout), 16).await;
+                let _ = write(&mut server.output(Channel::Stdout), 16).await;
                 let _ = server.exit(&Status::success());
                 let _ = server.ended().await;
             });
@@ -267,8 +269,8 @@ fn who_makes_room_in_a_full_queue_hands_over() {
             let client = end(Role::Client, near, 2 * (64 + 10));
             let server = end(Role::Server, far, 200);
             let server = spawn(async move {
-                let _ = write(&server.output(Channel::Stdout), 3).await;
-                let _ = write(&server.output(Channel::Stderr), 1).await;
+                let _ = write(&mut server.output(Channel::Stdout), 3).await;
+                let _ = write(&mut server.output(Channel::Stderr), 1).await;
                 let _ = server.exit(&Status::success());
                 let _ = server.ended().await;
             });
@@ -353,10 +355,9 @@ fn who_waits_hears_at_once_that_this_side_has_closed() {
             let stdout = spawn(read_all(client.input(Channel::Stdout)));
             let waiting = client.clone();
             let waiting = spawn(async move { waiting.status(&[]).await });
-            let stdin = client.output(Channel::Stdin);
+            let mut stdin = client.output(Channel::Stdin);
             for _ in 0..3 {
-                let written = poll_fn(|cx| stdin.poll_write(cx, b"0123456789")).await;
-                written.unwrap();
+                stdin.write(b"0123456789").await.unwrap();
             }
             client.close();
             assert!(stdout.await.unwrap().is_err());
@@ -442,8 +443,8 @@ async fn who_asks_without_waiting_leaves_the_socket_to_who_waits() {
     let reading = tokio::spawn(async move { poll_fn(|cx| stdout.poll_slice(cx)).await });
     tokio::task::yield_now().await;
     assert!(client.try_status(&[]).is_none());
-    let output = server.output(Channel::Stdout);
-    poll_fn(|cx| output.poll_write(cx, b"late")).await.unwrap();
+    let mut output = server.output(Channel::Stdout);
+    output.write_all(b"late").await.unwrap();
     assert_eq!(reading.await.unwrap().unwrap().unwrap(), "late");
 }
 
@@ -451,14 +452,14 @@ async fn who_asks_without_waiting_leaves_the_socket_to_who_waits() {
 async fn who_waits_for_a_peer_that_takes_nothing_is_let_go_at_the_end() {
     let (near, _far, open) = pair();
     let client = end(Role::Client, near, 200);
-    let stdin = client.output(Channel::Stdin);
+    let mut stdin = client.output(Channel::Stdin);
     // Two messages are on their way, and what waits behind them fills the send buffer.
     for _ in 0..2 + limits::SEND_BUFFER / limits::INPUT_MESSAGE {
         let message = [0; limits::INPUT_MESSAGE];
-        let written = poll_fn(|cx| stdin.poll_write(cx, &message)).await;
+        let written = stdin.write(&message).await;
         assert_eq!(written.unwrap(), message.len());
     }
-    let written = tokio::spawn(async move { poll_fn(|cx| stdin.poll_flush(cx)).await });
+    let written = tokio::spawn(async move { stdin.flush().await });
     tokio::task::yield_now().await;
     client.close();
     let day = std::time::Duration::from_secs(24 * 3600);

@@ -66,16 +66,16 @@ fn both_ends_may_poll_in_place() {
             reader.clone().wake();
         }
         let server = spawn(async move {
-            let stdout = server.output(Channel::Stdout);
-            let stderr = server.output(Channel::Stderr);
-            for output in [&stdout, &stderr] {
+            let mut stdout = server.output(Channel::Stdout);
+            let mut stderr = server.output(Channel::Stderr);
+            for output in [&mut stdout, &mut stderr] {
                 let _ = write(output, 2).await;
             }
             let _ = server.exit(&Status::success());
             let _ = server.ended().await;
         });
-        let stdin = client.output(Channel::Stdin);
-        let stdin = spawn(async move { write(&stdin, 3).await });
+        let mut stdin = client.output(Channel::Stdin);
+        let stdin = spawn(async move { write(&mut stdin, 3).await });
         let stdout = read_all(client.input(Channel::Stdout)).await;
         assert_eq!(stdout.unwrap(), 20);
         assert!(client.status(&[]).await.unwrap().is_success());
