@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use super::Credentials;
 use crate::{
     Error, Result,
-    config::Config,
+    config::{Config, Server},
     error::{Hint, NetworkError},
     net::{Alpn, Connection, Dialer},
 };
@@ -185,7 +185,7 @@ impl Connector {
     /// [`CallerError::Path`](crate::error::CallerError::Path) if it does not begin with a
     /// slash or holds what must be percent-encoded.
     pub fn uri(&self, path_and_query: &str) -> Result<Uri> {
-        self.inner.dialer.server().origin_form(path_and_query)
+        self.server().origin_form(path_and_query)
     }
 
     /// The request target in absolute form, which HTTP/2 needs for `:scheme` and `:authority`.
@@ -194,26 +194,20 @@ impl Connector {
     ///
     /// Those of [`uri`](Self::uri).
     pub fn absolute_uri(&self, path_and_query: &str) -> Result<Uri> {
-        self.inner.dialer.server().absolute_form(path_and_query)
-    }
-
-    /// The request target in origin form, however long it is: [`Uri`] holds 64 KiB.
-    pub(crate) fn target(&self, path_and_query: &str) -> Result<String> {
-        self.inner.dialer.server().target(path_and_query)
+        self.server().absolute_form(path_and_query)
     }
 
     pub(crate) fn url(&self, path_and_query: &str) -> String {
-        format!("{}{path_and_query}", self.inner.dialer.server().url())
+        format!("{}{path_and_query}", self.server().url())
     }
 
     /// The value of the `Host` header.
     pub fn host(&self) -> &HeaderValue {
-        &self.inner.dialer.server().authority
+        &self.server().authority
     }
 
-    /// The host that is asked, for traces.
-    pub(crate) fn server_address(&self) -> &str {
-        &self.inner.dialer.server().host
+    pub(crate) fn server(&self) -> &Server {
+        self.inner.dialer.server()
     }
 
     /// Whether lists and watches are asked for compressed.
@@ -230,7 +224,7 @@ impl Connector {
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connector")
-            .field("server", self.inner.dialer.server())
+            .field("server", self.server())
             .field("credentials", &self.inner.credentials)
             .finish_non_exhaustive()
     }

@@ -285,10 +285,6 @@ impl Client {
         Ok(response.map(|_| MaybeUpgraded::Upgraded(upgraded)))
     }
 
-    pub(crate) fn server_address(&self) -> &str {
-        self.http.server_address()
-    }
-
     pub(crate) fn http(&self) -> &Http {
         &self.http
     }

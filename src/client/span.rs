@@ -11,7 +11,7 @@ macro_rules! of_pod {
     ($name:literal, $pod:expr) => {
         tracing::info_span!(
             $name,
-            server.address = $pod.client().server_address(),
+            server.address = $pod.client().http().server_address(),
             k8s.namespace.name = $pod.namespace(),
             k8s.pod.name = $pod.name(),
             k8s.container.name = Empty,
@@ -36,7 +36,7 @@ pub(super) fn logs(pod: &Pod) -> Span {
 pub(super) fn port_forward(client: &Client, namespace: &str) -> Span {
     tracing::info_span!(
         "port_forward",
-        server.address = client.server_address(),
+        server.address = client.http().server_address(),
         k8s.namespace.name = namespace,
         k8s.pod.name = Empty,
         http.response.status_code = Empty,
@@ -46,7 +46,7 @@ pub(super) fn port_forward(client: &Client, namespace: &str) -> Span {
 pub(super) fn watch(client: &Client, resource: &str, namespace: Option<&str>) -> Span {
     tracing::info_span!(
         "watch",
-        server.address = client.server_address(),
+        server.address = client.http().server_address(),
         k8s.namespace.name = namespace,
         resource,
         http.response.status_code = Empty,

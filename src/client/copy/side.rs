@@ -98,15 +98,23 @@ impl Side {
         input: Vec<u8>,
         command: impl IntoIterator<Item = &'a str>,
     ) -> Exec {
-        let length = input.len().to_string();
-        let words = command.into_iter().map(|word| -> &str { word });
         match (self.shell, input.is_empty()) {
             (true, _) => self
-                .script(WATCHED, [&*length].into_iter().chain(words))
+                .watched(input.len(), command)
                 .input(Input::reader(io::Cursor::new(input).chain(Silence))),
-            (false, true) => self.exec(words),
-            (false, false) => self.exec(words).input(input).require_half_close(),
+            (false, true) => self.exec(command),
+            (false, false) => self.exec(command).input(input).require_half_close(),
         }
+    }
+
+    /// A program that reads so many bytes, and ends with its input: there must be a shell.
+    pub(super) fn watched<'a>(
+        &self,
+        bytes: usize,
+        command: impl IntoIterator<Item = &'a str>,
+    ) -> Exec {
+        let words = command.into_iter().map(|word| -> &str { word });
+        self.script(WATCHED, [&*bytes.to_string()].into_iter().chain(words))
     }
 
     /// The same, of a script.

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Record, below, lock,
-    shell::{BEGINNING, DIGESTS, WATCHED, escaped},
+    shell::{BEGINNING, DIGESTS, escaped},
     side::{Side, is_missing, send_all},
     sums::{Digest, Line, Lines, of_hex},
     unpack::wrong,
@@ -375,7 +375,7 @@ async fn converse<T: AsRef<[u8]> + Send>(
     // Where the names end, their count says, or the end of the input.
     let counted = told.bytes.filter(|_| side.shell);
     let exec = match counted {
-        Some(bytes) => side.script(WATCHED, [&bytes.to_string()[..]].into_iter().chain(DIGEST)),
+        Some(bytes) => side.watched(bytes, DIGEST),
         None => side.program(DIGEST).require_half_close(),
     };
     let Some(mut child) = start(exec).await? else {

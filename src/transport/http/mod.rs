@@ -152,7 +152,7 @@ impl Http {
 
     /// The host that is asked, for traces.
     pub(crate) fn server_address(&self) -> &str {
-        self.connector.server_address()
+        &self.connector.server().host
     }
 
     /// Sends a request and gives the server's answer, whatever its code. An upgrade goes over a

@@ -23,7 +23,7 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let target = connector.target(path_and_query)?;
+    let target = connector.server().target(path_and_query)?;
     let io = TokioIo::new(Retargeted::new(io, request.method(), &target));
     *request.uri_mut() = Uri::default();
     let host = connector.host().clone();
