@@ -10,7 +10,7 @@ use kubewire::{
     Error, KeepaliveConfig, Pod, Result,
     attach::{Attach, Attached},
     error::{CallerError, Hint, NetworkError},
-    exec::{Child, Exec, Stdio, Subprotocol, TerminalSize},
+    exec::{Child, ChildStdout, Exec, Stdio, Subprotocol, TerminalSize},
 };
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -394,6 +394,23 @@ pub(crate) async fn attach_terminal(target: &impl Target, protocol: Subprotocol)
     target.stop(process).await;
 }
 
+/// Reads to the end: what it is, and how many bytes.
+async fn take_all(stdout: &mut ChildStdout, sum: &mut Sha256, seen: &mut u64) {
+    let mut buffer = vec![0; 64 << 10];
+    let all = async {
+        loop {
+            match stdout.read(&mut buffer).await.expect("output") {
+                0 => return,
+                read => {
+                    sum.update(&buffer[..read]);
+                    *seen += read as u64;
+                }
+            }
+        }
+    };
+    within(PATIENCE, all).await;
+}
+
 /// Output of `bytes` arrives whole: the other end says what its checksum is.
 pub(crate) async fn bulk_output(target: &impl Target, protocol: Subprotocol, bytes: u64) {
     let script =
@@ -401,19 +418,8 @@ pub(crate) async fn bulk_output(target: &impl Target, protocol: Subprotocol, byt
     let request = Request::script(protocol, &script);
     let mut child = target.exec(&request).await.expect("it starts");
     let mut stdout = child.stdout.take().expect("asked for");
-    let (mut sum, mut seen, mut buffer) = (Sha256::new(), 0u64, vec![0; 64 << 10]);
-    within(PATIENCE, async {
-        loop {
-            match stdout.read(&mut buffer).await.expect("output") {
-                0 => return,
-                read => {
-                    sum.update(&buffer[..read]);
-                    seen += read as u64;
-                }
-            }
-        }
-    })
-    .await;
+    let (mut sum, mut seen) = (Sha256::new(), 0);
+    take_all(&mut stdout, &mut sum, &mut seen).await;
     let output = within(PATIENCE, child.wait_with_output())
         .await
         .expect("it ends");
@@ -555,19 +561,7 @@ pub(crate) async fn sleepy_reader(target: &impl Target, protocol: Subprotocol, n
     tokio::time::sleep(nap).await;
     let (mut sum, mut seen) = (Sha256::new(), 1000);
     sum.update(&first);
-    let mut buffer = vec![0; 64 << 10];
-    within(PATIENCE, async {
-        loop {
-            match stdout.read(&mut buffer).await.expect("output") {
-                0 => return,
-                read => {
-                    sum.update(&buffer[..read]);
-                    seen += read as u64;
-                }
-            }
-        }
-    })
-    .await;
+    take_all(&mut stdout, &mut sum, &mut seen).await;
     assert_eq!(seen, BYTES);
     assert_eq!(theirs, format!("{}  -", hex(sum.finalize())));
     let status = within(PATIENCE, child.wait()).await.expect("it ends");
