@@ -320,13 +320,15 @@ impl Config {
     ///
     /// ```no_run
     /// # #[cfg(unix)]
+    /// # fn main() -> kubewire::Result<()> {
     /// use kubewire::Config;
     /// use tokio::net::UnixStream;
     ///
     /// let config = Config::new("http://localhost")?
     ///     .with_dialer(|_host, _port| UnixStream::connect("/run/kubernetes.sock"));
     /// # let _ = config;
-    /// # Ok::<(), kubewire::Error>(())
+    /// # Ok(())
+    /// # }
     /// # #[cfg(not(unix))]
     /// # fn main() {}
     /// ```
