@@ -194,6 +194,11 @@ pub const LIST_BODY: usize = 64 << 20;
 /// well, it is asked for without end.
 pub const LOG_GIVE_UP: Duration = Duration::from_secs(600);
 
+/// How long a watch or a followed log goes on asking for what the server once granted and now
+/// refuses, or for which there are no credentials any more: 1 min. An API server takes requests a
+/// while before it knows who may do what.
+pub const GRANT_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Objects on one page of a list: 500, as client-go and kubectl ask for
 /// (`k8s.io/client-go/tools/pager/pager.go`, `defaultPageSize`).
 pub const LIST_PAGE: usize = 500;

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use super::{Exchange, Head, Message, backoff::Backoff};
 use crate::{
     Role,
-    error::NetworkError,
+    error::{CallerError, Error, NetworkError},
     limits,
     wire::spdy::{Frame, HeaderWriter, Headers, StreamId, SynStream},
 };
@@ -216,8 +216,17 @@ where
     /// Ends the response in order, or cuts it.
     pub(super) fn end(&mut self, cut: bool) {
         let lost = || NetworkError::Lost(Arc::new(io::ErrorKind::ConnectionReset.into()));
-        self.session
-            .handle_end(self.now, cut.then(|| lost().into()));
+        self.end_with(cut.then(|| lost().into()));
+    }
+
+    /// There are no credentials for the request.
+    pub(super) fn without_credentials(&mut self) {
+        let (origin, problem) = ("exec".to_owned(), "the plugin failed".to_owned());
+        self.end_with(Some(CallerError::Config { origin, problem }.into()));
+    }
+
+    fn end_with(&mut self, error: Option<Error>) {
+        self.session.handle_end(self.now, error);
         self.sides.response_over();
         self.take_updates();
     }

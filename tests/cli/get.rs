@@ -684,7 +684,7 @@ async fn wait_says_once_why_it_asks_again() {
         .await;
     let (code, _, stderr) = ran.into_text();
     assert_eq!(
-        stderr.matches("trying again until it succeeds").count(),
+        stderr.matches("; trying again").count(),
         1,
         "{stderr}"
     );

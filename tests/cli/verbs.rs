@@ -156,7 +156,7 @@ async fn events_are_listed_as_kubectl_lists_them() {
     let mut both = [tool.line().await, tool.line().await];
     both.sort();
     assert!(both[0].contains("cut is told") && both[1].contains("last is told"));
-    says(&mut stderr, "trying again until it succeeds").await;
+    says(&mut stderr, "; trying again").await;
     cluster
         .run(&["events", "--for", "web-0"])
         .await

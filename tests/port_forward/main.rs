@@ -518,6 +518,22 @@ async fn a_tunnel_that_was_closed_is_dialled_again() -> Result {
     Ok(())
 }
 
+/// An API server takes requests before it knows its roles.
+#[tokio::test]
+async fn a_refusal_by_a_server_that_starts_is_waited_out() -> Result {
+    let mut fixture = Fixture::new().await?;
+    let port = fixture.echo().await;
+    let tunnel = fixture.tunnel().await?;
+    tunnel.close().await;
+    for code in [403, 401] {
+        let status = Status::failure(code, "", "no role says so");
+        fixture.server.inject(Fault::Refuse(Box::new(status)));
+    }
+    let mut stream = tunnel.open(port).await?;
+    round_trip(&mut stream, b"one").await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_tunnel_that_was_cut_while_nothing_was_open_is_dialled_again() -> Result {
     let mut fixture = Fixture::new().await?;

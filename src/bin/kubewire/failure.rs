@@ -101,7 +101,7 @@ impl Retrying {
     /// Tells why, unless that has been told; gives for how long it has lasted.
     pub(crate) fn tell(&mut self, error: &kubewire::Error) -> Duration {
         let since = self.0.get_or_insert_with(|| {
-            note!("{error}; trying again until it succeeds");
+            note!("{error}; trying again");
             Instant::now()
         });
         since.elapsed()

@@ -442,11 +442,15 @@ impl Tunnel {
     }
 }
 
-/// Whether what failed may work in a moment: an API server that restarts, a pod that is replaced.
+/// Whether what failed may work in a moment: an API server that restarts, and does not know its
+/// roles yet, credentials that cannot be renewed meanwhile, a pod that is replaced.
 fn is_passing(error: &Error) -> bool {
     match error {
-        Error::Network(_) | Error::Caller(CallerError::NoPod { .. }) => true,
-        Error::Api(refusal) => matches!(refusal.status.code, 400 | 404 | 429 | 500..),
+        Error::Network(_) => true,
+        Error::Caller(error) => {
+            matches!(error, CallerError::NoPod { .. } | CallerError::Config { .. })
+        }
+        Error::Api(refusal) => matches!(refusal.status.code, 400 | 401 | 403 | 404 | 429 | 500..),
         _ => false,
     }
 }

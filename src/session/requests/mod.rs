@@ -17,7 +17,7 @@ pub mod logs;
 pub mod watch;
 
 use crate::{
-    error::{ApiError, Error, Hint, NetworkError, text},
+    error::{ApiError, CallerError, Error, Hint, NetworkError, text},
     limits,
     session::{Message, backoff::Backoff, later::later},
     wire::{
@@ -165,6 +165,37 @@ impl Refusal {
 pub(super) fn patience(status: &Status) -> Option<Duration> {
     let seconds = status.details.as_ref()?.retry_after_seconds;
     (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+}
+
+/// Whether the server has granted what is asked, and since when it refuses to.
+#[derive(Debug, Default)]
+pub(super) struct Grant {
+    granted: bool,
+    refused: Option<Instant>,
+}
+
+impl Grant {
+    pub(super) fn given() -> Self {
+        Self {
+            granted: true,
+            refused: None,
+        }
+    }
+
+    /// Whether this failure is a refusal that may pass. An API server takes requests before it
+    /// knows its roles (`k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac` asks informers), and
+    /// what gives credentials may be cut off together with the server.
+    pub(super) fn may_pass(&mut self, now: Instant, failure: &Error) -> bool {
+        let refused = match failure {
+            Error::Api(refusal) => matches!(refusal.status.code, 401 | 403),
+            error => matches!(error, Error::Caller(CallerError::Config { .. })),
+        };
+        let since = *self.refused.get_or_insert(now);
+        if !refused {
+            self.refused = None;
+        }
+        refused && self.granted && now - since < limits::GRANT_PATIENCE
+    }
 }
 
 /// The state that every session has which makes requests.

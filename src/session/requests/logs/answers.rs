@@ -21,7 +21,10 @@ impl Logs {
     pub(super) fn end(&mut self, phase: Phase<Answer>, end: Result<(), Error>) {
         // What cannot be asked will not be answered.
         if let Err(error @ Error::Caller(_)) = end {
-            return self.finish(LogEnd::Failed(error));
+            return match self.may_pass(&error) {
+                true => self.pause(error, None),
+                false => self.finish(LogEnd::Failed(error)),
+            };
         }
         match phase {
             Phase::Waiting(_) => {}
@@ -190,11 +193,12 @@ impl Logs {
     fn refused(&mut self, status: Status, retry_after: Option<Duration>) {
         let code = status.code;
         let error = self.api_error(status);
-        let transient = matches!(code, 408 | 429 | 500..);
+        let passes = self.may_pass(&error);
+        let transient = passes || matches!(code, 408 | 429 | 500..);
         let spent = self.fruitless.attempts >= limits::LOG_RETRIES;
         match (self.state, code) {
             (State::Pod, 404) if self.pod.is_some() => self.finish(LogEnd::PodGone),
-            (State::Pod, 401 | 403) => self.go(State::LogOnly { follow: true }),
+            (State::Pod, 401 | 403) if !passes => self.go(State::LogOnly { follow: true }),
             // The log before the last is gone with its container.
             (State::Drain { previous: true }, 400 | 404) => {
                 self.drained(true);

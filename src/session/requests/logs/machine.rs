@@ -15,7 +15,7 @@ use crate::{
     session::{
         Exchange, Head, Message,
         later::later,
-        requests::{Phase, Requests, go_seconds},
+        requests::{Grant, Phase, Requests, go_seconds},
     },
     wire::{stamp::Stamp, watch::EventError},
 };
@@ -108,6 +108,9 @@ pub struct Logs {
     /// Whether to ask for all lines from a time on: the last ones did not lead on.
     pub(super) by_time: bool,
     pub(super) fruitless: Fruitless,
+    /// The rights to `get` the pod and its log.
+    pods: Grant,
+    logs: Grant,
     /// How far the reading just before came, if it ended in order.
     pub(super) reach: Option<u64>,
     /// Before then the log is not followed again.
@@ -133,6 +136,8 @@ impl Logs {
             skip: Skip::Unwanted { asked: None },
             by_time: false,
             fruitless: Fruitless::default(),
+            pods: Grant::default(),
+            logs: Grant::default(),
             reach: None,
             follow_from: now,
             pod: None,
@@ -286,10 +291,24 @@ impl Logs {
         self.requests.go_on();
     }
 
+    /// Whether this failure of the request at hand may pass.
+    pub(super) fn may_pass(&mut self, error: &Error) -> bool {
+        let now = self.requests.now();
+        self.config.resume && self.grant().may_pass(now, error)
+    }
+
+    fn grant(&mut self) -> &mut Grant {
+        match self.state {
+            State::Pod => &mut self.pods,
+            State::Follow | State::Drain { .. } | State::LogOnly { .. } => &mut self.logs,
+        }
+    }
+
     /// Asks again after a delay, unless nothing but refusals came for too long.
     pub(super) fn pause(&mut self, error: Error, retry_after: Option<Duration>) {
         let now = self.requests.now();
         self.fruitless.attempts = self.fruitless.attempts.saturating_add(1);
+        self.may_pass(&error);
         // An end in order may be part of the same trouble.
         self.reach = None;
         match error {
@@ -349,6 +368,7 @@ impl Exchange for Logs {
             }
             _ => return self.requests.refuse(head),
         };
+        *self.grant() = Grant::given();
     }
 
     fn handle_body(&mut self, now: Instant, chunk: Bytes) {

@@ -597,6 +597,33 @@ fn a_server_that_ends_each_log_after_a_line_is_asked_ever_less_often() {
     }
 }
 
+/// An API server that has just started knows no roles yet, and a plugin may fail with it.
+#[test]
+fn a_log_that_was_granted_outlives_a_refusal_that_passes() {
+    for seconds in [40, 300] {
+        let mut world = start(config(), Kubelet::new(), 1);
+        let (began, mut turn) = (world.now, 0);
+        world.hour(|world, request| {
+            turn += 1;
+            let after = (world.now - began).as_secs();
+            // Longer than any delay between two requests.
+            if turn < 3 || after > 60 + seconds {
+                world.kubelet.write("line", SECOND);
+                world.answer(&request);
+                return world.end(true);
+            }
+            match (after < 60, turn % 3) {
+                (true, _) => world.end(true),
+                (_, 0) => world.without_credentials(),
+                (_, 1) => world.respond(401, b""),
+                _ => world.respond(403, b""),
+            }
+        });
+        let refused = matches!(&world.end, Some(LogEnd::Failed(_)));
+        assert_eq!(refused, seconds > 60, "{:?}", world.end);
+    }
+}
+
 #[test]
 fn a_log_that_is_only_refused_is_told_and_given_up() {
     for in_band in [false, true] {

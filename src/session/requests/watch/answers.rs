@@ -114,6 +114,8 @@ impl Watch {
 
     /// Waits before the next attempt, and says why.
     pub(super) fn pause(&mut self, error: Error, retry_after: Option<Duration>, refused: bool) {
+        let now = self.requests.now();
+        let refused = !self.grant().may_pass(now, &error) && refused;
         let retry_in = self.requests.pause(retry_after);
         self.updates.push_back(Update::Retrying {
             error,

@@ -13,7 +13,7 @@ use crate::{
     limits,
     session::{
         Exchange, Head, Message,
-        requests::{Phase, Requests},
+        requests::{Grant, Phase, Requests},
     },
     wire::watch::{Encoding, Event, EventType, List, ListDecoder},
 };
@@ -108,6 +108,9 @@ pub struct Watch {
     pub(super) state: State,
     pub(super) snapshots: Snapshots,
     pub(super) updates: VecDeque<Update>,
+    /// The rights to `list` and to `watch`.
+    lists: Grant,
+    watches: Grant,
     /// The end of the watch at hand, as asked of the server.
     timeout: Duration,
     /// The server was seen to send bookmarks.
@@ -137,6 +140,8 @@ impl Watch {
             state,
             snapshots,
             updates: VecDeque::new(),
+            lists: Grant::default(),
+            watches: Grant::default(),
             timeout: Duration::ZERO,
             bookmarks: false,
             encoding: config.encoding,
@@ -157,6 +162,14 @@ impl Watch {
                 resource_version, ..
             } if !is_unversioned(resource_version) => resource_version,
             _ => "",
+        }
+    }
+
+    /// The right that the request at hand needs.
+    pub(super) fn grant(&mut self) -> &mut Grant {
+        match self.state {
+            State::List { .. } => &mut self.lists,
+            State::WatchList | State::Watch { .. } => &mut self.watches,
         }
     }
 
@@ -229,6 +242,7 @@ impl Exchange for Watch {
         let bound = self.config.max_event;
         let is_list = matches!(self.state, State::List { .. });
         if head.status == 101 && !is_list {
+            self.watches = Grant::given();
             let source = Source::messages(self.config.encoding, bound);
             self.requests.phase = Phase::Answer(Answer::streaming(source));
             return;
@@ -236,6 +250,7 @@ impl Exchange for Watch {
         if head.status != 200 {
             return self.requests.refuse(head);
         }
+        *self.grant() = Grant::given();
         let Some(encoding) = head.content_type.and_then(Encoding::from_content_type) else {
             let found = head.content_type.unwrap_or("none").to_owned();
             let error = PeerError::ContentType { found }.into();

@@ -459,6 +459,48 @@ fn a_timeout_without_bound_asks_for_what_the_server_can_count() {
     assert_eq!(world.session.poll_timeout(), None);
 }
 
+/// An API server that has just started knows no roles yet, and a plugin may fail with it.
+#[test]
+fn a_watch_that_was_granted_outlives_a_refusal_that_passes() {
+    for seconds in [5, 300] {
+        let mut world = start(config(), server_of_five(), 1);
+        world.settle();
+        world.end(true);
+        let began = world.now;
+        let mut turn = 0;
+        world.hour(|world, request| {
+            turn += 1;
+            if world.now - began > Duration::from_secs(seconds) {
+                let (code, body, _) = world.server.answer(&request);
+                return world.respond(code, &body);
+            }
+            match turn % 3 {
+                0 => world.without_credentials(),
+                1 => world.respond(401, b""),
+                _ => world.respond(403, b""),
+            }
+        });
+        world.server.put("f", 2);
+        world.settle();
+        world.check();
+        assert_eq!(world.snapshots, 1);
+        let refused = world.failures.iter().filter(|(_, refused)| *refused);
+        assert_eq!(refused.count() > 0, seconds > 60, "{:?}", world.failures);
+    }
+    // What was granted is the list; the watch never was.
+    let mut server = server_of_five();
+    server.knows_watch_list = false;
+    let mut world = start(config(), server, 1);
+    world.hour(|world, request| match request.is_watch {
+        true => world.respond(403, b""),
+        false => {
+            let (code, body, _) = world.server.answer(&request);
+            world.respond(code, &body);
+        }
+    });
+    assert!(world.failures.iter().all(|(_, refused)| *refused));
+}
+
 #[test]
 fn the_text_of_a_refusal_is_one_line_without_control_characters() {
     let mut world = start(config(), server_of_five(), 1);
