@@ -18,6 +18,16 @@ pub(crate) fn line(text: &[u8], most: usize) -> String {
     line
 }
 
+/// What a refusal that is no Status says in plain text, with its code: its body may be a page, or
+/// compressed.
+pub(crate) fn refusal(code: u16, form: Option<&str>, body: &[u8]) -> Option<String> {
+    let is_plain = form.is_none_or(|form| !form.contains("html"));
+    let words = std::str::from_utf8(body).ok().map(str::trim);
+    let words = words.filter(|words| is_plain && !words.is_empty())?;
+    let words = line(words.as_bytes(), limits::SERVER_TEXT);
+    Some(format!("{words} (code {code})"))
+}
+
 /// Writes a text without what a terminal obeys, up to so many characters.
 fn clean(to: &mut impl fmt::Write, text: impl fmt::Display, most: usize) -> fmt::Result {
     let mut cleaner = Cleaner {

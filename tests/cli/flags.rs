@@ -53,6 +53,42 @@ async fn whom_to_act_as_is_told_the_server() {
     }
 }
 
+/// Scripts and aliases: `kubewire --token "$TOKEN" -n "$NAMESPACE"`, and one more behind it.
+#[tokio::test]
+async fn what_is_empty_is_not_there_and_the_last_of_two_wins() {
+    let cluster = Cluster::start().await;
+    for flag in [
+        "kubeconfig",
+        "context",
+        "cluster",
+        "user",
+        "namespace",
+        "server",
+        "certificate-authority",
+        "token",
+        "tls-server-name",
+        "proxy-url",
+    ] {
+        let empty = format!("--{flag}=");
+        let ran = cluster
+            .run(&[&*empty, "get", "pod/web-0", "-o", "name"])
+            .await;
+        assert_eq!(
+            (ran.code, ran.stdout.as_slice()),
+            (Some(0), &b"pod/web-0\n"[..]),
+            "{empty}"
+        );
+    }
+    let twice = "-n no get pod/web-0 -n no -n default -o wide -o name";
+    let ran = cluster.run(&twice.split(' ').collect::<Vec<_>>()).await;
+    assert_eq!(
+        (ran.code, ran.stdout.as_slice()),
+        (Some(0), &b"pod/web-0\n"[..]),
+        "{}",
+        ran.stderr
+    );
+}
+
 #[tokio::test]
 async fn each_request_is_told_with_its_code_and_its_time() {
     let cluster = Cluster::start().await;

@@ -683,10 +683,6 @@ async fn wait_says_once_why_it_asks_again() {
         ])
         .await;
     let (code, _, stderr) = ran.into_text();
-    assert_eq!(
-        stderr.matches("; trying again").count(),
-        1,
-        "{stderr}"
-    );
+    assert_eq!(stderr.matches("; trying again").count(), 1, "{stderr}");
     assert_eq!(code, Some(0), "{stderr}");
 }

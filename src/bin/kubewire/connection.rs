@@ -1,6 +1,6 @@
 //! The flags that say which cluster and as whom, which all subcommands share.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, time::Duration};
 
 use clap::Args;
 use kubewire::{
@@ -16,7 +16,7 @@ use crate::{duration, failure::Failure, flags, set::Set as _};
 pub(crate) struct Connection {
     /// The kubeconfig to use instead of those that KUBECONFIG lists or ~/.kube/config
     #[arg(long, global = true, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    kubeconfig: Option<OsString>,
     /// The context to use instead of the current one
     #[arg(long, global = true, value_name = "NAME")]
     context: Option<String>,
@@ -34,14 +34,14 @@ pub(crate) struct Connection {
     server: Option<String>,
     /// The file of the certificate authority to trust instead of the cluster's
     #[arg(long, global = true, value_name = "FILE")]
-    certificate_authority: Option<PathBuf>,
+    certificate_authority: Option<OsString>,
     /// The bearer token to send instead of the user's; other users of this machine may see it in
     /// the list of processes
     #[arg(long, global = true, value_name = "TOKEN")]
     token: Option<String>,
     /// The file of the certificate to identify by instead of the user's
     #[arg(long, global = true, value_name = "FILE", requires = "client_key")]
-    client_certificate: Option<PathBuf>,
+    client_certificate: Option<OsString>,
     /// The file of that certificate's private key
     #[arg(
         long,
@@ -49,7 +49,7 @@ pub(crate) struct Connection {
         value_name = "FILE",
         requires = "client_certificate"
     )]
-    client_key: Option<PathBuf>,
+    client_key: Option<OsString>,
     /// The name to expect in the server's certificate instead of the URL's host
     #[arg(long, global = true, value_name = "NAME")]
     tls_server_name: Option<String>,
@@ -102,7 +102,7 @@ impl Connection {
     }
 
     pub(crate) fn has_namespace(&self) -> bool {
-        self.namespace.is_some()
+        self.namespace.as_ref().is_some_and(|name| !name.is_empty())
     }
 
     /// The client that the flags, the kubeconfig or the pod's service account give.
@@ -116,26 +116,27 @@ impl Connection {
         let identity = self
             .client_certificate
             .as_ref()
-            .zip(self.client_key.as_ref());
+            .zip(self.client_key.as_ref())
+            .filter(|(certificate, _)| !certificate.is_empty());
         let options = Options::new()
-            .set(self.kubeconfig.as_ref(), Options::file)
+            .set_given(self.kubeconfig.as_ref(), Options::file)
             .set(self.context.as_ref(), Options::context)
             .set(self.cluster.as_ref(), Options::cluster)
             .set(self.user.as_ref(), Options::user)
             .set(self.server.as_ref(), Options::server)
-            .set(self.certificate_authority.as_ref(), Options::ca_file)
-            .set(self.token.clone(), Options::token)
+            .set_given(self.certificate_authority.as_ref(), Options::ca_file)
+            .set_given(self.token.clone(), Options::token)
             .set(identity, |options, (certificate, key)| {
                 options.client_certificate_files(certificate, key)
             })
-            .set(self.tls_server_name.as_ref(), Options::tls_server_name)
+            .set_given(self.tls_server_name.as_ref(), Options::tls_server_name)
             .set_if(
                 self.insecure_skip_tls_verify,
                 Options::insecure_skip_tls_verify,
             )
-            .set(self.proxy_url.clone(), Options::proxy);
+            .set_given(self.proxy_url.clone(), Options::proxy);
         let config = Config::from_env_with(&options)?
-            .set(self.namespace.as_ref(), Config::with_namespace)
+            .set_given(self.namespace.as_ref(), Config::with_namespace)
             .set_if(self.disable_compression, |config| {
                 config.with_compression(false)
             })

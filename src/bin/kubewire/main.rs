@@ -76,6 +76,7 @@ const EXAMPLES: &str = "Examples:\n  \
     about = "Kubernetes' streaming protocols on the command line",
     long_about = ABOUT,
     after_help = EXAMPLES,
+    args_override_self = true,
     max_term_width = 100
 )]
 struct Cli {

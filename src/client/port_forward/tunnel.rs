@@ -448,7 +448,10 @@ fn is_passing(error: &Error) -> bool {
     match error {
         Error::Network(_) => true,
         Error::Caller(error) => {
-            matches!(error, CallerError::NoPod { .. } | CallerError::Config { .. })
+            matches!(
+                error,
+                CallerError::NoPod { .. } | CallerError::Config { .. }
+            )
         }
         Error::Api(refusal) => matches!(refusal.status.code, 400 | 401 | 403 | 404 | 429 | 500..),
         _ => false,

@@ -139,7 +139,7 @@ pub(super) enum Phase<A> {
 #[derive(Debug)]
 pub(super) struct Refusal {
     code: u16,
-    encoding: Encoding,
+    content_type: Option<String>,
     retry_after: Option<Duration>,
     body: BytesMut,
 }
@@ -148,10 +148,16 @@ impl Refusal {
     /// What the server says, and how long it asks to be left alone.
     pub(super) fn into_status(self) -> (Status, Option<Duration>) {
         let body = self.body.freeze();
-        let status = Object::new(self.encoding, body.clone()).status();
+        let form = self.content_type.as_deref();
+        let encoding = form.and_then(Encoding::from_content_type);
+        let status = Object::new(encoding.unwrap_or(Encoding::Json), body.clone()).status();
         let mut status = status.unwrap_or_else(|_| {
             // Proxies, and API servers before they know what is asked, answer in text.
-            Status::failure(self.code, "", text::line(&body, limits::SERVER_TEXT))
+            let said = text::refusal(self.code, form, &body).unwrap_or_else(|| {
+                let form = form.map(|form| format!(", content type {form}"));
+                format!("it answered {}{}", self.code, form.unwrap_or_default())
+            });
+            Status::failure(self.code, "", said)
         });
         if status.code == 0 {
             status.code = self.code;
@@ -167,34 +173,35 @@ pub(super) fn patience(status: &Status) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds.into()))
 }
 
-/// Whether the server has granted what is asked, and since when it refuses to.
+/// What the server makes of a right.
 #[derive(Debug, Default)]
-pub(super) struct Grant {
-    granted: bool,
-    refused: Option<Instant>,
+pub(super) enum Grant {
+    #[default]
+    Unknown,
+    Given,
+    /// It was given, and since then no longer.
+    Refused(Instant),
 }
 
 impl Grant {
-    pub(super) fn given() -> Self {
-        Self {
-            granted: true,
-            refused: None,
-        }
-    }
-
     /// Whether this failure is a refusal that may pass. An API server takes requests before it
     /// knows its roles (`k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac` asks informers), and
     /// what gives credentials may be cut off together with the server.
     pub(super) fn may_pass(&mut self, now: Instant, failure: &Error) -> bool {
-        let refused = match failure {
+        let is_refusal = match failure {
             Error::Api(refusal) => matches!(refusal.status.code, 401 | 403),
             error => matches!(error, Error::Caller(CallerError::Config { .. })),
         };
-        let since = *self.refused.get_or_insert(now);
-        if !refused {
-            self.refused = None;
-        }
-        refused && self.granted && now - since < limits::GRANT_PATIENCE
+        let since = match self {
+            Self::Unknown => return false,
+            Self::Given => now,
+            Self::Refused(since) => *since,
+        };
+        *self = match is_refusal {
+            true => Self::Refused(since),
+            false => Self::Given,
+        };
+        is_refusal && now - since < limits::GRANT_PATIENCE
     }
 }
 
@@ -266,11 +273,10 @@ impl<A> Requests<A> {
     }
 
     pub(super) fn refuse(&mut self, head: Head<'_>) {
-        let encoding = head.content_type.and_then(Encoding::from_content_type);
         self.hint = head.hint.cloned();
         self.phase = Phase::Refused(Refusal {
             code: head.status,
-            encoding: encoding.unwrap_or(Encoding::Json),
+            content_type: head.content_type.map(str::to_owned),
             retry_after: head.retry_after,
             body: BytesMut::new(),
         });

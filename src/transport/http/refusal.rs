@@ -10,7 +10,7 @@ use hyper::body::Body;
 
 use crate::{
     Error,
-    error::{ApiError, Hint, PeerError},
+    error::{ApiError, Hint, PeerError, text::refusal as words},
     limits, net,
     wire::{
         status::Status,
@@ -43,11 +43,11 @@ where
         }
         _ => {
             let reason = head.status.canonical_reason().unwrap_or("Unknown");
-            let message = match words(&head.headers, &body) {
-                Some(words) => words.to_owned(),
-                None => describe(&head),
-            };
-            Status::failure(head.status.as_u16(), reason.replace(' ', ""), message)
+            let code = head.status.as_u16();
+            let is_text = !head.headers.contains_key(CONTENT_ENCODING);
+            let said = words(code, text(&head.headers, CONTENT_TYPE), &body);
+            let message = said.filter(|_| is_text).unwrap_or_else(|| describe(&head));
+            Status::failure(code, reason.replace(' ', ""), message)
         }
     };
     if status.code == 0 {
@@ -97,14 +97,6 @@ fn describe(head: &Parts) -> String {
         text.push_str("; a proxy on the way may strip the headers of an upgrade");
     }
     text
-}
-
-/// A body of plain text, which says more than its code.
-fn words<'a>(headers: &HeaderMap, body: &'a [u8]) -> Option<&'a str> {
-    let form = text(headers, CONTENT_TYPE).unwrap_or("text/plain");
-    let is_plain = !form.contains("html") && !headers.contains_key(CONTENT_ENCODING);
-    let words = std::str::from_utf8(body).ok()?.trim();
-    (is_plain && !words.is_empty()).then_some(words)
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -74,6 +74,8 @@ pub(super) struct Lines {
     since: Option<Stamp>,
     replay: Replay,
     reading: Reading,
+    /// The last text of the kubelet that was told since a line was delivered: readings repeat it.
+    said: Option<String>,
     /// A line that was cut when so many of its bytes had been delivered.
     torn: Option<(Stamp, usize)>,
     /// Bytes that may still be delivered.
@@ -91,6 +93,7 @@ impl Lines {
             // What is from before `since_time` is known by its stamp.
             replay: Replay::new(config.tail_lines.is_some() || config.since_seconds.is_some()),
             reading: Reading::default(),
+            said: None,
             torn: None,
             left: config.limit_bytes,
             delivered: 0,
@@ -236,12 +239,14 @@ impl Lines {
                 }
                 self.reading.told += text.len();
                 self.reading.notice = Some(text.clone());
-                Some((LogUpdate::Notice(text), false))
+                let is_new = self.said.replace(text.clone()).as_ref() != Some(&text);
+                is_new.then_some((LogUpdate::Notice(text), false))
             }
             Open::Delivered {
                 stamp,
                 bytes: before,
             } => {
+                self.said = None;
                 let skipped = self.skip_torn(stamp, &mut bytes);
                 let before = before + skipped;
                 if end == LineEnd::Newline {

@@ -368,7 +368,7 @@ impl Exchange for Logs {
             }
             _ => return self.requests.refuse(head),
         };
-        *self.grant() = Grant::given();
+        *self.grant() = Grant::Given;
     }
 
     fn handle_body(&mut self, now: Instant, chunk: Bytes) {

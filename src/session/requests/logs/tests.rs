@@ -220,6 +220,18 @@ fn text_of_the_kubelet_is_no_line() {
         ["logs of pod default/web-0: unable to retrieve container logs for containerd://0"]
     );
 
+    // Each reading repeats it, and it is told once, until a line has come.
+    let mut refused = || {
+        for _ in 0..3 {
+            world.body(b"unable to retrieve container logs for containerd://0\n");
+            world.end(false);
+            world.settle();
+        }
+        world.notices.len()
+    };
+    assert_eq!(refused(), 2);
+    assert_eq!(refused(), 2);
+
     let whole = LogConfig {
         follow: false,
         ..config()

@@ -242,7 +242,7 @@ impl Exchange for Watch {
         let bound = self.config.max_event;
         let is_list = matches!(self.state, State::List { .. });
         if head.status == 101 && !is_list {
-            self.watches = Grant::given();
+            self.watches = Grant::Given;
             let source = Source::messages(self.config.encoding, bound);
             self.requests.phase = Phase::Answer(Answer::streaming(source));
             return;
@@ -250,7 +250,7 @@ impl Exchange for Watch {
         if head.status != 200 {
             return self.requests.refuse(head);
         }
-        *self.grant() = Grant::given();
+        *self.grant() = Grant::Given;
         let Some(encoding) = head.content_type.and_then(Encoding::from_content_type) else {
             let found = head.content_type.unwrap_or("none").to_owned();
             let error = PeerError::ContentType { found }.into();

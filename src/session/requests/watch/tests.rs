@@ -280,7 +280,7 @@ fn retry_after_is_honoured() {
     let (failure, refused) = &world.failures[0];
     assert_eq!(
         failure,
-        "watch things: Too many requests, please try again later."
+        "watch things: Too many requests, please try again later. (code 429)"
     );
     assert!(!refused);
     assert_eq!(
@@ -507,16 +507,52 @@ fn the_text_of_a_refusal_is_one_line_without_control_characters() {
     world.request().unwrap();
     world.head_of(Head {
         status: 403,
-        content_type: Some("text/html"),
+        content_type: Some("text/plain"),
         ..Head::default()
     });
-    world.body(b"\x1f\x8b\x08\x00\x1b[2J\r\nno\x07 way");
+    world.body(b"\x1f\x08\x1b[2J\r\nno\x07 way ");
     world.body(&[b'x'; 100_000]);
     world.end(false);
     let (text, refused) = &world.failures[0];
     assert!(*refused && text.contains("no\\u{7} way"), "{text:?}");
     assert!(!text.contains(char::is_control), "{text:?}");
     assert!(text.len() < 2 * limits::SERVER_TEXT);
+}
+
+#[test]
+fn a_refusal_that_is_no_status_says_its_code() {
+    let page = (
+        "text/html",
+        &b"<html>blocked</html>"[..],
+        "it answered 403, content type text/html",
+    );
+    let compressed = (
+        "text/plain",
+        &b"\x1f\x8b\x08"[..],
+        "it answered 403, content type text/plain",
+    );
+    let words = (
+        "text/plain",
+        &b"rate\nlimited"[..],
+        "rate limited (code 403)",
+    );
+    let nothing = (
+        "text/plain",
+        &b""[..],
+        "it answered 403, content type text/plain",
+    );
+    for (form, body, said) in [page, compressed, words, nothing] {
+        let mut world = start(config(), server_of_five(), 1);
+        world.request().unwrap();
+        world.head_of(Head {
+            status: 403,
+            content_type: Some(form),
+            ..Head::default()
+        });
+        world.body(body);
+        world.end(false);
+        assert_eq!(world.failures[0].0, format!("watch things: {said}"));
+    }
 }
 
 /// One run against a server with every fault, and the server's state in the end.

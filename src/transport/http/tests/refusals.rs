@@ -142,7 +142,7 @@ async fn a_body_that_is_no_text_is_described() {
 async fn control_characters_of_a_refusal_are_escaped() {
     let (plain, upgrade) = errors(|| answer(403, "no\u{1b}[2J\r\nway")).await;
     for text in [plain, upgrade] {
-        assert_says(&text, &["no\\u{1b}[2J\\r\\nway"]);
+        assert_says(&text, &["no\\u{1b}[2J way"]);
     }
     let status = r#"{"kind":"Status","status":"Failure","code":403,"message":"no\u001b[2J"}"#;
     let (plain, upgrade) = errors(move || answer(403, status)).await;
