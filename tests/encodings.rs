@@ -70,6 +70,12 @@ fn put_map(server: &ApiServer, name: &str, value: &str) -> String {
 
 async fn start(builder: ApiServerBuilder) -> (ApiServer, Client) {
     let server = builder.start().await.unwrap();
+    // Those that are in every namespace.
+    for map in server.objects(&maps()) {
+        let metadata = &map["metadata"];
+        let name = metadata["name"].as_str().unwrap();
+        server.delete(&maps(), metadata["namespace"].as_str().unwrap(), name);
+    }
     let client = Client::new(&server.config()).unwrap();
     (server, client)
 }
@@ -321,8 +327,8 @@ async fn forms_that_do_not_fit_are_refused_as_by_the_api_server() {
     let all = "/apis/example.com/v1/namespaces/default/things";
     let one = format!("{all}/a");
     let form = |kind: &str| format!("application/json;as={kind};g=meta.k8s.io;v=v1");
-    let media = "Available representations: application/json, application/yaml, \
-                 application/vnd.kubernetes.protobuf";
+    let media = "only the following media types are accepted: application/json, \
+                 application/yaml, application/vnd.kubernetes.protobuf";
     let partial = form("PartialObjectMetadata");
     let partial_list = form("PartialObjectMetadataList");
     for (path, accept, code, text) in [
@@ -375,10 +381,11 @@ async fn an_object_that_has_no_protobuf_ends_a_watch_in_it() {
 #[tokio::test]
 async fn built_in_kinds_have_the_same_protobuf_whoever_writes_it() {
     let (server, client) = start(ApiServer::builder()).await;
+    let begin = server.resource_version();
     put_map(&server, "a", "1");
     let given = server.objects(&maps()).remove(0);
     let watch = client.watch(maps()).encoding(Encoding::Protobuf);
-    let mut events = watch.from("1").once().await.unwrap();
+    let mut events = watch.from(begin).once().await.unwrap();
     let first = patient(events.next()).await.unwrap().unwrap().object;
     server.put(&maps(), given);
     let second = patient(events.next()).await.unwrap().unwrap().object;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     json::{items, items_mut, map, members, push, some, text},
+    kinds::Kind,
     router::Cluster,
     store,
     target::{forbidden, not_implemented},
@@ -16,6 +17,16 @@ use crate::{Resource, server::Refusal};
 pub(super) const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const TOKEN_VOLUME: &str = "kube-api-access-";
 
+/// What a ResourceQuota limits of pods.
+const OF_PODS: [&str; 6] = [
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.",
+    "limits.",
+    "hugepages-",
+];
+
 /// What a pod must not say other than a class does.
 const COMPUTED: &str = "must not be provided in pod spec; priority admission controller computed";
 
@@ -23,6 +34,7 @@ impl Write<'_> {
     /// Admits an object, and gives it what it gets by that.
     pub(super) fn admit(&self, object: &mut Value) -> Result<(), Refusal> {
         let (target, name) = (self.target, text(&object["metadata"]["name"]).to_owned());
+        counted(self.cluster, &target.kind, &target.namespace)?;
         if !target.kind.is_core("pods") {
             return Ok(());
         }
@@ -35,6 +47,29 @@ impl Write<'_> {
 fn find(cluster: &Cluster, group: &str, plural: &str, at: (&str, &str)) -> Option<Value> {
     let key = store::key(&cluster.kinds.any(group, plural)?.resource, at.0, at.1);
     cluster.store.get(&key).map(|found| found.json.clone())
+}
+
+/// Refuses what a ResourceQuota counts, for nobody counts here.
+fn counted(cluster: &Cluster, kind: &Kind, namespace: &str) -> Result<(), Refusal> {
+    let Resource { group, plural, .. } = &kind.resource;
+    let counts = |name: &str| match name.strip_prefix("count/") {
+        Some(of) => of == format!("{plural}.{group}").trim_end_matches('.'),
+        None => {
+            name.split('.').next() == Some(plural)
+                || name == "requests.storage" && plural == "persistentvolumeclaims"
+                || kind.is_core("pods") && OF_PODS.iter().any(|front| name.starts_with(front))
+        }
+    };
+    let quotas = Resource::namespaced("", "v1", "resourcequotas");
+    for (_, quota) in cluster.store.now(&quotas, Some(namespace)) {
+        let mut hard = members(&quota.json["spec"]["hard"]);
+        if let Some((name, _)) = hard.find(|(name, _)| counts(name)) {
+            return Err(not_implemented(format!(
+                "{plural} where a ResourceQuota limits {name}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses what a namespace or a class asks of its pods and nobody looks after here.

@@ -18,17 +18,40 @@ use super::{
 };
 use crate::server::Refusal;
 
+/// The reason of what is told to the client and refused by nobody.
+const WARNING: &str = "Warning";
+
+/// What the rules say of an object, faults and warnings, with what is said of all metadata first.
+fn found(kind: &Kind, object: &Value) -> Vec<Invalid> {
+    let mut found = Vec::new();
+    let of = match kind.custom {
+        Some(_) => "meta.Custom",
+        None => "meta.BuiltIn",
+    };
+    for name in ["meta.ObjectMeta", of] {
+        let name = types::full(name);
+        check(&name, &object["metadata"], "metadata", &mut found);
+    }
+    found.extend(controllers(&object["metadata"]["ownerReferences"]));
+    found.extend(of_kind(kind, object));
+    found
+}
+
+/// What a client is told of an object that may be written.
+pub(super) fn warnings(kind: &Kind, object: &Value) -> Vec<String> {
+    let found = found(kind, object).into_iter();
+    let warnings = found.filter(|found| found.reason == WARNING);
+    let text = |Invalid { field, message, .. }| match &*field {
+        "" => message,
+        field => format!("{field}: {message}"),
+    };
+    warnings.map(text).collect()
+}
+
 /// What is wrong with an object, besides its names and what a definition says of it.
 pub(super) fn faults(kind: &Kind, object: &Value) -> Vec<Invalid> {
-    let mut faults = Vec::new();
-    check(
-        &types::full("meta.ObjectMeta"),
-        &object["metadata"],
-        "metadata",
-        &mut faults,
-    );
-    faults.extend(controllers(&object["metadata"]["ownerReferences"]));
-    faults.extend(of_kind(kind, object));
+    let mut faults = found(kind, object);
+    faults.retain(|found| found.reason != WARNING);
     if kind.is_definition() {
         faults.extend(custom::faults(&object["spec"]));
         custom::rename(&object["spec"], &mut faults);
@@ -172,7 +195,7 @@ impl Rule {
             "ordered" => return faults.extend(ordered(object, self.field, words, at)),
             "resources" => return faults.extend(resources(object, at)),
             "default" | "inherit" | "replace" | "set" | "drop" | "unique" | "alone"
-            | "immutable" | "select" | "warn" => return,
+            | "immutable" | "select" => return,
             _ => {}
         }
         let (first, rest) = words.split_once(' ').unwrap_or((words, ""));
@@ -196,6 +219,15 @@ impl Rule {
                 "present" => value.is_null().then(required),
                 "missing" => Some(required()),
                 "fault" => Some(spell(words, object)),
+                "warn" => {
+                    let message = spell(words, object).replace("{}", &spelled);
+                    faults.push(Invalid {
+                        field,
+                        reason: WARNING,
+                        message,
+                    });
+                    continue;
+                }
                 "invalid" => is_there.then(|| invalid(words)),
                 "forbidden" => is_there.then(|| format!("Forbidden: {words}")),
                 "disjoint" => object[words]

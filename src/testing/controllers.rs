@@ -25,7 +25,7 @@ pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>,
         ("pods", Some(before)) if is_gated(before) && !is_gated(object) => {
             kubelet::start(cluster, object);
         }
-        ("namespaces", None) => furnish(cluster, text(&object["metadata"]["name"]), true),
+        ("namespaces", None) => furnish(cluster, text(&object["metadata"]["name"])),
         ("namespaces", Some(_)) if kind.is_core("namespaces") => {
             delete::empty(cluster, text(&object["metadata"]["name"]));
         }
@@ -39,9 +39,8 @@ fn is_gated(pod: &Value) -> bool {
 }
 
 /// Gives a namespace what a cluster's controllers put into each: the service account of its pods
-/// and, into those that clients make, the certificate authority. Where a test puts its objects
-/// there are no others.
-pub(super) fn furnish(cluster: &Cluster, namespace: &str, with_authority: bool) {
+/// and the certificate authority.
+pub(super) fn furnish(cluster: &Cluster, namespace: &str) {
     let put = |plural: &str, object: &mut Value, name: &str| {
         let (kind, now) = (cluster.kinds.core(plural), logs::now());
         object["apiVersion"] = "v1".into();
@@ -54,17 +53,14 @@ pub(super) fn furnish(cluster: &Cluster, namespace: &str, with_authority: bool) 
         cluster.store.put(&kind.resource, object);
     };
     put("serviceaccounts", &mut json!({"metadata": {}}), "default");
-    if with_authority {
-        let about = "Contains a CA bundle that can be used to verify the kube-apiserver when using \
-                     internal endpoints such as the internal service IP or \
-                     kubernetes.default.svc. No other usage is guaranteed across distributions of \
-                     Kubernetes clusters.";
-        let mut authority = json!({
-            "metadata": {"annotations": {"kubernetes.io/description": about}},
-            "data": {"ca.crt": cluster.ca},
-        });
-        put("configmaps", &mut authority, "kube-root-ca.crt");
-    }
+    let about = "Contains a CA bundle that can be used to verify the kube-apiserver when using \
+                 internal endpoints such as the internal service IP or kubernetes.default.svc. No \
+                 other usage is guaranteed across distributions of Kubernetes clusters.";
+    let mut authority = json!({
+        "metadata": {"annotations": {"kubernetes.io/description": about}},
+        "data": {"ca.crt": cluster.ca},
+    });
+    put("configmaps", &mut authority, "kube-root-ca.crt");
 }
 
 /// Serves the kinds of a definition, and says so in its status.

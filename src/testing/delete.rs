@@ -13,7 +13,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::{
-    json::{items, text, texts},
+    json::{items, push, text, texts},
     kinds::Kind,
     kubelet, logs, objects,
     router::{self, Body, Cluster},
@@ -151,6 +151,7 @@ pub(super) fn delete(
     };
     let mut ends_in = None;
     let written = cluster.store.write(key.clone(), options.dry, |before| {
+        ends_in = None;
         let before = before.ok_or_else(|| missing(resource, &name))?;
         check(kind, &name, before, &options.preconditions)?;
         let metadata = &before.json["metadata"];
@@ -180,6 +181,14 @@ pub(super) fn delete(
         }
         if is_namespace {
             object.json["status"]["phase"] = "Terminating".into();
+        }
+        if let (true, false) = (kind.is_definition(), is_leaving) {
+            let condition = json!({
+                "type": "Terminating", "status": "True", "lastTransitionTime": seconds(now),
+                "reason": "InstanceDeletionPending",
+                "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+            });
+            push(&mut object.json["status"]["conditions"], condition);
         }
         ends_in = Some(grace);
         Ok(Next::Put(object))
@@ -263,7 +272,7 @@ fn check(kind: &Kind, name: &str, object: &Object, conditions: &Value) -> Result
 fn change(
     cluster: &Cluster,
     key: &Key,
-    change: impl FnOnce(&mut Value) -> bool,
+    mut change: impl FnMut(&mut Value) -> bool,
 ) -> Option<Arc<Object>> {
     let edited = cluster
         .store

@@ -220,3 +220,63 @@ impl Scanner<'_> {
         }
     }
 }
+
+/// Why Go cannot read a time, perhaps one with microseconds (`time.Parse`).
+pub(super) fn no_time(text: &str, is_micro: bool) -> Option<String> {
+    let (fraction, layout) = match is_micro {
+        true => (".000000", "2006-01-02T15:04:05.000000Z07:00"),
+        false => ("", "2006-01-02T15:04:05Z07:00"),
+    };
+    let fault = |why: &str| {
+        Some(format!(
+            "parsing time {text:?} as {layout:?}: cannot parse {why}"
+        ))
+    };
+    let digits = |text: &str, count| {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        (digits >= count).then_some(count)
+    };
+    let mut rest = text;
+    let mut numbers = Vec::new();
+    for element in [
+        "2006", "-", "01", "-", "02", "T", "15", ":", "04", ":", "05", fraction, "Z07:00",
+    ] {
+        let length = match element {
+            "-" | "T" | ":" => rest.starts_with(element).then_some(1),
+            ".000000" => rest
+                .strip_prefix('.')
+                .and_then(|rest| digits(rest, 6))
+                .map(|n| n + 1),
+            // Others may have a fraction.
+            "" => Some(rest.strip_prefix('.').map_or(0, |rest| {
+                let end = rest.find(|c: char| !c.is_ascii_digit());
+                end.unwrap_or(rest.len()) + 1
+            })),
+            "Z07:00" if rest.starts_with('Z') => Some(1),
+            "Z07:00" => (rest.starts_with(['+', '-']) && rest.as_bytes().get(3) == Some(&b':'))
+                .then_some(6)
+                .filter(|length| rest.len() >= *length),
+            number => digits(rest, number.len()),
+        };
+        let Some(length) = length else {
+            return fault(&format!("{rest:?} as {element:?}"));
+        };
+        let (part, after) = rest.split_at(length);
+        numbers.extend(part.parse::<u32>());
+        rest = after;
+    }
+    let ranges = [
+        ("month", 1, 12),
+        ("day", 1, 31),
+        ("hour", 0, 23),
+        ("minute", 0, 59),
+        ("second", 0, 59),
+    ];
+    let out = ranges.into_iter().zip(numbers.into_iter().skip(1));
+    let mut out = out.filter(|((_, least, most), number)| !(*least..=*most).contains(number));
+    match out.next() {
+        Some(((name, ..), _)) => Some(format!("parsing time {text:?}: {name} out of range")),
+        None if !rest.is_empty() => Some(format!("parsing time {text:?}: extra text: {rest:?}")),
+        None => None,
+    }
+}

@@ -195,6 +195,20 @@ impl Kind {
     }
 }
 
+/// How important a version is: stable ones before beta and alpha, later ones first, and those that
+/// are called otherwise last (`k8s.io/apimachinery/pkg/version/helpers.go`).
+fn priority(version: &str) -> Option<(u8, u32, u32)> {
+    let numbers = version.strip_prefix('v')?;
+    let split = |level: &str, rank| {
+        let (major, minor) = numbers.split_once(level)?;
+        Some((rank, major.parse().ok()?, minor.parse().ok()?))
+    };
+    let stable = numbers.parse().ok().map(|major| (2, major, 0));
+    stable
+        .or_else(|| split("beta", 1))
+        .or_else(|| split("alpha", 0))
+}
+
 /// All kinds, in the order of discovery.
 #[derive(Debug)]
 pub(super) struct Kinds(Mutex<Vec<Arc<Kind>>>);
@@ -244,7 +258,15 @@ impl Kinds {
         let mut kinds = self.lock();
         match kinds.iter_mut().find(|k| k.resource == kind.resource) {
             Some(known) => known.clone_from(&kind),
-            None => kinds.push(kind.clone()),
+            None => {
+                // The more important version comes first.
+                let is_before = |known: &Arc<Kind>| {
+                    known.resource.group != kind.resource.group
+                        || priority(&known.resource.version) >= priority(&kind.resource.version)
+                };
+                let at = kinds.iter().rposition(is_before).map_or(0, |at| at + 1);
+                kinds.insert(at, kind.clone());
+            }
         }
         kind
     }

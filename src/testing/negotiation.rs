@@ -4,7 +4,7 @@
 //! It is `k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`: of the media types in
 //! the order of their quality, the first that can be served wins.
 
-use super::target::{not_implemented, refusal};
+use super::target::{Target, not_implemented, refusal};
 use crate::{
     server::Refusal,
     wire::{status::Status, watch::Encoding},
@@ -107,7 +107,7 @@ pub(super) fn negotiate(
         let form = clause.form()?;
         let yaml = clause.media == YAML;
         let is_served = |encoding: &&Encoding| {
-            let named = ["*/*", "application/*", encoding.media_type()].contains(&clause.media)
+            let named = ["*/*", encoding.media_type()].contains(&clause.media)
                 || yaml && **encoding == Encoding::Json;
             named
                 && match form {
@@ -126,11 +126,25 @@ pub(super) fn negotiate(
     })
 }
 
-/// The refusal of an `Accept` header, in the words of go-restful, which knows the route's types.
-pub(super) fn not_acceptable(offered: &[Encoding], verb: &str) -> Refusal {
+/// The refusal of an `Accept` header, in the words of go-restful, which knows the route's types, or
+/// of those who know the forms.
+pub(super) fn not_acceptable(
+    accept: Option<&str>,
+    offered: &[Encoding],
+    target: &Target,
+) -> Refusal {
     let mut names: Vec<_> = offered.iter().map(|e| e.media_type().to_owned()).collect();
     names.insert(1, YAML.to_owned());
-    if matches!(verb, "list" | "watch") {
+    let mut clauses = accept.unwrap_or_default().split(',').map(Clause::parse);
+    if target.kind.custom.is_some()
+        || clauses.any(|clause| names.iter().any(|name| name == clause.media))
+    {
+        let names = names.join(", ");
+        return refuse(format!(
+            "only the following media types are accepted: {names}"
+        ));
+    }
+    if matches!(target.verb, "list" | "watch") {
         let watched = offered.iter();
         names.extend(watched.map(|encoding| format!("{};stream=watch", encoding.media_type())));
     }

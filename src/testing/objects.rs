@@ -51,8 +51,10 @@ impl Query {
         let has_messages = target.kind.has_messages();
         let accepted =
             negotiation::negotiate(accept(request), &cluster.settings.encodings, has_messages);
-        let accepted = accepted
-            .ok_or_else(|| negotiation::not_acceptable(&cluster.settings.encodings, target.verb))?;
+        let accepted = accepted.ok_or_else(|| {
+            let offered = &cluster.settings.encodings;
+            negotiation::not_acceptable(accept(request), offered, target)
+        })?;
         if accepted.yaml && target.verb == "watch" {
             return Err(negotiation::refuse(
                 "only the following media types are accepted: application/json;stream=watch, \
@@ -62,7 +64,10 @@ impl Query {
         }
         let include = parameters.get("includeObject");
         if matches!(accepted.form, Form::Table(_)) && !table::INCLUDED.contains(&include) {
-            let why = format!("unrecognized includeObject value: {include:?}");
+            let why = format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: \
+                 {include:?}: must be 'Metadata', 'Object', 'None', or empty"
+            );
             return Err(Refusal::bad_request(why));
         }
         for name in NUMBERS {

@@ -10,6 +10,7 @@ use super::{
     json::{map, text, texts},
     logs, managed,
     router::{self, Body},
+    rules,
     store::seconds,
     target::{invalid, not_implemented},
     writes::Write,
@@ -22,10 +23,10 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let mut review = write.object(&target.resource().api_version(), kind)?;
     let (access, user) = (&write.cluster.access, write.user);
     map(&mut review["metadata"]);
-    map(&mut review["spec"]);
     if !target.namespace.is_empty() {
         review["metadata"]["namespace"] = (&*target.namespace).into();
     }
+    rules::complete(&target.kind, &mut review);
     let faults = checks::of_kind(&target.kind, &review);
     if !faults.is_empty() {
         // The kind is not known any more where this is said.
@@ -88,15 +89,10 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
         }
         other => return Err(not_implemented(other)),
     };
-    managed::updated(
-        &target.kind,
-        &write.manager("Update"),
-        None,
-        &mut review,
-        logs::now(),
-    );
+    let (manager, now) = (write.manager("Update"), logs::now());
+    managed::updated(&target.kind, &manager, None, &mut review, now);
     if kind == "SelfSubjectReview" {
-        review["metadata"]["creationTimestamp"] = seconds(logs::now()).into();
+        review["metadata"]["creationTimestamp"] = seconds(now).into();
     }
     review["status"] = status;
     Ok(router::object(201, &review))

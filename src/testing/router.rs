@@ -6,7 +6,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY},
 };
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -19,6 +19,7 @@ use super::{
     encoding::{self, Document},
     exec,
     faults::{Fault, Faults, Plan},
+    json::some,
     kinds::{Kind, Kinds},
     kubelet, logs,
     look::Look,
@@ -140,7 +141,7 @@ impl Cluster {
         rules::complete(&kind, &mut object);
         rules::allocate(&kind, None, &mut object);
         self.store.put(&kind.resource, Object::new(object));
-        controllers::furnish(self, name, false);
+        controllers::furnish(self, name);
     }
 
     /// The pod that runs, of which an object says that it should.
@@ -149,8 +150,11 @@ impl Cluster {
         if let Some(pod) = self.pods.get(&target.namespace, name) {
             return Ok(pod);
         }
-        objects::find(self, target)?;
+        let pod = objects::find(self, target)?;
         // `k8s.io/kubernetes/pkg/registry/core/pod/strategy.go`.
+        if let Some(node) = some(&pod.json["spec"]["nodeName"]) {
+            return Err(target.missing(node));
+        }
         let why = format!("pod {name} does not have a host assigned");
         Err(Refusal::bad_request(why))
     }
@@ -268,8 +272,8 @@ async fn route(
             Err(target::not_allowed())
         }
         ["healthz" | "livez" | "readyz", ..] => Ok(health(&path, request.uri().query())),
-        ["openapi", "v2"] if get => Ok(whole(200, JSON, discovery::openapi_v2(&kinds))),
-        ["openapi", "v3"] if get => Ok(object(200, &discovery::openapi(&kinds))),
+        ["openapi", "v2"] if get => Ok(varying(whole(200, JSON, discovery::openapi_v2(&kinds)))),
+        ["openapi", "v3"] if get => Ok(whole(200, TEXT, discovery::openapi(&kinds).to_string())),
         ["openapi", "v3", "api", version] if get => {
             Ok(found(discovery::openapi_of(&kinds, "", version)))
         }
@@ -296,7 +300,10 @@ async fn route(
                 false => Ok(found(resources)),
             }
         }
-        ["metrics" | "debug" | ".well-known" | "openid", ..] => Err(not_implemented(&path)),
+        [
+            "metrics" | "debug" | ".well-known" | "openid" | "statusz" | "flagz",
+            ..,
+        ] => Err(not_implemented(&path)),
         _ => Ok(unknown()),
     }
 }
@@ -311,7 +318,14 @@ fn wants_aggregated<B>(request: &Request<B>) -> bool {
 }
 
 fn discovered(list: &Value) -> Response<Body> {
-    whole(200, discovery::AGGREGATED, list.to_string())
+    varying(whole(200, discovery::AGGREGATED, list.to_string()))
+}
+
+/// An answer that depends on what the client accepts.
+fn varying(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    response
 }
 
 fn found(document: Option<Value>) -> Response<Body> {
@@ -455,6 +469,16 @@ fn version() -> Value {
     json!({
         "major": "1",
         "minor": "36",
+        "emulationMajor": "1",
+        "emulationMinor": "36",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35",
         "gitVersion": concat!("v1.36.2+kubewire-", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": "linux/amd64",
     })
 }

@@ -12,7 +12,9 @@ use super::{
     kinds::Kind,
     logs,
     paths::{clear, each, fill, get, holds, segments},
-    quantity, texts,
+    quantity,
+    store::seconds,
+    texts,
     types::{self, Field, Of, Shape},
 };
 
@@ -87,6 +89,7 @@ impl Rule {
                 let [a, b] = rand::random::<u16>().to_be_bytes();
                 return format!("10.96.{a}.{b}").into();
             }
+            "NOW" => return seconds(logs::now()).into(),
             "QOS" => return quality(object).into(),
             "NODEPORT" => return (30_000 + rand::random::<u16>() % 2_768).into(),
             value => serde_json::from_str(value).expect("a table of JSON"),
@@ -137,15 +140,27 @@ pub(super) fn complete(kind: &Kind, object: &mut Value) {
     if let Some(name) = kind.type_name() {
         write(name, object, true);
     }
-    if kind.is_core("pods") && object["spec"]["hostNetwork"] == true {
+    if kind.is_core("pods") {
+        let is_of_host = object["spec"]["hostNetwork"] == true;
         for list in ["/spec/containers", "/spec/initContainers"] {
-            let containers = object.pointer_mut(list).into_iter().flat_map(items_mut);
-            let ports = containers.filter_map(|container| container.get_mut("ports"));
-            for port in ports.flat_map(items_mut) {
-                let own = port["containerPort"].clone();
-                fill(port, &["hostPort"], &own);
+            for container in object.pointer_mut(list).into_iter().flat_map(items_mut) {
+                inherit(&mut container["resources"], "requests", "limits");
+                let ports = container.get_mut("ports").filter(|_| is_of_host);
+                for port in ports.into_iter().flat_map(items_mut) {
+                    let own = port["containerPort"].clone();
+                    fill(port, &["hostPort"], &own);
+                }
             }
         }
+    }
+}
+
+/// Gives a map, by name, also what another map has.
+fn inherit(object: &mut Value, field: &str, from: &str) {
+    let more = object[from].clone();
+    for (name, value) in members(&more) {
+        let own = map(&mut object[field]).entry(name);
+        own.or_insert(value.clone());
     }
 }
 
@@ -162,7 +177,12 @@ fn write(name: &str, object: &mut Value, with_defaults: bool) {
     };
     let own = types::fields(name);
     fields.retain(|_, value| !value.is_null());
-    for field in own.iter().filter(|field| !field.is_required()) {
+    // An empty list that is required is none where it has been stored, in protobuf.
+    let is_stored_so = !name.contains("apiextensions");
+    for field in own
+        .iter()
+        .filter(|field| !field.is_required() || is_stored_so && field.shape != Shape::One)
+    {
         if fields
             .get(field.name)
             .is_some_and(|value| is_empty(field, value))
@@ -177,14 +197,7 @@ fn write(name: &str, object: &mut Value, with_defaults: bool) {
                 fill(object, &segments(rule.field), &value);
             }
             "replace" if rule.holds(object) => set(object, rule.field, &rule.value(object)),
-            "inherit" if rule.holds(object) && object[rule.value].is_object() => {
-                let more = object[rule.value].clone();
-                for (name, value) in members(&more) {
-                    map(&mut object[rule.field])
-                        .entry(name)
-                        .or_insert(value.clone());
-                }
-            }
+            "inherit" if rule.holds(object) => inherit(object, rule.field, rule.value),
             _ => {}
         }
     }
@@ -206,7 +219,16 @@ fn write(name: &str, object: &mut Value, with_defaults: bool) {
         }
         let value = &mut fields[field.name];
         let mut one = |value: &mut Value| match (inner, &field.of) {
-            (Some(inner), _) => write(inner, value, with_defaults),
+            (Some(inner), _) => {
+                if field.shape != Shape::One {
+                    map(value);
+                }
+                write(inner, value, with_defaults);
+            }
+            // Go reads a null in a list or a map as what is empty.
+            (None, Of::Scalar('s' | 'y')) if value.is_null() && field.shape != Shape::One => {
+                *value = "".into();
+            }
             (None, Of::Scalar('Q')) => {
                 if let Some(canonical) = quantity::canonical(value) {
                     *value = canonical.into();
@@ -285,10 +307,10 @@ mod tests {
     use super::*;
 
     /// The rules that are done here; the others are those of `checks.rs`.
-    const OWN: &str = "default drop immutable inherit replace select set warn";
+    const OWN: &str = "default drop immutable inherit replace select set";
     const CHECKED: &str = "alone always apart disjoint enum equals excludes fault forbidden format \
                            invalid json least matches missing most only ordered present range \
-                           refers required resources selects single size unique whole within";
+                           refers required resources selects single size unique warn whole within";
 
     #[test]
     fn every_line_of_the_table_is_a_rule_of_a_type() {
@@ -297,6 +319,8 @@ mod tests {
             "meta.ListOptions",
             "core.PodLogOptions",
             "extensions.Schema",
+            "meta.BuiltIn",
+            "meta.Custom",
         ];
         let asked = asked.map(types::full);
         for (of, rules) in RULES.iter() {
@@ -305,7 +329,7 @@ mod tests {
                 let mut known = OWN.split(' ').chain(CHECKED.split_whitespace());
                 assert!(known.any(|name| name == rule.rule), "{of} {rule:?}");
                 let is_value = ["default", "replace", "set"].contains(&rule.rule);
-                if is_value && !["IP", "NODEPORT", "QOS"].contains(&rule.value) {
+                if is_value && !["IP", "NODEPORT", "NOW", "QOS"].contains(&rule.value) {
                     let value = serde_json::from_str::<Value>(rule.value);
                     assert!(value.is_ok(), "{of} {rule:?}");
                 }

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{
-    bounds,
+    bounds, gojson,
     json::{items, map, members, text, texts},
     kinds::Kind,
     pages::not_base64,
@@ -95,7 +95,28 @@ fn walk(value: &mut Value, schema: &Value, path: &str, unknown: &mut dyn FnMut(S
 /// (`k8s.io/apiextensions-apiserver/pkg/apiserver/schema/{pruning,defaulting}`).
 pub(super) fn prune(kind: &Kind, object: &mut Value) {
     if of(kind).is_object() {
+        if kind.custom.is_some() {
+            drop_nulls(object, of(kind));
+        }
         walk(object, of(kind), "", &mut |_| true);
+    }
+}
+
+/// Removes nulls where there may be none (`PruneNonNullableNullsWithoutDefaults`).
+fn drop_nulls(value: &mut Value, schema: &Value) {
+    match value {
+        Value::Object(map) => map.retain(|name, value| {
+            let inner = match &schema["properties"][name] {
+                Value::Null => &schema["additionalProperties"],
+                field => field,
+            };
+            drop_nulls(value, inner);
+            !value.is_null() || !inner.is_object() || inner["nullable"] == true
+        }),
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| drop_nulls(item, &schema["items"])),
+        _ => {}
     }
 }
 
@@ -333,6 +354,10 @@ pub(super) fn check(
         && let Err(error) = STANDARD.decode(text(value))
     {
         faults.push(Invalid::new(path, not_base64(&error, text(value))));
+    } else if schema["format"] == "date-time"
+        && let Some(why) = gojson::no_time(text(value), schema["pattern"].is_string())
+    {
+        faults.push(Invalid::new(path, why));
     }
     match value {
         Value::Object(map) => {
@@ -342,6 +367,9 @@ pub(super) fn check(
             let missing: Vec<_> = required.collect();
             for name in &missing {
                 faults.push(Invalid::required(join(path, name), ""));
+            }
+            if is_custom && schema["x-kubernetes-embedded-resource"] == true {
+                faults.extend(unnamed(value, path));
             }
             for (name, value) in map {
                 let is_root = path.is_empty();
@@ -384,6 +412,27 @@ pub(super) fn check(
         }
         _ => {}
     }
+}
+
+/// Whether an object in an object does not say of which kind it is
+/// (`k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta/validation.go`).
+fn unnamed(object: &Value, path: &str) -> Vec<Invalid> {
+    let fault = |name| match &object[name] {
+        Value::Null => Some(Invalid::required(join(path, name), "")),
+        given if text(given).is_empty() => {
+            let given = given.to_string();
+            Some(Invalid::value(
+                join(path, name),
+                &given,
+                "must not be empty",
+            ))
+        }
+        _ => None,
+    };
+    ["apiVersion", "kind"]
+        .into_iter()
+        .filter_map(fault)
+        .collect()
 }
 
 /// Refuses what asks for checks that are not done here.

@@ -195,8 +195,21 @@ impl Store {
     /// Creates or replaces an object; the server's part of the metadata is filled in.
     pub(super) fn put(&self, resource: &Resource, object: Object) -> Option<Arc<Object>> {
         let key = key_of(resource, &object.json);
-        let Ok(written) = self.write(key, false, |_| Ok::<_, Infallible>(Next::Put(object)));
-        written
+        self.commit(self.lock(), key, Some(object))
+    }
+
+    /// Makes a change and tells of it.
+    fn commit(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        key: Key,
+        next: Option<Object>,
+    ) -> Option<Arc<Object>> {
+        let after = state.change(key, next);
+        let version = state.version;
+        drop(state);
+        self.version.send_replace(version);
+        after
     }
 
     /// Adds an object that has been there from the beginning: no version is its own.
@@ -215,34 +228,38 @@ impl Store {
 
     /// Does to an object what `change` makes of its present state, with nothing in between, and
     /// returns its new state, or the last one. A dry run returns the same and does nothing.
+    ///
+    /// `change` may read other objects, and is asked again if this one has changed meanwhile.
     pub(super) fn write<E>(
         &self,
         key: Key,
         dry: bool,
-        change: impl FnOnce(Option<&Object>) -> Result<Next, E>,
+        mut change: impl FnMut(Option<&Object>) -> Result<Next, E>,
     ) -> Result<Option<Arc<Object>>, E> {
-        let mut state = self.lock();
-        let before = state.objects.get(&key).cloned();
-        let next = match change(before.as_deref())? {
-            Next::Same => return Ok(before),
-            Next::Delete if dry => return Ok(before),
-            Next::Put(mut object) if dry => {
-                // As in a cluster, a dry run has the version of before, or none.
-                let version = before.as_ref().map(|before| &before.json["metadata"]);
-                let version = version.map_or(Value::Null, |of| of["resourceVersion"].clone());
-                let made = state.objects_made;
-                state.complete(before.as_deref(), &mut object.json, version);
-                state.objects_made = made;
-                return Ok(Some(Arc::new(object)));
+        loop {
+            let before = self.get(&key);
+            let next = change(before.as_deref())?;
+            let mut state = self.lock();
+            if state.objects.get(&key).map(Arc::as_ptr) != before.as_ref().map(Arc::as_ptr) {
+                continue;
             }
-            Next::Put(object) => Some(object),
-            Next::Delete => None,
-        };
-        let after = state.change(key, next);
-        let version = state.version;
-        drop(state);
-        self.version.send_replace(version);
-        Ok(after)
+            let next = match next {
+                Next::Same => return Ok(before),
+                Next::Delete if dry => return Ok(before),
+                Next::Put(mut object) if dry => {
+                    // As in a cluster, a dry run has the version of before, or none.
+                    let version = before.as_ref().map(|before| &before.json["metadata"]);
+                    let version = version.map_or(Value::Null, |of| of["resourceVersion"].clone());
+                    let made = state.objects_made;
+                    state.complete(before.as_deref(), &mut object.json, version);
+                    state.objects_made = made;
+                    return Ok(Some(Arc::new(object)));
+                }
+                Next::Put(object) => Some(object),
+                Next::Delete => None,
+            };
+            return Ok(self.commit(state, key, next));
+        }
     }
 
     /// Makes of an object what `edit` does, and deletes it if that says so; returns it as it is
@@ -250,7 +267,7 @@ impl Store {
     pub(super) fn edit(
         &self,
         key: &Key,
-        edit: impl FnOnce(&mut Value) -> bool,
+        mut edit: impl FnMut(&mut Value) -> bool,
     ) -> Option<(Arc<Object>, bool)> {
         let mut gone = false;
         let written = self.write(key.clone(), false, |before| {

@@ -8,8 +8,9 @@ use super::{
     json::{at, at_mut, items, members, set, text, texts},
     kinds::Kind,
     objects,
+    paths::plain,
     router::{self, Body},
-    selector,
+    schema, selector,
     target::{Invalid, Target, invalid, refusal},
     writes::Write,
 };
@@ -66,6 +67,31 @@ pub(super) fn read(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
     let words = format!("Internal error occurred: {why}");
     let cause = ("", why, String::new());
     Err(refusal((500, "InternalError"), words, [""; 3], [cause]))
+}
+
+/// What is wrong with the wish of a custom resource that has a scale
+/// (`k8s.io/apiextensions-apiserver/pkg/registry/customresource/validator.go`).
+pub(super) fn fault(kind: &Kind, object: &Value) -> Option<Invalid> {
+    let [wish, ..] = paths(kind);
+    let value = at(object, wish);
+    let (found, of) = match value {
+        _ if kind.custom.is_none() || !kind.has("scale") => return None,
+        Value::Null => return None,
+        Value::Number(number) => match number.as_i64() {
+            Some(0..) => return None,
+            Some(_) => {
+                let why = "should be a non-negative integer";
+                return Some(Invalid::value(wish, &value.to_string(), why));
+            }
+            None => {
+                let number = number.as_f64().unwrap_or_default();
+                (number.to_string(), "float64".to_owned())
+            }
+        },
+        value => (plain(value), schema::go_type_of(value)),
+    };
+    let why = format!("{wish} accessor error: {found} is of the type {of}, expected int64");
+    Some(Invalid::value(wish, "0", &why))
 }
 
 /// The `Scale` of an object.

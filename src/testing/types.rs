@@ -78,7 +78,8 @@ impl Field {
                 'l' => json!({"type": "integer", "format": "int64"}),
                 'd' => json!({"type": "number", "format": "double"}),
                 'y' => json!({"type": "string", "format": "byte"}),
-                'T' | 'M' => json!({"type": "string", "format": "date-time"}),
+                'T' => json!({"type": "string", "format": "date-time"}),
+                'M' => json!({"type": "string", "format": "date-time", "pattern": MICROSECONDS}),
                 'I' => json!({"x-kubernetes-int-or-string": true, "format": "int-or-string",
                     "oneOf": [{"type": "integer"}, {"type": "string"}]}),
                 'Q' => {
@@ -117,6 +118,9 @@ impl Field {
         schema
     }
 }
+
+/// What times end with that have six digits behind the second.
+const MICROSECONDS: &str = r"\.\d{6}(Z|[-+]\d{2}:\d{2})$";
 
 /// Where OpenAPI 3 has schemas.
 pub(super) const REFERENCE: &str = "#/components/schemas/";

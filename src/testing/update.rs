@@ -145,7 +145,10 @@ impl Change {
         }
         write
             .check_type(&mut after, &api_version, kind)
-            .map_err(|refusal| misread(&refusal, &after.to_string()))?;
+            .map_err(|refusal| match refusal.code().as_u16() {
+                422 => refusal,
+                _ => misread(&refusal, &after.to_string()),
+            })?;
         Ok(after)
     }
 }
@@ -182,6 +185,8 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let store = &write.cluster.store;
     let mut attempt = |dry| {
         store.write(key.clone(), dry, |before| {
+            (old, last) = (before.cloned(), None);
+            write.forget_warnings();
             let Some(before) = before else {
                 if !creates {
                     return Err(target.missing(name));
@@ -195,7 +200,6 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
                 }
                 return Ok(Next::Put(Object::new(after)));
             };
-            old = Some(before.clone());
             let next = changed(write, &change, before, &manager)?;
             let Next::Put(after) = &next else {
                 return Ok(next);
@@ -285,6 +289,9 @@ fn changed(
     let mut faults = validation::keep_metadata(old, &mut after);
     schema::prune(kind, &mut after);
     rules::complete(kind, &mut after);
+    if target.subresource.is_none() {
+        write.warn(Some(old), &after);
+    }
     match managed {
         _ if is_cleared => set(&mut after["metadata"], "managedFields", &Value::Null),
         Some(Value::Null) => {}
@@ -330,7 +337,6 @@ fn readable(write: &Write<'_>, change: &Change, after: &Value) -> Result<(), Ref
     let is_readable = schema::check_types(&write.query.target.kind, after, is_converted);
     is_readable
         .and_then(|()| write.check_fields(after))
-        .inspect(|()| write.warn(after))
         .map_err(|refusal| match change {
             // `k8s.io/apiserver/pkg/endpoints/handlers/patch.go` words those of patches.
             Change::Strategic(patch) => misread(&refusal, &patch::spelled(patch)),
@@ -430,12 +436,15 @@ fn keep_others(target: &Target, before: &Value, after: &mut Value) {
     }
 }
 
-/// What is neither metadata nor status is the wish that the generation counts.
+/// What is neither metadata nor a status with a subresource is the wish that the generation counts.
 pub(super) fn count_generation(kind: &Kind, before: &Value, after: &mut Value) {
+    let has_status = kind.custom.is_none() || kind.has("status");
     let wish = |object: &Value| {
         let mut wish = object.clone();
         wish["metadata"] = Value::Null;
-        wish["status"] = Value::Null;
+        if has_status {
+            wish["status"] = Value::Null;
+        }
         wish
     };
     if kind.is("gen") && wish(after) != wish(before) {

@@ -248,7 +248,10 @@ impl Write<'_> {
             _ => gojson::fields(&self.body),
         };
         let mut unknown = schema::unknown_fields(&self.query.target.kind, object);
-        unknown.sort_by_key(|path| order.iter().position(|known| known == path));
+        match self.query.target.kind.custom {
+            Some(_) => unknown.sort(),
+            None => unknown.sort_by_key(|path| order.iter().position(|known| known == path)),
+        }
         let unknown = unknown.into_iter();
         faults.extend(unknown.map(|path| format!("unknown field {path:?}")));
         if faults.is_empty() {
@@ -270,11 +273,19 @@ impl Write<'_> {
         )))
     }
 
-    /// Tells the client what its kind's rules warn of.
-    pub(super) fn warn(&self, object: &Value) {
-        let rules = rules::of_kind(&self.target.kind, "warn").filter(|rule| rule.holds(object));
-        let texts = rules.map(|rule| rule.value.to_owned());
-        self.warning.borrow_mut().extend(texts);
+    /// Tells the client what the rules warn of, if it is new or what it asks for is.
+    pub(super) fn warn(&self, before: Option<&Value>, object: &Value) {
+        let kind = &self.target.kind;
+        let is_same = |before: &Value| kind.is("gen") && before["spec"] == object["spec"];
+        if before.is_none_or(|before| !kind.is_core("pods") && !is_same(before)) {
+            let texts = checks::warnings(kind, object);
+            self.warning.borrow_mut().extend(texts);
+        }
+    }
+
+    /// Begins anew.
+    pub(super) fn forget_warnings(&self) {
+        self.warning.borrow_mut().clear();
     }
 
     /// Adds what the client is told besides.
@@ -361,9 +372,9 @@ impl Write<'_> {
             object["metadata"]["generation"] = 1.into();
         }
         self.check_fields(&object)?;
-        self.warn(&object);
         schema::prune(kind, &mut object);
         rules::complete(kind, &mut object);
+        self.warn(None, &object);
         if manager.operation == "Update" {
             managed::updated(kind, manager, None, &mut object, logs::now());
         }
@@ -399,6 +410,7 @@ impl Write<'_> {
             }
         }
         faults.extend(of_schema);
+        faults.extend(subresources::fault(&self.target.kind, object));
         faults
     }
 }
@@ -432,7 +444,7 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
                 message,
             ));
         }
-        Ok(Next::Put(Object::new(object)))
+        Ok(Next::Put(Object::new(object.clone())))
     })?;
     let written = written.ok_or_else(|| target.missing(&name))?;
     if !write.dry {

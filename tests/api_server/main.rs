@@ -40,6 +40,13 @@ fn maps() -> Resource {
     Resource::namespaced("", "v1", "configmaps")
 }
 
+/// The ConfigMaps but for those that every namespace has.
+fn own_maps(server: &ApiServer) -> Vec<Value> {
+    let mut own = server.objects(&maps());
+    own.retain(|map| map["metadata"]["name"] != "kube-root-ca.crt");
+    own
+}
+
 fn pod(name: &str, command: &[&str]) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "x"}},
         "spec": {"restartPolicy": "Never",
@@ -255,7 +262,8 @@ async fn a_list_is_of_the_version_that_is_asked_for() {
     let second = server.resource_version();
     post(&server, MAPS, &map("b")).await;
     let count = async |query: &str| {
-        let answer = get(&server, &format!("{MAPS}?{query}")).await;
+        let own = "fieldSelector=metadata.name!%3Dkube-root-ca.crt";
+        let answer = get(&server, &format!("{MAPS}?{own}&{query}")).await;
         answer.json()["items"].as_array().map(Vec::len)
     };
     assert_eq!(
@@ -602,4 +610,29 @@ async fn health_is_told_and_yaml_is_read() {
     )
     .await;
     assert_eq!(odd.code, 415);
+}
+
+#[tokio::test]
+async fn every_namespace_has_the_authority_and_its_account() {
+    let server = builder().start().await.unwrap();
+    for namespace in ["default", "kube-system"] {
+        let front = format!("/api/v1/namespaces/{namespace}");
+        let map = get(&server, &format!("{front}/configmaps/kube-root-ca.crt")).await;
+        assert!(map.json()["data"]["ca.crt"].is_string());
+        let account = get(&server, &format!("{front}/serviceaccounts/default")).await;
+        assert_eq!(account.code, 200);
+    }
+}
+
+/// Generated clients refuse a version without any of these.
+#[tokio::test]
+async fn the_version_has_all_of_its_fields() {
+    let version = get(&builder().start().await.unwrap(), "/version")
+        .await
+        .json();
+    let fields =
+        "buildDate compiler gitCommit gitTreeState gitVersion goVersion major minor platform";
+    for field in fields.split(' ') {
+        assert!(version[field].is_string(), "{field}");
+    }
 }

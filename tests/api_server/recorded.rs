@@ -62,7 +62,7 @@ async fn replay(lines: &str) {
             }
         }
     }
-    assert!(compared > 60, "{compared}");
+    assert!(compared > 50, "{compared}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -84,4 +84,9 @@ async fn pods_lists_deletions_and_encodings_are_answered_as_a_cluster_answers_th
 #[tokio::test]
 async fn definitions_and_every_kind_are_answered_as_a_cluster_answers_them() {
     replay(include_str!("definitions.jsonl")).await;
+}
+
+#[tokio::test]
+async fn warnings_nulls_times_and_forms_are_answered_as_a_cluster_answers_them() {
+    replay(include_str!("details.jsonl")).await;
 }

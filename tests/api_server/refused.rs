@@ -25,7 +25,7 @@ async fn what_is_no_resource_is_not_found() {
     let lost = post(&server, "/api/v1/namespaces/default/configmap", &map("a")).await;
     assert_eq!(lost.code, 404);
     // Those that are there are empty.
-    for path in [MAPS, THINGS, "/api/v1/configmaps", "/apis/batch/v1/jobs"] {
+    for path in ["/api/v1/secrets", THINGS, "/apis/batch/v1/jobs"] {
         let list = get(&server, path).await.json();
         assert!(list["kind"].as_str().unwrap().ends_with("List"), "{list}");
         assert_eq!(list["items"], json!([]));
@@ -419,4 +419,41 @@ async fn objects_are_kept_as_go_writes_them() {
     let applied = write(&server, &path, "application/apply-patch+yaml", &map).await;
     assert_eq!(applied.code, 201);
     assert!(applied.json()["metadata"]["uid"].is_string());
+}
+
+/// A cluster counts and refuses with 403, or tells who gives no limits.
+#[tokio::test]
+async fn what_a_quota_counts_is_not_made() {
+    let server = builder().start().await.unwrap();
+    let quota = |name: &str, hard: Value| {
+        json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name},
+            "spec": {"hard": hard}})
+    };
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    let hard = json!({"limits.cpu": "1", "count/deployments.apps": "1", "services.nodeports": "1"});
+    assert_eq!(post(&server, quotas, &quota("q", hard)).await.code, 201);
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+        "spec": {"ports": [{"port": 80}]}});
+    let template = json!({"metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "d"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}});
+    let apps = "/apis/apps/v1/namespaces/default/deployments";
+    for (path, object, counted) in [
+        (
+            PODS,
+            pod("p", &["true"]),
+            "pods where a ResourceQuota limits limits.cpu",
+        ),
+        (apps, deployment, "count/deployments.apps"),
+        (
+            "/api/v1/namespaces/default/services",
+            service,
+            "services.nodeports",
+        ),
+    ] {
+        post(&server, path, &object).await.says(501, counted);
+    }
+    assert_eq!(post(&server, MAPS, &map("a")).await.code, 201);
 }
