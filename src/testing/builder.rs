@@ -201,7 +201,7 @@ impl ApiServerBuilder {
         }
         let declared = self.users.iter();
         let declared = declared.flat_map(|(user, rules)| roles::declared(user, rules));
-        for (plural, object) in roles::defaults().into_iter().chain(declared) {
+        for (plural, object) in declared {
             cluster.ensure_namespace(text(&object["metadata"]["namespace"]));
             let kind = cluster.kinds.any(access::GROUP, plural);
             let kind = kind.expect("a line of the table");

@@ -206,7 +206,7 @@ pub(super) fn delete(
     if holder == Some(ORPHAN) {
         let uid = text(&written.json["metadata"]["uid"]);
         for (key, _) in dependents(cluster, &written.json) {
-            forget(cluster, key, uid);
+            forget(cluster, &key, uid);
         }
         unhold(cluster, &key, ORPHAN);
     }
@@ -267,45 +267,63 @@ fn check(kind: &Kind, name: &str, object: &Object, conditions: &Value) -> Result
     Ok(())
 }
 
-/// Makes of an object's metadata what `change` does, and deletes it if that says so; returns it if
-/// it has gone.
-fn change(
-    cluster: &Cluster,
-    key: &Key,
-    mut change: impl FnMut(&mut Value) -> bool,
-) -> Option<Arc<Object>> {
-    let edited = cluster
-        .store
-        .edit(key, |json| change(&mut json["metadata"]));
-    edited.filter(|(_, gone)| *gone).map(|(object, _)| object)
+/// Whether nothing holds an object any more that is to go. A namespace waits for what is in it.
+pub(super) fn is_over(kind: &Kind, object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    !metadata["deletionTimestamp"].is_null()
+        && metadata["deletionGracePeriodSeconds"].as_u64().unwrap_or(0) == 0
+        && !is_held(metadata)
+        && !kind.is_core("namespaces")
 }
 
-/// Takes a finalizer from an object, which goes if that was the last.
+/// Makes of an object's metadata what `change` does, and lets the object go if nothing holds it then.
+fn change(cluster: &Arc<Cluster>, key: &Key, mut change: impl FnMut(&mut Value)) {
+    let Some(kind) = cluster.kinds.any(&key.0, &key.1) else {
+        return;
+    };
+    let edited = cluster.store.edit(key, |json| {
+        change(&mut json["metadata"]);
+        is_over(&kind, json)
+    });
+    if let Some((object, true)) = edited {
+        gone(cluster, &kind, &object.json);
+    }
+}
+
+/// Takes a finalizer from an object.
 fn unhold(cluster: &Arc<Cluster>, key: &Key, finalizer: &str) {
-    let deleted = change(cluster, key, |metadata| {
+    change(cluster, key, |metadata| {
         let left = texts(&metadata["finalizers"]).filter(|name| *name != finalizer);
         metadata["finalizers"] = left.map(str::to_owned).collect();
-        !is_held(metadata)
     });
-    if let (Some(object), Some(kind)) = (deleted, cluster.kinds.any(&key.0, &key.1)) {
-        gone(cluster, &kind, &object.json);
-    }
 }
 
-/// A pod's processes have ended: its object goes, or waits for its finalizers alone.
+/// Takes an owner from an object.
+fn forget(cluster: &Arc<Cluster>, key: &Key, owner: &str) {
+    change(cluster, key, |metadata| {
+        let left = items(&metadata["ownerReferences"]).filter(|known| known["uid"] != owner);
+        let left: Vec<_> = left.cloned().collect();
+        let left = if left.is_empty() {
+            Value::Null
+        } else {
+            left.into()
+        };
+        super::json::set(metadata, "ownerReferences", &left);
+    });
+}
+
+/// A pod's processes have ended, which is said first: its object goes, or waits for its finalizers
+/// alone.
 pub(super) fn finish(cluster: &Arc<Cluster>, namespace: &str, name: &str, uid: &str) {
-    let kind = cluster.kinds.core("pods");
-    let key = store::key(&kind.resource, namespace, name);
-    let deleted = change(cluster, &key, |metadata| {
-        let is_it = metadata["uid"] == uid;
-        if is_it && is_held(metadata) {
+    let key = store::key(&cluster.kinds.core("pods").resource, namespace, name);
+    cluster.store.edit(&key, |json| {
+        let metadata = &mut json["metadata"];
+        if metadata["uid"] == uid {
             metadata["deletionGracePeriodSeconds"] = 0.into();
         }
-        is_it && !is_held(metadata)
+        false
     });
-    if let Some(object) = deleted {
-        gone(cluster, &kind, &object.json);
-    }
+    change(cluster, &key, |_| {});
 }
 
 /// Does what follows when an object has gone.
@@ -361,7 +379,7 @@ fn collect(cluster: &Arc<Cluster>, owner: &Value, propagation: &str) {
         let others: Vec<_> = owners(&object.json).filter(|uid| *uid != own).collect();
         let is_other = |object: &Object| others.contains(&text(&object.json["metadata"]["uid"]));
         if !others.is_empty() && !cluster.store.all(|_, object| is_other(object)).is_empty() {
-            forget(cluster, key, own);
+            forget(cluster, &key, own);
         } else {
             try_delete(cluster, key, propagation);
         }
@@ -405,21 +423,6 @@ fn unprotect(cluster: &Arc<Cluster>, namespace: &str) {
             .iter()
             .for_each(|holder| unhold(cluster, &key, holder));
     }
-}
-
-/// Takes an owner from an object.
-fn forget(cluster: &Cluster, key: Key, owner: &str) {
-    change(cluster, &key, |metadata| {
-        let left = items(&metadata["ownerReferences"]).filter(|known| known["uid"] != owner);
-        let left: Vec<_> = left.cloned().collect();
-        let left = if left.is_empty() {
-            Value::Null
-        } else {
-            left.into()
-        };
-        super::json::set(metadata, "ownerReferences", &left);
-        false
-    });
 }
 
 /// Lets an object go that waited for what it owned.

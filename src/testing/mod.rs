@@ -50,7 +50,7 @@
 //!
 //! ```text
 //!   accept, TLS          listener.rs, tls.rs
-//!     -> who may what    access.rs, roles.rs over roles.txt
+//!     -> who may what    access.rs, roles.rs
 //!       -> which verb    router.rs, target.rs, discovery.rs over {kinds,requests,subresources}.txt
 //!         -> the verb    exec.rs, attach.rs, logs.rs, proxy.rs, objects.rs, watch.rs, ...
 //!           -> writes    writes.rs, update.rs, patch.rs, managed.rs (who owns what), delete.rs

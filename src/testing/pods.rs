@@ -167,7 +167,12 @@ impl Pod {
             .map(|status| status["state"]["terminated"]["exitCode"].as_i64())
             .collect();
         let is_waiting = !self.waiting.is_empty();
-        let phase = phase(is_waiting, &codes, &object["spec"]["restartPolicy"]);
+        // What is being deleted is not started again.
+        let policy = match &object["metadata"]["deletionTimestamp"] {
+            Value::Null => &object["spec"]["restartPolicy"],
+            _ => &json!("Never"),
+        };
+        let phase = phase(is_waiting, &codes, policy);
         let is_ready = phase == "Running" && codes.iter().all(Option::is_none);
         statuses.extend(self.waiting.iter().map(|waiting| {
             json!({
@@ -219,7 +224,6 @@ impl Pod {
         status["podIP"] = self.ip.clone().into();
         status["podIPs"] = json!([{"ip": self.ip}]);
         status["startTime"] = seconds(self.started).into();
-        status["qosClass"] = "BestEffort".into();
         status
     }
 }

@@ -1,5 +1,5 @@
 //! What roles allow: in flow users and what they want to do, out comes why they may, or a refusal; and
-//! the roles of every cluster, and those that a test declares
+//! the roles that a test declares
 //! (`k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/rbac.go`).
 
 use std::collections::BTreeMap;
@@ -14,79 +14,37 @@ use super::{
 };
 use crate::{Resource, server::Refusal};
 
-/// A kind of RBAC and an object of it.
+/// Of what plural an object of RBAC is, and the object.
 type Given = (&'static str, Value);
 
-/// A role, and its binding to the subjects that it has.
-fn role(namespace: Option<&str>, name: &str, rules: &[Value], subjects: &[Value]) -> Vec<Given> {
-    let (kind, plural, bindings) = match namespace {
-        Some(_) => ("Role", "roles", "rolebindings"),
-        None => ("ClusterRole", "clusterroles", "clusterrolebindings"),
-    };
-    let mut metadata = json!({"name": name});
-    set(&mut metadata, "namespace", &json!(namespace));
-    let object = |kind: String| json!({"apiVersion": format!("{GROUP}/v1"), "kind": kind, "metadata": metadata});
-    let mut role = object(kind.to_owned());
-    role["rules"] = rules.into();
-    let mut binding = object(format!("{kind}Binding"));
-    binding["roleRef"] = json!({"apiGroup": GROUP, "kind": kind, "name": name});
-    binding["subjects"] = subjects.into();
-    let mut given = vec![(plural, role)];
-    given.extend((!subjects.is_empty()).then_some((bindings, binding)));
-    given
-}
-
-fn subject(kind: &str, name: &str) -> Value {
-    json!({"kind": kind, "apiGroup": GROUP, "name": name})
-}
-
-/// What every cluster has.
-pub(super) fn defaults() -> Vec<Given> {
-    let mut roles: BTreeMap<&str, [Vec<Value>; 2]> = BTreeMap::new();
-    let lines = include_str!("roles.txt").lines();
-    for line in lines.filter(|line| !line.starts_with('#')) {
-        let columns: Vec<Vec<&str>> = line.split(' ').map(|c| c.split(',').collect()).collect();
-        let [names, verbs, rest @ ..] = &columns[..] else {
-            continue;
-        };
-        for name in names {
-            let [rules, subjects] = roles.entry(*name).or_default();
-            match rest {
-                [groups] => subjects.extend(groups.iter().map(|name| subject("Group", name))),
-                [groups, paths] if groups == &["-"] => {
-                    rules.push(json!({"verbs": verbs, "nonResourceURLs": paths}));
-                }
-                [groups, resources] => {
-                    let name = |name: &&str| if *name == "core" { "" } else { name }.to_owned();
-                    let groups: Vec<_> = groups.iter().map(name).collect();
-                    rules
-                        .push(json!({"verbs": verbs, "apiGroups": groups, "resources": resources}));
-                }
-                _ => {}
-            }
-        }
-    }
-    let roles = roles.iter();
-    let given = roles.flat_map(|(name, [rules, subjects])| role(None, name, rules, subjects));
-    let marked = given.map(|(plural, mut object)| {
-        let metadata = &mut object["metadata"];
-        metadata["labels"] = json!({"kubernetes.io/bootstrapping": "rbac-defaults"});
-        metadata["annotations"] = json!({"rbac.authorization.kubernetes.io/autoupdate": "true"});
-        (plural, object)
-    });
-    marked.collect()
-}
-
-/// What gives a user the rights that a test declares.
+/// What gives a user the rights that a test declares: a role and its binding, and one of each for
+/// every namespace.
 pub(super) fn declared(user: &str, rules: &[Rule]) -> Vec<Given> {
     let mut by_namespace: BTreeMap<Option<&str>, Vec<Value>> = BTreeMap::new();
     for rule in rules {
         let of = by_namespace.entry(rule.namespace.as_deref()).or_default();
         of.push(rule.to_json());
     }
-    let (name, subjects) = (format!("testing:{user}"), [subject("User", user)]);
-    let by_namespace = by_namespace.iter();
-    let given = by_namespace.flat_map(|(of, rules)| role(*of, &name, rules, &subjects));
+    let name = format!("testing:{user}");
+    let given = by_namespace.into_iter().flat_map(|(namespace, rules)| {
+        let (kind, plural, bindings) = match namespace {
+            Some(_) => ("Role", "roles", "rolebindings"),
+            None => ("ClusterRole", "clusterroles", "clusterrolebindings"),
+        };
+        let mut metadata = json!({"name": name});
+        set(&mut metadata, "namespace", &json!(namespace));
+        let role = json!({
+            "apiVersion": format!("{GROUP}/v1"), "kind": kind, "metadata": metadata,
+            "rules": rules,
+        });
+        let binding = json!({
+            "apiVersion": format!("{GROUP}/v1"), "kind": format!("{kind}Binding"),
+            "metadata": metadata,
+            "roleRef": {"apiGroup": GROUP, "kind": kind, "name": name},
+            "subjects": [{"kind": "User", "apiGroup": GROUP, "name": user}],
+        });
+        [(plural, role), (bindings, binding)]
+    });
     given.collect()
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     access, admission, body, conflicts, controllers, delete,
-    json::{at, at_mut, map, set, some, text, texts},
+    json::{at, at_mut, map, set, some, text},
     kinds::Kind,
     kubelet, logs,
     managed::{self, Manager},
@@ -204,11 +204,7 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
             let Next::Put(after) = &next else {
                 return Ok(next);
             };
-            let metadata = &after.json["metadata"];
-            let is_held = texts(&metadata["finalizers"]).next().is_some()
-                || metadata["deletionGracePeriodSeconds"].as_u64().unwrap_or(0) > 0
-                || target.kind.is_core("namespaces");
-            if metadata["deletionTimestamp"].is_null() || is_held {
+            if !delete::is_over(&target.kind, &after.json) {
                 return Ok(next);
             }
             // It goes, and the answer is what it would have been.

@@ -122,3 +122,47 @@ async fn a_created_pod_runs_and_its_deletion_kills() {
         "Running"
     );
 }
+
+/// `k8s.io/kubernetes/pkg/kubelet`: a pod that goes is over first, and then has no time left.
+#[tokio::test]
+async fn a_deleted_pod_is_over_before_it_has_gone() {
+    let server = builder().start().await.unwrap();
+    let mut object = pod(
+        "a",
+        &[
+            "sh",
+            "-c",
+            "trap 'exit 3' TERM; echo on; while :; do sleep 0.1; done",
+        ],
+    );
+    object["spec"]["restartPolicy"] = "Always".into();
+    object["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1m"}});
+    post(&server, PODS, &object).await;
+    until(&server, &format!("{PODS}/a/log"), |log| log.text == "on\n").await;
+    let running = get(&server, &format!("{PODS}/a")).await.json();
+    assert_eq!(running["status"]["qosClass"], "Burstable");
+    let version = &running["metadata"]["resourceVersion"];
+    let version = version.as_str().unwrap();
+    send(&server, &format!("DELETE {PODS}/a"), &[], "").await;
+    until(&server, &format!("{PODS}/a"), |answer| answer.code == 404).await;
+    let watch = format!("{PODS}?watch=1&timeoutSeconds=1&resourceVersion={version}");
+    let events = get(&server, &watch).await.text;
+    let events = events.lines().map(|line| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let object = &event["object"];
+        json!([
+            event["type"],
+            object["metadata"]["deletionGracePeriodSeconds"],
+            object["status"]["phase"]
+        ])
+    });
+    assert_eq!(
+        events.collect::<Value>(),
+        json!([
+            ["MODIFIED", 30, "Running"],
+            ["MODIFIED", 30, "Failed"],
+            ["MODIFIED", 0, "Failed"],
+            ["DELETED", 0, "Failed"],
+        ])
+    );
+}
