@@ -34,7 +34,6 @@ impl Write<'_> {
     /// Admits an object, and gives it what it gets by that.
     pub(super) fn admit(&self, object: &mut Value) -> Result<(), Refusal> {
         let (target, name) = (self.target, text(&object["metadata"]["name"]).to_owned());
-        counted(self.cluster, &target.kind, &target.namespace)?;
         if !target.kind.is_core("pods") {
             return Ok(());
         }
@@ -50,7 +49,7 @@ fn find(cluster: &Cluster, group: &str, plural: &str, at: (&str, &str)) -> Optio
 }
 
 /// Refuses what a ResourceQuota counts, for nobody counts here.
-fn counted(cluster: &Cluster, kind: &Kind, namespace: &str) -> Result<(), Refusal> {
+pub(super) fn counted(cluster: &Cluster, kind: &Kind, namespace: &str) -> Result<(), Refusal> {
     let Resource { group, plural, .. } = &kind.resource;
     let counts = |name: &str| match name.strip_prefix("count/") {
         Some(of) => of == format!("{plural}.{group}").trim_end_matches('.'),

@@ -19,7 +19,7 @@ use super::{
     port_forward::{Backend, Ports},
     roles,
     router::{Cluster, Settings},
-    store::{Object, Store},
+    store::Store,
     tls,
 };
 use crate::{
@@ -184,8 +184,6 @@ impl ApiServerBuilder {
         for namespace in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             cluster.ensure_namespace(namespace);
         }
-        let nodes = &cluster.kinds.core("nodes").resource;
-        cluster.store.put(nodes, Object::new(kubelet::node()));
         for line in include_str!("seeds.txt").lines().skip(1) {
             let (plural, object) = line.split_once(' ').unwrap_or_default();
             let object: Value = serde_json::from_str(object).expect("a table of JSON");

@@ -194,7 +194,7 @@ impl Rule {
             "size" => return faults.extend(size(object, self.field, words, at)),
             "ordered" => return faults.extend(ordered(object, self.field, words, at)),
             "resources" => return faults.extend(resources(object, at)),
-            "default" | "inherit" | "replace" | "set" | "drop" | "unique" | "alone"
+            "default" | "inherit" | "replace" | "set" | "drop" | "unique" | "alone" | "fixed"
             | "immutable" | "select" => return,
             _ => {}
         }
@@ -430,5 +430,18 @@ pub(super) fn changed(kind: &Kind, before: &Value, after: &Value) -> Vec<Invalid
         };
         (!old.is_null() && old != new).then(fault)
     });
-    changed.collect()
+    let fixed = rules::of_kind(kind, "fixed").filter(|rule| rule.holds(after));
+    let fixed = fixed.filter_map(|rule| {
+        let (but, words) = rule.value.split_once(' ')?;
+        let (field, words) = words.split_once(' ')?;
+        let part = |object: &Value| {
+            let mut part = get(object, rule.field).clone();
+            if let Some(fields) = part.as_object_mut() {
+                fields.retain(|name, _| !but.split(',').any(|but| but == name));
+            }
+            part
+        };
+        (part(before) != part(after)).then(|| Invalid::new(field, spell(words, after)))
+    });
+    changed.chain(fixed).collect()
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     json::text,
     managed::{Entry, Path, item_name},
-    schema::Place,
+    place::Place,
     target::refusal,
 };
 use crate::server::Refusal;

@@ -27,7 +27,7 @@ use super::{
     pods::{self, NODE, Pod, Waiting, condition},
     router::Cluster,
     rules,
-    store::{self, Object, seconds},
+    store::{self, Object},
     target::Target,
     tasks::lock,
 };
@@ -388,22 +388,4 @@ pub(super) fn debug(
     }
     publish(cluster, &pod);
     Ok(())
-}
-
-/// The object of the one node.
-pub(super) fn node() -> Value {
-    let now = logs::now();
-    json!({
-        "kind": "Node",
-        "apiVersion": "v1",
-        "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}},
-        "spec": {},
-        "status": {
-            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-            "conditions": [{
-                "type": "Ready", "status": "True", "reason": "KubeletReady",
-                "lastTransitionTime": seconds(now), "lastHeartbeatTime": seconds(now),
-            }],
-        },
-    })
 }

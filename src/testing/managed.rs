@@ -12,8 +12,8 @@ use super::{
     conflicts,
     json::{items, map, members, set, some, text},
     kinds::Kind,
+    place::Place,
     rules,
-    schema::Place,
     store::seconds,
     types::{self, Of, Shape},
 };

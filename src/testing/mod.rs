@@ -53,7 +53,7 @@
 //!     -> who may what    access.rs, roles.rs
 //!       -> which verb    router.rs, target.rs, discovery.rs over {kinds,requests,subresources}.txt
 //!         -> the verb    exec.rs, attach.rs, logs.rs, proxy.rs, objects.rs, watch.rs, ...
-//!           -> writes    writes.rs, update.rs, patch.rs, managed.rs (who owns what), delete.rs
+//!           -> writes    writes.rs, update.rs, patch.rs, place.rs, managed.rs (who owns what), delete.rs
 //!             -> checks  schema.rs, bounds.rs, rules.rs, checks.rs, validation.rs over {types,rules,formats}.txt
 //!           -> processes kubelet.rs, container.rs (a container's own), process.rs (any)
 //!           -> objects   store.rs, selector.rs
@@ -94,6 +94,7 @@ mod objects;
 mod pages;
 mod patch;
 mod paths;
+mod place;
 mod pods;
 mod port_forward;
 mod process;

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use super::{
     gojson,
     json::map,
-    schema::{self, Place},
+    place::Place,
+    schema,
     target::{not_implemented, refusal},
 };
 use crate::{server::Refusal, wire::status::Status};

@@ -115,8 +115,8 @@ pub(super) fn fill(object: &mut Value, path: &[&str], value: &Value) {
 pub(super) fn clear(object: &mut Value, path: &[&str]) {
     match path {
         ["*", rest @ ..] => items_mut(object).for_each(|item| clear(item, rest)),
-        [name] => set(object, name, &Value::Null),
-        [name, rest @ ..] => clear(&mut object[*name], rest),
+        [name] => set(object, key(name), &Value::Null),
+        [name, rest @ ..] => clear(&mut object[key(name)], rest),
         [] => {}
     }
 }

@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{
-    json::{items, items_mut, map, members, set, text},
+    json::{items, items_mut, map, members, text},
     kinds::Kind,
     logs,
     paths::{clear, each, fill, get, holds, segments},
@@ -196,7 +196,13 @@ fn write(name: &str, object: &mut Value, with_defaults: bool) {
                 let value = rule.value(object);
                 fill(object, &segments(rule.field), &value);
             }
-            "replace" if rule.holds(object) => set(object, rule.field, &rule.value(object)),
+            "replace" if rule.holds(object) => {
+                let (value, path) = (rule.value(object), segments(rule.field));
+                clear(object, &path);
+                if !value.is_null() {
+                    fill(object, &path, &value);
+                }
+            }
             "inherit" if rule.holds(object) => inherit(object, rule.field, rule.value),
             _ => {}
         }
@@ -307,7 +313,7 @@ mod tests {
     use super::*;
 
     /// The rules that are done here; the others are those of `checks.rs`.
-    const OWN: &str = "default drop immutable inherit replace select set";
+    const OWN: &str = "default drop fixed immutable inherit replace select set";
     const CHECKED: &str = "alone always apart disjoint enum equals excludes fault forbidden format \
                            invalid json least matches missing most only ordered present range \
                            refers required resources selects single size unique warn whole within";

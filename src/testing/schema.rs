@@ -1,5 +1,5 @@
-//! Schemas: in flow objects, out come the fields that they should not have, those that are wrong,
-//! and how their lists and maps are merged. Those of custom resources are in their definitions,
+//! Schemas: in flow objects, out come the fields that they should not have and those that are
+//! wrong. Those of custom resources are in their definitions,
 //! those of built-in kinds in the table of types.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -24,7 +24,7 @@ const UNCHECKED: &[&str] = &["x-kubernetes-validations"];
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// The schema of a kind; null if it has none.
-fn of(kind: &Kind) -> &Value {
+pub(super) fn of(kind: &Kind) -> &Value {
     match &kind.custom {
         Some(version) => &version["schema"]["openAPIV3Schema"],
         None => kind.type_name().map_or(&Value::Null, types::schema),
@@ -32,7 +32,7 @@ fn of(kind: &Kind) -> &Value {
 }
 
 /// What a reference leads to.
-fn resolve(schema: &Value) -> &Value {
+pub(super) fn resolve(schema: &Value) -> &Value {
     match schema["$ref"]
         .as_str()
         .and_then(|path| path.strip_prefix(types::REFERENCE))
@@ -43,7 +43,7 @@ fn resolve(schema: &Value) -> &Value {
 }
 
 /// The schema of a field; `None` if there may be no such field.
-fn field<'a>(schema: &'a Value, name: &str, is_root: bool) -> Option<&'a Value> {
+pub(super) fn field<'a>(schema: &'a Value, name: &str, is_root: bool) -> Option<&'a Value> {
     if is_root && matches!(name, "apiVersion" | "kind") {
         return Some(&Value::Null);
     }
@@ -460,63 +460,6 @@ pub(super) fn unchecked(kind: &Kind, object: &Value) -> Result<(), Refusal> {
     found
         .first()
         .map_or(Ok(()), |what| Err(not_implemented(what)))
-}
-
-/// What a schema says about the merging of a field. The items of a list are where the list is.
-#[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
-    schema: &'a Value,
-    is_root: bool,
-    is_custom: bool,
-}
-
-impl<'a> Place<'a> {
-    /// The whole object.
-    pub(super) fn of(kind: &'a Kind) -> Self {
-        Self {
-            schema: of(kind),
-            is_root: true,
-            is_custom: kind.custom.is_some(),
-        }
-    }
-
-    /// A field of this one, or of its items.
-    pub(super) fn field(self, name: &str) -> Self {
-        let mut inside = resolve(self.schema);
-        if inside["items"].is_object() {
-            inside = resolve(&inside["items"]);
-        }
-        Self {
-            schema: field(inside, name, self.is_root).unwrap_or(&Value::Null),
-            is_root: false,
-            ..self
-        }
-    }
-
-    /// The fields by which the items of a list are told apart; none if by themselves. All other
-    /// lists are one value.
-    pub(super) fn keys(self) -> Option<Vec<&'a str>> {
-        let keys = texts(&self.schema["x-kubernetes-list-map-keys"]);
-        match text(&self.schema["x-kubernetes-list-type"]) {
-            "set" => Some(Vec::new()),
-            "map" => Some(keys.collect()),
-            _ => None,
-        }
-    }
-
-    /// Likewise for a strategic merge patch, which knows at most one field.
-    pub(super) fn merge_key(self) -> Option<Option<&'a str>> {
-        let is_merged = self.schema["x-kubernetes-patch-strategy"] == "merge";
-        is_merged.then(|| self.schema["x-kubernetes-patch-merge-key"].as_str())
-    }
-
-    /// Whether a map, or the item of a list, is one value.
-    pub(super) fn is_atomic(self) -> bool {
-        let is_raw =
-            |of: &Value| !self.is_custom && of["x-kubernetes-preserve-unknown-fields"] == true;
-        let is = |of: &Value| of["x-kubernetes-map-type"] == "atomic" || is_raw(of);
-        is(self.schema) || is(&self.schema["items"])
-    }
 }
 
 /// A kind's schema and those that it refers to, under the names that OpenAPI has for them.

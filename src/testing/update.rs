@@ -11,9 +11,9 @@ use super::{
     kubelet, logs,
     managed::{self, Manager},
     patch,
+    place::Place,
     router::Body,
-    rules,
-    schema::{self, Place},
+    rules, schema,
     store::{Next, Object},
     subresources,
     target::{Invalid, Target, invalid, not_implemented, refusal},
@@ -285,9 +285,6 @@ fn changed(
     let mut faults = validation::keep_metadata(old, &mut after);
     schema::prune(kind, &mut after);
     rules::complete(kind, &mut after);
-    if target.subresource.is_none() {
-        write.warn(Some(old), &after);
-    }
     match managed {
         _ if is_cleared => set(&mut after["metadata"], "managedFields", &Value::Null),
         Some(Value::Null) => {}
@@ -308,6 +305,9 @@ fn changed(
     }
     if !faults.is_empty() {
         return Err(target.invalid(name, faults));
+    }
+    if target.subresource.is_none() {
+        write.warn(Some(old), &after);
     }
     schema::unchecked(kind, &after)?;
     if after == *old {
@@ -360,17 +360,6 @@ fn preconditions(
                    version and try again";
         return Err(target.conflict(name, why));
     }
-    let is_versioned = kind.custom.is_some() || kind.is("versioned");
-    if version.is_none()
-        && matches!(change, Change::Replace(_))
-        && is_versioned
-        && !target.is("scale")
-    {
-        // `k8s.io/apiserver/pkg/registry/generic/registry/store.go`, Update.
-        let field = "metadata.resourceVersion";
-        let field = Invalid::value(field, "0", "must be specified for an update");
-        return Err(invalid(&target.resource().to_string(), name, vec![field]));
-    }
     let uid = some(&metadata["uid"]).filter(|uid| old["metadata"]["uid"] != *uid);
     if let (Some(uid), Change::Replace(_)) = (uid, change) {
         let (resource, there) = (target.resource(), text(&old["metadata"]["uid"]));
@@ -392,6 +381,17 @@ fn preconditions(
             key.join("/")
         );
         return Err(target.conflict(name, &why));
+    }
+    let is_versioned = kind.custom.is_some() || kind.is("versioned");
+    if version.is_none()
+        && matches!(change, Change::Replace(_))
+        && is_versioned
+        && !target.is("scale")
+    {
+        // `k8s.io/apiserver/pkg/registry/generic/registry/store.go`, Update.
+        let field = "metadata.resourceVersion";
+        let field = Invalid::value(field, "0", "must be specified for an update");
+        return Err(invalid(&target.resource().to_string(), name, vec![field]));
     }
     Ok(())
 }
@@ -415,7 +415,7 @@ fn keep_others(target: &Target, before: &Value, after: &mut Value) {
     let own = match target.subresource.as_deref() {
         None if target.kind.has("status") => {
             set(after, "status", &before["status"]);
-            if target.kind.is_core("namespaces") {
+            if target.kind.is("kept") {
                 set(after, "spec", &before["spec"]);
             }
             return;
@@ -443,7 +443,7 @@ pub(super) fn count_generation(kind: &Kind, before: &Value, after: &mut Value) {
         }
         wish
     };
-    if kind.is("gen") && wish(after) != wish(before) {
+    if kind.is("gen") && !kind.is("once") && wish(after) != wish(before) {
         let generation = before["metadata"]["generation"].as_i64();
         after["metadata"]["generation"] = (generation.unwrap_or(0) + 1).into();
     }

@@ -120,11 +120,16 @@ pub(super) fn names(kind: &Kind, object: &Value) -> Vec<Invalid> {
         why.map(|why| Invalid::value(field, &spelled, &why))
             .collect()
     };
-    // What is generated may follow a dash (`maskTrailingDash`).
+    // What is generated may follow a dash, which hides what is before it (`maskTrailingDash`).
     let mut found = match text(&metadata["generateName"]) {
         "" => Vec::new(),
         front => {
-            let name = format!("{}a", front.trim_end_matches('-'));
+            let mut name = front.to_owned();
+            if let Some(masked) = front.strip_suffix('-').filter(|rest| !rest.is_empty()) {
+                name = masked.to_owned();
+                name.pop();
+                name.push('a');
+            }
             of("metadata.generateName", front, &name)
         }
     };
@@ -199,7 +204,13 @@ pub(super) fn immutable(kind: &Kind, before: &Value, after: &Value) -> Vec<Inval
         let why = format!("only deletion is allowed, but found new scheduling gate '{new}'");
         faults.push(Invalid::forbidden("spec.schedulingGates", &why));
     }
-    if kind.is_core("pods") && fixed(&before["spec"]) != fixed(&after["spec"]) {
+    let count = |pod: &Value, list: &str| items(&pod["spec"][list]).len();
+    let lists = ["containers", "initContainers"].into_iter();
+    let mut lists = lists.filter(|list| count(before, list) != count(after, list));
+    if let (true, Some(list)) = (kind.is_core("pods"), lists.next()) {
+        let why = "pod updates may not add or remove containers";
+        faults.push(Invalid::forbidden(format!("spec.{list}"), why));
+    } else if kind.is_core("pods") && fixed(&before["spec"]) != fixed(&after["spec"]) {
         let why = "pod updates may not change fields other than `spec.containers[*].image`,\
                    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
                    `spec.tolerations` (only additions to existing tolerations),\

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     access::User,
-    body, checks, controllers, delete, gojson,
+    admission, body, checks, controllers, delete, gojson,
     json::{map, members, set, some, text},
     logs,
     managed::{self, Manager},
@@ -374,7 +374,6 @@ impl Write<'_> {
         self.check_fields(&object)?;
         schema::prune(kind, &mut object);
         rules::complete(kind, &mut object);
-        self.warn(None, &object);
         if manager.operation == "Update" {
             managed::updated(kind, manager, None, &mut object, logs::now());
         }
@@ -382,7 +381,12 @@ impl Write<'_> {
         object["metadata"]["uid"] = self.uid.clone().into();
         rules::allocate(kind, None, &mut object);
         match self.faults(&object) {
-            faults if faults.is_empty() => schema::unchecked(kind, &object).map(|()| object),
+            faults if faults.is_empty() => {
+                self.warn(None, &object);
+                schema::unchecked(kind, &object)?;
+                admission::counted(self.cluster, kind, &self.target.namespace)?;
+                Ok(object)
+            }
             faults => Err(self
                 .target
                 .invalid(text(&object["metadata"]["name"]), faults)),

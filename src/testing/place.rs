@@ -1,0 +1,67 @@
+//! How objects are merged: in flow schemas, out comes what is one value, and by which fields the items
+//! of a list are told apart.
+
+use serde_json::Value;
+
+use super::{
+    json::{text, texts},
+    kinds::Kind,
+    schema::{field, of, resolve},
+};
+
+/// What a schema says about the merging of a field. The items of a list are where the list is.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    schema: &'a Value,
+    is_root: bool,
+    is_custom: bool,
+}
+
+impl<'a> Place<'a> {
+    /// The whole object.
+    pub(super) fn of(kind: &'a Kind) -> Self {
+        Self {
+            schema: of(kind),
+            is_root: true,
+            is_custom: kind.custom.is_some(),
+        }
+    }
+
+    /// A field of this one, or of its items.
+    pub(super) fn field(self, name: &str) -> Self {
+        let mut inside = resolve(self.schema);
+        if inside["items"].is_object() {
+            inside = resolve(&inside["items"]);
+        }
+        Self {
+            schema: field(inside, name, self.is_root).unwrap_or(&Value::Null),
+            is_root: false,
+            ..self
+        }
+    }
+
+    /// The fields by which the items of a list are told apart; none if by themselves. All other
+    /// lists are one value.
+    pub(super) fn keys(self) -> Option<Vec<&'a str>> {
+        let keys = texts(&self.schema["x-kubernetes-list-map-keys"]);
+        match text(&self.schema["x-kubernetes-list-type"]) {
+            "set" => Some(Vec::new()),
+            "map" => Some(keys.collect()),
+            _ => None,
+        }
+    }
+
+    /// Likewise for a strategic merge patch, which knows at most one field.
+    pub(super) fn merge_key(self) -> Option<Option<&'a str>> {
+        let is_merged = self.schema["x-kubernetes-patch-strategy"] == "merge";
+        is_merged.then(|| self.schema["x-kubernetes-patch-merge-key"].as_str())
+    }
+
+    /// Whether a map, or the item of a list, is one value.
+    pub(super) fn is_atomic(self) -> bool {
+        let is_raw =
+            |of: &Value| !self.is_custom && of["x-kubernetes-preserve-unknown-fields"] == true;
+        let is = |of: &Value| of["x-kubernetes-map-type"] == "atomic" || is_raw(of);
+        is(self.schema) || is(&self.schema["items"])
+    }
+}
