@@ -148,7 +148,7 @@
 //!     .await?;
 //! let _: Value = maps.patch("site", &json!({"data": {"theme": "light"}})).await?;
 //! let all: List<Value> = maps.list().await?;
-//! assert_eq!(all.items[0]["data"]["theme"], "light");
+//! assert_eq!(all.items[1]["data"]["theme"], "light");
 //! # Ok(())
 //! # });
 //! ```

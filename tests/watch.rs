@@ -201,7 +201,7 @@ async fn a_typed_watch_decodes_on_demand_and_survives_what_is_no_such_type() {
         while let Some(update) = watch.next().await {
             match update.unwrap() {
                 Update::Event(event) => match event.decode() {
-                    Ok(map) => good.push(map.data.unwrap_or_default()["key"].clone()),
+                    Ok(map) => good.extend(map.data.unwrap_or_default().remove("key")),
                     Err(error) => {
                         assert!(matches!(error, EventError::Decode(_)));
                         let metadata = event.object.metadata().unwrap();

@@ -127,7 +127,7 @@ async fn the_kubeconfig_and_the_objects_can_be_read() -> Result {
     assert_eq!(output.stdout, b"hi\n");
 
     let version = get(&fixture.server, "/version").await?;
-    assert!(version.contains("\"minor\":\"36\""), "{version}");
+    assert!(version.contains("\"minor\": \"36\""), "{version}");
     let pod = get(&fixture.server, "/api/v1/namespaces/default/pods/two").await?;
     let pod: serde_json::Value = serde_json::from_str(&pod)?;
     assert_eq!(pod["spec"]["containers"][1]["name"], "b");
