@@ -124,7 +124,7 @@ async fn read_all(mut input: Input) -> Result<usize, Error> {
 
 async fn write(output: &mut Output, messages: usize) -> io::Result<()> {
     for _ in 0..messages {
-        output.write(b"0123456789").await?;
+        output.write_all(b"0123456789").await?;
     }
     output.flush().await
 }
@@ -357,7 +357,7 @@ fn who_waits_hears_at_once_that_this_side_has_closed() {
             let waiting = spawn(async move { waiting.status(&[]).await });
             let mut stdin = client.output(Channel::Stdin);
             for _ in 0..3 {
-                stdin.write(b"0123456789").await.unwrap();
+                stdin.write_all(b"0123456789").await.unwrap();
             }
             client.close();
             assert!(stdout.await.unwrap().is_err());
