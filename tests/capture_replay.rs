@@ -529,7 +529,12 @@ async fn watches_are_answered_as_recorded() {
                 };
                 assert_eq!(decoded(&found), decoded(&recorded));
             }
-            _ => assert_eq!(events(&found), events(&recorded), "{name}"),
+            _ => {
+                // No controller ran there that gives each namespace the certificate authority.
+                let mut told = events(&found);
+                told.retain(|event| event["object"]["metadata"]["name"] != "kube-root-ca.crt");
+                assert_eq!(told, events(&recorded), "{name}");
+            }
         }
     }
 }
