@@ -388,31 +388,37 @@ impl Link {
 /// Those methods of a [`Session`](super::Session) that are its `link`'s, or take from its `events`.
 macro_rules! of_link {
     (handle_activity) => {
+        #[inline]
         fn handle_activity(&mut self, now: Instant) {
             self.link.handle_activity(now);
         }
     };
     (handle_hold) => {
+        #[inline]
         fn handle_hold(&mut self, now: Instant, held: bool) {
             self.link.handle_hold(now, held);
         }
     };
     (poll_transmit) => {
+        #[inline]
         fn poll_transmit(&mut self) -> Option<Transmit> {
             self.link.poll_transmit()
         }
     };
     (queued) => {
+        #[inline]
         fn queued(&self) -> usize {
             self.link.queued()
         }
     };
     (is_ended) => {
+        #[inline]
         fn is_ended(&self) -> bool {
             self.link.is_ended()
         }
     };
     (poll_event) => {
+        #[inline]
         fn poll_event(&mut self) -> Option<Self::Event> {
             self.events.pop_front()
         }

@@ -268,18 +268,18 @@ impl<'a> Metadata<'a> {
         }
         let mut members = self.members.borrow_mut();
         while let Some((key, value)) = members.next()? {
-            if key.is(MANAGED_FIELDS) {
-                self.managed_fields.set(Some(value));
-                if !is_behind(value) {
-                    return Ok(None);
-                }
-            } else if let Some(field) = Field::of(&key) {
+            if let Some(field) = Field::of(&key) {
                 let slot = &self.found[field as usize];
                 if slot.get().is_none() {
                     slot.set(Some(value));
                 }
                 if field == wanted {
                     return Ok(Some(value));
+                }
+            } else if key.is(MANAGED_FIELDS) {
+                self.managed_fields.set(Some(value));
+                if !is_behind(value) {
+                    return Ok(None);
                 }
             }
         }
