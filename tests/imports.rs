@@ -14,16 +14,19 @@ use std::{
 const ARROWS: &[(&str, &[&str])] = &[
     ("role", &[]),
     ("limits", &[]),
+    ("delegate", &[]),
     ("wire", &["role", "limits"]),
     ("error", &["limits", "wire"]),
     ("resource", &["wire", "error"]),
     ("session", &["role", "limits", "wire", "error"]),
     ("config", &["limits", "error"]),
-    ("net", &["limits", "error", "config"]),
+    ("net", &["limits", "delegate", "error", "config"]),
     ("auth", &["limits", "error", "config", "net"]),
     (
         "transport",
-        &["role", "limits", "wire", "error", "session", "net", "auth"],
+        &[
+            "role", "limits", "delegate", "wire", "error", "session", "net", "auth",
+        ],
     ),
     (
         "client",
