@@ -265,7 +265,7 @@ async fn policies_say_who_is_started_again() {
 
 #[tokio::test]
 async fn a_follower_goes_on_with_the_next_instance_if_it_wants_to() {
-    let script = "echo up; sleep 0.3; echo down; exit 3";
+    let script = "echo up; sleep 2; echo down; exit 3";
     let (server, client) = start(script, RestartPolicy::OnFailure).await;
     let logs = client.pod("default", "web-0").logs().follow();
     let mut once = logs.clone().stream();

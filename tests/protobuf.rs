@@ -34,8 +34,17 @@ fn put(server: &ApiServer, name: &str, value: &str) {
     server.put(&maps(), map);
 }
 
+/// Takes away the ConfigMap that every namespace has.
+fn empty(server: &ApiServer) {
+    for map in server.objects(&maps()) {
+        let text = |field: &str| map["metadata"][field].as_str().unwrap();
+        assert!(server.delete(&maps(), text("namespace"), text("name")));
+    }
+}
+
 async fn start() -> (ApiServer, Client) {
     let server = ApiServer::builder().start().await.unwrap();
+    empty(&server);
     let client = Client::new(&server.config()).unwrap();
     (server, client)
 }

@@ -67,9 +67,8 @@ pub(crate) async fn play() -> Result {
         }
     };
     let site = tokio::time::timeout(Duration::from_secs(120), status).await??;
-    let map = &server.objects(&ConfigMap::resource())[0];
     assert_eq!(
-        map["metadata"]["ownerReferences"][0]["uid"],
+        pages(&server)[0]["metadata"]["ownerReferences"][0]["uid"],
         site["metadata"]["uid"]
     );
 
@@ -102,22 +101,30 @@ async fn until(server: &ApiServer, expected: &[(&str, &str)]) -> Result {
         .iter()
         .map(|(name, page)| (json!(name), json!(page)))
         .collect();
-    let pages = || {
-        let maps = server.objects(&ConfigMap::resource()).into_iter();
-        maps.map(|map| {
-            (
-                map["metadata"]["name"].clone(),
-                map["data"]["index.html"].clone(),
-            )
-        })
-        .collect::<Vec<_>>()
+    let are_there = || {
+        let pages = pages(server).into_iter();
+        pages
+            .map(|page| {
+                (
+                    page["metadata"]["name"].clone(),
+                    page["data"]["index.html"].clone(),
+                )
+            })
+            .collect::<Vec<_>>()
     };
     let reached = async {
-        while pages() != expected {
+        while are_there() != expected {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(120), reached).await?;
     println!("the pages are {expected:?}");
     Ok(())
+}
+
+/// The ConfigMaps that have a page: every namespace has another.
+fn pages(server: &ApiServer) -> Vec<Value> {
+    let mut maps = server.objects(&ConfigMap::resource());
+    maps.retain(|map| map["data"]["index.html"].is_string());
+    maps
 }
