@@ -378,6 +378,7 @@ impl Session for RemoteCommand {
 
     of_link!(handle_activity handle_hold poll_transmit queued is_ended poll_event);
 
+    #[inline]
     fn handle_message(&mut self, now: Instant, message: Message) {
         if let Some(event) = self.take(now, message) {
             self.events.push_back(event);
