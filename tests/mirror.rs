@@ -3,6 +3,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "common/empty.rs"]
+mod empty;
 #[path = "common/soon.rs"]
 mod soon;
 
@@ -37,17 +39,9 @@ use tokio::{
 
 async fn start() -> (ApiServer, Client) {
     let server = ApiServer::builder().plain().start().await.unwrap();
-    empty(&server);
+    empty::empty(&server);
     let client = Client::new(&server.config()).unwrap();
     (server, client)
-}
-
-/// Takes away the ConfigMap that every namespace has.
-fn empty(server: &ApiServer) {
-    for map in server.objects(&ConfigMap::resource()) {
-        let text = |field: &str| map["metadata"][field].as_str().unwrap();
-        assert!(server.delete(&ConfigMap::resource(), text("namespace"), text("name")));
-    }
 }
 
 fn put(server: &ApiServer, namespace: &str, name: &str, value: &str) {

@@ -3,6 +3,9 @@
 #![cfg(all(feature = "testing", feature = "k8s-pb"))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "common/empty.rs"]
+mod empty;
+
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use k8s_pb::{
@@ -34,17 +37,9 @@ fn put(server: &ApiServer, name: &str, value: &str) {
     server.put(&maps(), map);
 }
 
-/// Takes away the ConfigMap that every namespace has.
-fn empty(server: &ApiServer) {
-    for map in server.objects(&maps()) {
-        let text = |field: &str| map["metadata"][field].as_str().unwrap();
-        assert!(server.delete(&maps(), text("namespace"), text("name")));
-    }
-}
-
 async fn start() -> (ApiServer, Client) {
     let server = ApiServer::builder().start().await.unwrap();
-    empty(&server);
+    empty::empty(&server);
     let client = Client::new(&server.config()).unwrap();
     (server, client)
 }
