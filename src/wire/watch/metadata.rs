@@ -262,8 +262,8 @@ impl<'a> Metadata<'a> {
         if let Some(value) = self.found[wanted as usize].get() {
             return Ok(Some(value));
         }
-        let is_behind = |managed_fields: Value<'_>| !managed_fields.lacks(wanted.name());
-        if !self.managed_fields.get().is_none_or(is_behind) {
+        let is_absent = |managed_fields: Value<'_>| managed_fields.lacks(wanted.name());
+        if self.managed_fields.get().is_some_and(is_absent) {
             return Ok(None);
         }
         let mut members = self.members.borrow_mut();
@@ -278,7 +278,7 @@ impl<'a> Metadata<'a> {
                 }
             } else if key.is(MANAGED_FIELDS) {
                 self.managed_fields.set(Some(value));
-                if !is_behind(value) {
+                if is_absent(value) {
                     return Ok(None);
                 }
             }
