@@ -19,7 +19,9 @@ const KEY: usize = 128;
 
 pub(crate) fn document(value: &Value) -> String {
     let mut writer = Writer::default();
-    writer.node(value, 0);
+    // A scalar that is the document stands within it: a line at its margin could end it.
+    let indent = if value.is_string() { STEP } else { 0 };
+    writer.node(value, indent);
     writer.end_line();
     writer.text
 }
@@ -376,6 +378,8 @@ mod tests {
             ("a\tb", "\"a\\tb\""),
             ("a\u{1f600}", "\"a\\U0001F600\""),
             ("\u{e4}", "\u{e4}"),
+            ("\n\\", "|2-\n\n  \\"),
+            ("---\n", "|\n  ---"),
         ] {
             assert_eq!(document(&json!(text)), format!("{expected}\n"), "{text:?}");
         }
