@@ -81,8 +81,8 @@ impl ApiServerBuilder {
         /// without [`Subprotocol::V5`].
         fn subprotocols(protocols: impl IntoIterator<Item = Subprotocol>) settings.subprotocols = protocols.into_iter().collect();
 
-        /// Ends the input of a command when its stdout or stderr has ended or is not wanted, as
-        /// containerd does (containerd#13934): `sh -c 'cat >file'` sees a part of it, and succeeds.
+        /// Ends the input of a command when its stdout or stderr has ended, wanted or not, as
+        /// containerd does (containerd#13934): `sh -c 'exec cat >file'` sees a part of it, and succeeds.
         fn input_ends_with_output() settings.input_ends_with_output = true;
 
         /// The subprotocols of port-forward to accept; all unless set. A server before 1.30 is one

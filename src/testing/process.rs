@@ -68,18 +68,16 @@ pub(super) fn start(
     if streams.tty {
         return start_on_terminal(command, streams, size, tasks);
     }
-    let stdio = |wanted| {
-        if wanted {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        }
+    let stdin = match streams.stdin {
+        true => Stdio::piped(),
+        false => Stdio::null(),
     };
+    // Output that nobody wants is read nevertheless, as by containerd.
     let mut child = command
         .process_group(0)
-        .stdin(stdio(streams.stdin))
-        .stdout(stdio(streams.stdout))
-        .stderr(stdio(streams.stderr))
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()?;
     Ok(Process {
         stdin: child.stdin.take().map(|pipe| Box::new(pipe) as Writer),

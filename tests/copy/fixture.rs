@@ -41,6 +41,7 @@ impl Fixture {
     pub(crate) async fn with_paths(path: &str, other: &str) -> Result<Self> {
         let sleep = ["/bin/sleep", "infinity"];
         let server = ApiServer::builder()
+            .input_ends_with_output()
             .pod("default", "web-0", |pod| {
                 pod.container_with("main", sleep, |c| c.env("PATH", path))
             })

@@ -53,15 +53,18 @@ pub(super) const IN_STAGE: &str = r#"cd -- "$1" && { [ -d "./$2" ] || mkdir -m 7
 { [ -d tree ] || mkdir tree; } && : >none && echo $$ >pid && shift 2 && exec "$@""#;
 
 /// Appends stdin to the file `$1` in the stage `$3` in `$2`.
+///
+/// Here and below `cat` holds the output of the exec: containerd ends the input of a process whose
+/// output has ended (containerd#13934).
 pub(super) const APPEND: &str = named!(
-    r#"cd -- "$2" && cd "./$3/tree" && echo $$ >../pid && exec cat "../../$3/none" - >>"$n""#
+    r#"cd -- "$2" && cd "./$3/tree" && echo $$ >../pid && exec cat "../../$3/none" - 3>&1 >>"$n""#
 );
 
 /// Writes stdin to the file `$1` in the stage `$3` in `$2`.
-pub(super) const WRITE: &str = named!(r#"cd -- "$2" && cd "./$3/tree" && exec cat >"$n""#);
+pub(super) const WRITE: &str = named!(r#"cd -- "$2" && cd "./$3/tree" && exec cat 3>&1 >"$n""#);
 
 /// Writes stdin to the file `$1` itself.
-pub(super) const WRITE_THERE: &str = named!(r#"exec cat >"$n""#);
+pub(super) const WRITE_THERE: &str = named!(r#"exec cat 3>&1 >"$n""#);
 
 /// Ends what still runs for the stage `$2` in `$1`, and says whether it is there.
 pub(super) const QUIET: &str = r#"cd -- "$1" && cd "./$2" 2>/dev/null || { echo gone; exit 0; }
