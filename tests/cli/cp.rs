@@ -158,7 +158,7 @@ async fn cp_shows_how_far_it_is_on_a_terminal_only() {
 }
 
 #[tokio::test]
-async fn an_interrupted_cp_leaves_no_half_file() {
+async fn a_cp_that_is_given_up_leaves_no_half_file() {
     let cluster = Cluster::start().await;
     let dir = cluster.dir.path();
     let large = dir.join("large");
@@ -179,6 +179,11 @@ async fn an_interrupted_cp_leaves_no_half_file() {
         let status = copy.interrupt().await;
         assert_eq!(status.code(), Some(130), "{status:?}");
         assert!(!begun(), "something is left");
+        // The same past its time.
+        let arguments = ["cp", "-c", "main", "--timeout", "2s", &from, &to];
+        let ran = cluster.run(&arguments).await;
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        assert!(!begun(), "something is left: {}", ran.stderr);
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     target,
 };
 
-/// How long after a signal what is not whole may take to be removed.
+/// How long what is not whole may take to be removed.
 const FAREWELL: Duration = Duration::from_secs(6);
 
 /// Copy files and directories to, from and between containers
@@ -155,16 +155,16 @@ impl Cp {
         let local = |error| Failure::local("signals cannot be received", &error);
         let mut signals = Signals::new().map_err(local)?;
         let progress = Progress::default();
-        let number = tokio::select! {
-            done = self.copy(&client, &progress) => return done,
-            number = signals.end() => number,
+        let ended = tokio::select! {
+            done = self.copy(&client, &progress) => done,
+            number = signals.end() => Err(Failure::Signal(number)),
         };
-        // A second signal does not wait.
+        // What a copy past its time kept aside is removed yet. A second signal does not wait.
         tokio::select! {
             _ = tokio::time::timeout(FAREWELL, progress.settled()) => {}
             _ = signals.next() => {}
         }
-        Err(Failure::Signal(number))
+        ended
     }
 
     async fn copy(&self, client: &Client, progress: &Progress) -> Result<u8, Failure> {

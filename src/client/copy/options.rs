@@ -52,7 +52,8 @@ impl Options {
     }
 
     /// Attempts until one does not end in a cut. What `begin` gives outlives the connections: it is
-    /// made once, and each attempt goes on with it.
+    /// made once, and each attempt goes on with it. After a failure all that was kept aside is gone,
+    /// unless that is past the deadline.
     pub(super) async fn run<W, T>(
         &self,
         verb: &str,
@@ -76,7 +77,11 @@ impl Options {
                 // It is large.
                 let error = match Box::pin(once).await {
                     Ok(done) => return Ok(done),
-                    Err(error) if left == 0 || !is_cut(&error) => return Err(error),
+                    Err(error) if left == 0 || !is_cut(&error) => {
+                        drop(begun);
+                        progress.settled().await;
+                        return Err(error);
+                    }
                     Err(error) => error,
                 };
                 if left != u32::MAX {
