@@ -24,6 +24,8 @@
 
 #[path = "cluster/copy.rs"]
 mod copy;
+#[path = "common/cutter.rs"]
+mod cutter;
 #[path = "cluster/examples.rs"]
 mod examples;
 #[path = "cluster/forward.rs"]

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use kubewire::{Client, copy::Copied};
+use kubewire::{Client, Config, copy::Copied};
 
-use super::{NAMESPACE, WAIT, make_pod, makes_pods, shared, tree};
+use super::{NAMESPACE, WAIT, cutter::Cutter, make_pod, makes_pods, shared, tree};
 
 /// The digests of all files in the container, as `sha256sum` there finds them.
 async fn digests(pod: &kubewire::Pod, root: &str) -> String {
@@ -67,6 +67,38 @@ fn holes_are_kept(root: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let file = std::fs::metadata(root.join("d0/f97")).expect("it has a hole");
     file.len() > 1 << 20 && file.blocks() * 512 < file.len() - (1 << 19)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster"]
+async fn a_copy_goes_on_after_cuts() {
+    let cutter = Cutter::default();
+    let config = Config::from_env().expect("KUBECONFIG");
+    let client = Client::new(&cutter.on(config)).expect("a client");
+    let pod = client.pod(NAMESPACE, shared());
+    let here = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| here.path().join(name);
+    tree::plant(&path("tree"), 50, 64 << 20).expect("it is written");
+    let expected = tree::digest(&path("tree")).expect("it is there");
+    let there = format!("/tmp/kubewire-cut-{}", std::process::id());
+    // The first files have 8 MiB each: of them what has come stays.
+    for gaps in [[40_000, 5 << 20], [3 << 20, 9 << 20]] {
+        cutter.plan(gaps);
+        is_whole(
+            &pod.copy_to(path("tree"), &there)
+                .retries(9)
+                .run()
+                .await
+                .expect("up"),
+        );
+        cutter.plan(gaps);
+        let copy = pod.copy_from(&there, path("back")).retries(9);
+        is_whole(&copy.run().await.expect("down"));
+        assert_eq!(tree::digest(&path("back")).expect("it is there"), expected);
+    }
+    assert_eq!(cutter.cuts(), 8, "each copy was cut twice");
+    let removed = pod.exec(["rm", "-rf", &there]).status().await;
+    assert!(removed.expect("it runs").success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,120 +1,23 @@
 //! Copies whose connections are cut, at points that a seed chooses, and that go on.
 
-use std::{
-    collections::VecDeque,
-    fs,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 use kubewire::{
-    Client, Config, Error, Pod,
+    Client, Error, Pod,
     copy::Progress,
     error::CallerError,
     testing::{ApiServer, Fault},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-};
 
+use crate::cutter::Cutter;
 use crate::fixture::{Fixture, Result, assert_same, noise, plant, survey};
 #[cfg(target_os = "linux")]
 use crate::soon::soon;
 
-/// A way to the server on which connections are cut.
-struct Cutter {
-    address: SocketAddr,
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Bytes until each of the next cuts.
-    gaps: VecDeque<u64>,
-    passed: u64,
-    cuts: usize,
-}
-
-impl State {
-    /// How many of so many bytes may pass; and whether that is all.
-    fn pass(&mut self, bytes: usize) -> (usize, bool) {
-        let Some(left) = self.gaps.front_mut() else {
-            self.passed += bytes as u64;
-            return (bytes, false);
-        };
-        let passing = (*left).min(bytes as u64);
-        *left -= passing;
-        self.passed += passing;
-        let is_cut = *left == 0;
-        if is_cut {
-            self.gaps.pop_front();
-            self.cuts += 1;
-        }
-        (passing as usize, is_cut)
-    }
-}
-
-impl Cutter {
-    async fn before(server: &ApiServer) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let (address, to) = (listener.local_addr()?, server.address());
-        let state = Arc::new(Mutex::new(State::default()));
-        let shared = state.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let shared = shared.clone();
-                tokio::spawn(async move {
-                    if let Ok(server) = TcpStream::connect(to).await {
-                        // However it ends, both are dropped.
-                        let _ = relay(client, server, &shared).await;
-                    }
-                });
-            }
-        });
-        Ok(Self { address, state })
-    }
-
-    fn pod(&self, server: &ApiServer, name: &str) -> Result<Pod> {
-        let config = Config::new(&format!("https://{}", self.address))?
-            .with_ca_pem(server.ca_pem().unwrap())
-            .with_token(server.token().to_owned());
-        Ok(Client::new(&config)?.pod("default", name))
-    }
-
-    fn plan(&self, gaps: impl IntoIterator<Item = u64>) {
-        self.state.lock().unwrap().gaps = gaps.into_iter().collect();
-    }
-
-    fn passed(&self) -> u64 {
-        std::mem::take(&mut self.state.lock().unwrap().passed)
-    }
-
-    fn cuts(&self) -> usize {
-        self.state.lock().unwrap().cuts
-    }
-}
-
-async fn relay(mut a: TcpStream, mut b: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
-    let (mut from_a, mut from_b) = (vec![0; 8192], vec![0; 8192]);
-    loop {
-        let (read, is_a) = tokio::select! {
-            read = a.read(&mut from_a) => (read?, true),
-            read = b.read(&mut from_b) => (read?, false),
-        };
-        if read == 0 {
-            return Ok(());
-        }
-        let (passing, is_cut) = state.lock().unwrap().pass(read);
-        match is_a {
-            true => b.write_all(&from_a[..passing]).await?,
-            false => a.write_all(&from_b[..passing]).await?,
-        }
-        if is_cut {
-            return Ok(());
-        }
-    }
+/// A pod to which connections are cut.
+fn cut_off(server: &ApiServer, name: &str, cutter: &Cutter) -> Result<Pod> {
+    let config = cutter.on(server.config());
+    Ok(Client::new(&config)?.pod("default", name))
 }
 
 /// Gaps between cuts, of `most` bytes at most.
@@ -138,9 +41,9 @@ enum Way {
 async fn cut_and_resumed(fixture: &Fixture, way: Way, cuts: usize) -> Result {
     plant(&fixture.path("tree"))?;
     let expected = survey(&fixture.path("tree"))?;
-    let cutter = Cutter::before(&fixture.server).await?;
-    let pod = cutter.pod(&fixture.server, "web-0")?;
-    let other = cutter.pod(&fixture.server, "web-1")?;
+    let cutter = Cutter::default();
+    let pod = cut_off(&fixture.server, "web-0", &cutter)?;
+    let other = cut_off(&fixture.server, "web-1", &cutter)?;
     let (mut most, mut seed) = (0, 1);
     while cutter.cuts() < cuts {
         let (name, there) = (fixture.path("copy"), fixture.remote("copy"));
@@ -202,8 +105,8 @@ async fn a_copy_between_pods_goes_on_after_cuts() -> Result {
 async fn what_has_come_before_a_cut_does_not_come_again() -> Result {
     let fixture = Fixture::new().await?;
     fs::write(fixture.path("large"), noise(5, 24 << 20))?;
-    let cutter = Cutter::before(&fixture.server).await?;
-    let pod = cutter.pod(&fixture.server, "web-0")?;
+    let cutter = Cutter::default();
+    let pod = cut_off(&fixture.server, "web-0", &cutter)?;
     for _ in 0..2 {
         cutter.plan([20 << 20]);
         let copy = pod.copy_to(fixture.path("large"), fixture.remote("there"));
@@ -226,8 +129,8 @@ async fn without_retries_a_cut_is_an_error_and_leaves_no_half_file() -> Result {
     let fixture = Fixture::new().await?;
     plant(&fixture.path("tree"))?;
     let expected = survey(&fixture.path("tree"))?;
-    let cutter = Cutter::before(&fixture.server).await?;
-    let pod = cutter.pod(&fixture.server, "web-0")?;
+    let cutter = Cutter::default();
+    let pod = cut_off(&fixture.server, "web-0", &cutter)?;
     for gap in gaps(3, 5 << 20).take(8) {
         cutter.plan([gap]);
         let copy = pod.copy_from(fixture.remote("tree"), fixture.path("back"));

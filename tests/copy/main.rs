@@ -12,6 +12,8 @@
 mod between;
 mod changes;
 mod cut;
+#[path = "../common/cutter.rs"]
+mod cutter;
 mod fixture;
 mod hostile;
 mod images;
