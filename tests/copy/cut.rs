@@ -10,7 +10,7 @@ use kubewire::{
 };
 
 use crate::cutter::Cutter;
-use crate::fixture::{Fixture, Result, assert_same, noise, plant, survey};
+use crate::fixture::{Fixture, Result, assert_same, busybox, noise, plant, survey};
 #[cfg(target_os = "linux")]
 use crate::soon::soon;
 
@@ -99,6 +99,37 @@ async fn a_copy_from_a_container_goes_on_after_cuts() -> Result {
 #[tokio::test]
 async fn a_copy_between_pods_goes_on_after_cuts() -> Result {
     cut_and_resumed(&Fixture::new().await?, Way::Between, cuts()).await
+}
+
+/// Not every `tar` can be told what to leave out, and busybox's finds no holes.
+#[tokio::test]
+async fn copies_go_on_with_the_programs_of_busybox() -> Result {
+    let names = [
+        "tar",
+        "xargs",
+        "sha256sum",
+        "sh",
+        "cat",
+        "mkdir",
+        "mv",
+        "rm",
+        "chmod",
+        "touch",
+        "dd",
+        "find",
+        "head",
+        "stat",
+        "tail",
+        "wc",
+    ];
+    let Some(bin) = busybox(&names)? else {
+        return Ok(());
+    };
+    for way in [Way::To, Way::From, Way::Between] {
+        let fixture = Fixture::with_path(bin.path().to_str().unwrap()).await?;
+        cut_and_resumed(&fixture, way, 8).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

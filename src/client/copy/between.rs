@@ -130,7 +130,11 @@ impl Begun {
         }
         let mut list = Vec::new();
         if !lock(&work.packed).done.is_empty() {
-            match from.linked(&self.side).await? {
+            let linked = match self.tools.takes_lists() {
+                true => from.linked(&self.side).await?,
+                false => None,
+            };
+            match linked {
                 Some(linked) => {
                     let mut packed = lock(&work.packed);
                     packed.done.retain(|name, _| {

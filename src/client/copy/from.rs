@@ -151,7 +151,6 @@ impl CopyFrom {
             exclude: self.options.exclude.clone(),
             progress: self.options.progress.clone(),
             cut: false,
-            lists: true,
             walked: Arc::default(),
         })
     }
@@ -318,8 +317,6 @@ pub(super) struct Work {
     exclude: Exclude,
     pub(super) progress: Progress,
     cut: bool,
-    /// Whether `tar` takes a list of what it is to leave out.
-    lists: bool,
     /// What came by `cat`, in its order.
     pub(super) walked: Arc<Mutex<walk::Walked>>,
 }
@@ -395,32 +392,23 @@ impl Work {
         if done.contains(&b""[..]) {
             return Ok(());
         }
-        let mut list = self
-            .from
-            .without(&self.exclude, done.iter().map(|it| &it[..]));
-        loop {
-            let list = std::mem::take(&mut list);
-            let with_list = self.lists && !list.is_empty();
-            let list = if with_list { list } else { Vec::new() };
-            let exec = self.from.packed(&self.side, self.tools.is_gnu(), list);
-            let unpacker = self.unpacker.clone();
-            let job = move |input| lock(&unpacker).unpack(input);
-            let done = self.side.receive(exec, &self.progress, job).await;
-            match self.tools.forgive_change(done) {
-                // Not every tar knows it.
-                Err(Error::Api(_) | Error::Caller(_)) if with_list => {
-                    self.lists = false;
-                    self.progress.start(0, 0);
-                    lock(&self.unpacker).records.clear();
-                }
-                done => return done,
+        let list = match self.tools.takes_lists() {
+            true => {
+                let done = done.iter().map(|it| &it[..]);
+                self.from.without(&self.exclude, done)
             }
-        }
+            false => Vec::new(),
+        };
+        let exec = self.from.packed(&self.side, self.tools.is_gnu(), list);
+        let unpacker = self.unpacker.clone();
+        let job = move |input| lock(&unpacker).unpack(input);
+        let done = self.side.receive(exec, &self.progress, job).await;
+        self.tools.forgive_change(done)
     }
 
     /// Gets the rest of the file that was cut, and says what need not come again.
     async fn resume(&mut self) -> Result<HashSet<Arc<[u8]>>> {
-        let linked = match self.tools.has("find") && self.lists {
+        let linked = match self.tools.has("find") && self.tools.takes_lists() {
             true => self.from.linked(&self.side).await?,
             false => None,
         };

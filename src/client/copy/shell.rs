@@ -41,6 +41,7 @@ pub(super) const LOOK: &str = named!(
   command -v "$p" >/dev/null 2>&1 && echo "$p"
 done
 case $(tar --version 2>/dev/null </dev/null) in *"GNU tar"*) echo gnu ;; esac
+tar -X /dev/null -c -f /dev/null -C / dev/null >/dev/null 2>&1 </dev/null && echo lists
 [ -d "$n" ] && echo directory
 echo ."#
 );

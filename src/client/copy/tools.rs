@@ -72,6 +72,11 @@ impl Tools {
         self.has("gnu")
     }
 
+    /// Whether `tar` can be told what to leave out, which not every busybox's can.
+    pub(super) fn takes_lists(&self) -> bool {
+        self.has("lists")
+    }
+
     pub(super) fn is_directory(&self) -> bool {
         self.has("directory")
     }
