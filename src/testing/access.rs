@@ -59,12 +59,9 @@ impl Rule {
 
         /// In this namespace only.
         fn namespace(namespace: impl Into<String>) namespace = Some(namespace.into());
-    }
 
-    /// For the object of this name only, or of several if it is called again.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.names.push(name.into());
-        self
+        /// For the object of this name only, or of several if it is called again.
+        fn name(name: impl Into<String>) names.push(name.into());
     }
 
     /// As a `PolicyRule`.

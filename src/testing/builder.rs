@@ -117,6 +117,10 @@ impl ApiServerBuilder {
 
         /// How often watches get a bookmark: every minute unless set.
         fn bookmark_period(period: Duration) settings.bookmarks = period;
+
+        /// Adds a user, who may do what these rules and the RBAC objects of the server allow. The
+        /// user's token is that of [`ApiServer::token_of`].
+        fn user(name: impl Into<String>, rules: impl IntoIterator<Item = Rule>) users.push((name.into(), rules.into_iter().collect()));
     }
 
     /// Adds a custom resource, as a CustomResourceDefinition does, without a schema and
@@ -134,13 +138,6 @@ impl ApiServerBuilder {
     ) -> Self {
         let resource = ResourceBuilder::new(resource, &kind.into());
         self.resources.push(declare(resource));
-        self
-    }
-
-    /// Adds a user, who may do what these rules and the RBAC objects of the server allow. The
-    /// user's token is that of [`ApiServer::token_of`].
-    pub fn user(mut self, name: impl Into<String>, rules: impl IntoIterator<Item = Rule>) -> Self {
-        self.users.push((name.into(), rules.into_iter().collect()));
         self
     }
 
@@ -279,19 +276,13 @@ pub struct PodBuilder {
 }
 
 impl PodBuilder {
-    /// Gives it a label.
-    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.labels.insert(name.into(), value.into());
-        self
-    }
-
-    /// Gives it an annotation, such as `kubectl.kubernetes.io/default-container`.
-    pub fn annotation(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.annotations.insert(name.into(), value.into());
-        self
-    }
-
     setters! {
+        /// Gives it a label.
+        fn label(name: impl Into<String>, value: impl Into<String>) labels.insert(name.into(), value.into());
+
+        /// Gives it an annotation, such as `kubectl.kubernetes.io/default-container`.
+        fn annotation(name: impl Into<String>, value: impl Into<String>) annotations.insert(name.into(), value.into());
+
         /// Whether containers are started again when their processes end, which they are a tenth of a
         /// second later, always: the kubelet's time grows. [`RestartPolicy::Never`] unless set, unlike
         /// in Kubernetes, so that a test's processes end when they end.
@@ -388,23 +379,15 @@ impl ContainerBuilder {
     setters! {
         /// Keeps the process's stdin open for those who attach; without this it is empty.
         fn stdin() stdin = true;
-    }
 
-    /// Keeps stdin open until the first who attached to it has ended it or left.
-    pub fn stdin_once(mut self) -> Self {
-        (self.stdin, self.stdin_once) = (true, true);
-        self
-    }
+        /// Keeps stdin open until the first who attached to it has ended it or left.
+        fn stdin_once() stdin = true, stdin_once = true;
 
-    setters! {
         /// Gives the process a terminal.
         fn tty() tty = true;
-    }
 
-    /// Sets an environment variable, for commands that exec runs too. There is little else in the
-    /// environment: `PATH`, `HOME`, `HOSTNAME`, and `TERM` with a terminal.
-    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.env.push((name.into(), value.into()));
-        self
+        /// Sets an environment variable, for commands that exec runs too. There is little else in the
+        /// environment: `PATH`, `HOME`, `HOSTNAME`, and `TERM` with a terminal.
+        fn env(name: impl Into<String>, value: impl Into<String>) env.push((name.into(), value.into()));
     }
 }

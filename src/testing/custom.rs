@@ -32,27 +32,35 @@ use crate::Resource;
 /// ```
 #[derive(Debug, Clone)]
 #[must_use]
-pub struct ResourceBuilder(Kind);
+pub struct ResourceBuilder {
+    kind: Kind,
+}
 
 impl ResourceBuilder {
     pub(super) fn new(resource: Resource, kind: &str) -> Self {
-        Self(Kind::custom(resource, kind))
+        let kind = Kind::custom(resource, kind);
+        Self { kind }
     }
 
     /// What a definition would say.
     fn definition(&mut self) -> &mut Value {
-        self.0.custom.get_or_insert_default()
+        self.kind.custom.get_or_insert_default()
     }
 
-    /// Gives it the subresource `status`: then the status can be written there alone.
-    pub fn status(mut self) -> Self {
-        self.0.subresources.push("status".to_owned());
-        self
+    setters! {
+        /// Gives it the subresource `status`: then the status can be written there alone.
+        fn status() kind.subresources.push("status".to_owned());
+
+        /// Gives it a short name.
+        fn short_name(name: impl Into<String>) kind.short.push(name.into());
+
+        /// Puts it in a category, such as `all`.
+        fn category(name: impl Into<String>) kind.categories.push(name.into());
     }
 
     /// Gives it the subresource `scale`, of `spec.replicas` and `status.replicas`.
     pub fn scale(mut self) -> Self {
-        self.0.subresources.push("scale".to_owned());
+        self.kind.subresources.push("scale".to_owned());
         let paths = subresources::SCALE.into_iter();
         self.definition()["subresources"]["scale"] = paths.collect();
         self
@@ -65,20 +73,8 @@ impl ResourceBuilder {
         self
     }
 
-    /// Gives it a short name.
-    pub fn short_name(mut self, name: impl Into<String>) -> Self {
-        self.0.short.push(name.into());
-        self
-    }
-
-    /// Puts it in a category, such as `all`.
-    pub fn category(mut self, name: impl Into<String>) -> Self {
-        self.0.categories.push(name.into());
-        self
-    }
-
     pub(super) fn into_kind(self) -> Kind {
-        self.0
+        self.kind
     }
 }
 
