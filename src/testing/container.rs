@@ -26,9 +26,10 @@ use super::{
     logs::{self, Log},
     process::{self, Process, Reader, Terminal, Writer},
     store::seconds,
-    tasks::{Tasks, lock},
+    tasks::Tasks,
 };
 use crate::{
+    error::panic::lock,
     session::remote_command::Streams,
     wire::{channel::Channel, resize::TerminalSize, stamp::Stamp},
 };

@@ -84,13 +84,7 @@ pub(super) fn one(write: &Write<'_>, options: &Options) -> Result<Response<Body>
     if !resource.group.is_empty() {
         details["group"] = (&*resource.group).into();
     }
-    Ok(router::object(
-        200,
-        &json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-            "details": details,
-        }),
-    ))
+    Ok(router::success(200, ("details", details)))
 }
 
 /// Answers the deletion of all objects that are selected, with the list of them.

@@ -13,8 +13,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::tasks::lock;
-use crate::wire::status::Status;
+use crate::{error::panic::lock, wire::status::Status};
 
 /// What goes wrong with a request; see [`ApiServer::inject`](super::ApiServer::inject).
 ///
@@ -47,19 +46,27 @@ pub enum Fault {
     Refuse(Box<Status>),
 }
 
-/// The faults of requests to come.
-#[derive(Debug, Default)]
-pub(super) struct Faults(Mutex<VecDeque<Fault>>);
+/// The faults of requests to come, one a request, or none of one that goes well.
+#[derive(Debug)]
+pub(super) struct Faults<T>(Mutex<VecDeque<Option<T>>>);
 
-impl Faults {
-    pub(super) fn push(&self, fault: Fault) {
-        let mut queue = lock(&self.0);
-        queue.push_back(fault);
+impl<T> Default for Faults<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Faults<T> {
+    pub(super) fn push(&self, faults: impl IntoIterator<Item = Option<T>>) {
+        lock(&self.0).extend(faults);
     }
 
-    pub(super) fn next(&self) -> Option<Fault> {
-        let mut queue = lock(&self.0);
-        queue.pop_front()
+    pub(super) fn clear(&self) {
+        lock(&self.0).clear();
+    }
+
+    pub(super) fn next(&self) -> Option<T> {
+        lock(&self.0).pop_front().flatten()
     }
 }
 

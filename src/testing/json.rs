@@ -1,6 +1,6 @@
 //! Short ways to the parts of JSON, which may be anything that a client sent.
 
-use serde_json::{Map, Value, map};
+use serde_json::{Map, Value};
 
 pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
@@ -40,12 +40,10 @@ pub(super) fn map(value: &mut Value) -> &mut Map<String, Value> {
 
 /// Sets a field, or removes it if the value is null.
 pub(super) fn set(value: &mut Value, field: &str, to: &Value) {
-    match (map(value).entry(field), to) {
-        (map::Entry::Occupied(known), Value::Null) => drop(known.remove()),
-        (map::Entry::Vacant(_), Value::Null) => {}
-        (map::Entry::Occupied(mut known), to) => drop(known.insert(to.clone())),
-        (map::Entry::Vacant(missing), to) => drop(missing.insert(to.clone())),
-    }
+    match to {
+        Value::Null => map(value).remove(field),
+        to => map(value).insert(field.to_owned(), to.clone()),
+    };
 }
 
 /// A path of fields, such as `.spec.replicas` or `/spec/replicas`.

@@ -10,10 +10,9 @@ use serde_json::{Value, json};
 
 use super::{
     json::{items, text},
-    tasks::lock,
     types,
 };
-use crate::Resource;
+use crate::{Resource, error::panic::lock};
 
 /// One kind of object in one version.
 #[derive(Debug, Clone)]

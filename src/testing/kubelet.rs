@@ -29,9 +29,8 @@ use super::{
     rules,
     store::{self, Object},
     target::Target,
-    tasks::lock,
 };
-use crate::{server::Refusal, wire::status::Status};
+use crate::{error::panic::lock, server::Refusal, wire::status::Status};
 
 /// What a container may ask for and does not get.
 const FIELDS: &str = "envFrom lifecycle livenessProbe readinessProbe startupProbe volumeDevices \

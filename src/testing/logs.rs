@@ -17,9 +17,9 @@ use super::{
     router::{self, Body, Cluster},
     streaming::{self, Over, Writer},
     target::{NUMBERS, Parameters, invalid},
-    tasks::lock,
 };
 use crate::{
+    error::panic::lock,
     server::Refusal,
     wire::{channel::Channel, stamp::Stamp},
 };

@@ -252,7 +252,7 @@ contexts:
     /// Lets the next request fail; several faults are for as many requests, in order. Requests of
     /// any kind count, so inject when no other is under way.
     pub fn inject(&self, fault: Fault) {
-        self.cluster.faults.push(fault);
+        self.cluster.faults.push([Some(fault)]);
     }
 
     /// Creates an object, or replaces the one of this name, and returns its resourceVersion.

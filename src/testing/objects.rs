@@ -133,6 +133,16 @@ impl Query {
         response
     }
 
+    fn table<'a>(
+        &self,
+        version: &str,
+        objects: impl IntoIterator<Item = &'a Value>,
+        with_columns: bool,
+    ) -> Value {
+        let (kind, include) = (&self.target.kind, self.get("includeObject"));
+        table::table(version, kind, objects, include, with_columns, logs::now())
+    }
+
     /// An object as it is sent; a table names its columns only if asked to.
     pub(super) fn document(&self, object: &Object, with_columns: bool) -> Document {
         let resource = self.target.resource();
@@ -151,16 +161,7 @@ impl Query {
                 Document::object(table::partial(version, &object.json))
             }
             Form::Table(version) => {
-                let objects = [&object.json];
-                let now = logs::now();
-                let mut table = table::table(
-                    version,
-                    &self.target.kind,
-                    objects,
-                    self.get("includeObject"),
-                    with_columns,
-                    now,
-                );
+                let mut table = self.table(version, [&object.json], with_columns);
                 let of_object = &object.json["metadata"]["resourceVersion"];
                 set(&mut table["metadata"], "resourceVersion", of_object);
                 Document::object(table)
@@ -374,16 +375,7 @@ pub(super) fn render(
         },
         Form::Table(version) => {
             let objects = page.iter().map(|object| &object.json);
-            let now = logs::now();
-            let table = table::table(
-                version,
-                &target.kind,
-                objects,
-                query.get("includeObject"),
-                true,
-                now,
-            );
-            Document::object(table)
+            Document::object(query.table(version, objects, true))
         }
     };
     list.json["metadata"] = metadata;

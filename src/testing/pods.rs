@@ -13,9 +13,8 @@ use super::{
     logs::now,
     port_forward::Ports,
     store::seconds,
-    tasks::lock,
 };
-use crate::{Resource, server::Refusal, wire::stamp::Stamp};
+use crate::{Resource, error::panic::lock, server::Refusal, wire::stamp::Stamp};
 
 /// The node that all pods are on.
 pub(super) const NODE: &str = "embedded";

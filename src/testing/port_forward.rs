@@ -17,8 +17,11 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{pods::Pod, router::Cluster, tasks::lock};
-use crate::server::{Forwarding, IncomingForward, PortForwardRequest, Refusal};
+use super::{pods::Pod, router::Cluster};
+use crate::{
+    error::panic::lock,
+    server::{Forwarding, IncomingForward, PortForwardRequest, Refusal},
+};
 
 /// The port-forwards that are open.
 #[derive(Debug, Default)]

@@ -18,8 +18,8 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::tasks::{Tasks, lock};
-use crate::{session::remote_command::Streams, wire::resize::TerminalSize};
+use super::tasks::Tasks;
+use crate::{error::panic::lock, session::remote_command::Streams, wire::resize::TerminalSize};
 
 /// Bytes of output that are read at once, as container runtimes do.
 const CHUNK: usize = 32 << 10;

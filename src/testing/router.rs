@@ -28,7 +28,7 @@ use super::{
     port_forward::{self, Forwardings},
     proxy, rules,
     store::{self, Object, Store},
-    streaming::{BodyFault, BodyFaults},
+    streaming::BodyFault,
     subresources,
     target::{self, Info, Parameters, Target, not_implemented, refusal},
     tasks::Tasks,
@@ -91,8 +91,8 @@ pub(super) struct Cluster {
     pub(super) forwardings: Forwardings,
     pub(super) store: Arc<Store>,
     pub(super) kinds: Kinds,
-    pub(super) body_faults: BodyFaults,
-    pub(super) faults: Faults,
+    pub(super) body_faults: Faults<BodyFault>,
+    pub(super) faults: Faults<Fault>,
     pub(super) pods: Pods,
     pub(super) addresses: kubelet::Addresses,
     /// Where the server listens.
@@ -116,7 +116,7 @@ impl Cluster {
             forwardings: Forwardings::default(),
             store,
             kinds: Kinds::new(),
-            body_faults: BodyFaults::default(),
+            body_faults: Faults::default(),
             faults: Faults::default(),
             pods: Pods::default(),
             addresses: kubelet::Addresses::default(),
@@ -465,6 +465,14 @@ fn whole(code: u16, media: &'static str, bytes: impl Into<Bytes>) -> Response<Bo
     let mut response = of_media(media, body(Full::new(bytes.into())));
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
     response
+}
+
+/// A Status of success that says this besides.
+pub(super) fn success(code: u16, more: (&str, Value)) -> Response<Body> {
+    let mut status =
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+    status[more.0] = more.1;
+    object(code, &status)
 }
 
 /// A response with an object.

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{json::set, logs::now, tasks::lock};
-use crate::{Resource, wire::stamp::Stamp};
+use super::{json::set, logs::now};
+use crate::{Resource, error::panic::lock, wire::stamp::Stamp};
 
 /// A resource's objects are those of this prefix.
 pub(super) type Key = (String, String, String, String);

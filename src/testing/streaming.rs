@@ -1,10 +1,8 @@
 //! Bodies that are written as time goes by, and the faults that befall them.
 
 use std::{
-    collections::VecDeque,
     io,
     pin::Pin,
-    sync::Mutex,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,11 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use super::{
-    messages::Opening,
-    router::Body,
-    tasks::{Tasks, lock},
-};
+use super::{messages::Opening, router::Body, tasks::Tasks};
 use crate::wire::status::Status;
 
 /// What goes wrong with the answer to one list, watch or log request.
@@ -74,26 +68,6 @@ pub enum BodyFault {
     Refuse(Box<Status>),
     /// The answer comes so much later.
     Delay(Duration),
-}
-
-/// The faults to come, one a request.
-#[derive(Debug, Default)]
-pub(super) struct BodyFaults(Mutex<VecDeque<Option<BodyFault>>>);
-
-impl BodyFaults {
-    pub(super) fn push(&self, faults: impl IntoIterator<Item = Option<BodyFault>>) {
-        let mut queue = lock(&self.0);
-        queue.extend(faults);
-    }
-
-    pub(super) fn clear(&self) {
-        lock(&self.0).clear();
-    }
-
-    pub(super) fn next(&self) -> Option<BodyFault> {
-        let mut queue = lock(&self.0);
-        queue.pop_front().flatten()
-    }
 }
 
 /// The writing end of a body.

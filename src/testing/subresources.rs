@@ -184,10 +184,5 @@ pub(super) fn evict(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     )?;
     let options = delete::Options::parse(&eviction["deleteOptions"], write.dry);
     delete::delete(cluster, &target.kind, target.key(), &options)?;
-    Ok(router::object(
-        201,
-        &json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
-        }),
-    ))
+    Ok(router::success(201, ("code", json!(201))))
 }

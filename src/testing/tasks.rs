@@ -4,11 +4,13 @@ use std::{
     future::Future,
     io::{self, PipeWriter, Write as _},
     process::Stdio,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::{process::Command, task::JoinSet};
+
+use crate::error::panic::lock;
 
 /// What a server has running.
 #[derive(Debug, Default)]
@@ -64,11 +66,6 @@ impl State {
             guard.tell(sign, group);
         }
     }
-}
-
-/// What a mutex guards, whoever panicked with it.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Tasks {

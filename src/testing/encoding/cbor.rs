@@ -3,6 +3,8 @@
 
 use serde_json::{Number, Value};
 
+use crate::wire::watch::put_head;
+
 /// RFC 8949, section 3.4.6.
 const SELF_DESCRIBED: [u8; 3] = [0xd9, 0xd9, 0xf7];
 
@@ -17,7 +19,7 @@ pub(super) fn encode(value: &Value) -> Vec<u8> {
 pub(super) fn encode_event(event: &Value) -> Vec<u8> {
     let mut bytes = SELF_DESCRIBED.to_vec();
     let members = event.as_object().into_iter().flatten();
-    head(5, members.clone().count() as u64, &mut bytes);
+    put_head(5, members.clone().count() as u64, &mut bytes);
     for (name, value) in members {
         string(name, &mut bytes);
         if value.is_object() {
@@ -36,11 +38,11 @@ fn write(value: &Value, bytes: &mut Vec<u8>) {
         Value::Number(value) => number(value, bytes),
         Value::String(text) => string(text, bytes),
         Value::Array(items) => {
-            head(4, items.len() as u64, bytes);
+            put_head(4, items.len() as u64, bytes);
             items.iter().for_each(|item| write(item, bytes));
         }
         Value::Object(members) => {
-            head(5, members.len() as u64, bytes);
+            put_head(5, members.len() as u64, bytes);
             for (name, value) in members {
                 string(name, bytes);
                 write(value, bytes);
@@ -51,9 +53,9 @@ fn write(value: &Value, bytes: &mut Vec<u8>) {
 
 fn number(value: &Number, bytes: &mut Vec<u8>) {
     match (value.as_u64(), value.as_i64()) {
-        (Some(value), _) => head(0, value, bytes),
+        (Some(value), _) => put_head(0, value, bytes),
         // RFC 8949, section 3.1: major type 1 is -1 - n.
-        (None, Some(value)) => head(1, !value.cast_unsigned(), bytes),
+        (None, Some(value)) => put_head(1, !value.cast_unsigned(), bytes),
         (None, None) => {
             bytes.push(0xfb);
             bytes.extend(value.as_f64().unwrap_or_default().to_be_bytes());
@@ -62,28 +64,6 @@ fn number(value: &Number, bytes: &mut Vec<u8>) {
 }
 
 fn string(text: &str, bytes: &mut Vec<u8>) {
-    head(2, text.len() as u64, bytes);
+    put_head(2, text.len() as u64, bytes);
     bytes.extend(text.as_bytes());
-}
-
-/// The start of an item, in its shortest form (RFC 8949, section 3).
-fn head(major: u8, argument: u64, bytes: &mut Vec<u8>) {
-    let major = major << 5;
-    let big = argument.to_be_bytes();
-    match argument {
-        0..=23 => bytes.push(major | big[7]),
-        24..=0xff => bytes.extend([major | 24, big[7]]),
-        0x100..=0xffff => {
-            bytes.push(major | 25);
-            bytes.extend(&big[6..]);
-        }
-        0x1_0000..=0xffff_ffff => {
-            bytes.push(major | 26);
-            bytes.extend(&big[4..]);
-        }
-        _ => {
-            bytes.push(major | 27);
-            bytes.extend(&big);
-        }
-    }
 }

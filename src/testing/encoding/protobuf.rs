@@ -19,7 +19,7 @@ use crate::{
     wire::{
         stamp::Stamp,
         status::Status,
-        watch::{Fields, MAGIC, Raw},
+        watch::{Fields, MAGIC, Raw, put_varint},
     },
 };
 
@@ -28,22 +28,14 @@ use crate::{
 struct Message(Vec<u8>);
 
 impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push((value & 0x7f | 0x80) as u8);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
     fn number(&mut self, field: u64, value: i64) {
-        self.varint(field << 3);
-        self.varint(value.cast_unsigned());
+        put_varint(field << 3, &mut self.0);
+        put_varint(value.cast_unsigned(), &mut self.0);
     }
 
     fn bytes(&mut self, field: u64, bytes: &[u8]) {
-        self.varint(field << 3 | 2);
-        self.varint(bytes.len() as u64);
+        put_varint(field << 3 | 2, &mut self.0);
+        put_varint(bytes.len() as u64, &mut self.0);
         self.0.extend(bytes);
     }
 
@@ -84,7 +76,7 @@ impl Message {
             'b' => return self.number(number, value.as_bool().unwrap_or_default().into()),
             'i' | 'l' => return self.number(number, value.as_i64().unwrap_or_default()),
             'd' => {
-                self.varint(number << 3 | 1);
+                put_varint(number << 3 | 1, &mut self.0);
                 return self
                     .0
                     .extend(value.as_f64().unwrap_or_default().to_le_bytes());

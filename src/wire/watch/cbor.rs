@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::BufMut;
 
 use super::{Encoding, EventError};
 use crate::limits;
@@ -59,7 +59,7 @@ impl Head {
 }
 
 /// Writes a head in its shortest form (RFC 8949, section 4.2.1).
-pub(super) fn put_head(major: u8, argument: u64, out: &mut BytesMut) {
+pub(crate) fn put_head(major: u8, argument: u64, out: &mut impl BufMut) {
     let bytes = argument.to_be_bytes();
     let (info, size) = match argument {
         0..=23 => (argument as u8, 0),

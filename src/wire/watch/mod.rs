@@ -34,7 +34,10 @@ pub(in crate::wire) use self::json::{EndOfValue, skip_space};
 #[cfg(feature = "k8s-pb")]
 pub use self::prost::Protobuf;
 #[cfg(all(feature = "testing", unix))]
-pub(crate) use self::protobuf::{Fields, MAGIC, Value as Raw};
+pub(crate) use self::{
+    cbor::put_head,
+    protobuf::{Fields, MAGIC, Value as Raw, put_varint},
+};
 pub use self::{
     decode::Decode,
     decoder::Decoder,

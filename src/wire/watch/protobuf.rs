@@ -3,7 +3,7 @@
 //! Field numbers are those of the `generated.proto` files of `k8s.io/apimachinery` and are named
 //! where they are used.
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::BufMut;
 
 use super::{Encoding, EventError};
 use crate::wire::status::{Status, StatusCause, StatusDetails};
@@ -178,7 +178,7 @@ impl Extent {
     }
 }
 
-pub(super) fn put_varint(mut value: u64, out: &mut BytesMut) {
+pub(crate) fn put_varint(mut value: u64, out: &mut impl BufMut) {
     while value >= 0x80 {
         out.put_u8(value as u8 | 0x80);
         value >>= 7;
