@@ -26,9 +26,7 @@ pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>,
             kubelet::start(cluster, object);
         }
         ("namespaces", None) => furnish(cluster, text(&object["metadata"]["name"])),
-        ("namespaces", Some(_)) if kind.is_core("namespaces") => {
-            delete::empty(cluster, text(&object["metadata"]["name"]));
-        }
+        ("namespaces", Some(_)) => delete::settle(cluster, &store::key_of(&kind.resource, object)),
         ("customresourcedefinitions", _) => define(cluster, kind, object),
         _ => {}
     }

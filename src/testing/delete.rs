@@ -13,7 +13,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::{
-    json::{items, push, text, texts},
+    json::{items, push, set, text, texts},
     kinds::Kind,
     kubelet, logs, objects,
     router::{self, Body, Cluster},
@@ -26,11 +26,6 @@ use crate::{server::Refusal, wire::stamp::Stamp};
 /// How long a namespace is seen to be terminating at least.
 const CONTROLLER: Duration = Duration::from_millis(100);
 
-/// What is protected while it is used.
-const PROTECTED: [&str; 2] = [
-    "kubernetes.io/pvc-protection",
-    "kubernetes.io/pv-protection",
-];
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// `k8s.io/kubernetes/pkg/registry/batch/job/storage/storage.go`, Delete.
 const PRESERVED: &str = "299 - \"child pods are preserved by default when jobs are deleted; set \
@@ -107,11 +102,15 @@ pub(super) fn collection(write: &Write<'_>, options: &Options) -> Result<Respons
     })
 }
 
+/// Whether a pod's containers have ended for good.
+fn has_ended(pod: &Value) -> bool {
+    matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed")
+}
+
 /// How long a pod may take to end.
 fn grace(kind: &Kind, object: &Value, options: &Options) -> u64 {
     // `k8s.io/kubernetes/pkg/registry/core/pod/strategy.go`, CheckGracefulDelete.
-    let is_over = matches!(text(&object["status"]["phase"]), "Succeeded" | "Failed");
-    if !kind.is_core("pods") || is_over || object["spec"]["nodeName"].is_null() {
+    if !kind.is_core("pods") || has_ended(object) || object["spec"]["nodeName"].is_null() {
         return 0;
     }
     let own = object["spec"]["terminationGracePeriodSeconds"].as_u64();
@@ -197,31 +196,35 @@ pub(super) fn delete(
     if options.dry {
         return Ok(written);
     }
-    if holder == Some(ORPHAN) {
-        let uid = text(&written.json["metadata"]["uid"]);
-        for (key, _) in dependents(cluster, &written.json) {
-            forget(cluster, &key, uid);
+    match holder {
+        Some(ORPHAN) => {
+            let uid = text(&written.json["metadata"]["uid"]);
+            for (key, _) in dependents(cluster, &written.json) {
+                forget(cluster, &key, uid);
+            }
+            settle(cluster, &key);
         }
-        unhold(cluster, &key, ORPHAN);
+        Some(FOREGROUND) if ends_in.is_some() => {
+            collect(cluster, &written.json, &options.propagation);
+            settle(cluster, &key);
+        }
+        _ => {}
     }
     match ends_in {
         None if cluster.store.get(&key).is_none() => gone(cluster, kind, &written.json),
         None => {}
         Some(grace) if kind.is_core("pods") => kubelet::terminate(cluster, &written.json, grace),
         Some(_) => {
-            if holder == Some(FOREGROUND) {
-                collect(cluster, &written.json, &options.propagation);
-                release(cluster, &key, &written.json);
-            }
             // It is a controller's, which comes later.
-            let (again, is_definition) = (cluster.clone(), kind.is_definition());
+            let again = cluster.clone();
             cluster.tasks.spawn(async move {
                 tokio::time::sleep(CONTROLLER).await;
-                match () {
-                    () if is_namespace => clear(&again, &name),
-                    () if is_definition => unhold(&again, &key, CLEANUP),
-                    () => unprotect(&again, &key.2),
+                if is_namespace {
+                    for (key, _) in again.store.all(|key, _| key.2 == name) {
+                        try_delete(&again, key, "");
+                    }
                 }
+                settle(&again, &key);
             });
         }
     }
@@ -270,39 +273,80 @@ pub(super) fn is_over(kind: &Kind, object: &Value) -> bool {
         && !kind.is_core("namespaces")
 }
 
-/// Makes of an object's metadata what `change` does, and lets the object go if nothing holds it then.
-fn change(cluster: &Arc<Cluster>, key: &Key, mut change: impl FnMut(&mut Value)) {
+/// Takes from an object that is to go the finalizers of controllers that have nothing to do for it
+/// any more, and lets it go if nothing else holds it.
+pub(super) fn settle(cluster: &Arc<Cluster>, key: &Key) {
     let Some(kind) = cluster.kinds.any(&key.0, &key.1) else {
         return;
     };
     let edited = cluster.store.edit(key, |json| {
-        change(&mut json["metadata"]);
-        is_over(&kind, json)
+        if json["metadata"]["deletionTimestamp"].is_null() {
+            return false;
+        }
+        let finalizers = texts(&json["metadata"]["finalizers"]).map(str::to_owned);
+        let (held, done): (Vec<_>, Vec<_>) =
+            finalizers.partition(|name| holds(cluster, name, key, json));
+        if !done.is_empty() {
+            json["metadata"]["finalizers"] = held.into();
+        }
+        is_over(&kind, json) || kind.is_core("namespaces") && is_empty(cluster, json, &key.3)
     });
     if let Some((object, true)) = edited {
         gone(cluster, &kind, &object.json);
     }
 }
 
-/// Takes a finalizer from an object.
-fn unhold(cluster: &Arc<Cluster>, key: &Key, finalizer: &str) {
-    change(cluster, key, |metadata| {
-        let left = texts(&metadata["finalizers"]).filter(|name| *name != finalizer);
-        metadata["finalizers"] = left.map(str::to_owned).collect();
-    });
+/// Whether a finalizer holds an object that is to go. Those of clients always do.
+fn holds(cluster: &Cluster, finalizer: &str, key: &Key, object: &Value) -> bool {
+    let uid = &object["metadata"]["uid"];
+    match finalizer {
+        // What it defines goes with it.
+        CLEANUP => false,
+        ORPHAN => !dependents(cluster, object).is_empty(),
+        FOREGROUND => {
+            let blocks =
+                |owner: &Value| owner["uid"] == *uid && owner["blockOwnerDeletion"] == true;
+            let owners =
+                |owned: &Object| items(&owned.json["metadata"]["ownerReferences"]).any(blocks);
+            dependents(cluster, object)
+                .iter()
+                .any(|(_, owned)| owners(owned))
+        }
+        // `k8s.io/kubernetes/pkg/controller/volume/{pvc,pv}protection`.
+        "kubernetes.io/pv-protection" => object["status"]["phase"] == "Bound",
+        "kubernetes.io/pvc-protection" => {
+            let is_it = |volume: &Value| volume["persistentVolumeClaim"]["claimName"] == *key.3;
+            let uses = |pod: &Value| !has_ended(pod) && items(&pod["spec"]["volumes"]).any(is_it);
+            let pods = &cluster.kinds.core("pods").resource;
+            let pods = cluster.store.now(pods, Some(&key.2));
+            pods.iter().any(|(_, pod)| uses(&pod.json))
+        }
+        _ => true,
+    }
+}
+
+/// Whether nothing is left in a namespace, and nobody else has something to do there.
+fn is_empty(cluster: &Cluster, namespace: &Value, name: &str) -> bool {
+    !is_held(&namespace["metadata"])
+        && texts(&namespace["spec"]["finalizers"]).all(|name| name == "kubernetes")
+        && cluster.store.all(|key, _| key.2 == name).is_empty()
 }
 
 /// Takes an owner from an object.
-fn forget(cluster: &Arc<Cluster>, key: &Key, owner: &str) {
-    change(cluster, key, |metadata| {
-        let left = items(&metadata["ownerReferences"]).filter(|known| known["uid"] != owner);
-        let left: Vec<_> = left.cloned().collect();
+fn forget(cluster: &Cluster, key: &Key, owner: &str) {
+    cluster.store.edit(key, |json| {
+        let owners = items(&json["metadata"]["ownerReferences"]);
+        let left: Vec<_> = owners
+            .filter(|known| known["uid"] != owner)
+            .cloned()
+            .collect();
         let left = if left.is_empty() {
             Value::Null
         } else {
             left.into()
         };
-        super::json::set(metadata, "ownerReferences", &left);
+        set(&mut json["metadata"], "ownerReferences", &left);
+        false
     });
 }
 
@@ -317,7 +361,7 @@ pub(super) fn finish(cluster: &Arc<Cluster>, namespace: &str, name: &str, uid: &
         }
         false
     });
-    change(cluster, &key, |_| {});
+    settle(cluster, &key);
 }
 
 /// Does what follows when an object has gone.
@@ -328,7 +372,12 @@ pub(super) fn gone(cluster: &Arc<Cluster>, kind: &Kind, object: &Value) {
     );
     if kind.is_core("pods") {
         kubelet::stop(cluster, namespace, name);
-        unprotect(cluster, namespace);
+        for plural in ["persistentvolumeclaims", "persistentvolumes"] {
+            let resource = &cluster.kinds.core(plural).resource;
+            for (key, _) in cluster.store.now(resource, None) {
+                settle(cluster, &key);
+            }
+        }
     }
     if kind.is_definition() {
         for kind in Kind::of_definition(object) {
@@ -344,11 +393,12 @@ pub(super) fn gone(cluster: &Arc<Cluster>, kind: &Kind, object: &Value) {
     collect(cluster, object, "Background");
     let of = |owner: &Object| owners(object).any(|uid| owner.json["metadata"]["uid"] == uid);
     if owners(object).next().is_some() {
-        for (key, owner) in cluster.store.all(|_, owner| of(owner)) {
-            release(cluster, &key, &owner.json);
+        for (key, _) in cluster.store.all(|_, owner| of(owner)) {
+            settle(cluster, &key);
         }
     }
-    empty(cluster, namespace);
+    let namespaces = &cluster.kinds.core("namespaces").resource;
+    settle(cluster, &store::key(namespaces, "", namespace));
 }
 
 fn owners(object: &Value) -> impl Iterator<Item = &str> {
@@ -388,76 +438,5 @@ fn try_delete(cluster: &Arc<Cluster>, key: Key, propagation: &str) {
     };
     if let Some(kind) = cluster.kinds.any(&key.0, &key.1) {
         let _ = delete(cluster, &kind, key, &options);
-    }
-}
-
-/// Lets claims go that are to go and that no pod uses, and volumes that no claim has
-/// (`k8s.io/kubernetes/pkg/controller/volume/{pvc,pv}protection`).
-fn unprotect(cluster: &Arc<Cluster>, namespace: &str) {
-    let list = |plural, namespace| {
-        let resource = &cluster.kinds.core(plural).resource;
-        cluster.store.now(resource, namespace)
-    };
-    let (pods, claims) = (
-        list("pods", Some(namespace)),
-        list("persistentvolumeclaims", Some(namespace)),
-    );
-    let is_over = |pod: &Value| matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed");
-    for (key, claim) in claims.into_iter().chain(list("persistentvolumes", None)) {
-        let uses = |volume: &Value| volume["persistentVolumeClaim"]["claimName"] == *key.3;
-        let mut pods = pods.iter().filter(|(_, pod)| !is_over(&pod.json));
-        if claim.json["metadata"]["deletionTimestamp"].is_null()
-            || claim.json["spec"]["capacity"].is_object()
-                && claim.json["status"]["phase"] == "Bound"
-            || pods.any(|(_, pod)| items(&pod.json["spec"]["volumes"]).any(uses))
-        {
-            continue;
-        }
-        PROTECTED
-            .iter()
-            .for_each(|holder| unhold(cluster, &key, holder));
-    }
-}
-
-/// Lets an object go that waited for what it owned.
-fn release(cluster: &Arc<Cluster>, key: &Key, owner: &Value) {
-    let blocks = |owned: &Value| {
-        let mut owners = items(&owned["metadata"]["ownerReferences"]);
-        let uid = &owner["metadata"]["uid"];
-        owners.any(|owner| owner["uid"] == *uid && owner["blockOwnerDeletion"] == true)
-    };
-    let mut owned = dependents(cluster, owner).into_iter();
-    if texts(&owner["metadata"]["finalizers"]).any(|name| name == FOREGROUND)
-        && !owned.any(|(_, owned)| blocks(&owned.json))
-    {
-        unhold(cluster, key, FOREGROUND);
-    }
-}
-
-/// Deletes all that is in a namespace.
-fn clear(cluster: &Arc<Cluster>, namespace: &str) {
-    for (key, _) in cluster.store.all(|key, _| key.2 == namespace) {
-        try_delete(cluster, key, "");
-    }
-    empty(cluster, namespace);
-}
-
-/// Lets a namespace go that is to go, if nothing is left in it.
-pub(super) fn empty(cluster: &Arc<Cluster>, namespace: &str) {
-    let kind = cluster.kinds.core("namespaces");
-    let key = store::key(&kind.resource, "", namespace);
-    let Some(object) = cluster.store.get(&key) else {
-        return;
-    };
-    let metadata = &object.json["metadata"];
-    let is_own = |name: &str| name == "kubernetes";
-    let is_leaving = !metadata["deletionTimestamp"].is_null()
-        && !is_held(metadata)
-        && texts(&object.json["spec"]["finalizers"]).all(is_own);
-    if is_leaving
-        && cluster.store.all(|key, _| key.2 == namespace).is_empty()
-        && cluster.store.delete(&key).is_some()
-    {
-        gone(cluster, &kind, &object.json);
     }
 }

@@ -128,12 +128,8 @@ impl Cluster {
     /// Makes a namespace, unless it is there.
     pub(super) fn ensure_namespace(&self, name: &str) {
         let kind = self.kinds.core("namespaces");
-        if name.is_empty()
-            || self
-                .store
-                .get(&store::key(&kind.resource, "", name))
-                .is_some()
-        {
+        let key = store::key(&kind.resource, "", name);
+        if name.is_empty() || self.store.get(&key).is_some() {
             return;
         }
         let mut object =
