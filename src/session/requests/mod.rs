@@ -184,24 +184,25 @@ pub(super) enum Grant {
 }
 
 impl Grant {
-    /// Whether this failure is a refusal that may pass. An API server takes requests before it
-    /// knows its roles (`k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac` asks informers), and
-    /// what gives credentials may be cut off together with the server.
-    pub(super) fn may_pass(&mut self, now: Instant, failure: &Error) -> bool {
+    /// Notes a failure: a refusal, or one of another kind.
+    pub(super) fn note(&mut self, now: Instant, failure: &Error) {
         let is_refusal = match failure {
             Error::Api(refusal) => matches!(refusal.status.code, 401 | 403),
             error => matches!(error, Error::Caller(CallerError::Config { .. })),
         };
-        let since = match self {
-            Self::Unknown => return false,
-            Self::Given => now,
-            Self::Refused(since) => *since,
+        *self = match (&*self, is_refusal) {
+            (Self::Given, true) => Self::Refused(now),
+            (Self::Refused(_), false) => Self::Given,
+            _ => return,
         };
-        *self = match is_refusal {
-            true => Self::Refused(since),
-            false => Self::Given,
-        };
-        is_refusal && now - since < limits::GRANT_PATIENCE
+    }
+
+    /// Notes a failure; whether it is a refusal that may pass. An API server takes requests before
+    /// it knows its roles (`k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac` asks informers), and
+    /// what gives credentials may be cut off together with the server.
+    pub(super) fn may_pass(&mut self, now: Instant, failure: &Error) -> bool {
+        self.note(now, failure);
+        matches!(self, Self::Refused(since) if now - *since < limits::GRANT_PATIENCE)
     }
 }
 

@@ -308,7 +308,9 @@ impl Logs {
     pub(super) fn pause(&mut self, error: Error, retry_after: Option<Duration>) {
         let now = self.requests.now();
         self.fruitless.attempts = self.fruitless.attempts.saturating_add(1);
-        self.may_pass(&error);
+        if self.config.resume {
+            self.grant().note(now, &error);
+        }
         // An end in order may be part of the same trouble.
         self.reach = None;
         match error {

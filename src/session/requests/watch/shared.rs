@@ -245,7 +245,7 @@ impl<K> SharedMirror<K> {
         let labels = &self.labels;
         let before = match labels.is_empty() {
             true => None,
-            false => self.mirror.get(&key).cloned(),
+            false => self.mirror.get(&key).map(|kept| kept.labels.clone()),
         };
         let mut now = None;
         let keep = || {
@@ -271,14 +271,14 @@ impl<K> SharedMirror<K> {
                 }
                 (Change::Added(key), Some(now)) => {
                     self.namespaces.insert(key.namespace(), &key);
-                    self.label(&key, now);
+                    self.label(&key, &now.labels, Index::insert);
                     MirrorUpdate::Added(key, now.object.clone())
                 }
                 (Change::Modified(key), Some(now)) => {
                     if let Some(before) = &before {
-                        self.unlabel(&key, before);
+                        self.label(&key, before, Index::remove);
                     }
-                    self.label(&key, now);
+                    self.label(&key, &now.labels, Index::insert);
                     MirrorUpdate::Modified(key, now.object.clone())
                 }
                 (Change::Added(_) | Change::Modified(_), None) => continue,
@@ -296,23 +296,21 @@ impl<K> SharedMirror<K> {
 
     fn delete(&mut self, key: ObjectKey, kept: &Kept<K>) {
         self.namespaces.remove(key.namespace(), &key);
-        self.unlabel(&key, kept);
+        self.label(&key, &kept.labels, Index::remove);
         let object = kept.object.clone();
         self.pending.push(Ok(MirrorUpdate::Deleted(key, object)));
     }
 
-    fn label(&mut self, key: &ObjectKey, kept: &Kept<K>) {
-        for ((_, index), value) in self.labels.iter_mut().zip(&*kept.labels) {
+    /// Changes the index of each label that is there.
+    fn label(
+        &mut self,
+        key: &ObjectKey,
+        values: &[Option<Box<str>>],
+        change: impl Fn(&mut Index, &str, &ObjectKey),
+    ) {
+        for ((_, index), value) in self.labels.iter_mut().zip(values) {
             if let Some(value) = value {
-                index.insert(value, key);
-            }
-        }
-    }
-
-    fn unlabel(&mut self, key: &ObjectKey, kept: &Kept<K>) {
-        for ((_, index), value) in self.labels.iter_mut().zip(&*kept.labels) {
-            if let Some(value) = value {
-                index.remove(value, key);
+                change(index, value, key);
             }
         }
     }
