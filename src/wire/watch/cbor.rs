@@ -4,15 +4,8 @@ use std::borrow::Cow;
 
 use bytes::BufMut;
 
-use super::{Encoding, EventError};
+use super::{Encoding::Cbor, EventError};
 use crate::limits;
-
-pub(super) const fn malformed(what: &'static str) -> EventError {
-    EventError::Malformed {
-        encoding: Encoding::Cbor,
-        what,
-    }
-}
 
 /// The start of a data item (RFC 8949, section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +32,8 @@ impl Head {
             27 => 8,
             // RFC 8949, section 3.2; `IndefLengthForbidden` in Kubernetes'
             // `runtime/serializer/cbor/internal/modes/decode.go`.
-            31 => return Err(malformed("an item has an indefinite length")),
-            _ => return Err(malformed("a reserved item")),
+            31 => return Err(Cbor.malformed("an item has an indefinite length")),
+            _ => return Err(Cbor.malformed("a reserved item")),
         };
         let Some(bytes) = rest.get(..size) else {
             return Ok(None);
@@ -132,7 +125,7 @@ impl EndOfItem {
                         self.open[self.depth - 1] = left;
                         left = argument.saturating_mul(u64::from(major) - 3);
                         if self.depth == self.open.len() {
-                            return Err(malformed("the items are nested too deeply"));
+                            return Err(Cbor.malformed("the items are nested too deeply"));
                         }
                         self.depth += 1;
                     }
@@ -161,7 +154,7 @@ pub(super) fn skip(data: &[u8]) -> Result<usize, EventError> {
     }
     EndOfItem::default()
         .find(data, usize::MAX)?
-        .ok_or(malformed("an item does not end"))
+        .ok_or(Cbor.malformed("an item does not end"))
 }
 
 /// What follows the tags that `data` begins with.
@@ -176,7 +169,7 @@ pub(super) fn untag(mut data: &[u8]) -> Result<&[u8], EventError> {
 }
 
 pub(super) fn head(data: &[u8]) -> Result<Head, EventError> {
-    Head::read(data)?.ok_or(malformed("an item does not end"))
+    Head::read(data)?.ok_or(Cbor.malformed("an item does not end"))
 }
 
 /// A key and the data from the start of its value on.
@@ -200,7 +193,7 @@ impl<'a> Entries<'a> {
         let left = match (head.major, head.info) {
             (5, _) => head.argument,
             (7, 22) => 0,
-            _ => return Err(malformed("a map should stand here")),
+            _ => return Err(Cbor.malformed("a map should stand here")),
         };
         Ok(Self {
             data: &data[head.len..],
@@ -248,12 +241,12 @@ pub(super) fn string(data: &[u8]) -> Result<(&[u8], &[u8]), EventError> {
     let data = untag(data)?;
     let head = head(data)?;
     if !matches!(head.major, 2 | 3) {
-        return Err(malformed("a string should stand here"));
+        return Err(Cbor.malformed("a string should stand here"));
     }
     usize::try_from(head.argument)
         .ok()
         .and_then(|len| data[head.len..].split_at_checked(len))
-        .ok_or(malformed("a string does not end"))
+        .ok_or(Cbor.malformed("a string does not end"))
 }
 
 /// The string that `data` begins with, as text; empty for null.
@@ -261,7 +254,7 @@ pub(super) fn text(data: &[u8]) -> Result<&str, EventError> {
     if data.first() == Some(&0xf6) {
         return Ok("");
     }
-    std::str::from_utf8(string(data)?.0).map_err(|_| malformed("a string is not UTF-8"))
+    std::str::from_utf8(string(data)?.0).map_err(|_| Cbor.malformed("a string is not UTF-8"))
 }
 
 /// The integer that `data` begins with; 0 for null.
@@ -273,6 +266,6 @@ pub(super) fn integer(data: &[u8]) -> Result<i64, EventError> {
         // RFC 8949, section 3.1: major type 1 is -1 - n.
         (1, _, Ok(number)) => Ok(-1 - number),
         (7, 22, _) => Ok(0),
-        _ => Err(malformed("an integer should stand here")),
+        _ => Err(Cbor.malformed("an integer should stand here")),
     }
 }

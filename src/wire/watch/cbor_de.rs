@@ -10,7 +10,7 @@ use serde::de::{
     SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer,
 };
 
-use super::{EventError, cbor};
+use super::{Encoding::Cbor, EventError, cbor};
 use crate::limits;
 
 pub(super) fn from_slice<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, EventError> {
@@ -55,7 +55,7 @@ impl<'de> Reader<'de> {
                 // RFC 8949, section 3.4.5.2: expected later encoding base64.
                 (6, 22) => base64 = true,
                 (6, 55799) => {}
-                (6, _) => return Err(cbor::malformed("an unknown tag")),
+                (6, _) => return Err(Cbor.malformed("an unknown tag")),
                 _ => return Ok((head, base64)),
             }
         }
@@ -65,7 +65,7 @@ impl<'de> Reader<'de> {
         let (taken, rest) = usize::try_from(len)
             .ok()
             .and_then(|len| self.data.split_at_checked(len))
-            .ok_or(cbor::malformed("a string does not end"))?;
+            .ok_or(Cbor.malformed("a string does not end"))?;
         self.data = rest;
         Ok(taken)
     }
@@ -75,7 +75,7 @@ impl<'de> Reader<'de> {
         read: impl FnOnce(&mut Self) -> Result<T, EventError>,
     ) -> Result<T, EventError> {
         if self.depth == limits::WATCH_DEPTH {
-            return Err(cbor::malformed("the items are nested too deeply"));
+            return Err(Cbor.malformed("the items are nested too deeply"));
         }
         self.depth += 1;
         let value = read(self);
@@ -105,12 +105,12 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             (0, _) => visitor.visit_u64(head.argument),
             (1, _) => match i64::try_from(head.argument) {
                 Ok(number) => visitor.visit_i64(-1 - number),
-                Err(_) => Err(cbor::malformed("a number below the range of 64 bits")),
+                Err(_) => Err(Cbor.malformed("a number below the range of 64 bits")),
             },
             (2, _) if base64 => visitor.visit_string(STANDARD.encode(self.take(head.argument)?)),
             (2 | 3, _) => match std::str::from_utf8(self.take(head.argument)?) {
                 Ok(text) => visitor.visit_borrowed_str(text),
-                Err(_) => Err(cbor::malformed("a string is not UTF-8")),
+                Err(_) => Err(Cbor.malformed("a string is not UTF-8")),
             },
             (4, _) => self.nested(|reader| {
                 visitor.visit_seq(Items {
@@ -130,7 +130,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             (7, 25) => visitor.visit_f64(half(head.argument)),
             (7, 26) => visitor.visit_f64(f64::from(f32::from_bits(head.argument as u32))),
             (7, 27) => visitor.visit_f64(f64::from_bits(head.argument)),
-            _ => Err(cbor::malformed("a simple value that JSON does not have")),
+            _ => Err(Cbor.malformed("a simple value that JSON does not have")),
         }
     }
 
@@ -160,7 +160,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         match head.major {
             2 | 3 => {
                 let text = std::str::from_utf8(self.take(head.argument)?)
-                    .map_err(|_| cbor::malformed("a string is not UTF-8"))?;
+                    .map_err(|_| Cbor.malformed("a string is not UTF-8"))?;
                 visitor.visit_enum(IntoDeserializer::<EventError>::into_deserializer(text))
             }
             // With content: a map with one entry.

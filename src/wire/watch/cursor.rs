@@ -46,10 +46,7 @@ impl<'a> Key<'a> {
             Self::Name(Cow::Owned(name)) => String::from_utf8(name).ok().map(Cow::Owned),
             Self::Number(_) => None,
         };
-        text.ok_or(EventError::Malformed {
-            encoding,
-            what: "a string is not UTF-8",
-        })
+        text.ok_or(encoding.malformed("a string is not UTF-8"))
     }
 }
 
@@ -117,25 +114,20 @@ impl<'a> Value<'a> {
             };
             let nanos = u32::try_from(nanos).ok();
             let stamp = nanos.and_then(|nanos| Stamp::from_unix(seconds, nanos));
-            return stamp.map(Some).ok_or(EventError::Malformed {
-                encoding: self.encoding(),
-                what: "a time is beyond all years",
-            });
+            let beyond = self.encoding().malformed("a time is beyond all years");
+            return stamp.map(Some).ok_or(beyond);
         }
         let text = self.text()?;
         if text.is_empty() {
             return Ok(None);
         }
-        let stamp = Stamp::parse(text.as_bytes()).ok_or(EventError::Malformed {
-            encoding: self.encoding(),
-            what: "a time is not RFC 3339",
-        })?;
-        Ok(Some(stamp))
+        let other = self.encoding().malformed("a time is not RFC 3339");
+        Stamp::parse(text.as_bytes()).map(Some).ok_or(other)
     }
 
     /// Whether the object certainly has no member of this name from here on; only in JSON is that said
     /// without passing over the values.
-    pub(super) fn lacks(self, name: &str) -> bool {
+    pub(super) fn lacks(self, name: &[u8]) -> bool {
         matches!(self, Self::Json(data) if json::lacks(data, name))
     }
 

@@ -62,7 +62,7 @@ impl Object {
         let end = start + json::skip_value(&self.bytes[start..])?;
         match self.bytes[end..].trim_ascii().is_empty() {
             true => Ok(()),
-            false => Err(json::malformed("something follows the object")),
+            false => Err(Encoding::Json.malformed("something follows the object")),
         }
     }
 }

@@ -192,10 +192,9 @@ impl Decoder {
         bound: usize,
     ) -> Result<Option<usize>, EventError> {
         match encoding {
-            Encoding::Json if data.first() != Some(&b'{') => Err(EventError::Malformed {
-                encoding,
-                what: "an event should begin with a brace",
-            }),
+            Encoding::Json if data.first() != Some(&b'{') => {
+                Err(encoding.malformed("an event should begin with a brace"))
+            }
             Encoding::Json => Ok(json.find(data, bound)),
             Encoding::Cbor => cbor.find(data, bound),
             Encoding::Protobuf => {

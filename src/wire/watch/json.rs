@@ -5,16 +5,10 @@ use std::borrow::Cow;
 use memchr::{memchr2, memmem};
 
 use super::{
-    Encoding, EventError,
+    Encoding::Json,
+    EventError,
     json_blocks::{self, BLOCK, Reached},
 };
-
-pub(super) const fn malformed(what: &'static str) -> EventError {
-    EventError::Malformed {
-        encoding: Encoding::Json,
-        what,
-    }
-}
 
 /// A name and the data from the start of its value on.
 type Member<'a> = (Cow<'a, [u8]>, &'a [u8]);
@@ -39,7 +33,7 @@ impl<'a> Members<'a> {
         let done = match data.get(at) {
             Some(b'{') => false,
             Some(b'n') => true,
-            _ => return Err(malformed("an object should stand here")),
+            _ => return Err(Json.malformed("an object should stand here")),
         };
         Ok(Self {
             data,
@@ -72,12 +66,12 @@ impl<'a> Members<'a> {
             }
             Some(b',') if !first => at = skip_space(data, at + 1),
             Some(b'"') if first => {}
-            _ => return Err(malformed("a member or the end of an object should follow")),
+            _ => return Err(Json.malformed("a member or the end of an object should follow")),
         }
         let (name, len) = string(&data[at..])?;
         at = skip_space(data, at + len);
         if data.get(at) != Some(&b':') {
-            return Err(malformed("a colon should follow the name of a member"));
+            return Err(Json.malformed("a colon should follow the name of a member"));
         }
         let name = match name.escaped {
             false => Cow::Borrowed(name.inside),
@@ -120,11 +114,11 @@ pub(super) fn skip_value(data: &[u8]) -> Result<usize, EventError> {
             let ends = |b: &u8| matches!(b, b',' | b'}' | b']') || b.is_ascii_whitespace();
             return Ok(data.iter().position(ends).unwrap_or(data.len()));
         }
-        _ => return Err(malformed("a value should stand here")),
+        _ => return Err(Json.malformed("a value should stand here")),
     }
     EndOfValue::default()
         .find(data)?
-        .ok_or(malformed("a value does not end"))
+        .ok_or(Json.malformed("a value does not end"))
 }
 
 /// Finds the end of the value at the start of a growing buffer.
@@ -275,7 +269,7 @@ impl<'a> Quoted<'a> {
         if !escaped {
             return std::str::from_utf8(inside)
                 .map(Cow::Borrowed)
-                .map_err(|_| malformed("a string is not UTF-8"));
+                .map_err(|_| Json.malformed("a string is not UTF-8"));
         }
         let mut quoted = Vec::with_capacity(inside.len() + 2);
         quoted.push(b'"');
@@ -283,7 +277,7 @@ impl<'a> Quoted<'a> {
         quoted.push(b'"');
         serde_json::from_slice(&quoted)
             .map(Cow::Owned)
-            .map_err(|_| malformed("a string has an escape that is none"))
+            .map_err(|_| Json.malformed("a string has an escape that is none"))
     }
 }
 
@@ -316,7 +310,7 @@ fn plain_len(data: &[u8]) -> Option<usize> {
 #[cold]
 fn escaped_len(data: &[u8]) -> Result<usize, EventError> {
     if data.first() != Some(&b'"') {
-        return Err(malformed("a string should stand here"));
+        return Err(Json.malformed("a string should stand here"));
     }
     let mut at = 1;
     if VECTORS {
@@ -332,7 +326,7 @@ fn escaped_len(data: &[u8]) -> Result<usize, EventError> {
         }
         at += 1;
     }
-    Err(malformed("a string does not end"))
+    Err(Json.malformed("a string does not end"))
 }
 
 /// The first quote or backslash.
@@ -360,8 +354,8 @@ fn quote_or_escape(data: &[u8]) -> Option<usize> {
 
 /// Whether no member that begins in `data` has this name: neither it nor an escape that could be one of
 /// its letters is there at all, which is sooner seen than where each value ends.
-pub(super) fn lacks(data: &[u8], name: &str) -> bool {
-    memmem::find(data, name.as_bytes()).is_none() && memmem::find(data, b"\\u").is_none()
+pub(super) fn lacks(data: &[u8], name: &[u8]) -> bool {
+    memmem::find(data, name).is_none() && memmem::find(data, b"\\u").is_none()
 }
 
 /// The string that `data` begins with; empty for `null`.
@@ -381,7 +375,7 @@ pub(super) fn integer(data: &[u8]) -> Result<i64, EventError> {
     std::str::from_utf8(&data[..len])
         .ok()
         .and_then(|digits| digits.parse().ok())
-        .ok_or(malformed("an integer should stand here"))
+        .ok_or(Json.malformed("an integer should stand here"))
 }
 
 #[cfg(test)]

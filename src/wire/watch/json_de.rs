@@ -11,6 +11,7 @@ use serde::de::{
 };
 
 use super::{
+    Encoding::Json,
     EventError,
     json::{self, skip_space, skip_value},
 };
@@ -68,7 +69,7 @@ impl<'de> Reader<'de> {
                 self.at += literal.len();
                 Ok(value)
             }
-            false => Err(json::malformed("a value should stand here")),
+            false => Err(Json.malformed("a value should stand here")),
         }
     }
 
@@ -103,7 +104,7 @@ impl<'de> Reader<'de> {
         read: impl FnOnce(&mut Items<'_, 'de>) -> Result<T, EventError>,
     ) -> Result<T, EventError> {
         if self.depth == limits::WATCH_DEPTH {
-            return Err(json::malformed("the values are nested too deeply"));
+            return Err(Json.malformed("the values are nested too deeply"));
         }
         self.depth += 1;
         self.at += 1;
@@ -228,13 +229,11 @@ impl Items<'_, '_> {
         }
         if !std::mem::replace(&mut self.first, false) {
             if next != Some(b',') {
-                return Err(json::malformed(
-                    "a comma or a closing bracket should follow",
-                ));
+                return Err(Json.malformed("a comma or a closing bracket should follow"));
             }
             self.reader.at += 1;
             if self.reader.peek() == Some(self.close) {
-                return Err(json::malformed("something should follow a comma"));
+                return Err(Json.malformed("something should follow a comma"));
             }
         }
         Ok(true)
@@ -284,9 +283,7 @@ impl Reader<'_> {
     #[inline]
     fn colon(&mut self) -> Result<(), EventError> {
         if self.peek() != Some(b':') {
-            return Err(json::malformed(
-                "a colon should follow the name of a member",
-            ));
+            return Err(Json.malformed("a colon should follow the name of a member"));
         }
         self.at += 1;
         Ok(())

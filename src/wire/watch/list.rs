@@ -265,7 +265,7 @@ impl ListDecoder {
                 let count = match (head.major, head.info) {
                     (4, _) => head.argument,
                     (7, 22) => 0,
-                    _ => return Err(cbor::malformed("the items should be an array")),
+                    _ => return Err(Encoding::Cbor.malformed("the items should be an array")),
                 };
                 data = &data[head.len..];
                 for _ in 0..count {
@@ -376,7 +376,7 @@ impl ListDecoder {
                     b"kind" => self.meta.kind = value.text()?.into_owned(),
                     b"metadata" => self.list.read(value)?,
                     b"items" if *piece != *b"null" => {
-                        return Err(json::malformed("the items should be an array"));
+                        return Err(Encoding::Json.malformed("the items should be an array"));
                     }
                     b"items" => self.has_items = true,
                     _ => {}
@@ -399,7 +399,7 @@ impl ListDecoder {
                     }
                 }
             }
-            _ => Err(json::malformed("a list does not go on like this")),
+            _ => Err(Encoding::Json.malformed("a list does not go on like this")),
         }
     }
 

@@ -16,66 +16,46 @@ use super::{
 };
 use crate::wire::stamp::Stamp;
 
-/// A field of `metav1.ObjectMeta`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Name,
-    Namespace,
-    Uid,
-    ResourceVersion,
-    Generation,
-    CreationTimestamp,
-    DeletionTimestamp,
-    Labels,
-    Annotations,
+/// Fields of `metav1.ObjectMeta`, each with its name and its number in
+/// `k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto`.
+macro_rules! fields {
+    ($($field:ident $name:literal $number:literal)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        enum Field { $($field),* }
+
+        const FIELDS: usize = [$(Field::$field),*].len();
+
+        impl Field {
+            fn of(key: &Key<'_>) -> Option<Self> {
+                Some(match key {
+                    Key::Name(name) => match &**name {
+                        $($name => Self::$field,)*
+                        _ => return None,
+                    },
+                    Key::Number(number) => match number {
+                        $($number => Self::$field,)*
+                        _ => return None,
+                    },
+                })
+            }
+
+            fn name(self) -> &'static [u8] {
+                match self { $(Self::$field => $name),* }
+            }
+        }
+    };
 }
 
-const FIELDS: usize = Field::Annotations as usize + 1;
-
-impl Field {
-    /// The numbers are those of `k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto`.
-    fn of(key: &Key<'_>) -> Option<Self> {
-        Some(match key {
-            Key::Name(name) => match &**name {
-                b"name" => Self::Name,
-                b"namespace" => Self::Namespace,
-                b"uid" => Self::Uid,
-                b"resourceVersion" => Self::ResourceVersion,
-                b"generation" => Self::Generation,
-                b"creationTimestamp" => Self::CreationTimestamp,
-                b"deletionTimestamp" => Self::DeletionTimestamp,
-                b"labels" => Self::Labels,
-                b"annotations" => Self::Annotations,
-                _ => return None,
-            },
-            Key::Number(number) => match number {
-                1 => Self::Name,
-                3 => Self::Namespace,
-                5 => Self::Uid,
-                6 => Self::ResourceVersion,
-                7 => Self::Generation,
-                8 => Self::CreationTimestamp,
-                9 => Self::DeletionTimestamp,
-                11 => Self::Labels,
-                12 => Self::Annotations,
-                _ => return None,
-            },
-        })
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Name => "name",
-            Self::Namespace => "namespace",
-            Self::Uid => "uid",
-            Self::ResourceVersion => "resourceVersion",
-            Self::Generation => "generation",
-            Self::CreationTimestamp => "creationTimestamp",
-            Self::DeletionTimestamp => "deletionTimestamp",
-            Self::Labels => "labels",
-            Self::Annotations => "annotations",
-        }
-    }
+fields! {
+    Name b"name" 1
+    Namespace b"namespace" 3
+    Uid b"uid" 5
+    ResourceVersion b"resourceVersion" 6
+    Generation b"generation" 7
+    CreationTimestamp b"creationTimestamp" 8
+    DeletionTimestamp b"deletionTimestamp" 9
+    Labels b"labels" 11
+    Annotations b"annotations" 12
 }
 
 /// The fields of an object that most readers want.

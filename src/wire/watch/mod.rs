@@ -82,6 +82,12 @@ impl Encoding {
         }
     }
 
+    /// What is wrong with bytes in this encoding.
+    const fn malformed(self, what: &'static str) -> EventError {
+        let encoding = self;
+        EventError::Malformed { encoding, what }
+    }
+
     /// The media type that asks for this encoding.
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -197,7 +203,6 @@ impl Event {
                 break;
             }
         }
-        let malformed = |what| EventError::Malformed { encoding, what };
         // In protobuf an empty text or message is not written.
         let (event_type, object) = match encoding {
             Encoding::Protobuf => (
@@ -205,8 +210,8 @@ impl Event {
                 object.unwrap_or_default(),
             ),
             _ => (
-                event_type.ok_or(malformed("an event has no type"))?,
-                object.ok_or(malformed("an event has no object"))?,
+                event_type.ok_or(encoding.malformed("an event has no type"))?,
+                object.ok_or(encoding.malformed("an event has no object"))?,
             ),
         };
         let object = Object::new(encoding, message.slice_ref(object));
@@ -356,7 +361,7 @@ impl Object {
 
     /// The text of JSON: one look at the whole instead of one at each string.
     fn text(&self) -> Result<&str, EventError> {
-        str::from_utf8(&self.bytes).map_err(|_| json::malformed("an object is not UTF-8"))
+        str::from_utf8(&self.bytes).map_err(|_| Encoding::Json.malformed("an object is not UTF-8"))
     }
 
     /// The message of the object itself, for a prost type; `None` in other encodings.

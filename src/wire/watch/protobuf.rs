@@ -5,19 +5,12 @@
 
 use bytes::BufMut;
 
-use super::{Encoding, EventError};
+use super::{Encoding::Protobuf, EventError};
 use crate::wire::status::{Status, StatusCause, StatusDetails};
 
 /// What stands before every object in this encoding
 /// (`k8s.io/apimachinery/pkg/runtime/serializer/protobuf/protobuf.go`).
 pub(crate) const MAGIC: &[u8] = b"k8s\0";
-
-pub(super) const fn malformed(what: &'static str) -> EventError {
-    EventError::Malformed {
-        encoding: Encoding::Protobuf,
-        what,
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value<'a> {
@@ -30,19 +23,19 @@ impl<'a> Value<'a> {
     pub(super) fn bytes(self) -> Result<&'a [u8], EventError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Number(_) => Err(malformed("a field has the wrong wire type")),
+            Self::Number(_) => Err(Protobuf.malformed("a field has the wrong wire type")),
         }
     }
 
     #[inline]
     pub(super) fn text(self) -> Result<&'a str, EventError> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| malformed("a string is not UTF-8"))
+        std::str::from_utf8(self.bytes()?).map_err(|_| Protobuf.malformed("a string is not UTF-8"))
     }
 
     pub(super) fn number(self) -> Result<u64, EventError> {
         match self {
             Self::Number(number) => Ok(number),
-            Self::Bytes(_) => Err(malformed("a field has the wrong wire type")),
+            Self::Bytes(_) => Err(Protobuf.malformed("a field has the wrong wire type")),
         }
     }
 }
@@ -81,11 +74,12 @@ impl<'a> Fields<'a> {
             1 => Value::Bytes(self.take(8)?),
             2 => {
                 let len = self.varint()?;
-                let len = usize::try_from(len).map_err(|_| malformed("a field does not end"))?;
+                let len =
+                    usize::try_from(len).map_err(|_| Protobuf.malformed("a field does not end"))?;
                 Value::Bytes(self.take(len)?)
             }
             5 => Value::Bytes(self.take(4)?),
-            _ => return Err(malformed("a field has an unknown wire type")),
+            _ => return Err(Protobuf.malformed("a field has an unknown wire type")),
         };
         Ok((tag >> 3, value))
     }
@@ -100,7 +94,7 @@ impl<'a> Fields<'a> {
         let (taken, rest) = self
             .rest
             .split_at_checked(len)
-            .ok_or(malformed("a field does not end"))?;
+            .ok_or(Protobuf.malformed("a field does not end"))?;
         self.rest = rest;
         Ok(taken)
     }
@@ -126,7 +120,7 @@ impl<'a> Fields<'a> {
                 return Ok(value);
             }
         }
-        Err(malformed("a number does not end"))
+        Err(Protobuf.malformed("a number does not end"))
     }
 }
 
@@ -160,7 +154,7 @@ impl Extent {
             1 => 8,
             2 => rest.varint()?,
             5 => 4,
-            _ => return Err(malformed("a field has an unknown wire type")),
+            _ => return Err(Protobuf.malformed("a field has an unknown wire type")),
         };
         let content = match tag & 7 {
             2 => data.len() - rest.rest.len(),
@@ -173,7 +167,7 @@ impl Extent {
             number: tag >> 3,
             delimited: tag & 7 == 2,
             content,
-            end: end.ok_or(malformed("a field does not end"))?,
+            end: end.ok_or(Protobuf.malformed("a field does not end"))?,
         }))
     }
 }

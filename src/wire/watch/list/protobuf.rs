@@ -3,7 +3,7 @@
 
 use super::{
     super::{
-        EventError,
+        Encoding, EventError,
         cursor::{Field, Members},
         protobuf,
     },
@@ -26,7 +26,9 @@ impl ListDecoder {
                     self.step = Step::Envelope;
                     Ok(Taken::Other)
                 }
-                Some(_) => Err(protobuf::malformed("a list begins with other magic bytes")),
+                Some(_) => {
+                    Err(Encoding::Protobuf.malformed("a list begins with other magic bytes"))
+                }
             };
         }
         if step == Step::Message(Some(0)) {
@@ -39,7 +41,7 @@ impl ListDecoder {
                 return Ok(None);
             };
             if matches!(extent.number, 1 | 2) && !extent.delimited {
-                return Err(protobuf::malformed("a field of a list is no message"));
+                return Err(Encoding::Protobuf.malformed("a field of a list is no message"));
             }
             // runtime.Unknown: raw = 2. It is gone into, and not waited for.
             if in_envelope && extent.number == 2 {
@@ -67,7 +69,7 @@ impl ListDecoder {
                     return self.keep_tables();
                 }
                 2 if self.meta.kind.is_empty() => {
-                    return Err(protobuf::malformed("a list does not say its kind first"));
+                    return Err(Encoding::Protobuf.malformed("a list does not say its kind first"));
                 }
                 2 => self.step = Step::Message(Some((end - content) as u64)),
                 _ => {}
@@ -78,7 +80,7 @@ impl ListDecoder {
             let what = "a field is longer than its list";
             *left = left
                 .checked_sub(piece.len() as u64)
-                .ok_or(protobuf::malformed(what))?;
+                .ok_or(Encoding::Protobuf.malformed(what))?;
         }
         match number {
             1 => {
