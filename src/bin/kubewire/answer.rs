@@ -11,7 +11,7 @@ use serde::Serialize as _;
 use serde_json::{Value, json, ser::Formatter};
 
 use crate::{
-    failure::Failure,
+    failure::{Failure, Local as _},
     jsonpath,
     printable::Printable,
     table::{Column, Row, Table},
@@ -151,8 +151,7 @@ pub(crate) fn table(body: &[u8], named: bool) -> Result<Table, Failure> {
         format!("the server's answer, a {kind}, {problem}").into()
     };
     if kind == "Table" {
-        let table: Table = serde_json::from_value(value)
-            .map_err(|error| Failure::local("the server's table", &error))?;
+        let table: Table = serde_json::from_value(value).local("the server's table")?;
         let columns = table.column_definitions.as_ref().map_or(0, Vec::len);
         let rows = table.rows.as_deref().unwrap_or_default();
         if columns == 0 || rows.iter().any(|row| row.cells.len() < columns) {

@@ -74,28 +74,31 @@ impl ApiResources {
             (Some(Order::Name), resource) => (&*resource.plural, ""),
             (Some(Order::Kind), _) => (&*one.kind, ""),
         });
-        let mut rows = Vec::new();
-        let shown = match self.output {
-            Some(Output::Name) => 0,
-            Some(Output::Wide) => 7,
-            None => 5,
-        };
-        if !self.no_headers && shown > 0 {
-            let headings = "NAME SHORTNAMES APIVERSION NAMESPACED KIND VERBS CATEGORIES";
-            rows.push(
-                headings
-                    .split(' ')
-                    .take(shown)
-                    .map(Printable::cell)
-                    .collect(),
-            );
+        if self.output == Some(Output::Name) {
+            let names = all.iter().map(|one| one.resource.to_string());
+            let rows: Vec<_> = names.map(|name| vec![Printable::cell(&name)]).collect();
+            return Ok(table::print(&rows).map(|()| 0)?);
         }
-        for one in all {
-            if shown == 0 {
-                rows.push(vec![Printable::cell(&one.resource.to_string())]);
-                continue;
-            }
-            let cells: [&str; 7] = [
+        let shown = match self.output {
+            Some(Output::Wide) => 7,
+            _ => 5,
+        };
+        let row = |cells: [&str; 7]| cells.into_iter().take(shown).map(Printable::cell).collect();
+        let headings = [
+            "NAME",
+            "SHORTNAMES",
+            "APIVERSION",
+            "NAMESPACED",
+            "KIND",
+            "VERBS",
+            "CATEGORIES",
+        ];
+        let mut rows: Vec<_> = (!self.no_headers)
+            .then(|| row(headings))
+            .into_iter()
+            .collect();
+        rows.extend(all.into_iter().map(|one| {
+            row([
                 &one.resource.plural,
                 &one.short_names.join(","),
                 &one.resource.api_version(),
@@ -103,9 +106,8 @@ impl ApiResources {
                 &one.kind,
                 &one.verbs.join(","),
                 &one.categories.join(","),
-            ];
-            rows.push(cells.into_iter().take(shown).map(Printable::cell).collect());
-        }
+            ])
+        }));
         table::print(&rows)?;
         Ok(0)
     }

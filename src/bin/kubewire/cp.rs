@@ -20,7 +20,7 @@ use crate::{
     connection::Connection,
     duration,
     exec::{code, exit_code},
-    failure::Failure,
+    failure::{Failure, Local as _},
     set::Set as _,
     signals::Signals,
     target,
@@ -152,8 +152,7 @@ enum Side {
 impl Cp {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let client = connection.client()?;
-        let local = |error| Failure::local("signals cannot be received", &error);
-        let mut signals = Signals::new().map_err(local)?;
+        let mut signals = Signals::new().local("signals cannot be received")?;
         let progress = Progress::default();
         let ended = tokio::select! {
             done = self.copy(&client, &progress) => done,
@@ -298,8 +297,7 @@ impl Cp {
         // As it is called, even if it is given as `.`.
         let source = match source.file_name() {
             Some(_) => source.to_owned(),
-            None => fs::canonicalize(source)
-                .map_err(|error| Failure::local(&source.display().to_string(), &error))?,
+            None => fs::canonicalize(source).local(source.display())?,
         };
         let copy = target.pod.copy_to(&source, path).progress(progress);
         Ok(options!(self, target, copy).run().await?)

@@ -38,17 +38,23 @@ pub(crate) enum Failure {
     BrokenPipe,
 }
 
-impl Failure {
-    /// Something failed on this machine.
-    pub(crate) fn local(what: &str, error: &dyn fmt::Display) -> Self {
-        Self::Message(format!("{what}: {error}"))
-    }
+/// What may fail on this machine, which is told with what it was about.
+pub(crate) trait Local<T> {
+    fn local(self, what: impl fmt::Display) -> Result<T, Failure>;
+}
 
+impl<T, E: fmt::Display> Local<T> for Result<T, E> {
+    fn local(self, what: impl fmt::Display) -> Result<T, Failure> {
+        self.map_err(|error| format!("{what}: {error}").into())
+    }
+}
+
+impl Failure {
     /// A standard stream cannot be used.
     pub(crate) fn stream(what: &str, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::BrokenPipe,
-            _ => Self::local(what, error),
+            _ => Self::Message(format!("{what}: {error}")),
         }
     }
 

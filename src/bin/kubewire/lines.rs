@@ -3,7 +3,12 @@
 use bytes::BytesMut;
 use kubewire::wire::line::LineEnd;
 
-use crate::{failure::Failure, printable::Printable, stdio::Output, table::Layout};
+use crate::{
+    failure::{Failure, Local as _},
+    printable::Printable,
+    stdio::Output,
+    table::Layout,
+};
 
 pub(crate) struct Lines {
     out: Option<Output>,
@@ -13,7 +18,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn start() -> Result<Self, Failure> {
-        let out = Output::stdout().map_err(|error| Failure::local("stdout", &error))?;
+        let out = Output::stdout().local("stdout")?;
         Ok(Self {
             out: Some(out),
             buffer: BytesMut::new(),

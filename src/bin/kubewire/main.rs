@@ -53,7 +53,7 @@ mod whoami;
 mod workload;
 mod yaml;
 
-use failure::Failure;
+use failure::{Failure, Local as _};
 
 const ABOUT: &str = "Kubernetes' streaming protocols on the command line\n\n\
     Verbs and flags are kubectl's; what is not here is refused with what to use instead. The cluster \
@@ -181,7 +181,7 @@ fn start(cli: Cli) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::local("the runtime cannot be started", &error))?;
+        .local("the runtime cannot be started")?;
     let connection = &cli.connection;
     let result = runtime.block_on(async {
         match cli.command {

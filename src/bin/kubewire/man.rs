@@ -11,7 +11,7 @@ use clap_mangen::{
     roff::{Roff, roman},
 };
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Local as _};
 
 /// Write the manual pages
 ///
@@ -29,11 +29,11 @@ pub(crate) struct Man {
 
 impl Man {
     pub(crate) fn run(self, command: Command) -> Result<u8, Failure> {
-        let failed = |error| Failure::local(&self.directory.display().to_string(), &error);
-        fs::create_dir_all(&self.directory).map_err(failed)?;
+        let shown = self.directory.display();
+        fs::create_dir_all(&self.directory).local(&shown)?;
         let mut command = command.disable_help_subcommand(true);
         command.build();
-        write(&command, &self.directory).map_err(failed)?;
+        write(&command, &self.directory).local(&shown)?;
         Ok(0)
     }
 }

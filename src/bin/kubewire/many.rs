@@ -10,7 +10,7 @@ use kubewire::exec::{AllEvent, AllOutput, ExecAll};
 use crate::{
     duration,
     exec::{code, exit_code},
-    failure::{Failure, note},
+    failure::{Failure, Local as _, note},
     printable::Printable,
     signals::Signals,
     stdio::Output,
@@ -33,16 +33,14 @@ pub(crate) struct Bounds {
 type Ended = Result<i64, String>;
 
 pub(crate) async fn run(all: ExecAll, quiet: bool) -> Result<u8, Failure> {
-    let local = |error| Failure::local("the standard streams cannot be used", &error);
-    let mut signals = Signals::new().map_err(local)?;
+    let unusable = "the standard streams cannot be used";
+    let mut signals = Signals::new().local(unusable)?;
     let mut running = tokio::select! {
         running = all.spawn() => running?,
         number = signals.end() => return Err(Failure::Signal(number)),
     };
-    let (stdout, stderr) = (
-        Output::stdout().map_err(local)?,
-        Output::stderr().map_err(local)?,
-    );
+    let stdout = Output::stdout().local(unusable)?;
+    let stderr = Output::stderr().local(unusable)?;
     let mut how: HashMap<Arc<str>, Ended> = HashMap::new();
     loop {
         let AllEvent { pod, output } = tokio::select! {

@@ -4,6 +4,7 @@
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
+    io,
     pin::{Pin, pin},
     time::Duration,
 };
@@ -19,7 +20,7 @@ use kubewire::{
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
-    failure::{Failure, note},
+    failure::{Failure, Local as _, note},
     keys::{Keys, Request},
     signals::{Received, Signals},
     stdio::{Input, Output},
@@ -111,12 +112,12 @@ pub(crate) async fn run<R: Remote>(
     quiet: bool,
 ) -> Result<Option<R::Exit>, Failure> {
     let quiet = quiet || terminal.is_some();
-    let local = |error| Failure::local("the standard streams cannot be used", &error);
+    let unusable = "the standard streams cannot be used";
     let (stdin, stdout, stderr) = remote.streams();
-    let mut signals = Signals::new().map_err(local)?;
-    let not_raw = |error| Failure::local("the terminal cannot be put into raw mode", &error);
+    let mut signals = Signals::new().local(unusable)?;
     let raw = terminal.filter(|terminal| terminal.raw);
-    let _raw = raw.map(|_| RawMode::enter()).transpose().map_err(not_raw)?;
+    let entered = raw.map(|_| RawMode::enter()).transpose();
+    let _raw = entered.local("the terminal cannot be put into raw mode")?;
     let mut size = terminal.map(|terminal| terminal.size);
     if let (Some(size), true) = (size, R::REDRAWS) {
         resize(&remote, size)?;
@@ -124,12 +125,12 @@ pub(crate) async fn run<R: Remote>(
 
     // What is not typed is passed on as it is.
     let keys = raw.map(|_| Keys::new(detach));
-    let stdin = stdin.map(|stdin| Ok((stdin, Input::start()?)));
-    let stdin = stdin.transpose().map_err(local)?;
+    let stdin = stdin.map(|stdin| io::Result::Ok((stdin, Input::start()?)));
+    let stdin = stdin.transpose().local(unusable)?;
     let taken = Cell::new(0);
     let mut input = pin!(copy_in(stdin, keys, &taken, quiet));
-    let stdout = copy_out(stdout, Output::stdout().map_err(local)?, "stdout");
-    let stderr = copy_out(stderr, Output::stderr().map_err(local)?, "stderr");
+    let stdout = copy_out(stdout, Output::stdout().local(unusable)?, "stdout");
+    let stderr = copy_out(stderr, Output::stderr().local(unusable)?, "stderr");
     let mut outputs = pin!(async { tokio::try_join!(stdout, stderr) });
 
     let (mut reading, mut written, mut exit) = (true, None, None);
@@ -197,7 +198,7 @@ async fn copy_in(
     };
     let mut is_told = quiet;
     while let Some(bytes) = local.next().await {
-        let mut bytes = bytes.map_err(|error| Failure::local("stdin cannot be read", &error))?;
+        let mut bytes = bytes.local("stdin cannot be read")?;
         if let Some(keys) = &mut keys {
             let (sent, request) = keys.take(&bytes);
             if request.is_some() {
@@ -237,7 +238,7 @@ async fn copy_in(
 
 /// Copies one of the remote's output streams to its end, or to where it was lost, and says how.
 async fn copy_out(
-    remote: Option<impl Stream<Item = std::io::Result<Bytes>> + Unpin>,
+    remote: Option<impl Stream<Item = io::Result<Bytes>> + Unpin>,
     local: Output,
     name: &str,
 ) -> Result<Option<Error>, Failure> {
@@ -264,7 +265,7 @@ async fn copy_out(
         None => Ok(None),
         Some(error) => match Error::of_io(&error) {
             Some(error) => Ok(Some(error.clone())),
-            None => Err(Failure::local(&format!("{name} cannot be read"), &error)),
+            None => Err(error).local(format!("{name} cannot be read")),
         },
     }
 }

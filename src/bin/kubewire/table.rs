@@ -160,12 +160,8 @@ impl Extra {
         let label = |label: &String| label.rsplit('/').next().unwrap_or("").to_uppercase();
         let labels = self.labels.iter().map(|name| Printable::cell(&label(name)));
         let all = self.all_labels.then(|| Printable::cell("LABELS"));
-        namespace
-            .into_iter()
-            .chain(shown)
-            .chain(labels)
-            .chain(all)
-            .collect()
+        let own = namespace.into_iter().chain(shown);
+        own.chain(labels).chain(all).collect()
     }
 
     pub(crate) fn cells(&self, row: &Row, columns: &[Column], wide: bool) -> Vec<Printable> {
@@ -176,11 +172,7 @@ impl Extra {
         }
         let labels = self.labels.iter().map(|name| row.label(name));
         let all = self.all_labels.then(|| row.labels());
-        namespace
-            .into_iter()
-            .chain(shown)
-            .chain(labels)
-            .chain(all)
-            .collect()
+        let own = namespace.into_iter().chain(shown);
+        own.chain(labels).chain(all).collect()
     }
 }

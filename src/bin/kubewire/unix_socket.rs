@@ -5,7 +5,7 @@ use std::{fs, io, io::ErrorKind, os::unix::fs::FileTypeExt as _};
 
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Local as _};
 
 /// A socket of a path, which is removed when nobody listens on it any more.
 #[derive(Debug)]
@@ -17,16 +17,16 @@ pub(crate) struct UnixSocket {
 impl UnixSocket {
     /// Listens at a path. A socket that nobody listens on any more is replaced.
     pub(crate) fn bind(path: &str) -> Result<Self, Failure> {
-        let failed = |error: io::Error| Failure::local(&format!("unix:{path}"), &error);
+        let shown = format!("unix:{path}");
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && is_left(path) => {
-                fs::remove_file(path).map_err(failed)?;
+                fs::remove_file(path).local(&shown)?;
                 UnixListener::bind(path)
             }
             bound => bound,
         };
         Ok(Self {
-            listener: listener.map_err(failed)?,
+            listener: listener.local(&shown)?,
             path: path.to_owned(),
         })
     }

@@ -6,7 +6,11 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::Value;
 
-use crate::{connection::Connection, failure::Failure, printable::Printable};
+use crate::{
+    connection::Connection,
+    failure::{Failure, Local as _},
+    printable::Printable,
+};
 
 /// Print the versions of this program and of the server
 ///
@@ -29,7 +33,7 @@ impl Version {
             return Ok(0);
         }
         let request = http::Request::get("/version").body(Bytes::new());
-        let request = request.map_err(|error| Failure::local("the request", &error))?;
+        let request = request.local("the request")?;
         let response = connection.client()?.send(request).await?;
         let status = response.status();
         let body = response.into_body().bytes(1 << 20).await?;

@@ -19,7 +19,7 @@ use crate::{
     changes,
     connection::Connection,
     duration,
-    failure::{Failure, Retrying, note},
+    failure::{Failure, Local as _, Retrying, note},
     get::asked::{Asked, Files},
     jsonpath::JsonPath,
     lines::Lines,
@@ -229,7 +229,7 @@ impl Wait {
                 Ok(None) => {
                     // A group that has not said how it went has met nothing.
                     while let Some(done) = tasks.join_next().await {
-                        done.map_err(|error| Failure::local("a watch has failed", &error))?;
+                        done.local("a watch has failed")?;
                     }
                     break;
                 }

@@ -12,7 +12,11 @@ use clap::Args;
 use kubewire::{Client, Error, error::CallerError, request::ApiResource};
 use serde_json::Value;
 
-use crate::{changes, connection::Connection, failure::Failure};
+use crate::{
+    changes,
+    connection::Connection,
+    failure::{Failure, Local as _},
+};
 
 /// Bytes of a file with objects: 64 MiB.
 const FILE: u64 = 64 << 20;
@@ -207,10 +211,9 @@ fn expand(files: &[PathBuf], recursive: bool) -> Result<Vec<PathBuf>, Failure> {
             all.push(file.clone());
             continue;
         }
-        let failed = |error: std::io::Error| Failure::local(&text, &error);
         let mut entries = Vec::new();
-        for entry in fs::read_dir(file).map_err(failed)? {
-            entries.push(entry.map_err(failed)?.path());
+        for entry in fs::read_dir(file).local(&text)? {
+            entries.push(entry.local(&text)?.path());
         }
         entries.sort();
         let is_known = |file: &Path| {
@@ -234,11 +237,8 @@ fn expand(files: &[PathBuf], recursive: bool) -> Result<Vec<PathBuf>, Failure> {
 
 /// What is in a file, in YAML or JSON, but for empty documents; `-` is stdin.
 pub(crate) fn documents(file: &Path) -> Result<Vec<Value>, Failure> {
-    let problem =
-        |error: &dyn std::fmt::Display| Failure::local(&file.display().to_string(), error);
-    let text = read(file).map_err(|error| problem(&error))?;
-    let mut documents: Vec<Value> =
-        serde_saphyr::from_multiple(&text).map_err(|error| problem(&error))?;
+    let text = read(file).local(file.display())?;
+    let mut documents: Vec<Value> = serde_saphyr::from_multiple(&text).local(file.display())?;
     documents.retain(|document| !document.is_null());
     Ok(documents)
 }

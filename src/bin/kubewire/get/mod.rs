@@ -18,7 +18,7 @@ use crate::{
     answer,
     changes::{self, Style},
     connection::Connection,
-    failure::{Failure, note},
+    failure::{Failure, Local as _, note},
     set::Set as _,
     table::Extra,
 };
@@ -256,7 +256,7 @@ impl Get {
             let page = serde_json::from_slice(&body).or_else(|error| {
                 // It says better what is wrong, if it finds anything.
                 answer::value(&body)?;
-                Err(Failure::local("the server's list", &error))
+                Err(error).local("the server's list")
             });
             let page: Page = page?;
             let before = next;
@@ -331,8 +331,7 @@ impl Get {
 /// Prints what the server answers at a path.
 async fn raw(client: &Client, path: &str) -> Result<u8, Failure> {
     let request = http::Request::get(path).body(Bytes::new());
-    let request = request.map_err(|error| Failure::local("--raw", &error))?;
-    let response = client.send(request).await?;
+    let response = client.send(request.local("--raw")?).await?;
     let status = response.status();
     if !status.is_success() {
         let (mut body, mut text) = (response.into_body(), Vec::new());

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     absent, answer,
-    failure::Failure,
+    failure::{Failure, Local as _},
     jsonpath::{self, JsonPath},
     printable::Printable,
     table::Layout,
@@ -187,5 +187,5 @@ fn columns_of_file(text: &str) -> Result<Output, Failure> {
 }
 
 fn file(name: &str) -> Result<String, Failure> {
-    fs::read_to_string(name).map_err(|error| Failure::local(name, &error))
+    fs::read_to_string(name).local(name)
 }

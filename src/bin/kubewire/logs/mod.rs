@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::{
     connection::Connection,
     duration,
-    failure::{Failure, Retrying, note, nothing_found},
+    failure::{Failure, Retrying, nothing_found},
     lines::Lines,
     set::Set as _,
     target,
@@ -224,15 +224,7 @@ impl Logs {
                     };
                     self.form.line(&line, source, out).await?;
                 }
-                // Otherwise it is the error that follows.
-                Some(LogUpdate::Notice(text)) if self.follow => {
-                    note!("the kubelet says: {text}");
-                }
-                Some(LogUpdate::Gap { after }) => note(&gap(after)),
                 Some(LogUpdate::Retrying { error, .. }) => drop(retrying.tell(&error)),
-                Some(LogUpdate::Waiting { reason, .. }) => {
-                    note!("waiting for the container to start: {reason}");
-                }
                 Some(LogUpdate::Ended(LogEnd::Failed(error))) if name.is_none() => {
                     name = Some(self.guess(pod, error).await?);
                     lines = of(&name).stream();
@@ -243,7 +235,9 @@ impl Logs {
                     return Ok(0);
                 }
                 None => return Ok(0),
-                Some(_) => {}
+                // It is the error that follows.
+                Some(LogUpdate::Notice(_)) if !self.follow => {}
+                Some(other) => say("", &other),
             }
         }
     }
@@ -345,15 +339,6 @@ impl Logs {
                     };
                     self.form.line(&line, source, out).await?;
                 }
-                (Some(source), LogUpdate::Notice(text)) => {
-                    note!("{source}: the kubelet says: {text}");
-                }
-                (Some(source), LogUpdate::Waiting { reason, .. }) => {
-                    note!("{source}: waiting for the container to start: {reason}");
-                }
-                (Some(source), LogUpdate::Gap { after }) => {
-                    note!("{source}: {}", gap(after));
-                }
                 (source, LogUpdate::Retrying { error, .. }) => {
                     retrying.entry(source).or_default().tell(&error);
                 }
@@ -361,17 +346,26 @@ impl Logs {
                     note!("error: {error}");
                     code = u8::from(!self.ignore_errors);
                 }
-                _ => {}
+                (Some(source), other) => say(&format!("{source}: "), &other),
+                (None, _) => {}
             }
         }
     }
 }
 
-fn gap(after: Stamp) -> String {
-    format!(
-        "warning: lines after {after} may be missing, for the log was rotated or removed while it could not be \
-         read"
-    )
+/// Says what else there is to know of a log, behind its name.
+fn say(name: &str, update: &LogUpdate) {
+    match update {
+        LogUpdate::Notice(text) => note!("{name}the kubelet says: {text}"),
+        LogUpdate::Waiting { reason, .. } => {
+            note!("{name}waiting for the container to start: {reason}");
+        }
+        LogUpdate::Gap { after } => note!(
+            "{name}warning: lines after {after} may be missing, for the log was rotated or removed \
+             while it could not be read"
+        ),
+        _ => {}
+    }
 }
 
 /// The container to take where none is named; says so if it is a guess.

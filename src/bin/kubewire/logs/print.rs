@@ -8,7 +8,12 @@ use kubewire::{logs::LogLine, wire::line::LineEnd};
 use regex::bytes::Regex;
 use serde::Serialize;
 
-use crate::{failure::Failure, lines::Lines, printable::Printable, terminal};
+use crate::{
+    failure::{Failure, Local as _},
+    lines::Lines,
+    printable::Printable,
+    terminal,
+};
 
 #[derive(Args)]
 pub(super) struct Form {
@@ -139,7 +144,6 @@ async fn json(line: &LogLine, source: Source<'_>, out: &mut Lines) -> Result<(),
         line: &text,
         partial: line.end == LineEnd::Piece,
     };
-    let json =
-        serde_json::to_string(&object).map_err(|error| Failure::local("a line as JSON", &error))?;
+    let json = serde_json::to_string(&object).local("a line as JSON")?;
     out.text(&format!("{}\n", Printable::json(&json))).await
 }

@@ -20,7 +20,12 @@ use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use self::stats::Stats;
-use crate::{connection::Connection, duration, failure::Failure, signals::Signals};
+use crate::{
+    connection::Connection,
+    duration,
+    failure::{Failure, Local as _},
+    signals::Signals,
+};
 
 mod stats;
 #[cfg(unix)]
@@ -156,8 +161,7 @@ struct Ended {
 
 impl PortForward {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
-        let mut signals =
-            Signals::new().map_err(|error| Failure::local("no signal handlers", &error))?;
+        let mut signals = Signals::new().local("no signal handlers")?;
         let forwards = forwards(&self.targets)?;
         let client = connection.client()?;
         let (news, mut happened) = mpsc::channel(64);

@@ -43,7 +43,7 @@ use crate::unix_socket::UnixSocket;
 use crate::{
     connection::Connection,
     duration,
-    failure::{Failure, note},
+    failure::{Failure, Local as _, note},
     set::Set as _,
 };
 
@@ -160,10 +160,10 @@ impl Proxy {
                 words.split_whitespace().collect::<Vec<_>>().join(" ")
             })?),
         };
-        let files = self.www.as_ref().map(|root| {
-            let failed = |error| Failure::local(&root.display().to_string(), &error);
-            Files::new(root, &self.www_prefix).map_err(failed)
-        });
+        let files = self
+            .www
+            .as_ref()
+            .map(|root| Files::new(root, &self.www_prefix).local(root.display()));
         let files = files.transpose()?;
         let keepalive = Some(self.keepalive).filter(|keepalive| !keepalive.is_zero());
         let config = connection.config()?;
