@@ -120,15 +120,13 @@ impl Config {
         }
         let host = environment.text("KUBERNETES_SERVICE_HOST");
         let port = environment.text("KUBERNETES_SERVICE_PORT");
-        let (url, origin) = match (host, port) {
-            (Some(host), Some(port)) if host.contains(':') => (
-                format!("https://[{host}]:{port}"),
-                "KUBERNETES_SERVICE_HOST",
-            ),
-            (Some(host), Some(port)) => {
-                (format!("https://{host}:{port}"), "KUBERNETES_SERVICE_HOST")
-            }
-            _ => ("https://kubernetes.default.svc".to_owned(), "the default"),
+        let host = host.map(|host| match host.contains(':') {
+            true => format!("[{host}]"),
+            false => host.to_owned(),
+        });
+        let (url, origin) = match host.zip(port) {
+            Some((host, port)) => (format!("https://{host}:{port}"), "KUBERNETES_SERVICE_HOST"),
+            None => ("https://kubernetes.default.svc".to_owned(), "the default"),
         };
         let mut config = Self::of(Server::parse(&url, true, origin)?, environment.proxies());
         config.auth = Auth::TokenFile(token, None);

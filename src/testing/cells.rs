@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{
-    json::{items, members, some, text, texts},
+    json::{items, members, some, text},
     texts::duration,
 };
 use crate::wire::stamp::Stamp;
@@ -15,9 +15,8 @@ fn stamp(value: &Value) -> Option<Stamp> {
 
 /// A cell of the table's columns, by its name there.
 pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
-    let (spec, status) = (&object["spec"], &object["status"]);
-    let join = |parts: Vec<String>, other: &str| match parts.is_empty() {
-        true => other.to_owned(),
+    let join = |parts: Vec<String>| match parts.is_empty() {
+        true => "<none>".to_owned(),
         false => parts.join(","),
     };
     match name {
@@ -36,7 +35,7 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
                     })
                     .collect::<Vec<_>>()
             };
-            join(items(&object["subsets"]).flat_map(of).collect(), "<none>")
+            join(items(&object["subsets"]).flat_map(of).collect())
         }
         "roles" => {
             let labels = members(&object["metadata"]["labels"]);
@@ -44,30 +43,19 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
                 "kubernetes.io/role" => some(value),
                 key => key.strip_prefix("node-role.kubernetes.io/"),
             });
-            join(roles.map(str::to_owned).collect(), "<none>")
+            join(roles.map(str::to_owned).collect())
         }
         "requests" | "limits" => {
             let is_limit = |key: &str| key.starts_with("limits.");
-            let lines: Vec<_> = members(&status["hard"])
+            let lines: Vec<_> = members(&object["status"]["hard"])
                 .filter(|(key, _)| is_limit(key) == (name == "limits"))
                 .map(|(key, most)| {
-                    let used = some(&status["used"][key]).unwrap_or("0");
+                    let used = some(&object["status"]["used"][key]).unwrap_or("0");
                     format!("{key}: {used}/{}", text(most))
                 })
                 .collect();
             lines.join(", ")
         }
-        "outside" => match text(&spec["type"]) {
-            "ExternalName" => text(&spec["externalName"]).to_owned(),
-            of => {
-                let entrances = items(&status["loadBalancer"]["ingress"]);
-                let entrances = entrances
-                    .filter_map(|entrance| some(&entrance["ip"]).or(some(&entrance["hostname"])));
-                let all = entrances.chain(texts(&spec["externalIPs"]));
-                let other = ["<none>", "<pending>"][usize::from(of == "LoadBalancer")];
-                join(all.map(str::to_owned).collect(), other)
-            }
-        },
         "owner" => {
             let mut owners = items(&object["metadata"]["ownerReferences"]);
             let owner = owners.find(|owner| owner["controller"] == true);
@@ -79,16 +67,6 @@ pub(super) fn cell(name: &str, object: &Value, now: Stamp) -> Value {
                 let kind = text(&owner["kind"]).to_lowercase();
                 format!("{kind}{dot}{group}/{}", text(&owner["name"]))
             })
-        }
-        "signed" => {
-            let is_there = |name: &&str| {
-                let mut conditions = items(&status["conditions"]);
-                conditions.any(|of| of["type"] == **name && of["status"] == "True")
-            };
-            let known = ["Approved", "Denied", "Failed"].into_iter();
-            let known = known.filter(is_there).map(str::to_owned);
-            let issued = some(&status["certificate"]).map(|_| "Issued".to_owned());
-            join(known.chain(issued).collect(), "Pending")
         }
         _ => String::new(),
     }

@@ -418,22 +418,14 @@ fn selects(object: &Value, path: &'static str, at: &str, faults: &mut Vec<Invali
 
 /// What was changed that cannot be.
 pub(super) fn changed(kind: &Kind, before: &Value, after: &Value) -> Vec<Invalid> {
-    let rules = rules::of_kind(kind, "immutable").filter(|rule| rule.holds(after));
-    let changed = rules.filter_map(|rule| {
-        let (old, new) = (get(before, rule.field), get(after, rule.field));
-        let fault = || match rule.value.split_once(' ') {
-            Some((field, words)) => Invalid::new(field, spell(words, after)),
-            None => {
-                let field = rule.field.replace('/', ".");
-                Invalid::value(field, &new.to_string(), "field is immutable")
-            }
+    let rules = ["immutable", "fixed"].into_iter();
+    let rules = rules.flat_map(|rule| rules::of_kind(kind, rule));
+    let changed = rules.filter(|rule| rule.holds(after)).filter_map(|rule| {
+        let is_fixed = rule.rule == "fixed";
+        let (but, words) = match is_fixed {
+            true => rule.value.split_once(' ')?,
+            false => ("", rule.value),
         };
-        (!old.is_null() && old != new).then(fault)
-    });
-    let fixed = rules::of_kind(kind, "fixed").filter(|rule| rule.holds(after));
-    let fixed = fixed.filter_map(|rule| {
-        let (but, words) = rule.value.split_once(' ')?;
-        let (field, words) = words.split_once(' ')?;
         let part = |object: &Value| {
             let mut part = get(object, rule.field).clone();
             if let Some(fields) = part.as_object_mut() {
@@ -441,7 +433,15 @@ pub(super) fn changed(kind: &Kind, before: &Value, after: &Value) -> Vec<Invalid
             }
             part
         };
-        (part(before) != part(after)).then(|| Invalid::new(field, spell(words, after)))
+        let (old, new) = (part(before), part(after));
+        let fault = || match words.split_once(' ') {
+            Some((field, words)) => Invalid::new(field, spell(words, after)),
+            None => {
+                let field = rule.field.replace('/', ".");
+                Invalid::value(field, &new.to_string(), "field is immutable")
+            }
+        };
+        ((is_fixed || !old.is_null()) && old != new).then(fault)
     });
-    changed.chain(fixed).collect()
+    changed.collect()
 }

@@ -14,7 +14,7 @@ use super::{
     paths::join,
     quantity,
     target::{Invalid, not_implemented},
-    types,
+    types, validation,
 };
 use crate::server::Refusal;
 
@@ -348,8 +348,9 @@ pub(super) fn check(
     if is_custom {
         bounds::limits(value, schema, path, faults);
         bounds::junctions(value, schema, path, faults);
-    } else if schema["format"] == "quantity" && !quantity::is_valid(value) {
-        faults.push(Invalid::new(path, quantity::SPELLING));
+    } else if schema["format"] == "quantity" {
+        let why = validation::faults("resource-quantity", &quantity::spelled(value));
+        faults.extend(why.into_iter().map(|why| Invalid::new(path, why)));
     } else if schema["format"] == "byte"
         && let Err(error) = STANDARD.decode(text(value))
     {

@@ -83,6 +83,18 @@ pub(super) struct Writer {
 pub(super) struct Over;
 
 impl Writer {
+    fn new(fault: Option<BodyFault>, whole: bool) -> (Self, Parts) {
+        let (to, parts) = mpsc::channel(16);
+        let sent = 0;
+        let writer = Self {
+            to,
+            fault,
+            sent,
+            whole,
+        };
+        (writer, parts)
+    }
+
     /// Writes the next part of the body.
     pub(super) async fn write(&mut self, mut bytes: Bytes) -> Result<(), Over> {
         let (after, fault) = match self.fault {
@@ -126,30 +138,20 @@ impl Writer {
 
 /// A body and the end that it is written to.
 pub(super) fn body(fault: Option<BodyFault>) -> (Writer, Body) {
-    let (to, from) = mpsc::channel(16);
-    let writer = Writer {
-        to,
-        fault,
-        sent: 0,
-        whole: false,
-    };
-    (writer, Streaming(from).boxed_unsync())
+    let (writer, parts) = Writer::new(fault, false);
+    (writer, Streaming(parts).boxed_unsync())
 }
 
 /// The end that the messages of a WebSocket are written to.
 pub(super) fn messages(opening: Opening, fault: Option<BodyFault>, tasks: &Tasks) -> Writer {
-    let (to, from) = mpsc::channel(16);
-    let whole = opening.is_whole();
-    tasks.spawn(opening.send(from));
-    Writer {
-        to,
-        fault,
-        sent: 0,
-        whole,
-    }
+    let (writer, parts) = Writer::new(fault, opening.is_whole());
+    tasks.spawn(opening.send(parts));
+    writer
 }
 
-struct Streaming(mpsc::Receiver<Result<Bytes, io::Error>>);
+type Parts = mpsc::Receiver<Result<Bytes, io::Error>>;
+
+struct Streaming(Parts);
 
 impl hyper::body::Body for Streaming {
     type Data = Bytes;

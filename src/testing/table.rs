@@ -205,6 +205,62 @@ mod tests {
     }
 
     #[test]
+    fn cells_are_what_printers_make_of_services_and_requests_for_certificates() {
+        let kinds = Kinds::new().all();
+        let cell = |plural: &str, name: &str, object: &Value| {
+            let kind = kinds
+                .iter()
+                .find(|kind| kind.resource.plural == plural)
+                .unwrap();
+            let columns = columns(kind);
+            let mut columns = columns.iter().filter(|of| of.definition["name"] == name);
+            let now = Stamp::from_unix(0, 0).unwrap();
+            columns.next().unwrap().cell(object, now)
+        };
+        let ingress = json!({"loadBalancer": {"ingress": [{"hostname": "b"}, {"ip": "1.2.3.4"}]}});
+        let ips = json!(["5.6.7.8"]);
+        for (of, status, more, expected) in [
+            ("ClusterIP", json!({}), json!(null), "<none>"),
+            ("ClusterIP", json!({}), ips.clone(), "5.6.7.8"),
+            ("LoadBalancer", json!({}), json!(null), "<pending>"),
+            ("LoadBalancer", ingress, ips, "b,1.2.3.4,5.6.7.8"),
+            ("ExternalName", json!({}), json!(null), "a.example"),
+        ] {
+            let spec = json!({"type": of, "externalName": "a.example", "externalIPs": more});
+            let service = json!({"spec": spec, "status": status});
+            assert_eq!(cell("services", "External-IP", &service), expected);
+        }
+        for (conditions, certificate, expected) in [
+            (json!([]), "", "Pending"),
+            (
+                json!([{"type": "Approved", "status": "True"}]),
+                "",
+                "Approved",
+            ),
+            (
+                json!([{"type": "Approved", "status": "True"}]),
+                "eA==",
+                "Approved,Issued",
+            ),
+            (
+                json!([{"type": "Failed", "status": "True"}, {"type": "Denied", "status": "True"}]),
+                "",
+                "Denied,Failed",
+            ),
+            (
+                json!([{"type": "Denied", "status": "False"}]),
+                "eA==",
+                "Issued",
+            ),
+        ] {
+            let status = json!({"conditions": conditions, "certificate": certificate});
+            let signing = json!({"status": status});
+            let cell = cell("certificatesigningrequests", "Condition", &signing);
+            assert_eq!(cell, expected);
+        }
+    }
+
+    #[test]
     fn paths_of_columns_lead_where_jsonpath_leads() {
         let object = json!({"a": {"b.c": 1, "list": [{"n": "x", "v": 2}, {"n": "y", "v": 3}]}});
         for (path, expected) in [

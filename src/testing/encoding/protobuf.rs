@@ -13,6 +13,7 @@ use crate::{
     server::Refusal,
     testing::{
         json::{items, map, members, text},
+        quantity,
         target::not_implemented,
         types::{self, Field, Of, Shape},
     },
@@ -96,13 +97,7 @@ impl Message {
                 inner.number(2, value.as_i64().unwrap_or_default());
                 inner.bytes(3, text(value).as_bytes());
             }
-            'Q' => inner.bytes(
-                1,
-                value
-                    .as_str()
-                    .map_or(value.to_string(), str::to_owned)
-                    .as_bytes(),
-            ),
+            'Q' => inner.bytes(1, quantity::spelled(value).as_bytes()),
             'X' => items(value).for_each(|item| inner.bytes(1, text(item).as_bytes())),
             // raw = 1, which is JSON.
             _ if value.is_null() => {}
