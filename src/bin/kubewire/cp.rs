@@ -97,13 +97,17 @@ macro_rules! options {
         copy.retries(u32::try_from($flags.retries).unwrap_or(u32::MAX))
     }};
 }
+
+/// Where something is: a standard stream, a path of this machine, or one of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum Side<T> {
     Stream,
     Here(PathBuf),
-    /// In a namespace, if one is named, and a pod.
-    There(Option<String>, String, String),
+    There(T, String),
 }
+
+/// The same, with the names of pods, and of their namespaces where they are named.
+type Place = Side<(Option<String>, String)>;
 
 /// `[[NAMESPACE/]POD:]PATH` (`k8s.io/kubectl/pkg/cmd/cp/cp.go`, `extractFileSpec`).
 fn place(text: &str) -> Result<Place, String> {
@@ -131,7 +135,7 @@ fn place(text: &str) -> Result<Place, String> {
         );
     }
     let namespace = namespace.map(str::to_owned);
-    Ok(Place::There(namespace, pod.to_owned(), path.to_owned()))
+    Ok(Place::There((namespace, pod.to_owned()), path.to_owned()))
 }
 
 /// A pod, and the container in it that is meant.
@@ -139,14 +143,6 @@ fn place(text: &str) -> Result<Place, String> {
 struct Target {
     pod: Pod,
     container: Option<String>,
-}
-
-/// The same, with pods that were found.
-#[derive(Debug, Clone)]
-enum Side {
-    Stream,
-    Here(PathBuf),
-    There(Target, String),
 }
 
 impl Cp {
@@ -240,7 +236,7 @@ impl Cp {
     }
 
     /// Finds each pod once, and what patterns match.
-    async fn sides(&self, client: &Client) -> Result<Vec<Side>, Failure> {
+    async fn sides(&self, client: &Client) -> Result<Vec<Side<Target>>, Failure> {
         let mut targets = HashMap::<_, Target>::new();
         let mut sides = Vec::new();
         for (at, place) in self.paths.iter().enumerate() {
@@ -253,7 +249,7 @@ impl Cp {
                     sides.push(Side::Here(path.clone()));
                     continue;
                 }
-                Place::There(namespace, pod, path) => {
+                Place::There((namespace, pod), path) => {
                     let namespace = namespace.as_deref().unwrap_or(client.namespace());
                     ((namespace, &**pod), path)
                 }
@@ -405,7 +401,7 @@ impl Target {
 }
 
 /// As the user knows it.
-fn shown(side: &Side) -> String {
+fn shown(side: &Side<Target>) -> String {
     match side {
         Side::Stream => "-".to_owned(),
         Side::Here(path) => path.display().to_string(),
@@ -420,11 +416,8 @@ mod tests {
     #[test]
     fn a_place_is_told_from_a_path_as_kubectl_tells_it() {
         let there = |namespace: Option<&str>, pod: &str, path: &str| {
-            Place::There(
-                namespace.map(str::to_owned),
-                pod.to_owned(),
-                path.to_owned(),
-            )
+            let pod = (namespace.map(str::to_owned), pod.to_owned());
+            Place::There(pod, path.to_owned())
         };
         for (text, expected) in [
             ("web-0:/a", there(None, "web-0", "/a")),

@@ -379,26 +379,21 @@ fn tell(news: News, stats: Option<&mut Stats>) -> Result<(), Failure> {
     match (news, stats) {
         (News::Open(port, connections), Some(stats)) => stats.open(port, connections),
         (News::Ended(ended), Some(stats)) => stats.ended(ended),
-        (News::Unreachable(error), Some(stats)) => {
-            stats.say(format!("the pod cannot be reached, trying again: {error}"));
+        (News::Unreachable(error), stats) => {
+            let text = format!("the pod cannot be reached, trying again: {error}");
+            match stats {
+                Some(stats) => stats.say(text),
+                None => note!("{text}"),
+            }
         }
         (News::Accepted(_), Some(_)) | (News::Open(..), None) => {}
         (News::Accepted(port), None) => out(&format!("Handling connection for {port}"))?,
-        (News::Ended(Ended { error: None, .. }), None) => {}
-        (
-            News::Ended(Ended {
-                port,
-                peer,
-                error: Some(error),
-                ..
-            }),
-            None,
-        ) => {
+        (News::Ended(ended), None) => {
+            let Ended { port, peer, .. } = ended;
             let from = peer.map_or_else(String::new, |peer| format!(" from {peer}"));
-            note!("error: connection{from} to port {port}: {error}");
-        }
-        (News::Unreachable(error), None) => {
-            note!("the pod cannot be reached, trying again: {error}");
+            if let Some(error) = ended.error {
+                note!("error: connection{from} to port {port}: {error}");
+            }
         }
     }
     Ok(())
