@@ -129,7 +129,7 @@ impl Plugin {
                 interactive,
             },
         })
-        .map_err(|error| self.wrong(error.to_string()))?;
+        .map_err(|error| self.wrong(error))?;
         // client-go's encoder ends it with a line end.
         let request = request + "\n";
         let (plugin, begun) = (self.settings.command.display(), Instant::now());
@@ -158,7 +158,7 @@ impl Plugin {
             }
         };
         let output = String::from_utf8(output);
-        let output = output.map_err(|_| self.wrong("it printed no text".to_owned()))?;
+        let output = output.map_err(|_| self.wrong("it printed no text"))?;
         let output = SecretString::from(output);
         let ms = begun.elapsed().as_millis();
         tracing::debug!(target: REQUESTS, command = %plugin, %status, ms, "the exec plugin has ended");
@@ -175,11 +175,10 @@ impl Plugin {
             Interactive::Never => Ok(false),
             Interactive::IfAvailable => Ok(self.settings.stdin && terminal),
             Interactive::Always if !self.settings.stdin => {
-                Err(self.wrong("it must ask the user, and standard input is in use".to_owned()))
+                Err(self.wrong("it must ask the user, and standard input is in use"))
             }
             Interactive::Always if !terminal => {
-                Err(self
-                    .wrong("it must ask the user, and standard input is not a terminal".to_owned()))
+                Err(self.wrong("it must ask the user, and standard input is not a terminal"))
             }
             Interactive::Always => Ok(true),
         }
@@ -238,10 +237,9 @@ impl Plugin {
 
     /// No error repeats what the plugin printed.
     pub(super) fn understand(&self, output: &SecretString) -> Result<Issued> {
-        let bad = |problem: &str| self.wrong(problem.to_owned());
         let text = output.expose_secret().trim_start_matches('\u{feff}');
         if text.trim().is_empty() {
-            return Err(bad("it printed nothing"));
+            return Err(self.wrong("it printed nothing"));
         }
         // client-go reads both.
         let answer: Result<Answer, String> = match text.trim_start().starts_with('{') {
@@ -250,21 +248,21 @@ impl Plugin {
             false => document(text),
         };
         let none = "it printed no ExecCredential in JSON or YAML";
-        let answer = answer.map_err(|place| bad(&format!("{none}{place}")))?;
+        let answer = answer.map_err(|place| self.wrong(format!("{none}{place}")))?;
         if answer.kind.as_deref() != Some("ExecCredential") {
-            return Err(bad(none));
+            return Err(self.wrong(none));
         }
         let version = answer.api_version.unwrap_or_default();
         if version != self.settings.version {
             let version: String = version.chars().take(64).collect();
-            return Err(bad(&format!(
+            return Err(self.wrong(format!(
                 "it is configured for {} and answered as {version:?}",
                 self.settings.version
             )));
         }
         let status = answer
             .status
-            .ok_or_else(|| bad("its ExecCredential has no status"))?;
+            .ok_or_else(|| self.wrong("its ExecCredential has no status"))?;
         let token = status
             .token
             .filter(|token| !token.expose_secret().is_empty());
@@ -274,7 +272,7 @@ impl Plugin {
             .filter(|pem| !pem.expose_secret().is_empty());
         let identity = match (certificate, key) {
             (None, None) if token.is_none() => {
-                return Err(bad("it gave neither a token nor a certificate and key"));
+                return Err(self.wrong("it gave neither a token nor a certificate and key"));
             }
             (None, None) => None,
             (Some(certificate), Some(key)) => {
@@ -285,7 +283,7 @@ impl Plugin {
                     Material::inline(name("clientKeyData"), key),
                 ))
             }
-            _ => return Err(bad("it gave only one of certificate and key")),
+            _ => return Err(self.wrong("it gave only one of certificate and key")),
         };
         Ok(Issued {
             header: token
@@ -311,7 +309,7 @@ impl Plugin {
         }
     }
 
-    fn wrong(&self, problem: String) -> crate::Error {
+    fn wrong(&self, problem: impl std::fmt::Display) -> crate::Error {
         let command = self.settings.command.display();
         wrong(
             self.settings.origin.as_str(),

@@ -12,10 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use base64::{
-    Engine,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, StatusCode, Uri,
@@ -23,28 +20,19 @@ use http::{
 };
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{bearer, renewal::Issued};
+use super::{basic, bearer, renewal::Issued};
 use crate::{
     Error, REQUESTS, Result,
     config::{Config, Oidc, Tokens, without_login, wrong},
-    error::{
-        NetworkError,
-        panic::{blocking, lock},
-    },
+    error::panic::{blocking, lock},
     limits,
     net::{self, Alpn, Dialer},
+    resource::ESCAPED,
 };
-
-/// The unreserved characters of RFC 3986 stay.
-const FORM: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// An OpenID Connect provider that can be asked.
 pub(crate) struct Provider(Arc<Oidc>);
@@ -99,9 +87,9 @@ impl Provider {
         })?;
         let granted = tokio::time::timeout(limits::OIDC_REQUEST, self.refresh(&refresh))
             .await
-            .map_err(|_| NetworkError::TimedOut {
-                operation: format!("the renewal of a token by {}", self.0.issuer),
-                after: limits::OIDC_REQUEST,
+            .map_err(|_| {
+                let operation = format!("the renewal of a token by {}", self.0.issuer);
+                Error::late(operation, limits::OIDC_REQUEST)
             })??;
         let new = granted.id_token.ok_or_else(|| {
             self.wrong(
@@ -170,7 +158,7 @@ impl Provider {
         }
         let Discovery { token_endpoint } = serde_json::from_slice(&body)
             .map_err(|_| self.wrong(&format!("{url} names no token_endpoint")))?;
-        let escape = |text: &str| utf8_percent_encode(text, FORM).to_string();
+        let escape = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
         let form = format!(
             "grant_type=refresh_token&refresh_token={}",
             escape(refresh.expose_secret())
@@ -179,10 +167,7 @@ impl Provider {
         let secret = self.0.secret.as_ref().map(|s| escape(s.expose_secret()));
         // RFC 6749, section 2.3.1: the header is what every provider must take; some do not.
         if let Some(secret) = &secret {
-            let pair = STANDARD.encode(format!("{client}:{secret}"));
-            let mut basic = HeaderValue::from_str(&format!("Basic {pair}"))
-                .map_err(|_| self.wrong("the client-id fits no HTTP header"))?;
-            basic.set_sensitive(true);
+            let basic = basic(&client, &secret.as_str().into())?;
             let (status, body) = self
                 .send(Method::POST, &token_endpoint, Some(basic), form.clone())
                 .await?;

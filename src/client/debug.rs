@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{Attach, IntoCommand, Patch, Pod};
 use crate::{
     Error, Resource, Result,
-    error::{CallerError, Hint, NetworkError},
+    error::{CallerError, Hint},
     limits,
     session::watch::Update,
     wire::{self, pod::ContainerState, watch::EventType},
@@ -196,11 +196,10 @@ impl DebugContainer {
                 ended: ended?,
                 ..debugger
             }),
-            Err(_) if waits_for.is_empty() => Err(NetworkError::TimedOut {
-                operation: self.pod.operation("start a debugger in"),
-                after: self.timeout,
+            Err(_) if waits_for.is_empty() => {
+                let operation = self.pod.operation("start a debugger in");
+                Err(Error::late(operation, self.timeout))
             }
-            .into()),
             Err(_) => Err(CallerError::NotStarted {
                 container: debugger.name,
                 after: self.timeout,

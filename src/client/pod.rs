@@ -1,8 +1,7 @@
 //! A pod: the start of every verb.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
-use percent_encoding::utf8_percent_encode;
 use serde_json::Value;
 
 use super::{
@@ -11,8 +10,8 @@ use super::{
 };
 use crate::{
     Result,
-    error::{CallerError, Error, Hint},
-    resource::ESCAPED,
+    error::{Error, Hint},
+    resource::{push, with_query},
     session::logs::LogConfig,
     transport::http::About,
     wire::{self, status::Status},
@@ -84,29 +83,14 @@ impl Pod {
     }
 
     pub(crate) fn path(&self, subresource: &str, query: &[(&str, &str)]) -> Result<String> {
-        for (what, name) in [("namespace", self.namespace()), ("pod", self.name())] {
-            // A segment of dots would be another path (RFC 3986, section 3.3).
-            if matches!(name, "" | "." | "..") {
-                return Err(CallerError::Name {
-                    what: format!("a {what}'s name").into(),
-                    name: name.to_owned(),
-                }
-                .into());
-            }
+        let mut path = "/api/v1/namespaces".to_owned();
+        push(&mut path, "a namespace's name", self.namespace())?;
+        path.push_str("/pods");
+        push(&mut path, "a pod's name", self.name())?;
+        if !subresource.is_empty() {
+            path.extend(["/", subresource]);
         }
-        let escape = |text| utf8_percent_encode(text, ESCAPED);
-        let mut path = format!(
-            "/api/v1/namespaces/{}/pods/{}{}{subresource}",
-            escape(self.namespace()),
-            escape(self.name()),
-            if subresource.is_empty() { "" } else { "/" },
-        );
-        for (at, (key, value)) in query.iter().enumerate() {
-            let separator = if at == 0 { '?' } else { '&' };
-            // Writing to a String does not fail.
-            let _ = write!(path, "{separator}{key}={}", escape(value));
-        }
-        Ok(path)
+        Ok(with_query(path, query))
     }
 
     /// What is asked of this pod, for traces.

@@ -24,6 +24,7 @@ use crate::{
     wire::watch::{Decode, Encoding},
 };
 
+const JSON: &str = "application/json";
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
@@ -186,9 +187,7 @@ impl Request {
     where
         T: Serialize + Decode,
     {
-        let mut call = self.call("create", Method::POST, None)?;
-        self.write(&mut call, "application/json", object)?;
-        self.object(call).await
+        self.send("create", Method::POST, None, object).await
     }
 
     /// Creates a subresource of the object of this name, such as `eviction` or `token`, and gives
@@ -202,9 +201,7 @@ impl Request {
         T: Serialize,
         R: Decode,
     {
-        let mut call = self.call("create", Method::POST, Some(name))?;
-        self.write(&mut call, "application/json", object)?;
-        self.object(call).await
+        self.send("create", Method::POST, Some(name), object).await
     }
 
     /// Puts the object in place of the one of this name. If it has a `resourceVersion` that is not
@@ -217,9 +214,7 @@ impl Request {
     where
         T: Serialize + Decode,
     {
-        let mut call = self.call("update", Method::PUT, Some(name))?;
-        self.write(&mut call, "application/json", object)?;
-        self.object(call).await
+        self.send("update", Method::PUT, Some(name), object).await
     }
 
     /// Changes the object of this name, or with [`Patch::Apply`] creates it.
@@ -275,7 +270,7 @@ impl Request {
     ) -> Result<Deleted<T>> {
         let mut call = self.call("delete", Method::DELETE, Some(name))?;
         if let Some(options) = options {
-            self.write(&mut call, "application/json", options)?;
+            self.write(&mut call, JSON, options)?;
         }
         let answer = self.answer::<T>(call).await?;
         match answer.status()? {
@@ -313,7 +308,7 @@ impl Request {
         call.deadline = Some(self.deadline);
         call.compress = all;
         let accept = match (self.metadata, all) {
-            (false, _) => "application/json",
+            (false, _) => JSON,
             (true, false) => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
             (true, true) => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
         };
@@ -331,6 +326,18 @@ impl Request {
         let form = HeaderValue::from_static(form);
         call.headers.insert(CONTENT_TYPE, form);
         Ok(())
+    }
+
+    async fn send<R: Decode>(
+        &self,
+        verb: &'static str,
+        method: Method,
+        name: Option<&str>,
+        object: &impl Serialize,
+    ) -> Result<R> {
+        let mut call = self.call(verb, method, name)?;
+        self.write(&mut call, JSON, object)?;
+        self.object(call).await
     }
 
     async fn object<T: Decode>(&self, call: Outgoing) -> Result<T> {

@@ -24,15 +24,16 @@ pub(super) struct Environment {
 
 impl Environment {
     pub(super) fn process() -> Self {
+        const WANTED: [&str; 5] = [
+            "KUBECONFIG",
+            "KUBERNETES_SERVICE_HOST",
+            "KUBERNETES_SERVICE_PORT",
+            "POD_NAMESPACE",
+            "REQUEST_METHOD",
+        ];
         let wanted = |name: &OsString| {
-            name == "KUBECONFIG"
-                || name == "KUBERNETES_SERVICE_HOST"
-                || name == "KUBERNETES_SERVICE_PORT"
-                || name == "POD_NAMESPACE"
-                || name == "REQUEST_METHOD"
-                || name
-                    .to_str()
-                    .is_some_and(|name| name.to_ascii_lowercase().ends_with("_proxy"))
+            let name = name.to_str().unwrap_or_default();
+            WANTED.contains(&name) || name.to_ascii_lowercase().ends_with("_proxy")
         };
         Self {
             variables: std::env::vars_os()

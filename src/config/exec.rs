@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::wrong;
+use super::{kubeconfig::given, wrong};
 use crate::Result;
 
 const V1: &str = "client.authentication.k8s.io/v1";
@@ -87,9 +87,8 @@ impl Exec {
     ) -> Result<Self> {
         let origin = format!("exec of {origin}");
         let bad = |problem: String| wrong(origin.as_str(), problem);
-        let text = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
-        let command = text(&entry.command).ok_or_else(|| bad("it names no command".to_owned()))?;
-        let version = match text(&entry.api_version).as_deref() {
+        let command = given(&entry.command).ok_or_else(|| bad("it names no command".to_owned()))?;
+        let version = match given(&entry.api_version).as_deref() {
             Some(V1) => V1,
             Some(V1BETA1) => V1BETA1,
             None => return Err(bad("it names no apiVersion".to_owned())),
@@ -105,7 +104,7 @@ impl Exec {
                 )));
             }
         };
-        let interactive = match text(&entry.interactive_mode).as_deref() {
+        let interactive = match given(&entry.interactive_mode).as_deref() {
             Some("Never") => Interactive::Never,
             Some("IfAvailable") => Interactive::IfAvailable,
             Some("Always") => Interactive::Always,
@@ -145,7 +144,7 @@ impl Exec {
             args: args.map(|arg| arg.clone().unwrap_or_default()).collect(),
             variables,
             version,
-            hint: text(&entry.install_hint),
+            hint: given(&entry.install_hint),
             interactive,
             stdin: true,
             cluster: (entry.provide_cluster_info == Some(true)).then_some(cluster),

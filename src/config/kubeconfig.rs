@@ -5,16 +5,17 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Config,
     file::{Cluster, Context, File, Named, User},
-    material::unreadable,
+    material::{Material, from_base64, unreadable},
     wrong,
 };
 use crate::Result;
@@ -188,6 +189,24 @@ impl<T> Entry<T> {
         let parent = self.file.as_deref().and_then(Path::parent);
         parent.unwrap_or(Path::new("")).join(path)
     }
+
+    /// A certificate or a key: what `field` with `-data` has in base64 wins over the file that the
+    /// field names (`clientcmd/api/types.go`).
+    pub(super) fn material(
+        &self,
+        field: &str,
+        file: &Option<PathBuf>,
+        data: Option<SecretString>,
+        origin: &str,
+    ) -> Result<Option<Material>> {
+        if let Some(data) = given_secret(data.as_ref()) {
+            let origin = format!("{field}-data of {origin}");
+            let pem = from_base64(&origin, data.expose_secret())?;
+            return Ok(Some(Material::inline(origin, pem)));
+        }
+        let file = given(file).map(|path| self.path(&path));
+        Ok(file.map(|path| Material::file(format!("{field} of {origin}"), path)))
+    }
 }
 
 /// Several kubeconfig files as one.
@@ -347,9 +366,15 @@ impl Merged {
     }
 }
 
-/// An empty string is an absent one, as in Go.
-pub(super) fn given(text: &Option<String>) -> Option<String> {
-    text.clone().filter(|text| !text.is_empty())
+/// An empty text or path is an absent one, as in Go.
+pub(super) fn given<T: Clone + AsRef<OsStr>>(text: &Option<T>) -> Option<T> {
+    text.clone().filter(|text| !text.as_ref().is_empty())
+}
+
+/// [`given`], of a secret.
+pub(super) fn given_secret(text: Option<&SecretString>) -> Option<SecretString> {
+    text.filter(|text| !text.expose_secret().is_empty())
+        .cloned()
 }
 
 fn lookup<T: Clone>(

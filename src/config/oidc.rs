@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Mutex};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Material, Proxies, wrong};
+use super::{Material, Proxies, kubeconfig::given_secret, wrong};
 use crate::Result;
 
 /// An OpenID Connect provider and what it has given this user.
@@ -41,10 +41,7 @@ impl Oidc {
         file: Option<PathBuf>,
     ) -> Result<Self> {
         let origin = format!("auth-provider oidc of {origin}");
-        let secret = |name: &str| {
-            let text = settings.get(name)?;
-            (!text.expose_secret().is_empty()).then(|| text.clone())
-        };
+        let secret = |name: &str| given_secret(settings.get(name));
         let text = |name: &str| {
             secret(name)
                 .map(|text| text.expose_secret().to_owned())

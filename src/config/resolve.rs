@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use super::{
-    Auth, Config, Exec, ExecCluster, Identity, Impersonation, KubeconfigOptions, Material, Oidc,
-    Proxies, Proxy, Server,
+    Auth, Config, Exec, ExecCluster, Identity, Impersonation, KubeconfigOptions, Oidc, Proxies,
+    Proxy, Server,
     file::{Cluster, User},
-    kubeconfig::{Entry, Merged, Selected, given},
-    material::from_base64,
+    kubeconfig::{Entry, Merged, Selected, given, given_secret},
     wrong,
 };
 use crate::Result;
@@ -33,26 +32,18 @@ impl Config {
         let unusable = |problem: &str| wrong(origin.as_str(), problem);
         let entry = &cluster.entry;
         let url = given(&entry.server).ok_or_else(|| unusable("it names no server"))?;
-        let ca = material(
-            ("certificate-authority", &entry.certificate_authority),
-            (
-                "certificate-authority-data",
-                given(&entry.certificate_authority_data).map(Into::into),
-            ),
-            &origin,
-            |path| cluster.path(path),
-        )?;
+        let data = entry.certificate_authority_data.clone().map(Into::into);
+        let file = &entry.certificate_authority;
+        let ca = cluster.material("certificate-authority", file, data, &origin)?;
         let insecure = entry.insecure_skip_tls_verify == Some(true);
         if insecure && ca.is_some() {
             return Err(unusable(
                 "a certificate authority and insecure-skip-tls-verify exclude each other",
             ));
         }
-        let proxies = match &entry.proxy_url {
-            Some(url) if !url.expose_secret().is_empty() => {
-                Proxies::Always(Proxy::parse(url, &format!("proxy-url of {origin}"))?)
-            }
-            _ => environment,
+        let proxies = match given_secret(entry.proxy_url.as_ref()) {
+            Some(url) => Proxies::Always(Proxy::parse(&url, &format!("proxy-url of {origin}"))?),
+            None => environment,
         };
         let user = user.map(|(name, user)| (user.origin("user", &name), user));
         let identity = match &user {
@@ -92,41 +83,17 @@ impl Config {
     }
 }
 
-/// Inline data wins over a file (`clientcmd/api/types.go`).
-fn material(
-    (file_field, file): (&str, &Option<PathBuf>),
-    (data_field, data): (&str, Option<SecretString>),
-    origin: &str,
-    resolve: impl Fn(&std::path::Path) -> PathBuf,
-) -> Result<Option<Material>> {
-    if let Some(data) = data.filter(|data| !data.expose_secret().is_empty()) {
-        let origin = format!("{data_field} of {origin}");
-        let pem = from_base64(&origin, data.expose_secret())?;
-        return Ok(Some(Material::inline(origin, pem)));
-    }
-    Ok(file
-        .as_ref()
-        .filter(|path| !path.as_os_str().is_empty())
-        .map(|path| Material::file(format!("{file_field} of {origin}"), resolve(path))))
-}
-
 fn identity(user: &Entry<User>, origin: &str) -> Result<Option<Identity>> {
     let entry = &user.entry;
-    let certificate = material(
-        ("client-certificate", &entry.client_certificate),
-        (
-            "client-certificate-data",
-            given(&entry.client_certificate_data).map(Into::into),
-        ),
+    let data = entry.client_certificate_data.clone().map(Into::into);
+    let certificate = user.material(
+        "client-certificate",
+        &entry.client_certificate,
+        data,
         origin,
-        |path| user.path(path),
     )?;
-    let key = material(
-        ("client-key", &entry.client_key),
-        ("client-key-data", entry.client_key_data.clone()),
-        origin,
-        |path| user.path(path),
-    )?;
+    let data = entry.client_key_data.clone();
+    let key = user.material("client-key", &entry.client_key, data, origin)?;
     match (certificate, key) {
         (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
         (None, None) => Ok(None),
@@ -154,19 +121,10 @@ fn exec_cluster(entry: &Cluster, url: &str) -> ExecCluster {
 
 fn auth(user: &Entry<User>, origin: &str, proxies: &Proxies, cluster: ExecCluster) -> Result<Auth> {
     let entry = &user.entry;
-    let token = entry
-        .token
-        .clone()
-        .filter(|token| !token.expose_secret().is_empty());
-    let file = entry
-        .token_file
-        .as_ref()
-        .filter(|path| !path.as_os_str().is_empty());
-    let basic = given(&entry.username).is_some()
-        || entry
-            .password
-            .as_ref()
-            .is_some_and(|p| !p.expose_secret().is_empty());
+    let token = given_secret(entry.token.as_ref());
+    let file = given(&entry.token_file);
+    let password = given_secret(entry.password.as_ref());
+    let basic = given(&entry.username).is_some() || password.is_some();
     if let (Some(_), Some(_)) = (&entry.exec, &entry.auth_provider) {
         return Err(wrong(origin, "exec and auth-provider exclude each other"));
     }
@@ -199,10 +157,10 @@ fn auth(user: &Entry<User>, origin: &str, proxies: &Proxies, cluster: ExecCluste
         (None, None, false) => Ok(other),
         (None, None, true) => Ok(Auth::Basic(
             entry.username.clone().unwrap_or_default(),
-            entry.password.clone().unwrap_or_default(),
+            password.unwrap_or_default(),
         )),
         (_, _, true) => Err(wrong(origin, "username and password exclude a token")),
-        (token, Some(file), false) => Ok(Auth::TokenFile(user.path(file), token)),
+        (token, Some(file), false) => Ok(Auth::TokenFile(user.path(&file), token)),
         (Some(token), None, false) => Ok(Auth::Token(token)),
     }
 }
@@ -216,15 +174,8 @@ fn oidc(user: &Entry<User>, origin: &str, proxies: &Proxies) -> Result<Oidc> {
     let file = settings
         .get("idp-certificate-authority")
         .map(|path| PathBuf::from(path.expose_secret()));
-    let ca = material(
-        ("idp-certificate-authority", &file),
-        (
-            "idp-certificate-authority-data",
-            settings.get("idp-certificate-authority-data").cloned(),
-        ),
-        origin,
-        |path| user.path(path),
-    )?;
+    let data = settings.get("idp-certificate-authority-data").cloned();
+    let ca = user.material("idp-certificate-authority", &file, data, origin)?;
     let file = user.file.clone();
     Oidc::new(&settings, origin, ca, proxies.clone(), file)
 }

@@ -2,6 +2,7 @@
 
 use http::{HeaderValue, Uri, uri::PathAndQuery};
 
+use super::wrong;
 use crate::{Result, error::CallerError};
 
 /// Where the API server is.
@@ -28,19 +29,14 @@ impl Server {
     /// [`CallerError::Config`] under the name `origin`. The text never repeats a URL that could
     /// hold a password.
     pub(crate) fn parse(url: &str, bare_https: bool, origin: &str) -> Result<Self> {
-        let wrong = |problem: String| CallerError::Config {
-            origin: origin.to_owned(),
-            problem,
-        };
+        let wrong = |problem: String| wrong(origin, problem);
         let (https, rest) = match url.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
             Some((scheme, _)) => {
                 let scheme = scheme_of(scheme);
-                return Err(wrong(format!(
-                    "the server's URL has {scheme}; http and https are possible"
-                ))
-                .into());
+                let problem = format!("the server's URL has {scheme}; http and https are possible");
+                return Err(wrong(problem));
             }
             None => (bare_https, url),
         };
@@ -50,8 +46,7 @@ impl Server {
                 "the server's URL holds a user name or password; set credentials apart from it, \
                  and write an @ in a path as %40"
                     .to_owned(),
-            )
-            .into());
+            ));
         }
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
@@ -63,7 +58,7 @@ impl Server {
         };
         let parsed: http::uri::Authority = authority.parse().map_err(|_| bad_host())?;
         let (bracketed, tail) = match parsed.host() {
-            "" => return Err(bad_host().into()),
+            "" => return Err(bad_host()),
             host => (host, &authority[host.len()..]),
         };
         let host = match bracketed.strip_prefix('[') {
@@ -161,12 +156,14 @@ pub(crate) fn without_login(url: &str) -> String {
 
 fn request_uri(uri: &str, asked: &str) -> Result<Uri> {
     check(asked)?;
-    Ok(uri.parse().map_err(|_| wrong(asked, "is not a URL path"))?)
+    Ok(uri
+        .parse()
+        .map_err(|_| bad_path(asked, "is not a URL path"))?)
 }
 
 fn check(asked: &str) -> Result<()> {
     if !asked.starts_with('/') {
-        return Err(wrong(asked, "does not begin with a slash").into());
+        return Err(bad_path(asked, "does not begin with a slash").into());
     }
     // RFC 3986, section 2: what else there is must be percent-encoded.
     match asked
@@ -174,11 +171,11 @@ fn check(asked: &str) -> Result<()> {
         .all(|byte| byte.is_ascii_graphic() && byte != b'#')
     {
         true => Ok(()),
-        false => Err(wrong(asked, "is not a URL path").into()),
+        false => Err(bad_path(asked, "is not a URL path").into()),
     }
 }
 
-fn wrong(asked: &str, problem: &'static str) -> CallerError {
+fn bad_path(asked: &str, problem: &'static str) -> CallerError {
     // The query may hold the arguments of a command.
     let path = asked.split('?').next().unwrap_or_default().to_owned();
     CallerError::Path { path, problem }

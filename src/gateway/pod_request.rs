@@ -283,11 +283,8 @@ pub async fn read<B>(client: &Client, request: Request<B>) -> Result<Response<Bo
     let (head, _) = request.into_parts();
     if head.method != Method::GET {
         let message = "the server does not allow this method on the requested resource";
-        return Err(Refusal::new(Status::failure(
-            405,
-            "MethodNotAllowed",
-            message,
-        )));
+        let status = Status::failure(405, "MethodNotAllowed", message);
+        return Err(Refusal::new(status));
     }
     let mut asked = Request::new(Bytes::new());
     *asked.uri_mut() = head.uri;

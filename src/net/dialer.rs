@@ -126,9 +126,8 @@ impl Dialer {
             Alpn::Http2 => &current.http2,
         };
         let presented = Arc::clone(&current.presented);
-        let stream = handshake(connector, &tls.name, link)
-            .await
-            .map_err(|error| error.explain(&address, &tls.trusted, &presented))?;
+        let name = &tls.name;
+        let stream = handshake(connector, name, link, &address, &tls.trusted, &presented).await?;
         Ok(Connection::tls(stream, presented))
     }
 
@@ -172,9 +171,7 @@ impl Dialer {
             Some((connector, name)) => {
                 let trusted = tls::trusted(&TlsSettings::default());
                 let presented = Arc::<Presented>::default();
-                let stream = handshake(connector, name, base)
-                    .await
-                    .map_err(|error| error.explain(&place, &trusted, &presented))?;
+                let stream = handshake(connector, name, base, &place, &trusted, &presented).await?;
                 Either::Right(Box::new(Secured::new(stream, presented)))
             }
         };
@@ -196,18 +193,15 @@ impl Dialer {
                 tracing::debug!(target: REQUESTS, method = %Method::CONNECT, url = %address, status, proxy = %place, ms, "answered");
                 return Ok(link);
             }
-            Ok(Err(error)) => NetworkError::Proxy {
+            Ok(Err(error)) => Error::from(NetworkError::Proxy {
                 proxy: place.clone(),
                 address: address.to_owned(),
                 source: Arc::new(error),
-            },
-            Err(_) => NetworkError::TimedOut {
-                operation: format!("the connection to {address} through the proxy {place}"),
-                after: self.connect_timeout,
-            },
+            }),
+            Err(_) => self.late(&format!("{address} through the proxy {place}")),
         };
         tracing::debug!(target: REQUESTS, method = %Method::CONNECT, url = %address, proxy = %place, %error, ms, "failed");
-        Err(error.into())
+        Err(error)
     }
 
     /// A stream to a host and port; `address` is both, for the error texts.
@@ -227,11 +221,7 @@ impl Dialer {
     }
 
     fn late(&self, address: &str) -> Error {
-        NetworkError::TimedOut {
-            operation: format!("the connection to {address}"),
-            after: self.connect_timeout,
-        }
-        .into()
+        Error::late(format!("the connection to {address}"), self.connect_timeout)
     }
 
     /// Resolves and dials: both address families, the second 300 ms after the first (RFC 8305).
@@ -261,32 +251,20 @@ async fn handshake<S>(
     connector: &TlsConnector,
     name: &ServerName<'static>,
     stream: S,
-) -> Result<TlsStream<S>, HandshakeFailure>
+    address: &str,
+    trusted: &str,
+    presented: &Presented,
+) -> Result<TlsStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let handshake = connector.connect(name.clone(), stream);
     match tokio::time::timeout(limits::TLS_HANDSHAKE, handshake).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(HandshakeFailure::Failed(error)),
-        Err(_) => Err(HandshakeFailure::TimedOut),
-    }
-}
-
-enum HandshakeFailure {
-    Failed(io::Error),
-    TimedOut,
-}
-
-impl HandshakeFailure {
-    fn explain(self, address: &str, trusted: &str, presented: &Presented) -> Error {
-        match self {
-            Self::Failed(error) => tls::handshake_error(address, trusted, presented, error),
-            Self::TimedOut => NetworkError::TimedOut {
-                operation: format!("the TLS handshake with {address}"),
-                after: limits::TLS_HANDSHAKE,
-            }
-            .into(),
+        Ok(Err(error)) => Err(tls::handshake_error(address, trusted, presented, error)),
+        Err(_) => {
+            let operation = format!("the TLS handshake with {address}");
+            Err(Error::late(operation, limits::TLS_HANDSHAKE))
         }
     }
 }

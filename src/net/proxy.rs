@@ -40,25 +40,16 @@ where
     }
     request.push_str("\r\n");
     let request = SecretString::from(request);
-    stream.write_all(request.expose_secret().as_bytes()).await?;
-    stream.flush().await?;
+    send(stream, request.expose_secret().as_bytes()).await?;
 
     // A byte at a time: what follows the head belongs to the server. It is a few hundred bytes.
     let mut head = Vec::with_capacity(512);
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() == limits::PROXY_ANSWER {
-            return Err(refused(format!(
-                "its answer has more than {} bytes",
-                head.len()
-            )));
+            let bytes = limits::PROXY_ANSWER;
+            return Err(refused(format!("its answer has more than {bytes} bytes")));
         }
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(refused("it closed the connection".to_owned()));
-            }
-            Err(error) => return Err(error),
-        }
+        head.push(stream.read_u8().await.map_err(closed)?);
     }
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);
@@ -68,8 +59,8 @@ where
     match code.filter(|_| version.starts_with("HTTP/1.")) {
         Some(code @ 200..=299) => Ok(code),
         Some(407) => Err(refused(match login {
-            None => "it wants a user name and password (407)".to_owned(),
-            Some(_) => "it refuses the user name and password (407)".to_owned(),
+            None => "it wants a user name and password (407)",
+            Some(_) => "it refuses the user name and password (407)",
         })),
         Some(code) => {
             let reason: String = parts.next().unwrap_or_default().chars().take(64).collect();
@@ -78,7 +69,7 @@ where
                 format!("{code} {reason}").trim_end()
             )))
         }
-        None => Err(refused("it does not answer in HTTP/1.1".to_owned())),
+        None => Err(refused("it does not answer in HTTP/1.1")),
     }
 }
 
@@ -112,12 +103,12 @@ where
             }
             send(stream, &request).await?;
             if receive::<2, S>(stream).await?[1] != 0 {
-                return Err(refused("it refuses the user name and password".to_owned()));
+                return Err(refused("it refuses the user name and password"));
             }
         }
-        ([5, 0xff], None) => return Err(refused("it wants a user name and password".to_owned())),
-        ([5, _], _) => return Err(refused("it wants another way to log in".to_owned())),
-        _ => return Err(refused("it does not speak SOCKS version 5".to_owned())),
+        ([5, 0xff], None) => return Err(refused("it wants a user name and password")),
+        ([5, _], _) => return Err(refused("it wants another way to log in")),
+        _ => return Err(refused("it does not speak SOCKS version 5")),
     }
 
     let mut request = vec![5, 1, 0];
@@ -141,15 +132,15 @@ where
     let [version, reply, _, kind] = receive::<4, S>(stream).await?;
     match (version, reply) {
         (5, 0) => {}
-        (5, reply) => return Err(refused(reason(reply).to_owned())),
-        _ => return Err(refused("it does not speak SOCKS version 5".to_owned())),
+        (5, reply) => return Err(refused(reason(reply))),
+        _ => return Err(refused("it does not speak SOCKS version 5")),
     }
     // The address that the proxy connects from, which nobody needs.
     let rest = match kind {
         1 => 4,
         4 => 16,
         3 => usize::from(receive::<1, S>(stream).await?[0]),
-        _ => return Err(refused("it does not speak SOCKS version 5".to_owned())),
+        _ => return Err(refused("it does not speak SOCKS version 5")),
     };
     let mut address = [0; 255 + 2];
     stream
@@ -189,13 +180,13 @@ where
 
 fn closed(error: io::Error) -> io::Error {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => refused("it closed the connection".to_owned()),
+        io::ErrorKind::UnexpectedEof => refused("it closed the connection"),
         _ => error,
     }
 }
 
-fn refused(problem: String) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionRefused, problem)
+fn refused(problem: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionRefused, problem.into())
 }
 
 #[cfg(test)]

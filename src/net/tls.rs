@@ -28,8 +28,8 @@ use super::{
 };
 use crate::{
     Error, Result,
-    config::{Material, TlsSettings},
-    error::{CallerError, CertificateProblem, NetworkError},
+    config::{Material, TlsSettings, wrong},
+    error::{CertificateProblem, NetworkError},
 };
 
 /// A rustls configuration without ALPN protocols, and the client certificate in it.
@@ -122,11 +122,8 @@ pub(super) fn server_name(settings: &TlsSettings, host: &str) -> Result<ServerNa
         None => (host, "the host in the server's URL"),
     };
     ServerName::try_from(name.to_owned()).map_err(|_| {
-        CallerError::Config {
-            origin: origin.to_owned(),
-            problem: format!("{name:?} is neither a DNS name nor an IP address"),
-        }
-        .into()
+        let problem = format!("{name:?} is neither a DNS name nor an IP address");
+        wrong(origin, problem)
     })
 }
 
@@ -251,11 +248,7 @@ fn plain(name: &str) -> &str {
 }
 
 fn setup(origin: &str, error: &rustls::Error) -> Error {
-    CallerError::Config {
-        origin: origin.to_owned(),
-        problem: error.to_string(),
-    }
-    .into()
+    wrong(origin, error.to_string())
 }
 
 /// Those that can be read: Go passes over damaged blocks (`encoding/pem`).

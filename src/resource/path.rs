@@ -55,7 +55,7 @@ impl Resource {
     }
 }
 
-fn push(path: &mut String, what: &'static str, segment: &str) -> Result<()> {
+pub(crate) fn push(path: &mut String, what: &'static str, segment: &str) -> Result<()> {
     // A segment of dots would be another path (RFC 3986, section 3.3).
     if matches!(segment, "" | "." | "..") {
         return Err(CallerError::Name {
@@ -70,13 +70,11 @@ fn push(path: &mut String, what: &'static str, segment: &str) -> Result<()> {
 }
 
 /// Adds a query.
-pub(crate) fn with_query(mut path: String, query: &[(impl AsRef<str>, String)]) -> String {
+pub(crate) fn with_query(mut path: String, query: &[(impl AsRef<str>, impl AsRef<str>)]) -> String {
     for (at, (key, value)) in query.iter().enumerate() {
         let separator = if at == 0 { '?' } else { '&' };
-        let (key, value) = (
-            utf8_percent_encode(key.as_ref(), ESCAPED),
-            utf8_percent_encode(value, ESCAPED),
-        );
+        let key = utf8_percent_encode(key.as_ref(), ESCAPED);
+        let value = utf8_percent_encode(value.as_ref(), ESCAPED);
         let _ = write!(path, "{separator}{key}={value}");
     }
     path

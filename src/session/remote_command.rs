@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     Role,
-    error::{CallerError, Error, NetworkError, PeerError},
+    error::{CallerError, Error, PeerError},
     limits,
     wire::{
         channel::{self, Channel, Encoding},
@@ -409,11 +409,8 @@ impl Session for RemoteCommand {
         }
         if self.grace().is_some_and(|at| at <= now) {
             self.link.leave(true);
-            let late = NetworkError::TimedOut {
-                operation: "closing after the status".into(),
-                after: limits::CLOSE_GRACE,
-            };
-            let how = self.verdict(Some(late.into()));
+            let late = Error::late("closing after the status", limits::CLOSE_GRACE);
+            let how = self.verdict(Some(late));
             return self.end(how);
         }
         if let Some(how) = self.link.handle_timeout(now) {

@@ -68,6 +68,22 @@ async fn what_an_object_owned_goes_after_it() {
 }
 
 #[tokio::test]
+async fn a_pod_that_is_deleted_in_the_foreground_goes_with_what_it_owns() {
+    let server = builder().start().await.unwrap();
+    let owner = post(&server, PODS, &pod("p", &["sleep", "9000"])).await;
+    let mut owned = map("owned");
+    owned["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "v1", "kind": "Pod", "blockOwnerDeletion": true,
+        "name": "p", "uid": owner.json()["metadata"]["uid"],
+    }]);
+    post(&server, MAPS, &owned).await;
+    let path = format!("DELETE {PODS}/p?propagationPolicy=Foreground");
+    send(&server, &path, &[], "").await;
+    eventually_gone(&server, &format!("{PODS}/p")).await;
+    eventually_gone(&server, &format!("{MAPS}/owned")).await;
+}
+
+#[tokio::test]
 async fn a_namespace_goes_with_all_that_is_in_it() {
     let server = builder().start().await.unwrap();
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});

@@ -1,5 +1,6 @@
 use std::sync::{Arc, Mutex};
 
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use tempfile::TempDir;
 use tokio::{

@@ -1,3 +1,4 @@
+use crate::error::CallerError;
 use rustls::{
     DistinguishedName,
     pki_types::{UnixTime, pem::PemObject as _},

@@ -415,11 +415,7 @@ async fn within<T>(outgoing: &Outgoing, answer: impl Future<Output = Result<T>>)
     };
     match tokio::time::timeout(after, answer).await {
         Ok(answer) => answer,
-        Err(_) => Err(NetworkError::TimedOut {
-            operation: outgoing.operation.clone(),
-            after,
-        }
-        .into()),
+        Err(_) => Err(Error::late(&outgoing.operation, after)),
     }
 }
 

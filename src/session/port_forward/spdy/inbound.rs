@@ -302,11 +302,7 @@ fn reset(why: Abort) -> Error {
             status: status.to_string(),
         }
         .into(),
-        Abort::NoReply => NetworkError::TimedOut {
-            operation: "opening a forwarded connection".into(),
-            after: limits::FORWARD_REPLY,
-        }
-        .into(),
+        Abort::NoReply => Error::late("opening a forwarded connection", limits::FORWARD_REPLY),
         Abort::Protocol(status) => PeerError::Spdy(SpdyError::Stream(status.to_string())).into(),
         Abort::GoneAway => Error::cut(),
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Spdy;
 use crate::{
-    error::{Error, NetworkError, PeerError},
+    error::{Error, PeerError},
     limits,
     session::{
         Message, Opcode, Session, Transmit,
@@ -76,14 +76,9 @@ impl Session for Spdy {
         {
             self.lingering.pop_first();
             self.release(id);
-            let late = NetworkError::TimedOut {
-                operation: "ending a forwarded connection".into(),
-                after: limits::FORWARD_LINGER,
-            };
-            self.events.push_back(ForwardEvent::Closed {
-                id,
-                result: Err(late.into()),
-            });
+            let late = Error::late("ending a forwarded connection", limits::FORWARD_LINGER);
+            let result = Err(late);
+            self.events.push_back(ForwardEvent::Closed { id, result });
         }
         while self.halves.front().is_some_and(|half| half.until <= now)
             && let Some(half) = self.halves.pop_front()
