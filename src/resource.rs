@@ -70,6 +70,15 @@ impl Resource {
     }
 }
 
+/// Five characters that spell no words, as in the names that Kubernetes makes
+/// (`k8s.io/apimachinery/pkg/util/rand/rand.go`).
+#[cfg(any(feature = "client", feature = "testing"))]
+pub(crate) fn suffix() -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let letter = |_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]);
+    (0..5).map(letter).collect()
+}
+
 /// As kubectl writes it: `deployments.apps`.
 impl std::fmt::Display for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

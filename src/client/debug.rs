@@ -10,6 +10,7 @@ use crate::{
     Error, Resource, Result,
     error::{CallerError, Hint},
     limits,
+    resource::suffix,
     session::watch::Update,
     wire::{self, pod::ContainerState, watch::EventType},
 };
@@ -82,7 +83,6 @@ pub struct DebugContainer {
     pod: Pod,
     image: String,
     name: Option<String>,
-    target: Option<String>,
     profile: DebugProfile,
     fields: Map<String, Value>,
     env: Vec<Value>,
@@ -115,7 +115,6 @@ impl Pod {
             pod: self.clone(),
             image: image.into(),
             name: None,
-            target: None,
             profile: DebugProfile::default(),
             fields: Map::new(),
             env: Vec::new(),
@@ -129,14 +128,16 @@ impl DebugContainer {
         /// Its name; `debugger-` and five letters unless set.
         fn name(name: impl Into<String>) name = Some(name.into());
 
-        /// The container whose processes it is to see, where the runtime can.
-        fn target(container: impl Into<String>) target = Some(container.into());
-
         /// What it may do.
         fn profile(profile: DebugProfile) profile = profile;
 
         /// How long it may take to start, its image pulled; [`limits::DEBUG_START`] unless set.
         fn timeout(limit: Duration) timeout = limit;
+    }
+
+    /// The container whose processes it is to see, where the runtime can.
+    pub fn target(self, container: impl Into<String>) -> Self {
+        self.field("targetContainerName", container.into())
     }
 
     /// What it runs instead of the image's entry point.
@@ -217,22 +218,14 @@ impl DebugContainer {
     /// more; those of [`Request::patch`](super::Request::patch): an [`Error::Api`] if the pod does
     /// not exist, or has a container of this name.
     pub async fn create(&self) -> Result<Debugger> {
-        let name = self.name.clone().unwrap_or_else(|| {
-            // Those of names that Kubernetes makes (`k8s.io/apimachinery/pkg/util/rand/rand.go`).
-            const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-            let letter = |_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]);
-            let suffix: String = (0..5).map(letter).collect();
-            format!("debugger-{suffix}")
-        });
+        let name = self.name.clone();
+        let name = name.unwrap_or_else(|| format!("debugger-{}", suffix()));
         let mut container = self.fields.clone();
         container.insert("name".to_owned(), json!(name));
         container.insert("image".to_owned(), json!(self.image));
         container.insert("terminationMessagePolicy".to_owned(), json!("File"));
         if !self.env.is_empty() {
             container.insert("env".to_owned(), json!(self.env));
-        }
-        if let Some(target) = &self.target {
-            container.insert("targetContainerName".to_owned(), json!(target));
         }
         if let Some(context) = self.profile.security_context() {
             container.insert("securityContext".to_owned(), context);

@@ -6,7 +6,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, StatusCode, header::ACCEPT};
+use http::{
+    HeaderValue, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+};
 use serde::Deserialize;
 use tokio::{
     sync::{Mutex, Semaphore},
@@ -19,7 +22,7 @@ use crate::{
     Error, Result,
     error::{CallerError, NetworkError, panic::caught_in},
     limits,
-    transport::http::{Outgoing, refusal, unexpected},
+    transport::http::{Outgoing, refusal, text, unexpected},
 };
 
 /// `k8s.io/client-go/discovery/discovery_client.go`, `acceptDiscoveryFormats`.
@@ -247,10 +250,8 @@ impl Client {
         if let Some(error) = unexpected(&operation, &head) {
             return Err(error);
         }
-        let form = head.headers.get(http::header::CONTENT_TYPE);
-        let aggregated = form
-            .and_then(|form| form.to_str().ok())
-            .is_some_and(|form| form.contains("as=APIGroupDiscoveryList"));
+        let form = text(&head.headers, CONTENT_TYPE);
+        let aggregated = form.is_some_and(|form| form.contains("as=APIGroupDiscoveryList"));
         let body = body.object(&operation).await?;
         match aggregated {
             true => Ok(Answer::Aggregated(read(&operation, &body)?)),

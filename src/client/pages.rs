@@ -120,9 +120,11 @@ async fn read_page<T: Decode + Send>(
     encoding: Encoding,
     mut body: Body,
 ) -> Result<List<T>> {
-    let too_large = |what: &str, bound: usize| PeerError::Answer {
-        operation: operation.to_owned(),
-        problem: format!("{what} of it has more than {bound} bytes"),
+    let too_large = |what: &str, bound: usize| {
+        PeerError::answer(
+            operation,
+            format!("{what} of it has more than {bound} bytes"),
+        )
     };
     // What is short may be a Status, or anything.
     let mut start = BytesMut::new();

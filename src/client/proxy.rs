@@ -164,11 +164,9 @@ impl HttpProxy {
             return Err(wrong("does not begin with a slash").into());
         }
         if self.name.contains(':') || self.port.contains(':') {
-            return Err(CallerError::Name {
-                what: "a name and a port, which have no colon".into(),
-                name: format!("{}:{}", self.name, self.port),
-            }
-            .into());
+            let name = format!("{}:{}", self.name, self.port);
+            let what = "a name and a port, which have no colon";
+            return Err(CallerError::misnamed(&name, what).into());
         }
         // The API server decodes a path before it looks where it leads (RFC 3986, section 6.2.2.3).
         let segments = path.split('?').next().unwrap_or_default();

@@ -20,7 +20,7 @@ use crate::{
     error::{CallerError, NetworkError},
     limits,
     resource::with_query,
-    transport::http::{About, Outgoing, header_value, refusal, unexpected},
+    transport::http::{About, Outgoing, header_value, refusal, text, unexpected},
     wire::watch::{Decode, Encoding},
 };
 
@@ -361,7 +361,7 @@ impl Request {
     /// Sends a request; the answer is in the encoding of `T` where the server has it.
     pub(super) async fn body<T: Decode>(&self, mut call: Outgoing) -> Result<(Encoding, Body)> {
         if T::ENCODING != Encoding::Json
-            && let Some(json) = call.headers.get(ACCEPT).and_then(|it| it.to_str().ok())
+            && let Some(json) = text(&call.headers, ACCEPT)
         {
             let first = json.replacen(Encoding::Json.media_type(), T::ENCODING.media_type(), 1);
             let accept = header_value(&format!("{first},{json}"))?;
@@ -372,11 +372,7 @@ impl Request {
         if let Some(error) = unexpected(&operation, &head) {
             return Err(error);
         }
-        let content_type = head
-            .headers
-            .get(CONTENT_TYPE)
-            .and_then(|it| it.to_str().ok());
-        let encoding = content_type.and_then(Encoding::from_content_type);
+        let encoding = text(&head.headers, CONTENT_TYPE).and_then(Encoding::from_content_type);
         Ok((encoding.unwrap_or(Encoding::Json), body))
     }
 

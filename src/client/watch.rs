@@ -23,7 +23,7 @@ use crate::{
     transport::http::{
         About,
         exchange::{Answer, Driver, Get, StreamStats},
-        refusal,
+        refusal, text,
     },
     wire::watch::{Decode, Encoding, Event, EventError, Object, TypedEvent},
 };
@@ -212,8 +212,7 @@ impl<E: From<Event> + 'static> Watch<E> {
         if response.status() != http::StatusCode::OK {
             return Err(refusal(&operation, response).await);
         }
-        let content_type = response.headers().get(CONTENT_TYPE);
-        let found = content_type.and_then(|v| v.to_str().ok()).unwrap_or("none");
+        let found = text(response.headers(), CONTENT_TYPE).unwrap_or("none");
         let encoding = Encoding::from_content_type(found).ok_or(PeerError::ContentType {
             found: found.to_owned(),
         })?;

@@ -256,6 +256,15 @@ pub enum CallerError {
     Stream(#[source] Arc<io::Error>),
 }
 
+#[cfg(feature = "client")]
+impl CallerError {
+    /// That a name is not what stands there.
+    pub(crate) fn misnamed(name: &str, what: impl Into<Cow<'static, str>>) -> Self {
+        let (what, name) = (what.into(), name.to_owned());
+        Self::Name { what, name }
+    }
+}
+
 /// For conversions that cannot fail where others can.
 impl From<std::convert::Infallible> for CallerError {
     fn from(never: std::convert::Infallible) -> Self {

@@ -479,11 +479,16 @@ impl PeerError {
         matches!(self, Self::Answer { .. } | Self::Handshake(_))
     }
 
+    /// That an answer is not what it should be.
+    #[cfg(feature = "client")]
+    pub(crate) fn answer(operation: impl Into<String>, problem: impl Into<String>) -> Self {
+        let (operation, problem) = (operation.into(), problem.into());
+        Self::Answer { operation, problem }
+    }
+
     /// Of a list that has a page behind each page.
     pub(crate) fn endless(operation: String) -> Self {
-        Self::Answer {
-            operation,
-            problem: "the list has no end: page after page names another".to_owned(),
-        }
+        let problem = "the list has no end: page after page names another".to_owned();
+        Self::Answer { operation, problem }
     }
 }

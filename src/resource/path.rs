@@ -58,11 +58,7 @@ impl Resource {
 pub(crate) fn push(path: &mut String, what: &'static str, segment: &str) -> Result<()> {
     // A segment of dots would be another path (RFC 3986, section 3.3).
     if matches!(segment, "" | "." | "..") {
-        return Err(CallerError::Name {
-            what: what.into(),
-            name: segment.to_owned(),
-        }
-        .into());
+        return Err(CallerError::misnamed(segment, what).into());
     }
     // Writing to a String does not fail.
     let _ = write!(path, "/{}", utf8_percent_encode(segment, ESCAPED));

@@ -417,6 +417,14 @@ macro_rules! of_link {
             self.link.is_ended()
         }
     };
+    (handle_end) => {
+        fn handle_end(&mut self, lost: Option<Error>) {
+            if !self.link.is_ended() {
+                let how = self.link.handle_last(lost);
+                self.end(how);
+            }
+        }
+    };
     (poll_event) => {
         #[inline]
         fn poll_event(&mut self) -> Option<Self::Event> {

@@ -88,7 +88,7 @@ impl Messages {
 impl Session for Messages {
     type Event = MessagesEvent;
 
-    of_link!(handle_activity handle_hold poll_transmit queued is_ended poll_event);
+    of_link!(handle_activity handle_hold poll_transmit queued is_ended poll_event handle_end);
 
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.handle_activity(now);
@@ -106,13 +106,6 @@ impl Session for Messages {
                     self.end(closed.into_result());
                 }
             }
-        }
-    }
-
-    fn handle_end(&mut self, lost: Option<Error>) {
-        if !self.link.is_ended() {
-            let how = self.link.handle_last(lost);
-            self.end(how);
         }
     }
 

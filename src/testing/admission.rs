@@ -9,9 +9,9 @@ use super::{
     router::Cluster,
     store,
     target::{forbidden, not_implemented},
-    writes::{Write, suffix},
+    writes::Write,
 };
-use crate::{Resource, server::Refusal};
+use crate::{Resource, resource::suffix, server::Refusal};
 
 /// Where a container finds the token of its service account.
 pub(super) const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

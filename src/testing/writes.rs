@@ -26,7 +26,7 @@ use super::{
     target::{Invalid, Parameters, Target, invalid, missing, not_implemented, refusal, refuse},
     types, update, validation,
 };
-use crate::{server::Refusal, wire::status::Status};
+use crate::{resource::suffix, server::Refusal, wire::status::Status};
 
 /// Bytes of a field manager's name (`FieldManagerMaxLength`).
 const MANAGER: usize = 128;
@@ -457,14 +457,4 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let mut response = write.answer(&written)?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
-}
-
-/// Five characters that spell no words (`k8s.io/apimachinery/pkg/util/rand/rand.go`).
-pub(super) fn suffix() -> String {
-    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let character = || {
-        let at = usize::from(rand::random::<u8>()) % ALPHABET.len();
-        char::from(ALPHABET[at])
-    };
-    (0..5).map(|_| character()).collect()
 }

@@ -12,18 +12,13 @@ use super::{Client, Pod, span};
 use crate::{
     Result, Role,
     error::{CallerError, Error, PeerError},
+    net::Connection,
     session::{
         KeepaliveConfig,
-        port_forward::{
-            Channels, ForwardConfig, ForwardProtocol, PortForward as PortForwardSession, Spdy,
-            WhenFull,
-        },
+        port_forward::{Channels, ForwardConfig, ForwardProtocol, Spdy, WhenFull},
     },
     transport::{
-        http::{
-            Outgoing,
-            upgrade::{self, Opened},
-        },
+        http::{Outgoing, upgrade},
         ws::{port_forward::Connections, websocket::Socket},
     },
 };
@@ -207,9 +202,10 @@ impl PortForward {
     }
 
     async fn dial_spdy(&self, pod: &Pod) -> Result<Connections> {
-        let opened = self.dial(pod, ForwardProtocol::Spdy, &[]).await?;
+        let socket = self.dial(pod, ForwardProtocol::Spdy, &[]).await?;
         let session = Spdy::new(Role::Client, self.config.clone(), crate::transport::now());
-        Ok(self.start(Box::new(session), opened))
+        let session = Box::new(session);
+        Ok(Connections::spawn_with(session, socket, self.defers()))
     }
 
     /// One connection over a WebSocket of its own.
@@ -220,22 +216,19 @@ impl PortForward {
         port: u16,
     ) -> Result<ForwardStream> {
         let encoding = protocol.encoding().ok_or(CallerError::Ended)?;
-        let opened = self.dial(pod, protocol, &[port]).await?;
-        let config = self.config.clone();
-        let session = Channels::new(
-            Role::Client,
-            encoding,
-            &[port],
-            config,
-            crate::transport::now(),
-        )?;
-        let socket = Box::new(Socket::new(opened.io, Role::Client, opened.read));
-        let defer = self.half_close == HalfClose::Defer;
-        Connections::spawn_opened(Box::new(session), socket, defer, port)
+        let socket = self.dial(pod, protocol, &[port]).await?;
+        let (config, now) = (self.config.clone(), crate::transport::now());
+        let session = Channels::new(Role::Client, encoding, &[port], config, now)?;
+        Connections::spawn_opened(Box::new(session), socket, self.defers(), port)
             .map_err(|why| Error::lost(std::io::Error::other(why)))
     }
 
-    async fn dial(&self, pod: &Pod, protocol: ForwardProtocol, ports: &[u16]) -> Result<Opened> {
+    async fn dial(
+        &self,
+        pod: &Pod,
+        protocol: ForwardProtocol,
+        ports: &[u16],
+    ) -> Result<Box<Socket<Connection>>> {
         let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         let query: Vec<_> = ports.iter().map(|port| ("ports", port.as_str())).collect();
         let operation = pod.operation("port-forward to");
@@ -245,7 +238,9 @@ impl PortForward {
         };
         let opened = upgrade::open(self.client.http(), outgoing, Some(protocol.name())).await?;
         match opened.protocol.as_deref() {
-            Some(answer) if answer == protocol.name() => Ok(opened),
+            Some(answer) if answer == protocol.name() => {
+                Ok(Box::new(Socket::new(opened.io, Role::Client, opened.read)))
+            }
             answer => Err(PeerError::Subprotocol {
                 offered: protocol.name().to_owned(),
                 answer: answer.unwrap_or_default().to_owned(),
@@ -254,10 +249,8 @@ impl PortForward {
         }
     }
 
-    fn start(&self, session: Box<dyn PortForwardSession>, opened: Opened) -> Connections {
-        let socket = Socket::new(opened.io, Role::Client, opened.read);
-        let defer = self.half_close == HalfClose::Defer;
-        Connections::spawn_with(session, Box::new(socket), defer)
+    fn defers(&self) -> bool {
+        self.half_close == HalfClose::Defer
     }
 }
 

@@ -53,10 +53,7 @@ impl FromStr for ForwardTarget {
         let (kind, name) = text.split_once('/').unwrap_or(("pods", text));
         let name = name.to_owned();
         if name.is_empty() || name.contains('/') {
-            return Err(CallerError::Name {
-                what: "the name of an object".into(),
-                name: text.to_owned(),
-            });
+            return Err(CallerError::misnamed(text, "the name of an object"));
         }
         // As `docker` and `ssh` have it.
         if let Some((target, port)) = text.rsplit_once(':') {
@@ -64,8 +61,7 @@ impl FromStr for ForwardTarget {
                 "a pod, a service or a workload, of which {target:?} would be one: the port \
                  {port:?} goes to `Tunnel::open` or `Tunnel::listen`"
             );
-            let (what, name) = (what.into(), text.to_owned());
-            return Err(CallerError::Name { what, name });
+            return Err(CallerError::misnamed(text, what));
         }
         let lower = kind.to_ascii_lowercase();
         // `deployments.apps` and `deployments.v1.apps` are the same.
@@ -171,19 +167,16 @@ impl FromStr for ForwardPort {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return match text.parse() {
                 Ok(number @ 1..) => Ok(Self::Number(number)),
-                _ => Err(CallerError::Name {
-                    what: "a port number".into(),
-                    name: text.to_owned(),
-                }),
+                _ => Err(CallerError::misnamed(text, "a port number")),
             };
         }
         let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         match text.len() <= 63 && text.bytes().all(good) {
             true => Ok(Self::Name(text.to_owned())),
-            false => Err(CallerError::Name {
-                what: "a port number or the name of a port".into(),
-                name: text.to_owned(),
-            }),
+            false => {
+                let what = "a port number or the name of a port";
+                Err(CallerError::misnamed(text, what))
+            }
         }
     }
 }

@@ -434,10 +434,8 @@ impl Tunnel {
 
     /// Closes the tunnel and all its connections. The next [`open`](Self::open) dials again.
     pub async fn close(&self) {
-        if let Transport::Shared(sockets) = &self.shared.state().transport {
-            for socket in sockets {
-                socket.connections.close();
-            }
+        for socket in self.shared.state().transport.sockets() {
+            socket.connections.close();
         }
     }
 }
@@ -446,13 +444,8 @@ impl Tunnel {
 /// roles yet, credentials that cannot be renewed meanwhile, a pod that is replaced.
 fn is_passing(error: &Error) -> bool {
     match error {
-        Error::Network(_) => true,
-        Error::Caller(error) => {
-            matches!(
-                error,
-                CallerError::NoPod { .. } | CallerError::Config { .. }
-            )
-        }
+        Error::Network(_)
+        | Error::Caller(CallerError::NoPod { .. } | CallerError::Config { .. }) => true,
         Error::Api(refusal) => matches!(refusal.status.code, 400 | 401 | 403 | 404 | 429 | 500..),
         _ => false,
     }

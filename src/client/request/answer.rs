@@ -52,13 +52,10 @@ impl Answer {
     }
 
     pub(crate) fn unreadable(&self, error: EventError) -> Error {
-        PeerError::Answer {
-            operation: self.operation.clone(),
-            problem: match error {
-                EventError::Decode(problem) => problem,
-                error => error.to_string(),
-            },
-        }
-        .into()
+        let problem = match error {
+            EventError::Decode(problem) => problem,
+            error => error.to_string(),
+        };
+        PeerError::answer(&self.operation, problem).into()
     }
 }

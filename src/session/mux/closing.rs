@@ -1,5 +1,7 @@
 //! How streams, and the SPDY connection, come to their end.
 
+use bytes::BytesMut;
+
 use super::{
     Abort, Mux, MuxEvent,
     stream::{Local, Remote, Reply, Stream},
@@ -72,11 +74,18 @@ impl Mux {
     /// Tells the peer that a stream is over. What its own streams cost is owed to it: a peer that
     /// opens them without end and reads nothing is found out.
     pub(super) fn send_reset(&mut self, stream: StreamId, status: RstStatus) {
-        let before = self.out.len();
-        RstStream { stream, status }.encode(&mut self.out);
-        if stream.opener() != self.role {
-            self.owed += self.out.len() - before;
+        let reset = RstStream { stream, status };
+        match stream.opener() == self.role {
+            true => reset.encode(&mut self.out),
+            false => self.owe(|out| reset.encode(out)),
         }
+    }
+
+    /// Sends what the peer has asked for, which is owed to it until it is on its way.
+    pub(super) fn owe(&mut self, encode: impl FnOnce(&mut BytesMut)) {
+        let before = self.out.len();
+        encode(&mut self.out);
+        self.owed += self.out.len() - before;
     }
 
     /// Ends a stream for a reason that its owner has to be told.

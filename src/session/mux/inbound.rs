@@ -203,9 +203,7 @@ impl Mux {
         if ping.id % 2 == ours {
             self.pings.answered(ping.id);
         } else {
-            let before = self.out.len();
-            ping.encode(&mut self.out);
-            self.owed += self.out.len() - before;
+            self.owe(|out| ping.encode(out));
         }
     }
 
@@ -235,8 +233,6 @@ impl Mux {
 
     /// Resets a stream that this side never knew.
     fn refuse(&mut self, stream: StreamId, status: RstStatus) {
-        let before = self.out.len();
-        RstStream { stream, status }.encode(&mut self.out);
-        self.owed += self.out.len() - before;
+        self.owe(|out| RstStream { stream, status }.encode(out));
     }
 }

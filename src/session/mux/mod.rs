@@ -257,14 +257,9 @@ impl Mux {
         }
         match self.writer.write(&Headers::new()) {
             Ok(block) => {
-                let before = self.out.len();
-                SynReply {
-                    stream,
-                    fin: false,
-                    block,
-                }
-                .encode(&mut self.out);
-                self.owed += self.out.len() - before;
+                let fin = false;
+                let reply = SynReply { stream, fin, block };
+                self.owe(|out| reply.encode(out));
             }
             Err(error) => self.fail(error),
         }

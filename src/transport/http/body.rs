@@ -132,16 +132,13 @@ impl Body {
 
     /// All of it, which is an object. That it is larger than any can be is the server's fault.
     pub(crate) async fn object(self, operation: &str) -> Result<Bytes> {
-        let too_large = |limit| PeerError::Answer {
-            operation: operation.to_owned(),
-            problem: format!("it has more than {limit} bytes"),
-        };
-        self.bytes(limits::OBJECT)
-            .await
-            .map_err(|error| match error {
-                Error::Caller(CallerError::TooMuchOutput { limit }) => too_large(limit).into(),
-                error => error,
-            })
+        let bytes = self.bytes(limits::OBJECT).await;
+        bytes.map_err(|error| match error {
+            Error::Caller(CallerError::TooMuchOutput { limit }) => {
+                PeerError::answer(operation, format!("it has more than {limit} bytes")).into()
+            }
+            error => error,
+        })
     }
 
     /// All of it, up to so many bytes.

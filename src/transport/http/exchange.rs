@@ -13,7 +13,7 @@ use std::{
 
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE, ORIGIN, RETRY_AFTER},
+    header::{ACCEPT, CONTENT_TYPE, ORIGIN},
 };
 use hyper::body::{Body as _, Frame};
 use tokio::{
@@ -22,7 +22,10 @@ use tokio::{
 };
 use tracing::{Instrument as _, Span};
 
-use super::{About, Http, Outgoing, body::Body, header_value, refusal, unexpected, upgrade};
+use super::{
+    About, Http, Outgoing, body::Body, header_value, refusal, retry_after, text, unexpected,
+    upgrade,
+};
 use crate::{
     Error, Result, Role,
     error::PeerError,
@@ -251,21 +254,13 @@ impl<S: Exchange> Driver<S> {
             }
             Ok(Answer::Http(response)) => {
                 let (parts, body) = response.into_parts();
-                let text = |name| {
-                    parts
-                        .headers
-                        .get(name)
-                        .and_then(|v: &HeaderValue| v.to_str().ok())
-                };
-                // RFC 9110, section 10.2.3; API servers give seconds, never a date.
-                let retry_after = text(RETRY_AFTER).and_then(|text| text.trim().parse().ok());
                 let head = Head {
                     status: parts.status.as_u16(),
-                    content_type: text(CONTENT_TYPE),
-                    retry_after: retry_after.map(Duration::from_secs),
+                    content_type: text(&parts.headers, CONTENT_TYPE),
+                    retry_after: retry_after(&parts.headers).map(Duration::from_secs),
                     hint: parts.extensions.get(),
                 };
-                self.span.record("http.response.status_code", head.status);
+                self.record(head.status);
                 self.session.handle_head(now, head);
                 self.at = At::Reading(body);
             }
@@ -337,11 +332,15 @@ impl Get {
     /// not open is an error, and so is what others answer in its place: a redirect, a page.
     pub(crate) async fn send(self, http: Http) -> Result<Answer> {
         let accept = header_value(&self.accept)?;
+        let mut outgoing = match self.websocket {
+            Some(_) => Outgoing::upgrade(self.operation.as_str(), self.path_and_query),
+            None => Outgoing::get(self.operation.as_str(), self.path_and_query),
+        };
+        outgoing.about = self.about;
+        // When to ask again, the session knows.
+        outgoing.again = false;
+        outgoing.headers.insert(ACCEPT, accept);
         if let Some(offered) = self.websocket {
-            let mut outgoing = Outgoing::upgrade(self.operation, self.path_and_query);
-            outgoing.about = self.about;
-            outgoing.again = false;
-            outgoing.headers.insert(ACCEPT, accept);
             // Any URL will do, none will not (`golang.org/x/net/websocket/server.go`).
             let origin = HeaderValue::from_static("http://localhost");
             outgoing.headers.insert(ORIGIN, origin);
@@ -359,13 +358,9 @@ impl Get {
                 Box::new(socket),
             )));
         }
-        let mut outgoing = Outgoing::get(self.operation.as_str(), self.path_and_query);
-        outgoing.about = self.about;
-        // How long the answer may take and when to ask again, the session knows.
+        // And how long the answer may take.
         outgoing.deadline = None;
-        outgoing.again = false;
         outgoing.compress = self.compress;
-        outgoing.headers.insert(ACCEPT, accept);
         let response = http.send(outgoing).await?;
         if response.status().is_redirection() {
             return Err(refusal(&self.operation, response).await);

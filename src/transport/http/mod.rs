@@ -17,9 +17,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
-    header::{
-        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, RETRY_AFTER, USER_AGENT,
-    },
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, USER_AGENT},
 };
 use http_body_util::Full;
 use tokio::{sync::Notify, time::Instant};
@@ -37,7 +35,7 @@ mod usage;
 
 pub(crate) use self::{
     blame::blame,
-    refusal::{refusal, unexpected},
+    refusal::{refusal, retry_after, text, unexpected},
 };
 use self::{body::Body, pool::Pool};
 use crate::{
@@ -288,8 +286,8 @@ impl Http {
         let url = Printable(self.connector.url(outgoing.path_to_tell()));
         match answer {
             Ok(response) => {
-                let (status, headers) = (response.status(), response.headers());
-                let location = headers.get(LOCATION).and_then(|to| to.to_str().ok());
+                let status = response.status();
+                let location = text(response.headers(), LOCATION);
                 tracing::debug!(target: REQUESTS, %method, %url, %status, location, ms, "answered");
             }
             Err(error) => {
@@ -480,8 +478,7 @@ fn wait(response: &Response<Body>, safe: bool) -> Option<Duration> {
         StatusCode::SERVICE_UNAVAILABLE if safe => {}
         _ => return None,
     }
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    let wait = Duration::from_secs(seconds.trim().parse().ok()?);
+    let wait = Duration::from_secs(retry_after(response.headers())?);
     (wait <= limits::LONGEST_RETRY_AFTER).then_some(wait)
 }
 

@@ -53,9 +53,7 @@ where
     if status.code == 0 {
         status.code = head.status.as_u16();
     }
-    // RFC 9110, section 10.2.3; API servers give seconds, never a date.
-    let patience = text(&head.headers, RETRY_AFTER);
-    if let Some(seconds) = patience.and_then(|text| text.trim().parse().ok()) {
+    if let Some(seconds) = retry_after(&head.headers).and_then(|it| u32::try_from(it).ok()) {
         let details = status.details.get_or_insert_default();
         details.retry_after_seconds = details.retry_after_seconds.max(seconds);
     }
@@ -69,13 +67,7 @@ where
 pub(crate) fn unexpected(operation: &str, head: &Parts) -> Option<Error> {
     let found = text(&head.headers, CONTENT_TYPE)?;
     let is_page = found.trim_start().starts_with("text/html");
-    is_page.then(|| {
-        PeerError::Answer {
-            operation: operation.to_owned(),
-            problem: describe(head),
-        }
-        .into()
-    })
+    is_page.then(|| PeerError::answer(operation, describe(head)).into())
 }
 
 /// The code, what the headers say of the rest, and what is likely behind it.
@@ -99,6 +91,12 @@ fn describe(head: &Parts) -> String {
     text
 }
 
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+/// A header, if it is there and text.
+pub(crate) fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
+}
+
+/// After how many seconds to ask again (RFC 9110, section 10.2.3); API servers never give a date.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<u64> {
+    text(headers, RETRY_AFTER)?.trim().parse().ok()
 }

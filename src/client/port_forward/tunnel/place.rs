@@ -62,12 +62,9 @@ impl Shared {
 
     /// Opens a connection on a WebSocket that is there, if there is one.
     fn share(&self, port: u16) -> Option<Result<ForwardStream>> {
-        match &self.state().transport {
-            Transport::Shared(sockets) => {
-                best(sockets, port).map(|best| open(best.connections, port))
-            }
-            Transport::Channels(_) => None,
-        }
+        let state = self.state();
+        let best = best(state.transport.sockets(), port)?;
+        Some(open(best.connections, port))
     }
 }
 

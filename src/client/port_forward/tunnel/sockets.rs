@@ -18,6 +18,14 @@ impl Transport {
     pub(in crate::client::port_forward) fn shared(connections: Connections) -> Self {
         Self::Shared(vec![Socket::new(connections)])
     }
+
+    /// The WebSockets that all connections share; none over channels.
+    pub(super) fn sockets(&self) -> &[Socket] {
+        match self {
+            Self::Shared(sockets) => sockets,
+            Self::Channels(_) => &[],
+        }
+    }
 }
 
 /// A WebSocket that connections share.

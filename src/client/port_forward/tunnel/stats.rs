@@ -1,6 +1,6 @@
 //! What a tunnel tells of itself: in flow its WebSockets, out come counts.
 
-use super::{State, Tunnel, sockets::Transport};
+use super::{State, Tunnel};
 use crate::transport::ws::stats::SessionStats;
 
 /// What a [`Tunnel`] has carried and carries.
@@ -33,13 +33,9 @@ pub struct TunnelStats {
 impl State {
     /// How many WebSockets connections share, and how many connections.
     pub(super) fn occupancy(&self) -> (usize, usize) {
-        match &self.transport {
-            Transport::Shared(sockets) => {
-                let loads = sockets.iter().map(|socket| socket.connections.load().1);
-                (sockets.len(), loads.sum())
-            }
-            Transport::Channels(_) => (0, 0),
-        }
+        let sockets = self.transport.sockets();
+        let loads = sockets.iter().map(|socket| socket.connections.load().1);
+        (sockets.len(), loads.sum())
     }
 }
 
@@ -49,10 +45,8 @@ impl Tunnel {
         let state = self.shared.state();
         let (websockets, connections) = state.occupancy();
         let mut traffic = SessionStats::default();
-        if let Transport::Shared(sockets) = &state.transport {
-            for socket in sockets {
-                traffic += socket.connections.stats();
-            }
+        for socket in state.transport.sockets() {
+            traffic += socket.connections.stats();
         }
         TunnelStats {
             websockets,
@@ -67,9 +61,8 @@ impl Tunnel {
     /// connections that either end may still use, or that have not been read to the end, two each.
     /// Over channels there is no such WebSocket, and none.
     pub async fn streams(&self) -> usize {
-        match &self.shared.state().transport {
-            Transport::Shared(sockets) => sockets.iter().map(|s| s.connections.streams()).sum(),
-            Transport::Channels(_) => 0,
-        }
+        let state = self.shared.state();
+        let sockets = state.transport.sockets().iter();
+        sockets.map(|socket| socket.connections.streams()).sum()
     }
 }

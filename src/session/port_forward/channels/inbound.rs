@@ -188,7 +188,7 @@ impl Channels {
 impl Session for Channels {
     type Event = ForwardEvent;
 
-    of_link!(queued is_ended poll_event);
+    of_link!(queued is_ended poll_event handle_end);
 
     fn handle_message(&mut self, now: Instant, message: Message) {
         self.handle_activity(now);
@@ -212,13 +212,6 @@ impl Session for Channels {
     fn handle_activity(&mut self, now: Instant) {
         self.now = now;
         self.link.handle_activity(now);
-    }
-
-    fn handle_end(&mut self, lost: Option<Error>) {
-        if !self.link.is_ended() {
-            let how = self.link.handle_last(lost);
-            self.end(how);
-        }
     }
 
     fn handle_hold(&mut self, now: Instant, held: bool) {
