@@ -61,20 +61,17 @@ pub(super) fn faults(kind: &Kind, object: &Value) -> Vec<Invalid> {
 
 /// What is wrong with an object by the rules of its kind alone.
 pub(super) fn of_kind(kind: &Kind, object: &Value) -> Vec<Invalid> {
-    let mut faults = Vec::new();
-    check(
-        kind.type_name().unwrap_or_default(),
-        object,
-        "",
-        &mut faults,
-    );
-    faults
+    all(kind.type_name().unwrap_or_default(), object)
 }
 
 /// What is wrong with what is of a type.
 pub(super) fn of_type(name: &str, value: &Value) -> Vec<Invalid> {
+    all(&types::full(name), value)
+}
+
+fn all(name: &str, value: &Value) -> Vec<Invalid> {
     let mut faults = Vec::new();
-    check(&types::full(name), value, "", &mut faults);
+    check(name, value, "", &mut faults);
     faults
 }
 
@@ -199,7 +196,6 @@ impl Rule {
             _ => {}
         }
         let (first, rest) = words.split_once(' ').unwrap_or((words, ""));
-        let number = |text: &str| quantity::parse(text).map(|(number, _)| number);
         for (field, value) in each(object, self.field, at) {
             let (given, spelled) = (plain(&value), value.to_string());
             let is_there = !given.is_empty();
@@ -268,7 +264,7 @@ impl Rule {
                     None
                 }
                 "least" => {
-                    let both = number(&given).zip(number(first));
+                    let both = quantity::number(&given).zip(quantity::number(first));
                     let is_less = both.is_some_and(|(this, least)| this < least);
                     is_less.then(|| invalid(rest))
                 }
@@ -279,7 +275,7 @@ impl Rule {
                     is_out.then(|| invalid(&spell(rest, object)))
                 }
                 "whole" => {
-                    let is_whole = number(&given).is_none_or(|n| n % quantity::NANO == 0);
+                    let is_whole = quantity::number(&given).is_none_or(|n| n % quantity::NANO == 0);
                     (!is_whole).then(|| invalid("must be an integer"))
                 }
                 "excludes" => first.split(',').all(holds).then(|| invalid(rest)),
@@ -317,7 +313,7 @@ fn ordered(object: &Value, field: &'static str, words: &str, at: &str) -> Vec<In
     let mut word = || words.next().unwrap_or_default();
     let (other, blamed, said, called) = (word(), word(), word(), word());
     let (low_called, high_called) = called.split_once(':').unwrap_or_default();
-    let number = |value: &Value| quantity::parse(text(value)).map(|(number, _)| number);
+    let number = |value: &Value| quantity::number(text(value));
     let pairs = members(get(object, field)).map(|(name, low)| (name, low, &object[other][name]));
     let wrong =
         pairs.filter(|(_, low, high)| number(high).is_some_and(|high| number(low) > Some(high)));
@@ -340,7 +336,7 @@ fn ordered(object: &Value, field: &'static str, words: &str, at: &str) -> Vec<In
 /// otherwise than as a whole (`ValidateResourceRequirements`).
 fn resources(object: &Value, at: &str) -> Vec<Invalid> {
     let mut faults = Vec::new();
-    let number = |value: &Value| quantity::parse(text(value)).map(|(number, _)| number);
+    let number = |value: &Value| quantity::number(text(value));
     let (limits, requests) = (&object["limits"], &object["requests"]);
     let is_extended = |name: &str| name.contains('/') && !name.contains("kubernetes.io/");
     for (field, of) in [("limits", limits), ("requests", requests)] {

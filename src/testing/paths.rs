@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{
     json::{items, items_mut, map, members, set},
-    quantity, validation,
+    quantity::number,
+    validation,
 };
 
 /// The names in a path: `a/b`, `*` for each item of a list, and `[k/e.y]` for a key of a map.
@@ -149,14 +150,11 @@ pub(super) fn holds(condition: &str, object: &Value) -> bool {
             there.count().to_string()
         }
     };
-    let number = |text: &str| quantity::parse(text).map(|(number, _)| number);
     let other = &condition[at + 1..];
     let compare = |is: fn(&i128, &i128) -> bool| {
         let other = number(other).or_else(|| number(&plain(get(object, other))));
-        let (Some(found), Some(other)) = (number(&found), other) else {
-            return false;
-        };
-        is(&found, &other)
+        let both = number(&found).zip(other);
+        both.is_some_and(|(found, other)| is(&found, &other))
     };
     let is_it = |value: &str| match value.strip_prefix('$') {
         Some(path) => plain(get(object, path)) == found,

@@ -3,7 +3,7 @@
 
 use std::{
     future::poll_fn,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use super::{super::stats::SessionStats, Endpoint, Guard, Shared, Slot, State, wakers::Direction};
@@ -43,7 +43,7 @@ impl<E: Endpoint> Shared<E> {
         state.waiters.register_reader(slot, cx.waker());
         if driven == Some(Driven::Empty) {
             let others = state.waiters.others_read(cx.waker());
-            self.register(state, Some(cx.waker().clone()), others);
+            self.register(state, Direction::Read, Some(cx.waker()), others);
         }
         Poll::Pending
     }
@@ -109,7 +109,7 @@ impl<E: Endpoint> Shared<E> {
     pub(super) fn register_any(&self, state: &mut State<E>) {
         if let Some(reader) = state.waiters.any_reader().cloned() {
             let others = state.waiters.others_read(&reader);
-            self.register(state, Some(reader), others);
+            self.register(state, Direction::Read, Some(&reader), others);
         }
     }
 
@@ -117,23 +117,13 @@ impl<E: Endpoint> Shared<E> {
     pub(super) fn register(
         &self,
         state: &mut State<E>,
-        waker: Option<std::task::Waker>,
+        direction: Direction,
+        waker: Option<&Waker>,
         fallback: bool,
     ) {
         self.poll_socket(state);
         let wakeups = state.waiters.wakeups();
-        let waker = waker.as_ref();
-        self.readiness
-            .register(Direction::Read, waker, fallback, wakeups);
-    }
-
-    /// The same for the socket that takes no more.
-    pub(super) fn register_write(&self, state: &mut State<E>, waker: Option<std::task::Waker>) {
-        self.poll_socket(state);
-        let wakeups = state.waiters.wakeups();
-        let waker = waker.as_ref();
-        self.readiness
-            .register(Direction::Write, waker, true, wakeups);
+        self.readiness.register(direction, waker, fallback, wakeups);
     }
 
     /// From here until the session is unlocked the socket wakes nobody by itself.
@@ -315,7 +305,7 @@ impl<E: Endpoint> Shared<E> {
                 }
                 Poll::Pending => {
                     let writer = waiters.any_writer().cloned();
-                    self.register_write(state, writer);
+                    self.register(state, Direction::Write, writer.as_ref(), true);
                     return false;
                 }
             }
@@ -333,7 +323,7 @@ impl<E: Endpoint> Shared<E> {
             None => Poll::Ready(()),
         };
         if ended.is_pending() {
-            self.register_write(state, None);
+            self.register(state, Direction::Write, None, true);
         }
         ended
     }
@@ -370,7 +360,7 @@ impl<E: Endpoint> Shared<E> {
                 }
                 if state.waiters.any_reader().is_none() {
                     match state.empty {
-                        true => self.register(state, Some(cx.waker().clone()), true),
+                        true => self.register(state, Direction::Read, Some(cx.waker()), true),
                         false => state.waiters.notify_task(),
                     }
                 }
@@ -409,7 +399,7 @@ impl<E: Endpoint> Shared<E> {
 
     fn wait_writable(&self, state: &mut State<E>, cx: &Context<'_>, slot: Slot) {
         state.waiters.register_writer(slot, cx.waker());
-        self.register_write(state, Some(cx.waker().clone()));
+        self.register(state, Direction::Write, Some(cx.waker()), true);
     }
 
     /// Sends what a command has just queued, without waiting; what does not go now the task

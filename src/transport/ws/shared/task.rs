@@ -96,7 +96,9 @@ impl<E: Endpoint> SessionTask<E> {
         let waits = state.waiters.any_reader().is_some();
         match driven {
             Driven::Empty if waits => shared.register_any(state),
-            Driven::Empty if state.endpoint.is_complete() => shared.register(state, None, true),
+            Driven::Empty if state.endpoint.is_complete() => {
+                shared.register(state, Direction::Read, None, true);
+            }
             // Data flows.
             Driven::Satisfied if waits => state.waiters.wake_any_reader(),
             Driven::Satisfied => state.waiters.notify_task(),
