@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr};
 
+use http::header::RETRY_AFTER;
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
