@@ -10,7 +10,7 @@ use std::borrow::Cow;
 #[cfg(feature = "client")]
 pub use kind::{Cluster, InNamespaces, Kind, Namespaced, Scope};
 #[cfg(feature = "client")]
-pub(crate) use path::{ESCAPED, push, with_query};
+pub(crate) use path::{push, with_query};
 
 /// A kind of object as the API server's paths name it.
 ///

@@ -57,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "role",
             "limits",
             "wire",
+            "error",
             "resource",
             "session",
             "config",

@@ -20,7 +20,7 @@ use http::{
 };
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use percent_encoding::utf8_percent_encode;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
@@ -31,8 +31,14 @@ use crate::{
     error::panic::{blocking, lock},
     limits,
     net::{self, Alpn, Dialer},
-    resource::ESCAPED,
 };
+
+/// The unreserved characters of RFC 3986 stay.
+const FORM: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// An OpenID Connect provider that can be asked.
 pub(crate) struct Provider(Arc<Oidc>);
@@ -158,7 +164,7 @@ impl Provider {
         }
         let Discovery { token_endpoint } = serde_json::from_slice(&body)
             .map_err(|_| self.wrong(&format!("{url} names no token_endpoint")))?;
-        let escape = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
+        let escape = |text: &str| utf8_percent_encode(text, FORM).to_string();
         let form = format!(
             "grant_type=refresh_token&refresh_token={}",
             escape(refresh.expose_secret())

@@ -8,7 +8,7 @@ use super::Resource;
 use crate::{Result, error::CallerError};
 
 /// What may stand in a path segment or a query value as it is (RFC 3986, section 2.3).
-pub(crate) const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
