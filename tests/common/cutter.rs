@@ -1,6 +1,7 @@
 //! Connections that are cut: in flow the bytes until each of the next cuts, out comes a
 //! configuration whose connections obey.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::{
