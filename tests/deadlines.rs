@@ -69,19 +69,22 @@ async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin, stall: Stall) -> io:
 }
 
 fn client(url: &str, proxy: Option<&str>, stall: Stall) -> Client {
+    Client::new(&config(url, proxy, stall)).unwrap()
+}
+
+fn config(url: &str, proxy: Option<&str>, stall: Stall) -> Config {
     let mut config = Config::new(url).unwrap().with_insecure_skip_tls_verify();
     if let Some(proxy) = proxy {
         config = config.with_proxy(proxy).unwrap();
     }
-    let config = config.with_dialer(move |_, _| async move {
+    config.with_dialer(move |_, _| async move {
         if matches!(stall, Stall::Dial) {
             return std::future::pending().await;
         }
         let (ours, theirs) = duplex(64 << 10);
         tokio::spawn(serve(theirs, stall));
         Ok(ours)
-    });
-    Client::new(&config).unwrap()
+    })
 }
 
 type Outcome = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
@@ -211,6 +214,34 @@ async fn a_stall_at_each_step_ends_at_its_bound() {
             ) => {}
             other => panic!("{step}: {other:?}"),
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_configuration_bounds_every_answer() {
+    let bound = Duration::from_secs(3);
+    let head = Stall::After("HTTP/1");
+    let table: &[(Stall, Work)] = &[
+        (Stall::Silent, get),
+        (Stall::Silent, list),
+        (Stall::Silent, discover),
+        (Stall::Silent, exec),
+        (Stall::Silent, attach),
+        (Stall::Silent, forward),
+        (head, get),
+        (head, exec),
+        (Stall::After(GET_HEAD), get),
+        (Stall::After(GET_HEAD), list),
+        (Stall::After(GET_HEAD), discover),
+    ];
+    for &(stall, work) in table {
+        let config = config("http://api.test", None, stall).with_request_timeout(bound);
+        let began = Instant::now();
+        let error = work(Client::new(&config).unwrap()).await.unwrap_err();
+        let took = began.elapsed();
+        let is_in_time = took >= bound && took < bound + Duration::from_secs(1);
+        assert!(is_in_time, "{stall:?}: {took:?}: {error}");
+        assert!(error.to_string().ends_with("3 s"), "{stall:?}: {error}");
     }
 }
 

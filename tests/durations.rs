@@ -30,6 +30,7 @@ async fn every_builder_takes_the_longest_duration_for_never() {
     let config = server
         .config()
         .with_connect_timeout(NEVER)
+        .with_request_timeout(NEVER)
         .with_tcp_keepalive(NEVER);
     let client = Client::new(&config).unwrap();
     let pod = client.pod("default", "web-0");
@@ -110,6 +111,7 @@ fn no_function_that_takes_a_duration_is_left_out() {
         "keepalive",
         "timeout",
         "with_connect_timeout",
+        "with_request_timeout",
         "with_tcp_keepalive",
     ];
     assert_eq!(found, tested.map(str::to_owned).into());

@@ -1,7 +1,7 @@
 //! Connections and requests that identify themselves: in flows a [`Config`], out come
 //! [`Connection`]s and headers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 
@@ -50,6 +50,7 @@ struct Inner {
     dialer: Dialer,
     credentials: Credentials,
     compresses: bool,
+    request_timeout: Duration,
 }
 
 impl Connector {
@@ -67,6 +68,7 @@ impl Connector {
                 dialer: Dialer::new(config)?,
                 credentials: Credentials::new(config)?,
                 compresses: config.compresses(),
+                request_timeout: config.request_timeout,
             }),
         })
     }
@@ -213,6 +215,11 @@ impl Connector {
     /// Whether lists and watches are asked for compressed.
     pub(crate) fn compresses(&self) -> bool {
         self.inner.compresses
+    }
+
+    /// How long an answer may take at most, whatever its request allows.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.inner.request_timeout
     }
 
     /// Whether connections are TLS.

@@ -55,6 +55,7 @@ pub struct Config {
     pub(crate) headers: Vec<(String, SecretString)>,
     pub(crate) dial: Option<Dial>,
     pub(crate) connect_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     pub(crate) tcp_keepalive: Duration,
     pub(crate) proxies: Proxies,
     /// Whether to ask for compressed answers; unless it is said, where it is likely to pay.
@@ -228,6 +229,7 @@ impl Config {
             headers: Vec::new(),
             dial: None,
             connect_timeout: limits::CONNECT,
+            request_timeout: Duration::MAX,
             tcp_keepalive: limits::TCP_KEEPALIVE,
             compression: None,
         }
@@ -295,6 +297,12 @@ impl Config {
         /// Gives up on a TCP connection after this time, name resolution included; by default
         /// [`limits::CONNECT`]. [`Duration::MAX`] is never.
         fn with_connect_timeout(timeout: Duration) connect_timeout = timeout;
+
+        /// Gives up on a request whose answer does not begin within this time once it is connected,
+        /// or whose body, of one that is read whole, says nothing for it: also where the request
+        /// itself allows more. The streams behind an answer have no such bound, nor have bodies that
+        /// are sent as they come.
+        fn with_request_timeout(timeout: Duration) request_timeout = timeout;
 
         /// Connects directly, whatever the environment says.
         fn without_proxy() proxies = Proxies::None;

@@ -189,15 +189,42 @@ async fn a_request_has_the_time_that_it_is_given() {
     let cluster = Cluster::start().await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    for command in [&["get", "pods"][..], &["version"], &["auth", "whoami"]] {
-        let arguments = [&["-s", &url, "--request-timeout=300ms"], command].concat();
+    let commands = "get pods|version|auth whoami|get --raw /version|get pods -w|watch pods|events|\
+         events -w|wait pod/x --for delete|logs -l a=b|exec x -- true|exec -l a=b -- true|\
+         attach x|port-forward x 0:80|port-forward svc/x 0:80|cp x:/a b|cp Cargo.toml x:/a|\
+         debug x --image b -- true";
+    for command in commands.split('|') {
+        let command: Vec<_> = command.split_whitespace().collect();
+        let arguments = [&["-s", &url, "--request-timeout=300ms"], &command[..]].concat();
         let ran = cluster.run(&arguments).await;
-        assert!(
-            ran.stderr.ends_with("no answer within 300ms\n"),
-            "{}",
-            ran.stderr
-        );
+        let ends = ["no answer within 300ms\n", "did not finish within 0.3 s\n"];
+        let is_told = ends.iter().any(|end| ran.stderr.ends_with(end));
+        assert!(is_told, "{command:?}: {}", ran.stderr);
         assert_eq!(ran.code, Some(1));
+    }
+    // What a verb has in all counts what it asks before, too.
+    for (command, end) in [
+        (
+            &["wait", "pod/x", "--for", "delete"][..],
+            "not said in time",
+        ),
+        (&["cp", "x:/a", "b"], "no end within 300ms"),
+    ] {
+        let arguments = [command, &["-s", &url, "--timeout=300ms"]].concat();
+        let ran = cluster.run(&arguments).await;
+        assert!(ran.stderr.contains(end), "{command:?}: {}", ran.stderr);
+        assert_eq!(ran.code, Some(1));
+    }
+}
+
+#[tokio::test]
+async fn that_a_server_cannot_be_asked_is_not_that_nothing_is_there() {
+    let server = ApiServer::builder().user("nobody", []).start().await;
+    let cluster = Cluster::around(server.unwrap());
+    for flags in [&[][..], &["-w"], &["--watch-only"]] {
+        let get = ["get", "pods", "x", "--ignore-not-found", "--as=nobody"];
+        let ran = cluster.run(&[&get[..], flags].concat()).await;
+        ran.is_error("forbidden");
     }
 }
 

@@ -140,7 +140,8 @@ impl Connection {
             .set_if(self.disable_compression, |config| {
                 config.with_compression(false)
             })
-            .set(self.request_timeout(), Config::with_connect_timeout);
+            .set(self.request_timeout(), Config::with_connect_timeout)
+            .set(self.request_timeout(), Config::with_request_timeout);
         Ok(config.set(self.as_user.as_ref(), |config, user| {
             let mut who = Impersonation::new(user).set(self.as_uid.as_ref(), Impersonation::uid);
             for group in &self.as_group {

@@ -276,7 +276,10 @@ impl Cp {
         let mut container = self.container.clone();
         if container.is_none() {
             // Who may not read pods is served in the container that the server takes.
-            let all = pod.containers().await.unwrap_or_default();
+            let all = pod.containers();
+            let time = self.timeout.unwrap_or(Duration::MAX);
+            let all = tokio::time::timeout(time, all).await;
+            let all = all.unwrap_or(Ok(Vec::new())).unwrap_or_default();
             let default = target::default_container(&all, self.quiet);
             container = default.map(|one| one.name.clone());
         }

@@ -188,10 +188,18 @@ enum News {
 
 impl Wait {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
+        let end = Instant::now()
+            + match self.timeout {
+                Duration::ZERO => EVER,
+                timeout => timeout.min(EVER),
+            };
         let condition = Condition::parse(&self.condition)?;
         let client = connection.client()?;
         let named = (&self.objects[..], self.all_namespaces);
-        let asked = self.files.asked_or(named, &client, connection).await?;
+        let asked = self.files.asked_or(named, &client, connection);
+        let asked = tokio::time::timeout_at(end, asked).await;
+        let asked =
+            asked.map_err(|_| "the server has not said in time which resources it has")??;
         let selects = self.all || self.selector.is_some() || self.field_selector.is_some();
         if !selects && asked.iter().any(|one| one.name.is_none()) {
             bail!("which objects? Name them, or give -l or --all");
@@ -204,11 +212,6 @@ impl Wait {
         drop(news);
         let mut out = Lines::start()?;
         let (mut code, mut waiting) = (0, BTreeSet::new());
-        let end = Instant::now()
-            + match self.timeout {
-                Duration::ZERO => EVER,
-                timeout => timeout.min(EVER),
-            };
         loop {
             match tokio::time::timeout_at(end, told.recv()).await {
                 Ok(Some(News::Waits(object))) => {

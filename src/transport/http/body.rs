@@ -4,6 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -41,6 +42,8 @@ pub struct Body {
     /// What inflates it, if it comes compressed.
     gzip: Option<Box<gzip::Decoder>>,
     received: u64,
+    /// How long it may be silent where it is read whole.
+    silence: Duration,
     /// Whether its end has a mark of its own, as each stream of HTTP/2 has.
     ends_marked: bool,
     /// Its place on a connection that others share.
@@ -55,6 +58,7 @@ impl Body {
             incoming,
             gzip: None,
             received: 0,
+            silence: limits::REQUEST,
             ends_marked,
             _in_use: in_use,
         })
@@ -64,6 +68,11 @@ impl Body {
     pub(super) fn inflate(mut self) -> Self {
         self.gzip = Some(Box::default());
         self
+    }
+
+    /// No more than this, either.
+    pub(super) fn bound_silence(&mut self, most: Duration) {
+        self.silence = self.silence.min(most);
     }
 
     /// Bytes that have arrived, as they came over the network.
@@ -123,7 +132,7 @@ impl Body {
 
     /// The next bytes of an answer that is to end.
     pub(crate) async fn soon(&mut self) -> Result<Option<Bytes>> {
-        let silent = limits::REQUEST;
+        let silent = self.silence;
         match tokio::time::timeout(silent, self.chunk()).await {
             Ok(chunk) => chunk,
             Err(_) => Err(NetworkError::Silent { silent }.into()),
@@ -148,7 +157,7 @@ impl Body {
     /// Those of [`chunk`](Self::chunk),
     /// [`CallerError::TooMuchOutput`](crate::error::CallerError::TooMuchOutput), and
     /// [`NetworkError::Silent`](crate::error::NetworkError::Silent) if nothing of it arrives for
-    /// [`limits::REQUEST`].
+    /// [`limits::REQUEST`], or the configuration's request timeout.
     pub async fn bytes(mut self, limit: usize) -> Result<Bytes> {
         let hint = self.size_hint().lower();
         if hint > limit as u64 {

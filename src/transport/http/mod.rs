@@ -163,7 +163,9 @@ impl Http {
     /// this, and what the server says it has not begun with.
     ///
     /// Dropping the future gives the request up; the server may carry it out all the same.
-    pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Response<Body>> {
+    pub(crate) async fn send(&self, mut outgoing: Outgoing) -> Result<Response<Body>> {
+        let most = self.connector.request_timeout();
+        outgoing.deadline = Some(outgoing.deadline.map_or(most, |own| own.min(most)));
         let about = &outgoing.about;
         let path = outgoing.path_to_tell();
         let span = tracing::debug_span!(
@@ -211,6 +213,8 @@ impl Http {
                 answer => answer?,
             };
             self.connector.annotate(&mut response);
+            let most = self.connector.request_timeout();
+            response.body_mut().bound_silence(most);
             if compress {
                 response = inflated(response);
             }

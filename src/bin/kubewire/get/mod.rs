@@ -298,12 +298,10 @@ impl Get {
             let request = client.request(asked.known.resource.clone());
             let request = request.set(asked.namespace.as_ref(), Request::namespace);
             // What is not there is an error, as for kubectl; `kubewire watch` waits for it.
-            let look = async { Ok(request.get::<Value>(name).await.map(|_| 0)?) };
-            match connection.in_time(look).await {
-                Ok(_) => {}
-                Err(_) if self.ignore_not_found => return Ok(0),
-                Err(failure) => return Err(failure),
-            }
+            match request.get::<Value>(name).await {
+                Err(error) if error.is_not_found() && self.ignore_not_found => return Ok(0),
+                looked => looked?,
+            };
         }
         let watch = client
             .watch(asked.known.resource.clone())
