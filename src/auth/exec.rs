@@ -24,6 +24,7 @@ use super::{bearer, renewal::Issued};
 use crate::{
     REQUESTS, Result,
     config::{Config, Exec, ExecCluster, Interactive, Material, document, wrong},
+    error::text,
     limits,
 };
 
@@ -305,7 +306,7 @@ impl Plugin {
     fn advice(&self) -> String {
         match &self.settings.hint {
             None => String::new(),
-            Some(hint) => format!("; {}", hint.trim()),
+            Some(hint) => format!("; {}", text::line(hint.as_bytes(), limits::SERVER_TEXT)),
         }
     }
 

@@ -160,7 +160,7 @@ impl Provider {
         let url = format!("{issuer}/.well-known/openid-configuration");
         let (status, body) = self.send(Method::GET, &url, None, String::new()).await?;
         if status != StatusCode::OK {
-            return Err(self.wrong(&format!("{url} answered {status}")));
+            return Err(self.refusal(&url, status, &body));
         }
         let Discovery { token_endpoint } = serde_json::from_slice(&body)
             .map_err(|_| self.wrong(&format!("{url} names no token_endpoint")))?;
@@ -192,19 +192,32 @@ impl Provider {
             return serde_json::from_slice(body)
                 .map_err(|_| self.wrong(&format!("{url} answered something else than JSON")));
         }
-        // RFC 6749, section 5.2.
-        Err(match serde_json::from_slice::<Refused>(body) {
-            Ok(Refused {
-                error,
-                error_description,
-            }) => {
-                let text = format!("{error} {error_description}");
-                let text: String = text.trim().chars().take(200).collect();
-                self.wrong(&format!(
-                    "the provider refuses the refresh-token ({text}); log in again"
-                ))
+        Err(self.refusal(url, status, body))
+    }
+
+    /// A provider that is down is not the user's fault, and may be up soon (RFC 6749, section 5.2).
+    fn refusal(&self, url: &str, status: StatusCode, body: &[u8]) -> Error {
+        let (url, said) = (without_login(url), serde_json::from_slice::<Refused>(body));
+        let word = said.as_ref().map_or("", |said| &said.error);
+        let words = match &said {
+            Ok(said) => format!("{word} {}", said.error_description),
+            Err(_) => status.to_string(),
+        };
+        let words: String = words.trim().chars().take(200).collect();
+        let is_down = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        if is_down || matches!(word, "server_error" | "temporarily_unavailable") {
+            return NetworkError::Connect {
+                address: format!("the OpenID Connect provider at {url}"),
+                source: Arc::new(io::Error::other(format!("it answered {words}"))),
             }
-            Err(_) => self.wrong(&format!("{url} answered {status}")),
+            .into();
+        }
+        self.wrong(&match word {
+            "" => format!("{url} answered {words}"),
+            "invalid_client" | "unauthorized_client" => {
+                format!("the provider refuses the client-id or the client-secret ({words})")
+            }
+            _ => format!("the provider refuses the refresh-token ({words}); log in again"),
         })
     }
 
@@ -244,14 +257,20 @@ impl Provider {
         if !secure && !place.host().is_some_and(crate::config::is_loopback) {
             return Err(self.wrong(&format!("{:?} is not an https URL", without_login(url))));
         }
+        let url = without_login(url);
         let scheme = if secure { "https" } else { "http" };
         let authority = place.authority().map_or("", |authority| authority.as_str());
+        if authority.contains('@') {
+            return Err(self.wrong(&format!("{url:?} holds a login, which is not sent")));
+        }
         let mut config = Config::new(&format!("{scheme}://{authority}"))?;
         config.tls.ca.clone_from(&self.0.ca);
         config.proxies = self.0.proxies.clone();
         let dialer = Dialer::new(&config)?;
         let failed = |error: hyper::Error| Error::lost(io::Error::other(format!("{url}: {error}")));
-        let stream = TokioIo::new(dialer.dial(Alpn::Http1, None).await?);
+        let dialled = dialer.dial(Alpn::Http1, None).await;
+        let dialled = dialled.map_err(|error| error.about("the OpenID Connect provider"))?;
+        let stream = TokioIo::new(dialled);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
             .await
             .map_err(failed)?;

@@ -248,8 +248,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of [`send`](Self::send), and
-    /// [`NetworkError::Lost`](crate::error::NetworkError::Lost) if the body fails.
+    /// Those of [`send`](Self::send), and [`CallerError::Stream`] if the body fails.
     pub async fn send_streamed<B>(&self, request: http::Request<B>) -> Result<http::Response<Body>>
     where
         B: hyper::body::Body<Data = Bytes> + Send + 'static,

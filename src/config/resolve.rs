@@ -96,14 +96,11 @@ fn identity(user: &Entry<User>, origin: &str) -> Result<Option<Identity>> {
     let key = user.material("client-key", &entry.client_key, data, origin)?;
     match (certificate, key) {
         (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
-        (None, None) => Ok(None),
+        // A key alone is of no use, and does no harm (`clientcmd/validation.go`).
+        (None, _) => Ok(None),
         (Some(_), None) => Err(wrong(
             origin,
             "it has a client certificate and no client-key",
-        )),
-        (None, Some(_)) => Err(wrong(
-            origin,
-            "it has a client key and no client-certificate",
         )),
     }
 }

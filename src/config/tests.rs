@@ -318,11 +318,18 @@ fn a_bare_host_is_https_if_there_is_tls_to_do() {
 }
 
 #[test]
+fn a_key_without_a_certificate_is_of_no_use_and_does_no_harm() {
+    for key in ["client-key: k", "client-key-data: QQ=="] {
+        let config = kubeconfig(&one("server: 'https://h'", &format!("{key}, token: t")));
+        assert!(config.unwrap().tls.identity.is_none(), "{key}");
+    }
+}
+
+#[test]
 fn contradictions_and_what_is_not_supported_are_refused() {
     let https = "server: 'https://h'";
     let cases = [
         (https, "username: a, token: t", "exclude a token"),
-        (https, "client-key: k", "no client-certificate"),
         (https, "client-certificate-data: QQ==", "no client-key"),
         (
             https,

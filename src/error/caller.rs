@@ -19,7 +19,7 @@ use super::Printable;
 #[non_exhaustive]
 pub enum CallerError {
     /// A configuration that cannot be used: which file or variable, and why.
-    #[error("{origin}: {problem}")]
+    #[error("{}: {}", Printable(.origin), Printable(.problem))]
     Config {
         /// The file, the environment variable or the field.
         origin: String,
@@ -166,7 +166,7 @@ pub enum CallerError {
         name: String,
     },
     /// The pod has no container of this name.
-    #[error("{pod} has no container {name:?}; it has {}", .containers.join(", "))]
+    #[error("{pod} has no container {name:?}; it has {}", Printable(.containers.join(", ")))]
     NoContainer {
         /// The pod.
         pod: String,
@@ -176,7 +176,7 @@ pub enum CallerError {
         containers: Vec<String>,
     },
     /// The pod, or the service before it, has no such port.
-    #[error("{object} has no TCP port {port}")]
+    #[error("{object} has no TCP port {}", Printable(.port))]
     NoPort {
         /// What was looked at.
         object: String,
@@ -221,7 +221,7 @@ pub enum CallerError {
         count: usize,
     },
     /// A file of this machine cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", Printable(.path))]
     File {
         /// Its path.
         path: String,
@@ -231,8 +231,9 @@ pub enum CallerError {
     /// A container has neither `tar` nor a shell with `cat` to copy with.
     #[error(
         "{pod}: the container has neither tar nor a shell with cat to copy with; give the pod an \
-         ephemeral container that has: kubectl debug {name}{target} --image=busybox -- sleep 1d; \
-         there the files are below /proc/1/root"
+         ephemeral container that has: kubectl debug {name}{} --image=busybox -- sleep 1d; \
+         there the files are below /proc/1/root",
+        Printable(.target)
     )]
     NothingToCopyWith {
         /// The pod.
@@ -252,7 +253,7 @@ pub enum CallerError {
         message: String,
     },
     /// A stream given by the caller failed.
-    #[error("{0}")]
+    #[error("{}", Printable(.0))]
     Stream(#[source] Arc<io::Error>),
 }
 

@@ -99,6 +99,15 @@ impl Error {
         NetworkError::TimedOut { operation, after }.into()
     }
 
+    /// The same, if it is of a connection, of another server than the API server.
+    #[cfg(feature = "client")]
+    pub(crate) fn about(self, server: &str) -> Self {
+        match self {
+            Self::Network(error) => error.about(server).into(),
+            error => error,
+        }
+    }
+
     /// A connection that broke.
     pub(crate) fn lost(error: impl Into<io::Error>) -> Self {
         NetworkError::Lost(Arc::new(error.into())).into()
@@ -213,7 +222,10 @@ impl std::fmt::Debug for Error {
         while let Some(cause) = next {
             let text = cause.to_string();
             if !said.contains(&text) {
-                write!(f, "{heading}\n    {}", text.replace('\n', "\n    "))?;
+                f.write_str(heading)?;
+                for line in text.lines() {
+                    write!(f, "\n    {}", Printable(line))?;
+                }
                 heading = "";
                 said = text;
             }
@@ -267,7 +279,7 @@ pub enum PeerError {
     WebSocket(#[from] WebSocketError),
     /// The same, in the words of the library whose WebSocket this is
     /// (`transport::AnyWebSocket`).
-    #[error("the peer broke the WebSocket protocol: {0}")]
+    #[error("the peer broke the WebSocket protocol: {}", Printable(.0))]
     WebSocketLibrary(String),
     /// A message is none of exec or attach.
     #[error("the peer broke the remotecommand protocol: {0}")]
@@ -316,7 +328,7 @@ pub enum PeerError {
     #[error("the server sent a message of a log that is not valid base64")]
     Base64,
     /// A copy that is not what was copied, or that would not stay where it belongs.
-    #[error("{path}: {problem}")]
+    #[error("{}: {}", Printable(.path), Printable(.problem))]
     Copy {
         /// The file, as the container names it.
         path: String,

@@ -22,7 +22,7 @@ use super::Printable;
 #[non_exhaustive]
 pub enum NetworkError {
     /// No connection to the server.
-    #[error("cannot connect to {address}: {source}")]
+    #[error("cannot connect to {address}: {}", Printable(.source))]
     Connect {
         /// Host and port, or the proxy's.
         address: String,
@@ -30,7 +30,7 @@ pub enum NetworkError {
         source: Arc<io::Error>,
     },
     /// The proxy was reached and does not let the connection through.
-    #[error("the proxy {proxy} does not connect to {address}: {source}")]
+    #[error("the proxy {proxy} does not connect to {address}: {}", Printable(.source))]
     Proxy {
         /// Host and port of the proxy.
         proxy: String,
@@ -58,7 +58,7 @@ pub enum NetworkError {
         source: Arc<io::Error>,
     },
     /// An established connection broke.
-    #[error("the connection was lost: {0}")]
+    #[error("the connection was lost: {}", Printable(.0))]
     Lost(#[source] Arc<io::Error>),
     /// The connection ended, in whatever way, before the server said how the work ended. This is
     /// never a success: the process may still be running, or may have failed.
@@ -161,13 +161,26 @@ impl std::fmt::Display for Ending<'_> {
             Self(Some(code), reason, _) => {
                 write!(f, " (close code {code}: {})", Printable(reason))
             }
-            Self(None, _, Some(source)) => write!(f, " ({source})"),
+            Self(None, _, Some(source)) => write!(f, " ({})", Printable(source)),
             Self(None, _, None) => Ok(()),
         }
     }
 }
 
 impl NetworkError {
+    /// The same of another server than the API server.
+    #[cfg(feature = "client")]
+    pub(super) fn about(mut self, server: &str) -> Self {
+        if let Self::Connect { address, .. }
+        | Self::Proxy { address, .. }
+        | Self::Certificate { address, .. }
+        | Self::Tls { address, .. } = &mut self
+        {
+            *address = format!("{server} at {address}");
+        }
+        self
+    }
+
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Connect { source, .. }

@@ -82,3 +82,57 @@ fn predicates_say_what_to_do() {
         assert_eq!(told.join(" "), expected, "{error}");
     }
 }
+
+#[test]
+fn no_words_of_others_are_obeyed_by_a_terminal() {
+    let words = || "a\u{1b}[2J\u{9b}b\u{202e}\rc".to_owned();
+    let cause = || Arc::new(io::Error::other(words()));
+    let hints = [
+        Hint::Containers(vec![words()]),
+        Hint::Program(words()),
+        Hint::Namespace(words()),
+        Hint::NotRunning {
+            phase: words(),
+            reason: words(),
+        },
+        Hint::Rule {
+            group: words(),
+            resource: words(),
+            verbs: vec![words()],
+        },
+    ];
+    let refusals = hints.map(|hint| {
+        let mut refusal = ApiError::new("get", Status::failure(403, words(), words()));
+        refusal.hint = Some(hint);
+        Error::from(Box::new(refusal))
+    });
+    #[rustfmt::skip]
+    let others: [Error; 17] = [
+        PeerError::WebSocketLibrary(words()).into(),
+        PeerError::Subprotocol { offered: words(), answer: words() }.into(),
+        PeerError::Http(words()).into(),
+        PeerError::Handshake(words()).into(),
+        PeerError::Answer { operation: "get".into(), problem: words() }.into(),
+        PeerError::Copy { path: words(), problem: words() }.into(),
+        PeerError::ContentType { found: words() }.into(),
+        NetworkError::Connect { address: "h:1".into(), source: cause() }.into(),
+        NetworkError::Proxy { proxy: "p".into(), address: "h:1".into(), source: cause() }.into(),
+        NetworkError::Lost(cause()).into(),
+        NetworkError::ClosedWithoutStatus { code: Some(1), reason: words(), source: None }.into(),
+        NetworkError::ClosedWithoutStatus { code: None, reason: words(), source: Some(cause()) }.into(),
+        NetworkError::Reset { status: words() }.into(),
+        CallerError::Config { origin: words(), problem: words() }.into(),
+        CallerError::NoContainer { pod: "p".into(), name: words(), containers: vec![words()] }.into(),
+        CallerError::NoPort { object: "p".into(), port: words() }.into(),
+        CallerError::File { path: words(), source: Arc::new(io::ErrorKind::NotFound.into()) }.into(),
+    ];
+    for error in refusals.into_iter().chain(others) {
+        for text in [
+            error.to_string(),
+            format!("{error:?}"),
+            format!("{error:#?}"),
+        ] {
+            assert!(!text.replace('\n', "").contains(is_obeyed), "{text:?}");
+        }
+    }
+}

@@ -172,6 +172,7 @@ async fn several_pods_are_forwarded_to_at_once_and_a_signal_is_told() {
             &["web-0", "80", "81", "--address", "unix:/x"],
             "single port",
         ),
+        (&["web-0", "80", "--address", "unix:"], "needs the path"),
         (
             &["web-0", "80", "--address", "unix:/no/such/place"],
             "unix:/no/such/place",

@@ -254,6 +254,23 @@ async fn short_bodies_and_their_credentials_are_passed_on_once() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_broken_is_the_client_s_fault() {
+    let cluster = Cluster::start().await;
+    let sidecar = Sidecar::of(&cluster, &[]).await;
+    // A body that is held, and one that is sent as it comes.
+    for sound in [5, 2 << 20] {
+        let (size, sound) = (format!("{sound:x}"), "x".repeat(sound));
+        let request = format!(
+            "POST /api/v1/namespaces/default/pods HTTP/1.1\r\nHost: {}\r\n\
+             Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
+             {size}\r\n{sound}\r\nno size\r\n",
+            sidecar.address
+        );
+        assert_eq!(sidecar.code(&request).await, 400, "{size}");
+    }
+}
+
+#[tokio::test]
 async fn it_outlives_clients_that_take_all_its_files_and_go() {
     let cluster = Cluster::start().await;
     let mut command = cluster.program("/bin/sh", &[]);

@@ -161,7 +161,11 @@ async fn what_cannot_be_renewed_says_why_and_no_secret() {
             (400, denied),
             "refuses the refresh-token (invalid_grant session over); log in again",
         ),
-        ((500, "hunter2".to_owned()), "answered 500"),
+        (
+            (401, r#"{"error":"invalid_client"}"#.to_owned()),
+            "refuses the client-id or the client-secret (invalid_client)",
+        ),
+        ((404, "hunter2".to_owned()), "answered 404"),
         ((200, "hunter2".to_owned()), "something else than JSON"),
         (
             (200, r#"{"access_token":"hunter2"}"#.to_owned()),
@@ -195,6 +199,32 @@ async fn what_cannot_be_renewed_says_why_and_no_secret() {
     ] {
         let error = token(&kubeconfig(&fields).1).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// What is waiting for a credential then tries again.
+#[tokio::test]
+async fn a_provider_that_is_down_is_named_and_may_be_asked_again() {
+    let down = |error: &str| format!(r#"{{"error":"{error}","error_description":"a\\u001b[2Jb"}}"#);
+    let mut urls = vec!["http://127.0.0.1:1".to_owned()];
+    for answer in [
+        (500, "hunter2".to_owned()),
+        (429, String::new()),
+        (503, down("temporarily_unavailable")),
+        (400, down("server_error")),
+    ] {
+        urls.push(provider(vec![answer]).await.0);
+    }
+    for url in urls {
+        let fields = format!("idp-issuer-url: '{url}', client-id: c, refresh-token: hunter2");
+        let error = token(&kubeconfig(&fields).1).await.unwrap_err();
+        let text = error.to_string();
+        let start = "cannot connect to the OpenID Connect provider at ";
+        assert!(text.starts_with(start) && error.is_retryable(), "{text}");
+        assert!(
+            !text.contains(['\u{1b}']) && !text.contains("hunter2"),
+            "{text}"
+        );
     }
 }
 
@@ -236,13 +266,19 @@ async fn an_end_that_no_clock_reaches_is_none() {
 
 #[tokio::test]
 async fn a_password_in_the_url_of_a_provider_is_not_repeated() {
-    let fields = "refresh-token: r, client-id: c, idp-issuer-url: 'http://me:hunter2@h'";
-    let (_dir, config) = kubeconfig(fields);
-    let error = token(&config).await.unwrap_err().to_string();
-    assert!(
-        error.contains("is not an https URL") && !error.contains("hunter2"),
-        "{error}"
-    );
+    for (url, problem) in [
+        ("http://me:hunter2@h", "is not an https URL"),
+        ("https://me:hunter2@h", "holds a login"),
+        ("http://me:hunter2@127.0.0.1:1", "holds a login"),
+    ] {
+        let fields = format!("refresh-token: r, client-id: c, idp-issuer-url: '{url}'");
+        let (_dir, config) = kubeconfig(&fields);
+        let error = token(&config).await.unwrap_err().to_string();
+        assert!(
+            error.contains(problem) && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
 }
 
 #[cfg(unix)]

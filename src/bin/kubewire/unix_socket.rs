@@ -17,6 +17,10 @@ pub(crate) struct UnixSocket {
 impl UnixSocket {
     /// Listens at a path. A socket that nobody listens on any more is replaced.
     pub(crate) fn bind(path: &str) -> Result<Self, Failure> {
+        if path.is_empty() {
+            // The system would choose a name that nobody knows.
+            bail!("unix: needs the path of the socket");
+        }
         let shown = format!("unix:{path}");
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && is_left(path) => {

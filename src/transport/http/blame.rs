@@ -1,16 +1,23 @@
 //! hyper's errors, by who is to blame: in they flow, out come ours.
 
-use std::{error, fmt, io};
+use std::{error, fmt, io, sync::Arc};
 
-use crate::{Error, error::PeerError};
+use crate::{
+    Error,
+    error::{CallerError, PeerError},
+};
 
 const NO_HTTP: &str = "its answer does not begin as one of HTTP/1.1 does; perhaps it speaks TLS, \
                        and its URL begins with https://, or it is no HTTP server";
 
 const BROKEN_BODY: &str = "the lengths of the parts of its body are not written as HTTP/1.1 has it";
 
-/// What is not HTTP is the peer's fault; all else is a connection that was lost.
+/// What is not HTTP is the peer's fault, and a body that fails as it is sent the caller's; all else
+/// is a connection that was lost.
 pub(crate) fn blame(error: hyper::Error) -> Error {
+    if error.is_user() && error::Error::source(&error).is_some() {
+        return CallerError::Stream(Arc::new(io::Error::other(Innermost(error)))).into();
+    }
     if error.is_parse() {
         // Of the kinds of parse errors hyper tells its words alone.
         let problem = match error.to_string() {

@@ -175,7 +175,7 @@ impl Proxy {
             files,
         });
         #[cfg(unix)]
-        if let Some(path) = &self.unix_socket {
+        if let Some(path) = self.unix_socket.as_deref().filter(|path| !path.is_empty()) {
             let listening = UnixSocket::bind(path)?;
             return run(listening, path, server).await;
         }
@@ -302,7 +302,13 @@ impl Server {
             Ok(response) => response,
             Err(error) => {
                 tracing::warn!(path, %error, "not passed on");
-                text(StatusCode::BAD_GATEWAY, &error.to_string())
+                let first: &(dyn std::error::Error + 'static) = &*error;
+                let mut causes = std::iter::successors(Some(first), |error| error.source());
+                let (code, words) = match causes.find_map(|cause| cause.downcast_ref::<Broken>()) {
+                    Some(broken) => (StatusCode::BAD_REQUEST, broken.to_string()),
+                    None => (StatusCode::BAD_GATEWAY, error.to_string()),
+                };
+                text(code, &words)
             }
         }
     }
@@ -364,6 +370,11 @@ impl Server {
     }
 }
 
+/// The client's request ends too soon, or its chunks are none.
+#[derive(Debug, thiserror::Error)]
+#[error("the body of the request is broken: {0}")]
+struct Broken(#[source] hyper::Error);
+
 /// A request's body: its start, and the rest if it is long.
 struct Streamed {
     start: Bytes,
@@ -374,13 +385,13 @@ struct Streamed {
 
 impl Streamed {
     /// Reads up to [`HELD_BODY`], or a little more.
-    async fn begin(mut body: Incoming) -> Result<Self, hyper::Error> {
+    async fn begin(mut body: Incoming) -> Result<Self, Broken> {
         let length = hyper::body::Body::size_hint(&body);
         let mut start = BytesMut::new();
         // A body that is said to be long is not worth the copy.
         let (is_long, mut has_ended) = (length.lower() > HELD_BODY as u64, false);
         while !is_long && start.len() <= HELD_BODY {
-            match body.frame().await.transpose()? {
+            match body.frame().await.transpose().map_err(Broken)? {
                 None => {
                     has_ended = true;
                     break;
@@ -407,18 +418,20 @@ impl Streamed {
 
 impl hyper::body::Body for Streamed {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if !self.start.is_empty() {
             let start = std::mem::take(&mut self.start);
             return Poll::Ready(Some(Ok(Frame::data(start))));
         }
         match &mut self.rest {
-            Some(rest) => Pin::new(rest).poll_frame(cx),
+            Some(rest) => Pin::new(rest)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Broken))),
             None => Poll::Ready(None),
         }
     }
