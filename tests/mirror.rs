@@ -414,3 +414,27 @@ fn readers_whose_runtime_is_gone_are_told_so() {
         assert!(maps.is_empty());
     }));
 }
+
+/// It would hold up the watch that it waits for, if the state were locked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_condition_may_look_at_the_mirror() {
+    let (server, client) = start().await;
+    put(&server, "default", "a", "1");
+    let maps = client.mirror::<ConfigMap>().namespace("default").start();
+    soon(maps.wait_until_ready()).await.unwrap();
+    let (done, waits) = tokio::sync::oneshot::channel();
+    // A thread that nobody waits for.
+    std::thread::spawn(move || {
+        let reader = maps.clone();
+        let both = Condition::when(move |map: Option<&ConfigMap>| {
+            put(&server, "default", "b", "2");
+            while reader.get("b").is_none() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            map.is_some()
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let _ = done.send(runtime.unwrap().block_on(maps.wait_for("a", &both)));
+    });
+    assert!(soon(waits).await.unwrap().unwrap().is_some());
+}

@@ -307,19 +307,21 @@ impl<K> MirrorReader<K> {
             let changed = waits.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            {
+            let (object, is_known, may_wait) = {
                 let state = self.shared.read();
                 if let Some(error) = state.unreadable(&key) {
                     return Err(error.clone().into());
                 }
-                let object = state.get(&key);
+                let object = state.get(&key).cloned();
                 let is_known = object.is_some() || state.is_current();
-                let is_deleted = condition.is_deletion && waits.was_deleted();
-                if is_deleted || (is_known && condition.holds(object.map(|it| &**it))) {
-                    return Ok(object.cloned());
-                }
-                self.may_wait(&state)?;
+                (object, is_known, self.may_wait(&state))
+            };
+            let is_deleted = condition.is_deletion && waits.was_deleted();
+            // It may look at the mirror itself.
+            if is_deleted || (is_known && condition.holds(object.as_deref())) {
+                return Ok(object);
             }
+            may_wait?;
             changed.await;
         }
     }
