@@ -162,16 +162,22 @@ impl Connector {
 
     /// Adds to a 401 what may be its reason, which the server does not tell.
     pub(crate) fn annotate<B>(&self, response: &mut Response<B>) {
-        let certificate = self.inner.dialer.certificate();
-        if response.status() == StatusCode::UNAUTHORIZED
-            && let Some(certificate) = certificate
-            && let Some(problem) = certificate.out_of_date()
-        {
-            response.extensions_mut().insert(Hint::ClientCertificate {
-                certificate: certificate.to_string(),
-                problem,
-            });
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return;
         }
+        let certificate = self.inner.dialer.certificate();
+        let problem = certificate.as_ref().and_then(|it| it.out_of_date());
+        let certificate = certificate.map(|it| it.to_string());
+        let hint = match (certificate, problem, self.inner.credentials.title()) {
+            (Some(certificate), Some(problem), _) => Hint::ClientCertificate {
+                certificate,
+                problem,
+            },
+            // A token counts before a certificate.
+            (Some(certificate), None, "") => Hint::Credentials(certificate),
+            (_, _, title) => Hint::Credentials(title.to_owned()),
+        };
+        response.extensions_mut().insert(hint);
     }
 
     /// A number that changes with the client certificate that a plugin gives.

@@ -56,6 +56,8 @@ const EXTRA_KEY: &AsciiSet = &NON_ALPHANUMERIC
 
 pub(crate) struct Credentials {
     source: Source,
+    /// What they are, for a server's refusal.
+    title: String,
     /// Those of the configuration and of impersonation.
     headers: Vec<(HeaderName, Vec<HeaderValue>)>,
 }
@@ -103,10 +105,26 @@ impl Credentials {
             }
             Auth::Oidc(oidc) => Source::Issued(Renewal::new(Issuer::Oidc(Provider::new(oidc)))),
         };
+        let title = match &config.auth {
+            Auth::None => String::new(),
+            Auth::Token(_) => "the token".to_owned(),
+            Auth::Basic(..) => "the user name and password".to_owned(),
+            Auth::TokenFile(path, _) => format!("the token in {}", path.display()),
+            Auth::Exec(exec) => format!("what {} gave", exec.command.display()),
+            Auth::Oidc(oidc) => format!("the token of {}", oidc.origin),
+        };
         let impersonate = config.impersonate.as_ref().map(impersonation).transpose()?;
         let mut headers = extra_headers(&config.headers)?;
         headers.extend(impersonate.unwrap_or_default());
-        Ok(Self { source, headers })
+        Ok(Self {
+            source,
+            title,
+            headers,
+        })
+    }
+
+    pub(crate) fn title(&self) -> &str {
+        &self.title
     }
 
     /// Sets the `Authorization` and `Impersonate-*` headers and those of the configuration, in place

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{
-    HeaderValue, StatusCode,
+    HeaderValue,
     header::{ACCEPT, CONTENT_TYPE},
 };
 use serde::Deserialize;
@@ -243,7 +243,7 @@ impl Client {
             .headers
             .insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
         let response = self.http().send(outgoing).await?;
-        if response.status() != StatusCode::OK {
+        if !response.status().is_success() {
             return Err(refusal(&operation, response).await);
         }
         let (head, body) = response.into_parts();

@@ -30,9 +30,10 @@ pub(crate) type Identity = (Material, Material);
 
 impl Material {
     pub(crate) fn file(origin: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
         Self {
-            origin: origin.into(),
-            place: Place::File(path.into()),
+            origin: format!("{} ({})", origin.into(), path.display()),
+            place: Place::File(path),
         }
     }
 
@@ -70,11 +71,7 @@ impl Material {
 
     /// A configuration error about this material.
     pub(crate) fn wrong(&self, problem: impl Into<String>) -> crate::Error {
-        let origin = match &self.place {
-            Place::File(path) => format!("{} ({})", self.origin, path.display()),
-            Place::Inline(_) => self.origin.clone(),
-        };
-        wrong(origin, problem)
+        wrong(self.origin.as_str(), problem)
     }
 }
 
@@ -99,6 +96,12 @@ mod tests {
     fn what_is_wrong_with_a_file_names_it() {
         let file = Material::file("the client key's file", "/etc/k.pem").wrong("is empty");
         assert!(file.to_string().contains("(/etc/k.pem)"), "{file}");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k.pem");
+        fs::write(&path, "").unwrap();
+        let frozen = Material::file("the key's file", &path).frozen().unwrap();
+        let path = path.display().to_string();
+        assert!(frozen.origin.contains(&path), "also once it is read");
         let inline = Material::inline("the client key's PEM", Vec::new()).wrong("is empty");
         assert!(!inline.to_string().contains('('), "{inline}");
     }

@@ -555,7 +555,7 @@ fn a_kubeconfig_may_be_at_hand_as_text() {
     let origin = &config.tls.ca.as_ref().unwrap().origin;
     assert_eq!(
         origin,
-        "certificate-authority of cluster \"k\" in the given kubeconfig"
+        "certificate-authority of cluster \"k\" in the given kubeconfig (ca.crt)"
     );
     let options = KubeconfigOptions::new().context("x");
     let text = problem(Config::from_kubeconfig_str(&text, &options));
@@ -667,10 +667,10 @@ fn an_override_is_what_counts() {
         !format!("{options:?}").contains("http://own"),
         "{options:?}"
     );
-    assert_eq!(config.tls.ca.unwrap().origin, "the CA's file");
+    assert_eq!(config.tls.ca.unwrap().origin, "the CA's file (ca)");
     let (certificate, key) = config.tls.identity.unwrap();
-    assert_eq!(certificate.origin, "the client certificate's file");
-    assert_eq!(key.origin, "the client key's file");
+    assert_eq!(certificate.origin, "the client certificate's file (crt)");
+    assert_eq!(key.origin, "the client key's file (key)");
     assert_eq!(config.tls.server_name.as_deref(), Some("own"));
     assert!(matches!(config.auth, Auth::Token(_)));
     let insecure = KubeconfigOptions::new().insecure_skip_tls_verify();
@@ -687,7 +687,7 @@ fn overrides_hold_in_a_pod_too() {
     let options = KubeconfigOptions::new().ca_file("own").token("own");
     let config = Config::from_environment(&environment, &options).unwrap();
     assert_eq!(config.server_url(), "https://kubernetes.default.svc");
-    assert_eq!(config.tls.ca.unwrap().origin, "the CA's file");
+    assert_eq!(config.tls.ca.unwrap().origin, "the CA's file (own)");
     assert!(matches!(config.auth, Auth::Token(_)));
     let options = options.context("c");
     assert!(Config::from_environment(&environment, &options).is_err());

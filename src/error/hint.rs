@@ -28,7 +28,11 @@ pub(super) fn find(status: &Status) -> Option<Hint> {
 }
 
 fn rule(message: &str) -> Option<Hint> {
-    let (_, rest) = message.split_once(" cannot ")?;
+    let (who, rest) = message.split_once(" cannot ")?;
+    // It has no rights, and is not to have any.
+    if who.ends_with("User \"system:anonymous\"") {
+        return Some(Hint::Credentials(String::new()));
+    }
     let (verb, rest) = rest.split_once(" resource \"")?;
     let (resource, rest) = rest.split_once('"')?;
     let group = rest
@@ -107,6 +111,13 @@ mod tests {
             })
         );
         assert_eq!(hint(403, "no"), None);
+        for of in [
+            "get path \"/api\"",
+            "get resource \"pods\" in API group \"\"",
+        ] {
+            let message = format!("forbidden: User \"system:anonymous\" cannot {of}");
+            assert_eq!(hint(403, &message), Some(Hint::Credentials(String::new())));
+        }
     }
 
     #[test]

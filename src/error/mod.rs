@@ -99,7 +99,7 @@ impl Error {
         NetworkError::TimedOut { operation, after }.into()
     }
 
-    /// The same, if it is of a connection, of another server than the API server.
+    /// This error, if it is of a connection, as one of another server than the API server.
     #[cfg(feature = "client")]
     pub(crate) fn about(self, server: &str) -> Self {
         match self {
@@ -413,6 +413,8 @@ pub enum Hint {
     /// The request to upgrade arrived as a plain one: something on the way strips the headers
     /// `Connection` and `Upgrade`, as a load balancer without WebSockets does.
     Upgrade,
+    /// The server does not know the user: what it was sent, or nothing if that is empty.
+    Credentials(String),
     /// The client certificate is out of date, which may be why the server does not know the user.
     ClientCertificate {
         /// Which one it is.
@@ -467,6 +469,16 @@ impl std::fmt::Display for Hint {
                 certificate,
                 problem,
             } => write!(f, "the client certificate ({certificate}): {problem}"),
+            Self::Credentials(sent) if sent.is_empty() => f.write_str(
+                "no credentials have reached the server: log in, or name a user that has some",
+            ),
+            Self::Credentials(sent) => {
+                write!(
+                    f,
+                    "it does not take {}: log in again, or name another user",
+                    Printable(sent)
+                )
+            }
             Self::Namespace(name) => write!(f, "there is no namespace {name:?}"),
             Self::NotRunning { phase, reason } => {
                 let dash = if reason.is_empty() { "" } else { ", " };

@@ -165,13 +165,15 @@ impl Dialer {
             return Ok(Either::Left(self.base(host, port, address).await?));
         };
         let place = proxy.address();
-        let base = self.base(&proxy.host, proxy.port, &place).await?;
+        let base = self.base(&proxy.host, proxy.port, &place).await;
+        let base = base.map_err(|error| error.about("the proxy"))?;
         let mut link = match tls {
             None => Either::Left(base),
             Some((connector, name)) => {
                 let trusted = tls::trusted(&TlsSettings::default());
                 let presented = Arc::<Presented>::default();
-                let stream = handshake(connector, name, base, &place, &trusted, &presented).await?;
+                let stream = handshake(connector, name, base, &place, &trusted, &presented).await;
+                let stream = stream.map_err(|error| error.about("the proxy"))?;
                 Either::Right(Box::new(Secured::new(stream, presented)))
             }
         };

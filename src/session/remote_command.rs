@@ -369,7 +369,8 @@ impl RemoteCommand {
 
     fn fail(&mut self, error: PeerError) {
         self.link.fail(&error);
-        self.end(Err(error.into()));
+        let how = self.verdict(Some(error.into()));
+        self.end(how);
     }
 }
 

@@ -13,10 +13,20 @@ use bytes::{Bytes, BytesMut};
 use super::{Exchange, Head, Message, backoff::Backoff};
 use crate::{
     Role,
-    error::{CallerError, Error, NetworkError},
+    error::{CallerError, CertificateProblem, Error, NetworkError, PeerError},
     limits,
     wire::spdy::{Frame, HeaderWriter, Headers, StreamId, SynStream},
 };
+
+/// What asking again does not help against.
+pub(super) fn hopeless() -> [Error; 2] {
+    let untrusted = NetworkError::Certificate {
+        address: "h:1".into(),
+        problem: CertificateProblem::Revoked,
+        source: Arc::new(io::ErrorKind::InvalidData.into()),
+    };
+    [untrusted.into(), PeerError::Http("SSH-2.0".into()).into()]
+}
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
@@ -225,7 +235,7 @@ where
         self.end_with(Some(CallerError::Config { origin, problem }.into()));
     }
 
-    fn end_with(&mut self, error: Option<Error>) {
+    pub(super) fn end_with(&mut self, error: Option<Error>) {
         self.session.handle_end(self.now, error);
         self.sides.response_over();
         self.take_updates();

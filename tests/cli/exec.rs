@@ -262,7 +262,7 @@ async fn errors_are_one_line_that_says_what_to_do() {
         (&["attach"], "<POD>"),
         (
             &["--token", "wrong", "exec", "web-0", "--", "true"],
-            "Unauthorized",
+            "Unauthorized (it does not take the token: log in again",
         ),
         (
             &["-s", "http://127.0.0.1:1", "exec", "web-0", "--", "true"],

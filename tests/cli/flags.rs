@@ -12,7 +12,10 @@ use kubewire::{
     wire::status::Status,
 };
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use crate::tool::{Cluster, finish};
 
@@ -214,6 +217,53 @@ async fn a_request_has_the_time_that_it_is_given() {
         let ran = cluster.run(&arguments).await;
         assert!(ran.stderr.contains(end), "{command:?}: {}", ran.stderr);
         assert_eq!(ran.code, Some(1));
+    }
+}
+
+#[tokio::test]
+async fn what_answers_and_is_no_api_server_is_said() {
+    let cluster = Cluster::start().await;
+    for (answer, get, version) in [
+        (
+            "204 No Content\r\n\r\n",
+            "the server's answer cannot be read",
+            "no gitVersion",
+        ),
+        (
+            "200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            "the server's answer cannot be read",
+            "no gitVersion",
+        ),
+        (
+            "",
+            "closed it before it had answered",
+            "closed it before it had answered",
+        ),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(socket.read_u8().await.unwrap());
+                }
+                if !answer.is_empty() {
+                    let answer = format!("HTTP/1.1 {answer}");
+                    socket.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        cluster
+            .run(&["-s", &url, "get", "pods"])
+            .await
+            .is_error(get);
+        let ran = cluster.run(&["-s", &url, "version"]).await;
+        assert!(
+            ran.stderr.contains(version) && ran.code == Some(1),
+            "{}",
+            ran.stderr
+        );
     }
 }
 

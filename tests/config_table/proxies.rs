@@ -117,7 +117,7 @@ async fn proxies() {
             through("http://127.0.0.1:1".into()),
             token,
         )
-        .fails("cannot connect to 127.0.0.1:1"),
+        .fails("cannot connect to the proxy at 127.0.0.1:1"),
         case(
             "proxy of an unknown kind",
             through("ftp://user:planted-pw@p".into()),

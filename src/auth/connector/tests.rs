@@ -7,7 +7,7 @@ use crate::{
 };
 
 #[test]
-fn a_401_with_a_certificate_out_of_date_names_it() {
+fn a_401_names_the_certificate_and_whether_it_is_out_of_date() {
     let ca = authority();
     let mut past = params(&[]);
     past.not_after = rcgen::date_time_ymd(2002, 1, 1);
@@ -30,7 +30,11 @@ fn a_401_with_a_certificate_out_of_date_names_it() {
         "the client certificate (the client certificate's PEM, valid until 2002-01-01T00:00:00Z): \
          it expired at 2002-01-01T00:00:00Z"
     );
-    assert_eq!(hint(&new, StatusCode::UNAUTHORIZED), None);
+    assert_eq!(
+        hint(&new, StatusCode::UNAUTHORIZED).unwrap(),
+        "it does not take the client certificate's PEM, valid until 4096-01-01T00:00:00Z: log in \
+         again, or name another user"
+    );
     assert_eq!(hint(&old, StatusCode::OK), None);
 }
 

@@ -45,7 +45,10 @@ impl Version {
             Some(version) => writeln!(out, "Server Version: {}", Printable::line(version))?,
             None => {
                 let said = answer["message"].as_str().unwrap_or_default();
-                let text = format!("the server answered {status} {said}");
+                let text = match status.is_success() && said.is_empty() {
+                    true => "the server's answer has no gitVersion: is it an API server?".into(),
+                    false => format!("the server answered {status} {said}"),
+                };
                 return Err(Failure::Message(text.trim_end().to_owned()));
             }
         }

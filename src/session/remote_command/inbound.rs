@@ -198,11 +198,12 @@ impl RemoteCommand {
             source,
         };
         let complete = matches!(self.state, State::Complete { .. });
+        let is_server = self.role() == Role::Server;
         match lost {
+            // Nothing can be missing, however it ends.
+            _ if complete && !is_server && self.protocol.status_is_last() => Ok(()),
             Some(error @ Error::Peer(_)) => Err(error),
-            _ if complete && (self.role() == Role::Server || self.protocol.status_is_last()) => {
-                Ok(())
-            }
+            _ if complete && is_server => Ok(()),
             None if complete => Err(Error::cut()),
             None => Err(without_status(None).into()),
             Some(Error::Network(NetworkError::Lost(source))) if !complete => {

@@ -81,3 +81,31 @@ fn only_clients_signal_the_end_of_a_stream() {
     assert_eq!(signals(Role::Client).as_deref(), Some(&[255, 0][..]));
     assert_eq!(signals(Role::Server), None);
 }
+
+/// Version 5 says all before the Status; other versions may have more to say.
+#[test]
+fn a_status_that_is_last_outlives_a_broken_end() {
+    for protocol in [Subprotocol::V5, Subprotocol::V4] {
+        let now = Instant::now();
+        let (streams, keepalive) = (Streams::default(), KeepaliveConfig::default());
+        let start = || RemoteCommand::new(Role::Client, protocol, streams, keepalive, now);
+        let ends = |session: &mut RemoteCommand| {
+            let told = std::iter::from_fn(|| session.poll_event()).last();
+            matches!(told, Some(RemoteCommandEvent::Ended(Ok(()))))
+        };
+        let status = Message::Binary("\x03{\"status\":\"Success\"}".into());
+        let broken = || PeerError::Handshake("a close frame that is none".into());
+        let mut session = start();
+        session.handle_message(now, status.clone());
+        session.handle_end(Some(broken().into()));
+        assert_eq!(ends(&mut session), protocol.status_is_last(), "{protocol}");
+        let mut session = start();
+        session.handle_message(now, status);
+        // No channel has this number.
+        session.handle_message(now, Message::Binary("\x09".into()));
+        assert_eq!(ends(&mut session), protocol.status_is_last(), "{protocol}");
+        let mut session = start();
+        session.handle_end(Some(broken().into()));
+        assert!(!ends(&mut session), "{protocol}");
+    }
+}

@@ -184,11 +184,21 @@ pub(super) enum Grant {
 }
 
 impl Grant {
+    /// Whether to ask again would be in vain: nothing was ever given, and this is nothing that
+    /// passes, such as a server that cannot be trusted, or is none of HTTP.
+    pub(super) fn is_hopeless(&self, failure: &Error) -> bool {
+        matches!(self, Self::Unknown) && !failure.is_retryable()
+    }
+
     /// Notes a failure: a refusal, or one of another kind.
     pub(super) fn note(&mut self, now: Instant, failure: &Error) {
         let is_refusal = match failure {
             Error::Api(refusal) => matches!(refusal.status.code, 401 | 403),
-            error => matches!(error, Error::Caller(CallerError::Config { .. })),
+            error => matches!(
+                error,
+                Error::Caller(CallerError::Config { .. })
+                    | Error::Network(NetworkError::Certificate { .. })
+            ),
         };
         *self = match (&*self, is_refusal) {
             (Self::Given, true) => Self::Refused(now),

@@ -29,6 +29,10 @@ pub(crate) fn blame(error: hyper::Error) -> Error {
     if let Some(broken) = causes(&error).find_map(is_broken_http2) {
         return PeerError::Http(broken).into();
     }
+    if error.is_incomplete_message() {
+        let early = "the server, or something before it, closed it before it had answered";
+        return Error::lost(io::Error::new(io::ErrorKind::UnexpectedEof, early));
+    }
     let cause = causes(&error).find_map(|cause| cause.downcast_ref::<io::Error>());
     let kind = cause.map_or(io::ErrorKind::Other, io::Error::kind);
     // TLS, too, has errors of these kinds.

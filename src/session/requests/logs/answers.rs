@@ -179,7 +179,10 @@ impl Logs {
         let finite = self.state == State::LogOnly { follow: false };
         let spent = self.fruitless.attempts >= limits::LOG_RETRIES;
         let is_other = matches!(&error, Error::Peer(peer) if peer.is_of_whole_answer());
-        if is_other || !self.config.resume || finite && spent {
+        let is_hopeless = [&self.pods, &self.logs]
+            .iter()
+            .all(|it| it.is_hopeless(&error));
+        if is_other || is_hopeless || !self.config.resume || finite && spent {
             return self.finish(LogEnd::Failed(error));
         }
         self.pause(error, None);

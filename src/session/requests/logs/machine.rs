@@ -109,8 +109,8 @@ pub struct Logs {
     pub(super) by_time: bool,
     pub(super) fruitless: Fruitless,
     /// The rights to `get` the pod and its log.
-    pods: Grant,
-    logs: Grant,
+    pub(super) pods: Grant,
+    pub(super) logs: Grant,
     /// How far the reading just before came, if it ended in order.
     pub(super) reach: Option<u64>,
     /// Before then the log is not followed again.

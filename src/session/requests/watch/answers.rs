@@ -7,7 +7,7 @@ use super::{
     machine::{Answer, State, Watch},
 };
 use crate::{
-    error::{Error, PeerError},
+    error::{Error, NetworkError, PeerError},
     limits,
     session::requests::{Phase, patience},
     wire::{
@@ -62,7 +62,13 @@ impl Watch {
                     Error::Peer(error) if error.is_of_whole_answer() => {
                         self.pause(error.into(), None, true);
                     }
-                    error @ Error::Caller(_) => self.pause(error, None, true),
+                    error @ (Error::Caller(_)
+                    | Error::Network(NetworkError::Certificate { .. })) => {
+                        self.pause(error, None, true);
+                    }
+                    error if self.lists.is_hopeless(&error) && self.watches.is_hopeless(&error) => {
+                        self.pause(error, None, true);
+                    }
                     error => self.lost(error),
                 }
             }

@@ -109,8 +109,8 @@ pub struct Watch {
     pub(super) snapshots: Snapshots,
     pub(super) updates: VecDeque<Update>,
     /// The rights to `list` and to `watch`.
-    lists: Grant,
-    watches: Grant,
+    pub(super) lists: Grant,
+    pub(super) watches: Grant,
     /// The end of the watch at hand, as asked of the server.
     timeout: Duration,
     /// The server was seen to send bookmarks.

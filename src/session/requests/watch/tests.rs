@@ -6,6 +6,7 @@ use serde_json::json;
 
 use self::server::{Server, config, has, server_of_five, start};
 use super::*;
+use crate::session::testing::hopeless;
 use crate::{
     error::{CallerError, Error},
     limits,
@@ -38,23 +39,17 @@ fn a_watch_list_brings_the_snapshot_and_the_events_behind_it() {
 }
 
 #[test]
-fn what_the_caller_did_wrong_is_refused() {
+fn what_asking_again_does_not_help_against_is_refused() {
     let now = Instant::now();
-    let mut watch = Watch::new(config(), now, 1);
-    assert!(watch.poll_request(now).is_some());
-    watch.handle_end(now, Some(CallerError::NoRuntime.into()));
-    let told = std::iter::from_fn(|| watch.poll_update()).last();
-    assert!(
-        matches!(
-            told,
-            Some(Update::Retrying {
-                refused: true,
-                error: Error::Caller(_),
-                ..
-            })
-        ),
-        "{told:?}"
-    );
+    let caller = Error::from(CallerError::NoRuntime);
+    for error in hopeless().into_iter().chain([caller]) {
+        let mut watch = Watch::new(config(), now, 1);
+        assert!(watch.poll_request(now).is_some());
+        watch.handle_end(now, Some(error));
+        let told = std::iter::from_fn(|| watch.poll_update()).last();
+        let is_refused = matches!(told, Some(Update::Retrying { refused: true, .. }));
+        assert!(is_refused, "{told:?}");
+    }
 }
 
 #[test]

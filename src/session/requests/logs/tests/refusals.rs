@@ -1,6 +1,7 @@
 //! A server that refuses a log: for a moment, or for good.
 
 use super::*;
+use crate::session::testing::hopeless;
 
 /// An API server that has just started knows no roles yet, and a plugin may fail with it.
 #[test]
@@ -87,4 +88,27 @@ fn a_log_that_is_only_refused_is_told_and_given_up() {
         }
     });
     assert!(world.end.is_none(), "{:?}", world.end);
+}
+
+#[test]
+fn a_server_that_cannot_be_trusted_or_is_none_is_not_asked_again() {
+    for error in hopeless() {
+        for granted in [false, true] {
+            let mut world = start(config(), Kubelet::new(), 1);
+            let mut turn = 0;
+            world.hour(|world, request| {
+                turn += 1;
+                match granted && turn == 1 {
+                    true => {
+                        world.answer(&request);
+                        world.end(true);
+                    }
+                    false => world.end_with(Some(error.clone())),
+                }
+            });
+            let failed = matches!(&world.end, Some(LogEnd::Failed(_)));
+            assert_eq!(failed && turn == 1, !granted, "{turn}: {:?}", world.end);
+            assert_eq!(world.end.is_none(), granted, "{:?}", world.end);
+        }
+    }
 }
