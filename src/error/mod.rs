@@ -99,15 +99,6 @@ impl Error {
         NetworkError::TimedOut { operation, after }.into()
     }
 
-    /// This error, if it is of a connection, as one of another server than the API server.
-    #[cfg(feature = "client")]
-    pub(crate) fn about(self, server: &str) -> Self {
-        match self {
-            Self::Network(error) => error.about(server).into(),
-            error => error,
-        }
-    }
-
     /// A connection that broke.
     pub(crate) fn lost(error: impl Into<io::Error>) -> Self {
         NetworkError::Lost(Arc::new(error.into())).into()

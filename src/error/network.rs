@@ -2,6 +2,8 @@
 
 use std::{io, sync::Arc};
 
+#[cfg(feature = "client")]
+use super::Error;
 use super::Printable;
 
 /// How the connection could not be made, or was lost.
@@ -167,20 +169,25 @@ impl std::fmt::Display for Ending<'_> {
     }
 }
 
-impl NetworkError {
-    /// The same of another server than the API server.
-    #[cfg(feature = "client")]
-    pub(super) fn about(mut self, server: &str) -> Self {
-        if let Self::Connect { address, .. }
-        | Self::Proxy { address, .. }
-        | Self::Certificate { address, .. }
-        | Self::Tls { address, .. } = &mut self
+#[cfg(feature = "client")]
+impl Error {
+    /// The same, if no connection could be made, of another server than the API server.
+    pub(crate) fn about(mut self, server: &str) -> Self {
+        use NetworkError::{Certificate, Connect, Proxy, Tls};
+        if let Self::Network(
+            Connect { address, .. }
+            | Proxy { address, .. }
+            | Certificate { address, .. }
+            | Tls { address, .. },
+        ) = &mut self
         {
             *address = format!("{server} at {address}");
         }
         self
     }
+}
 
+impl NetworkError {
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Connect { source, .. }
