@@ -252,7 +252,11 @@ async fn refusals_say_what_is_missing() -> Result {
     let token = fixture.server.token();
     assert_eq!(
         refusal("wrong", "web-0", None).await,
-        (401, "Unauthorized".into(), None)
+        (
+            401,
+            "Unauthorized".into(),
+            Some(Hint::Credentials("the token".into()))
+        )
     );
     let forbidden = "pods \"web-0\" is forbidden: User \"nobody\" cannot get resource \
                      \"pods/exec\" in API group \"\" in the namespace \"default\"";
