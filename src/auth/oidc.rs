@@ -28,7 +28,10 @@ use super::{basic, bearer, renewal::Issued};
 use crate::{
     Error, REQUESTS, Result,
     config::{Config, Oidc, Tokens, without_login, wrong},
-    error::panic::{blocking, lock},
+    error::{
+        NetworkError,
+        panic::{blocking, lock},
+    },
     limits,
     net::{self, Alpn, Dialer},
 };

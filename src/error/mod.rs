@@ -93,12 +93,6 @@ impl Error {
         Self::of_stream(error, NetworkError::Lost)
     }
 
-    /// What did not finish in its time.
-    pub(crate) fn late(operation: impl Into<String>, after: std::time::Duration) -> Self {
-        let operation = operation.into();
-        NetworkError::TimedOut { operation, after }.into()
-    }
-
     /// A connection that broke.
     pub(crate) fn lost(error: impl Into<io::Error>) -> Self {
         NetworkError::Lost(Arc::new(error.into())).into()

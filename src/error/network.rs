@@ -1,10 +1,8 @@
 //! Connections that could not be made, or were lost.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
-#[cfg(feature = "client")]
-use super::Error;
-use super::Printable;
+use super::{Error, Printable};
 
 /// How the connection could not be made, or was lost.
 ///
@@ -83,7 +81,7 @@ pub enum NetworkError {
     #[error("the peer has been silent for {} s", .silent.as_secs())]
     Silent {
         /// How long nothing arrived.
-        silent: std::time::Duration,
+        silent: Duration,
     },
     /// An operation did not finish before its deadline.
     #[error("{operation} did not finish within {} s", .after.as_secs_f32())]
@@ -91,7 +89,7 @@ pub enum NetworkError {
         /// What was under way.
         operation: String,
         /// The deadline.
-        after: std::time::Duration,
+        after: Duration,
     },
 }
 
@@ -121,7 +119,7 @@ pub enum CertificateProblem {
     #[error("it expired{}", Ago(.for_how_long))]
     Expired {
         /// How long it has been expired, where TLS says so.
-        for_how_long: Option<std::time::Duration>,
+        for_how_long: Option<Duration>,
     },
     /// Its time has not begun, by this machine's clock.
     #[error("it is not valid yet; is this machine's clock right?")]
@@ -140,7 +138,7 @@ pub enum CertificateProblem {
     Other(String),
 }
 
-struct Ago<'a>(&'a Option<std::time::Duration>);
+struct Ago<'a>(&'a Option<Duration>);
 
 impl std::fmt::Display for Ago<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -169,9 +167,15 @@ impl std::fmt::Display for Ending<'_> {
     }
 }
 
-#[cfg(feature = "client")]
 impl Error {
+    /// What did not finish in its time.
+    pub(crate) fn late(operation: impl Into<String>, after: Duration) -> Self {
+        let operation = operation.into();
+        NetworkError::TimedOut { operation, after }.into()
+    }
+
     /// The same, if no connection could be made, of another server than the API server.
+    #[cfg(feature = "client")]
     pub(crate) fn about(mut self, server: &str) -> Self {
         use NetworkError::{Certificate, Connect, Proxy, Tls};
         if let Self::Network(
