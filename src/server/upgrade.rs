@@ -1,7 +1,7 @@
 //! The server's half of the WebSocket handshake: in flow a request's headers, out come the
 //! subprotocols that it offers and the 101 response.
 
-use std::{borrow::Cow, io};
+use std::io;
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -96,22 +96,23 @@ pub(super) async fn opened(upgrade: OnUpgrade) -> Result<Box<dyn WebSocket>> {
     Ok(Box::new(socket))
 }
 
-/// The pairs of a query, decoded; a key without a value has an empty one.
+/// The pairs of a query, decoded; a key without a value has an empty one. As in Go, those with a
+/// semicolon or with `%` before anything else than two hexadecimal digits count for nothing.
 pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key), decode(value))
-        })
+    let is_pair = |pair: &&str| {
+        let mut escapes = pair.split('%').skip(1).map(str::as_bytes);
+        let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+        let is_escape = |rest: &[u8]| rest.get(..2).is_some_and(is_hex);
+        !pair.is_empty() && !pair.contains(';') && escapes.all(is_escape)
+    };
+    query.split('&').filter(is_pair).map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(key), decode(value))
+    })
 }
 
 /// As in a form: `+` is a space.
 fn decode(text: &str) -> String {
-    let text: Cow<'_, str> = match text.contains('+') {
-        true => text.replace('+', " ").into(),
-        false => text.into(),
-    };
+    let text = text.replace('+', " ");
     percent_decode_str(&text).decode_utf8_lossy().into_owned()
 }

@@ -7,15 +7,108 @@ use serde_json::{Map, Value};
 
 use super::{
     json::text,
+    kinds::Kind,
     managed::{Entry, Path, item_name},
+    patch,
     place::Place,
-    target::refusal,
+    schema,
+    target::{Invalid, refusal},
 };
 use crate::server::Refusal;
 
+/// Why an object that is applied cannot be read, if it cannot: by the schema, or else by Go's types
+/// (then `true`).
+pub(super) fn unreadable(kind: &Kind, object: &Value) -> Option<(bool, String)> {
+    let mut faults = Vec::new();
+    schema::check(object, schema::of(kind), "", false, &mut faults);
+    let (mut typed, mut converted) = (Vec::new(), None);
+    for Invalid { field, message, .. } in &faults {
+        let (path, value) = found(Place::of(kind), object, field);
+        match expected(value, message) {
+            Ok(what) => typed.push(format!("{path}: expected {what}")),
+            Err(why) => converted = converted.or(Some(why)),
+        }
+    }
+    let is_within = |name: &String| faults.iter().any(|fault| name.starts_with(&fault.field));
+    let unknown = schema::unknown_fields(kind, object).into_iter();
+    let unknown = unknown.filter(|name| !is_within(name));
+    typed.extend(unknown.map(|field| {
+        let (path, _) = found(Place::of(kind), object, &field);
+        format!("{path}: field not declared in schema")
+    }));
+    typed.sort();
+    if typed.is_empty() {
+        typed.extend(duplicates(Place::of(kind), object, &mut Vec::new()));
+    }
+    match &typed[..] {
+        [] => converted.map(|why| (true, why)),
+        [one] => Some((false, one.clone())),
+        several => Some((false, format!("errors:\n  {}", several.join("\n  ")))),
+    }
+}
+
+/// A value, and the path to it with the names of items.
+fn found<'a>(mut place: Place<'_>, mut value: &'a Value, field: &str) -> (String, &'a Value) {
+    let mut path = String::new();
+    for name in field.split(['.', '[']) {
+        let name = name.trim_end_matches(']');
+        value = match value {
+            Value::Array(items) => {
+                let item = name.parse().ok().and_then(|at: usize| items.get(at));
+                let item = item.unwrap_or(&Value::Null);
+                path += &match place.keys() {
+                    Some(keys) => spelled(&vec![item_name(item, &keys)]),
+                    None => format!("[{name}]"),
+                };
+                item
+            }
+            value => {
+                path += &format!(".{name}");
+                place = place.field(name);
+                &value[name]
+            }
+        };
+    }
+    (path, value)
+}
+
+/// What a schema wants of a value, or why it cannot be converted though no schema minds.
+fn expected(value: &Value, message: &str) -> Result<String, String> {
+    let go = patch::spelled(value);
+    let Some((found, wanted)) = message.split_once('\t') else {
+        return match value.is_object() || value.is_array() {
+            true => Ok(format!("any scalar, got &{{{go}}}")),
+            false if message.contains("base64") => {
+                Err(format!("error decoding from json: {message}"))
+            }
+            false => Err(message.to_owned()),
+        };
+    };
+    let is_text = value.is_string();
+    Ok(match wanted {
+        "intstr.IntOrString" => {
+            let number = if value.is_f64() {
+                format!(" {go}")
+            } else {
+                String::new()
+            };
+            return Err(format!(
+                "json: cannot unmarshal {found}{number} into Go value of type int32"
+            ));
+        }
+        "int32" | "int64" if value.is_f64() => return Err(schema::unconverted("number", wanted)),
+        "string" if is_text => format!("string, got &value.valueUnstructured{{Value:{value}}}"),
+        "string" => format!("string, got &value.valueUnstructured{{Value:{go}}}"),
+        "bool" => format!("boolean, got &{{{go}}}"),
+        "int32" | "int64" | "float64" => format!("numeric (int or float), got {found}"),
+        wanted if wanted.starts_with("[]") => format!("list, got &{{{go}}}"),
+        _ => format!("map, got &{{{go}}}"),
+    })
+}
+
 /// The items of lists that are there twice, in the words of
 /// `sigs.k8s.io/structured-merge-diff/v6/typed`.
-pub(super) fn duplicates(place: Place<'_>, value: &Value, path: &mut Path) -> Option<String> {
+fn duplicates(place: Place<'_>, value: &Value, path: &mut Path) -> Option<String> {
     let inside = |place: Place<'_>, name: String, value: &Value, path: &mut Path| {
         path.push(name);
         let found = duplicates(place, value, path);
@@ -31,21 +124,18 @@ pub(super) fn duplicates(place: Place<'_>, value: &Value, path: &mut Path) -> Op
         }
         Value::Array(items) => {
             let keys = place.keys();
-            let name = |item: &Value| item_name(item, keys.as_ref()?);
+            let name = |item: &Value| keys.as_ref().map(|keys| item_name(item, keys));
             let named: Vec<_> = items.iter().map(name).collect();
             let mut all = items.iter().zip(&named);
-            let mut found = all.find_map(|(item, name)| {
+            let found = all.find_map(|(item, name)| {
                 inside(place, name.clone().unwrap_or_default(), item, path)
             });
-            if keys.is_some() {
+            found.or_else(|| {
                 let mut twice = (1..named.len()).filter(|at| named[..*at].contains(&named[*at]));
-                let twice = twice.find_map(|at| named[at].clone());
-                found = found.or_else(|| {
-                    let (list, item) = (spelled(path), spelled(&vec![twice?]));
-                    Some(format!("{list}: duplicate entries for key {item}"))
-                });
-            }
-            found
+                let twice = twice.find_map(|at| named[at].clone())?;
+                let (list, item) = (spelled(path), spelled(&vec![twice]));
+                Some(format!("{list}: duplicate entries for key {item}"))
+            })
         }
         _ => None,
     }

@@ -17,6 +17,7 @@ use super::{
 
 /// Does what follows a write.
 pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>, object: &Value) {
+    delete::owned(cluster, kind, before, object);
     if kind.custom.is_some() {
         return;
     }

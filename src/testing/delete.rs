@@ -418,15 +418,57 @@ fn dependents(cluster: &Cluster, owner: &Value) -> store::Objects {
 
 /// Deletes what an object owns alone.
 fn collect(cluster: &Arc<Cluster>, owner: &Value, propagation: &str) {
-    let own = text(&owner["metadata"]["uid"]);
-    for (key, object) in dependents(cluster, owner) {
-        let others: Vec<_> = owners(&object.json).filter(|uid| *uid != own).collect();
-        let is_other = |object: &Object| others.contains(&text(&object.json["metadata"]["uid"]));
-        if !others.is_empty() && !cluster.store.all(|_, object| is_other(object)).is_empty() {
-            forget(cluster, &key, own);
-        } else {
-            try_delete(cluster, key, propagation);
-        }
+    for (key, _) in dependents(cluster, owner) {
+        reconsider(cluster, key, &owner["metadata"]["uid"], propagation);
+    }
+}
+
+/// Deletes an object that nobody owns any more, or takes those from it that have gone.
+fn reconsider(cluster: &Arc<Cluster>, key: Key, gone: &Value, propagation: &str) {
+    let Some(object) = cluster.store.get(&key) else {
+        return;
+    };
+    let owners = items(&object.json["metadata"]["ownerReferences"]);
+    let (absent, there): (Vec<_>, Vec<_>) =
+        owners.partition(|owner| owner["uid"] == *gone || is_absent(cluster, &key.2, owner));
+    if absent.is_empty() {
+    } else if there.is_empty() {
+        try_delete(cluster, key, propagation);
+    } else {
+        let absent = absent.into_iter();
+        absent.for_each(|owner| forget(cluster, &key, text(&owner["uid"])));
+    }
+}
+
+/// Whether an owner is not there. That cannot be known of a kind that is not served, nor of one in
+/// a namespace if what it owns is in none.
+fn is_absent(cluster: &Cluster, namespace: &str, owner: &Value) -> bool {
+    let mut kinds = cluster.kinds.all().into_iter();
+    let is_its = |kind: &Kind| {
+        owner["kind"] == kind.kind && owner["apiVersion"] == kind.resource.api_version()
+    };
+    let Some(kind) = kinds.find(|kind| is_its(kind)) else {
+        return false;
+    };
+    let namespace = match kind.resource.namespaced {
+        true if namespace.is_empty() => return false,
+        true => namespace,
+        false => "",
+    };
+    let key = store::key(&kind.resource, namespace, text(&owner["name"]));
+    let found = cluster.store.get(&key);
+    found.is_none_or(|found| found.json["metadata"]["uid"] != owner["uid"])
+}
+
+/// Looks a moment later whether the owners that an object has got are there.
+pub(super) fn owned(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>, object: &Value) {
+    let owners = |object: &Value| object["metadata"]["ownerReferences"].clone();
+    if before.map(owners).unwrap_or_default() != owners(object) {
+        let (again, key) = (cluster.clone(), store::key_of(&kind.resource, object));
+        cluster.tasks.spawn(async move {
+            tokio::time::sleep(CONTROLLER).await;
+            reconsider(&again, key, &Value::Null, "Background");
+        });
     }
 }
 

@@ -60,21 +60,22 @@ fn is_stripped(path: &[String]) -> bool {
 }
 
 /// How an item of a list is called in a path.
-pub(super) fn item_name(item: &Value, keys: &[&str]) -> Option<String> {
+pub(super) fn item_name(item: &Value, keys: &[&str]) -> String {
     if keys.is_empty() {
-        return Some(format!("v:{item}"));
+        return format!("v:{item}");
     }
     let mut named = Map::new();
     for key in keys {
         let value = match &item[*key] {
-            // The one key with a default.
+            // Their defaults.
             Value::Null if *key == "protocol" => "TCP".into(),
-            Value::Null => return None,
+            Value::Null if key.to_lowercase().ends_with("port") => 0.into(),
+            Value::Null => "".into(),
             value => value.clone(),
         };
         named.insert((*key).to_owned(), value);
     }
-    Some(format!("k:{}", Value::Object(named)))
+    format!("k:{}", Value::Object(named))
 }
 
 /// The names of fields in a path, without the items of lists.
@@ -137,21 +138,19 @@ fn add_leaves(
             }
         }
         Value::Array(items) => {
-            let named = place.keys().and_then(|keys| {
-                let named = items.iter().map(|item| item_name(item, &keys));
-                named.collect::<Option<Vec<_>>>()
-            });
-            let Some(named) = named else {
+            let Some(keys) = place.keys() else {
                 leaves.insert(path.clone(), value.clone());
                 return;
             };
             if with_nodes {
                 leaves.insert(path.clone(), Value::Null);
             }
-            for (name, item) in named.into_iter().zip(items) {
-                path.push(name);
-                leaves.insert(path.clone(), Value::Null);
-                if item.is_object() {
+            for item in items {
+                path.push(item_name(item, &keys));
+                if leaves.insert(path.clone(), Value::Null).is_some() {
+                    // What is there twice is owned as a whole.
+                    leaves.retain(|known, _| known == path || !known.starts_with(path));
+                } else if item.is_object() {
                     add_leaves(place, item, path, leaves, with_nodes);
                 }
                 path.pop();
@@ -357,8 +356,14 @@ pub(super) fn apply(
         let is_allowed = |path: &Path| allowed.as_ref().is_some_and(|of| of.contains_key(path));
         let conflicts: Vec<_> = others
             .flat_map(|entry| {
-                let both = entry.set.intersection(&changed);
-                both.map(move |path| (entry, path))
+                let mut both: Vec<_> = entry.set.intersection(&changed).collect();
+                // What ends comes before what has parts (`fieldpath.Set.Iterate`).
+                both.sort_by_key(|path| {
+                    let elements = path.iter().enumerate();
+                    let key = elements.map(|(at, name)| (at + 1 < path.len(), name.clone()));
+                    key.collect::<Vec<_>>()
+                });
+                both.into_iter().map(move |path| (entry, path))
             })
             .filter(|(_, path)| !is_allowed(path))
             .collect();
@@ -438,7 +443,7 @@ fn remove(place: Place<'_>, value: &mut Value, path: &[String]) -> bool {
         }
         Value::Array(items) => {
             let keys = place.keys().unwrap_or_default();
-            let is_it = |item: &Value| item_name(item, &keys).as_ref() == Some(first);
+            let is_it = |item: &Value| item_name(item, &keys) == *first;
             if rest.is_empty() {
                 items.retain(|item| !is_it(item));
                 return items.is_empty();

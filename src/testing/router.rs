@@ -6,7 +6,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -262,7 +262,7 @@ async fn route(
         negotiation::json_only(objects::accept(request), &segments)?;
     }
     match segments[..] {
-        [""] if get => Ok(object(200, &discovery::paths_of(&kinds))),
+        [""] => Ok(object(200, &discovery::paths_of(&kinds))),
         ["version"] if *request.method() == Method::GET => {
             let version = include_str!("version.json");
             Ok(whole(
@@ -271,16 +271,12 @@ async fn route(
                 version.replace("VERSION", env!("CARGO_PKG_VERSION")),
             ))
         }
-        ["version"] | ["api", ..] | ["apis", _, _, ..] if *request.method() != Method::GET => {
-            Err(target::not_allowed())
-        }
+        ["version" | "api"] if *request.method() != Method::GET => Err(target::not_allowed()),
         ["healthz" | "livez" | "readyz", ..] => Ok(health(&path, request.uri().query())),
-        ["openapi", "v2"] if get => Ok(varying(whole(200, JSON, discovery::openapi_v2(&kinds)))),
-        ["openapi", "v3"] if get => Ok(whole(200, TEXT, discovery::openapi(&kinds).to_string())),
-        ["openapi", "v3", "api", version] if get => {
-            Ok(found(discovery::openapi_of(&kinds, "", version)))
-        }
-        ["openapi", "v3", "apis", group, version] if get => {
+        ["openapi", "v2"] => Ok(varying(whole(200, JSON, discovery::openapi_v2(&kinds)))),
+        ["openapi", "v3"] => Ok(whole(200, TEXT, discovery::openapi(&kinds).to_string())),
+        ["openapi", "v3", "api", version] => Ok(found(discovery::openapi_of(&kinds, "", version))),
+        ["openapi", "v3", "apis", group, version] => {
             Ok(found(discovery::openapi_of(&kinds, group, version)))
         }
         ["api"] if aggregated => Ok(discovered(&discovery::aggregated(&kinds, true))),
@@ -298,9 +294,10 @@ async fn route(
                 segments[1]
             };
             let resources = discovery::resources(&kinds, group, version);
-            match resources.is_none() && is_built_in(&kinds, group) {
-                true => Err(not_found()),
-                false => Ok(found(resources)),
+            match resources {
+                None if is_built_in(&kinds, group) => Err(not_found()),
+                Some(_) if *request.method() != Method::GET => Err(target::not_allowed()),
+                resources => Ok(found(resources)),
             }
         }
         [
@@ -355,12 +352,20 @@ fn health(path: &str, query: Option<&str>) -> Response<Body> {
         None | Some((_, "ping")) => "ok".to_owned(),
         Some(_) => return unknown(),
     };
-    whole(200, TEXT, text)
+    plain(200, text)
 }
 
 /// What Go's server says of a path that nothing serves.
 fn unknown() -> Response<Body> {
-    whole(404, TEXT, "404 page not found\n")
+    plain(404, "404 page not found\n")
+}
+
+/// A text, as `http.Error` of Go sends it.
+fn plain(code: u16, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = whole(code, TEXT, text);
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// A request without its body, which GET has none of.

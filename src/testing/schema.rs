@@ -10,7 +10,6 @@ use super::{
     json::{items, map, members, text, texts},
     kinds::Kind,
     pages::not_base64,
-    patch::spelled,
     paths::join,
     quantity,
     target::{Invalid, not_implemented},
@@ -200,7 +199,7 @@ fn first_fault(value: &Value, schema: &Value, path: &str) -> Option<Invalid> {
 
 /// Why Go cannot turn a value that it has read into a type
 /// (`k8s.io/apimachinery/pkg/runtime/converter.go`).
-fn unconverted(found: &str, wanted: &str) -> String {
+pub(super) fn unconverted(found: &str, wanted: &str) -> String {
     let found = match found {
         "array" => "slice",
         "object" => "map",
@@ -214,39 +213,6 @@ fn unconverted(found: &str, wanted: &str) -> String {
         wanted if wanted.contains('.') => format!("cannot restore struct from: {found}"),
         wanted => format!("unrecognized type: {wanted}"),
     }
-}
-
-/// Why a server-side apply cannot read an object, if it cannot
-/// (`sigs.k8s.io/structured-merge-diff/v6/typed`).
-pub(super) fn untyped(kind: &Kind, object: &Value) -> Option<String> {
-    let Some(Invalid { field, message, .. }) = first_fault(object, of(kind), "") else {
-        let unknown = unknown_fields(kind, object).into_iter().next()?;
-        return Some(format!(".{unknown}: field not declared in schema"));
-    };
-    let (found, wanted) = message.split_once('\t').unwrap_or((&message, ""));
-    let mut path = field
-        .split(['.', '['])
-        .map(|name| name.trim_end_matches(']'));
-    let value = path.try_fold(object, |value, name| match value {
-        Value::Array(items) => items.get(name.parse::<usize>().ok()?),
-        value => value.get(name),
-    });
-    let value = value.unwrap_or(&Value::Null);
-    let why = match wanted {
-        "string" => {
-            let value = if value.is_string() {
-                value.to_string()
-            } else {
-                spelled(value)
-            };
-            format!("string, got &value.valueUnstructured{{Value:{value}}}")
-        }
-        "bool" => format!("boolean, got &{{{}}}", spelled(value)),
-        "int32" | "int64" | "float64" => format!("numeric (int or float), got {found}"),
-        wanted if wanted.starts_with("[]") => format!("list, got &{{{}}}", spelled(value)),
-        _ => format!("map, got &{{{}}}", spelled(value)),
-    };
-    Some(format!(".{field}: expected {why}"))
 }
 
 /// What is wrong with a custom resource.
@@ -305,6 +271,7 @@ fn go_type(schema: &Value) -> String {
         ("integer", "") => "int64".to_owned(),
         ("integer", format) => format.to_owned(),
         ("number", _) => "float64".to_owned(),
+        (_, "int-or-string") => "intstr.IntOrString".to_owned(),
         _ => "string".to_owned(),
     }
 }

@@ -2,7 +2,12 @@
 //!
 //! It is `k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`.
 
-use std::{collections::HashMap, fmt::Display, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt::Display,
+    num::{IntErrorKind, ParseIntError},
+    sync::Arc,
+};
 
 use http::Method;
 use serde_json::{Value, json};
@@ -78,22 +83,51 @@ impl Parameters {
         let is_known =
             |name: &&String| name.is_empty() || known == ["*"] || known.contains(&name.as_str());
         let mut unknown = self.0.keys().filter(|name| !is_known(name));
-        match unknown.next() {
-            Some(name) => Err(not_implemented(format!("the parameter {name:?}"))),
-            None => Ok(()),
+        if let Some(name) = unknown.next() {
+            return Err(not_implemented(format!("the parameter {name:?}")));
         }
+        // `k8s.io/apiserver/pkg/endpoints/filters/request_deadline.go`; what goes on has none.
+        let is_short = of.is_none() && target.verb != "watch";
+        let fault = is_short.then(|| no_duration(self.get("timeout"))).flatten();
+        fault.map_or(Ok(()), |why| {
+            let front = "invalid timeout specified in the request URL";
+            Err(Refusal::bad_request(format!("{front} - {why}")))
+        })
     }
 
     pub(super) fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
         match self.get(name) {
             "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
+            text => text.parse().map(Some).map_err(|error: ParseIntError| {
                 // In the words of Go's strconv.
-                let why = format!("strconv.ParseInt: parsing {text:?}: invalid syntax");
-                Refusal::bad_request(why)
+                let why = match error.kind() {
+                    IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                    _ => "invalid syntax",
+                };
+                Refusal::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
             }),
         }
     }
+}
+
+/// Why Go's `time.ParseDuration` reads no duration in a text, if there is one.
+fn no_duration(text: &str) -> Option<String> {
+    let mut rest = text.trim_start_matches(['+', '-']);
+    while !rest.is_empty() && rest != "0" {
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let unit = rest.trim_start_matches(is_number);
+        let end = unit.find(is_number).unwrap_or(unit.len());
+        let of = format!("in duration {text:?}");
+        match unit.split_at(end) {
+            _ if unit.len() == rest.len() => {
+                return Some(format!("time: invalid duration {text:?}"));
+            }
+            ("", _) => return Some(format!("time: missing unit {of}")),
+            ("ns" | "us" | "µs" | "ms" | "s" | "m" | "h", more) => rest = more,
+            (unit, _) => return Some(format!("time: unknown unit {unit:?} {of}")),
+        }
+    }
+    None
 }
 
 /// Parameters that are numbers.

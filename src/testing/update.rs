@@ -60,21 +60,20 @@ impl Change {
                     return Err(Refusal::bad_request(why));
                 }
                 write.check_type(&mut object, &api_version, kind)?;
-                let why = schema::untyped(&write.target.kind, &object);
-                let twice = || {
-                    conflicts::duplicates(Place::of(&write.target.kind), &object, &mut Vec::new())
-                };
-                if let Some(why) = why.or_else(twice) {
-                    let (name, resource) =
-                        (text(&object["metadata"]["name"]), write.target.resource());
-                    let message = format!(
-                        "failed to create typed patch object ({}/{name}; {}, Kind={kind}): {why}",
-                        text(&object["metadata"]["namespace"]),
-                        match &*resource.group {
-                            "" => format!("/{}", resource.version),
-                            group => format!("{group}/{}", resource.version),
-                        },
-                    );
+                if let Some((is_converted, why)) =
+                    conflicts::unreadable(&write.target.kind, &object)
+                {
+                    let (metadata, resource) = (&object["metadata"], write.target.resource());
+                    let kind = format!("{}/{}, Kind={kind}", resource.group, resource.version);
+                    let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
+                    let of = format!("({namespace}/{name}; {kind})");
+                    let message = match is_converted {
+                        false => format!("failed to create typed patch object {of}: {why}"),
+                        true => format!(
+                            "failed to convert new object {of} to proper version: unable to \
+                             convert unstructured object to {kind}: {why}"
+                        ),
+                    };
                     return Err(Refusal::new(Status::failure(500, "", message)));
                 }
                 // What belongs to the other resource is passed over (`GetResetFields`).

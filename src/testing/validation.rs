@@ -210,6 +210,8 @@ pub(super) fn immutable(kind: &Kind, before: &Value, after: &Value) -> Vec<Inval
     if let (true, Some(list)) = (kind.is_core("pods"), lists.next()) {
         let why = "pod updates may not add or remove containers";
         faults.push(Invalid::forbidden(format!("spec.{list}"), why));
+    } else if let (true, Some(fault)) = (kind.is_core("pods"), deadline(before, after)) {
+        faults.push(fault);
     } else if kind.is_core("pods") && fixed(&before["spec"]) != fixed(&after["spec"]) {
         let why = "pod updates may not change fields other than `spec.containers[*].image`,\
                    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
@@ -219,6 +221,22 @@ pub(super) fn immutable(kind: &Kind, before: &Value, after: &Value) -> Vec<Inval
         faults.push(Invalid::forbidden("spec", why));
     }
     faults
+}
+
+/// What is wrong with another deadline of a pod, which may come and get shorter.
+fn deadline(before: &Value, after: &Value) -> Option<Invalid> {
+    let of = |pod: &Value| pod["spec"]["activeDeadlineSeconds"].as_i64();
+    let (old, new) = (of(before), of(after));
+    let why = match (old?, new) {
+        (_, None) => "must not update from a positive integer to nil value",
+        (_, Some(new)) if !(0..=i64::from(i32::MAX)).contains(&new) => {
+            "must be between 0 and 2147483647, inclusive"
+        }
+        (old, Some(new)) if old < new => "must be less than or equal to previous value",
+        _ => return None,
+    };
+    let spelled = new.map_or("null".to_owned(), |new| new.to_string());
+    Some(Invalid::value("spec.activeDeadlineSeconds", &spelled, why))
 }
 
 /// What of a pod's spec cannot be changed (`ValidatePodUpdate`).

@@ -54,10 +54,12 @@ pub(super) fn watch<B>(
     if is_refused {
         version = version.or(Some(cluster.store.version()));
     }
-    let timeout = Duration::from_secs(query.number("timeoutSeconds")?.unwrap_or(1800));
+    let timeout = query.parameters.number("timeoutSeconds")?;
+    let timeout = timeout.filter(|seconds| *seconds != 0).unwrap_or(1800);
+    let timeout = Duration::from_secs(timeout.try_into().unwrap_or(0));
     let accepted = query.accepted;
-    if let Form::MetadataList(_) = accepted.form {
-        // No event can be turned into a list: the API server's watch ends without one.
+    if matches!(accepted.form, Form::MetadataList(_)) || timeout.is_zero() {
+        // No event can be turned into a list, or none is in time: such a watch ends without one.
         let body = router::body(Full::default());
         return Ok(response(accepted, true, body));
     }

@@ -84,6 +84,39 @@ async fn a_pod_that_is_deleted_in_the_foreground_goes_with_what_it_owns() {
 }
 
 #[tokio::test]
+async fn what_owners_own_that_are_not_there_goes() {
+    let server = builder().start().await.unwrap();
+    let there = post(&server, MAPS, &map("there")).await.json();
+    let uid = &there["metadata"]["uid"];
+    let owner = |kind: &str, name: &str, uid: &Value| json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": uid});
+    let none = owner("ConfigMap", "none", &json!("1"));
+    let own = |name: &str, owners: Value| {
+        let mut map = map(name);
+        map["metadata"]["ownerReferences"] = owners;
+        map
+    };
+    let right = owner("ConfigMap", "there", uid);
+    let strange = own("strange", json!([owner("Strange", "x", uid)]));
+    post(&server, MAPS, &strange).await;
+    post(&server, MAPS, &own("both", json!([none, right]))).await;
+    post(&server, MAPS, &own("none", json!([none]))).await;
+    // One of this name that is another.
+    let other = owner("ConfigMap", "there", &json!("1"));
+    post(&server, MAPS, &own("other", json!([other]))).await;
+    post(&server, MAPS, &map("later")).await;
+    let patch = json!({"metadata": {"ownerReferences": [none]}});
+    write(&server, &format!("PATCH {MAPS}/later"), MERGE, &patch).await;
+    for name in ["none", "other", "later"] {
+        eventually_gone(&server, &format!("{MAPS}/{name}")).await;
+    }
+    until(&server, &format!("{MAPS}/both"), |both| {
+        both.json()["metadata"]["ownerReferences"] == json!([right])
+    })
+    .await;
+    assert_eq!(get(&server, &format!("{MAPS}/strange")).await.code, 200);
+}
+
+#[tokio::test]
 async fn a_namespace_goes_with_all_that_is_in_it() {
     let server = builder().start().await.unwrap();
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
