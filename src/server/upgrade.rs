@@ -99,16 +99,18 @@ pub(super) async fn opened(upgrade: OnUpgrade) -> Result<Box<dyn WebSocket>> {
 /// The pairs of a query, decoded; a key without a value has an empty one. As in Go, those with a
 /// semicolon or with `%` before anything else than two hexadecimal digits count for nothing.
 pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
-    let is_pair = |pair: &&str| {
-        let mut escapes = pair.split('%').skip(1).map(str::as_bytes);
-        let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
-        let is_escape = |rest: &[u8]| rest.get(..2).is_some_and(is_hex);
-        !pair.is_empty() && !pair.contains(';') && escapes.all(is_escape)
-    };
+    let is_pair = |pair: &&str| !pair.is_empty() && !pair.contains(';') && is_escaped(pair);
     query.split('&').filter(is_pair).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(key), decode(value))
     })
+}
+
+/// Whether `%` is before two hexadecimal digits everywhere.
+pub(crate) fn is_escaped(text: &str) -> bool {
+    let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    let mut escapes = text.split('%').skip(1).map(str::as_bytes);
+    escapes.all(|rest| rest.get(..2).is_some_and(is_hex))
 }
 
 /// As in a form: `+` is a space.

@@ -4,11 +4,13 @@
 use serde_json::{Value, json};
 
 use super::{
+    checks::WARNING,
     json::{items, items_mut, map, members, push, some, text},
     kinds::Kind,
+    paths::{each, plain},
     router::Cluster,
     store,
-    target::{forbidden, not_implemented},
+    target::{Invalid, forbidden, not_implemented},
     writes::Write,
 };
 use crate::{Resource, resource::suffix, server::Refusal};
@@ -234,4 +236,84 @@ fn priority(cluster: &Cluster, spec: &mut Value) -> Result<(), String> {
         spec["priorityClassName"] = class["metadata"]["name"].clone();
     }
     Ok(())
+}
+
+/// Tells what a pod has twice (`k8s.io/kubernetes/pkg/api/pod/warnings.go`).
+pub(super) fn twice(spec: &Value, at: &str, found: &mut Vec<Invalid>) {
+    let mut warn = |field: &str, message: String| {
+        found.push(Invalid {
+            field: field.to_owned(),
+            reason: WARNING,
+            message,
+        });
+    };
+    for (path, name) in [
+        ("hostAliases/*/ip", "ip"),
+        ("imagePullSecrets/*/name", "name"),
+    ] {
+        let all = each(spec, path, at);
+        for (index, (field, value)) in all.iter().enumerate() {
+            if all[..index].iter().any(|(_, known)| known == value) {
+                warn(field, format!("duplicate {name} {value}"));
+            }
+        }
+    }
+    let mut ports = Vec::new();
+    let containers = ["initContainers/*", "containers/*"].map(|path| each(spec, path, at));
+    for (at, container) in containers.iter().flatten() {
+        let variables = each(container, "env/*", at);
+        for (index, (field, variable)) in variables.iter().enumerate() {
+            let (name, value) = (&variable["name"], text(&variable["value"]));
+            let old = format!("$({})", text(name));
+            let is_kept = variable["valueFrom"].is_null() && value != old && value.contains(&old);
+            if !is_kept
+                && variables[..index]
+                    .iter()
+                    .any(|(_, known)| known["name"] == *name)
+            {
+                let how = "which may be dropped when using apply";
+                warn(field, format!("hides previous definition of {name}, {how}"));
+            }
+        }
+        ports.extend(each(container, "ports/*", at));
+    }
+    let same = |one: &Value, other: &Value, fields: &[&str]| {
+        fields.iter().all(|field| one[*field] == other[*field])
+    };
+    for (index, (field, port)) in ports.iter().enumerate() {
+        if port["hostPort"].is_null() && !port["hostIP"].is_null() {
+            let of = ["containerPort", "protocol", "hostIP"].map(|name| plain(&port[name]));
+            let [number, protocol, ip] = of;
+            let name = text(&port["name"]);
+            let how = format!(
+                "Name:{name} HostPort:0 ContainerPort:{number} Protocol:{protocol} HostIP:{ip}"
+            );
+            warn(field, format!("hostIP set without hostPort: {{{how}}}"));
+        }
+        for (first, other) in &ports[..index] {
+            let how = match () {
+                () if !same(port, other, &["containerPort", "protocol"]) => continue,
+                () if same(port, other, &["hostIP", "hostPort"]) => "duplicate",
+                () if port["hostPort"].is_null() || other["hostPort"].is_null() => "overlapping",
+                () if same(port, other, &["hostPort"])
+                    && port["hostIP"].is_null() != other["hostIP"].is_null() =>
+                {
+                    "dangerously ambiguous"
+                }
+                () => continue,
+            };
+            warn(field, format!("{how} port definition with {first}"));
+        }
+    }
+    for (index, (field, port)) in ports.iter().enumerate() {
+        let name = &port["name"];
+        let mut before = ports[..index].iter().filter(|_| !name.is_null());
+        if let Some((first, _)) = before.find(|(_, known)| known["name"] == *name) {
+            let how = format!("services and probes that select ports by name will use {first}");
+            warn(
+                field,
+                format!("duplicate port name {name} with {first}, {how}"),
+            );
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! attach: in flows a request, out come the streams of the process that a container runs.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::Full;
 
 use super::{
     container::{Attachment, Container},
     exec::{finish, internal_error, next_input, send, serve_until},
-    pods::{Pod, Waiting},
     router::Cluster,
 };
 use crate::{
@@ -18,17 +19,10 @@ use crate::{
 /// Answers a request, and attaches when it has been accepted.
 pub(super) fn serve<B>(
     cluster: &Cluster,
-    pod: &Pod,
+    container: Arc<Container>,
     request: &mut Request<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let mut request = RemoteCommandRequest::parse(request)?;
-    let container = pod.container(request.container.as_deref(), |Waiting { name, .. }| {
-        let (pod, namespace) = (&pod.name, &pod.namespace);
-        Refusal::text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("container {name} not found in pod {pod}_{namespace}"),
-        )
-    })?;
     request.streams.stderr &= !request.streams.tty;
     let (response, opening) = request.accept(&cluster.settings.subprotocols)?;
     // From here on, and not from when the client has the response: it must miss nothing after.

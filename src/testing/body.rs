@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Options};
 
-use super::gojson;
+use super::{gojson, json::make_whole, schema};
 use crate::{server::Refusal, wire::status::Status};
 
 /// Bytes of a request's body: `k8s.io/apiserver/pkg/server/config.go`, `MaxRequestBodyBytes`.
@@ -27,9 +27,12 @@ pub(super) fn media<B>(request: &Request<B>) -> String {
     let media = media
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    match media.split(';').next().unwrap_or_default().trim() {
+    let (name, parameters) = media.split_once(';').unwrap_or((media, "="));
+    match name.trim() {
         "" => JSON.to_owned(),
-        media => media.to_lowercase(),
+        // Go reads no type whose parameters are none.
+        _ if !parameters.contains('=') => String::new(),
+        name => name.to_lowercase(),
     }
 }
 
@@ -84,7 +87,16 @@ pub(super) fn object(media: &str, body: &[u8], kind: &str) -> Result<Value, Refu
         PROTOBUF => return super::encoding::decode(body),
         _ => return Err(unsupported(&[JSON, YAML, PROTOBUF])),
     };
-    match (gojson::other_type(&value, TYPE_META), value) {
+    let odd = ["apiVersion", "kind"].into_iter().find_map(|field| {
+        let given = value
+            .get(field)
+            .filter(|given| !given.is_string() && !given.is_null())?;
+        let of = schema::go_type_of(given);
+        Some(format!(
+            "json: cannot unmarshal {of} into Go struct field .{field} of type string"
+        ))
+    });
+    match (gojson::other_type(&value, TYPE_META).or(odd), value) {
         (Some(why), _) => Err(untyped(why)),
         (None, Value::Null) => Ok(Value::Object(serde_json::Map::new())),
         (None, value) => Ok(value),
@@ -105,7 +117,9 @@ fn yaml(mut body: &[u8]) -> Result<Value, String> {
     options.with_snippet = false;
     let first = serde_saphyr::read_with_options(&mut body, options).next();
     let first = first.transpose().map_err(|error| error.to_string())?;
-    Ok(first.unwrap_or_default())
+    let mut first = first.unwrap_or_default();
+    make_whole(&mut first);
+    Ok(first)
 }
 
 /// What strict decoding says of the first key that YAML has twice.
@@ -146,6 +160,13 @@ pub(super) fn patch(media: &str, body: &[u8]) -> Result<Value, Refusal> {
     let read = gojson::read(body).and_then(|patch| match gojson::other_type(&patch, MAP) {
         Some(why) => Err(why),
         None => Ok(patch),
+    });
+    // Go reads it into no type.
+    let read = read.map(|mut patch| {
+        if media == STRATEGIC_PATCH {
+            make_whole(&mut patch);
+        }
+        patch
     });
     read.map_err(|why| match media {
         STRATEGIC_PATCH => Refusal::bad_request(why),

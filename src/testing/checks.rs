@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{
-    custom, gojson,
+    admission, custom, gojson,
     json::{items, members, text},
     kinds::Kind,
     paths::{each, get, join, plain},
@@ -19,7 +19,7 @@ use super::{
 use crate::server::Refusal;
 
 /// The reason of what is told to the client and refused by nobody.
-const WARNING: &str = "Warning";
+pub(super) const WARNING: &str = "Warning";
 
 /// What the rules say of an object, faults and warnings, with what is said of all metadata first.
 fn found(kind: &Kind, object: &Value) -> Vec<Invalid> {
@@ -191,7 +191,7 @@ impl Rule {
             "size" => return faults.extend(size(object, self.field, words, at)),
             "ordered" => return faults.extend(ordered(object, self.field, words, at)),
             "resources" => return faults.extend(resources(object, at)),
-            "twice" => return twice(object, at, faults),
+            "twice" => return admission::twice(object, at, faults),
             "default" | "inherit" | "replace" | "set" | "drop" | "unique" | "alone" | "fixed"
             | "immutable" | "select" => return,
             _ => {}
@@ -370,77 +370,6 @@ fn resources(object: &Value, at: &str) -> Vec<Invalid> {
         faults.push(Invalid::forbidden(at, "HugePages require cpu or memory"));
     }
     faults
-}
-
-/// Tells what a pod has twice (`k8s.io/kubernetes/pkg/api/pod/warnings.go`).
-fn twice(spec: &Value, at: &str, found: &mut Vec<Invalid>) {
-    let mut warn = |field: &str, message: String| {
-        found.push(Invalid {
-            field: field.to_owned(),
-            reason: WARNING,
-            message,
-        });
-    };
-    for (path, name) in [
-        ("hostAliases/*/ip", "ip"),
-        ("imagePullSecrets/*/name", "name"),
-    ] {
-        let all = each(spec, path, at);
-        for (index, (field, value)) in all.iter().enumerate() {
-            if all[..index].iter().any(|(_, known)| known == value) {
-                warn(field, format!("duplicate {name} {value}"));
-            }
-        }
-    }
-    let mut ports = Vec::new();
-    let containers = ["initContainers/*", "containers/*"].map(|path| each(spec, path, at));
-    for (at, container) in containers.iter().flatten() {
-        let variables = each(container, "env/*", at);
-        for (index, (field, variable)) in variables.iter().enumerate() {
-            let (name, value) = (&variable["name"], text(&variable["value"]));
-            let old = format!("$({})", text(name));
-            let is_kept = variable["valueFrom"].is_null() && value != old && value.contains(&old);
-            if !is_kept
-                && variables[..index]
-                    .iter()
-                    .any(|(_, known)| known["name"] == *name)
-            {
-                let how = "which may be dropped when using apply";
-                warn(field, format!("hides previous definition of {name}, {how}"));
-            }
-        }
-        ports.extend(each(container, "ports/*", at));
-    }
-    let same = |one: &Value, other: &Value, fields: &[&str]| {
-        fields.iter().all(|field| one[*field] == other[*field])
-    };
-    for (index, (field, port)) in ports.iter().enumerate() {
-        for (first, other) in &ports[..index] {
-            let how = match () {
-                () if !same(port, other, &["containerPort", "protocol"]) => continue,
-                () if same(port, other, &["hostIP", "hostPort"]) => "duplicate",
-                () if port["hostPort"].is_null() || other["hostPort"].is_null() => "overlapping",
-                () if same(port, other, &["hostPort"])
-                    && port["hostIP"].is_null() != other["hostIP"].is_null() =>
-                {
-                    "dangerously ambiguous"
-                }
-                () => continue,
-            };
-            warn(field, format!("{how} port definition with {first}"));
-        }
-    }
-    for (index, (field, port)) in ports.iter().enumerate() {
-        let name = &port["name"];
-        let mut before = ports[..index].iter().filter(|_| !name.is_null());
-        if let Some((first, _)) = before.find(|(_, known)| known["name"] == *name) {
-            let how = format!("services and probes that select ports by name will use {first}");
-            warn(
-                field,
-                format!("duplicate port name {name} with {first}, {how}"),
-            );
-        }
-    }
 }
 
 /// Whether texts and binary data, whose names follow the number, are small enough together. Four

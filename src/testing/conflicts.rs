@@ -26,6 +26,8 @@ pub(super) fn unreadable(kind: &Kind, object: &Value) -> Option<(bool, String)> 
         let (path, value) = found(Place::of(kind), object, field);
         match expected(value, message) {
             Ok(what) => typed.push(format!("{path}: expected {what}")),
+            // Go has no type for the rest, of which the schema speaks later.
+            Err(_) if kind.custom.is_some() && !field.starts_with("metadata.") => {}
             Err(why) => converted = converted.or(Some(why)),
         }
     }
@@ -87,20 +89,18 @@ fn expected(value: &Value, message: &str) -> Result<String, String> {
     let is_text = value.is_string();
     Ok(match wanted {
         "intstr.IntOrString" => {
-            let number = if value.is_f64() {
-                format!(" {go}")
-            } else {
-                String::new()
-            };
             return Err(format!(
-                "json: cannot unmarshal {found}{number} into Go value of type int32"
+                "json: cannot unmarshal {found} into Go value of type int32"
             ));
         }
         "int32" | "int64" if value.is_f64() => return Err(schema::unconverted("number", wanted)),
         "string" if is_text => format!("string, got &value.valueUnstructured{{Value:{value}}}"),
         "string" => format!("string, got &value.valueUnstructured{{Value:{go}}}"),
         "bool" => format!("boolean, got &{{{go}}}"),
-        "int32" | "int64" | "float64" => format!("numeric (int or float), got {found}"),
+        "int32" | "int64" | "float64" => format!(
+            "numeric (int or float), got {}",
+            found.split(' ').next().unwrap_or(found)
+        ),
         wanted if wanted.starts_with("[]") => format!("list, got &{{{go}}}"),
         _ => format!("map, got &{{{go}}}"),
     })
@@ -126,6 +126,21 @@ fn duplicates(place: Place<'_>, value: &Value, path: &mut Path) -> Option<String
             let keys = place.keys();
             let name = |item: &Value| keys.as_ref().map(|keys| item_name(item, keys));
             let named: Vec<_> = items.iter().map(name).collect();
+            let keyless = |item: &Value| keys.iter().flatten().all(|key| item[*key].is_null());
+            let keyless = items
+                .iter()
+                .position(keyless)
+                .filter(|_| place.has_no_defaults());
+            if let (Some(keys), Some(at)) = (keys.as_ref().filter(|keys| !keys.is_empty()), keyless)
+            {
+                let list = spelled(path);
+                let keys: Vec<_> = keys.iter().map(|key| format!("{key:?}")).collect();
+                let keys = keys.join(" ");
+                return Some(format!(
+                    "{list}: element {at}: associative list with keys has an element that omits \
+                     all key fields [{keys}] (and doesn't have default values for any key fields)"
+                ));
+            }
             let mut all = items.iter().zip(&named);
             let found = all.find_map(|(item, name)| {
                 inside(place, name.clone().unwrap_or_default(), item, path)

@@ -11,13 +11,14 @@ use super::{
     kinds::Kind,
     kubelet, logs,
     managed::{self, Manager},
+    owners,
     router::Cluster,
     store::{self, Object, seconds},
 };
 
 /// Does what follows a write.
 pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>, object: &Value) {
-    delete::owned(cluster, kind, before, object);
+    owners::changed(cluster, kind, before, object);
     if kind.custom.is_some() {
         return;
     }

@@ -13,9 +13,9 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::{
-    json::{items, push, set, text, texts},
+    json::{items, push, text, texts},
     kinds::Kind,
-    kubelet, logs, objects,
+    kubelet, logs, objects, owners, pods,
     router::{self, Body, Cluster},
     store::{self, Key, Next, Object, seconds},
     target::{forbidden, missing, refusal},
@@ -23,15 +23,14 @@ use super::{
 };
 use crate::{server::Refusal, wire::stamp::Stamp};
 
-/// How long a namespace is seen to be terminating at least.
-const CONTROLLER: Duration = Duration::from_millis(100);
+/// How long it takes until a controller does its part, at least.
+pub(super) const CONTROLLER: Duration = Duration::from_millis(100);
 
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// `k8s.io/kubernetes/pkg/registry/batch/job/storage/storage.go`, Delete.
 const PRESERVED: &str = "299 - \"child pods are preserved by default when jobs are deleted; set \
                          propagationPolicy=Background to remove them or set \
                          propagationPolicy=Orphan to suppress this warning\"";
-const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
 /// What a client says about a deletion: `DeleteOptions`.
@@ -44,7 +43,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    pub(super) fn parse(options: &Value, dry: bool) -> Self {
+    pub(super) fn parse(options: &Value) -> Self {
         let propagation = match options["orphanDependents"] == true {
             true => "Orphan",
             false => text(&options["propagationPolicy"]),
@@ -55,7 +54,7 @@ impl Options {
             grace: grace.map(|grace| u64::try_from(grace).unwrap_or(1)),
             propagation: propagation.to_owned(),
             preconditions: options["preconditions"].clone(),
-            dry: dry || texts(&options["dryRun"]).any(|how| how == "All"),
+            dry: texts(&options["dryRun"]).any(|how| how == "All"),
         }
     }
 }
@@ -102,15 +101,10 @@ pub(super) fn collection(write: &Write<'_>, options: &Options) -> Result<Respons
     })
 }
 
-/// Whether a pod's containers have ended for good.
-fn has_ended(pod: &Value) -> bool {
-    matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed")
-}
-
 /// How long a pod may take to end.
 fn grace(kind: &Kind, object: &Value, options: &Options) -> u64 {
     // `k8s.io/kubernetes/pkg/registry/core/pod/strategy.go`, CheckGracefulDelete.
-    if !kind.is_core("pods") || has_ended(object) || object["spec"]["nodeName"].is_null() {
+    if !kind.is_core("pods") || pods::is_over(object) || object["spec"]["nodeName"].is_null() {
         return 0;
     }
     let own = object["spec"]["terminationGracePeriodSeconds"].as_u64();
@@ -137,7 +131,7 @@ pub(super) fn delete(
     }
     let holder = match &*options.propagation {
         _ if kind.is_definition() => Some(CLEANUP),
-        "Foreground" => Some(FOREGROUND),
+        "Foreground" => Some(owners::FOREGROUND),
         "Orphan" => Some(ORPHAN),
         "" if kind.is("orphan") => Some(ORPHAN),
         _ => None,
@@ -198,14 +192,11 @@ pub(super) fn delete(
     }
     match holder {
         Some(ORPHAN) => {
-            let uid = text(&written.json["metadata"]["uid"]);
-            for (key, _) in dependents(cluster, &written.json) {
-                forget(cluster, &key, uid);
-            }
+            owners::orphan(cluster, &written.json);
             settle(cluster, &key);
         }
-        Some(FOREGROUND) if ends_in.is_some() => {
-            collect(cluster, &written.json, &options.propagation);
+        Some(owners::FOREGROUND) if ends_in.is_some() => {
+            owners::collect(cluster, &written.json, &options.propagation);
             settle(cluster, &key);
         }
         _ => {}
@@ -298,25 +289,17 @@ pub(super) fn settle(cluster: &Arc<Cluster>, key: &Key) {
 
 /// Whether a finalizer holds an object that is to go. Those of clients always do.
 fn holds(cluster: &Cluster, finalizer: &str, key: &Key, object: &Value) -> bool {
-    let uid = &object["metadata"]["uid"];
     match finalizer {
         // What it defines goes with it.
         CLEANUP => false,
-        ORPHAN => !dependents(cluster, object).is_empty(),
-        FOREGROUND => {
-            let blocks =
-                |owner: &Value| owner["uid"] == *uid && owner["blockOwnerDeletion"] == true;
-            let owners =
-                |owned: &Object| items(&owned.json["metadata"]["ownerReferences"]).any(blocks);
-            dependents(cluster, object)
-                .iter()
-                .any(|(_, owned)| owners(owned))
-        }
+        ORPHAN => !owners::dependents(cluster, object).is_empty(),
+        owners::FOREGROUND => owners::is_awaited(cluster, object),
         // `k8s.io/kubernetes/pkg/controller/volume/{pvc,pv}protection`.
         "kubernetes.io/pv-protection" => object["status"]["phase"] == "Bound",
         "kubernetes.io/pvc-protection" => {
             let is_it = |volume: &Value| volume["persistentVolumeClaim"]["claimName"] == *key.3;
-            let uses = |pod: &Value| !has_ended(pod) && items(&pod["spec"]["volumes"]).any(is_it);
+            let uses =
+                |pod: &Value| !pods::is_over(pod) && items(&pod["spec"]["volumes"]).any(is_it);
             let pods = &cluster.kinds.core("pods").resource;
             let pods = cluster.store.now(pods, Some(&key.2));
             pods.iter().any(|(_, pod)| uses(&pod.json))
@@ -330,24 +313,6 @@ fn is_empty(cluster: &Cluster, namespace: &Value, name: &str) -> bool {
     !is_held(&namespace["metadata"])
         && texts(&namespace["spec"]["finalizers"]).all(|name| name == "kubernetes")
         && cluster.store.all(|key, _| key.2 == name).is_empty()
-}
-
-/// Takes an owner from an object.
-fn forget(cluster: &Cluster, key: &Key, owner: &str) {
-    cluster.store.edit(key, |json| {
-        let owners = items(&json["metadata"]["ownerReferences"]);
-        let left: Vec<_> = owners
-            .filter(|known| known["uid"] != owner)
-            .cloned()
-            .collect();
-        let left = if left.is_empty() {
-            Value::Null
-        } else {
-            left.into()
-        };
-        set(&mut json["metadata"], "ownerReferences", &left);
-        false
-    });
 }
 
 /// A pod's processes have ended, which is said first: its object goes, or waits for its finalizers
@@ -390,90 +355,13 @@ pub(super) fn gone(cluster: &Arc<Cluster>, kind: &Kind, object: &Value) {
             cluster.kinds.remove(&resource.group, &resource.plural);
         }
     }
-    collect(cluster, object, "Background");
-    let of = |owner: &Object| owners(object).any(|uid| owner.json["metadata"]["uid"] == uid);
-    if owners(object).next().is_some() {
-        for (key, _) in cluster.store.all(|_, owner| of(owner)) {
-            settle(cluster, &key);
-        }
-    }
+    owners::gone(cluster, object);
     let namespaces = &cluster.kinds.core("namespaces").resource;
     settle(cluster, &store::key(namespaces, "", namespace));
 }
 
-fn owners(object: &Value) -> impl Iterator<Item = &str> {
-    items(&object["metadata"]["ownerReferences"]).filter_map(|owner| owner["uid"].as_str())
-}
-
-/// The objects that an object owns, perhaps with others.
-fn dependents(cluster: &Cluster, owner: &Value) -> store::Objects {
-    let uid = text(&owner["metadata"]["uid"]);
-    match cluster.store.has_owned() {
-        true => cluster
-            .store
-            .all(|_, object| owners(&object.json).any(|owner| owner == uid)),
-        false => Vec::new(),
-    }
-}
-
-/// Deletes what an object owns alone.
-fn collect(cluster: &Arc<Cluster>, owner: &Value, propagation: &str) {
-    for (key, _) in dependents(cluster, owner) {
-        reconsider(cluster, key, &owner["metadata"]["uid"], propagation);
-    }
-}
-
-/// Deletes an object that nobody owns any more, or takes those from it that have gone.
-fn reconsider(cluster: &Arc<Cluster>, key: Key, gone: &Value, propagation: &str) {
-    let Some(object) = cluster.store.get(&key) else {
-        return;
-    };
-    let owners = items(&object.json["metadata"]["ownerReferences"]);
-    let (absent, there): (Vec<_>, Vec<_>) =
-        owners.partition(|owner| owner["uid"] == *gone || is_absent(cluster, &key.2, owner));
-    if absent.is_empty() {
-    } else if there.is_empty() {
-        try_delete(cluster, key, propagation);
-    } else {
-        let absent = absent.into_iter();
-        absent.for_each(|owner| forget(cluster, &key, text(&owner["uid"])));
-    }
-}
-
-/// Whether an owner is not there. That cannot be known of a kind that is not served, nor of one in
-/// a namespace if what it owns is in none.
-fn is_absent(cluster: &Cluster, namespace: &str, owner: &Value) -> bool {
-    let mut kinds = cluster.kinds.all().into_iter();
-    let is_its = |kind: &Kind| {
-        owner["kind"] == kind.kind && owner["apiVersion"] == kind.resource.api_version()
-    };
-    let Some(kind) = kinds.find(|kind| is_its(kind)) else {
-        return false;
-    };
-    let namespace = match kind.resource.namespaced {
-        true if namespace.is_empty() => return false,
-        true => namespace,
-        false => "",
-    };
-    let key = store::key(&kind.resource, namespace, text(&owner["name"]));
-    let found = cluster.store.get(&key);
-    found.is_none_or(|found| found.json["metadata"]["uid"] != owner["uid"])
-}
-
-/// Looks a moment later whether the owners that an object has got are there.
-pub(super) fn owned(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>, object: &Value) {
-    let owners = |object: &Value| object["metadata"]["ownerReferences"].clone();
-    if before.map(owners).unwrap_or_default() != owners(object) {
-        let (again, key) = (cluster.clone(), store::key_of(&kind.resource, object));
-        cluster.tasks.spawn(async move {
-            tokio::time::sleep(CONTROLLER).await;
-            reconsider(&again, key, &Value::Null, "Background");
-        });
-    }
-}
-
 /// Deletes an object, unless it has gone with another or by itself.
-fn try_delete(cluster: &Arc<Cluster>, key: Key, propagation: &str) {
+pub(super) fn try_delete(cluster: &Arc<Cluster>, key: Key, propagation: &str) {
     let options = Options {
         propagation: propagation.to_owned(),
         ..Options::default()

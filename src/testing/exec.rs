@@ -5,13 +5,12 @@ use std::{future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream as _;
 use futures_sink::Sink as _;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::Full;
 use tokio::{io::AsyncWriteExt as _, sync::Notify};
 
 use super::{
     container::Container,
-    pods::{Pod, Waiting},
     process::{self, Process, Reader, Writer},
     router::Cluster,
     tasks::Tasks,
@@ -31,17 +30,10 @@ const FIRST_SIZE: Duration = Duration::from_millis(100);
 /// Answers a request, and runs the command when it has been accepted.
 pub(super) fn serve<B>(
     cluster: &Cluster,
-    pod: &Pod,
+    container: Arc<Container>,
     request: &mut Request<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let mut request = RemoteCommandRequest::parse(request)?;
-    // The kubelet's words, which the API server passes on as they are.
-    let container = pod.container(request.container.as_deref(), |Waiting { name, .. }| {
-        Refusal::text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("container not found ({name:?})"),
-        )
-    })?;
     // Kubelets drop what the container runtime would refuse.
     request.streams.stderr &= !request.streams.tty;
     let command = std::mem::take(&mut request.command);

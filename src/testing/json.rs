@@ -63,6 +63,22 @@ pub(super) fn at_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Val
     })
 }
 
+/// Makes integers of numbers that are.
+pub(super) fn make_whole(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|float| float.fract() == 0.0);
+            let whole = whole.and_then(|float| format!("{float:.0}").parse::<i64>().ok());
+            if let Some(whole) = whole {
+                *value = whole.into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(map) => map.values_mut().for_each(make_whole),
+        _ => {}
+    }
+}
+
 /// Adds an item to a list, which it becomes if it is none.
 pub(super) fn push(list: &mut Value, item: Value) {
     match list {

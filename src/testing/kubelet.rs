@@ -365,7 +365,10 @@ pub(super) fn debug(
     target: &Target,
     object: &Value,
 ) -> Result<(), Refusal> {
-    let pod = cluster.pod(target)?;
+    // One that does not run yet has no kubelet.
+    let Some(pod) = cluster.pods.get(&target.namespace, target.name()) else {
+        return Ok(());
+    };
     let known: Vec<_> = pod
         .all()
         .map(|container| container.name().to_owned())

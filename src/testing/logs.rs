@@ -149,7 +149,8 @@ pub(super) async fn serve<B>(
     request: &mut Request<B>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Parameters::parse(request.uri().query());
-    let container = pod.container(some(query.get("container")), |waiting| pod.no_log(waiting))?;
+    let container = pod.container(some(query.get("container")))?;
+    let container = container.map_err(|waiting| pod.no_log(waiting))?;
     let options = Options::parse(cluster, pod, &query)?;
     let log = match query.is("previous") {
         false => container.current().log.clone(),

@@ -1,9 +1,9 @@
-//! How answers look: in flow answers in JSON, out they come spread out for people, or in YAML, and
-//! with the warning of a kind that is deprecated.
+//! How answers look: in flow answers in JSON, out they come spread out for people, or in YAML,
+//! for nobody to keep, and with the warning of a kind that is deprecated.
 
 use http::{
-    HeaderValue, Request, Response,
-    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT, WARNING},
+    HeaderValue, Request, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT, WARNING},
 };
 use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
@@ -58,6 +58,10 @@ impl Look {
 
     pub(super) async fn give(&self, response: Response<Body>) -> Response<Body> {
         let (mut head, body) = response.into_parts();
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            let none = HeaderValue::from_static("no-cache, private");
+            head.headers.entry(CACHE_CONTROL).or_insert(none);
+        }
         if self.is_deprecated {
             let warning = HeaderValue::from_static(ENDPOINTS);
             head.headers.append(WARNING, warning);

@@ -292,7 +292,7 @@ pub(super) fn updated(
     manager: &Manager,
     before: Option<&Value>,
     after: &mut Value,
-    now: Stamp,
+    now: impl Into<Option<Stamp>>,
 ) {
     let api_version = kind.resource.api_version();
     let nodes = |object: &Value| {
@@ -322,7 +322,7 @@ pub(super) fn updated(
     let mine = entries.iter().find(|entry| is_mine(entry));
     let mut mine = mine.map(|entry| entry.set.clone()).unwrap_or_default();
     mine.extend(changed);
-    own(&mut entries, kind, manager, mine, Some(now));
+    own(&mut entries, kind, manager, mine, now.into());
     store(after, entries);
 }
 

@@ -91,6 +91,7 @@ mod managed;
 mod messages;
 mod negotiation;
 mod objects;
+mod owners;
 mod pages;
 mod patch;
 mod paths;

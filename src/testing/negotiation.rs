@@ -136,9 +136,11 @@ pub(super) fn not_acceptable(
     let mut names: Vec<_> = offered.iter().map(|e| e.media_type().to_owned()).collect();
     names.insert(1, YAML.to_owned());
     let mut clauses = accept.unwrap_or_default().split(',').map(Clause::parse);
-    if target.kind.custom.is_some()
-        || clauses.any(|clause| names.iter().any(|name| name == clause.media))
-    {
+    let is_log = target.is("log");
+    let is_known = |clause: Clause<'_>| {
+        names.iter().any(|name| name == clause.media) || is_log && clause.media == "text/plain"
+    };
+    if target.kind.custom.is_some() || clauses.any(is_known) {
         let names = names.join(", ");
         return refuse(format!(
             "only the following media types are accepted: {names}"
@@ -147,6 +149,9 @@ pub(super) fn not_acceptable(
     if matches!(target.verb, "list" | "watch") {
         let watched = offered.iter();
         names.extend(watched.map(|encoding| format!("{};stream=watch", encoding.media_type())));
+    }
+    if is_log {
+        names.insert(0, "text/plain".to_owned());
     }
     let message = format!(
         "406: Not Acceptable\n\nAvailable representations: {}",

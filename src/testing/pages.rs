@@ -1,7 +1,10 @@
 //! Versions and pages of lists: in flow what a request says about them, out come the version and the
 //! key that it means, and tokens for the next page (`k8s.io/apiserver/pkg/storage/continue.go`).
 
-use base64::{DecodeError, Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    DecodeError, Engine as _, alphabet,
+    engine::general_purpose::{GeneralPurpose, NO_PAD},
+};
 use http::Response;
 use serde_json::json;
 
@@ -17,6 +20,12 @@ use crate::{
     server::Refusal,
     wire::status::{Status, StatusCause, StatusDetails},
 };
+
+/// Go does not mind bits that are left over.
+const TOKENS: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    NO_PAD.with_decode_allow_trailing_bits(true),
+);
 
 /// The refusal of a version that is yet to come
 /// (`k8s.io/apiserver/pkg/storage/errors.go`, `NewTooLargeResourceVersionError`).
@@ -44,7 +53,7 @@ pub(super) fn state(query: &Query, current: u64) -> Result<(Option<u64>, Option<
             let front = "invalid continue token: continue key is not valid";
             Refusal::bad_request(format!("{front}: {why}"))
         };
-        let bytes = URL_SAFE_NO_PAD
+        let bytes = TOKENS
             .decode(token)
             .map_err(|error| bad(not_base64(&error, token)))?;
         let read = gojson::read(&bytes).map_err(bad)?;
@@ -110,7 +119,7 @@ pub(super) fn token(version: i64, last: &Key, in_namespace: bool) -> String {
         true => format!("{}\0", last.3),
         false => format!("{}/{}\0", last.2, last.3),
     };
-    URL_SAFE_NO_PAD.encode(json!({"v": META, "rv": version, "start": start}).to_string())
+    TOKENS.encode(json!({"v": META, "rv": version, "start": start}).to_string())
 }
 
 /// What Go says of a text that is no base64.

@@ -51,6 +51,11 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Whether nothing but what is there tells the items of a list apart.
+    pub(super) fn has_no_defaults(self) -> bool {
+        self.is_custom
+    }
+
     /// Likewise for a strategic merge patch, which knows at most one field.
     pub(super) fn merge_key(self) -> Option<Option<&'a str>> {
         let is_merged = self.schema["x-kubernetes-patch-strategy"] == "merge";

@@ -5,11 +5,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
     container::Container,
-    json::{items_mut, push},
+    json::{items_mut, push, text},
     logs::now,
     port_forward::Ports,
     store::seconds,
@@ -68,11 +69,17 @@ impl Pods {
     }
 }
 
+/// Whether a pod's processes have ended for good.
+pub(super) fn is_over(pod: &Value) -> bool {
+    ["Succeeded", "Failed"].contains(&text(&pod["status"]["phase"]))
+}
+
 /// A pod's phase: `k8s.io/kubernetes/pkg/kubelet/kubelet_pods.go`, `getPhase`.
 fn phase(waiting: bool, codes: &[Option<i64>], restarts: &Value) -> &'static str {
     match () {
         () if waiting => "Pending",
-        () if codes.iter().any(Option::is_none) => "Running",
+        // Ports alone are served for good.
+        () if codes.is_empty() || codes.iter().any(Option::is_none) => "Running",
         () if *restarts == "Always" => "Running",
         () if codes.iter().all(|code| *code == Some(0)) => "Succeeded",
         () if *restarts == "OnFailure" => "Running",
@@ -99,12 +106,11 @@ impl Pod {
 
     /// The container that a request means, or the refusal of
     /// `k8s.io/kubernetes/pkg/registry/core/pod/strategy.go` (`validateContainer`).
-    /// `refuse` words that of one that waits.
+    /// One may be waiting.
     pub(super) fn container(
         &self,
         name: Option<&str>,
-        refuse: impl FnOnce(&Waiting) -> Refusal,
-    ) -> Result<Arc<Container>, Refusal> {
+    ) -> Result<Result<Arc<Container>, &Waiting>, Refusal> {
         let pod = &self.name;
         let names: Vec<_> = self.containers.iter().map(|c| c.name()).collect();
         let names: Vec<_> = names
@@ -126,15 +132,30 @@ impl Pod {
             }
         };
         if let Some(found) = self.all().find(|known| known.name() == name) {
-            return Ok(found);
+            return Ok(Ok(found));
         }
         match self.waiting.iter().find(|waiting| waiting.name == name) {
-            Some(waiting) => Err(refuse(waiting)),
+            Some(waiting) => Ok(Err(waiting)),
             None => {
                 let why = format!("container {name} is not valid for pod {pod}");
                 Err(Refusal::bad_request(why))
             }
         }
+    }
+
+    /// Likewise, if it runs. `gone` has a kubelet's words for one that does not, which the API server
+    /// passes on as they are.
+    pub(super) fn running(
+        &self,
+        name: Option<&str>,
+        gone: impl Fn(&str) -> String,
+    ) -> Result<Arc<Container>, Refusal> {
+        let name = match &self.container(name)? {
+            Ok(found) if found.is_running() => return Ok(found.clone()),
+            Ok(found) => gone(found.name()),
+            Err(waiting) => gone(&waiting.name),
+        };
+        Err(Refusal::text(StatusCode::INTERNAL_SERVER_ERROR, name))
     }
 
     /// Why there is no log yet.

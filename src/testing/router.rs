@@ -6,7 +6,9 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS},
+    header::{
+        CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -15,9 +17,8 @@ use serde_json::{Value, json};
 
 use super::{
     access::{Access, Action, User},
-    attach, controllers, discovery,
+    controllers, discovery,
     encoding::{self, Document},
-    exec,
     faults::{Fault, Faults, Plan},
     json::some,
     kinds::{Kind, Kinds},
@@ -25,17 +26,17 @@ use super::{
     look::Look,
     negotiation, objects,
     pods::{Pod, Pods},
-    port_forward::{self, Forwardings},
+    port_forward::Forwardings,
     proxy, rules,
     store::{self, Object, Store},
-    streaming::BodyFault,
+    streaming::{self, BodyFault},
     subresources,
     target::{self, Info, Parameters, Target, not_implemented, refusal},
     tasks::Tasks,
     writes,
 };
 use crate::{
-    server::{self, Refusal},
+    server::{self, Refusal, upgrade::is_escaped},
     session::{Subprotocol, port_forward::ForwardProtocol},
     wire::watch::Encoding,
 };
@@ -228,12 +229,11 @@ async fn route(
     request: &mut Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let path = request.uri().path().to_owned();
-    let segments: Vec<_> = path
-        .split('/')
-        .skip(1)
-        .map(|segment| percent_decode_str(segment).decode_utf8_lossy())
-        .collect();
-    let mut segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+    if !is_escaped(&path) {
+        return Ok(whole(400, TEXT, "400 Bad Request"));
+    }
+    let decoded = percent_decode_str(&path).decode_utf8_lossy();
+    let mut segments: Vec<&str> = decoded.split('/').skip(1).collect();
     // Go's server takes a slash at the end, which is the application's behind a proxy.
     if segments.len() > 1 && segments.ends_with(&[""]) && !segments.contains(&"proxy") {
         segments.pop();
@@ -242,7 +242,9 @@ async fn route(
     let parameters = Parameters::parse(request.uri().query());
     let info = match segments[..] {
         ["api", version, ref rest @ ..] => Some((["", version], rest)),
-        ["apis", group, version, ref rest @ ..] => Some(([group, version], rest)),
+        ["apis", group, version, ref rest @ ..] if !group.is_empty() => {
+            Some(([group, version], rest))
+        }
         _ => None,
     };
     let info = info.and_then(|(of, rest)| Info::parse(request.method(), of, rest, &parameters));
@@ -262,7 +264,7 @@ async fn route(
         negotiation::json_only(objects::accept(request), &segments)?;
     }
     match segments[..] {
-        [""] => Ok(object(200, &discovery::paths_of(&kinds))),
+        ["" | "index.html"] => Ok(object(200, &discovery::paths_of(&kinds))),
         ["version"] if *request.method() == Method::GET => {
             let version = include_str!("version.json");
             Ok(whole(
@@ -287,6 +289,7 @@ async fn route(
         )),
         ["apis"] => Ok(object(200, &discovery::groups(&kinds))),
         ["apis", group] => Ok(found(discovery::group(&kinds, group))),
+        ["apis", "", ..] => Ok(unknown()),
         ["api", version] | ["apis", _, version] => {
             let group = if segments[0] == "api" {
                 ""
@@ -318,7 +321,10 @@ fn wants_aggregated<B>(request: &Request<B>) -> bool {
 }
 
 fn discovered(list: &Value) -> Response<Body> {
-    varying(whole(200, discovery::AGGREGATED, list.to_string()))
+    let mut answer = varying(whole(200, discovery::AGGREGATED, list.to_string()));
+    let public = HeaderValue::from_static("public");
+    answer.headers_mut().insert(CACHE_CONTROL, public);
+    answer
 }
 
 /// An answer that depends on what the client accepts.
@@ -403,9 +409,12 @@ async fn resource(
             let verb = "create".to_owned();
             let both = cluster.access.why(user, &Action { verb, ..action });
             both.ok_or_else(|| target::forbidden(target.resource(), target.name(), ""))?;
-            Ok(stream(cluster, &target, request)?.map(body))
+            Ok(streaming::answer(cluster, &target, parameters, request)?.map(body))
         }
         Some("log") if is_get => {
+            let (accept, offered) = (objects::accept(request), &cluster.settings.encodings);
+            negotiation::negotiate(accept, offered, true)
+                .ok_or_else(|| negotiation::not_acceptable(accept, offered, &target))?;
             let pod = cluster.pod(&target)?;
             logs::serve(cluster, &pod, &mut head(request)).await
         }
@@ -428,19 +437,6 @@ async fn resource(
             }
         }
         _ => writes::serve(cluster, user, &target, request).await,
-    }
-}
-
-fn stream<B>(
-    cluster: &Arc<Cluster>,
-    target: &Target,
-    request: &mut Request<B>,
-) -> Result<Response<Full<Bytes>>, Refusal> {
-    let pod = cluster.pod(target)?;
-    match target.subresource.as_deref() {
-        Some("exec") => exec::serve(cluster, &pod, request),
-        Some("attach") => attach::serve(cluster, &pod, request),
-        _ => port_forward::serve(cluster, &pod, request),
     }
 }
 

@@ -13,7 +13,8 @@ use super::{
     paths::join,
     quantity,
     target::{Invalid, not_implemented},
-    types, validation,
+    types::{self, Field, Of, Shape},
+    validation,
 };
 use crate::server::Refusal;
 
@@ -141,13 +142,11 @@ pub(super) fn check_types(kind: &Kind, object: &Value, is_converted: bool) -> Re
     let Some(mut fault) = fault else {
         return Ok(());
     };
+    let of = kind.type_name().unwrap_or(OBJECT_META);
     if kind.custom.is_some() {
-        // Its metadata is read alone, and maps of it by their name.
-        let field = fault.field.trim_start_matches("metadata.");
-        let field = field.split('.').next().unwrap_or_default();
-        fault.field = field.to_owned();
+        // Its metadata is read alone.
+        fault.field = fault.field.trim_start_matches("metadata.").to_owned();
     }
-    let is_custom = kind.custom.is_some();
     let (kind, version) = (&kind.kind, &kind.resource.version);
     Err(Refusal::bad_request(match fault.message.split_once('\t') {
         Some((found, wanted)) if is_converted => {
@@ -155,37 +154,59 @@ pub(super) fn check_types(kind: &Kind, object: &Value, is_converted: bool) -> Re
             format!("cannot be handled as a {kind}: {why}")
         }
         _ => {
-            let of = if is_custom { "ObjectMeta" } else { kind };
             let why = unmarshalled(of, &fault);
             format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}")
         }
     }))
 }
 
-/// Why Go cannot read JSON into a type.
-fn unmarshalled(kind: &str, Invalid { field, message, .. }: &Invalid) -> String {
-    // A value of a map has the map's name.
-    let field = match field.starts_with("data.") {
-        true => "data",
-        false => field,
+/// Why Go cannot read JSON into a type, in which fields are called by the innermost struct and a path
+/// with the names of structs that are inlined, but without items and keys.
+fn unmarshalled(of: &str, Invalid { field, message, .. }: &Invalid) -> String {
+    let Some((found, wanted)) = message.split_once('\t') else {
+        return message.clone();
     };
-    let of = match field.starts_with("metadata.") {
-        true => "ObjectMeta",
-        false => kind,
-    };
-    match message.split_once('\t') {
-        Some((found, wanted)) => format!(
-            "json: cannot unmarshal {found} into Go struct field {of}.{field} of type {wanted}"
-        ),
-        None => message.clone(),
+    let short = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let (mut of, mut inside, mut path) = (Some(of), short(of), Vec::new());
+    for name in field.split('.') {
+        let name = name.split('[').next().unwrap_or_default();
+        // The keys of maps are left out, and what is in texts.
+        let Some(outer) = of else { break };
+        inside = short(outer);
+        let holds = |inline: &&Field| match &inline.of {
+            Of::Type(inner) => inline.is_inline() && types::field(inner, name).is_some(),
+            Of::Scalar(_) => false,
+        };
+        if let Some(Of::Type(inline)) = types::fields(outer).iter().find(holds).map(|f| &f.of) {
+            path.push(short(inline));
+        }
+        path.push(name.to_owned());
+        of = match types::field(outer, name) {
+            Some(Field {
+                of: Of::Type(inner),
+                shape,
+                ..
+            }) if *shape != Shape::Map => Some(&**inner),
+            _ => None,
+        };
     }
+    let path = path.join(".");
+    let wanted = if wanted == "intstr.IntOrString" {
+        "int32"
+    } else {
+        wanted
+    };
+    format!("json: cannot unmarshal {found} into Go struct field {inside}.{path} of type {wanted}")
 }
 
 /// Likewise of a deletion.
 pub(super) fn check_options(options: &Value) -> Result<(), Refusal> {
     let of = types::schema("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
     match first_fault(options, of, "") {
-        Some(fault) => Err(Refusal::bad_request(unmarshalled("DeleteOptions", &fault))),
+        Some(fault) => Err(Refusal::bad_request(unmarshalled(
+            "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+            &fault,
+        ))),
         None => Ok(()),
     }
 }
@@ -203,7 +224,7 @@ pub(super) fn unconverted(found: &str, wanted: &str) -> String {
     let found = match found {
         "array" => "slice",
         "object" => "map",
-        found => found,
+        found => found.split(' ').next().unwrap_or(found),
     };
     match wanted {
         "int32" | "int64" if found == "number" => format!("cannot convert float64 to {wanted}"),
@@ -266,12 +287,16 @@ fn go_type(schema: &Value) -> String {
     match (text(&schema["type"]), text(&schema["format"])) {
         ("array", _) => format!("[]{}", go_type(&schema["items"])),
         ("object", _) if schema["properties"].is_object() => "v1.ObjectMeta".to_owned(),
+        ("object", _) if resolve(&schema["additionalProperties"])["format"] == "quantity" => {
+            "v1.ResourceList".to_owned()
+        }
         ("object", _) => format!("map[string]{}", go_type(&schema["additionalProperties"])),
         ("boolean", _) => "bool".to_owned(),
         ("integer", "") => "int64".to_owned(),
         ("integer", format) => format.to_owned(),
         ("number", _) => "float64".to_owned(),
-        (_, "int-or-string") => "intstr.IntOrString".to_owned(),
+        ("", _) if schema["x-kubernetes-int-or-string"] == true => "intstr.IntOrString".to_owned(),
+        (_, "byte") => "[]uint8".to_owned(),
         _ => "string".to_owned(),
     }
 }
@@ -293,13 +318,17 @@ pub(super) fn check(
     if value.is_null() && (schema["nullable"] == true || !is_custom) {
         return;
     }
-    if !is_of_type(value, schema) {
+    // Of a type of Go's no integer has a point.
+    let is_integer = schema["type"] == "integer" || schema["x-kubernetes-int-or-string"] == true;
+    let is_odd = !is_custom && value.is_f64() && is_integer;
+    if is_odd || !is_of_type(value, schema) {
         let found = type_of(value);
         let wanted = schema["type"].as_str().unwrap_or("integer,string");
         let message = match is_custom {
             true => format!(
                 "Invalid value: {found:?}: {path} in body must be of type {wanted}: {found:?}"
             ),
+            false if value.is_f64() => format!("number {value}\t{}", go_type(given)),
             false => format!("{}\t{}", go_type_of(value), go_type(given)),
         };
         let reason = "FieldValueTypeInvalid";

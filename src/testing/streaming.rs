@@ -1,19 +1,32 @@
-//! Bodies that are written as time goes by, and the faults that befall them.
+//! Answers that take their time: the choice of a stream of a pod, bodies that are written as time goes
+//! by, and the faults that befall them.
 
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ACCEPT, CONNECTION, HeaderName, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
+};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use super::{messages::Opening, router::Body, tasks::Tasks};
-use crate::wire::status::Status;
+use super::{
+    attach, exec,
+    messages::Opening,
+    objects, pods, port_forward,
+    router::{Body, Cluster},
+    target::{Parameters, Target, not_implemented},
+    tasks::Tasks,
+};
+use crate::{server::Refusal, wire::status::Status};
 
 /// What goes wrong with the answer to one list, watch or log request.
 ///
@@ -164,5 +177,102 @@ impl hyper::body::Body for Streaming {
         self.0
             .poll_recv(cx)
             .map(|next| Some(next?.map(Frame::data)))
+    }
+}
+/// Answers a request for the streams of a pod.
+pub(super) fn answer<B>(
+    cluster: &Arc<Cluster>,
+    target: &Target,
+    parameters: &Parameters,
+    request: &mut Request<B>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let pod = cluster.pod(target)?;
+    let name = Some(parameters.get("container")).filter(|name| !name.is_empty());
+    if !target.is("portforward") {
+        // Whether it runs is the kubelet's affair.
+        let _ = pod.container(name)?;
+    }
+    check_upgrade(request)?;
+    let of = format!("{}_{}", pod.name, pod.namespace);
+    match target.subresource.as_deref() {
+        Some("exec") => {
+            let gone = |name: &str| format!("container not found ({name:?})");
+            let container = pod.running(name, gone)?;
+            check_socket(request, "bad method")?;
+            named(exec::serve(cluster, container, request))
+        }
+        Some("attach") => {
+            let gone = |name: &str| format!("container {name} not found in pod {of}");
+            let container = pod.running(name, gone)?;
+            check_socket(request, "bad method")?;
+            named(attach::serve(cluster, container, request))
+        }
+        _ => {
+            if pods::is_over(&objects::find(cluster, target)?.json) {
+                let why = format!("pod not found ({of:?})");
+                return Err(Refusal::text(StatusCode::INTERNAL_SERVER_ERROR, why));
+            }
+            check_socket(request, "Method Not Allowed\n")?;
+            port_forward::serve(cluster, &pod, request).map_err(in_text)
+        }
+    }
+}
+
+/// What the kubelet refuses it words without a Status.
+fn in_text(refusal: Refusal) -> Refusal {
+    match refusal.status() {
+        Some(status) => Refusal::text(refusal.code(), status.message.clone()),
+        None => refusal,
+    }
+}
+
+/// An answer that names a subprotocol, if only the empty one.
+fn named(answer: Result<Response<Full<Bytes>>, Refusal>) -> Result<Response<Full<Bytes>>, Refusal> {
+    let mut answer = answer.map_err(in_text)?;
+    let none = HeaderValue::from_static("");
+    answer
+        .headers_mut()
+        .entry(SEC_WEBSOCKET_PROTOCOL)
+        .or_insert(none);
+    Ok(answer)
+}
+
+fn has<B>(request: &Request<B>, name: HeaderName, value: &str) -> bool {
+    let values = request.headers().get_all(name).iter();
+    let mut values = values.filter_map(|known| known.to_str().ok());
+    values.any(|known| known.to_lowercase().contains(value))
+}
+
+/// Refuses what asks for no upgrade, as the API server does, or cannot take it, as a kubelet.
+fn check_upgrade<B>(request: &Request<B>) -> Result<(), Refusal> {
+    if !has(request, CONNECTION, "upgrade") {
+        return Err(Refusal::bad_request("Upgrade request required"));
+    }
+    if request.headers().contains_key(ACCEPT) && !has(request, ACCEPT, "*/*") {
+        let why = "406: Not Acceptable\n\nAvailable representations: ";
+        return Err(Refusal::text(StatusCode::NOT_ACCEPTABLE, why.to_owned()));
+    }
+    Ok(())
+}
+
+/// Refuses what is no WebSocket.
+fn check_socket<B>(request: &Request<B>, bad_method: &str) -> Result<(), Refusal> {
+    let asked = request
+        .headers()
+        .get(UPGRADE)
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    if !asked.eq_ignore_ascii_case(b"websocket") {
+        if has(request, UPGRADE, "spdy") {
+            return Err(not_implemented("SPDY; use WebSockets"));
+        }
+        let why = "unable to upgrade: X-Stream-Protocol-Version is required\n";
+        return Err(Refusal::text(StatusCode::BAD_REQUEST, why.to_owned()));
+    }
+    match *request.method() {
+        Method::GET => Ok(()),
+        _ => Err(Refusal::text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            bad_method.to_owned(),
+        )),
     }
 }

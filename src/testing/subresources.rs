@@ -182,7 +182,8 @@ pub(super) fn evict(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
         "DeleteOptions",
         &eviction["deleteOptions"],
     )?;
-    let options = delete::Options::parse(&eviction["deleteOptions"], write.dry);
+    let mut options = delete::Options::parse(&eviction["deleteOptions"]);
+    options.dry |= write.dry;
     delete::delete(cluster, &target.kind, target.key(), &options)?;
     Ok(router::success(201, ("code", json!(201))))
 }

@@ -43,7 +43,8 @@ impl Parameters {
 
     /// As options in JSON.
     pub(super) fn to_json(&self) -> Value {
-        let given = self.0.iter().filter(|(_, value)| !value.is_empty());
+        let given = self.0.iter();
+        let given = given.filter(|(name, value)| !value.is_empty() || *name == "dryRun");
         let options = given.map(|(name, value)| {
             let number = value.parse::<i64>().map(Value::from);
             let value = match &**name {
@@ -258,6 +259,9 @@ impl<'a> Info<'a> {
             None => kind.verbs(),
         };
         let is_proxy = self.subresource.as_deref() == Some("proxy");
+        if !is_proxy && !self.rest.is_empty() {
+            return None;
+        }
         let is_of_one = matches!(self.verb, "get" | "update" | "patch" | "delete");
         let is_possible = verbs.contains(&self.verb)
             && match self.subresource {
@@ -266,6 +270,11 @@ impl<'a> Info<'a> {
             };
         if !is_possible && !is_proxy {
             return Some(Err(not_allowed()));
+        }
+        if let Some(name @ ("." | "..")) = self.name {
+            // `k8s.io/apimachinery/pkg/api/validation/path/name.go`.
+            let why = format!("Name parameter invalid: {name:?}: may not be '{name}'");
+            return Some(Err(Refusal::bad_request(why)));
         }
         Some(Ok(Target {
             namespace: match resource.namespaced {

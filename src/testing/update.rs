@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     access, admission, body, conflicts, controllers, delete,
-    json::{at, at_mut, map, set, some, text},
+    json::{at, at_mut, make_whole, map, set, some, text},
     kinds::Kind,
     kubelet, logs,
     managed::{self, Manager},
@@ -287,10 +287,12 @@ fn changed(
     match managed {
         _ if is_cleared => set(&mut after["metadata"], "managedFields", &Value::Null),
         Some(Value::Null) => {}
-        // Nobody owns it by that.
-        None if target.is("scale") && kind.custom.is_some() => {}
         Some(managed) => after["metadata"]["managedFields"] = managed,
-        None => managed::updated(kind, manager, Some(old), &mut after, logs::now()),
+        None => {
+            // A custom resource does not say when it was scaled.
+            let now = (!target.is("scale") || kind.custom.is_none()).then(logs::now);
+            managed::updated(kind, manager, Some(old), &mut after, now);
+        }
     }
     if target.subresource.is_none() {
         if kind.is_core("pods") {
@@ -299,8 +301,10 @@ fn changed(
         rules::allocate(kind, Some(old), &mut after);
     }
     faults.extend(write.faults(&after));
-    if target.subresource.is_none() {
-        faults.extend(validation::immutable(kind, old, &after));
+    match target.subresource.as_deref() {
+        None => faults.extend(validation::immutable(kind, old, &after)),
+        Some("ephemeralcontainers") => faults.extend(validation::ephemeral(old, &after)),
+        Some(_) => {}
     }
     if !faults.is_empty() {
         return Err(target.invalid(name, faults));
@@ -309,6 +313,7 @@ fn changed(
         write.warn(Some(old), &after);
     }
     schema::unchecked(kind, &after)?;
+    make_whole(&mut after);
     if after == *old {
         return Ok(Next::Same);
     }

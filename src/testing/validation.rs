@@ -223,6 +223,27 @@ pub(super) fn immutable(kind: &Kind, before: &Value, after: &Value) -> Vec<Inval
     faults
 }
 
+/// Which ephemeral containers have gone or changed, which stay as they are.
+pub(super) fn ephemeral(before: &Value, after: &Value) -> Vec<Invalid> {
+    let fault = |old: &Value| {
+        let how = match items(&after["spec"]["ephemeralContainers"])
+            .find(|new| new["name"] == old["name"])
+        {
+            None => "removed",
+            Some(new) if new != old => "changed",
+            Some(_) => return None,
+        };
+        let why = format!(
+            "existing ephemeral containers {} may not be {how}\n",
+            old["name"]
+        );
+        Some(Invalid::forbidden("spec.ephemeralContainers", &why))
+    };
+    items(&before["spec"]["ephemeralContainers"])
+        .filter_map(fault)
+        .collect()
+}
+
 /// What is wrong with another deadline of a pod, which may come and get shorter.
 fn deadline(before: &Value, after: &Value) -> Option<Invalid> {
     let of = |pod: &Value| pod["spec"]["activeDeadlineSeconds"].as_i64();

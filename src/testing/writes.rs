@@ -9,12 +9,12 @@ use std::{cell::RefCell, sync::Arc};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::USER_AGENT};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     access::User,
     admission, body, checks, controllers, delete, gojson,
-    json::{map, members, set, some, text},
+    json::{make_whole, map, set, some, text},
     logs,
     managed::{self, Manager},
     objects::{self, Query},
@@ -138,14 +138,12 @@ impl Write<'_> {
     }
 
     fn deletion(&self) -> Result<delete::Options, Refusal> {
-        let mut options = match self.body.is_empty() {
-            true => json!({}),
+        // Who says something there says nothing in the query.
+        let options = match self.body.is_empty() {
+            true => self.query.parameters.to_json(),
             false => body::object(&self.media, &self.body, "")?,
         };
         schema::check_options(&options)?;
-        for (name, value) in members(&self.query.parameters.to_json()) {
-            map(&mut options).entry(name).or_insert(value.clone());
-        }
         checks::options("meta.DeleteOptions", "DeleteOptions", &options)?;
         if let Some(kind) = some(&options["kind"]).filter(|kind| *kind != "DeleteOptions") {
             return Err(Refusal::bad_request(format!(
@@ -154,7 +152,7 @@ impl Write<'_> {
                 some(&options["apiVersion"]).unwrap_or("meta.k8s.io/v1")
             )));
         }
-        Ok(delete::Options::parse(&options, self.dry))
+        Ok(delete::Options::parse(&options))
     }
 
     /// The object in the body, which is of the kind that the path names.
@@ -242,18 +240,34 @@ impl Write<'_> {
         if validation == "Ignore" {
             return Ok(());
         }
-        let (order, mut faults) = match &*self.media {
+        let is_yaml = matches!(&*self.media, body::YAML | body::APPLY_PATCH);
+        let (order, twice) = match &*self.media {
             body::JSON_PATCH => Default::default(),
-            body::YAML | body::APPLY_PATCH => (Vec::new(), body::twice(&self.body)),
+            _ if is_yaml => (Vec::new(), body::twice(&self.body)),
             _ => gojson::fields(&self.body),
         };
+        let at = |path: &String| order.iter().rposition(|known| known == path);
+        let twice = twice.into_iter().map(|found| match is_yaml {
+            true => (None, found),
+            false => (at(&found), format!("duplicate field {found:?}")),
+        });
+        let mut faults: Vec<_> = twice.collect();
         let mut unknown = schema::unknown_fields(&self.query.target.kind, object);
-        match self.query.target.kind.custom {
-            Some(_) => unknown.sort(),
-            None => unknown.sort_by_key(|path| order.iter().position(|known| known == path)),
+        let is_custom = self.query.target.kind.custom.is_some();
+        if is_custom {
+            unknown.sort();
         }
-        let unknown = unknown.into_iter();
-        faults.extend(unknown.map(|path| format!("unknown field {path:?}")));
+        // Those of custom resources are looked for last.
+        faults.extend(unknown.into_iter().map(|path| {
+            let at = if is_custom {
+                Some(usize::MAX)
+            } else {
+                at(&path)
+            };
+            (at, format!("unknown field {path:?}"))
+        }));
+        faults.sort_by_key(|(at, _)| *at);
+        let faults: Vec<_> = faults.into_iter().map(|(_, text)| text).collect();
         if faults.is_empty() {
             return Ok(());
         }
@@ -383,6 +397,7 @@ impl Write<'_> {
         match self.faults(&object) {
             faults if faults.is_empty() => {
                 self.warn(None, &object);
+                make_whole(&mut object);
                 schema::unchecked(kind, &object)?;
                 admission::counted(self.cluster, kind, &self.target.namespace)?;
                 Ok(object)
@@ -425,7 +440,9 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let mut object = write.object(&api_version, kind)?;
     let metadata = &mut object["metadata"];
     if let (None, Some(prefix)) = (some(&metadata["name"]), some(&metadata["generateName"])) {
-        metadata["name"] = format!("{prefix}{}", suffix()).into();
+        // `k8s.io/apiserver/pkg/storage/names/generate.go`.
+        let front: String = prefix.chars().take(58).collect();
+        metadata["name"] = format!("{front}{}", suffix()).into();
     }
     let name = text(&metadata["name"]).to_owned();
     if some(&metadata["resourceVersion"]).is_some() {

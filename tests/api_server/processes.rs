@@ -166,3 +166,128 @@ async fn a_deleted_pod_is_over_before_it_has_gone() {
         ])
     );
 }
+
+/// A cluster of 1.36.2 answered so, whose kubelet runs containerd.
+#[tokio::test]
+async fn streams_are_refused_first_by_the_api_server_and_then_by_a_kubelet() {
+    let server = builder()
+        .pod("default", "half", |pod| {
+            pod.container("main", ["true"])
+                .container("two", ["sleep", "infinity"])
+        })
+        .pod("default", "over", |pod| pod.container("main", ["true"]))
+        .start()
+        .await
+        .unwrap();
+    for (name, at) in [("half", 0), ("over", 0)] {
+        until(&server, &format!("{PODS}/{name}"), |answer| {
+            let pod = answer.json();
+            pod["status"]["containerStatuses"][at]["state"]["terminated"].is_object()
+        })
+        .await;
+    }
+    let text = |code: u16, text: &str| (code, text.to_owned());
+    let status = |text: &str| (400, format!("\"message\":\"{text}\""));
+    let half = "container name must be specified for pod half, choose one of: [main two]";
+    let none = [("accept", "*/*")];
+    let json = [("accept", "application/json")];
+    for (path, headers, (code, words)) in [
+        (
+            "half/exec?stdout=1",
+            &none[..],
+            status(&format!("a {half}")),
+        ),
+        (
+            "half/exec?stdout=1&container=x",
+            &none,
+            status("container x is not valid for pod half"),
+        ),
+        (
+            "half/exec?stdout=1&container=main",
+            &none,
+            text(500, "container not found (\"main\")"),
+        ),
+        (
+            "over/exec?stdout=1",
+            &none,
+            text(500, "container not found (\"main\")"),
+        ),
+        (
+            "over/exec?stdout=1",
+            &json,
+            text(406, "406: Not Acceptable\n\nAvailable representations: "),
+        ),
+        (
+            "over/attach?stdout=1",
+            &none,
+            text(500, "container main not found in pod over_default"),
+        ),
+        (
+            "over/portforward",
+            &none,
+            text(500, "pod not found (\"over_default\")"),
+        ),
+        (
+            "half/exec?container=two&command=true",
+            &none,
+            text(400, "you must specify at least 1 of stdin, stdout, stderr"),
+        ),
+        (
+            "half/exec?container=two",
+            &[("upgrade", "h2c")],
+            text(
+                400,
+                "unable to upgrade: X-Stream-Protocol-Version is required\n",
+            ),
+        ),
+        (
+            "half/exec?container=two",
+            &[("upgrade", "SPDY/3.1")],
+            text(501, "SPDY"),
+        ),
+        (
+            "half/exec?container=two",
+            &[("connection", "")],
+            status("Upgrade request required"),
+        ),
+        (
+            "half/exec/x?container=two&stdout=1",
+            &none,
+            text(404, "the server could not find the requested resource"),
+        ),
+        (
+            "half/log?container=main",
+            &[("accept", "text/plain")],
+            text(
+                406,
+                "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+            ),
+        ),
+        (
+            "half/log?container=main",
+            &[("accept", "text/*")],
+            text(
+                406,
+                "Available representations: text/plain, application/json, application/yaml, application/vnd.kubernetes.protobuf",
+            ),
+        ),
+    ] {
+        let mut all = vec![
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-protocol", "v5.channel.k8s.io"),
+        ];
+        let is_log = path.contains("/log");
+        all.retain(|(name, _)| !is_log && headers[0].0 != *name);
+        all.extend(headers);
+        let answer = send(&server, &format!("GET {PODS}/{path}"), &all, "").await;
+        assert_eq!(answer.code, code, "{path} {headers:?} {}", answer.text);
+        let is_it = match code {
+            500 => answer.text == words,
+            _ => answer.text.contains(&words),
+        };
+        assert!(is_it, "{path} {headers:?} {}", answer.text);
+    }
+}

@@ -56,14 +56,9 @@ async fn attach_ends_with_the_process_and_without_a_code() -> Result {
     soon(attached.wait()).await?;
 
     // What has ended takes nobody in.
-    let mut late = soon(attach.spawn()).await?;
-    let error = soon(late.wait()).await.unwrap_err();
-    assert!(
-        api_error(&error)
-            .status
-            .message
-            .contains("container not found (\"main\")")
-    );
+    let error = soon(attach.spawn()).await.unwrap_err();
+    let why = "container main not found in pod brief_default";
+    assert!(error.to_string().contains(why), "{error}");
     let pod = get(&fixture.server, "/api/v1/namespaces/default/pods/brief").await?;
     assert!(pod.contains("\"exitCode\":9"), "{pod}");
     Ok(())
