@@ -93,16 +93,6 @@ impl Error {
         Self::of_stream(error, NetworkError::Lost)
     }
 
-    /// A connection that broke.
-    pub(crate) fn lost(error: impl Into<io::Error>) -> Self {
-        NetworkError::Lost(Arc::new(error.into())).into()
-    }
-
-    /// A connection that ended where more had to come.
-    pub(crate) fn cut() -> Self {
-        Self::lost(io::ErrorKind::UnexpectedEof)
-    }
-
     /// The Status that the server sent with its refusal.
     pub fn status(&self) -> Option<&Status> {
         match self {

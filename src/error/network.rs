@@ -168,6 +168,16 @@ impl std::fmt::Display for Ending<'_> {
 }
 
 impl Error {
+    /// A connection that broke.
+    pub(crate) fn lost(error: impl Into<io::Error>) -> Self {
+        NetworkError::Lost(Arc::new(error.into())).into()
+    }
+
+    /// A connection that ended where more had to come.
+    pub(crate) fn cut() -> Self {
+        Self::lost(io::ErrorKind::UnexpectedEof)
+    }
+
     /// What did not finish in its time.
     pub(crate) fn late(operation: impl Into<String>, after: Duration) -> Self {
         let operation = operation.into();

@@ -316,7 +316,7 @@ mod tests {
     const OWN: &str = "default drop fixed immutable inherit replace select set";
     const CHECKED: &str = "alone always apart disjoint enum equals excludes fault forbidden format \
                            invalid json least matches missing most only ordered present range \
-                           refers required resources selects single size unique warn whole within";
+                           refers required resources selects single size twice unique warn whole within";
 
     #[test]
     fn every_line_of_the_table_is_a_rule_of_a_type() {
