@@ -314,7 +314,11 @@ impl Logs {
             return false;
         }
         let exit = last.map(|(_, exit)| exit);
+        let is_unread = missed && instance.drained == Drained::No;
         if !self.config.across_restarts {
+            let after = self.lines.since().filter(|_| is_unread);
+            self.updates
+                .extend(after.map(|after| LogUpdate::Gap { after }));
             self.finish(LogEnd::Exited(exit.unwrap_or_default()));
             return false;
         }

@@ -152,6 +152,21 @@ fn an_instance_that_was_removed_meanwhile_ends_no_log() {
 }
 
 #[test]
+fn what_an_instance_wrote_before_two_restarts_is_missed_aloud() {
+    let mut world = start(config(), Kubelet::new(), 1);
+    world.kubelet.write("old", MS);
+    world.settle();
+    world.kubelet.write("unread", MS);
+    world.kubelet.restart(7);
+    world.kubelet.restart(8);
+    world.end(true);
+    world.settle();
+    assert_eq!(world.lines, ["old"]);
+    assert_eq!(world.gaps.len(), 1);
+    assert!(matches!(&world.end, Some(LogEnd::Exited(e)) if e.code.is_none()));
+}
+
+#[test]
 fn between_restarts_it_waits() {
     let mut world = across_restarts();
     world.kubelet.current().exit = Some(1);
