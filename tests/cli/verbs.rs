@@ -140,6 +140,8 @@ async fn events_are_listed_as_kubectl_lists_them() {
         .server
         .put(&events, event("later", "Warning", 3600, 1));
     assert!(tool.line().await.contains("later is told"));
+    // The faults are for the next alone.
+    drop(tool);
     // What comes again, because the server has forgotten what happened since, is not new.
     let faults = [None, Some(BodyFault::Cut { after: 1 })];
     cluster.server.inject_into_bodies(faults);
