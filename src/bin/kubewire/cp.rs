@@ -154,7 +154,7 @@ impl Cp {
             done = self.copy(&client, &progress) => done,
             number = signals.end() => Err(Failure::Signal(number)),
         };
-        // What a copy past its time kept aside is removed yet. A second signal does not wait.
+        // A copy past its time still removes what it kept aside. A second signal does not wait.
         tokio::select! {
             _ = tokio::time::timeout(FAREWELL, progress.settled()) => {}
             _ = signals.next() => {}
