@@ -1,6 +1,8 @@
 //! Errors by who is to blame: the peer, the API, the network, the caller.
 
-use std::{io, sync::Arc};
+use std::io;
+#[cfg(any(feature = "client", feature = "server"))]
+use std::sync::Arc;
 
 mod caller;
 mod hint;
