@@ -130,11 +130,7 @@ impl Begun {
         }
         let mut list = Vec::new();
         if !lock(&work.packed).done.is_empty() {
-            let linked = match self.tools.takes_lists() {
-                true => from.linked(&self.side).await?,
-                false => None,
-            };
-            match linked {
+            match from.linked(&self.side, &self.tools).await? {
                 Some(linked) => {
                     let mut packed = lock(&work.packed);
                     packed.done.retain(|name, _| {

@@ -283,8 +283,16 @@ impl Source {
         find.output().await
     }
 
-    /// The files with several names, of which none may come alone. `None` if nobody can tell.
-    pub(super) async fn linked(&self, side: &Side) -> Result<Option<HashSet<Vec<u8>>>> {
+    /// The files with several names, of which none may come alone. `None` if nobody can tell, or if
+    /// `tar` could leave out none of the others.
+    pub(super) async fn linked(
+        &self,
+        side: &Side,
+        tools: &Tools,
+    ) -> Result<Option<HashSet<Vec<u8>>>> {
+        if !tools.takes_lists() || !tools.has("find") {
+            return Ok(None);
+        }
         let output = match self.find(side, ["-links", "+1", "-print0"]).await {
             Ok(output) => output,
             Err(error) if matches!(error, Error::Network(_)) => return Err(error),
@@ -408,11 +416,7 @@ impl Work {
 
     /// Gets the rest of the file that was cut, and says what need not come again.
     async fn resume(&mut self) -> Result<HashSet<Arc<[u8]>>> {
-        let linked = match self.tools.has("find") && self.tools.takes_lists() {
-            true => self.from.linked(&self.side).await?,
-            false => None,
-        };
-        let Some(linked) = linked else {
+        let Some(linked) = self.from.linked(&self.side, &self.tools).await? else {
             let mut unpacker = lock(&self.unpacker);
             unpacker.partial = None;
             self.progress.start(0, 0);

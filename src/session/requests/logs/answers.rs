@@ -289,6 +289,13 @@ impl Logs {
         }
     }
 
+    /// Tells that lines behind those that were delivered are missing.
+    fn tell_gap(&mut self) {
+        let after = self.lines.since();
+        self.updates
+            .extend(after.map(|after| LogUpdate::Gap { after }));
+    }
+
     /// Whether to read the instance `id` now: it is the one at hand, or the one at hand is done
     /// with and the next is wanted, which then is at hand.
     fn is_next(&mut self, id: &str, before: Option<(String, Exit)>, restarts: u32) -> bool {
@@ -316,9 +323,9 @@ impl Logs {
         let exit = last.map(|(_, exit)| exit);
         let is_unread = missed && instance.drained == Drained::No;
         if !self.config.across_restarts {
-            let after = self.lines.since().filter(|_| is_unread);
-            self.updates
-                .extend(after.map(|after| LogUpdate::Gap { after }));
+            if is_unread {
+                self.tell_gap();
+            }
             self.finish(LogEnd::Exited(exit.unwrap_or_default()));
             return false;
         }
@@ -327,9 +334,9 @@ impl Logs {
             return false;
         }
         self.instance = Some(next);
-        let after = self.lines.since().filter(|_| missed);
-        self.updates
-            .extend(after.map(|after| LogUpdate::Gap { after }));
+        if missed {
+            self.tell_gap();
+        }
         self.lines.next_instance();
         self.reach = None;
         self.skip = Skip::Nothing;
