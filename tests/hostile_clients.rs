@@ -4,6 +4,9 @@
 #![cfg(all(unix, feature = "testing"))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "common/upgrade.rs"]
+mod upgrade;
+
 use std::time::Duration;
 
 use kubewire::testing::ApiServer;
@@ -82,13 +85,7 @@ async fn answers(server: &ApiServer) {
 
 fn upgrade(path: &str, headers: &[(&str, &str)]) -> String {
     let mut head = format!("GET {path} HTTP/1.1\r\nhost: x\r\n");
-    let mut all = vec![
-        ("connection", "Upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ("sec-websocket-protocol", "v5.channel.k8s.io"),
-    ];
+    let mut all = upgrade::HEADERS.to_vec();
     for (name, value) in headers {
         all.retain(|(known, _)| known != name);
         all.push((name, value));

@@ -11,6 +11,8 @@ mod invalid;
 mod processes;
 mod recorded;
 mod refused;
+#[path = "../common/upgrade.rs"]
+mod upgrade;
 
 use std::time::Duration;
 

@@ -179,10 +179,10 @@ async fn streams_are_refused_first_by_the_api_server_and_then_by_a_kubelet() {
         .start()
         .await
         .unwrap();
-    for (name, at) in [("half", 0), ("over", 0)] {
+    for name in ["half", "over"] {
         until(&server, &format!("{PODS}/{name}"), |answer| {
             let pod = answer.json();
-            pod["status"]["containerStatuses"][at]["state"]["terminated"].is_object()
+            pod["status"]["containerStatuses"][0]["state"]["terminated"].is_object()
         })
         .await;
     }
@@ -272,13 +272,7 @@ async fn streams_are_refused_first_by_the_api_server_and_then_by_a_kubelet() {
             ),
         ),
     ] {
-        let mut all = vec![
-            ("connection", "Upgrade"),
-            ("upgrade", "websocket"),
-            ("sec-websocket-version", "13"),
-            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-            ("sec-websocket-protocol", "v5.channel.k8s.io"),
-        ];
+        let mut all = upgrade::HEADERS.to_vec();
         let is_log = path.contains("/log");
         all.retain(|(name, _)| !is_log && headers[0].0 != *name);
         all.extend(headers);

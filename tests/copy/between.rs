@@ -6,7 +6,8 @@ use kubewire::copy::Reason;
 
 use crate::{
     fixture::{
-        BUSYBOX, Fixture, Program, Result, assert_same, bin, busybox, on_disk, plant, survey,
+        BUSYBOX, Fixture, NEEDED, Program, Result, assert_same, bin, busybox, on_disk, plant,
+        survey,
     },
     hostile::{Planned, archive},
 };
@@ -15,19 +16,7 @@ const GNU: &str = "/usr/bin:/bin";
 
 #[tokio::test]
 async fn a_tree_is_the_same_in_the_other_pod() -> Result {
-    let names = [
-        "tar",
-        "xargs",
-        "sha256sum",
-        "sh",
-        "cat",
-        "mkdir",
-        "mv",
-        "rm",
-        "chmod",
-        "touch",
-        "dd",
-    ];
+    let names = [&NEEDED[..], &["dd"]].concat();
     let Some(bin) = busybox(&names)? else {
         return Ok(());
     };

@@ -119,6 +119,20 @@ pub(crate) fn bin(programs: &[(&str, Program<'_>)]) -> Result<TempDir> {
 
 pub(crate) const BUSYBOX: &str = "/usr/bin/busybox";
 
+/// What a copy needs that is kept aside until it is compared.
+pub(crate) const NEEDED: [&str; 10] = [
+    "tar",
+    "xargs",
+    "sha256sum",
+    "sh",
+    "cat",
+    "mkdir",
+    "mv",
+    "rm",
+    "chmod",
+    "touch",
+];
+
 /// busybox under these names, if there is one.
 pub(crate) fn busybox(names: &[&str]) -> Result<Option<TempDir>> {
     if !Path::new(BUSYBOX).exists() {
