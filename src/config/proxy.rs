@@ -43,7 +43,6 @@ pub(crate) struct Proxy {
     url: SecretString,
 }
 
-/// What is spoken to a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProxyKind {
     /// HTTP CONNECT over TCP.

@@ -10,7 +10,6 @@ const FIELDS: [(u64, u64, &str); 5] = [
     (0, 6, "sun mon tue wed thu fri sat"),
 ];
 
-/// What is wrong with a schedule, if anything is.
 pub(super) fn fault(text: &str) -> Option<String> {
     let zone = text
         .split_once(' ')

@@ -72,7 +72,6 @@ impl<T> Faults<T> {
 
 const NEVER: u64 = u64::MAX;
 
-/// When one connection fails.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// Bytes that may still be sent.

@@ -23,7 +23,6 @@ pub(super) fn other_type(value: &Value, wanted: &str) -> Option<String> {
     (!is_it).then(|| format!("json: cannot unmarshal {of} into Go value of type {wanted}"))
 }
 
-/// Reads JSON of any kind.
 pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
     scan(bytes).0?;
     serde_json::from_slice(bytes).map_err(|error| error.to_string())

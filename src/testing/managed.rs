@@ -25,7 +25,6 @@ type Set = BTreeSet<Path>;
 /// The fields of an object with their values; of an item of a list, that it is there.
 type Leaves = BTreeMap<Path, Value>;
 
-/// Who writes, and how.
 #[derive(Debug, Clone)]
 pub(super) struct Manager {
     pub(super) name: String,
@@ -202,7 +201,6 @@ fn write(set: &Set) -> Value {
     root
 }
 
-/// One entry of `managedFields`.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) json: Value,

@@ -30,7 +30,6 @@ use super::{
 };
 use crate::{server::Refusal, wire::status::Status};
 
-/// What a request asks of objects.
 pub(super) struct Query {
     pub(super) target: Target,
     pub(super) parameters: Parameters,
@@ -189,7 +188,6 @@ pub(super) fn is_gzipped(response: &mut Response<Body>) {
     headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
-/// What a request accepts.
 pub(super) fn accept<B>(request: &Request<B>) -> Option<&str> {
     request.headers().get(ACCEPT)?.to_str().ok()
 }
@@ -204,7 +202,6 @@ pub(super) fn response(accepted: Accepted, is_watch: bool, body: Body) -> Respon
     router::of_media(encoding::content_type(accepted.encoding, is_watch), body)
 }
 
-/// One object as it is stored.
 pub(super) fn find(cluster: &Cluster, target: &Target) -> Result<Arc<Object>, Refusal> {
     cluster
         .store
@@ -212,7 +209,6 @@ pub(super) fn find(cluster: &Cluster, target: &Target) -> Result<Arc<Object>, Re
         .ok_or_else(|| target.missing(target.name()))
 }
 
-/// Answers a request for one object.
 pub(super) fn get<B>(
     cluster: &Cluster,
     target: &Target,
@@ -229,7 +225,6 @@ pub(super) fn get<B>(
     answer(&query, object)
 }
 
-/// One object as a whole answer.
 pub(super) fn answer(query: &Query, object: &Object) -> Result<Response<Body>, Refusal> {
     if let Form::MetadataList(_) = query.accepted.form {
         return Err(negotiation::refuse(format!(

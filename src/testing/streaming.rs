@@ -108,7 +108,6 @@ impl Writer {
         (writer, parts)
     }
 
-    /// Writes the next part of the body.
     pub(super) async fn write(&mut self, mut bytes: Bytes) -> Result<(), Over> {
         let (after, fault) = match self.fault {
             Some(

@@ -306,7 +306,6 @@ pub(super) fn not_implemented(what: impl Display) -> Refusal {
     Refusal::new(Status::failure(501, "NotImplemented", message))
 }
 
-/// What a request is about.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) kind: Arc<Kind>,
@@ -318,7 +317,6 @@ pub(super) struct Target {
     pub(super) verb: &'static str,
 }
 
-/// Something wrong with a field.
 #[derive(Debug, Clone)]
 pub(super) struct Invalid {
     pub(super) field: String,
@@ -459,7 +457,6 @@ impl Target {
         self.name.as_deref().unwrap_or_default()
     }
 
-    /// Where the object is.
     pub(super) fn key(&self) -> Key {
         store::key(self.resource(), &self.namespace, self.name())
     }

@@ -123,7 +123,6 @@ pub(super) fn pack(plan: &Plan, packed: &mut Packed, out: PipeWriter) -> Result<
     end(packer.archive).map_err(failure(&plan.source))
 }
 
-/// Writes the end of an archive.
 pub(super) fn end(archive: Builder<PipeWriter>) -> io::Result<()> {
     archive.into_inner()?.flush()
 }
@@ -142,7 +141,6 @@ pub(super) fn append_symlink(
     }
 }
 
-/// Writes an archive of nothing but the directories.
 pub(super) fn pack_directories(
     root: &Path,
     directories: &[(PathBuf, Header)],

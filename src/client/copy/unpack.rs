@@ -33,7 +33,6 @@ use crate::{
     limits,
 };
 
-/// How much a container may send.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) entries: u64,
@@ -205,7 +204,6 @@ pub(super) fn is_file(kind: EntryType) -> bool {
     )
 }
 
-/// How a copy from a container is written.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     /// The name in the container, which is not that of the destination.

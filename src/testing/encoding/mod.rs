@@ -64,10 +64,6 @@ impl Document {
     }
 
     /// As an event of a watch.
-    ///
-    /// # Errors
-    ///
-    /// As [`encode`](Self::encode).
     pub(super) fn encode_event(self, encoding: Encoding, event: &str) -> Result<Bytes, Refusal> {
         match encoding {
             Encoding::Protobuf => protobuf::event(event, &self).map(Bytes::from),
