@@ -276,3 +276,29 @@ pub(super) fn no_time(text: &str, is_micro: bool) -> Option<String> {
         None => None,
     }
 }
+
+/// Why Go reads no duration in a text (`time.ParseDuration`).
+pub(super) fn no_duration(text: &str) -> Option<String> {
+    let mut rest = text.trim_start_matches(['+', '-']);
+    if rest == "0" {
+        return None;
+    }
+    loop {
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let unit = rest.trim_start_matches(is_number);
+        let end = unit.find(is_number).unwrap_or(unit.len());
+        let of = format!("in duration {text:?}");
+        let (unit, after) = unit.split_at(end);
+        match unit {
+            _ if unit.len() + after.len() == rest.len() => {
+                return Some(format!("time: invalid duration {text:?}"));
+            }
+            "" => return Some(format!("time: missing unit {of}")),
+            "ns" | "us" | "µs" | "μs" | "ms" | "s" | "m" | "h" => rest = after,
+            unit => return Some(format!("time: unknown unit {unit:?} {of}")),
+        }
+        if rest.is_empty() {
+            return None;
+        }
+    }
+}

@@ -124,11 +124,6 @@ impl State {
     }
 }
 
-fn some(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
-/// Which lines a request asks for, and how.
 struct Options {
     follow: bool,
     timestamps: bool,
@@ -144,7 +139,7 @@ pub(super) async fn serve<B>(
     request: &mut Request<B>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Parameters::parse(request.uri().query());
-    let container = pod.container(some(query.get("container")))?;
+    let container = pod.container(query.some("container"))?;
     let container = container.map_err(|waiting| pod.no_log(waiting))?;
     let options = Options::parse(cluster, pod, &query)?;
     let log = match query.is("previous") {
@@ -183,7 +178,7 @@ impl Options {
             query.number(name)?;
         }
         let number = |name: &str| options[name].as_i64();
-        let time = some(query.get("sinceTime")).map(|text| {
+        let time = query.some("sinceTime").map(|text| {
             Stamp::parse(text.as_bytes())
                 .ok_or_else(|| Refusal::bad_request(format!("parsing time {text:?}")))
         });

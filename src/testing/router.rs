@@ -159,11 +159,6 @@ impl Cluster {
             fault => Ok(fault),
         }
     }
-
-    /// Kills all processes and ends all tasks.
-    pub(super) fn stop(&self) {
-        self.tasks.stop();
-    }
 }
 
 pub(super) async fn handle(
