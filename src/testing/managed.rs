@@ -324,11 +324,8 @@ pub(super) fn updated(
     store(after, entries);
 }
 
-/// What a server-side apply makes of an object.
-///
-/// # Errors
-///
-/// If others own fields that it would change, unless it is forced to.
+/// What a server-side apply makes of an object. It is refused if others own fields that it would
+/// change, unless it is forced to.
 pub(super) fn apply(
     kind: &Kind,
     manager: &Manager,
