@@ -49,8 +49,10 @@ const SHOWN_ELSEWHERE: &[(&str, &str)] = &[
     ("ShardField", "Shard"),
     ("SourcedLine", "MergedLines"),
     ("Spdy", "PortForward"),
+    ("Streams", "RemoteCommand"),
     ("Tapped", "Splice"),
     ("Upgraded", "MaybeUpgraded"),
+    ("WatchConfig", "Watch"),
 ];
 
 /// Lines of the longest file in `src`, its tests left out.
