@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     ffi::OsString,
     fs::{self, File, Metadata},
-    io::{self, Read, Write as _},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,6 +20,7 @@ use super::{
     name_bytes,
     pipe::{Awaited, PipeWriter},
     progress::Progress,
+    sums::Digest,
     times,
     verify::Lately,
 };
@@ -415,6 +416,15 @@ impl<'a, R> Digesting<'a, R> {
             digest: Sha256::new(),
             read: 0,
         }
+    }
+}
+
+impl<R: Read> Digesting<'_, R> {
+    /// Writes all that is left; gives how much that was, and the digest.
+    pub(super) fn pass(mut self, to: &mut impl Write) -> io::Result<(u64, Digest)> {
+        io::copy(&mut self, to)?;
+        to.flush()?;
+        Ok((self.read, self.digest.finalize().into()))
     }
 }
 

@@ -12,7 +12,6 @@ use std::{
     sync::Arc,
 };
 
-use sha2::Digest as _;
 use tar::{Archive, Entry, EntryType};
 
 use super::{
@@ -167,9 +166,8 @@ pub(super) fn compare(
         let found = match entry.header().entry_type() {
             kind if is_file(kind) => {
                 state.allow(None);
-                let mut contents = Digesting::new(&mut *entry, &progress);
-                io::copy(&mut contents, &mut io::sink()).map_err(failure(&path))?;
-                let found = (contents.read, contents.digest.finalize().into());
+                let contents = Digesting::new(&mut *entry, &progress);
+                let found = contents.pass(&mut io::sink()).map_err(failure(&path))?;
                 first_names.insert(path.clone(), found);
                 found
             }
