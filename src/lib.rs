@@ -352,6 +352,7 @@ pub mod request {
             MaybeUpgraded, Pages, Patch, Request, Upgraded,
         },
         resource::{Cluster, InNamespaces, Kind, Namespaced, Resource, Scope},
+        transport::http::refusal,
     };
 }
 

@@ -13,10 +13,13 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     task::{Context, Poll},
+    thread,
+    time::Duration,
 };
 
 use futures_util::{StreamExt as _, future::join_all};
@@ -27,14 +30,17 @@ use kubewire::{
     limits,
     request::Kind as _,
     testing::{ApiServer, BodyFault, Fault},
-    watch::{Condition, MirrorUpdate, ObjectKey},
-    wire::status::Status,
+    watch::{Condition, MirrorReader, MirrorUpdate, ObjectKey},
+    wire::{
+        status::Status,
+        watch::{EventError, Object},
+    },
 };
 use serde_json::{Value, json};
 use soon::soon;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::{TcpListener, TcpStream},
 };
 
 async fn start() -> (ApiServer, Client) {
@@ -437,4 +443,63 @@ async fn a_condition_may_look_at_the_mirror() {
         let _ = done.send(runtime.unwrap().block_on(maps.wait_for("a", &both)));
     });
     assert!(soon(waits).await.unwrap().unwrap().is_some());
+}
+
+/// A server that sends an object as it has known it behind what it has become.
+async fn server_that_goes_back() -> Client {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let map = |version| json!({"metadata": {"name": "a", "resourceVersion": version}});
+    let event = |version| json!({"type": "MODIFIED", "object": map(version)}).to_string();
+    let list = json!({"metadata": {"resourceVersion": "5"}, "items": [map("5")]}).to_string();
+    let events = format!("{}\n{}\n", event("6"), event("5"));
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:";
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(socket.read_u8().await.unwrap());
+            }
+            let request = String::from_utf8(request).unwrap();
+            let (length, body) = match request.contains("watch=") {
+                true => (events.len() + 1, &events),
+                false => (list.len(), &list),
+            };
+            let answer = format!("{head} {length}\r\nConnection: close\r\n\r\n{body}");
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            open.push(socket);
+        }
+    });
+    Client::new(&Config::new(&url).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn what_keeps_objects_may_look_at_the_mirror() {
+    let client = server_that_goes_back().await;
+    let mirror = Arc::new(OnceLock::<MirrorReader<String>>::new());
+    let reads = mirror.clone();
+    let watch = client.watch(ConfigMap::resource()).watch_list(false);
+    let keep = move |object: &Object| {
+        let (reader, (told, len)) = (reads.get().cloned(), mpsc::channel());
+        // Another thread looks, so that a mirror that is locked is no test that hangs.
+        thread::spawn(move || told.send(reader.map(|reader| reader.len())));
+        len.recv_timeout(Duration::from_secs(60))
+            .map_err(|_| EventError::Decode("the mirror is locked".to_owned()))?;
+        Ok(object.metadata()?.resource_version()?.into_owned())
+    };
+    let reader = watch.mirror(keep).start();
+    mirror.set(reader.clone()).unwrap();
+    let mut changes = reader.changes();
+    let mut versions = Vec::new();
+    while versions.len() < 3 {
+        match soon(changes.next()).await.unwrap().unwrap() {
+            MirrorUpdate::Added(_, version) | MirrorUpdate::Modified(_, version) => {
+                versions.push(version);
+            }
+            MirrorUpdate::Unreadable { error, .. } => panic!("{error}"),
+            _ => {}
+        }
+    }
+    assert_eq!(versions.last().unwrap().as_str(), "5");
 }

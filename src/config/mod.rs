@@ -297,10 +297,10 @@ impl Config {
         /// [`limits::CONNECT`]. [`Duration::MAX`] is never.
         fn with_connect_timeout(timeout: Duration) connect_timeout = timeout;
 
-        /// Gives up on a request whose answer does not begin within this time once it is connected,
-        /// or whose body, of one that is read whole, says nothing for it: also where the request
-        /// itself allows more. The streams behind an answer have no such bound, nor have bodies that
-        /// are sent as they come.
+        /// Gives up on a request whose answer has not begun within this time, of one that is read
+        /// whole, not ended: also where the request itself allows more. Each time that it is sent
+        /// again it has this time. An upgrade has it once it is connected. The streams behind an
+        /// answer have no such bound, nor have bodies that are sent as they come.
         fn with_request_timeout(timeout: Duration) request_timeout = timeout;
 
         /// Connects directly, whatever the environment says.

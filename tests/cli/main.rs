@@ -18,6 +18,7 @@ mod tree;
 mod cp;
 mod cp_size;
 mod debug;
+mod ends;
 mod exec;
 mod flags;
 mod get;

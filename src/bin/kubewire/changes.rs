@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::{
     answer,
+    connection::Connection,
     failure::{Failure, Retrying},
     get::output::{self, Output},
     lines::{Lines, Rows},
@@ -92,8 +93,21 @@ impl Printer {
         })
     }
 
-    /// Prints until the end, which only an error is.
-    pub(crate) async fn run(mut self, watch: Watch) -> Result<u8, Failure> {
+    /// Prints until the end, which an error is, or that of the time that a request has.
+    pub(crate) async fn run(
+        mut self,
+        watch: Watch,
+        connection: &Connection,
+    ) -> Result<u8, Failure> {
+        match connection.in_time(self.follow(watch)).await {
+            // As for kubectl: it has done what was asked of it.
+            Err(Failure::Late(_)) if self.begun => {}
+            done => done?,
+        }
+        self.out.finish().await.map(|()| 0)
+    }
+
+    async fn follow(&mut self, watch: Watch) -> Result<(), Failure> {
         let mut updates: Updates = watch.form(self.style.form()).stream();
         let mut retrying = Retrying::default();
         // What the server refuses may be granted later, but nobody is told who waits for it.
@@ -111,7 +125,7 @@ impl Printer {
             }
             self.print(update).await?;
         }
-        self.out.finish().await.map(|()| 0)
+        Ok(())
     }
 
     async fn print(&mut self, update: Update) -> Result<(), Failure> {

@@ -63,9 +63,9 @@ pub(crate) struct Connection {
     /// Have nothing compressed: lists and watches are, unless they come from this machine
     #[arg(long, global = true)]
     disable_compression: bool,
-    /// How long a request may take, and of one that streams, how long connecting may: 30s, or a
-    /// number of seconds; 0 for any time
-    #[arg(long, global = true, value_name = "DURATION", value_parser = duration::or_seconds)]
+    /// How long each request may take, a log that is followed and a watch too; of a session, how
+    /// long connecting may: 30s, or a number of seconds; 0 for any time
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration::or_any)]
     request_timeout: Option<Duration>,
     /// The user or service account to act as: NAME or system:serviceaccount:NAMESPACE:NAME
     #[arg(long = "as", global = true, value_name = "USER")]
@@ -84,21 +84,18 @@ pub(crate) struct Connection {
 
 impl Connection {
     fn request_timeout(&self) -> Option<Duration> {
-        self.request_timeout.filter(|timeout| !timeout.is_zero())
+        self.request_timeout.filter(|time| *time != Duration::MAX)
     }
 
-    /// Does what ends by itself, in the time that a request has.
-    pub(crate) async fn in_time(
+    /// Reads a stream in the time that a request has, of which Go counts the body too
+    /// (`net/http/client.go`, `Timeout`).
+    pub(crate) async fn in_time<T>(
         &self,
-        work: impl Future<Output = Result<u8, Failure>>,
-    ) -> Result<u8, Failure> {
-        match self.request_timeout() {
-            None => work.await,
-            Some(timeout) => match tokio::time::timeout(timeout, work).await {
-                Ok(done) => done,
-                Err(_) => bail!("no answer within {timeout:?}"),
-            },
-        }
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let time = self.request_timeout.unwrap_or(Duration::MAX);
+        let done = tokio::time::timeout(time, work).await;
+        done.unwrap_or(Err(Failure::Late(time)))
     }
 
     pub(crate) fn has_namespace(&self) -> bool {

@@ -71,8 +71,9 @@ pub(crate) struct Cp {
         allow_negative_numbers = true
     )]
     retries: i64,
-    /// How long each copy may take, all attempts together: 1m30s, or a number of seconds
-    #[arg(long, value_name = "DURATION", value_parser = duration::or_seconds)]
+    /// How long each copy may take, all attempts together: 1m30s, or a number of seconds; 0 for
+    /// any time
+    #[arg(long, value_name = "DURATION", value_parser = duration::or_any)]
     timeout: Option<Duration>,
     /// Leave out what matches, and all below it: *, ? and [a-z], from any name of the path on
     #[arg(long, value_name = "PATTERN")]

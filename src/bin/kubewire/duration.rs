@@ -68,6 +68,12 @@ pub(crate) fn or_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The same, where 0 is for any time.
+pub(crate) fn or_any(text: &str) -> Result<Duration, String> {
+    let time = or_seconds(text)?;
+    Ok(if time.is_zero() { Duration::MAX } else { time })
+}
+
 fn digits(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit());
     text.split_at(end.unwrap_or(text.len()))

@@ -103,25 +103,33 @@ impl Events {
         let watch = watch.set(here, Watch::namespace);
         let mut updates = watch.from(list.metadata.resource_version).stream();
         let mut retrying = Retrying::default();
-        while let Some(update) = updates.next().await {
-            let event = match update? {
-                Update::Event(event) => event,
-                Update::Retrying { error, .. } => {
-                    retrying.tell(&error);
-                    continue;
+        let follow = async {
+            while let Some(update) = updates.next().await {
+                let event = match update? {
+                    Update::Event(event) => event,
+                    Update::Retrying { error, .. } => {
+                        retrying.tell(&error);
+                        continue;
+                    }
+                    _ => continue,
+                };
+                retrying = Retrying::default();
+                let is_gone = event.event_type == EventType::Deleted;
+                let event: Value = event.object.decode().map_err(kubewire::Error::from)?;
+                let (uid, version) = version(&event);
+                let is_known = |before: Option<String>| before.as_ref() == Some(&version);
+                if is_gone {
+                    known.remove(&uid);
+                } else if !is_known(known.insert(uid, version.clone())) && self.is_meant(&event) {
+                    rows.push(self.row(&event));
+                    rows.print(&mut out).await?;
                 }
-                _ => continue,
-            };
-            retrying = Retrying::default();
-            let is_gone = event.event_type == EventType::Deleted;
-            let event: Value = event.object.decode().map_err(kubewire::Error::from)?;
-            let (uid, version) = version(&event);
-            if is_gone {
-                known.remove(&uid);
-            } else if known.insert(uid, version.clone()) != Some(version) && self.is_meant(&event) {
-                rows.push(self.row(&event));
-                rows.print(&mut out).await?;
             }
+            Ok(())
+        };
+        match connection.in_time(follow).await {
+            Err(Failure::Late(_)) => {}
+            done => done?,
         }
         out.finish().await.map(|()| 0)
     }

@@ -31,6 +31,8 @@ const BROKEN_PIPE: u8 = 141;
 #[derive(Debug)]
 pub(crate) enum Failure {
     Message(String),
+    /// A stream has not ended in the time that a request has.
+    Late(Duration),
     /// A signal asked for the end; its number.
     Signal(u8),
     /// Nobody reads the output any more: as quiet as a process that SIGPIPE ends.
@@ -64,6 +66,7 @@ impl Failure {
                 note!("error: {message}");
                 1
             }
+            Self::Late(time) => Self::Message(format!("no end within {time:?}")).report(),
             Self::Signal(number) => 128 + number,
             Self::BrokenPipe => BROKEN_PIPE,
         }

@@ -75,6 +75,15 @@ impl Lines {
     }
 }
 
+/// What is written before an error is not lost with it, also if nobody reads just then.
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if let Some(out) = self.out.take() {
+            out.join();
+        }
+    }
+}
+
 /// The rows of a table that grows.
 #[derive(Default)]
 pub(crate) struct Rows {

@@ -93,7 +93,7 @@ struct Cli {
         default_value_t = 0,
         hide_default_value = true
     )]
-    verbosity: u8,
+    verbosity: u32,
     #[command(subcommand)]
     command: Command,
 }
@@ -195,11 +195,11 @@ fn start(cli: Cli) -> Result<u8, Failure> {
             Command::Watch(watch) => watch.run(connection).await,
             Command::Get(get) => get.run(connection).await,
             Command::Events(events) => events.run(connection).await,
-            Command::ApiResources(list) => connection.in_time(list.run(connection)).await,
+            Command::ApiResources(list) => list.run(connection).await,
             Command::Proxy(proxy) => proxy.run(connection).await,
-            Command::Version(version) => connection.in_time(version.run(connection)).await,
-            Command::Auth(Auth::CanI(ask)) => connection.in_time(ask.run(connection)).await,
-            Command::Auth(Auth::Whoami(whoami)) => connection.in_time(whoami.run(connection)).await,
+            Command::Version(version) => version.run(connection).await,
+            Command::Auth(Auth::CanI(ask)) => ask.run(connection).await,
+            Command::Auth(Auth::Whoami(whoami)) => whoami.run(connection).await,
             Command::Completion(completion) => completion.run(Cli::command()),
             Command::Man(man) => man.run(Cli::command()),
         }

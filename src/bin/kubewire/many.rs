@@ -24,8 +24,9 @@ pub(crate) struct Bounds {
     #[arg(long, value_name = "PODS", default_value_t = kubewire::limits::ALL_AT_ONCE, conflicts_with_all = ["pod", "filename"],
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
     pub(crate) max_concurrent: usize,
-    /// How long a command may take until its connection is closed: 1m30s, or a number of seconds
-    #[arg(long, value_name = "DURATION", value_parser = duration::or_seconds)]
+    /// How long a command may take until its connection is closed: 1m30s, or a number of
+    /// seconds; 0 for any time
+    #[arg(long, value_name = "DURATION", value_parser = duration::or_any)]
     pub(crate) timeout: Option<Duration>,
 }
 

@@ -63,6 +63,7 @@ impl Input {
 pub(crate) struct Output {
     slices: mpsc::Sender<Bytes>,
     done: oneshot::Receiver<io::Result<()>>,
+    thread: thread::JoinHandle<()>,
 }
 
 impl Output {
@@ -77,11 +78,15 @@ impl Output {
     fn start(name: &str, mut file: impl Write + Send + 'static) -> io::Result<Self> {
         let (slices, mut receiver) = mpsc::channel(WRITES);
         let (sender, done) = oneshot::channel();
-        spawn(name, move || {
+        let thread = spawn(name, move || {
             // If nobody waits for the result, the process is ending anyway.
             let _ = sender.send(write(&mut file, &mut receiver));
         })?;
-        Ok(Self { slices, done })
+        Ok(Self {
+            slices,
+            done,
+            thread,
+        })
     }
 
     /// Queues bytes; waits while too many are queued. `false` means that it is time to ask
@@ -95,6 +100,12 @@ impl Output {
         drop(self.slices);
         let panicked = || io::Error::other("the thread that writes has panicked");
         self.done.await.unwrap_or_else(|_| Err(panicked()))
+    }
+
+    /// The same where nothing can be awaited: it holds up the thread.
+    pub(crate) fn join(self) {
+        drop(self.slices);
+        let _ = self.thread.join();
     }
 }
 
@@ -150,9 +161,8 @@ fn unbuffered(stream: &impl std::os::windows::io::AsHandle) -> io::Result<File> 
     Ok(stream.as_handle().try_clone_to_owned()?.into())
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name(name.to_owned()).spawn(work)?;
-    Ok(())
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ const LOGS: &str = "kubewire::client::logs";
 
 /// Shows the library's events from now on. Those of other crates are left out: they may hold
 /// request headers.
-pub(crate) fn start(verbosity: u8) {
+pub(crate) fn start(verbosity: u32) {
     let level = match verbosity {
         0 => LevelFilter::WARN,
         1..=3 => LevelFilter::INFO,

@@ -88,6 +88,6 @@ impl Watch {
             .set(name, watch::Watch::name)
             .set(self.selector.as_ref(), watch::Watch::labels)
             .set(self.field_selector.as_ref(), watch::Watch::fields);
-        Printer::new(style, known)?.run(watch).await
+        Printer::new(style, known)?.run(watch, connection).await
     }
 }

@@ -1,7 +1,7 @@
 //! The task that follows the watch: in flow its updates, out come states and wakeups.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     future::poll_fn,
     pin::Pin,
     sync::{
@@ -29,26 +29,30 @@ const BATCH: usize = 256;
 /// Applies the updates until the task is aborted.
 pub(super) async fn follow<K>(shared: Arc<Shared<K>>, mut updates: Updates, keep: Keep<K>) {
     let _end = End(&*shared);
+    // What waits to be applied, and what it was decoded to.
+    let mut batch = VecDeque::new();
     loop {
-        let batch = take(&mut updates).await;
-        // Objects are decoded while readers read.
-        let mut decoded = Vec::with_capacity(batch.len());
-        for update in &batch {
-            decoded.push(match update {
-                Ok(Update::Event(event)) if !shared.read().knows(&event.object) => {
-                    Some(kept(&keep, &event.object))
-                }
-                _ => None,
-            });
+        if batch.is_empty() {
+            let updates = take(&mut updates).await;
+            batch.extend(updates.into_iter().map(|update| (update, None)));
+        }
+        // Objects are decoded while readers read: their types are the caller's, who may read too.
+        for (update, decoded) in &mut batch {
+            if let (Ok(Update::Event(event)), None) = (update, &decoded)
+                && !shared.read().knows(&event.object)
+            {
+                *decoded = Some(kept(&keep, &event.object));
+            }
         }
         let mut state = shared.state.write().unwrap_or_else(PoisonError::into_inner);
-        for (update, decoded) in batch.into_iter().zip(decoded) {
+        while let Some((update, decoded)) = batch.pop_front() {
             match update {
-                Ok(update) => {
-                    // What was known is not any more if another of the batch was about it.
-                    let decode = |object: &Object| decoded.unwrap_or_else(|| kept(&keep, object));
-                    state.apply(&update, decode);
+                // What was known is not any more if another of the batch was about it.
+                Ok(Update::Event(event)) if decoded.is_none() && !state.knows(&event.object) => {
+                    batch.push_front((Ok(Update::Event(event)), None));
+                    break;
                 }
+                Ok(update) => state.apply(&update, |_| decoded.unwrap_or_else(unknown)),
                 Err(error) => state.refuse(error),
             }
         }
@@ -77,6 +81,11 @@ pub(super) async fn follow<K>(shared: Arc<Shared<K>>, mut updates: Updates, keep
         }
         shared.wakers.wake();
     }
+}
+
+/// What was known when it was decoded is known when it is applied.
+fn unknown<K>() -> Result<K, EventError> {
+    Err(EventError::Decode("it has not been decoded".to_owned()))
 }
 
 /// What is kept of an object. Where its type's own code panics, it is one that cannot be read: the

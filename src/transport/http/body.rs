@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Response, Version};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
 
 use super::{blame::blame, usage::InUse};
 use crate::{
@@ -42,8 +43,8 @@ pub struct Body {
     /// What inflates it, if it comes compressed.
     gzip: Option<Box<gzip::Decoder>>,
     received: u64,
-    /// How long it may be silent where it is read whole.
-    silence: Duration,
+    /// When it has to be there where it is read whole, and how long the answer may take.
+    end: Option<(Instant, Duration)>,
     /// Whether its end has a mark of its own, as each stream of HTTP/2 has.
     ends_marked: bool,
     /// Its place on a connection that others share.
@@ -58,7 +59,7 @@ impl Body {
             incoming,
             gzip: None,
             received: 0,
-            silence: limits::REQUEST,
+            end: None,
             ends_marked,
             _in_use: in_use,
         })
@@ -70,9 +71,9 @@ impl Body {
         self
     }
 
-    /// No more than this, either.
-    pub(super) fn bound_silence(&mut self, most: Duration) {
-        self.silence = self.silence.min(most);
+    /// Where it is read whole, the answer may take no longer than this in all.
+    pub(super) fn bound(&mut self, begun: Instant, most: Duration) {
+        self.end = begun.checked_add(most).map(|end| (end, most));
     }
 
     /// Bytes that have arrived, as they came over the network.
@@ -132,11 +133,14 @@ impl Body {
 
     /// The next bytes of an answer that is to end.
     pub(crate) async fn soon(&mut self) -> Result<Option<Bytes>> {
-        let silent = self.silence;
-        match tokio::time::timeout(silent, self.chunk()).await {
-            Ok(chunk) => chunk,
-            Err(_) => Err(NetworkError::Silent { silent }.into()),
-        }
+        let silent = limits::REQUEST;
+        let silence = Instant::now() + silent;
+        let (until, late) = match self.end {
+            Some((end, most)) if end < silence => (end, Error::late("the answer", most)),
+            _ => (silence, NetworkError::Silent { silent }.into()),
+        };
+        let chunk = tokio::time::timeout_at(until, self.chunk()).await;
+        chunk.unwrap_or(Err(late))
     }
 
     /// All of it, which is an object. That it is larger than any can be is the server's fault.
@@ -157,7 +161,8 @@ impl Body {
     /// Those of [`chunk`](Self::chunk),
     /// [`CallerError::TooMuchOutput`](crate::error::CallerError::TooMuchOutput), and
     /// [`NetworkError::Silent`](crate::error::NetworkError::Silent) if nothing of it arrives for
-    /// [`limits::REQUEST`], or the configuration's request timeout.
+    /// [`limits::REQUEST`], and [`NetworkError::TimedOut`](crate::error::NetworkError::TimedOut)
+    /// when the configuration's request timeout is over.
     pub async fn bytes(mut self, limit: usize) -> Result<Bytes> {
         let hint = self.size_hint().lower();
         if hint > limit as u64 {

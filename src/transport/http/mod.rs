@@ -33,9 +33,10 @@ mod target;
 pub(crate) mod upgrade;
 mod usage;
 
+pub use self::refusal::refusal;
 pub(crate) use self::{
     blame::blame,
-    refusal::{refusal, retry_after, text, unexpected},
+    refusal::{retry_after, text, unexpected},
 };
 use self::{body::Body, pool::Pool};
 use crate::{
@@ -214,7 +215,7 @@ impl Http {
             };
             self.connector.annotate(&mut response);
             let most = self.connector.request_timeout();
-            response.body_mut().bound_silence(most);
+            response.body_mut().bound(begun, most);
             if compress {
                 response = inflated(response);
             }

@@ -5,7 +5,11 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use clap::{ArgAction, Args};
-use kubewire::{Client, Error, request::Request, watch::Watch};
+use kubewire::{
+    Client, Error,
+    request::{Request, refusal},
+    watch::Watch,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -27,9 +31,6 @@ pub(crate) mod asked;
 pub(crate) mod output;
 mod print;
 mod sort;
-
-/// Bytes of a refusal that are shown: 64 KiB.
-const REFUSAL: usize = 64 << 10;
 
 /// Print objects, as the server formats them
 ///
@@ -104,7 +105,7 @@ pub(crate) struct Get {
     subresource: Option<String>,
     /// How many objects of a list to ask for at once; 0 for all
     #[arg(long, value_name = "OBJECTS", default_value_t = 500)]
-    chunk_size: u32,
+    chunk_size: usize,
     /// Print what there is, and each object again when it changes
     #[arg(short, long)]
     watch: bool,
@@ -138,14 +139,14 @@ impl Get {
         if self.watch || self.watch_only {
             return self.changes(connection).await;
         }
-        connection.in_time(self.once(connection)).await
+        self.once(connection).await
     }
 
     async fn once(&self, connection: &Connection) -> Result<u8, Failure> {
         let output = self.output()?;
         let client = connection.client()?;
         if let Some(path) = &self.raw {
-            return raw(&client, path).await;
+            return connection.in_time(raw(&client, path)).await;
         }
         let asked = self.asked(&client, connection).await?;
         let mut printer = Printer::new(self, &output, &asked);
@@ -319,9 +320,9 @@ impl Get {
             extra: self.extra(asked, self.show_kind),
         };
         // A list is sorted by names, which the events of a watch need not be.
-        let watch = watch.watch_list(false).page(self.chunk_size as usize);
+        let watch = watch.watch_list(false).page(self.chunk_size);
         changes::Printer::new(style, asked.known.clone())?
-            .run(watch)
+            .run(watch, connection)
             .await
     }
 }
@@ -329,17 +330,8 @@ impl Get {
 async fn raw(client: &Client, path: &str) -> Result<u8, Failure> {
     let request = http::Request::get(path).body(Bytes::new());
     let response = client.send(request.local("--raw")?).await?;
-    let status = response.status();
-    if !status.is_success() {
-        let (mut body, mut text) = (response.into_body(), Vec::new());
-        while text.len() < REFUSAL
-            && let Some(chunk) = body.chunk().await?
-        {
-            text.extend_from_slice(&chunk);
-        }
-        text.truncate(REFUSAL);
-        let text = String::from_utf8_lossy(&text);
-        bail!("the server answered {status}: {}", text.trim());
+    if !response.status().is_success() {
+        return Err(refusal(&format!("get {path}"), response).await.into());
     }
     let (mut body, mut out) = (response.into_body(), io::stdout());
     while let Some(chunk) = body.chunk().await? {

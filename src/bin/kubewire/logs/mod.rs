@@ -142,17 +142,15 @@ impl Logs {
         let mut out = Lines::start()?;
         let done = if self.labels.is_none() && !self.all_containers {
             let pod = client.pod(client.namespace(), self.pod_name(&client).await?);
-            self.one(&pod, self.container.clone(), &mut out).await
+            let one = self.one(&pod, self.container.clone(), &mut out);
+            connection.in_time(one).await
         } else if self.follow {
-            self.merged(&client, &mut out).await
+            connection.in_time(self.merged(&client, &mut out)).await
         } else {
-            self.each(&client, &mut out).await
+            self.each(&client, connection, &mut out).await
         };
-        match done {
-            // That nobody reads is told by the writing itself.
-            Err(failure) => Err(failure),
-            Ok(code) => out.finish().await.map(|()| code),
-        }
+        let code = done?;
+        out.finish().await.map(|()| code)
     }
 
     async fn pod_name(&self, client: &Client) -> Result<String, Failure> {
@@ -256,7 +254,12 @@ impl Logs {
     }
 
     /// The logs of many containers, one after the other.
-    async fn each(&mut self, client: &Client, out: &mut Lines) -> Result<u8, Failure> {
+    async fn each(
+        &mut self,
+        client: &Client,
+        connection: &Connection,
+        out: &mut Lines,
+    ) -> Result<u8, Failure> {
         let here = client.namespace();
         let pods = match &self.labels {
             None => vec![client.pod(here, self.pod_name(client).await?)],
@@ -284,11 +287,10 @@ impl Logs {
                 (None, true) => in_order(&pod.containers().await?),
             };
             for container in containers {
-                match self.one(&pod, container, out).await {
+                match connection.in_time(self.one(&pod, container, out)).await {
                     Ok(_) => {}
-                    Err(Failure::Message(message)) => {
-                        note!("error: {message}");
-                        code = u8::from(!self.ignore_errors);
+                    Err(failure @ (Failure::Message(_) | Failure::Late(_))) => {
+                        code = failure.report() * u8::from(!self.ignore_errors);
                     }
                     Err(failure) => return Err(failure),
                 }
@@ -313,7 +315,8 @@ impl Logs {
             .set(self.lines(), MergedLogs::tail)
             .set(self.since(), MergedLogs::since)
             .stream();
-        let mut retrying = HashMap::<_, Retrying>::new();
+        // What was said of those that are asked for again: of many it is the same.
+        let mut retrying = HashMap::<_, String>::new();
         let (mut code, mut found) = (0, false);
         loop {
             let next = lines.next_update().await;
@@ -340,7 +343,14 @@ impl Logs {
                     self.form.line(&line, source, out).await?;
                 }
                 (source, LogUpdate::Retrying { error, .. }) => {
-                    retrying.entry(source).or_default().tell(&error);
+                    let name = source.as_ref().filter(|_| matches!(error, Error::Api(_)));
+                    let name = name.map(|source| format!("{source}: ")).unwrap_or_default();
+                    let words = format!("{name}{error}; trying again");
+                    let is_known = retrying.contains_key(&source);
+                    if !is_known && !retrying.values().any(|said| *said == words) {
+                        note!("{words}");
+                    }
+                    retrying.entry(source).or_insert(words);
                 }
                 (_, LogUpdate::Ended(LogEnd::Failed(error))) => {
                     note!("error: {error}");
