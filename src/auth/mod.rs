@@ -307,6 +307,9 @@ fn impersonation(who: &Impersonation) -> Result<Vec<(HeaderName, Vec<HeaderValue
     let values = |field: &str, values: &[String]| -> Result<Vec<HeaderValue>> {
         values.iter().map(|value| header(value, field)).collect()
     };
+    if who.user.is_empty() {
+        return Err(wrong("as", "a uid, groups and extras alone are of nobody"));
+    }
     let user = std::slice::from_ref(&who.user);
     let mut headers = Vec::new();
     for (name, field, given) in [

@@ -16,7 +16,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, StatusCode, Uri,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION},
 };
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
@@ -29,7 +29,7 @@ use crate::{
     Error, REQUESTS, Result,
     config::{Config, Oidc, Tokens, without_login, wrong},
     error::{
-        NetworkError,
+        NetworkError, PeerError,
         panic::{blocking, lock},
     },
     limits,
@@ -269,7 +269,13 @@ impl Provider {
         config.tls.ca.clone_from(&self.0.ca);
         config.proxies = self.0.proxies.clone();
         let dialer = Dialer::new(&config)?;
-        let failed = |error: hyper::Error| Error::lost(io::Error::other(format!("{url}: {error}")));
+        let failed = |error: hyper::Error| match net::blame(error) {
+            Error::Network(NetworkError::Lost(error)) => {
+                Error::lost(io::Error::new(error.kind(), format!("{url}: {error}")))
+            }
+            Error::Peer(PeerError::Http(problem)) => PeerError::answer(&url, problem).into(),
+            error => error,
+        };
         let dialled = dialer.dial(Alpn::Http1, None).await;
         let dialled = dialled.map_err(|error| error.about("the OpenID Connect provider"))?;
         let stream = TokioIo::new(dialled);
@@ -295,6 +301,13 @@ impl Provider {
         let answer = async {
             let response = sender.send_request(request).await.map_err(failed)?;
             let status = response.status();
+            if let Some(place) = response.headers().get(LOCATION)
+                && status.is_redirection()
+            {
+                let place = String::from_utf8_lossy(place.as_bytes());
+                let problem = format!("{url} answered {status}, to go on at {place}");
+                return Err(self.wrong(&problem));
+            }
             let most = limits::OIDC_ANSWER;
             let body = net::short(response.into_body(), most).await;
             let too_long = || self.wrong(&format!("{url} answered more than {most} bytes"));

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::json;
 use serde_saphyr::DuplicateKeyPolicy;
 
 use super::exec::ExecEntry;
@@ -178,7 +179,7 @@ fn each<T: DeserializeOwned + Default>(
         .collect()
 }
 
-/// The field that cannot be read. serde's own words would repeat its value.
+/// The field that cannot be read, or the one in it. serde's own words would repeat its value.
 fn culprit<T: DeserializeOwned>(entry: &serde_json::Value) -> String {
     let fields = entry.as_object().into_iter().flatten();
     let alone = |(field, value): &(&String, &serde_json::Value)| {
@@ -186,9 +187,29 @@ fn culprit<T: DeserializeOwned>(entry: &serde_json::Value) -> String {
         serde_json::from_value::<T>(alone.into()).is_err()
     };
     match fields.into_iter().find(alone) {
-        Some((field, _)) => format!("the value of {field}"),
+        Some((field, value)) => {
+            let is_read = |value| serde_json::from_value::<T>(json!({field: value})).is_ok();
+            format!("the value of {field}{}", below(value, &is_read))
+        }
         None => "it".to_owned(),
     }
+}
+
+/// The path of the one field below a value without which that could be read, if there is one.
+fn below(value: &serde_json::Value, is_read: &dyn Fn(serde_json::Value) -> bool) -> String {
+    let fields = value.as_object().into_iter().flatten();
+    let mut alone = fields.filter_map(|(field, inner)| {
+        let with = |inner: Option<serde_json::Value>| {
+            let mut rest = value.as_object()?.clone();
+            rest.remove(field);
+            rest.extend(inner.map(|inner| (field.clone(), inner)));
+            is_read(rest.into()).then_some(())
+        };
+        with(None)?;
+        let deeper = below(inner, &|inner| with(Some(inner)).is_some());
+        Some(format!(".{field}{deeper}"))
+    });
+    alone.next().unwrap_or_default()
 }
 
 /// The first document of a text in YAML or JSON, or the place where it is none.

@@ -140,6 +140,30 @@ impl Impersonation {
         }
         self
     }
+
+    /// Whether it says nothing of anybody.
+    pub fn is_empty(&self) -> bool {
+        self.user.is_empty()
+            && self.uid.is_none()
+            && self.groups.is_empty()
+            && self.extra.is_empty()
+    }
+
+    /// What this leaves out, a name that is empty too, is that of another, as kubectl's flags leave
+    /// it to the kubeconfig.
+    pub fn or(mut self, other: Self) -> Self {
+        if self.user.is_empty() {
+            self.user = other.user;
+        }
+        self.uid = self.uid.or(other.uid);
+        if self.groups.is_empty() {
+            self.groups = other.groups;
+        }
+        if self.extra.is_empty() {
+            self.extra = other.extra;
+        }
+        self
+    }
 }
 
 impl Config {
@@ -163,6 +187,11 @@ impl Config {
     /// Those of the two.
     pub fn from_env_with(options: &KubeconfigOptions) -> Result<Self> {
         Self::from_environment(&Environment::process(), options)
+    }
+
+    /// As whom it acts.
+    pub fn impersonation(&self) -> Option<&Impersonation> {
+        self.impersonate.as_ref()
     }
 
     /// The configuration of a kubeconfig, with overrides. There is no fallback to the pod's

@@ -470,6 +470,7 @@ users:
     token: t
     as-groups:
 - {name: bad, user: {token: [s3cr3t]}}
+- {name: args, user: {token: t, exec: {apiVersion: v1, command: x, args: {a: s3cr3t}}}}
 - {name: exec, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: x,
    interactiveMode: Never, args: [null], env: [{name: A, value: null}, {name: B}]}}}
 preferences: {}
@@ -499,6 +500,10 @@ async fn odd_entries_count_only_where_they_are_selected() {
         (
             new().user("bad"),
             "the user \"bad\" cannot be read: the value of token is not what it should be",
+        ),
+        (
+            new().user("args"),
+            "the user \"args\" cannot be read: the value of exec.args is not what it should be",
         ),
         (
             new().cluster("bad"),

@@ -5,6 +5,13 @@ use std::time::Duration;
 /// The time for which a local connection waits while the way to the pod is down: 30 s.
 pub(crate) const FORWARD_RETRY: Duration = Duration::from_secs(30);
 
+/// How often a request is sent again that the server says it has not begun with: 6 times, as in Go
+/// (`golang.org/x/net/http2/transport.go`, `RoundTripOpt`).
+pub(crate) const UNPROCESSED_RETRIES: u32 = 6;
+
+/// The pause before it is sent for the second time: 250 ms; each later one is twice as long.
+pub(crate) const UNPROCESSED_RETRY: Duration = Duration::from_millis(250);
+
 /// The pause before the second attempt to find the way to a pod: 250 ms; each later one is twice
 /// as long.
 pub(crate) const FORWARD_RETRY_FIRST: Duration = Duration::from_millis(250);

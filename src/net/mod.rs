@@ -4,6 +4,8 @@
 //! WebSocket is spoken.
 
 #[cfg(feature = "client")]
+mod blame;
+#[cfg(feature = "client")]
 mod body;
 #[cfg(feature = "client")]
 mod certificate;
@@ -22,6 +24,10 @@ pub(crate) mod tests;
 mod tls;
 
 #[cfg(feature = "client")]
-pub(crate) use self::{body::short, dialer::Dialer};
+pub(crate) use self::{
+    blame::{blame, is_unprocessed},
+    body::short,
+    dialer::Dialer,
+};
 #[cfg(feature = "client")]
 pub use self::{connection::Connection, dialer::Alpn};

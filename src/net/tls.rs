@@ -221,12 +221,9 @@ fn certificate_problem(error: &CertificateError, trusted: &str) -> CertificatePr
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             CertificateProblem::NotYetValid
         }
-        // A bad signature is that of an authority of the right name with another key.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            CertificateProblem::Issuer {
-                trusted: trusted.to_owned(),
-            }
-        }
+        error if only_the_chain_is_wrong(error) => CertificateProblem::Issuer {
+            trusted: trusted.to_owned(),
+        },
         CertificateError::Revoked => CertificateProblem::Revoked,
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
@@ -313,6 +310,7 @@ impl Authorities {
 /// (`rustls-webpki/src/verify_cert.rs`, `build_chain_inner`).
 fn only_the_chain_is_wrong(error: &CertificateError) -> bool {
     match error {
+        // A bad signature is that of an authority of the right name with another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
         CertificateError::Other(other) => {
             other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)

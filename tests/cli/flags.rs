@@ -46,13 +46,40 @@ async fn whom_to_act_as_is_told_the_server() {
         assert!(ran.stderr.contains(header), "{header}: {}", ran.stderr);
     }
     for (arguments, what) in [
-        (&["--as-group", "a", "version"][..], "--as <USER>"),
+        (
+            &["--as-group", "a", "get", "pods"][..],
+            "alone are of nobody",
+        ),
         (
             &["--as", "a", "--as-user-extra", "x", "version"],
             "not KEY=VALUE",
         ),
     ] {
         cluster.run(arguments).await.is_error(what);
+    }
+}
+
+#[tokio::test]
+async fn flags_change_of_whom_the_kubeconfig_names_what_they_say() {
+    let cluster = Cluster::start().await;
+    let file = cluster.dir.path().join("as");
+    let text = "current-context: c\n\
+        contexts: [{name: c, context: {cluster: k, user: u}}]\n\
+        clusters: [{name: k, cluster: {server: 'http://127.0.0.1:1'}}]\n\
+        users: [{name: u, user: {as: joe, as-groups: [g]}}]\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    for (flags, user, group, uid) in [
+        (&["--as=jane"][..], "jane", "g", false),
+        (&["--as-group=a"], "joe", "a", false),
+        (&["--as-uid=7"], "joe", "g", true),
+    ] {
+        let version = ["--kubeconfig", file, "-v=9", "version"];
+        let ran = cluster.run(&[&version, flags].concat()).await;
+        let sent = |header: String| ran.stderr.contains(&header);
+        assert!(sent(format!("impersonate-user: {user}'")), "{flags:?}");
+        assert!(sent(format!("impersonate-group: {group}'")), "{flags:?}");
+        assert_eq!(sent("impersonate-uid: 7'".to_owned()), uid, "{flags:?}");
     }
 }
 

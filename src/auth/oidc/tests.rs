@@ -228,6 +228,40 @@ async fn a_provider_that_is_down_is_named_and_may_be_asked_again() {
     }
 }
 
+/// A login page's redirect, what is no HTTP, and an answer that is cut.
+#[tokio::test]
+async fn an_answer_that_is_none_is_told_as_what_it_is() {
+    for (answer, expected) in [
+        (
+            "302 Found\r\nLocation: https://login.test/\r\nContent-Length: 0\r\n\r\n",
+            "answered 302 Found, to go on at https://login.test/",
+        ),
+        (
+            "200 OK\r\nA: \x01\r\n\r\n",
+            "openid-configuration: the server's answer cannot be read: invalid HTTP header parsed",
+        ),
+        (
+            "200 OK\r\nContent-Length: 9\r\n\r\n{}",
+            "openid-configuration: end of file before message length reached",
+        ),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut tcp, _)) = listener.accept().await {
+                let mut head = [0; 4096];
+                let _ = tcp.read(&mut head).await;
+                let answer = format!("HTTP/1.1 {answer}");
+                let _ = tcp.write_all(answer.as_bytes()).await;
+            }
+        });
+        let fields = format!("idp-issuer-url: '{url}', client-id: c, refresh-token: r");
+        let (_dir, config) = kubeconfig(&fields);
+        let error = token(&config).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 #[test]
 fn a_file_in_which_the_token_is_not_unique_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -71,13 +71,13 @@ pub(crate) struct Connection {
     #[arg(long = "as", global = true, value_name = "USER")]
     as_user: Option<String>,
     /// A group to act as a member of; may be given several times
-    #[arg(long, global = true, value_name = "GROUP", requires = "as_user")]
+    #[arg(long, global = true, value_name = "GROUP")]
     as_group: Vec<String>,
     /// The UID to act as
-    #[arg(long, global = true, value_name = "UID", requires = "as_user")]
+    #[arg(long, global = true, value_name = "UID")]
     as_uid: Option<String>,
     /// More about whom to act as; may be given several times
-    #[arg(long, global = true, value_name = "KEY=VALUE", requires = "as_user",
+    #[arg(long, global = true, value_name = "KEY=VALUE",
           value_parser = |it: &str| flags::pair(it, "KEY=VALUE"))]
     as_user_extra: Vec<(String, String)>,
 }
@@ -139,15 +139,19 @@ impl Connection {
             })
             .set(self.request_timeout(), Config::with_connect_timeout)
             .set(self.request_timeout(), Config::with_request_timeout);
-        Ok(config.set(self.as_user.as_ref(), |config, user| {
-            let mut who = Impersonation::new(user).set(self.as_uid.as_ref(), Impersonation::uid);
-            for group in &self.as_group {
-                who = who.group(group);
-            }
-            for (key, value) in &self.as_user_extra {
-                who = who.extra(key, value);
-            }
-            config.with_impersonation(who)
-        }))
+        let user = self.as_user.as_deref().unwrap_or_default();
+        let mut who = Impersonation::new(user).set(self.as_uid.as_ref(), Impersonation::uid);
+        for group in &self.as_group {
+            who = who.group(group);
+        }
+        for (key, value) in &self.as_user_extra {
+            who = who.extra(key, value);
+        }
+        // What flags leave out, the kubeconfig may say.
+        let who = match config.impersonation() {
+            Some(other) => who.or(other.clone()),
+            None => who,
+        };
+        Ok(config.set_if(!who.is_empty(), |config| config.with_impersonation(who)))
     }
 }

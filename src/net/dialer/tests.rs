@@ -151,6 +151,12 @@ async fn a_server_certificate_given_as_authority_is_trusted_as_in_kubectl() {
             matches!(problem, CertificateProblem::Name { .. }),
             "{problem}"
         );
+        // Also of one that says it is an authority.
+        let (problem, _) = refusal(&to(address).with_ca_pem(authority().pem())).await;
+        assert!(
+            matches!(problem, CertificateProblem::Issuer { .. }),
+            "{problem}"
+        );
     }
     let mut expired = local();
     expired.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

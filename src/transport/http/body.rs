@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::{blame::blame, usage::InUse};
+use super::{blame, usage::InUse};
 use crate::{
     Error, Result,
     delegate::{read_inner, write_inner},
@@ -44,7 +44,7 @@ pub struct Body {
     gzip: Option<Box<gzip::Decoder>>,
     received: u64,
     /// When it has to be there where it is read whole, and how long the answer may take.
-    end: Option<(Instant, Duration)>,
+    end: Option<Box<(Instant, Duration)>>,
     /// Whether its end has a mark of its own, as each stream of HTTP/2 has.
     ends_marked: bool,
     /// Its place on a connection that others share.
@@ -73,7 +73,7 @@ impl Body {
 
     /// Where it is read whole, the answer may take no longer than this in all.
     pub(super) fn bound(&mut self, begun: Instant, most: Duration) {
-        self.end = begun.checked_add(most).map(|end| (end, most));
+        self.end = begun.checked_add(most).map(|end| Box::new((end, most)));
     }
 
     /// Bytes that have arrived, as they came over the network.
@@ -135,8 +135,8 @@ impl Body {
     pub(crate) async fn soon(&mut self) -> Result<Option<Bytes>> {
         let silent = limits::REQUEST;
         let silence = Instant::now() + silent;
-        let (until, late) = match self.end {
-            Some((end, most)) if end < silence => (end, Error::late("the answer", most)),
+        let (until, late) = match self.end.as_deref() {
+            Some(&(end, most)) if end < silence => (end, Error::late("the answer", most)),
             _ => (silence, NetworkError::Silent { silent }.into()),
         };
         let chunk = tokio::time::timeout_at(until, self.chunk()).await;

@@ -23,7 +23,6 @@ use http_body_util::Full;
 use tokio::{sync::Notify, time::Instant};
 use tracing::{Instrument, field::Empty};
 
-mod blame;
 pub(crate) mod body;
 pub(crate) mod exchange;
 mod pool;
@@ -34,11 +33,9 @@ pub(crate) mod upgrade;
 mod usage;
 
 pub use self::refusal::refusal;
-pub(crate) use self::{
-    blame::blame,
-    refusal::{retry_after, text, unexpected},
-};
+pub(crate) use self::refusal::{retry_after, text, unexpected};
 use self::{body::Body, pool::Pool};
+pub(crate) use crate::net::blame;
 use crate::{
     AGENT, Error, REQUESTS, Result,
     auth::Connector,

@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
-    blame::{blame, is_unprocessed},
+    blame,
     body::Body,
     usage::{InUse, Usage},
 };
@@ -35,7 +35,7 @@ use crate::{
     auth::Connector,
     error::panic::lock,
     limits,
-    net::{self, Alpn},
+    net::{self, Alpn, is_unprocessed},
 };
 
 type Content = Full<Bytes>;
@@ -155,8 +155,13 @@ impl Pool {
             let unsent = failed.take_message().is_some() && !is_new;
             let error = failed.into_error();
             if !unsent {
-                if !is_unprocessed(&error) || unprocessed >= limits::RETRIES {
+                if !is_unprocessed(&error) || unprocessed >= limits::UNPROCESSED_RETRIES {
                     return Err(blame(error));
+                }
+                // At once, and then as Go has it (`golang.org/x/net/http2/transport.go`).
+                if unprocessed > 0 {
+                    tokio::time::sleep(limits::UNPROCESSED_RETRY * 2_u32.pow(unprocessed - 1))
+                        .await;
                 }
                 unprocessed += 1;
             }

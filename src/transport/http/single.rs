@@ -6,7 +6,7 @@ use http::{Request, Response, Uri, header::HOST};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::{blame::blame, body::Body, target::Retargeted};
+use super::{blame, body::Body, target::Retargeted};
 use crate::{Result, auth::Connector, net::Connection};
 
 /// Sends a request to a path and gives the answer, whatever its code. With code 101 it carries

@@ -15,7 +15,7 @@ use http::{
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-use super::{Http, Outgoing, blame::blame, header_value, refusal::refusal, target::Retargeted};
+use super::{Http, Outgoing, blame, header_value, refusal::refusal, target::Retargeted};
 use crate::{Result, error::PeerError, net::Connection, transport::ws::handshake::upgrades};
 
 /// An open WebSocket connection.

@@ -56,7 +56,8 @@ pub(crate) struct PortForward {
     #[arg(value_name = "TYPE/NAME [LOCAL:]REMOTE", required = true)]
     targets: Vec<String>,
     /// The local addresses to listen on; localhost is 127.0.0.1 and ::1, or one where the other
-    /// cannot be had; unix:PATH is a socket of that path, for a single port
+    /// cannot be had; unix:PATH is a socket of that path, for a single port, where a connection that
+    /// breaks looks like one that has ended: Unix sockets know no reset
     #[arg(
         long,
         value_name = "ADDRESS",

@@ -159,6 +159,36 @@ async fn what_the_server_has_not_begun_with_is_sent_again_whatever_it_is() {
     }
 }
 
+/// A server under load is not asked again and again at once.
+#[tokio::test]
+async fn what_the_server_does_not_begin_with_is_given_up() {
+    for refusal in [reset(1, 7), go_away(0, 11)] {
+        let (server, client) = server().await;
+        let (asked, mut times) = mpsc::unbounded_channel();
+        let answer = || -> Answer {
+            let (asked, refusal) = (asked.clone(), refusal.clone());
+            Box::new(move |stream| {
+                let _ = asked.send(Instant::now());
+                match refusal[3] {
+                    RST_STREAM => reset(stream, 7),
+                    _ => refusal,
+                }
+            })
+        };
+        tokio::spawn(answer_by_hand(server, (0..99).map(|_| answer()).collect()));
+        let error = send(&client, Method::POST).await.unwrap_err();
+        assert!(error.to_string().contains("the server "), "{error}");
+        times.close();
+        let first = times.recv().await.unwrap();
+        let mut last = (first, 1);
+        while let Some(at) = times.recv().await {
+            last = (at, last.1 + 1);
+        }
+        assert!(last.1 <= 8, "{} times", last.1);
+        assert!(last.0 - first >= Duration::from_secs(4), "{last:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_allows_two_streams_gets_another_connection_for_the_third_request() {
     let (server, client) = server().await;
@@ -266,6 +296,12 @@ async fn an_answer_that_is_reset_in_its_midst_is_lost() {
         let error = get(&client).await.expect_err(&what);
         assert!(matches!(error, Error::Network(_)), "{what}: {error}");
         assert!(error.is_retryable(), "{what}: {error}");
+        // What the server did is told by the name of its code, not in the words of a library.
+        let text = error.to_string();
+        assert!(!text.contains("error received"), "{what}: {text}");
+        let is_told = text.contains("the server has reset the stream: ");
+        let is_cut = what.contains("GOAWAY") || what == "RST_STREAM 0";
+        assert!(is_told != is_cut, "{what}: {text}");
         assert_eq!(get(&client).await.unwrap(), "", "{what}");
     }
     let (server, client) = server().await;

@@ -33,6 +33,9 @@ pub(crate) fn blame(error: hyper::Error) -> Error {
         let early = "the server, or something before it, closed it before it had answered";
         return Error::lost(io::Error::new(io::ErrorKind::UnexpectedEof, early));
     }
+    if let Some(ended) = causes(&error).find_map(by_the_server) {
+        return Error::lost(io::Error::other(ended));
+    }
     let cause = causes(&error).find_map(|cause| cause.downcast_ref::<io::Error>());
     let kind = cause.map_or(io::ErrorKind::Other, io::Error::kind);
     // TLS, too, has errors of these kinds.
@@ -49,7 +52,7 @@ pub(crate) fn blame(error: hyper::Error) -> Error {
 /// Whether the server says that it has done nothing about this request, so that it may be sent
 /// again whatever it is (RFC 9113, section 8.7): its stream is above the last one that a GOAWAY
 /// names, or was refused.
-pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
+pub(crate) fn is_unprocessed(error: &hyper::Error) -> bool {
     let mut causes = causes(error);
     // h2 fails those streams alone with the peer's GOAWAY.
     causes.any(|cause| match cause.downcast_ref::<h2::Error>() {
@@ -70,6 +73,18 @@ fn is_broken_http2(cause: &(dyn error::Error + 'static)) -> Option<String> {
         None | Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL)
     );
     (error.is_library() && !ended).then(|| error.to_string())
+}
+
+/// How the server has ended a stream of HTTP/2, or the connection, by the name of its code (RFC
+/// 9113, section 7).
+fn by_the_server(cause: &(dyn error::Error + 'static)) -> Option<String> {
+    let error = cause.downcast_ref::<h2::Error>()?;
+    let what = match error.is_go_away() {
+        true => "closes the connection",
+        false => "has reset the stream",
+    };
+    let reason = error.reason().filter(|_| error.is_remote())?;
+    Some(format!("the server {what}: {reason:?}"))
 }
 
 fn causes(error: &hyper::Error) -> impl Iterator<Item = &(dyn error::Error + 'static)> {
