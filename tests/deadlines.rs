@@ -26,6 +26,8 @@ enum Stall {
     Silent,
     /// After these bytes behind each head.
     After(&'static str),
+    /// Behind these bytes one comes each second, without end.
+    Dribbles(&'static str),
     /// After the upgrade, and these bytes of frames.
     Upgraded(&'static [u8]),
 }
@@ -35,7 +37,7 @@ async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin, stall: Stall) -> io:
     match stall {
         Stall::Dial => return Ok(()),
         Stall::Silent => {}
-        Stall::After(_) | Stall::Upgraded(_) => {
+        Stall::After(_) | Stall::Dribbles(_) | Stall::Upgraded(_) => {
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(io.read_u8().await?);
             }
@@ -43,6 +45,13 @@ async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin, stall: Stall) -> io:
     }
     match stall {
         Stall::After(text) => io.write_all(text.as_bytes()).await?,
+        Stall::Dribbles(text) => {
+            io.write_all(text.as_bytes()).await?;
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                io.write_all(b" ").await?;
+            }
+        }
         Stall::Upgraded(frames) => {
             let head = String::from_utf8(head).unwrap();
             let value = |name: &str| {
@@ -233,6 +242,9 @@ async fn the_configuration_bounds_every_answer() {
         (Stall::After(GET_HEAD), get),
         (Stall::After(GET_HEAD), list),
         (Stall::After(GET_HEAD), discover),
+        (Stall::Dribbles(GET_HEAD), get),
+        (Stall::Dribbles(GET_HEAD), list),
+        (Stall::Dribbles(GET_HEAD), discover),
     ];
     for &(stall, work) in table {
         let config = config("http://api.test", None, stall).with_request_timeout(bound);

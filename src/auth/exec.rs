@@ -23,7 +23,7 @@ use tokio::{
 use super::{bearer, renewal::Issued};
 use crate::{
     REQUESTS, Result,
-    config::{Config, Exec, ExecCluster, Interactive, Material, document, wrong},
+    config::{Config, Exec, ExecCluster, Interactive, Material, below, document, wrong},
     error::text,
     limits,
 };
@@ -249,7 +249,14 @@ impl Plugin {
             false => document(text),
         };
         let none = "it printed no ExecCredential in JSON or YAML";
-        let answer = answer.map_err(|place| self.wrong(format!("{none}{place}")))?;
+        let answer = answer.map_err(|place| {
+            let printed = serde_json::from_str(text).unwrap_or_default();
+            let is_read = |printed| serde_json::from_value::<Answer>(printed).is_ok();
+            match below(&printed, &is_read).strip_prefix('.') {
+                Some(field) => self.wrong(format!("{field} of what it printed cannot be read")),
+                None => self.wrong(format!("{none}{place}")),
+            }
+        })?;
         if answer.kind.as_deref() != Some("ExecCredential") {
             return Err(self.wrong(none));
         }

@@ -196,7 +196,10 @@ fn culprit<T: DeserializeOwned>(entry: &serde_json::Value) -> String {
 }
 
 /// The path of the one field below a value without which that could be read, if there is one.
-fn below(value: &serde_json::Value, is_read: &dyn Fn(serde_json::Value) -> bool) -> String {
+pub(crate) fn below(
+    value: &serde_json::Value,
+    is_read: &dyn Fn(serde_json::Value) -> bool,
+) -> String {
     let fields = value.as_object().into_iter().flatten();
     let mut alone = fields.filter_map(|(field, inner)| {
         let with = |inner: Option<serde_json::Value>| {

@@ -25,7 +25,7 @@ use secrecy::{SecretSlice, SecretString};
 pub use dial::ByteStream;
 pub(crate) use dial::{BoxedStream, Dial};
 pub(crate) use exec::{Exec, ExecCluster, Interactive};
-pub(crate) use file::document;
+pub(crate) use file::{below, document};
 pub use kubeconfig::KubeconfigOptions;
 pub(crate) use material::{Identity, Material, unreadable};
 pub(crate) use oidc::{Oidc, Tokens};

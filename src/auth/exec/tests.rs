@@ -289,6 +289,10 @@ async fn what_a_plugin_does_wrong_is_named_and_never_repeated() {
         ),
         (said(r#""token":"hun\nter2""#), "no HTTP header can carry"),
         (
+            said(r#""token":"hunter2","expirationTimestamp":"soon""#),
+            "status.expirationTimestamp of what it printed cannot be read",
+        ),
+        (
             said(r#""token":"t""#).replace("/v1", "/v1beta1"),
             "answered as",
         ),
