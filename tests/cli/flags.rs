@@ -227,7 +227,7 @@ async fn a_request_has_the_time_that_it_is_given() {
         let command: Vec<_> = command.split_whitespace().collect();
         let arguments = [&["-s", &url, "--request-timeout=300ms"], &command[..]].concat();
         let ran = cluster.run(&arguments).await;
-        let ends = ["no answer within 300ms\n", "did not finish within 0.3 s\n"];
+        let ends = ["no end within 300ms\n", "did not finish within 0.3 s\n"];
         let is_told = ends.iter().any(|end| ran.stderr.ends_with(end));
         assert!(is_told, "{command:?}: {}", ran.stderr);
         assert_eq!(ran.code, Some(1));

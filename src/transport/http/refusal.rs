@@ -21,17 +21,6 @@ use crate::{
 /// The error of an answer that refuses: its Status, or one made from the HTTP code and what else it
 /// says. `operation` says what was asked. For the answers of
 /// [`Client::send`](crate::Client::send), which come whatever their code is.
-///
-/// ```
-/// # kubewire::example(|pod| pod.container("main", ["sleep", "9"]), async |client| {
-/// let request = http::Request::get("/nothing/here").body(bytes::Bytes::new())?;
-/// let answer = client.send(request).await?;
-/// assert!(!answer.status().is_success());
-/// let error = kubewire::request::refusal("ask for nothing", answer).await;
-/// assert!(error.is_not_found(), "{error}");
-/// # Ok(())
-/// # });
-/// ```
 pub async fn refusal<B>(operation: &str, response: Response<B>) -> Error
 where
     B: Body<Data = Bytes>,
