@@ -64,6 +64,9 @@ async fn what_a_user_may_do_is_asked_as_by_kubectl() {
         &["list", "nodes"],
         &["list", "nothings"],
         &["list", "pods", "-q"],
+        &["impersonate", "users"],
+        &["fly", "/healthz"],
+        &["fly", "pods"],
     ] {
         let ask = [&["auth", "can-i"], question].concat();
         assert_eq!(same(&cluster, &ask).await.0, Some(0), "{question:?}");
@@ -71,9 +74,56 @@ async fn what_a_user_may_do_is_asked_as_by_kubectl() {
         let ask = [&["--token", token], &ask[..]].concat();
         let (code, stdout, _) = same(&cluster, &ask).await;
         // What a server says of itself everybody may read.
-        let refused = !question[1].starts_with('/');
+        let refused = question != ["get", "/healthz"];
         assert_eq!(code, Some(i32::from(refused)));
         assert!(!stdout.starts_with("yes") || !refused, "{stdout}");
+    }
+}
+
+#[tokio::test]
+async fn all_that_a_user_may_do_is_listed_as_by_kubectl() {
+    let rules = json!([
+        {"apiGroups": ["", "apps"], "resources": ["pods", "deployments/scale"], "verbs": ["list", "get"]},
+        {"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["get", "update"]},
+        {"apiGroups": ["*"], "resources": ["*"], "verbs": ["watch"]},
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["b", "a"], "verbs": ["get"]},
+        {"nonResourceURLs": ["/metrics", "/logs/*"], "verbs": ["get", "post"]},
+    ]);
+    let server = ApiServer::builder().start().await.unwrap();
+    let role = |plural| Resource::cluster("rbac.authorization.k8s.io", "v1", plural);
+    let named = json!({"name": "odd"});
+    server.put(
+        &role("clusterroles"),
+        json!({"metadata": named, "rules": rules}),
+    );
+    let subject = json!({"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"});
+    let of = json!({"kind": "ClusterRole", "name": "odd", "apiGroup": "rbac.authorization.k8s.io"});
+    let binding = json!({"metadata": named, "subjects": [subject], "roleRef": of});
+    server.put(&role("clusterrolebindings"), binding);
+    let cluster = Cluster::around(server);
+    let list = ["auth", "can-i", "--list"];
+    let (code, stdout, _) = same(&cluster, &[&list[..], &["--as=alice"]].concat()).await;
+    assert_eq!(code, Some(0));
+    let row = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let rows: Vec<_> = stdout.lines().map(row).collect();
+    for expected in [
+        "Resources Non-Resource URLs Resource Names Verbs",
+        "deployments.apps/scale [] [] [list get update]",
+        "secrets [] [b] [get]",
+        "[/logs/*] [] [post]",
+    ] {
+        assert!(
+            rows.iter().any(|row| row == expected),
+            "{expected}: {rows:#?}"
+        );
+    }
+    for flags in [&[][..], &["--no-headers"], &["--as=nobody", "-n=other"]] {
+        same(&cluster, &[&list, flags].concat()).await;
+    }
+    for wrong in [&["--list=false"][..], &["get", "pods", "--no-headers"]] {
+        let (code, stdout, stderr) = cluster.run(&[&list[..2], wrong].concat()).await.into_text();
+        assert_eq!((code, &*stdout), (Some(1), ""));
+        assert!(stderr.contains("--list"), "{stderr}");
     }
 }
 

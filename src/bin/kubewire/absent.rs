@@ -29,8 +29,6 @@ pub(crate) fn flag_of(verb: &str, argument: &str) -> Option<String> {
         ("api-resources", "--allow-missing-template-keys" | "--template") => {
             "use -o name or -o wide"
         }
-        ("auth can-i", "--list") => "use kubectl auth can-i --list",
-        ("auth can-i", "--no-headers") => "it belongs to --list, which is kubectl's",
         ("events", "--chunk-size") => "lists come in pages of 500, so leave it out",
         ("events", "--allow-missing-template-keys") => "use `kubewire get events` with -o jsonpath",
         ("events", "--template") => "write the template behind the form: -o jsonpath=TEMPLATE",

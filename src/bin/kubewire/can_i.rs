@@ -10,11 +10,18 @@ use crate::{
     connection::Connection,
     failure::{Failure, note},
     printable::Printable,
+    rules,
 };
 
 /// `k8s.io/kubectl/pkg/cmd/auth/cani.go`, `resourceVerbs`.
 const VERBS: &str = "get list watch create update patch delete deletecollection use bind \
     impersonate * approve sign escalate attest";
+
+/// The same, `nonResourceURLVerbs`.
+const PATH_VERBS: &str = "get put post head options delete patch *";
+
+/// What no server lists, the same, `nonStandardResourceNames`.
+const UNLISTED: [&str; 2] = ["users", "groups"];
 
 /// Ask whether this user may do something
 ///
@@ -24,14 +31,15 @@ const VERBS: &str = "get list watch create update patch delete deletecollection 
     kubewire auth can-i create pods --subresource exec\n  \
     kubewire auth can-i get pod/web-0 -n prod --as jane\n  \
     kubewire auth can-i list deployments.apps -A\n  \
-    kubewire auth can-i get /logs/")]
+    kubewire auth can-i get /logs/\n  \
+    kubewire auth can-i --list -n prod")]
 pub(crate) struct CanI {
     /// What is to be done: get, list, watch, create, …; * for all
-    #[arg(value_name = "VERB")]
-    verb: String,
+    #[arg(value_name = "VERB", required_unless_present = "list")]
+    verb: Option<String>,
     /// With what: TYPE or TYPE/NAME, or a path that begins with a slash; * for all
-    #[arg(value_name = "TYPE")]
-    object: String,
+    #[arg(value_name = "TYPE", required_unless_present = "list")]
+    object: Option<String>,
     /// The name of the object
     #[arg(value_name = "NAME")]
     name: Option<String>,
@@ -49,21 +57,40 @@ pub(crate) struct CanI {
     /// Print nothing: the exit code is the answer
     #[arg(short, long)]
     quiet: bool,
+    /// List all that this user may do in the namespace
+    #[arg(long, conflicts_with_all = ["verb", "subresource", "all_namespaces", "quiet"])]
+    list: bool,
+    /// Leave out the headings of the list
+    #[arg(long)]
+    no_headers: bool,
 }
 
 impl CanI {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         let client = connection.client()?;
+        if self.list {
+            return rules::list_all(client, !self.no_headers).await;
+        }
+        if self.no_headers {
+            bail!("--no-headers belongs to --list");
+        }
+        let (Some(verb), Some(object)) = (&self.verb, &self.object) else {
+            bail!("which verb, with what? Or --list");
+        };
         let mut spec = json!({});
-        if self.object.starts_with('/') {
-            spec["nonResourceAttributes"] = json!({"path": self.object, "verb": self.verb});
+        let verbs = if object.starts_with('/') {
+            if !self.subresource.is_empty() {
+                bail!("a path such as {object} has no --subresource");
+            }
+            spec["nonResourceAttributes"] = json!({"path": object, "verb": verb});
+            PATH_VERBS
         } else {
-            let (kind, name) = match self.object.split_once('/') {
+            let (kind, name) = match object.split_once('/') {
                 Some((kind, name)) => (kind, Some(name.to_owned())),
-                None => (&*self.object, None),
+                None => (&**object, None),
             };
             let mut attributes = json!({
-                "verb": self.verb, "subresource": self.subresource,
+                "verb": verb, "subresource": self.subresource,
                 "name": name.or(self.name.clone()).unwrap_or_default(),
             });
             let mut namespaced = true;
@@ -90,21 +117,24 @@ impl CanI {
                 Some(Err(kubewire::Error::Caller(_))) => {
                     // A rule may speak of what there is not.
                     attributes["resource"] = json!(kind);
-                    let (name, group) = kind.split_once('.').unwrap_or((kind, ""));
-                    let (name, group) = named(name, group);
-                    self.warn(&format!(
-                        "the server doesn't have a resource type {name}{group}"
-                    ));
+                    if !UNLISTED.contains(&kind) {
+                        let (name, group) = kind.split_once('.').unwrap_or((kind, ""));
+                        let (name, group) = named(name, group);
+                        self.warn(&format!(
+                            "the server doesn't have a resource type {name}{group}"
+                        ));
+                    }
                 }
                 Some(Err(error)) => return Err(error.into()),
-            }
-            if VERBS.split(' ').all(|known| known != self.verb) {
-                self.warn(&format!("verb '{}' is not a known verb", self.verb));
             }
             if namespaced && !self.all_namespaces {
                 attributes["namespace"] = json!(client.namespace());
             }
             spec["resourceAttributes"] = attributes;
+            VERBS
+        };
+        if verbs.split(' ').all(|known| known != verb) {
+            self.warn(&format!("verb '{verb}' is not a known verb"));
         }
         let reviews = Resource::cluster("authorization.k8s.io", "v1", "selfsubjectaccessreviews");
         let review = json!({

@@ -37,6 +37,7 @@ mod port_forward;
 mod printable;
 mod proxy;
 mod relay;
+mod rules;
 mod set;
 mod signals;
 mod stdio;
