@@ -130,11 +130,13 @@ pub(crate) fn usage(error: &clap::Error) -> u8 {
     let complaint = complaint.split("For more information").next();
     let complaint = complaint.unwrap_or_default().replace("\n\n  tip: ", "; ");
     let complaint: Vec<_> = complaint.split_whitespace().collect();
-    let usage = usage.lines().next().unwrap_or("kubewire --help");
-    if let Some(message) = of_kubectl(error, usage) {
-        return Failure::Message(message).report();
-    }
-    Failure::Message(format!("{}; usage: {usage}", complaint.join(" "))).report()
+    let usage = usage.lines().next().unwrap_or_default();
+    let message = of_kubectl(error, usage).unwrap_or_else(|| match usage {
+        // Of a value that is wrong.
+        "" => complaint.join(" "),
+        usage => format!("{}; usage: {usage}", complaint.join(" ")),
+    });
+    Failure::Message(message).report()
 }
 
 /// What to use instead of what only kubectl has.
