@@ -27,7 +27,7 @@ use hostile::Row;
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/HOSTILE.md");
 
 /// Bytes of input, and the same twice.
-const SIZES: [usize; 2] = [64 << 10, 128 << 10];
+const SIZES: [usize; 2] = [32 << 10, 64 << 10];
 /// How much more than twice as much twice the input may cost.
 const LINEAR: f64 = 1.05;
 /// How much more than the table says is allowed.
