@@ -1,32 +1,53 @@
-//! The parsers by time: `cargo bench --bench wire`. Each by the bytes it goes through and by the
-//! frames, events or lines it makes.
+//! The parsers by time: `cargo bench --bench wire [-- WORD...]`, of which words choose some. For each
+//! the median of its rounds, by the frames, events or lines that it makes and by the bytes that it
+//! goes through, and the fastest and the slowest.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "support/cases.rs"]
 mod cases;
 
-use std::time::Duration;
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
-use criterion::{BatchSize, Criterion, Throughput};
+use cases::Case;
+
+const ROUNDS: usize = 20;
+
+/// How long a batch takes, without what prepares it and what drops what it gives.
+fn time(case: &Case) -> Duration {
+    let work = (case.prepare)();
+    let begin = Instant::now();
+    let kept = black_box(work());
+    let time = begin.elapsed();
+    drop(kept);
+    time
+}
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .configure_from_args();
-    for (group, of) in [("units", true), ("bytes", false)] {
-        let mut group = criterion.benchmark_group(group);
-        for case in cases::all() {
-            group.throughput(match of {
-                true => Throughput::Elements(case.units),
-                false => Throughput::Bytes(case.bytes),
-            });
-            group.bench_function(case.name, |bencher| {
-                bencher.iter_batched(&case.prepare, |work| work(), BatchSize::LargeInput);
-            });
-        }
+    let words: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
+    println!("| work | ns | MiB/s | ns, fastest to slowest |\n|---|---:|---:|---:|");
+    let chosen = |case: &Case| words.iter().all(|word| case.name.contains(&**word));
+    for case in cases::all().into_iter().filter(chosen) {
+        // The first run fills what is computed once.
+        time(&case);
+        let mut times: Vec<_> = (0..ROUNDS).map(|_| time(&case)).collect();
+        times.sort_unstable();
+        let (fastest, slowest) = (times[0], times[ROUNDS - 1]);
+        let median = (times[ROUNDS / 2 - 1] + times[ROUNDS / 2]) / 2;
+        let unit = |time: Duration| time.as_secs_f64() * 1e9 / case.units as f64;
+        println!(
+            "| {} | {:.1} | {:.0} | {:.1} to {:.1} |",
+            case.name,
+            unit(median),
+            case.bytes as f64 / f64::from(1 << 20) / median.as_secs_f64(),
+            unit(fastest),
+            unit(slowest)
+        );
     }
-    criterion.final_summary();
 }
