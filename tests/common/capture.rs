@@ -2,13 +2,18 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+use std::path::Path;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 /// What the server sent on the wire, its HTTP head first.
 fn wire(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/captures/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    // Of the package, or of a workspace below it.
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let captures = above.find_map(|it| Some(it.join("tests/captures")).filter(|it| it.is_dir()));
+    let path = captures.unwrap().join(format!("{name}.jsonl"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
     let mut bytes = Vec::new();
     for line in text.lines().skip(1) {
         let read: Value = serde_json::from_str(line).unwrap();

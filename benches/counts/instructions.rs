@@ -1,6 +1,6 @@
-//! The parsers by instruction, which a noisy machine does not change: `cargo bench --bench
-//! instructions` runs each under valgrind and compares with `benches/instructions.txt`; with
-//! `-- --write` it writes that file anew.
+//! The parsers by instruction, which a noisy machine does not change: `cargo counts
+//! instructions` runs each under valgrind and compares with `instructions.txt`; with `-- --write` it
+//! writes that file anew.
 //!
 //! What is cheap because it does less, or is shared, must be it: `PARTS` says of what it may be how
 //! much.
@@ -23,7 +23,7 @@ use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 
 use cases::callgrind;
 
-const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
+const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
 /// How much more than the baseline is allowed, of it.
 const TOLERANCE: f64 = 0.05;
 /// Instructions a unit that never count: a case of a few would fail for one more.
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     let baseline = read_baseline();
     let compiler = callgrind::compiler();
     let mut text = format!(
-        "# Instructions a frame, event or line. `cargo bench --bench instructions -- --write`\n\
+        "# Instructions a frame, event or line. `cargo counts instructions -- --write`\n\
          # {compiler}\n"
     );
     let before = std::fs::read_to_string(BASELINE).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The parsers by time: `cargo bench --bench wire [-- WORD...]`, of which words choose some. For each
+//! The parsers by time: `cargo counts wire [WORD...]`, of which words choose some. For each
 //! the median of its rounds, by the frames, events or lines that it makes and by the bytes that it
 //! goes through, and the fastest and the slowest.
 
@@ -27,10 +27,7 @@ fn time(case: &Case) -> Duration {
 }
 
 fn main() {
-    let words: Vec<_> = std::env::args()
-        .skip(1)
-        .filter(|word| word != "--bench")
-        .collect();
+    let words: Vec<_> = std::env::args().skip(1).collect();
     println!("| work | ns | MiB/s | ns, fastest to slowest |\n|---|---:|---:|---:|");
     let chosen = |case: &Case| words.iter().all(|word| case.name.contains(&**word));
     for case in cases::all().into_iter().filter(chosen) {

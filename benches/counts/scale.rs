@@ -1,6 +1,6 @@
 //! How cost grows with size, counted in instructions (by valgrind) and in bytes that are held:
-//! `cargo bench --bench scale` writes `docs/scale`, each series as data and as a picture. Words
-//! choose series: `-- sessions`.
+//! `cargo counts scale` writes `docs/scale`, each series as data and as a picture. Words choose
+//! series: `sessions`.
 //!
 //! The allocator that counts bytes adds a twentieth to the instructions of what allocates much.
 
@@ -16,7 +16,7 @@ use cases::{
     scale::{SERIES, Series, Unit},
 };
 
-const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/scale");
+const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/scale");
 
 /// What a unit of one size costs.
 fn cost(series: &Series, size: usize) -> f64 {
@@ -41,10 +41,7 @@ fn main() -> ExitCode {
     if let Some(code) = callgrind::missing() {
         return code;
     }
-    let words: Vec<_> = std::env::args()
-        .skip(1)
-        .filter(|word| word != "--bench")
-        .collect();
+    let words: Vec<_> = std::env::args().skip(1).collect();
     std::fs::create_dir_all(DIRECTORY).unwrap();
     let chosen = |series: &&Series| words.iter().all(|word| series.name.contains(word.as_str()));
     for series in SERIES.iter().filter(chosen) {

@@ -3,7 +3,7 @@
 
 #[path = "callgrind.rs"]
 pub(crate) mod callgrind;
-#[path = "../../tests/common/capture.rs"]
+#[path = "../../../tests/common/capture.rs"]
 mod capture;
 #[path = "initial.rs"]
 mod initial;
