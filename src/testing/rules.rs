@@ -137,8 +137,14 @@ pub(super) fn complete(kind: &Kind, object: &mut Value) {
             object["data"][name] = STANDARD.encode(text(&value)).into();
         }
     }
-    if let Some(name) = kind.type_name() {
-        write(name, object, true);
+    match kind.type_name() {
+        Some(name) => write(name, object, true),
+        // Go reads the metadata of all kinds.
+        None => write(
+            &types::full("meta.ObjectMeta"),
+            &mut object["metadata"],
+            false,
+        ),
     }
     if kind.is_core("pods") {
         let is_of_host = object["spec"]["hostNetwork"] == true;
@@ -304,7 +310,11 @@ pub(super) fn allocate(kind: &Kind, before: Option<&Value>, object: &mut Value) 
             Some(known) if !known.is_null() => known.clone(),
             _ => rule.value(object),
         };
-        fill(object, &segments(rule.field), &value);
+        match value {
+            Value::Null if get(object, rule.field).is_null() => {}
+            Value::Null => clear(object, &segments(rule.field)),
+            value => fill(object, &segments(rule.field), &value),
+        }
     }
 }
 

@@ -473,10 +473,11 @@ impl Target {
         (!self.namespace.is_empty()).then_some(&self.namespace)
     }
 
-    /// The same, of its `Scale`.
-    pub(super) fn of_scale(&self) -> Self {
+    /// The same, of the kind that a body is of.
+    pub(super) fn of_body(&self) -> Self {
+        let own = self.subresource.as_deref().and_then(Kind::of_subresource);
         Self {
-            kind: Arc::new(Kind::scale()),
+            kind: own.map_or_else(|| self.kind.clone(), Arc::new),
             ..self.clone()
         }
     }
