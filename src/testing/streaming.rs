@@ -224,11 +224,13 @@ pub(super) fn answer<B>(
     }
 }
 
-/// What the kubelet refuses it words without a Status.
+/// What the kubelet refuses it words without a Status; what it cannot convert the API server does not.
 fn in_text(refusal: Refusal) -> Refusal {
     match refusal.status() {
-        Some(status) => Refusal::text(refusal.code(), status.message.clone()),
-        None => refusal,
+        Some(status) if !status.message.starts_with("cannot convert") => {
+            Refusal::text(refusal.code(), status.message.clone())
+        }
+        _ => refusal,
     }
 }
 

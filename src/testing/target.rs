@@ -2,12 +2,7 @@
 //!
 //! It is `k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`.
 
-use std::{
-    collections::HashMap,
-    fmt::Display,
-    num::{IntErrorKind, ParseIntError},
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt::Display, sync::Arc};
 
 use http::Method;
 use serde_json::{Value, json};
@@ -20,7 +15,10 @@ use super::{
 };
 use crate::{
     Resource,
-    server::{Refusal, upgrade::query_pairs},
+    server::{
+        Refusal,
+        upgrade::{no_number, query_pairs},
+    },
     wire::status::{Status, StatusCause, StatusDetails},
 };
 
@@ -99,14 +97,10 @@ impl Parameters {
     pub(super) fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
         match self.get(name) {
             "" => Ok(None),
-            text => text.parse().map(Some).map_err(|error: ParseIntError| {
-                // In the words of Go's strconv.
-                let why = match error.kind() {
-                    IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
-                    _ => "invalid syntax",
-                };
-                Refusal::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
-            }),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|error| Refusal::bad_request(no_number("ParseInt", text, &error))),
         }
     }
 }

@@ -251,6 +251,25 @@ async fn streams_are_refused_first_by_the_api_server_and_then_by_a_kubelet() {
             status("Upgrade request required"),
         ),
         (
+            "half/portforward?ports=x",
+            &none,
+            status(
+                r#"cannot convert to []int32: strconv.ParseUint: parsing \"x\": invalid syntax"#,
+            ),
+        ),
+        (
+            "half/portforward?ports=8080,70000",
+            &none,
+            status(
+                r#"cannot convert to []int32: strconv.ParseUint: parsing \"70000\": value out of range"#,
+            ),
+        ),
+        (
+            "half/portforward?ports=0",
+            &none,
+            text(400, "port \"0\" must be > 0"),
+        ),
+        (
             "half/exec/x?container=two&stdout=1",
             &none,
             text(404, "the server could not find the requested resource"),
