@@ -311,7 +311,6 @@ pub(super) fn allocate(kind: &Kind, before: Option<&Value>, object: &mut Value) 
             _ => rule.value(object),
         };
         match value {
-            Value::Null if get(object, rule.field).is_null() => {}
             Value::Null => clear(object, &segments(rule.field)),
             value => fill(object, &segments(rule.field), &value),
         }

@@ -445,7 +445,10 @@ pub(super) fn count_generation(kind: &Kind, before: &Value, after: &mut Value) {
     let has_status = kind.custom.is_none() || kind.has("status");
     let wish = |object: &Value| {
         let mut wish = object.clone();
-        wish["metadata"] = Value::Null;
+        wish["metadata"] = match kind.is("labelled") {
+            true => object["metadata"]["labels"].clone(),
+            false => Value::Null,
+        };
         if has_status {
             wish["status"] = Value::Null;
         }

@@ -53,6 +53,7 @@ async fn replay(lines: &str) {
                 "type" => json!(answer.header("content-type")),
                 "warning" => json!(answer.header("warning")),
                 "left" => json["metadata"]["remainingItemCount"].clone(),
+                "generation" => json["metadata"]["generation"].clone(),
                 what => json[what].clone(),
             };
             if found != *value {
