@@ -62,7 +62,7 @@ impl Handshake {
             .get(SEC_WEBSOCKET_KEY)
             .filter(|key| !key.is_empty())
             .and_then(|key| HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok())
-            .ok_or_else(|| Refusal::bad_request("missing Sec-WebSocket-Key"))?;
+            .ok_or_else(|| Refusal::bad_request("mismatch challenge/response"))?;
         // Of several lines only the first counts (`golang.org/x/net/websocket/hybi.go`).
         let offer = match headers.get(SEC_WEBSOCKET_PROTOCOL).map(HeaderValue::to_str) {
             None => String::new(),

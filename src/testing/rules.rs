@@ -115,8 +115,7 @@ fn quality(pod: &Value) -> &'static str {
         let resources = &container["resources"];
         members(&resources["limits"])
             .chain(members(&resources["requests"]))
-            .count()
-            > 0
+            .any(|(name, _)| matches!(&**name, "cpu" | "memory"))
     };
     match () {
         () if all().all(is_fixed) => "Guaranteed",
@@ -242,7 +241,9 @@ fn write(name: &str, object: &mut Value, with_defaults: bool) {
                 *value = "".into();
             }
             (None, Of::Scalar('Q')) => {
-                if let Some(canonical) = quantity::canonical(value) {
+                let is_resource = field.shape == Shape::Map;
+                let unit = if is_resource { quantity::MILLI } else { 1 };
+                if let Some(canonical) = quantity::canonical(value, unit) {
                     *value = canonical.into();
                 }
             }
