@@ -218,7 +218,6 @@ impl Connector {
         self.inner.dialer.server()
     }
 
-    /// Whether lists and watches are asked for compressed.
     pub(crate) fn compresses(&self) -> bool {
         self.inner.compresses
     }

@@ -43,7 +43,6 @@ const FORM: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// An OpenID Connect provider that can be asked.
 pub(crate) struct Provider(Arc<Oidc>);
 
 #[derive(Deserialize)]

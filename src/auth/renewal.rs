@@ -31,7 +31,6 @@ use crate::{
     limits,
 };
 
-/// Where credentials come from.
 pub(super) enum Issuer {
     Exec(Plugin),
     Oidc(Provider),

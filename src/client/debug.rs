@@ -15,13 +15,7 @@ use crate::{
     wire::{self, pod::ContainerState, watch::EventType},
 };
 
-/// What a container for debugging may do (`k8s.io/kubectl/pkg/cmd/debug/profiles.go`).
-///
-/// ```
-/// use kubewire::debug::DebugProfile;
-///
-/// assert_eq!(DebugProfile::default(), DebugProfile::General);
-/// ```
+/// What a [`DebugContainer`] may do (`k8s.io/kubectl/pkg/cmd/debug/profiles.go`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DebugProfile {

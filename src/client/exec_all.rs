@@ -65,19 +65,7 @@ pub struct ExecAll {
     timeout: Option<Duration>,
 }
 
-/// What a command wrote in one of the pods, or how it ended there.
-///
-/// ```no_run
-/// # async fn run(mut all: kubewire::exec::RunningAll) {
-/// use kubewire::exec::{AllEvent, AllOutput};
-///
-/// while let Some(AllEvent { pod, output }) = all.next().await {
-///     if let AllOutput::Ended(Err(error)) = output {
-///         eprintln!("{pod}: {error}");
-///     }
-/// }
-/// # }
-/// ```
+/// What a command wrote in one of the pods, or how it ended there; [`RunningAll`] has an example.
 #[derive(Debug, Clone)]
 pub struct AllEvent {
     /// The pod's name. Events of one pod share it.
@@ -86,19 +74,7 @@ pub struct AllEvent {
     pub output: AllOutput,
 }
 
-/// What a command did in a pod.
-///
-/// ```
-/// use kubewire::exec::AllOutput;
-///
-/// fn line(output: &AllOutput) -> Option<&[u8]> {
-///     match output {
-///         AllOutput::Stdout(line) | AllOutput::Stderr(line) => Some(line),
-///         _ => None,
-///     }
-/// }
-/// assert_eq!(line(&AllOutput::Stdout("ok".into())), Some(&b"ok"[..]));
-/// ```
+/// What a command did in a pod: see [`AllEvent`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum AllOutput {
@@ -118,12 +94,12 @@ pub enum AllOutput {
 ///
 /// ```
 /// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
-/// use kubewire::exec::AllOutput;
+/// use kubewire::exec::{AllEvent, AllOutput};
 ///
 /// let mut running = client.exec_all("default", ["echo", "hello"]).spawn().await?;
-/// while let Some(event) = running.next().await {
-///     match event.output {
-///         AllOutput::Stdout(line) => println!("{}: {}", event.pod, String::from_utf8_lossy(&line)),
+/// while let Some(AllEvent { pod, output }) = running.next().await {
+///     match output {
+///         AllOutput::Stdout(line) => println!("{pod}: {}", String::from_utf8_lossy(&line)),
 ///         AllOutput::Ended(status) => assert!(status?.success()),
 ///         _ => {}
 ///     }

@@ -46,18 +46,7 @@ impl std::fmt::Display for LogSource {
     }
 }
 
-/// A line and where it comes from.
-///
-/// ```no_run
-/// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
-/// let mut lines = client.logs("default").labels("app=web").stream();
-/// while let Some(line) = lines.next().await {
-///     let line = line?;
-///     println!("[{}] {}", line.source.pod, line.line);
-/// }
-/// # Ok(())
-/// # }
-/// ```
+/// A line and where it comes from; [`MergedLines`] has an example.
 #[derive(Debug, Clone)]
 pub struct SourcedLine {
     /// Where it comes from. Lines of one source share it.

@@ -205,21 +205,7 @@ impl Client {
     }
 
     /// Requests for the objects of a resource that only the running program knows; for types that
-    /// are known there is [`api`](Self::api).
-    ///
-    /// ```no_run
-    /// # async fn run() -> kubewire::Result<()> {
-    /// use kubewire::request::Resource;
-    /// use serde_json::{Value, json};
-    ///
-    /// let client = kubewire::Client::from_env().await?;
-    /// let maps = client.request(Resource::namespaced("", "v1", "configmaps")).namespace("default");
-    /// let map: Value = maps.get("settings").await?;
-    /// maps.update("settings", |map: &mut Value| map["data"]["seen"] = json!("yes")).await?;
-    /// # drop(map);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// are known there is [`api`](Self::api). [`Request`] has an example.
     pub fn request(&self, resource: Resource) -> Request {
         Request::new(self.clone(), resource)
     }
@@ -346,18 +332,7 @@ impl Client {
 
     /// Starts a copy of the objects of a type that follows the server's: one watch, and as many
     /// readers as there are, each of which finds objects, waits for what they become and is told what
-    /// changes.
-    ///
-    /// ```no_run
-    /// # async fn run(client: kubewire::Client) -> kubewire::Result<()> {
-    /// use k8s_openapi::api::core::v1::Pod;
-    /// use kubewire::watch::Condition;
-    ///
-    /// let pods = client.mirror::<Pod>().namespace("default").labels("app=web").start();
-    /// pods.wait_for("web-0", &Condition::ready()).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// changes. [`MirrorBuilder`] has an example.
     ///
     /// It needs the rights to `list` and to `watch`. For one task alone there is
     /// [`Mirror`](crate::watch::Mirror), without another task.

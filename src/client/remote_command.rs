@@ -278,7 +278,6 @@ impl Options {
         pod.path(verb, &query)
     }
 
-    /// A session over a WebSocket that is open.
     pub(super) fn start(
         &self,
         socket: Box<dyn WebSocket>,

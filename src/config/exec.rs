@@ -34,7 +34,6 @@ struct VariableEntry {
     value: Option<String>,
 }
 
-/// A variable of the plugin's environment.
 #[derive(Clone)]
 pub(crate) struct Variable {
     pub(crate) name: String,

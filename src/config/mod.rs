@@ -77,7 +77,6 @@ pub(crate) struct TlsSettings {
 /// How to identify to the server by header.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Auth {
-    /// Not at all.
     #[default]
     None,
     /// A token that stays.

@@ -43,7 +43,6 @@ pub(crate) struct Proxy {
     url: SecretString,
 }
 
-/// What is spoken to a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProxyKind {
     /// HTTP CONNECT over TCP.
@@ -93,12 +92,7 @@ impl Proxies {
         }))
     }
 
-    /// The proxy for a server.
-    ///
-    /// # Errors
-    ///
-    /// [`CallerError::Config`](crate::error::CallerError::Config) for a variable that holds no
-    /// URL of a proxy.
+    /// The proxy for a server; an error if a variable holds no URL of one.
     pub(crate) fn of(&self, server: &Server) -> Result<Option<&Proxy>> {
         let variables = match self {
             Self::None => return Ok(None),
@@ -215,12 +209,8 @@ fn contains(network: IpAddr, bits: u8, address: IpAddr) -> bool {
 }
 
 impl Proxy {
-    /// Takes a URL apart; one without a scheme is http.
-    ///
-    /// # Errors
-    ///
-    /// [`CallerError::Config`](crate::error::CallerError::Config) under the name `origin`. The
-    /// text never repeats the URL.
+    /// Takes a URL apart; one without a scheme is http. Errors name `origin`, and never repeat the
+    /// URL.
     pub(super) fn parse(url: &SecretString, origin: &str) -> Result<Self> {
         let text = url.expose_secret().trim();
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));

@@ -5,7 +5,6 @@ use http::{HeaderValue, Uri, uri::PathAndQuery};
 use super::wrong;
 use crate::{Result, error::CallerError};
 
-/// Where the API server is.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Server {
     pub(crate) https: bool,

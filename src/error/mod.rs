@@ -351,17 +351,6 @@ pub struct ApiError {
 }
 
 /// What a user can do about an [`ApiError`].
-///
-/// ```
-/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
-/// use kubewire::{Error, error::Hint};
-///
-/// let exec = client.pod("default", "web-0").exec(["true"]).container("other");
-/// let Err(Error::Api(refusal)) = exec.output().await else { panic!("there is no such container") };
-/// assert_eq!(refusal.hint, Some(Hint::Containers(vec!["main".to_owned()])));
-/// # Ok(())
-/// # });
-/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hint {

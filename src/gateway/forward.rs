@@ -14,15 +14,6 @@ use crate::{
 };
 
 /// One connection through a [`ForwardSplice`] that has ended.
-///
-/// ```no_run
-/// # async fn run(forwarding: kubewire::server::Forwarding, tunnel: kubewire::port_forward::Tunnel) {
-/// let splice = forwarding.splice(tunnel).each(|ended| {
-///     println!("port {}: {} bytes back, {:?}", ended.port, ended.traffic.received, ended.result);
-/// });
-/// splice.await;
-/// # }
-/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Forwarded {
@@ -49,6 +40,8 @@ type Report = Arc<dyn Fn(Forwarded) + Send + Sync>;
 /// # use http::{Request, Response};
 /// # use http_body_util::Full;
 /// # use bytes::Bytes;
+/// use kubewire::gateway::Forwarded;
+///
 /// async fn forward<B>(
 ///     client: Client,
 ///     mut request: Request<B>,
@@ -58,7 +51,7 @@ type Report = Arc<dyn Fn(Forwarded) + Send + Sync>;
 ///     let (response, opening) = asked.accept(&[ForwardProtocol::Spdy])?;
 ///     tokio::spawn(async move {
 ///         let splice = opening.await?.splice(tunnel);
-///         splice.each(|one| println!("port {}: {:?}", one.port, one.traffic)).await;
+///         splice.each(|Forwarded { port, traffic, .. }| println!("port {port}: {traffic:?}")).await;
 ///         Ok::<_, kubewire::Error>(())
 ///     });
 ///     Ok(response)

@@ -76,23 +76,6 @@ impl ClientSession {
 
 /// What passes through a [`Splice`], in the order in which it does; a slice of the buffer that the
 /// socket was read into, which a clone shares.
-///
-/// ```
-/// use kubewire::gateway::Tapped;
-///
-/// /// A tap that counts what the process writes.
-/// fn counter() -> impl FnMut(Tapped<'_>) -> std::io::Result<()> {
-///     let mut bytes = 0;
-///     move |passed| {
-///         if let Tapped::Stdout(slice) | Tapped::Stderr(slice) = passed {
-///             bytes += slice.len();
-///         }
-///         Ok(())
-///     }
-/// }
-/// # counter()(Tapped::Stdout(&bytes::Bytes::from_static(b"x")))?;
-/// # std::io::Result::Ok(())
-/// ```
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Tapped<'a> {

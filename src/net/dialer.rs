@@ -34,7 +34,6 @@ use crate::{
     limits,
 };
 
-/// Makes connections to one server.
 pub(crate) struct Dialer {
     server: Server,
     tls: Option<Tls>,
@@ -248,7 +247,6 @@ impl Dialer {
     }
 }
 
-/// TLS over a stream.
 async fn handshake<S>(
     connector: &TlsConnector,
     name: &ServerName<'static>,

@@ -18,10 +18,6 @@ use crate::{config::address, limits};
 type Login = (String, SecretString);
 
 /// Asks an HTTP proxy to connect (RFC 9110, section 9.3.6), and gives the code of its answer.
-///
-/// # Errors
-///
-/// What the proxy or the system said.
 pub(super) async fn connect<S>(
     stream: &mut S,
     (host, port): (&str, u16),
@@ -74,10 +70,6 @@ where
 }
 
 /// Asks a SOCKS proxy for a connection (RFC 1928; RFC 1929 for the login). It resolves the name.
-///
-/// # Errors
-///
-/// What the proxy or the system said.
 pub(super) async fn socks5<S>(
     stream: &mut S,
     (host, port): (&str, u16),

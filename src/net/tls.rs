@@ -321,7 +321,6 @@ fn only_the_chain_is_wrong(error: &CertificateError) -> bool {
     }
 }
 
-/// Whom to believe.
 #[derive(Debug)]
 struct Verifier {
     /// `None` for everybody: `insecure-skip-tls-verify`.

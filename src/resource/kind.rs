@@ -58,15 +58,6 @@ pub trait Kind: 'static {
 }
 
 /// Where the objects of a type live.
-///
-/// ```
-/// use kubewire::request::{Kind, Scope};
-///
-/// fn is_namespaced<K: Kind>() -> bool {
-///     <K::Scope as Scope>::NAMESPACED
-/// }
-/// assert!(is_namespaced::<k8s_openapi::api::core::v1::Pod>());
-/// ```
 pub trait Scope {
     /// Whether that is a namespace.
     const NAMESPACED: bool;
@@ -87,21 +78,6 @@ pub trait Scope {
 pub trait InNamespaces: Scope {}
 
 /// The [`Scope`] of a [`Kind`] whose objects live in namespaces.
-///
-/// ```
-/// use kubewire::{Resource, request::{Kind, Namespaced}};
-///
-/// #[derive(serde::Deserialize)]
-/// struct Site {}
-///
-/// impl Kind for Site {
-///     type Scope = Namespaced;
-///
-///     fn resource() -> Resource {
-///         Resource::namespaced("example.com", "v1", "sites")
-///     }
-/// }
-/// ```
 #[derive(Debug, Clone, Copy)]
 pub enum Namespaced {}
 

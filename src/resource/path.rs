@@ -65,7 +65,6 @@ pub(crate) fn push(path: &mut String, what: &'static str, segment: &str) -> Resu
     Ok(())
 }
 
-/// Adds a query.
 pub(crate) fn with_query(mut path: String, query: &[(impl AsRef<str>, impl AsRef<str>)]) -> String {
     for (at, (key, value)) in query.iter().enumerate() {
         let separator = if at == 0 { '?' } else { '&' };

@@ -32,7 +32,6 @@ impl Backoff {
         most / 2 + self.within(most / 2)
     }
 
-    /// How many failures there were in a row.
     pub(super) fn failures(&self) -> u32 {
         self.failures
     }

@@ -60,16 +60,7 @@ impl Default for KeepaliveConfig {
     }
 }
 
-/// What is due.
-///
-/// ```
-/// use kubewire::session::Due;
-///
-/// fn is_dead(due: &Due) -> bool {
-///     matches!(due, Due::Dead(_))
-/// }
-/// assert!(!is_dead(&Due::Nothing));
-/// ```
+/// What is due of a [`Keepalive`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due {
     /// Nothing.

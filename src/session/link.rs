@@ -253,7 +253,6 @@ impl Link {
         }
     }
 
-    /// Takes note that bytes arrived.
     #[inline]
     pub(super) fn handle_activity(&mut self, now: Instant) {
         if let Some(keepalive) = &mut self.keepalive {
@@ -378,7 +377,6 @@ impl Link {
         self.outbox.pop_pong()
     }
 
-    /// The next message to send.
     #[inline]
     pub(super) fn poll_transmit(&mut self) -> Option<Transmit> {
         self.outbox.pop()

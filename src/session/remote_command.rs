@@ -52,15 +52,7 @@ pub enum RemoteCommandEvent {
     Ended(Result<(), Error>),
 }
 
-/// Which streams a session has.
-///
-/// ```
-/// use kubewire::session::remote_command::Streams;
-///
-/// // `stdin=true&stdout=true`
-/// let streams = Streams { stdin: true, stdout: true, ..Streams::default() };
-/// assert!(!streams.tty);
-/// ```
+/// Which streams a session has; [`RemoteCommand`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Streams {
     /// Whether the client sends input.

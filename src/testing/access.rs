@@ -76,7 +76,6 @@ impl Rule {
     }
 }
 
-/// Who asks.
 #[derive(Debug, Clone)]
 pub(super) struct User {
     pub(super) name: String,
@@ -142,7 +141,6 @@ struct Account {
     token: String,
 }
 
-/// The users and their tokens.
 #[derive(Debug)]
 pub(super) struct Access {
     accounts: Vec<Account>,
@@ -241,14 +239,12 @@ impl Access {
         }
     }
 
-    /// A user's token; `None` if there is no such user.
     pub(super) fn token(&self, user: &str) -> Option<&str> {
         let mut accounts = self.accounts.iter();
         let known = accounts.find(|known| known.user.name == user)?;
         Some(&known.token)
     }
 
-    /// Whose token this is.
     pub(super) fn user(&self, token: &str) -> Option<User> {
         let mut accounts = self.accounts.iter();
         let known = accounts.find(|known| known.token == token);

@@ -16,7 +16,6 @@ use crate::{
     wire::{channel::Channel, status::Status},
 };
 
-/// Answers a request, and attaches when it has been accepted.
 pub(super) fn serve<B>(
     cluster: &Cluster,
     container: Arc<Container>,

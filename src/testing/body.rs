@@ -36,7 +36,6 @@ pub(super) fn media<B>(request: &Request<B>) -> String {
     }
 }
 
-/// The whole body.
 pub(super) async fn read(request: &mut Request<Incoming>) -> Result<Bytes, Refusal> {
     let body = Limited::new(request.body_mut(), BODY).collect().await;
     let body = body.map_err(|error| match error.is::<LengthLimitError>() {
@@ -58,7 +57,6 @@ pub(super) fn unsupported(known: &[&str]) -> Refusal {
     Refusal::new(Status::failure(415, "UnsupportedMediaType", message))
 }
 
-/// Reads an object of a kind.
 pub(super) fn object(media: &str, body: &[u8], kind: &str) -> Result<Value, Refusal> {
     let bad = |why: String| {
         if kind.is_empty() {

@@ -64,7 +64,6 @@ pub(super) fn of_kind(kind: &Kind, object: &Value) -> Vec<Invalid> {
     all(kind.type_name().unwrap_or_default(), object)
 }
 
-/// What is wrong with what is of a type.
 pub(super) fn of_type(name: &str, value: &Value) -> Vec<Invalid> {
     all(&types::full(name), value)
 }

@@ -45,7 +45,6 @@ const RESTART: Duration = Duration::from_millis(100);
 /// containerd.
 const WAITING: usize = 16;
 
-/// A container: its declaration, and the instances of it that have run.
 pub(super) struct Container {
     declared: ContainerBuilder,
     hostname: String,
@@ -69,14 +68,12 @@ struct State {
     terminated: bool,
 }
 
-/// A process of a container and what belongs to it.
 pub(super) struct Instance {
     /// As container runtimes name them: another for every instance.
     id: String,
     started: Stamp,
     group: Option<Pid>,
     terminal: Option<Terminal>,
-    /// What it has written.
     pub(super) log: Arc<Log>,
     run: Mutex<Run>,
 }
@@ -91,7 +88,6 @@ struct Run {
     execs: Vec<Pid>,
 }
 
-/// The way to the process's stdin.
 enum Stdin {
     /// It stays open whoever leaves.
     Open(Sender<Bytes>),
@@ -101,7 +97,6 @@ enum Stdin {
     Taken(WeakSender<Bytes>),
 }
 
-/// What one gets who attaches.
 pub(super) struct Attachment {
     /// Where input goes, if the container takes any.
     pub(super) stdin: Option<Sender<Bytes>>,
@@ -110,7 +105,6 @@ pub(super) struct Attachment {
 }
 
 impl Container {
-    /// Starts the container's first process.
     pub(super) fn start(
         pod: &str,
         declared: ContainerBuilder,
@@ -206,7 +200,6 @@ impl Container {
         }
     }
 
-    /// Runs another process in the container.
     pub(super) fn exec(
         &self,
         command: &[String],
@@ -233,7 +226,6 @@ impl Container {
         self.declared.stdin_once && !self.declared.tty
     }
 
-    /// Gives the process's terminal a size, if it has one.
     pub(super) fn resize(&self, size: TerminalSize) {
         if let Some(terminal) = &self.current().terminal {
             terminal.resize(size);

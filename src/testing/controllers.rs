@@ -16,7 +16,6 @@ use super::{
     store::{self, Object, seconds},
 };
 
-/// Does what follows a write.
 pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>, object: &Value) {
     owners::changed(cluster, kind, before, object);
     if kind.custom.is_some() {

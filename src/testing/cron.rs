@@ -1,6 +1,8 @@
 //! Schedules of CronJobs: in flow texts, out comes what is wrong with them, as
 //! `github.com/robfig/cron/v3` (`parser.go`) says it.
 
+use super::gojson;
+
 /// The fields: least, most, and the names from the least on.
 const FIELDS: [(u64, u64, &str); 5] = [
     (0, 59, ""),
@@ -10,15 +12,15 @@ const FIELDS: [(u64, u64, &str); 5] = [
     (0, 6, "sun mon tue wed thu fri sat"),
 ];
 
-/// What is wrong with a schedule, if anything is.
 pub(super) fn fault(text: &str) -> Option<String> {
     let zone = text
         .split_once(' ')
         .filter(|(zone, _)| zone.contains("TZ="));
     let plain = zone.map_or(text, |(_, rest)| rest.trim());
     let fault = match plain.strip_prefix("@every ") {
-        Some(time) => duration_fault(time)
-            .map(|why| format!("failed to parse duration {plain}: time: {why} {time:?}")),
+        Some(time) => {
+            gojson::no_duration(time).map(|why| format!("failed to parse duration {plain}: {why}"))
+        }
         None if plain.starts_with('@') => match plain {
             "@yearly" | "@annually" | "@monthly" | "@weekly" | "@daily" | "@midnight"
             | "@hourly" => None,
@@ -29,23 +31,6 @@ pub(super) fn fault(text: &str) -> Option<String> {
     // `k8s.io/kubernetes/pkg/apis/batch/validation/validation.go`.
     let why = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
     fault.or(text.contains("TZ").then(|| why.to_owned()))
-}
-
-/// `ParseDuration` of Go's `time`.
-fn duration_fault(text: &str) -> Option<&'static str> {
-    let is_number = |c: char| c.is_ascii_digit() || c == '.';
-    let plain = text.trim_start_matches(['+', '-']);
-    if text.is_empty() || !plain.starts_with(is_number) {
-        return Some("invalid duration");
-    }
-    let mut units = plain.split(is_number).filter(|unit| !unit.is_empty());
-    let known = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
-    match plain.ends_with(is_number) {
-        _ if plain == "0" => None,
-        _ if units.any(|unit| !known.contains(&unit)) => Some("unknown unit in duration"),
-        true => Some("missing unit in duration"),
-        false => None,
-    }
 }
 
 fn fields(text: &str) -> Result<(), String> {

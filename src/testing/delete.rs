@@ -59,7 +59,6 @@ impl Options {
     }
 }
 
-/// Answers the deletion of one object.
 pub(super) fn one(write: &Write<'_>, options: &Options) -> Result<Response<Body>, Refusal> {
     let target = write.target;
     let object = delete(write.cluster, &target.kind, target.key(), options)?;
@@ -329,7 +328,6 @@ pub(super) fn finish(cluster: &Arc<Cluster>, namespace: &str, name: &str, uid: &
     settle(cluster, &key);
 }
 
-/// Does what follows when an object has gone.
 pub(super) fn gone(cluster: &Arc<Cluster>, kind: &Kind, object: &Value) {
     let (namespace, name) = (
         text(&object["metadata"]["namespace"]),

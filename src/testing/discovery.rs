@@ -185,7 +185,6 @@ pub(super) fn paths_of(kinds: &[Arc<Kind>]) -> Value {
     json!({"paths": paths})
 }
 
-/// The document of a version.
 pub(super) fn openapi_of(kinds: &[Arc<Kind>], group: &str, version: &str) -> Option<Value> {
     let kinds = of_version(kinds, group, version);
     (!kinds.is_empty()).then(|| {

@@ -27,7 +27,6 @@ use crate::{
 /// How long a process with a terminal waits for the terminal's size, which clients send first.
 const FIRST_SIZE: Duration = Duration::from_millis(100);
 
-/// Answers a request, and runs the command when it has been accepted.
 pub(super) fn serve<B>(
     cluster: &Cluster,
     container: Arc<Container>,
@@ -193,7 +192,6 @@ async fn copy(from: Option<Reader>, mut to: Option<server::Output>) {
     }
 }
 
-/// Sends output to the client.
 pub(super) async fn send(to: &mut server::Output, bytes: Bytes) -> io::Result<()> {
     poll_fn(|cx| Pin::new(&mut *to).poll_ready(cx)).await?;
     Pin::new(to).start_send(bytes)

@@ -72,7 +72,6 @@ impl<T> Faults<T> {
 
 const NEVER: u64 = u64::MAX;
 
-/// When one connection fails.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// Bytes that may still be sent.
@@ -157,10 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Faulty<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = match ready!(self.poll_fault()) {
-            Ok(io) => Pin::new(io).poll_read(cx, buf),
-            Err(error) => return Poll::Ready(Err(error)),
-        };
+        let read = Pin::new(ready!(self.poll_fault())?).poll_read(cx, buf);
         if read.is_pending() {
             self.reader = Some(cx.waker().clone());
         }
@@ -175,26 +171,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Faulty<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let allowed = self.plan.allowed(buf.len());
-        let io = match ready!(self.poll_fault()) {
-            Ok(io) => io,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
+        let io = ready!(self.poll_fault())?;
         let sent = ready!(Pin::new(io).poll_write(cx, &buf[..allowed]))?;
         self.plan.sent(sent);
         Poll::Ready(Ok(sent))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(self.poll_fault()) {
-            Ok(io) => Pin::new(io).poll_flush(cx),
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        Pin::new(ready!(self.poll_fault())?).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(self.poll_fault()) {
-            Ok(io) => Pin::new(io).poll_shutdown(cx),
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        Pin::new(ready!(self.poll_fault())?).poll_shutdown(cx)
     }
 }

@@ -26,7 +26,6 @@ pub(super) fn other_type(value: &Value, wanted: &str) -> Option<String> {
     (!is_it).then(|| format!("json: cannot unmarshal {of} into Go value of type {wanted}"))
 }
 
-/// Reads JSON of any kind.
 pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
     scan(bytes).0?;
     let read = serde_json::from_slice(bytes);
@@ -299,5 +298,31 @@ pub(super) fn no_time(text: &str, is_micro: bool) -> Option<String> {
         Some(((name, ..), _)) => Some(format!("parsing time {text:?}: {name} out of range")),
         None if !rest.is_empty() => Some(format!("parsing time {text:?}: extra text: {rest:?}")),
         None => None,
+    }
+}
+
+/// Why Go reads no duration in a text (`time.ParseDuration`).
+pub(super) fn no_duration(text: &str) -> Option<String> {
+    let mut rest = text.trim_start_matches(['+', '-']);
+    if rest == "0" {
+        return None;
+    }
+    loop {
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let unit = rest.trim_start_matches(is_number);
+        let end = unit.find(is_number).unwrap_or(unit.len());
+        let of = format!("in duration {text:?}");
+        let (unit, after) = unit.split_at(end);
+        match unit {
+            _ if unit.len() + after.len() == rest.len() => {
+                return Some(format!("time: invalid duration {text:?}"));
+            }
+            "" => return Some(format!("time: missing unit {of}")),
+            "ns" | "us" | "µs" | "μs" | "ms" | "s" | "m" | "h" => rest = after,
+            unit => return Some(format!("time: unknown unit {unit:?} {of}")),
+        }
+        if rest.is_empty() {
+            return None;
+        }
     }
 }

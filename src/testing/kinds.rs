@@ -136,13 +136,11 @@ impl Kind {
         self.custom.is_none() && self.resource.plural == "customresourcedefinitions"
     }
 
-    /// The format of its names.
     pub(super) fn name_format(&self) -> &'static str {
         let formats = ["label", "path"].into_iter().find(|format| self.is(format));
         formats.unwrap_or("subdomain")
     }
 
-    /// As Go names its type.
     pub(super) fn go_name(&self) -> String {
         let group = self.resource.group.split('.').next();
         let package = group.filter(|group| !group.is_empty()).unwrap_or("core");

@@ -23,7 +23,6 @@ use crate::limits;
 /// `k8s.io/apiserver/pkg/server/secure_serving.go`.
 const HEAD: Duration = Duration::from_secs(32);
 
-/// Accepts connections until it is aborted.
 pub(super) async fn serve(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,

@@ -27,7 +27,6 @@ use crate::{
 /// Lines of a container's log that are kept; older ones are dropped, as by rotation.
 const KEPT: usize = 1 << 20;
 
-/// The time now, by this machine's clock.
 pub(super) fn now() -> Stamp {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -38,7 +37,6 @@ pub(super) fn now() -> Stamp {
 
 const EPOCH: Stamp = Stamp::from_unix(0, 0).expect("less than a second");
 
-/// What a container has written.
 #[derive(Debug)]
 pub(super) struct Log {
     state: Mutex<State>,
@@ -74,7 +72,6 @@ impl Log {
         lock(&self.state)
     }
 
-    /// Takes what the process wrote.
     pub(super) fn write(&self, channel: Channel, bytes: &[u8]) {
         let mut state = self.lock();
         let open = state.open.entry(channel as u8).or_default();
@@ -91,7 +88,6 @@ impl Log {
         self.written.send_replace((written, false));
     }
 
-    /// Waits until the process has ended.
     pub(super) async fn ended(&self) {
         // The sender is this log's own: it is there.
         let _ = self.written.subscribe().wait_for(|(_, ended)| *ended).await;
@@ -128,11 +124,6 @@ impl State {
     }
 }
 
-fn some(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
-/// Which lines a request asks for, and how.
 struct Options {
     follow: bool,
     timestamps: bool,
@@ -142,14 +133,13 @@ struct Options {
     channel: Option<Channel>,
 }
 
-/// Answers a request for a log.
 pub(super) async fn serve<B>(
     cluster: &Arc<Cluster>,
     pod: &Pod,
     request: &mut Request<B>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Parameters::parse(request.uri().query());
-    let container = pod.container(some(query.get("container")))?;
+    let container = pod.container(query.some("container"))?;
     let container = container.map_err(|waiting| pod.no_log(waiting))?;
     let options = Options::parse(cluster, pod, &query)?;
     let log = match query.is("previous") {
@@ -188,7 +178,7 @@ impl Options {
             query.number(name)?;
         }
         let number = |name: &str| options[name].as_i64();
-        let time = some(query.get("sinceTime")).map(|text| {
+        let time = query.some("sinceTime").map(|text| {
             let why = || gojson::no_time(text, false).unwrap_or_default();
             Stamp::parse(text.as_bytes()).ok_or_else(|| Refusal::bad_request(why()))
         });

@@ -25,7 +25,6 @@ type Set = BTreeSet<Path>;
 /// The fields of an object with their values; of an item of a list, that it is there.
 type Leaves = BTreeMap<Path, Value>;
 
-/// Who writes, and how.
 #[derive(Debug, Clone)]
 pub(super) struct Manager {
     pub(super) name: String,
@@ -202,7 +201,6 @@ fn write(set: &Set) -> Value {
     root
 }
 
-/// One entry of `managedFields`.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) json: Value,
@@ -326,11 +324,8 @@ pub(super) fn updated(
     store(after, entries);
 }
 
-/// What a server-side apply makes of an object.
-///
-/// # Errors
-///
-/// If others own fields that it would change, unless it is forced to.
+/// What a server-side apply makes of an object. It is refused if others own fields that it would
+/// change, unless it is forced to.
 pub(super) fn apply(
     kind: &Kind,
     manager: &Manager,

@@ -22,7 +22,6 @@ use crate::{
 /// Bytes of the largest message of a log (`k8s.io/streaming/pkg/httpstream/wsstream/stream.go`).
 const CHUNK: usize = 2048;
 
-/// What the messages are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     /// A watch: an event each.
@@ -40,7 +39,6 @@ pub(super) struct Opening {
 }
 
 impl Opening {
-    /// Whether the request asks for a WebSocket.
     pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
         Handshake::is_asked(request.headers())
     }
@@ -63,7 +61,6 @@ impl Opening {
         Ok(Self::new(request, handshake, offer.trim(), framing))
     }
 
-    /// A log's.
     pub(super) fn of_log<B>(
         request: &mut Request<B>,
     ) -> Result<(Self, Response<Full<Bytes>>), Refusal> {

@@ -401,13 +401,13 @@ contexts:
 
     /// Stops listening, kills all processes and waits until they and the connections are gone.
     pub async fn shutdown(self) {
-        self.cluster.stop();
+        self.cluster.tasks.stop();
         self.cluster.tasks.wait().await;
     }
 }
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        self.cluster.stop();
+        self.cluster.tasks.stop();
     }
 }

@@ -23,7 +23,6 @@ pub(super) enum Form {
     Table(&'static str),
 }
 
-/// How to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Accepted {
     pub(super) encoding: Encoding,
@@ -60,7 +59,6 @@ impl<'a> Clause<'a> {
         }
     }
 
-    /// The form that is asked for; `None` if there is no such form.
     fn form(&self) -> Option<Form> {
         let get = |name| {
             let found = self.parameters.iter().find(|(known, _)| *known == name);

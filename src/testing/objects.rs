@@ -30,7 +30,6 @@ use super::{
 };
 use crate::{server::Refusal, wire::status::Status};
 
-/// What a request asks of objects.
 pub(super) struct Query {
     pub(super) target: Target,
     pub(super) parameters: Parameters,
@@ -190,7 +189,6 @@ pub(super) fn is_gzipped(response: &mut Response<Body>) {
     headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
-/// What a request accepts.
 pub(super) fn accept<B>(request: &Request<B>) -> Option<&str> {
     request.headers().get(ACCEPT)?.to_str().ok()
 }
@@ -205,7 +203,6 @@ pub(super) fn response(accepted: Accepted, is_watch: bool, body: Body) -> Respon
     router::of_media(encoding::content_type(accepted.encoding, is_watch), body)
 }
 
-/// One object as it is stored.
 pub(super) fn find(cluster: &Cluster, target: &Target) -> Result<Arc<Object>, Refusal> {
     cluster
         .store
@@ -213,7 +210,6 @@ pub(super) fn find(cluster: &Cluster, target: &Target) -> Result<Arc<Object>, Re
         .ok_or_else(|| target.missing(target.name()))
 }
 
-/// Answers a request for one object.
 pub(super) fn get<B>(
     cluster: &Cluster,
     target: &Target,
@@ -230,7 +226,6 @@ pub(super) fn get<B>(
     answer(&query, object)
 }
 
-/// One object as a whole answer.
 pub(super) fn answer(query: &Query, object: &Object) -> Result<Response<Body>, Refusal> {
     if let Form::MetadataList(_) = query.accepted.form {
         return Err(negotiation::refuse(format!(

@@ -118,7 +118,6 @@ pub(super) fn orphan(cluster: &Cluster, owner: &Value) {
     }
 }
 
-/// Does what follows when an object has gone.
 pub(super) fn gone(cluster: &Arc<Cluster>, object: &Value) {
     collect(cluster, object, "Background");
     let of = |owner: &Object| owners(object).any(|uid| owner.json["metadata"]["uid"] == uid);

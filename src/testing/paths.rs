@@ -44,7 +44,6 @@ pub(super) fn each<'a>(object: &'a Value, path: &str, at: &str) -> Fields<'a> {
     each_of(object, &segments(path), at)
 }
 
-/// Fields and their names.
 pub(super) type Fields<'a> = Vec<(String, Cow<'a, Value>)>;
 
 pub(super) fn each_of<'a>(object: &'a Value, path: &[&str], at: &str) -> Fields<'a> {
@@ -112,7 +111,6 @@ pub(super) fn fill(object: &mut Value, path: &[&str], value: &Value) {
     }
 }
 
-/// Removes fields.
 pub(super) fn clear(object: &mut Value, path: &[&str]) {
     match path {
         ["*", rest @ ..] => items_mut(object).for_each(|item| clear(item, rest)),

@@ -44,7 +44,6 @@ pub(super) struct Pod {
     pub(super) waiting: Vec<Waiting>,
 }
 
-/// The pods that run, by namespace and name.
 #[derive(Debug, Default)]
 pub(super) struct Pods(Mutex<BTreeMap<(String, String), Arc<Pod>>>);
 

@@ -23,7 +23,6 @@ use crate::{
     server::{Forwarding, IncomingForward, PortForwardRequest, Refusal},
 };
 
-/// The port-forwards that are open.
 #[derive(Debug, Default)]
 pub(super) struct Forwardings(Mutex<Vec<Weak<Forwarding>>>);
 
@@ -41,7 +40,6 @@ impl Forwardings {
     }
 }
 
-/// Answers a request, and forwards when it has been accepted.
 pub(super) fn serve<B>(
     cluster: &Arc<Cluster>,
     pod: &Arc<Pod>,
@@ -95,7 +93,6 @@ pub(super) async fn connect(pod: &Pod, port: u16) -> Result<Io, String> {
     }
 }
 
-/// A connection.
 pub(super) type Io = Box<dyn Stream>;
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

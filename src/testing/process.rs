@@ -24,7 +24,6 @@ use crate::{error::panic::lock, session::remote_command::Streams, wire::resize::
 /// Bytes of output that are read at once, as container runtimes do.
 const CHUNK: usize = 32 << 10;
 
-/// Where programs are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
@@ -117,7 +116,6 @@ fn start_on_terminal(
     })
 }
 
-/// The end of a process.
 pub(super) struct Wait {
     child: Child,
     group: Option<Pid>,

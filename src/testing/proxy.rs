@@ -27,7 +27,6 @@ use super::{
 };
 use crate::server::Refusal;
 
-/// Answers a request.
 pub(super) async fn serve(
     cluster: &Arc<Cluster>,
     target: &Target,

@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::wire::quantity::{BINARY, DECIMAL, Suffix};
 pub(super) use crate::wire::quantity::{NANO, parse};
 
-/// How much it is.
 pub(super) fn number(text: &str) -> Option<i128> {
     parse(text).map(|(number, _)| number)
 }

@@ -17,7 +17,6 @@ use super::{
 };
 use crate::server::Refusal;
 
-/// Answers a question.
 pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let (target, kind) = (write.target, &*write.target.kind.kind);
     let mut review = write.object(&target.resource().api_version(), kind)?;

@@ -171,7 +171,6 @@ impl Access {
         Some(rules.find(|(rule, _)| allows(rule, action))?.1)
     }
 
-    /// Refuses what the user may not do.
     pub(super) fn authorize(&self, user: &User, action: &Action) -> Result<(), Refusal> {
         let why = self.why(user, action);
         why.map(drop).ok_or_else(|| action.refuse(user))

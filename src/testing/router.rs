@@ -47,22 +47,16 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// A response's body: whole, or a stream.
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// What a test asks of the server.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     /// Those of exec and attach.
     pub(super) subprotocols: Vec<Subprotocol>,
     /// Those of port-forward.
     pub(super) forward_protocols: Vec<ForwardProtocol>,
-    /// Whether watches can be asked for a snapshot.
     pub(super) watch_list: bool,
-    /// Whether watches are compressed for those who can read that.
     pub(super) watch_gzip: bool,
-    /// Whether one stream of a log can be asked for.
     pub(super) log_streams: bool,
-    /// How often watches get a bookmark.
     pub(super) bookmarks: Duration,
-    /// Whether the input of a process ends with its output, as containerd has it.
     pub(super) input_ends_with_output: bool,
     /// Those of objects, the most preferred first.
     pub(super) encodings: Vec<Encoding>,
@@ -83,7 +77,6 @@ impl Default for Settings {
     }
 }
 
-/// What all requests share.
 #[derive(Debug)]
 pub(super) struct Cluster {
     pub(super) access: Access,
@@ -126,7 +119,6 @@ impl Cluster {
         }
     }
 
-    /// Makes a namespace, unless it is there.
     pub(super) fn ensure_namespace(&self, name: &str) {
         let kind = self.kinds.core("namespaces");
         let key = store::key(&kind.resource, "", name);
@@ -167,14 +159,8 @@ impl Cluster {
             fault => Ok(fault),
         }
     }
-
-    /// Kills all processes and ends all tasks.
-    pub(super) fn stop(&self) {
-        self.tasks.stop();
-    }
 }
 
-/// Answers a request.
 pub(super) async fn handle(
     cluster: Arc<Cluster>,
     plan: Arc<Plan>,
@@ -398,7 +384,6 @@ pub(super) fn head<B>(request: &mut Request<B>) -> Request<()> {
     head
 }
 
-/// Answers for objects of any kind.
 async fn resource(
     cluster: &Arc<Cluster>,
     user: &User,
@@ -457,12 +442,10 @@ async fn resource(
 /// `defaultBookmarkFrequency`).
 const BOOKMARKS: Duration = Duration::from_secs(60);
 
-/// A body that is whole.
 pub(super) fn body(body: Full<Bytes>) -> Body {
     body.map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A response of this media type.
 pub(super) fn of_media(media: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     let media = HeaderValue::from_static(media);
@@ -470,7 +453,6 @@ pub(super) fn of_media(media: &'static str, body: Body) -> Response<Body> {
     response
 }
 
-/// A response that is whole.
 fn whole(code: u16, media: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
     let mut response = of_media(media, body(Full::new(bytes.into())));
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
@@ -485,7 +467,6 @@ pub(super) fn success(code: u16, more: (&str, Value)) -> Response<Body> {
     object(code, &status)
 }
 
-/// A response with an object.
 pub(super) fn object(code: u16, object: &Value) -> Response<Body> {
     whole(code, JSON, format!("{object}\n"))
 }

@@ -61,7 +61,6 @@ pub(super) fn of_kind(kind: &Kind, rule: &str) -> impl Iterator<Item = &'static 
 }
 
 impl Rule {
-    /// Whether all conditions hold.
     pub(super) fn holds(&self, object: &Value) -> bool {
         let mut conditions = self.conditions.iter();
         conditions.all(|condition| holds(condition, object))

@@ -121,7 +121,6 @@ fn drop_nulls(value: &mut Value, schema: &Value) {
     }
 }
 
-/// The fields that an object has and its schema has not.
 pub(super) fn unknown_fields(kind: &Kind, object: &Value) -> Vec<String> {
     let mut unknown = Vec::new();
     if of(kind).is_object() {
@@ -275,7 +274,6 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// The type that Go reads into.
 fn go_type(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str() {
         let mut parts = name.rsplit('.');
@@ -302,7 +300,6 @@ fn go_type(schema: &Value) -> String {
     }
 }
 
-/// As Go names it.
 pub(super) fn go_type_of(value: &Value) -> String {
     let of = type_of(value).replace("boolean", "bool");
     of.replace("integer", "number")

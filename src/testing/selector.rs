@@ -11,7 +11,6 @@ use super::{
 };
 use crate::server::Refusal;
 
-/// How a value is compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Operator {
     In,
@@ -22,7 +21,6 @@ enum Operator {
     Less,
 }
 
-/// One part of a selector.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Requirement {
     key: String,
@@ -275,7 +273,6 @@ fn unescape(value: &str) -> Result<String, String> {
     Ok(plain)
 }
 
-/// Whether an object is selected.
 pub(super) fn selects(labels: &[Requirement], fields: &[Requirement], object: &Value) -> bool {
     let text = |value: &Value| match value {
         Value::Null => None,

@@ -20,7 +20,6 @@ use crate::{Resource, error::panic::lock, wire::stamp::Stamp};
 /// A resource's objects are those of this prefix.
 pub(super) type Key = (String, String, String, String);
 
-/// One object.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     pub(super) json: Value,
@@ -71,7 +70,6 @@ pub(super) fn key_of(resource: &Resource, object: &Value) -> Key {
     key(resource, text("namespace"), text("name"))
 }
 
-/// One change.
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) version: u64,
@@ -165,7 +163,6 @@ impl State {
     }
 }
 
-/// What becomes of an object.
 #[derive(Debug)]
 pub(super) enum Next {
     Same,
@@ -236,7 +233,6 @@ impl Store {
         state.objects.insert(key, Arc::new(Object::new(json)));
     }
 
-    /// Removes an object; `None` if it is not there.
     pub(super) fn delete(&self, key: &Key) -> Option<Arc<Object>> {
         self.edit(key, |_| true).map(|(object, _)| object)
     }
@@ -313,12 +309,10 @@ impl Store {
         self.lock().objects.get(key).cloned()
     }
 
-    /// Whether any object has an owner.
     pub(super) fn has_owned(&self) -> bool {
         self.lock().owned > 0
     }
 
-    /// A uid that no object has.
     pub(super) fn next_uid(&self) -> String {
         self.lock().next_uid()
     }
@@ -358,7 +352,6 @@ impl Store {
         Ok((objects.into_iter().collect(), version))
     }
 
-    /// All objects of a resource as they are now.
     pub(super) fn now(&self, resource: &Resource, namespace: Option<&str>) -> Objects {
         self.list(resource, namespace, None).unwrap_or_default().0
     }

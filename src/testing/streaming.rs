@@ -108,7 +108,6 @@ impl Writer {
         (writer, parts)
     }
 
-    /// Writes the next part of the body.
     pub(super) async fn write(&mut self, mut bytes: Bytes) -> Result<(), Over> {
         let (after, fault) = match self.fault {
             Some(
@@ -187,7 +186,7 @@ pub(super) fn answer<B>(
     request: &mut Request<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let pod = cluster.pod(target)?;
-    let name = Some(parameters.get("container")).filter(|name| !name.is_empty());
+    let name = parameters.some("container");
     if !target.is("portforward") {
         // Whether it runs is the kubelet's affair.
         let _ = pod.container(name)?;

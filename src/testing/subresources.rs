@@ -94,7 +94,6 @@ pub(super) fn fault(kind: &Kind, object: &Value) -> Option<Invalid> {
     Some(Invalid::value(wish, "0", &why))
 }
 
-/// The `Scale` of an object.
 pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
     let [wish, state, selector] = paths(kind);
     let number = |path| at(object, path).as_i64().unwrap_or(0);
@@ -118,7 +117,6 @@ pub(super) fn scale(kind: &Kind, object: &Value) -> Result<Value, Refusal> {
     Ok(scale)
 }
 
-/// An object with another scale.
 pub(super) fn scaled(target: &Target, object: &Value, scale: &Value) -> Result<Value, Refusal> {
     let wanted = &scale["spec"]["replicas"];
     let wanted = if wanted.is_null() { &json!(0) } else { wanted };

@@ -47,7 +47,6 @@ pub(super) fn table<'a>(
     })
 }
 
-/// The `PartialObjectMetadata` of an object.
 pub(super) fn partial(version: &str, object: &Value) -> Value {
     json!({
         "kind": "PartialObjectMetadata",
@@ -56,7 +55,6 @@ pub(super) fn partial(version: &str, object: &Value) -> Value {
     })
 }
 
-/// A column of a table.
 struct Column {
     definition: Value,
     /// What a built-in kind's cells are made of.

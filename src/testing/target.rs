@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{
     access::Action,
     discovery,
+    gojson::no_duration,
     kinds::{Kind, Kinds},
     store::{self, Key},
 };
@@ -37,6 +38,11 @@ impl Parameters {
 
     pub(super) fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
+    }
+
+    /// What is there and not empty.
+    pub(super) fn some(&self, name: &str) -> Option<&str> {
+        Some(self.get(name)).filter(|text| !text.is_empty())
     }
 
     /// As options in JSON.
@@ -87,8 +93,8 @@ impl Parameters {
         }
         // `k8s.io/apiserver/pkg/endpoints/filters/request_deadline.go`; what goes on has none.
         let is_short = of.is_none() && target.verb != "watch";
-        let fault = is_short.then(|| no_duration(self.get("timeout"))).flatten();
-        fault.map_or(Ok(()), |why| {
+        let timeout = self.some("timeout").filter(|_| is_short);
+        timeout.and_then(no_duration).map_or(Ok(()), |why| {
             let front = "invalid timeout specified in the request URL";
             Err(Refusal::bad_request(format!("{front} - {why}")))
         })
@@ -103,26 +109,6 @@ impl Parameters {
                 .map_err(|error| Refusal::bad_request(no_number("ParseInt", text, &error))),
         }
     }
-}
-
-/// Why Go's `time.ParseDuration` reads no duration in a text, if there is one.
-fn no_duration(text: &str) -> Option<String> {
-    let mut rest = text.trim_start_matches(['+', '-']);
-    while !rest.is_empty() && rest != "0" {
-        let is_number = |c: char| c.is_ascii_digit() || c == '.';
-        let unit = rest.trim_start_matches(is_number);
-        let end = unit.find(is_number).unwrap_or(unit.len());
-        let of = format!("in duration {text:?}");
-        match unit.split_at(end) {
-            _ if unit.len() == rest.len() => {
-                return Some(format!("time: invalid duration {text:?}"));
-            }
-            ("", _) => return Some(format!("time: missing unit {of}")),
-            ("ns" | "us" | "µs" | "ms" | "s" | "m" | "h", more) => rest = more,
-            (unit, _) => return Some(format!("time: unknown unit {unit:?} {of}")),
-        }
-    }
-    None
 }
 
 /// Parameters that are numbers.
@@ -300,7 +286,6 @@ pub(super) fn not_implemented(what: impl Display) -> Refusal {
     Refusal::new(Status::failure(501, "NotImplemented", message))
 }
 
-/// What a request is about.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) kind: Arc<Kind>,
@@ -312,7 +297,6 @@ pub(super) struct Target {
     pub(super) verb: &'static str,
 }
 
-/// Something wrong with a field.
 #[derive(Debug, Clone)]
 pub(super) struct Invalid {
     pub(super) field: String,
@@ -453,7 +437,6 @@ impl Target {
         self.name.as_deref().unwrap_or_default()
     }
 
-    /// Where the object is.
     pub(super) fn key(&self) -> Key {
         store::key(self.resource(), &self.namespace, self.name())
     }

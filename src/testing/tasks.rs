@@ -12,7 +12,6 @@ use tokio::{process::Command, task::JoinSet};
 
 use crate::error::panic::lock;
 
-/// What a server has running.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     state: Mutex<State>,
@@ -136,7 +135,6 @@ impl Tasks {
         state.tasks.abort_all();
     }
 
-    /// Waits until the tasks have ended.
     pub(super) async fn wait(&self) {
         let mut tasks = std::mem::take(&mut self.lock().tasks);
         while tasks.join_next().await.is_some() {}

@@ -130,7 +130,6 @@ fn initials(mode: &str) -> String {
     }
 }
 
-/// How long ago a time was.
 pub(super) fn since(time: &Value, now: Stamp) -> String {
     let stamp = Stamp::parse(text(time).as_bytes());
     stamp.map_or("<unknown>".to_owned(), |stamp| duration(stamp, now))

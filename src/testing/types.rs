@@ -222,7 +222,6 @@ pub(super) fn name(api_version: &str, kind: &str) -> Option<&'static str> {
     known(api_version).or_else(|| known("meta.k8s.io/v1").filter(|_| api_version == "v1"))
 }
 
-/// The fields of a type.
 pub(super) fn fields(name: &str) -> &'static [Field] {
     TYPES.fields.get(name).map_or(&[], |fields| fields)
 }

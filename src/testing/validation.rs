@@ -181,7 +181,6 @@ pub(super) fn keep_metadata(before: &Value, after: &mut Value) -> Vec<Invalid> {
     faults
 }
 
-/// What was changed that cannot be.
 pub(super) fn immutable(kind: &Kind, before: &Value, after: &Value) -> Vec<Invalid> {
     let mut faults = checks::changed(kind, before, after);
     if kind.custom.is_none() && before["immutable"] == true {
@@ -274,7 +273,6 @@ fn fixed(spec: &Value) -> Value {
     spec
 }
 
-/// Whether texts can have this format.
 #[cfg(test)]
 pub(super) fn is_format(name: &str) -> bool {
     let coded = "regex schedule clusterip ip ipv4 ipv6 cidr";

@@ -21,7 +21,6 @@ use super::{
 };
 use crate::{server::Refusal, session::later::later, wire::status::Status};
 
-/// A watch that is being answered.
 struct Watch {
     query: Query,
     /// The version up to which the client knows.
@@ -35,7 +34,6 @@ struct Watch {
     writer: Writer,
 }
 
-/// Answers a watch.
 pub(super) fn watch<B>(
     cluster: &Arc<Cluster>,
     query: Query,

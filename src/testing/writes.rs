@@ -31,7 +31,6 @@ use crate::{resource::suffix, server::Refusal, wire::status::Status};
 /// Bytes of a field manager's name (`FieldManagerMaxLength`).
 const MANAGER: usize = 128;
 
-/// A write that is being answered.
 pub(super) struct Write<'a> {
     pub(super) cluster: &'a Arc<Cluster>,
     pub(super) target: &'a Target,
@@ -44,11 +43,9 @@ pub(super) struct Write<'a> {
     pub(super) dry: bool,
     /// That of the object, if one is made.
     uid: String,
-    /// What the client is told besides.
     warning: RefCell<Vec<String>>,
 }
 
-/// Answers a write.
 pub(super) async fn serve(
     cluster: &Arc<Cluster>,
     user: &User,
@@ -299,12 +296,10 @@ impl Write<'_> {
         }
     }
 
-    /// Begins anew.
     pub(super) fn forget_warnings(&self) {
         self.warning.borrow_mut().clear();
     }
 
-    /// Adds what the client is told besides.
     fn with_warnings(&self, mut response: Response<Body>) -> Response<Body> {
         for text in self.warning.borrow_mut().drain(..) {
             // RFC 7234, section 5.5.
@@ -315,7 +310,6 @@ impl Write<'_> {
         response
     }
 
-    /// An object as the answer to a write.
     pub(super) fn answer(&self, object: &Object) -> Result<Response<Body>, Refusal> {
         if !self.target.is("scale") {
             return objects::answer(&self.query, object);
@@ -419,7 +413,6 @@ impl Write<'_> {
         access.check_escalation(self.user, self.target.resource(), before, after)
     }
 
-    /// What is wrong with an object.
     pub(super) fn faults(&self, object: &Value) -> Vec<Invalid> {
         let mut faults = validation::names(&self.target.kind, object);
         faults.extend(checks::faults(&self.target.kind, object));

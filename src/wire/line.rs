@@ -8,15 +8,6 @@ use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 
 /// How a [`Line`] ended.
-///
-/// ```
-/// use kubewire::wire::line::{LineEnd, LineSplitter};
-///
-/// let mut splitter = LineSplitter::new(4); // no line has more bytes
-/// splitter.push("longer\n".into());
-/// let ends = std::iter::from_fn(|| splitter.next_line().map(|line| line.end));
-/// assert!(ends.eq([LineEnd::Piece, LineEnd::Newline]));
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LineEnd {
     /// With a newline, which is not among the line's bytes.

@@ -66,7 +66,6 @@ impl Attach {
     }
 }
 
-/// Joins the session to the standard streams.
 pub(crate) async fn relay(
     attached: Attached,
     terminal: Option<Terminal>,

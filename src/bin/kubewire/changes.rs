@@ -63,7 +63,6 @@ pub(crate) struct Printer {
 }
 
 impl Style {
-    /// The form of the objects that is needed.
     pub(crate) fn form(&self) -> Form {
         match self.output {
             Output::Table { .. } => Form::Table,

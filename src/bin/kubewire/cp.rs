@@ -138,7 +138,6 @@ fn place(text: &str) -> Result<Place, String> {
     Ok(Place::There((namespace, pod.to_owned()), path.to_owned()))
 }
 
-/// A pod, and the container in it that is meant.
 #[derive(Debug, Clone)]
 struct Target {
     pod: Pod,

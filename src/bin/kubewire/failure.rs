@@ -28,7 +28,6 @@ macro_rules! note {
 /// The exit code of a process that a broken pipe ended, as a shell sees it: 128 + SIGPIPE.
 const BROKEN_PIPE: u8 = 141;
 
-/// Why a subcommand ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Message(String),

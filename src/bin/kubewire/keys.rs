@@ -63,7 +63,6 @@ impl Keys {
     }
 }
 
-/// Keys that are typed one after the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sequence(pub(crate) Vec<u8>);
 

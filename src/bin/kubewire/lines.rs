@@ -65,7 +65,6 @@ impl Lines {
         if written { Ok(()) } else { self.finish().await }
     }
 
-    /// Waits until everything is written.
     pub(crate) async fn finish(&mut self) -> Result<(), Failure> {
         let Some(out) = self.out.take() else {
             return Err(Failure::BrokenPipe);
@@ -99,7 +98,6 @@ impl Rows {
         }
     }
 
-    /// Prints those that are kept.
     pub(crate) async fn print(&mut self, out: &mut Lines) -> Result<(), Failure> {
         for row in self.waiting.drain(..) {
             out.text(&format!("{}\n", self.layout.line(&row))).await?;

@@ -29,7 +29,6 @@ pub(crate) struct Bounds {
     pub(crate) timeout: Option<Duration>,
 }
 
-/// How a command ended in a pod.
 type Ended = Result<i64, String>;
 
 pub(crate) async fn run(all: ExecAll, quiet: bool) -> Result<u8, Failure> {

@@ -52,7 +52,6 @@ pub(crate) trait Remote {
     /// What had become of the input by then.
     fn input(exit: &Self::Exit) -> InputAtExit;
 
-    /// Passes on the terminal's new size.
     fn resize(&self, size: TerminalSize) -> kubewire::Result<()>;
 }
 

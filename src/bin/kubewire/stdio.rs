@@ -84,12 +84,8 @@ impl Output {
         Ok(Self { slices, done })
     }
 
-    /// Queues bytes; waits while too many are queued.
-    ///
-    /// # Errors
-    ///
-    /// None: that writing has failed is what [`finish`](Self::finish) says. `false` means that it
-    /// is time to ask.
+    /// Queues bytes; waits while too many are queued. `false` means that it is time to ask
+    /// [`finish`](Self::finish) what has failed.
     pub(crate) async fn write(&self, bytes: Bytes) -> bool {
         self.slices.send(bytes).await.is_ok()
     }

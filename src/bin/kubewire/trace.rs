@@ -45,7 +45,6 @@ pub(crate) fn start(verbosity: u8) {
         .init();
 }
 
-/// stderr, line by line.
 struct Stderr;
 
 impl<'a> MakeWriter<'a> for Stderr {

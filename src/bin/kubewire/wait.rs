@@ -10,7 +10,7 @@ use clap::Args;
 use kubewire::{
     Client,
     request::ApiResource,
-    watch::{Update, Watch},
+    watch::{self, Update, Watch},
 };
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
@@ -80,11 +80,7 @@ fn time(text: &str) -> Result<Duration, String> {
 
 #[derive(Debug, Clone)]
 enum Condition {
-    /// `status.conditions` has it with this value.
-    Status {
-        name: String,
-        value: String,
-    },
+    Status(watch::Condition<Value>),
     /// A path has a value, or this one.
     Path(Box<JsonPath>, Option<String>),
     Create,
@@ -99,8 +95,7 @@ impl Condition {
             ("create", _) => Ok(Self::Create),
             (_, Some(("condition", rest))) => {
                 let (name, value) = rest.split_once('=').unwrap_or((rest, "true"));
-                let (name, value) = (name.to_owned(), value.to_owned());
-                Ok(Self::Status { name, value })
+                Ok(Self::Status(watch::Condition::is(name, value)))
             }
             (_, Some(("jsonpath", rest))) => {
                 // Quotes are those that a shell has left.
@@ -127,26 +122,7 @@ impl Condition {
         match self {
             Self::Create => Ok(true),
             Self::Delete => Ok(false),
-            Self::Status { name, value } => {
-                let is = |value: &Value, text: &str| {
-                    let value = value.as_str();
-                    value.is_some_and(|value| value.eq_ignore_ascii_case(text))
-                };
-                let conditions = object["status"]["conditions"].as_array();
-                let mut conditions = conditions.into_iter().flatten();
-                let Some(condition) = conditions.find(|one| is(&one["type"], name)) else {
-                    return Ok(false);
-                };
-                // What is said of an older generation is not said of this one.
-                let observed = [
-                    &condition["observedGeneration"],
-                    &object["status"]["observedGeneration"],
-                ];
-                let observed = observed.iter().find_map(|generation| generation.as_i64());
-                let generation = object["metadata"]["generation"].as_i64();
-                let is_old = observed.is_some_and(|seen| Some(seen) < generation);
-                Ok(!is_old && is(&condition["status"], value))
-            }
+            Self::Status(condition) => Ok(condition.holds(Some(object))),
             Self::Path(path, value) => {
                 let found = path.find(object)?;
                 let mut values = found.iter().flatten();
@@ -378,7 +354,6 @@ impl Group {
         Ok(())
     }
 
-    /// Tells of an object that is no longer there.
     async fn gone(&self, name: &str, news: &mpsc::Sender<News>) {
         match self.condition {
             Condition::Delete => self.met(name, news).await,

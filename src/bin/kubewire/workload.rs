@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kubewire::{Client, Resource, port_forward::ForwardTarget, request::List};
+use kubewire::{Client, Resource, port_forward::ForwardTarget, request::List, watch::Condition};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -37,11 +37,8 @@ pub(crate) async fn pod(
     };
     let pods = client.request(Resource::namespaced("", "v1", "pods"));
     let pods = pods.namespace(namespace).labels(&selector);
-    let is_ready = |pod: &&Value| {
-        let conditions = pod["status"]["conditions"].as_array();
-        let mut conditions = conditions.into_iter().flatten();
-        conditions.any(|one| one["type"] == "Ready" && one["status"] == "True")
-    };
+    let ready = Condition::ready();
+    let is_ready = |pod: &&Value| ready.holds(Some(*pod));
     let is_running = |pod: &&Value| pod["status"]["phase"] == "Running";
     let started = Instant::now();
     let mut told = false;

@@ -4,12 +4,11 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     path::PathBuf,
     sync::Arc,
 };
 
-use sha2::Digest as _;
 use tar::Header;
 use tokio::task::JoinSet;
 
@@ -208,7 +207,6 @@ async fn file(
     plan: Arc<Plan>,
     item: Item,
 ) -> Result<(Record, Option<Filled>)> {
-    let (sender, receiver) = tokio::sync::oneshot::channel();
     let progress = plan.progress.clone();
     let job = move |mut to: PipeWriter| {
         let path = pack::joined(&plan.source, &item.below);
@@ -216,13 +214,12 @@ async fn file(
         let file = File::open(&path).map_err(&failed)?;
         let size = file.metadata().map_err(&failed)?.len();
         let segments = segments(&file, size);
-        let mut contents = Digesting::new(file.take(size), &plan.progress);
-        io::copy(&mut contents, &mut to).map_err(&failed)?;
-        to.flush().map_err(&failed)?;
+        let contents = Digesting::new(file.take(size), &plan.progress);
+        let (read, digest) = contents.pass(&mut to).map_err(&failed)?;
         let record = Record {
             name: name_bytes(&item.below).into(),
-            size: contents.read,
-            digest: contents.digest.finalize().into(),
+            size: read,
+            digest,
             link: false,
         };
         let filled = segments.map(|segments| Filled {
@@ -230,13 +227,11 @@ async fn file(
             segments,
             header: item.header,
         });
-        // Nobody waits for it if the connection was cut.
-        let _ = sender.send((record, filled));
-        Ok(())
+        Ok((record, filled))
     };
-    side.send(exec, &progress, job).await?;
+    let sent = side.send(exec, &progress, job).await?;
     progress.file();
-    receiver.await.map_err(|_| CallerError::Killed.into())
+    Ok(sent)
 }
 
 pub(super) async fn read_back(work: &Work, place: &[u8], records: Vec<Record>) -> Result<()> {
@@ -254,10 +249,9 @@ pub(super) async fn read_back(work: &Work, place: &[u8], records: Vec<Record>) -
                 let progress = Progress::default();
                 let job = move |mut input| {
                     let progress = Progress::default();
-                    let mut contents = Digesting::new(&mut input, &progress);
-                    io::copy(&mut contents, &mut io::sink()).map_err(failure(&path))?;
-                    let digest: [u8; 32] = contents.digest.finalize().into();
-                    let (sent, there) = (record.size, contents.read);
+                    let contents = Digesting::new(&mut input, &progress);
+                    let (there, digest) = contents.pass(&mut io::sink()).map_err(failure(&path))?;
+                    let sent = record.size;
                     match (there, digest) == (sent, record.digest) {
                         true => Ok(()),
                         false => Err(wrong(

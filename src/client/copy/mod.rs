@@ -135,16 +135,7 @@ pub struct LeftOut {
     pub reason: Reason,
 }
 
-/// Why something was not copied.
-///
-/// ```
-/// use kubewire::copy::Reason;
-///
-/// fn is_of_the_container(reason: &Reason) -> bool {
-///     matches!(reason, Reason::Lacks { .. })
-/// }
-/// assert!(is_of_the_container(&Reason::Lacks { program: "ln" }));
-/// ```
+/// Why something was [not copied](LeftOut).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {

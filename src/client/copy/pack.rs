@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     ffi::OsString,
     fs::{self, File, Metadata},
-    io::{self, Read, Write as _},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,6 +20,7 @@ use super::{
     name_bytes,
     pipe::{Awaited, PipeWriter},
     progress::Progress,
+    sums::Digest,
     times,
     verify::Lately,
 };
@@ -123,7 +124,6 @@ pub(super) fn pack(plan: &Plan, packed: &mut Packed, out: PipeWriter) -> Result<
     end(packer.archive).map_err(failure(&plan.source))
 }
 
-/// Writes the end of an archive.
 pub(super) fn end(archive: Builder<PipeWriter>) -> io::Result<()> {
     archive.into_inner()?.flush()
 }
@@ -142,7 +142,6 @@ pub(super) fn append_symlink(
     }
 }
 
-/// Writes an archive of nothing but the directories.
 pub(super) fn pack_directories(
     root: &Path,
     directories: &[(PathBuf, Header)],
@@ -417,6 +416,15 @@ impl<'a, R> Digesting<'a, R> {
             digest: Sha256::new(),
             read: 0,
         }
+    }
+}
+
+impl<R: Read> Digesting<'_, R> {
+    /// Writes all that is left; gives how much that was, and the digest.
+    pub(super) fn pass(mut self, to: &mut impl Write) -> io::Result<(u64, Digest)> {
+        io::copy(&mut self, to)?;
+        to.flush()?;
+        Ok((self.read, self.digest.finalize().into()))
     }
 }
 

@@ -99,7 +99,6 @@ impl Root {
         })
     }
 
-    /// Another name for a file.
     pub(super) fn hard_link(&mut self, below: &Path, target: &Path) -> Result<()> {
         let from = self.place(target)?;
         let place = self.place(below)?;

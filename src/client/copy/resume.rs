@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     sync::Arc,
 };
 
@@ -21,7 +21,7 @@ use super::{
     to::Work,
     verify::digests,
 };
-use crate::{Result, error::CallerError};
+use crate::Result;
 
 /// Fewer bytes than these are sent again.
 const WORTH: u64 = 64 << 10;
@@ -88,21 +88,14 @@ async fn append(work: &mut Work, name: &[u8], digest: Digest) -> Result<Option<R
     let Some((file, digest, size, segments, header)) = opened.await? else {
         return Ok(None);
     };
-    let (sender, receiver) = tokio::sync::oneshot::channel();
     let exec = stage.append(&archived);
     let plan = work.plan.clone();
     let job = move |mut to: super::pipe::PipeWriter| {
-        let failed = failure(&plan.source);
         let mut rest = Digesting::new(file.take(size - there), &plan.progress);
         rest.digest = digest;
-        io::copy(&mut rest, &mut to).map_err(&failed)?;
-        to.flush().map_err(&failed)?;
-        // Nobody waits for it if the connection was cut.
-        let _ = sender.send((rest.read, rest.digest.finalize().into()));
-        Ok(())
+        rest.pass(&mut to).map_err(failure(&plan.source))
     };
-    work.side.send(exec, &work.plan.progress, job).await?;
-    let (read, digest) = receiver.await.map_err(|_| CallerError::Killed)?;
+    let (read, digest) = work.side.send(exec, &work.plan.progress, job).await?;
     work.plan.progress.file();
     work.appended.push((name.to_vec(), header.clone()));
     if let Some(segments) = segments {

@@ -179,13 +179,13 @@ impl Side {
         }
     }
 
-    /// Gives a program what a thread writes.
-    pub(super) async fn send(
+    /// Gives a program what a thread writes; gives what that says in the end.
+    pub(super) async fn send<T: Send + 'static>(
         &self,
         exec: Exec,
         progress: &Progress,
-        job: impl FnOnce(PipeWriter) -> Result<()> + Send + 'static,
-    ) -> Result<()> {
+        job: impl FnOnce(PipeWriter) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (to, from) = pipe();
         let (_held, awaited) = Awaited::new();
         let progress = progress.clone();
@@ -195,12 +195,12 @@ impl Side {
     }
 
     /// Gives a program what comes out of a pipe, which `working` fills.
-    pub(super) async fn deliver(
+    pub(super) async fn deliver<T>(
         &self,
         exec: Exec,
         from: mpsc::Receiver<Bytes>,
-        working: impl Future<Output = Result<()>>,
-    ) -> Result<()> {
+        working: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let exec = exec.stdin(Stdio::piped()).stdout(Stdio::null());
         let exec = exec.require_half_close();
         let mut child = exec.spawn().await.map_err(|error| self.explain(error))?;

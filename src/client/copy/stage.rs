@@ -65,7 +65,6 @@ impl Stage {
         Ok(said.starts_with(b"here"))
     }
 
-    /// How many bytes a file has there.
     pub(super) async fn size(&self, below: &[u8]) -> Result<u64> {
         let exec = self.side.script(SIZE, [&escaped(below)[..], &self.tree()]);
         let said = self.side.run(exec, "copy to").await?;

@@ -6,7 +6,6 @@ use super::{
 };
 use crate::{Error, Result, error::CallerError, session::Subprotocol};
 
-/// How a copy goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
     /// By `tar`, with a shell that keeps aside what is not verified yet.

@@ -12,7 +12,6 @@ use std::{
     sync::Arc,
 };
 
-use sha2::Digest as _;
 use tar::{Archive, Entry, EntryType};
 
 use super::{
@@ -33,7 +32,6 @@ use crate::{
     limits,
 };
 
-/// How much a container may send.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) entries: u64,
@@ -168,9 +166,8 @@ pub(super) fn compare(
         let found = match entry.header().entry_type() {
             kind if is_file(kind) => {
                 state.allow(None);
-                let mut contents = Digesting::new(&mut *entry, &progress);
-                io::copy(&mut contents, &mut io::sink()).map_err(failure(&path))?;
-                let found = (contents.read, contents.digest.finalize().into());
+                let contents = Digesting::new(&mut *entry, &progress);
+                let found = contents.pass(&mut io::sink()).map_err(failure(&path))?;
                 first_names.insert(path.clone(), found);
                 found
             }
@@ -205,7 +202,6 @@ pub(super) fn is_file(kind: EntryType) -> bool {
     )
 }
 
-/// How a copy from a container is written.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     /// The name in the container, which is not that of the destination.

@@ -39,9 +39,11 @@ use crate::{
 ///
 /// ```
 /// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo tick; sleep 600"]), async |client| {
+/// use kubewire::logs::SourcedLine;
+///
 /// let mut lines = client.logs("default").pods(["web-0"]).follow().stream();
-/// let line = lines.next().await.expect("there is a line")?;
-/// assert_eq!((line.source.pod.as_str(), &line.line.bytes[..]), ("web-0", &b"tick"[..]));
+/// let SourcedLine { source, line } = lines.next().await.expect("there is a line")?;
+/// assert_eq!((source.pod.as_str(), &line.bytes[..]), ("web-0", &b"tick"[..]));
 /// # Ok(())
 /// # });
 /// ```

@@ -123,7 +123,6 @@ struct Waiter {
     deleted: AtomicBool,
 }
 
-/// One of those who wait for an object.
 #[derive(Debug)]
 pub(super) struct Waits<'a> {
     waiter: Arc<Waiter>,

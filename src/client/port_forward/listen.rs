@@ -31,33 +31,6 @@ use crate::{
 const NEWS: usize = 256;
 
 /// What happens at a [`Listener`].
-///
-/// ```
-/// # kubewire::example(|pod| pod.container("main", ["sh", "-c", "echo ready; sleep 600"]), async |client| {
-/// use kubewire::port_forward::ListenEvent;
-///
-/// # let port = kubewire::example_port().await?;
-/// let tunnel = client.pod("default", "web-0").port_forward().connect().await?;
-/// let mut listener = tunnel.listen("127.0.0.1:0", port).await?;
-/// let local = tokio::net::TcpStream::connect(listener.local_addrs()[0]).await?;
-/// # drop(local);
-/// loop {
-///     match listener.event().await {
-///         ListenEvent::Accepted { peer } => println!("{peer} has come"),
-///         ListenEvent::Closed { peer, traffic } => {
-///             println!("{peer}: {} bytes back in {:?}", traffic.received, traffic.duration);
-///             break;
-///         }
-///         ListenEvent::Failed { peer, error, .. } => {
-///             println!("{peer}: {error}");
-///             break;
-///         }
-///         _ => {}
-///     }
-/// }
-/// # Ok(())
-/// # });
-/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ListenEvent {

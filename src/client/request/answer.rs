@@ -27,11 +27,8 @@ impl Answer {
         Self { operation, object }
     }
 
-    /// The Status that it is, if it is one.
-    ///
-    /// # Errors
-    ///
-    /// A Status of failure, whatever the code of HTTP before it.
+    /// The Status that it is, if it is one; an error if it is one of failure, whatever the code of
+    /// HTTP before it.
     pub(crate) fn status(&self) -> Result<Option<Status>> {
         // A Status is short, a list may be long: it is not read twice.
         if self.object.len() > limits::REFUSAL || !self.object.is_status() {

@@ -131,19 +131,7 @@ impl Default for LogConfig {
 /// The subprotocols of a log over a WebSocket, in order of preference. They have no channel byte.
 pub const SUBPROTOCOLS: [&str; 2] = ["binary.k8s.io", "base64.binary.k8s.io"];
 
-/// A GET request on the pod.
-///
-/// ```
-/// use kubewire::session::logs::LogRequest;
-///
-/// fn path(pod: &str, request: &LogRequest) -> String {
-///     match request {
-///         LogRequest::Log(_) => format!("{pod}/log"),
-///         _ => pod.to_owned(),
-///     }
-/// }
-/// assert_eq!(path("/api/v1/namespaces/a/pods/b", &LogRequest::Pod), "/api/v1/namespaces/a/pods/b");
-/// ```
+/// A GET request on the pod: see [`LogConfig`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogRequest {
@@ -248,21 +236,7 @@ pub enum LogUpdate {
     Ended(LogEnd),
 }
 
-/// Why a log ended.
-///
-/// ```
-/// use kubewire::logs::LogEnd;
-///
-/// fn why(end: &LogEnd) -> String {
-///     match end {
-///         LogEnd::Exited(exit) => format!("exit code {:?}", exit.code),
-///         LogEnd::PodGone | LogEnd::PodReplaced => "the pod is gone".to_owned(),
-///         LogEnd::Failed(error) => error.to_string(),
-///         _ => "that was all".to_owned(),
-///     }
-/// }
-/// assert_eq!(why(&LogEnd::PodGone), "the pod is gone");
-/// ```
+/// Why a log ended, as the last [`LogUpdate`] says.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum LogEnd {

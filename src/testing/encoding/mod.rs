@@ -50,11 +50,7 @@ impl Document {
         Self::object(json.unwrap_or_default())
     }
 
-    /// As a body of its own.
-    ///
-    /// # Errors
-    ///
-    /// A refusal if there is no message of the object.
+    /// As a body of its own. It is refused if there is no message of the object.
     pub(super) fn encode(self, encoding: Encoding) -> Result<Bytes, Refusal> {
         match encoding {
             Encoding::Protobuf => protobuf::envelope(&self).map(Bytes::from),
@@ -64,10 +60,6 @@ impl Document {
     }
 
     /// As an event of a watch.
-    ///
-    /// # Errors
-    ///
-    /// As [`encode`](Self::encode).
     pub(super) fn encode_event(self, encoding: Encoding, event: &str) -> Result<Bytes, Refusal> {
         match encoding {
             Encoding::Protobuf => protobuf::event(event, &self).map(Bytes::from),

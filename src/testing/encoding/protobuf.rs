@@ -24,7 +24,6 @@ use crate::{
     },
 };
 
-/// A message that is being written.
 #[derive(Debug, Default)]
 struct Message(Vec<u8>);
 
@@ -107,7 +106,6 @@ impl Message {
     }
 }
 
-/// The message of an object or a list.
 fn message(document: &Document) -> Result<Message, Refusal> {
     let json = &document.json;
     if let Some(items) = &document.items {

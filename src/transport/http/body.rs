@@ -232,18 +232,7 @@ pub enum MaybeUpgraded {
     Upgraded(Upgraded),
 }
 
-/// A connection whose protocol is the one that the request asked for.
-///
-/// ```no_run
-/// # async fn run(mut upgraded: kubewire::request::Upgraded) -> std::io::Result<()> {
-/// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-///
-/// upgraded.write_all(b"hello").await?;
-/// let mut answer = [0; 5];
-/// upgraded.read_exact(&mut answer).await?;
-/// # Ok(())
-/// # }
-/// ```
+/// A connection whose protocol is the one that the request asked for: see [`MaybeUpgraded`].
 #[derive(Debug)]
 pub struct Upgraded(pub(crate) TokioIo<hyper::upgrade::Upgraded>);
 

@@ -39,7 +39,6 @@ const SIZES: usize = 2;
 /// Streams that have a reader or a writer: the first three channels.
 const STREAMS: usize = 3;
 
-/// The slot of a stream's handle.
 fn slot(channel: Channel) -> Slot {
     usize::from(channel.number()) % STREAMS
 }
@@ -341,7 +340,6 @@ impl Control {
         Ok(self.shared().say(resize)?)
     }
 
-    /// Ends the session from this side.
     pub(crate) fn close(&self) {
         self.shared().close();
     }

@@ -24,13 +24,7 @@ pub struct GoAway {
     pub status: GoAwayStatus,
 }
 
-/// Why an end goes away.
-///
-/// ```
-/// use kubewire::wire::spdy::GoAwayStatus;
-///
-/// assert_eq!(GoAwayStatus::PROTOCOL_ERROR, GoAwayStatus(1));
-/// ```
+/// Why an end goes away: see [`GoAway`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GoAwayStatus(pub u32);
 

@@ -195,17 +195,7 @@ impl HeaderReader {
     }
 }
 
-/// Compresses the header blocks of one direction.
-///
-/// ```
-/// use kubewire::wire::spdy::{HeaderWriter, Headers};
-///
-/// let mut writer = HeaderWriter::new();
-/// let first = writer.write(&Headers::new().with("streamtype", "error"))?;
-/// let second = writer.write(&Headers::new().with("streamtype", "error"))?;
-/// assert!(second.len() < first.len()); // it refers to the first
-/// # Ok::<(), kubewire::wire::spdy::SpdyError>(())
-/// ```
+/// Compresses the header blocks of one direction, for a [`HeaderReader`].
 #[derive(Debug)]
 pub struct HeaderWriter {
     context: Compress,

@@ -26,14 +26,7 @@ pub struct RstStream {
     pub status: RstStatus,
 }
 
-/// Why a stream was reset.
-///
-/// ```
-/// use kubewire::wire::spdy::RstStatus;
-///
-/// assert_eq!(RstStatus::CANCEL.to_string(), "CANCEL");
-/// assert_eq!(RstStatus(99).to_string(), "status 99");
-/// ```
+/// Why a stream was reset: see [`RstStream`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RstStatus(pub u32);
 

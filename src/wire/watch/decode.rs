@@ -49,11 +49,7 @@ impl Object {
         kind.unwrap_or(false)
     }
 
-    /// That nothing follows the object.
-    ///
-    /// # Errors
-    ///
-    /// If something does, or if the object is malformed.
+    /// That nothing follows the object, which is well-formed.
     pub(crate) fn alone(&self) -> Result<(), EventError> {
         if self.encoding != Encoding::Json {
             return Ok(());

@@ -108,13 +108,7 @@ impl fmt::Display for Encoding {
     }
 }
 
-/// What an event says about its object.
-///
-/// ```
-/// use kubewire::watch::EventType;
-///
-/// assert_eq!(EventType::Added.as_str(), "ADDED");
-/// ```
+/// What an [`Event`] says about its object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventType {

@@ -11,12 +11,6 @@ pub const MAX_HEADER: usize = 14;
 pub(super) const MAX_CONTROL: u64 = 125;
 
 /// What a frame is (RFC 6455, section 5.2).
-///
-/// ```
-/// use kubewire::wire::websocket::Opcode;
-///
-/// assert_eq!((Opcode::Text as u8, Opcode::Close as u8), (1, 8));
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Opcode {

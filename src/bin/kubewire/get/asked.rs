@@ -140,7 +140,6 @@ async fn find(client: &Client, name: &str, lists: bool) -> Result<Vec<ApiResourc
     }
 }
 
-/// The objects that are in files, by type and name.
 async fn in_files(
     client: &Client,
     connection: &Connection,

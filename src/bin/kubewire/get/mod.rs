@@ -326,7 +326,6 @@ impl Get {
     }
 }
 
-/// Prints what the server answers at a path.
 async fn raw(client: &Client, path: &str) -> Result<u8, Failure> {
     let request = http::Request::get(path).body(Bytes::new());
     let response = client.send(request.local("--raw")?).await?;

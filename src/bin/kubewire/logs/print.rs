@@ -69,12 +69,10 @@ struct JsonLine<'a> {
 }
 
 impl Form {
-    /// Whether where lines come from is told.
     pub(super) fn names_sources(&self) -> bool {
         self.prefix || self.output.is_some()
     }
 
-    /// Prints a line, or a piece of a long one.
     pub(super) async fn line(
         &mut self,
         line: &LogLine,

@@ -19,7 +19,6 @@ pub(super) const PERIOD: Duration = Duration::from_millis(500);
 /// Connections that have ended and are still shown.
 const ENDED: usize = 10;
 
-/// What is known of all connections.
 #[derive(Default)]
 pub(super) struct Stats {
     /// By port.

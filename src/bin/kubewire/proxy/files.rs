@@ -17,9 +17,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// # Errors
-    ///
-    /// That there is no such directory.
+    /// The directory must be there.
     pub(super) fn new(root: &Path, prefix: &str) -> std::io::Result<Self> {
         let root = root.canonicalize()?;
         let prefix = match prefix.trim_matches('/') {

@@ -15,7 +15,6 @@ pub(super) struct Filter {
     rejected_methods: RegexSet,
 }
 
-/// Why a request is not passed on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal(pub(super) StatusCode, pub(super) &'static str);
 

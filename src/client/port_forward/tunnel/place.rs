@@ -16,7 +16,6 @@ use crate::{
     Error, Result, client::Pod, error::CallerError, session::port_forward::ForwardProtocol,
 };
 
-/// Where a connection is opened.
 enum Place {
     Shared(Result<ForwardStream>),
     Dial(Dial),

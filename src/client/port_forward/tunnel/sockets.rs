@@ -5,7 +5,6 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{session::port_forward::ForwardProtocol, transport::ws::port_forward::Connections};
 
-/// How connections are opened.
 #[derive(Debug)]
 pub(in crate::client::port_forward) enum Transport {
     /// On WebSockets that they share, at least one.

@@ -155,7 +155,6 @@ impl Lines {
         self.torn = None;
     }
 
-    /// Takes the next chunk of the reading.
     pub(super) fn push(&mut self, chunk: Bytes) {
         self.splitter.push(chunk);
     }

@@ -67,11 +67,8 @@ impl<T> Backlog<T> {
         }
     }
 
-    /// Gives a reader that has been told all it has the next batch, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// How many items it has missed, if it is too far behind.
+    /// Gives a reader that has been told all it has the next batch, if there is one. The error is
+    /// how many items it has missed, if it is too far behind.
     pub(super) fn fill(&self, cursor: &mut Cursor<T>) -> Result<bool, u64> {
         if cursor.next == self.next {
             return Ok(false);

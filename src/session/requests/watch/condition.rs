@@ -42,21 +42,29 @@ impl<K> Condition<K> {
         }
     }
 
-    /// The object's condition of this type is `True`: `Available`, `Complete`. Upper and lower case
-    /// do not matter. A condition that was observed of an older generation of the object does not
-    /// count (`k8s.io/kubectl/pkg/cmd/wait/condition.go`).
+    /// The object's condition of this type, `Available` or `Complete`, has this status: `True`,
+    /// `False`. Upper and lower case do not matter. A condition that was observed of an older
+    /// generation of the object does not count (`k8s.io/kubectl/pkg/cmd/wait/condition.go`).
     ///
     /// It is looked for in `status.conditions` of the object as it is written: a type that leaves
     /// these out never has any.
+    pub fn is(condition: impl Into<String>, status: impl Into<String>) -> Self
+    where
+        K: Serialize,
+    {
+        let (condition, status) = (condition.into(), status.into());
+        Self::when(move |object| {
+            let object = object.and_then(|object| serde_json::to_value(object).ok());
+            object.is_some_and(|object| has(&object, &condition, &status))
+        })
+    }
+
+    /// The condition of this type [is](Self::is) `True`.
     pub fn is_true(condition: impl Into<String>) -> Self
     where
         K: Serialize,
     {
-        let condition = condition.into();
-        Self::when(move |object| {
-            let object = object.and_then(|object| serde_json::to_value(object).ok());
-            object.is_some_and(|object| is_true(&object, &condition))
-        })
+        Self::is(condition, "True")
     }
 
     /// The condition `Ready` is `True`: of a Pod, a Node and most custom resources.
@@ -73,26 +81,19 @@ impl<K> Condition<K> {
     }
 }
 
-fn is_true(object: &Value, condition: &str) -> bool {
-    let text = |value: &Value, expected: &str| {
-        value
-            .as_str()
-            .is_some_and(|text| text.eq_ignore_ascii_case(expected))
+fn has(object: &Value, condition: &str, wanted: &str) -> bool {
+    let is = |value: &Value, text: &str| {
+        let value = value.as_str();
+        value.is_some_and(|value| value.eq_ignore_ascii_case(text))
     };
     let status = &object["status"];
-    let conditions = status["conditions"].as_array().into_iter().flatten();
-    let mut named = conditions.filter(|it| text(&it["type"], condition));
-    named.next().is_some_and(|found| {
-        let observed = [found, status].map(|it| it["observedGeneration"].as_i64());
-        let [of_condition, of_status] = observed;
-        let is_old = match (
-            object["metadata"]["generation"].as_i64(),
-            of_condition.or(of_status),
-        ) {
-            (Some(now), Some(observed)) => observed < now,
-            _ => false,
-        };
-        !is_old && text(&found["status"], "True")
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    let found = conditions.find(|it| is(&it["type"], condition));
+    found.is_some_and(|found| {
+        let [own, other] = [found, status].map(|it| it["observedGeneration"].as_i64());
+        let generation = object["metadata"]["generation"].as_i64();
+        let is_old = own.or(other).is_some_and(|seen| Some(seen) < generation);
+        !is_old && is(&found["status"], wanted)
     })
 }
 

@@ -32,18 +32,7 @@ pub enum Form {
     Table,
 }
 
-/// What to watch, and how.
-///
-/// ```
-/// use kubewire::session::{Exchange as _, watch::{Watch, WatchConfig}};
-/// use std::time::Instant;
-///
-/// let config = WatchConfig { label_selector: "app=web".into(), ..WatchConfig::default() };
-/// let now = Instant::now();
-/// let mut watch = Watch::new(config, now, 7);
-/// let request = watch.poll_request(now).expect("it begins at once");
-/// assert!(request.query.contains(&("labelSelector", "app=web".to_owned())));
-/// ```
+/// What to watch, and how; [`Watch`](super::Watch) has an example.
 #[derive(Debug, Clone)]
 pub struct WatchConfig {
     /// What is watched, for errors: `pods in default`.

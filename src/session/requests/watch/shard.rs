@@ -2,15 +2,7 @@
 
 use crate::wire::watch::{EventError, Object};
 
-/// What is hashed.
-///
-/// ```
-/// use kubewire::watch::{Shard, ShardField};
-///
-/// // All objects of a namespace are in one shard.
-/// assert!(Shard::of(ShardField::Namespace, 0, 3).is_some());
-/// assert!(Shard::of(ShardField::Namespace, 3, 3).is_none());
-/// ```
+/// What is hashed for a [`Shard`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ShardField {
     /// `object.metadata.uid`.

@@ -16,24 +16,10 @@ use crate::{
     wire::watch::{Event, EventError, EventType, Metadata, Object},
 };
 
-/// What a reader of a shared mirror is told.
+/// What a reader of a [`SharedMirror`] is told.
 ///
 /// It begins with the state, an [`Added`](Self::Added) for each object, and goes on with what
 /// changes.
-///
-/// ```
-/// use k8s_openapi::api::core::v1::Pod;
-/// use kubewire::watch::MirrorUpdate;
-///
-/// fn say(update: &MirrorUpdate<Pod>) {
-///     match update {
-///         MirrorUpdate::Added(key, _) | MirrorUpdate::Modified(key, _) => println!("{key}"),
-///         MirrorUpdate::Deleted(key, _) => println!("{key} is gone"),
-///         MirrorUpdate::Lagged { missed } => println!("{missed} changes are missed; anew:"),
-///         _ => {}
-///     }
-/// }
-/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MirrorUpdate<K> {

@@ -22,7 +22,6 @@ use crate::{
 /// What a reader takes from its queue at once: many small slices cost one lock.
 const BATCH: usize = 256 << 10;
 
-/// The reading end of a stream.
 #[derive(Debug)]
 pub(crate) struct Input {
     control: Control,
@@ -108,7 +107,6 @@ impl Drop for Input {
 
 read_slices!(Input, |input| input.more.pop_front());
 
-/// The writing end of a stream.
 #[derive(Debug)]
 pub(crate) struct Output {
     control: Control,
@@ -124,7 +122,6 @@ impl Output {
         slot(self.channel)
     }
 
-    /// Waits until the stream takes more.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         drop(ready!(self.control.shared().poll_room(cx, self.slot())));
         Poll::Ready(Ok(()))
@@ -147,7 +144,6 @@ impl Output {
         Ok(())
     }
 
-    /// Queues the end of the stream.
     pub(crate) fn finish(&self) -> Result<(), Error> {
         let finish = |remote: &mut Remote| remote.session.finish(now());
         Ok(self.control.shared().say(finish)?)

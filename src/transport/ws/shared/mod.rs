@@ -187,7 +187,6 @@ impl<E: Endpoint> Shared<E> {
         shared
     }
 
-    /// What went through the WebSocket so far.
     pub(crate) fn stats(&self) -> SessionStats {
         self.lock().counts.at(crate::transport::now())
     }
