@@ -10,7 +10,7 @@ SECTIONS = {
  'extensions': ([f'{EXT}/pkg/apis/apiextensions/v1/types.go', f'{EXT}/pkg/apis/apiextensions/v1/types_jsonschema.go'], 'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1'),
  'registration': ([f'{AGG}/pkg/apis/apiregistration/v1/types.go'], 'io.k8s.kube-aggregator.pkg.apis.apiregistration.v1'),
 }
-for group in ['admissionregistration','apps','authentication','authorization','autoscaling','batch','certificates','coordination','core','discovery','flowcontrol','networking','node','policy','rbac','resource','scheduling','storage']:
+for group in ['admissionregistration','apps','authentication','authorization','autoscaling','batch','certificates','coordination','core','discovery','events','flowcontrol','networking','node','policy','rbac','resource','scheduling','storage']:
     SECTIONS[group] = ([f'{API}/{group}/v1/types.go'], f'io.k8s.api.{group}.v1')
 SECTIONS['autoscaling2'] = ([f'{API}/autoscaling/v2/types.go'], 'io.k8s.api.autoscaling.v2')
 IMPORTS = {'metav1':'meta','v1':None,'core':'core','corev1':'core','apiv1':'core','authenticationv1':'authentication'}

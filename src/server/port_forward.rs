@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Refusal,
-    upgrade::{Handshake, opened, query_pairs},
+    upgrade::{Handshake, no_number, opened, query_pairs},
 };
 use crate::{
     Result, Role,
@@ -89,9 +89,18 @@ impl PortForwardRequest {
         for (key, value) in query_pairs(request.uri().query().unwrap_or_default()) {
             if key == "ports" {
                 for port in value.split(',') {
-                    let parsed = port.parse::<u16>().ok().filter(|port| *port > 0);
-                    let message = || Refusal::bad_request(format!("unable to parse port {port:?}"));
-                    ports.push(parsed.ok_or_else(message)?);
+                    ports.push(match port.parse::<u16>() {
+                        Ok(0) => {
+                            let why = format!("port {port:?} must be > 0");
+                            return Err(Refusal::bad_request(why));
+                        }
+                        Ok(port) => port,
+                        Err(error) => {
+                            let why = no_number("ParseUint", port, &error);
+                            let why = format!("cannot convert to []int32: {why}");
+                            return Err(Refusal::bad_request(why));
+                        }
+                    });
                 }
             }
         }

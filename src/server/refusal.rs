@@ -98,7 +98,12 @@ impl Refusal {
 impl<B: From<Bytes>> From<Refusal> for Response<B> {
     fn from(refusal: Refusal) -> Self {
         let (body, name, value) = match refusal.body {
-            Words::Status(status) => (status.to_json(), CONTENT_TYPE, "application/json"),
+            Words::Status(status) => {
+                let mut json = status.to_json();
+                // As Go's encoder ends what it writes.
+                json.push(b'\n');
+                (json, CONTENT_TYPE, "application/json")
+            }
             #[cfg(all(feature = "testing", unix))]
             Words::Text(text) => (text.into_bytes(), CONTENT_TYPE, "text/plain; charset=utf-8"),
             Words::Nothing => (Vec::new(), CONNECTION, "close"),

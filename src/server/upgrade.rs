@@ -1,7 +1,10 @@
 //! The server's half of the WebSocket handshake: in flow a request's headers, out come the
 //! subprotocols that it offers and the 101 response.
 
-use std::io;
+use std::{
+    io,
+    num::{IntErrorKind, ParseIntError},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -59,7 +62,7 @@ impl Handshake {
             .get(SEC_WEBSOCKET_KEY)
             .filter(|key| !key.is_empty())
             .and_then(|key| HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok())
-            .ok_or_else(|| Refusal::bad_request("missing Sec-WebSocket-Key"))?;
+            .ok_or_else(|| Refusal::bad_request("mismatch challenge/response"))?;
         // Of several lines only the first counts (`golang.org/x/net/websocket/hybi.go`).
         let offer = match headers.get(SEC_WEBSOCKET_PROTOCOL).map(HeaderValue::to_str) {
             None => String::new(),
@@ -94,6 +97,15 @@ pub(super) async fn opened(upgrade: OnUpgrade) -> Result<Box<dyn WebSocket>> {
         .map_err(|e| Error::lost(io::Error::other(e)))?;
     let socket = Socket::new(TokioIo::new(upgraded), Role::Server, BytesMut::new());
     Ok(Box::new(socket))
+}
+
+/// Why a text is no number, in the words of Go's strconv.
+pub(crate) fn no_number(function: &str, text: &str, error: &ParseIntError) -> String {
+    let why = match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    format!("strconv.{function}: parsing {text:?}: {why}")
 }
 
 /// The pairs of a query, decoded; a key without a value has an empty one. As in Go, those with a

@@ -104,9 +104,15 @@ impl Subprotocol {
         (!names.is_empty()).then(|| names.join(", "))
     }
 
-    /// The server's choice: the first in the client's order that `supported` contains. An empty
-    /// offer chooses [`Unnamed`](Self::Unnamed); `None` means that the server must refuse.
+    /// The server's choice: [`V5`](Self::V5) wherever it is offered, which an API server looks for
+    /// alone (`k8s.io/apimachinery/pkg/util/httpstream/wsstream/conn.go`), else the first in the
+    /// client's order; of those that `supported` contains. An empty offer chooses
+    /// [`Unnamed`](Self::Unnamed); `None` means that the server must refuse.
     pub fn choose(offer: &str, supported: &[Self]) -> Option<Self> {
+        let mut offered = offer.split(',').map(|name| Self::from_name(name.trim()));
+        if supported.contains(&Self::V5) && offered.any(|name| name == Some(Self::V5)) {
+            return Some(Self::V5);
+        }
         choose(offer, supported, Self::Unnamed, Self::from_name)
     }
 
@@ -181,6 +187,8 @@ mod tests {
         assert_eq!(choose("v5.channel.k8s.io, v4.channel.k8s.io"), Some(V4));
         assert_eq!(choose("channel.k8s.io,v4.channel.k8s.io"), Some(V1));
         assert_eq!(choose("v5.channel.k8s.io"), None);
+        let both = "v4.channel.k8s.io,v5.channel.k8s.io";
+        assert_eq!(Subprotocol::choose(both, &[V4, V5]), Some(V5));
         assert_eq!(choose(""), Some(Unnamed));
         assert_eq!(Subprotocol::choose("", &[V5]), None);
     }

@@ -11,7 +11,7 @@ use http::{HeaderMap, header::AUTHORIZATION};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::{json::texts, store::Store, target::refusal};
+use super::{json::texts, store::Store, target::refusal, tokens::Tokens};
 use crate::{Resource, server::Refusal, wire::status::Status};
 
 pub(super) const ADMIN: &str = "admin";
@@ -99,6 +99,23 @@ impl User {
         self.groups.iter().any(|known| known == group)
     }
 
+    /// A service account, by one of its tokens.
+    pub(super) fn account(namespace: &str, name: &Value, uid: &Value, token: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let [all, own] = accounts_of(namespace);
+        let mut user = Self::new(
+            format!("system:serviceaccount:{namespace}:{}", text(name)),
+            &[&all, &own, AUTHENTICATED],
+        );
+        let token = vec![format!("JTI={}", text(token))];
+        user.uid = text(uid);
+        user.extra.insert(
+            "authentication.kubernetes.io/credential-id".to_owned(),
+            token,
+        );
+        user
+    }
+
     /// As a `UserInfo`.
     pub(super) fn info(&self) -> Value {
         let mut info = json!({"username": self.name, "groups": self.groups});
@@ -112,6 +129,12 @@ impl User {
     }
 }
 
+/// The groups of a service account.
+fn accounts_of(namespace: &str) -> [String; 2] {
+    let all = "system:serviceaccounts";
+    [all.to_owned(), format!("{all}:{namespace}")]
+}
+
 #[derive(Debug)]
 struct Account {
     user: User,
@@ -123,6 +146,7 @@ pub(super) struct Access {
     accounts: Vec<Account>,
     /// Who a request without a token is.
     anonymous: User,
+    pub(super) issued: Tokens,
     pub(super) roles: Arc<Store>,
 }
 
@@ -210,6 +234,7 @@ impl Access {
                 true => User::new(ANONYMOUS, &[UNAUTHENTICATED]),
                 false => admin,
             },
+            issued: Tokens::default(),
             roles,
         }
     }
@@ -220,9 +245,11 @@ impl Access {
         Some(&known.token)
     }
 
-    pub(super) fn user(&self, token: &str) -> Option<&User> {
+    pub(super) fn user(&self, token: &str) -> Option<User> {
         let mut accounts = self.accounts.iter();
-        Some(&accounts.find(|known| known.token == token)?.user)
+        let known = accounts.find(|known| known.token == token);
+        let issued = || self.issued.user(token, &self.roles);
+        known.map(|known| known.user.clone()).or_else(issued)
     }
 
     /// The user of a request, who may do what it asks for.
@@ -233,12 +260,12 @@ impl Access {
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
         let user = match token {
-            None => &self.anonymous,
+            None => self.anonymous.clone(),
             Some(token) => self.user(token).ok_or_else(|| {
                 Refusal::new(Status::failure(401, "Unauthorized", "Unauthorized"))
             })?,
         };
-        let user = self.impersonate(user, headers, action)?;
+        let user = self.impersonate(&user, headers, action)?;
         self.authorize(&user, action)?;
         Ok(user)
     }
@@ -331,8 +358,7 @@ impl Access {
         all.iter()
             .try_for_each(|action| self.authorize(user, action))?;
         if let (Some((namespace, _)), true) = (account, groups.is_empty()) {
-            let of = format!("system:serviceaccounts:{namespace}");
-            other.groups = vec!["system:serviceaccounts".to_owned(), of];
+            other.groups = accounts_of(namespace).into();
         }
         let more = match &*other.name {
             ANONYMOUS => UNAUTHENTICATED,

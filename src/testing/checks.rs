@@ -204,11 +204,8 @@ impl Rule {
                 format!("Invalid value: {spelled}: {why}")
             };
             let required = || Invalid::required("", words).message;
-            let is_among = || {
-                each(object, words, "")
-                    .iter()
-                    .any(|(_, known)| *known == value)
-            };
+            let known = each(object, first, "");
+            let is_among = || known.iter().any(|(_, known)| *known == value);
             let holds = |name: &str| items(&value).any(|item| item == name);
             let fault = match self.rule {
                 "required" => (!is_there).then(required),
@@ -229,7 +226,13 @@ impl Rule {
                 "disjoint" => object[words]
                     .get(&given)
                     .map(|_| invalid(&format!("duplicate of key present in {words}"))),
-                "refers" => (is_there && !is_among()).then(|| format!("Not found: {spelled}")),
+                "refers" => (is_there && !is_among()).then(|| {
+                    let mut known: Vec<_> = known.iter().map(|(_, known)| plain(known)).collect();
+                    known.sort();
+                    let colon = if rest.is_empty() { "" } else { ": " };
+                    let rest = rest.replace("{}", &known.join(", "));
+                    format!("Not found: {spelled}{colon}{rest}")
+                }),
                 "apart" => (is_there && is_among()).then(|| format!("Duplicate value: {spelled}")),
                 "equals" => (spell(first, object) != given).then(|| invalid(rest)),
                 "enum" => {

@@ -271,6 +271,10 @@ impl Container {
         })
     }
 
+    pub(super) fn has_terminal(&self) -> bool {
+        self.declared.tty
+    }
+
     /// Its part of the pod's `status.containerStatuses`.
     pub(super) fn status(&self) -> Value {
         let state = self.lock();

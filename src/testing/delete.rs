@@ -335,9 +335,10 @@ pub(super) fn gone(cluster: &Arc<Cluster>, kind: &Kind, object: &Value) {
     );
     if kind.is_core("pods") {
         kubelet::stop(cluster, namespace, name);
-        for plural in ["persistentvolumeclaims", "persistentvolumes"] {
+        let claims = ("persistentvolumeclaims", Some(namespace));
+        for (plural, namespace) in [claims, ("persistentvolumes", None)] {
             let resource = &cluster.kinds.core(plural).resource;
-            for (key, _) in cluster.store.now(resource, None) {
+            for (key, _) in cluster.store.now(resource, namespace) {
                 settle(cluster, &key);
             }
         }

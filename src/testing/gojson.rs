@@ -1,6 +1,9 @@
 //! JSON as Go reads it: in flow bytes, out come `encoding/json`'s words for what is wrong with them
 //! (`scanner.go`), and the fields that they name twice.
 
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
 use serde_json::Value;
 
 use super::schema;
@@ -25,7 +28,28 @@ pub(super) fn other_type(value: &Value, wanted: &str) -> Option<String> {
 
 pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
     scan(bytes).0?;
-    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    let read = serde_json::from_slice(bytes);
+    let read = read.or_else(|_| serde_json::from_str(&readable(bytes)));
+    read.map_err(|error| error.to_string())
+}
+
+/// JSON with U+FFFD for each byte that is no UTF-8 and each half of a pair of escapes, as `unquote`
+/// of `decode.go` reads them.
+fn readable(bytes: &[u8]) -> String {
+    static ESCAPE: LazyLock<Regex> = LazyLock::new(|| {
+        let pair = r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..";
+        Regex::new(&format!(r"{pair}|(?P<half>\\u[dD][89a-fA-F]..)|\\.")).expect("a pattern")
+    });
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    let replaced = ESCAPE.replace_all(&text, |found: &Captures<'_>| match found.name("half") {
+        Some(_) => "\u{fffd}".to_owned(),
+        None => found[0].to_owned(),
+    });
+    replaced.into_owned()
 }
 
 fn scan(bytes: &[u8]) -> (Result<(), String>, Scanner<'_>) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     json::{items, text},
-    types,
+    store, types,
 };
 use crate::{Resource, error::panic::lock};
 
@@ -150,18 +150,24 @@ impl Kind {
         }
     }
 
-    pub(super) fn scale() -> Self {
-        let resource = Resource::namespaced("autoscaling", "v1", "scales");
-        Self {
+    /// The kind of what a subresource reads and writes, if it is none of its object's.
+    pub(super) fn of_subresource(name: &str) -> Option<Self> {
+        let (group, kind) = match name {
+            "scale" => ("autoscaling", "Scale"),
+            "token" => ("authentication.k8s.io", "TokenRequest"),
+            _ => return None,
+        };
+        let plural = format!("{}s", kind.to_lowercase());
+        Some(Self {
             custom: None,
             properties: Vec::new(),
-            ..Self::custom(resource, "Scale")
-        }
+            ..Self::custom(Resource::namespaced(group, "v1", plural), kind)
+        })
     }
 
     /// As messages have it: `Deployment.apps`.
     pub(super) fn qualified(&self) -> String {
-        match &*self.resource.group {
+        match store::group_of(&self.resource.group) {
             "" => self.kind.clone(),
             group => format!("{}.{group}", self.kind),
         }

@@ -248,14 +248,16 @@ fn declare(
         return Err(config(not_here(field)));
     }
     let mut command: Vec<_> = texts(&container["command"]).map(str::to_owned).collect();
-    if command.is_empty() {
+    let args = texts(&container["args"]).map(str::to_owned);
+    command.extend(args);
+    let is_complete = !container["command"].is_null() || has_no_command(container);
+    if command.is_empty() || !is_complete {
         // There are no images, and so no commands of theirs.
         return Err((
             "ErrImageNeverPull",
             not_here("images: the container names no command"),
         ));
     }
-    command.extend(texts(&container["args"]).map(str::to_owned));
     let mut env: Vec<(String, String)> = Vec::new();
     for variable in items(&container["env"]) {
         let name = text(&variable["name"]);
@@ -280,6 +282,17 @@ fn declare(
         tty: container["tty"] == true,
         image: container["image"].as_str().map(str::to_owned),
     })
+}
+
+/// Whether a container's image has no command of its own, so that its arguments are one.
+fn has_no_command(container: &Value) -> bool {
+    const IMAGES: &str = "alpine almalinux amazonlinux archlinux busybox centos debian fedora \
+                          opensuse rockylinux ubuntu";
+    let image = text(&container["image"]);
+    let image = image.split('@').next().unwrap_or_default();
+    let name = image.rsplit('/').next().unwrap_or_default();
+    let name = name.split(':').next().unwrap_or_default();
+    IMAGES.split(' ').any(|known| known == name)
 }
 
 fn value_from(cluster: &Cluster, pod: &Value, from: &Value, ip: &str) -> Result<String, String> {

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use tokio::sync::watch;
 
 use super::{
-    checks,
+    checks, gojson,
     messages::Opening,
     pods::Pod,
     router::{self, Body, Cluster},
@@ -179,8 +179,8 @@ impl Options {
         }
         let number = |name: &str| options[name].as_i64();
         let time = query.some("sinceTime").map(|text| {
-            Stamp::parse(text.as_bytes())
-                .ok_or_else(|| Refusal::bad_request(format!("parsing time {text:?}")))
+            let why = || gojson::no_time(text, false).unwrap_or_default();
+            Stamp::parse(text.as_bytes()).ok_or_else(|| Refusal::bad_request(why()))
         });
         let time = time.transpose()?;
         let faults = checks::of_type("core.PodLogOptions", &options);

@@ -341,7 +341,13 @@ pub(super) fn apply(
     let old = leaves(kind, &after);
     let mut entries = entries(&after);
     let is_mine = |entry: &Entry| entry.is(manager, &api_version);
-    let changed = different(&old, &wish);
+    let mut changed = different(&old, &wish);
+    // An empty map changes nothing of what is in it.
+    let has_parts = |path: &Path| {
+        let mut parts = old.keys();
+        parts.any(|known| known.len() > path.len() && known.starts_with(path))
+    };
+    changed.retain(|path| wish[path] != json!({}) || !has_parts(path));
     // kubectl may have applied it in the old way (`managedfields/internal/lastapplied{manager,updater}.go`).
     let last = some(&after["metadata"]["annotations"][LAST]).filter(|_| manager.name == "kubectl");
     let last = last.map(|last| serde_json::from_str(last).unwrap_or_default());
@@ -367,10 +373,6 @@ pub(super) fn apply(
         }
     }
     disown(&mut entries, &changed, is_mine);
-    combine(Place::of(kind), &mut after, applied);
-    if last.is_some() {
-        after["metadata"]["annotations"][LAST] = format!("{applied}\n").into();
-    }
     let given_up: Vec<Path> = {
         let mine = entries.iter().filter(|entry| is_mine(entry));
         let given_up = mine.flat_map(|entry| entry.set.difference(&set));
@@ -384,6 +386,10 @@ pub(super) fn apply(
     };
     for path in &given_up {
         remove(Place::of(kind), &mut after, path);
+    }
+    combine(Place::of(kind), &mut after, applied);
+    if last.is_some() {
+        after["metadata"]["annotations"][LAST] = format!("{applied}\n").into();
     }
     // Who only says what there is already has no time of its own.
     let now = (before != Some(&after)).then_some(now);

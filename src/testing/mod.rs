@@ -115,9 +115,11 @@ mod target;
 mod tasks;
 mod texts;
 mod tls;
+mod tokens;
 mod types;
 mod update;
 mod validation;
+mod views;
 mod watch;
 mod writes;
 
@@ -309,6 +311,7 @@ contexts:
                 }
             }
         }
+        let json = views::stored(&kind, json);
         let object = Object { json, message };
         let Some(object) = self.cluster.store.put(resource, object) else {
             return String::new();

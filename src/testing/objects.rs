@@ -22,11 +22,11 @@ use super::{
     pages,
     router::{self, Body, Cluster},
     selector::{self, Requirement},
-    store::{Compacted, Object, Objects},
+    store::{Compacted, EVENTS, Object, Objects},
     streaming::{self, BodyFault},
     table,
     target::{NUMBERS, Parameters, Target},
-    watch,
+    views, watch,
 };
 use crate::{server::Refusal, wire::status::Status};
 
@@ -119,7 +119,8 @@ impl Query {
     }
 
     pub(super) fn selects(&self, object: &Value) -> bool {
-        selector::selects(&self.labels, &self.fields, object)
+        let object = views::viewed(&self.target.kind, object);
+        selector::selects(&self.labels, &self.fields, &object)
     }
 
     /// A whole answer, compressed where it is large and the client allows it.
@@ -147,11 +148,11 @@ impl Query {
         let resource = self.target.resource();
         match self.accepted.form {
             Form::Object => {
-                let mut json = object.json.clone();
+                let mut json = views::viewed(&self.target.kind, &object.json).into_owned();
                 // Versions are views of the same objects, and custom ones convert by name.
                 json["apiVersion"] = resource.api_version().into();
                 Document {
-                    message: object.message.clone(),
+                    message: object.message.clone().filter(|_| resource.group != EVENTS),
                     of: self.target.kind.type_name(),
                     ..Document::object(json)
                 }

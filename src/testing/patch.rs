@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     gojson,
-    json::map,
+    json::{items_mut, map},
     place::Place,
     schema,
     target::{not_implemented, refusal},
@@ -33,7 +33,10 @@ pub(super) fn merge(target: &mut Value, patch: &Value) {
 /// RFC 6902.
 pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal> {
     let bad = |why| Refusal::bad_request(format!("error decoding patch: {why}"));
-    let patch = gojson::read(patch).map_err(bad)?;
+    let mut patch = gojson::read(patch).map_err(bad)?;
+    if patch.is_null() {
+        return Ok(());
+    }
     let into = match patch.as_array() {
         Some(items) => items
             .iter()
@@ -45,6 +48,9 @@ pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal
         let found = schema::go_type_of(value);
         let into = format!("Go value of type {of}handlers.jsonPatchOp");
         return Err(bad(format!("json: cannot unmarshal {found} into {into}")));
+    }
+    for operation in items_mut(&mut patch) {
+        map(operation).entry("value").or_insert(Value::Null);
     }
     // The API server keeps the reason to itself (`NewGenericServerResponse`).
     let message = "the server rejected our request due to an error in our request";

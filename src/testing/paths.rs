@@ -115,7 +115,11 @@ pub(super) fn clear(object: &mut Value, path: &[&str]) {
     match path {
         ["*", rest @ ..] => items_mut(object).for_each(|item| clear(item, rest)),
         [name] => set(object, key(name), &Value::Null),
-        [name, rest @ ..] => clear(&mut object[key(name)], rest),
+        [name, rest @ ..] => {
+            if let Some(inner) = object.get_mut(key(name)).filter(|inner| !inner.is_null()) {
+                clear(inner, rest);
+            }
+        }
         [] => {}
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     container::Container,
-    json::{items_mut, push, text},
+    json::{items, items_mut, push, set, text},
     logs::now,
     port_forward::Ports,
     store::seconds,
@@ -84,6 +84,27 @@ fn phase(waiting: bool, codes: &[Option<i64>], restarts: &Value) -> &'static str
         () if *restarts == "OnFailure" => "Running",
         () => "Failed",
     }
+}
+
+/// Adds to a container's status what it has been given (`convertToAPIContainerStatuses`).
+fn report(status: &mut Value, container: &Value) {
+    let mounts = items(&container["volumeMounts"]).map(|mount| {
+        let mut given = json!({"name": mount["name"], "mountPath": mount["mountPath"]});
+        if mount["readOnly"] == true {
+            given["readOnly"] = true.into();
+            given["recursiveReadOnly"] = "Disabled".into();
+        }
+        given
+    });
+    let mounts: Vec<_> = mounts.collect();
+    if !mounts.is_empty() {
+        status["volumeMounts"] = mounts.into();
+    }
+    let resources = &container["resources"];
+    if resources.is_object() {
+        status["resources"] = resources.clone();
+    }
+    set(status, "allocatedResources", &resources["requests"]);
 }
 
 impl Pod {
@@ -193,6 +214,12 @@ impl Pod {
         };
         let phase = phase(is_waiting, &codes, policy);
         let is_ready = phase == "Running" && codes.iter().all(Option::is_none);
+        for status in &mut statuses {
+            let mut declared = items(&object["spec"]["containers"]);
+            if let Some(of) = declared.find(|of| of["name"] == status["name"]) {
+                report(status, of);
+            }
+        }
         statuses.extend(self.waiting.iter().map(|waiting| {
             json!({
                 "name": waiting.name, "ready": false, "started": false, "restartCount": 0,

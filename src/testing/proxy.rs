@@ -51,7 +51,11 @@ pub(super) async fn serve(
         let message = format!("error trying to reach service: {what}");
         refusal((503, "ServiceUnavailable"), message, [""; 3], [])
     };
-    let io = connect(&pod, port).await.map_err(failed)?;
+    let unreachable = |why: String| {
+        let reason = why.rsplit(": ").next().unwrap_or_default();
+        failed(format!("dial tcp {}:{port}: connect: {reason}", pod.ip))
+    };
+    let io = connect(&pod, port).await.map_err(unreachable)?;
     let broken = |error: hyper::Error| failed(error.to_string());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
         .await

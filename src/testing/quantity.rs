@@ -17,9 +17,13 @@ pub(super) fn spelled(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The one form of a quantity; `None` for what is none.
-pub(super) fn canonical(value: &Value) -> Option<String> {
+/// As resources are counted, rounded up (`SetDefaults_ResourceList`).
+pub(super) const MILLI: i128 = NANO / 1000;
+
+/// The one form of a quantity, in whole units; `None` for what is none.
+pub(super) fn canonical(value: &Value, unit: i128) -> Option<String> {
     let (mut value, mut kind) = parse(&spelled(value))?;
+    value = (value + unit - 1).div_euclid(unit) * unit;
     if matches!(kind, Suffix::Binary) {
         if value.abs() < 1024 * NANO {
             kind = Suffix::Decimal;
@@ -72,14 +76,17 @@ mod tests {
         ] {
             assert!(is_valid(given), "{given}");
             assert_eq!(
-                canonical(&given.into()).as_deref(),
+                canonical(&given.into(), 1).as_deref(),
                 Some(expected),
                 "{given}"
             );
         }
-        assert_eq!(canonical(&1.into()).as_deref(), Some("1"));
+        assert_eq!(canonical(&1.into(), 1).as_deref(), Some("1"));
         for bad in ["", "abc", "1x", "1.2.3", "Mi", "1 Gi"] {
-            assert!(!is_valid(bad) && canonical(&bad.into()).is_none(), "{bad}");
+            assert!(
+                !is_valid(bad) && canonical(&bad.into(), 1).is_none(),
+                "{bad}"
+            );
         }
     }
 }

@@ -250,9 +250,12 @@ async fn route(
         negotiation::json_only(objects::accept(request), &segments)?;
     }
     match segments[..] {
-        ["" | "index.html"] => Ok(object(200, &discovery::paths_of(&kinds))),
+        ["" | "index.html"] => {
+            let paths = format!("{:#}", discovery::paths_of(&kinds));
+            Ok(whole(200, JSON, paths))
+        }
         ["version"] if *request.method() == Method::GET => {
-            let version = include_str!("version.json");
+            let version = include_str!("version.json").trim_end();
             Ok(whole(
                 200,
                 JSON,
@@ -261,6 +264,9 @@ async fn route(
         }
         ["version" | "api"] if *request.method() != Method::GET => Err(target::not_allowed()),
         ["healthz" | "livez" | "readyz", ..] => Ok(health(&path, request.uri().query())),
+        ["openapi", "v2"] | ["openapi", "v3", _, ..] if accepts_only_protobuf(request) => {
+            Err(not_implemented("OpenAPI in protobuf"))
+        }
         ["openapi", "v2"] => Ok(varying(whole(200, JSON, discovery::openapi_v2(&kinds)))),
         ["openapi", "v3"] => Ok(whole(200, TEXT, discovery::openapi(&kinds).to_string())),
         ["openapi", "v3", "api", version] => Ok(found(discovery::openapi_of(&kinds, "", version))),
@@ -297,6 +303,12 @@ async fn route(
     }
 }
 
+/// Whether a client reads no OpenAPI in JSON.
+fn accepts_only_protobuf<B>(request: &Request<B>) -> bool {
+    let accept = objects::accept(request).unwrap_or_default();
+    accept.contains("protobuf") && !accept.contains("json") && !accept.contains("*/*")
+}
+
 /// Whether a client prefers discovery in one document.
 fn wants_aggregated<B>(request: &Request<B>) -> bool {
     let accept = objects::accept(request).unwrap_or_default();
@@ -307,7 +319,8 @@ fn wants_aggregated<B>(request: &Request<B>) -> bool {
 }
 
 fn discovered(list: &Value) -> Response<Body> {
-    let mut answer = varying(whole(200, discovery::AGGREGATED, list.to_string()));
+    let list = format!("{list}\n");
+    let mut answer = varying(whole(200, discovery::AGGREGATED, list));
     let public = HeaderValue::from_static("public");
     answer.headers_mut().insert(CACHE_CONTROL, public);
     answer
@@ -407,7 +420,7 @@ async fn resource(
         Some("scale") if is_get => {
             let object = objects::find(cluster, &target)?;
             let scale = Object::new(subresources::read(&target.kind, &object.json)?);
-            objects::get(cluster, &target.of_scale(), &scale, &head(request))
+            objects::get(cluster, &target.of_body(), &scale, &head(request))
         }
         None | Some("status" | "ephemeralcontainers" | "resize" | "approval") if is_get => {
             let mut head = head(request);
@@ -455,5 +468,5 @@ pub(super) fn success(code: u16, more: (&str, Value)) -> Response<Body> {
 }
 
 pub(super) fn object(code: u16, object: &Value) -> Response<Body> {
-    whole(code, JSON, object.to_string())
+    whole(code, JSON, format!("{object}\n"))
 }

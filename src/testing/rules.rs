@@ -114,8 +114,7 @@ fn quality(pod: &Value) -> &'static str {
         let resources = &container["resources"];
         members(&resources["limits"])
             .chain(members(&resources["requests"]))
-            .count()
-            > 0
+            .any(|(name, _)| matches!(&**name, "cpu" | "memory"))
     };
     match () {
         () if all().all(is_fixed) => "Guaranteed",
@@ -136,8 +135,14 @@ pub(super) fn complete(kind: &Kind, object: &mut Value) {
             object["data"][name] = STANDARD.encode(text(&value)).into();
         }
     }
-    if let Some(name) = kind.type_name() {
-        write(name, object, true);
+    match kind.type_name() {
+        Some(name) => write(name, object, true),
+        // Go reads the metadata of all kinds.
+        None => write(
+            &types::full("meta.ObjectMeta"),
+            &mut object["metadata"],
+            false,
+        ),
     }
     if kind.is_core("pods") {
         let is_of_host = object["spec"]["hostNetwork"] == true;
@@ -235,7 +240,9 @@ fn write(name: &str, object: &mut Value, with_defaults: bool) {
                 *value = "".into();
             }
             (None, Of::Scalar('Q')) => {
-                if let Some(canonical) = quantity::canonical(value) {
+                let is_resource = field.shape == Shape::Map;
+                let unit = if is_resource { quantity::MILLI } else { 1 };
+                if let Some(canonical) = quantity::canonical(value, unit) {
                     *value = canonical.into();
                 }
             }
@@ -303,7 +310,10 @@ pub(super) fn allocate(kind: &Kind, before: Option<&Value>, object: &mut Value) 
             Some(known) if !known.is_null() => known.clone(),
             _ => rule.value(object),
         };
-        fill(object, &segments(rule.field), &value);
+        match value {
+            Value::Null => clear(object, &segments(rule.field)),
+            value => fill(object, &segments(rule.field), &value),
+        }
     }
 }
 

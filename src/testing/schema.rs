@@ -93,9 +93,10 @@ fn walk(value: &mut Value, schema: &Value, path: &str, unknown: &mut dyn FnMut(S
 
 /// Removes what an object has and its schema has not, and fills in the defaults
 /// (`k8s.io/apiextensions-apiserver/pkg/apiserver/schema/{pruning,defaulting}`).
-pub(super) fn prune(kind: &Kind, object: &mut Value) {
+pub(super) fn prune(kind: &Kind, object: &mut Value, is_applied: bool) {
     if of(kind).is_object() {
-        if kind.custom.is_some() {
+        // What is applied is not decoded as its kind.
+        if kind.custom.is_some() && !is_applied {
             drop_nulls(object, of(kind));
         }
         walk(object, of(kind), "", &mut |_| true);

@@ -40,13 +40,28 @@ impl Object {
 /// Objects in the order of their keys.
 pub(super) type Objects = Vec<(Key, Arc<Object>)>;
 
+/// Its objects are views of those of the core group.
+pub(super) const EVENTS: &str = "events.k8s.io";
+
+/// The group that has the stored objects of this one.
+pub(super) fn group_of(group: &str) -> &str {
+    if group == EVENTS { "" } else { group }
+}
+
 pub(super) fn key(resource: &Resource, namespace: &str, name: &str) -> Key {
     (
-        resource.group.to_string(),
+        group_of(&resource.group).to_owned(),
         resource.plural.to_string(),
         namespace.to_owned(),
         name.to_owned(),
     )
+}
+
+/// Whether an object is of a resource, in a namespace if one is named.
+pub(super) fn is_of(key: &Key, resource: &Resource, namespace: Option<&str>) -> bool {
+    key.0 == group_of(&resource.group)
+        && key.1 == resource.plural
+        && namespace.is_none_or(|namespace| namespace == key.2)
 }
 
 /// The key of an object, by its metadata.
@@ -322,11 +337,7 @@ impl Store {
         if version < state.compacted {
             return Err(Compacted(state.compacted));
         }
-        let mine = |key: &Key| {
-            key.0 == resource.group
-                && key.1 == resource.plural
-                && namespace.is_none_or(|namespace| namespace == key.2)
-        };
+        let mine = |key: &Key| is_of(key, resource, namespace);
         let all = state.objects.iter().filter(|(key, _)| mine(key));
         let mut objects: BTreeMap<_, _> = all.map(|(k, o)| (k.clone(), o.clone())).collect();
         let later = state.changes.iter().rev();

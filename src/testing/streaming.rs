@@ -203,6 +203,12 @@ pub(super) fn answer<B>(
         Some("attach") => {
             let gone = |name: &str| format!("container {name} not found in pod {of}");
             let container = pod.running(name, gone)?;
+            let has_stderr = parameters.is("stderr") && !parameters.is("tty");
+            if has_stderr && container.has_terminal() {
+                let front = "rpc error: code = InvalidArgument desc =";
+                let why = format!("{front} tty and stderr cannot both be true");
+                return Err(Refusal::text(StatusCode::INTERNAL_SERVER_ERROR, why));
+            }
             check_socket(request, "bad method")?;
             named(attach::serve(cluster, container, request))
         }
@@ -217,11 +223,13 @@ pub(super) fn answer<B>(
     }
 }
 
-/// What the kubelet refuses it words without a Status.
+/// What the kubelet refuses it words without a Status; what it cannot convert the API server does not.
 fn in_text(refusal: Refusal) -> Refusal {
     match refusal.status() {
-        Some(status) => Refusal::text(refusal.code(), status.message.clone()),
-        None => refusal,
+        Some(status) if !status.message.starts_with("cannot convert") => {
+            Refusal::text(refusal.code(), status.message.clone())
+        }
+        _ => refusal,
     }
 }
 

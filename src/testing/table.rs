@@ -2,10 +2,12 @@
 //!
 //! The columns of built-in kinds are in a table, those of custom resources in their definitions.
 
+use std::{collections::HashMap, sync::LazyLock};
+
 use serde_json::{Value, json};
 
 use super::{
-    json::{items, text},
+    json::{items, some, text},
     kinds::Kind,
     paths::each_of,
     texts,
@@ -85,17 +87,30 @@ impl Column {
         })
     }
 
+    /// Likewise, of a resource.
+    fn described(mut self, plural: &str) -> Self {
+        let name = text(&self.definition["name"]);
+        let known = DESCRIPTIONS.get(&(plural, name));
+        let known = known.or_else(|| DESCRIPTIONS.get(&("*", name)));
+        let known = known.map_or("", String::as_str);
+        self.definition["description"] = known.into();
+        self
+    }
+
     /// A column of a definition (`k8s.io/apiextensions-apiserver/pkg/registry/customresource/tableconvertor`).
     fn custom(column: &Value) -> Self {
         let of = text(&column["type"]);
+        let path = text(&column["jsonPath"]);
+        let known = some(&column["description"]).map(str::to_owned);
+        let unknown = || format!("Custom resource definition column (in JSONPath format): {path}");
         Self {
             definition: json!({
                 "name": column["name"], "type": of, "format": text(&column["format"]),
-                "description": text(&column["description"]),
+                "description": known.unwrap_or_else(unknown),
                 "priority": column["priority"].as_i64().unwrap_or_default(),
             }),
             template: "",
-            path: Some((segments(text(&column["jsonPath"])), of.to_owned())),
+            path: Some((segments(path), of.to_owned())),
         }
     }
 
@@ -116,18 +131,32 @@ impl Column {
 fn columns(kind: &Kind) -> Vec<Column> {
     if let Some(custom) = &kind.custom {
         let own = &custom["additionalPrinterColumns"];
-        let name = Column::parse("Name:string={metadata/name}");
-        let age = Column::parse("Age:date={age:metadata/creationTimestamp|<unknown>}");
+        let parse = |text| Some(Column::parse(text)?.described("*"));
+        let name = parse("Name:string={metadata/name}");
+        let age = parse("Age:date={age:metadata/creationTimestamp|<unknown>}");
         let age = age.filter(|_| own.is_null());
         let own = items(own).map(Column::custom);
         return name.into_iter().chain(own).chain(age).collect();
     }
     let lines = include_str!("columns.txt").lines();
     let mut lines = lines.filter_map(|line| line.split_once(' '));
-    let line = lines.find(|(plural, _)| *plural == kind.resource.plural);
+    let plural = &*kind.resource.plural;
+    let line = lines.find(|(known, _)| *known == plural);
     let columns = line.map_or("Name:string={metadata/name} AGE", |(_, columns)| columns);
-    columns.split(' ').filter_map(Column::parse).collect()
+    let columns = columns.split(' ').filter_map(Column::parse);
+    columns.map(|column| column.described(plural)).collect()
 }
+
+/// By resource and column.
+static DESCRIPTIONS: LazyLock<HashMap<(&str, &str), String>> = LazyLock::new(|| {
+    let lines = include_str!("descriptions.txt").lines();
+    let line = |line: &'static str| {
+        let (plural, rest) = line.split_once('|')?;
+        let (name, text) = rest.split_once('|')?;
+        Some(((plural, name), text.replace("\\n", "\n")))
+    };
+    lines.filter_map(line).collect()
+});
 
 /// A definition's path, of which columns have the parts `.a.b`, `['a']`, `[0]`, `[*]` and
 /// `[?(@.a=="b")]` of JSONPath, in the tables' terms. All else leads to nothing.

@@ -2,12 +2,7 @@
 //!
 //! It is `k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`.
 
-use std::{
-    collections::HashMap,
-    fmt::Display,
-    num::{IntErrorKind, ParseIntError},
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt::Display, sync::Arc};
 
 use http::Method;
 use serde_json::{Value, json};
@@ -21,7 +16,10 @@ use super::{
 };
 use crate::{
     Resource,
-    server::{Refusal, upgrade::query_pairs},
+    server::{
+        Refusal,
+        upgrade::{no_number, query_pairs},
+    },
     wire::status::{Status, StatusCause, StatusDetails},
 };
 
@@ -105,14 +103,10 @@ impl Parameters {
     pub(super) fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
         match self.get(name) {
             "" => Ok(None),
-            text => text.parse().map(Some).map_err(|error: ParseIntError| {
-                // In the words of Go's strconv.
-                let why = match error.kind() {
-                    IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
-                    _ => "invalid syntax",
-                };
-                Refusal::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
-            }),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|error| Refusal::bad_request(no_number("ParseInt", text, &error))),
         }
     }
 }
@@ -456,10 +450,11 @@ impl Target {
         (!self.namespace.is_empty()).then_some(&self.namespace)
     }
 
-    /// The same, of its `Scale`.
-    pub(super) fn of_scale(&self) -> Self {
+    /// The same, of the kind that a body is of.
+    pub(super) fn of_body(&self) -> Self {
+        let own = self.subresource.as_deref().and_then(Kind::of_subresource);
         Self {
-            kind: Arc::new(Kind::scale()),
+            kind: own.map_or_else(|| self.kind.clone(), Arc::new),
             ..self.clone()
         }
     }

@@ -17,7 +17,7 @@ use super::{
     store::{Next, Object},
     subresources,
     target::{Invalid, Target, invalid, not_implemented, refusal},
-    types, validation,
+    types, validation, views,
     writes::Write,
 };
 use crate::{server::Refusal, wire::status::Status};
@@ -184,31 +184,33 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let store = &write.cluster.store;
     let mut attempt = |dry| {
         store.write(key.clone(), dry, |before| {
-            (old, last) = (before.cloned(), None);
-            write.forget_warnings();
-            let Some(before) = before else {
-                if !creates {
-                    return Err(target.missing(name));
+            views::change(&target.kind, before, |before| {
+                (old, last) = (before.cloned(), None);
+                write.forget_warnings();
+                let Some(before) = before else {
+                    if !creates {
+                        return Err(target.missing(name));
+                    }
+                    let mut after = change.of_object(write, None, &manager)?;
+                    write.place(&mut after, name)?;
+                    let managed = after["metadata"]["managedFields"].clone();
+                    let mut after = write.complete(after, &manager)?;
+                    if !managed.is_null() {
+                        after["metadata"]["managedFields"] = managed;
+                    }
+                    return Ok(Next::Put(Object::new(after)));
+                };
+                let next = changed(write, &change, before, &manager)?;
+                let Next::Put(after) = &next else {
+                    return Ok(next);
+                };
+                if !delete::is_over(&target.kind, &after.json) {
+                    return Ok(next);
                 }
-                let mut after = change.of_object(write, None, &manager)?;
-                write.place(&mut after, name)?;
-                let managed = after["metadata"]["managedFields"].clone();
-                let mut after = write.complete(after, &manager)?;
-                if !managed.is_null() {
-                    after["metadata"]["managedFields"] = managed;
-                }
-                return Ok(Next::Put(Object::new(after)));
-            };
-            let next = changed(write, &change, before, &manager)?;
-            let Next::Put(after) = &next else {
-                return Ok(next);
-            };
-            if !delete::is_over(&target.kind, &after.json) {
-                return Ok(next);
-            }
-            // It goes, and the answer is what it would have been.
-            last = Some(after.clone());
-            Ok(Next::Delete)
+                // It goes, and the answer is what it would have been.
+                last = Some(after.clone());
+                Ok(Next::Delete)
+            })
         })
     };
     if target.resource().group == access::GROUP {
@@ -282,12 +284,14 @@ fn changed(
     let is_cleared = [json!([{}]), json!([])].contains(&after["metadata"]["managedFields"]);
     keep_others(target, old, &mut after);
     let mut faults = validation::keep_metadata(old, &mut after);
-    schema::prune(kind, &mut after);
+    schema::prune(kind, &mut after, manager.operation == "Apply");
     rules::complete(kind, &mut after);
     match managed {
         _ if is_cleared => set(&mut after["metadata"], "managedFields", &Value::Null),
         Some(Value::Null) => {}
         Some(managed) => after["metadata"]["managedFields"] = managed,
+        // Who gives a custom resource a scale that it did not have is not noted.
+        None if target.is("scale") && subresources::read(kind, old).is_err() => {}
         None => {
             // A custom resource does not say when it was scaled.
             let now = (!target.is("scale") || kind.custom.is_none()).then(logs::now);
@@ -441,7 +445,10 @@ pub(super) fn count_generation(kind: &Kind, before: &Value, after: &mut Value) {
     let has_status = kind.custom.is_none() || kind.has("status");
     let wish = |object: &Value| {
         let mut wish = object.clone();
-        wish["metadata"] = Value::Null;
+        wish["metadata"] = match kind.is("labelled") {
+            true => object["metadata"]["labels"].clone(),
+            false => Value::Null,
+        };
         if has_status {
             wish["status"] = Value::Null;
         }

@@ -16,7 +16,7 @@ use super::{
     objects::{self, Query, expired, is_gzipped, response},
     router::{self, Body, Cluster},
     rules,
-    store::{Change, Object},
+    store::{self, Change, Object},
     streaming::{self, BodyFault, Over, Writer},
 };
 use crate::{server::Refusal, session::later::later, wire::status::Status};
@@ -203,12 +203,8 @@ impl Watch {
 
     /// What a change is to this watch: an object may enter or leave its selection.
     async fn change(&mut self, change: &Change) -> Result<(), Over> {
-        let (group, plural, namespace, _) = &change.key;
         let target = &self.query.target;
-        let mine = **group == target.resource().group
-            && **plural == target.resource().plural
-            && target.in_namespace().is_none_or(|n| n == namespace);
-        if !mine {
+        if !store::is_of(&change.key, target.resource(), target.in_namespace()) {
             return Ok(());
         }
         let before = change

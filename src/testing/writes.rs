@@ -24,7 +24,7 @@ use super::{
     store::{self, Next, Object},
     subresources,
     target::{Invalid, Parameters, Target, invalid, missing, not_implemented, refusal, refuse},
-    types, update, validation,
+    tokens, types, update, validation, views,
 };
 use crate::{resource::suffix, server::Refusal, wire::status::Status};
 
@@ -69,10 +69,6 @@ pub(super) async fn serve(
         return Err(not_implemented("a field manager that cannot be printed"));
     }
     checks::options("meta.WriteOptions", options, &given)?;
-    let of = match target.is("scale") {
-        true => &target.of_scale(),
-        false => target,
-    };
     let agent = request.headers().get(USER_AGENT);
     let agent = agent.and_then(|value| value.to_str().ok());
     let agent = agent.unwrap_or_default().split('/').next();
@@ -81,7 +77,7 @@ pub(super) async fn serve(
         media,
         agent: agent.unwrap_or_default().to_owned(),
         // Who cannot be answered writes nothing.
-        query: Query::parse(cluster, of, request)?,
+        query: Query::parse(cluster, &target.of_body(), request)?,
         cluster,
         target,
         user,
@@ -101,13 +97,14 @@ fn answer(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
         ("create", None) if target.kind.is("create") => reviews::serve(write),
         ("create", None) if target.name.is_none() => create(write),
         ("create", Some("eviction")) => subresources::evict(write),
+        ("create", Some("token")) => tokens::serve(write),
         (
             "update" | "patch",
             None | Some("status" | "scale" | "ephemeralcontainers" | "finalize"),
         ) => update::update(write),
         ("delete", None) => delete::one(write, &write.deletion()?),
         ("deletecollection", None) => delete::collection(write, &write.deletion()?),
-        (_, Some(name @ ("approval" | "binding" | "resize" | "token"))) => {
+        (_, Some(name @ ("approval" | "binding" | "resize"))) => {
             let what = format!("{}/{name}", target.resource().plural);
             Err(not_implemented(what))
         }
@@ -132,6 +129,11 @@ impl Write<'_> {
             operation,
             subresource: self.target.subresource.clone().unwrap_or_default(),
         }
+    }
+
+    /// That of what is made.
+    pub(super) fn uid(&self) -> &str {
+        &self.uid
     }
 
     fn deletion(&self) -> Result<delete::Options, Refusal> {
@@ -380,7 +382,7 @@ impl Write<'_> {
             object["metadata"]["generation"] = 1.into();
         }
         self.check_fields(&object)?;
-        schema::prune(kind, &mut object);
+        schema::prune(kind, &mut object, manager.operation == "Apply");
         rules::complete(kind, &mut object);
         if manager.operation == "Update" {
             managed::updated(kind, manager, None, &mut object, logs::now());
@@ -438,7 +440,10 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
         metadata["name"] = format!("{front}{}", suffix()).into();
     }
     let name = text(&metadata["name"]).to_owned();
-    if some(&metadata["resourceVersion"]).is_some() {
+    // What is no number is passed over, and a dry run does not look.
+    let version = text(&metadata["resourceVersion"]).parse::<u64>();
+    set(metadata, "resourceVersion", &Value::Null);
+    if version.is_ok_and(|version| version > 0) && !write.dry {
         // Nothing turns this error of `storage/errors.go` into a refusal of the client's.
         let message = "resourceVersion should not be set on objects to be created";
         return Err(Refusal::new(Status::failure(500, "", message)));
@@ -447,6 +452,7 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     write.check_namespace(&name)?;
     let object = write.complete(object, &write.manager("Update"))?;
     write.check_rights(None, &object)?;
+    let object = views::stored(&target.kind, object);
     let key = store::key(target.resource(), &target.namespace, &name);
     let written = write.cluster.store.write(key, write.dry, |before| {
         if before.is_some() {

@@ -176,3 +176,36 @@ async fn an_eviction_deletes_unless_a_budget_forbids_it() {
     assert_eq!(post(&server, &path, &eviction).await.code, 201);
     until(&server, &format!("{PODS}/a"), |answer| answer.code == 404).await;
 }
+
+#[tokio::test]
+async fn a_token_is_its_account_s_until_that_is_gone() {
+    let server = builder().start().await.unwrap();
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    post(&server, accounts, &json!({"metadata": {"name": "robot"}})).await;
+    let token = |spec: Value| {
+        let server = &server;
+        async move {
+            let path = format!("{accounts}/robot/token");
+            let made = post(server, &path, &json!({"spec": spec})).await.json();
+            format!("Bearer {}", made["status"]["token"].as_str().unwrap())
+        }
+    };
+    let whoami = |token: String| {
+        let server = &server;
+        async move {
+            let path = "POST /apis/authentication.k8s.io/v1/selfsubjectreviews";
+            send(server, path, &[("authorization", &token)], "{}").await
+        }
+    };
+    let own = token(json!({})).await;
+    let user = whoami(own.clone()).await.json()["status"]["userInfo"].clone();
+    assert_eq!(user["username"], "system:serviceaccount:default:robot");
+    assert_eq!(user["groups"][1], "system:serviceaccounts:default");
+    // One for others is none here.
+    let others = token(json!({"audiences": ["vault"]})).await;
+    assert_eq!(whoami(others).await.code, 401);
+    let gone = send(&server, &format!("DELETE {accounts}/robot"), &[], "").await;
+    assert_eq!(gone.code, 200);
+    post(&server, accounts, &json!({"metadata": {"name": "robot"}})).await;
+    assert_eq!(whoami(own).await.code, 401);
+}

@@ -251,6 +251,25 @@ async fn streams_are_refused_first_by_the_api_server_and_then_by_a_kubelet() {
             status("Upgrade request required"),
         ),
         (
+            "half/portforward?ports=x",
+            &none,
+            status(
+                r#"cannot convert to []int32: strconv.ParseUint: parsing \"x\": invalid syntax"#,
+            ),
+        ),
+        (
+            "half/portforward?ports=8080,70000",
+            &none,
+            status(
+                r#"cannot convert to []int32: strconv.ParseUint: parsing \"70000\": value out of range"#,
+            ),
+        ),
+        (
+            "half/portforward?ports=0",
+            &none,
+            text(400, "port \"0\" must be > 0"),
+        ),
+        (
             "half/exec/x?container=two&stdout=1",
             &none,
             text(404, "the server could not find the requested resource"),
@@ -284,4 +303,69 @@ async fn streams_are_refused_first_by_the_api_server_and_then_by_a_kubelet() {
         };
         assert!(is_it, "{path} {headers:?} {}", answer.text);
     }
+}
+
+#[tokio::test]
+async fn what_a_container_has_is_that_of_its_image_and_its_spec() {
+    let server = builder()
+        .pod("default", "terminal", |pod| {
+            pod.container_with("main", ["cat"], |main| main.stdin().tty())
+        })
+        .start()
+        .await
+        .unwrap();
+    let with_args = |name: &str, image: &str| {
+        let mut made = pod(name, &[]);
+        let container = &mut made["spec"]["containers"][0];
+        container["image"] = image.into();
+        container["args"] = json!(["sh", "-c", "echo args; exec sleep 1000"]);
+        container["command"] = Value::Null;
+        container["resources"] = json!({"limits": {"cpu": "100m"}});
+        made
+    };
+    // Such an image has no command of its own, and the arguments are one.
+    post(
+        &server,
+        PODS,
+        &with_args("plain", "registry:5000/busybox:1.36@sha256:0"),
+    )
+    .await;
+    until(&server, &format!("{PODS}/plain/log"), |log| {
+        log.text == "args\n"
+    })
+    .await;
+    let plain = get(&server, &format!("{PODS}/plain")).await.json();
+    let status = &plain["status"]["containerStatuses"][0];
+    assert_eq!(status["allocatedResources"], json!({"cpu": "100m"}));
+    assert_eq!(status["resources"]["limits"], json!({"cpu": "100m"}));
+    let mount = json!([{
+        "name": plain["spec"]["volumes"][0]["name"], "readOnly": true,
+        "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+        "recursiveReadOnly": "Disabled",
+    }]);
+    assert_eq!(status["volumeMounts"], mount);
+    post(&server, PODS, &with_args("other", "nginx")).await;
+    let other = get(&server, &format!("{PODS}/other")).await.json();
+    let state = &other["status"]["containerStatuses"][0]["state"]["waiting"];
+    assert_eq!(state["reason"], "ErrImageNeverPull", "{state}");
+    // In the words of 1.36.2.
+    let log = get(&server, &format!("{PODS}/plain/log?sinceTime=x")).await;
+    let why = "parsing time \"x\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"x\" as \"2006\"";
+    assert_eq!((log.code, &*text(&log)), (400, why));
+    let head = format!("GET {PODS}/terminal/attach?stdout=1&stderr=1");
+    let attached = send(&server, &head, &upgrade::HEADERS, "").await;
+    let why = "rpc error: code = InvalidArgument desc = tty and stderr cannot both be true";
+    assert_eq!((attached.code, &*attached.text), (500, why));
+    let proxied = get(&server, &format!("{PODS}/plain:7/proxy/")).await;
+    let ip = plain["status"]["podIP"].as_str().unwrap();
+    let why =
+        format!("error trying to reach service: dial tcp {ip}:7: connect: connection refused");
+    assert_eq!((proxied.code, text(&proxied)), (503, why));
+}
+
+fn text(answer: &Answer) -> String {
+    answer.json()["message"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }

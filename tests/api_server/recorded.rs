@@ -53,6 +53,7 @@ async fn replay(lines: &str) {
                 "type" => json!(answer.header("content-type")),
                 "warning" => json!(answer.header("warning")),
                 "left" => json["metadata"]["remainingItemCount"].clone(),
+                "generation" => json["metadata"]["generation"].clone(),
                 what => json[what].clone(),
             };
             if found != *value {
@@ -94,4 +95,9 @@ async fn warnings_nulls_times_and_forms_are_answered_as_a_cluster_answers_them()
 #[tokio::test]
 async fn what_cannot_be_changed_is_refused_as_by_a_cluster() {
     replay(include_str!("fixed.jsonl")).await;
+}
+
+#[tokio::test]
+async fn events_tokens_claims_and_applied_custom_resources_are_answered_as_by_a_cluster() {
+    replay(include_str!("events.jsonl")).await;
 }
