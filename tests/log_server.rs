@@ -86,7 +86,8 @@ async fn until(client: &Client, wanted: impl Fn(&Value) -> bool) -> Value {
 async fn options_are_the_kubelet_s() {
     let script = "for i in 1 2 3; do echo line $i; done; sleep 1.1; echo late; \
                   sleep 0.2; echo err >&2; sleep 0.2; printf part; sleep 0.1; exit 0";
-    let (_server, client) = start(script, RestartPolicy::Never).await;
+    let builder = ApiServer::builder().log_streams(true);
+    let (_server, client) = with(builder, script, RestartPolicy::Never).await;
     until(&client, |status| status["state"]["terminated"].is_object()).await;
     let all = lines(&client, 6).await;
     let stamps: Vec<_> = all
@@ -136,8 +137,7 @@ fn sorted(text: &str) -> Vec<&str> {
 
 #[tokio::test]
 async fn refusals_are_those_of_a_real_server() {
-    let builder = ApiServer::builder().log_streams(false);
-    let (_server, client) = with(builder, "sleep 60", RestartPolicy::Never).await;
+    let (_server, client) = start("sleep 60", RestartPolicy::Never).await;
     let invalid = "PodLogOptions \"web-0\" is invalid: ";
     // Recorded from a 1.36 API server over `kubectl proxy`.
     for (query, code, message) in [
@@ -192,7 +192,8 @@ async fn refusals_are_those_of_a_real_server() {
         let details = status.details.unwrap_or_default();
         assert_eq!(details.causes.len(), usize::from(code == 422), "{query}");
     }
-    let (_server, client) = start("sleep 60", RestartPolicy::Never).await;
+    let builder = ApiServer::builder().log_streams(true);
+    let (_server, client) = with(builder, "sleep 60", RestartPolicy::Never).await;
     let (code, text) = log(&client, "stream=Stdout&tailLines=1").await;
     assert_eq!(code, 422);
     assert!(text.contains("mutually exclusive"), "{text}");

@@ -15,6 +15,7 @@ use kubewire::{
 async fn start(script: &str) -> (ApiServer, Client) {
     let command = ["sh", "-c", script].map(str::to_owned);
     let server = ApiServer::builder()
+        .log_streams(true)
         .pod("default", "web-0", |pod| pod.container("main", command))
         .start()
         .await

@@ -111,8 +111,8 @@ impl ApiServerBuilder {
         /// 1.37 on they are. Lists over 128 KiB always are.
         fn watch_compression(yes: bool) settings.watch_gzip = yes;
 
-        /// Whether logs of stdout or stderr alone can be asked for. 1.36 has that behind a feature gate
-        /// that is off: such a request is refused with 422 then.
+        /// Whether logs of stdout or stderr alone can be asked for. They are refused with 422 unless
+        /// set: 1.36 has them behind the feature gate `PodLogsQuerySplitStreams`, which is off.
         fn log_streams(yes: bool) settings.log_streams = yes;
 
         /// How often watches get a bookmark: every minute unless set.

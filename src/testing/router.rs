@@ -69,7 +69,7 @@ impl Default for Settings {
             forward_protocols: ForwardProtocol::ALL.to_vec(),
             watch_list: true,
             watch_gzip: false,
-            log_streams: true,
+            log_streams: false,
             bookmarks: BOOKMARKS,
             input_ends_with_output: false,
             encodings: vec![Encoding::Json, Encoding::Protobuf],
