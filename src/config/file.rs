@@ -195,12 +195,16 @@ fn culprit<T: DeserializeOwned>(entry: &serde_json::Value) -> String {
     }
 }
 
+/// Fields of which each is left out in its turn.
+const FEW: usize = 64;
+
 /// The path of the one field below a value without which that could be read, if there is one.
 pub(crate) fn below(
     value: &serde_json::Value,
     is_read: &dyn Fn(serde_json::Value) -> bool,
 ) -> String {
-    let fields = value.as_object().into_iter().flatten();
+    let fields = value.as_object().filter(|fields| fields.len() <= FEW);
+    let fields = fields.into_iter().flatten();
     let mut alone = fields.filter_map(|(field, inner)| {
         let with = |inner: Option<serde_json::Value>| {
             let mut rest = value.as_object()?.clone();
