@@ -1,6 +1,6 @@
 //! What a watch begins with: the metadata of many Pods into a mirror, by object.
 
-#[path = "snapshot.rs"]
+#[path = "../../support/snapshot.rs"]
 mod snapshot;
 
 use std::{hint::black_box, time::Instant};
