@@ -3,14 +3,13 @@
 use std::io::{self, Write as _};
 
 use clap::Args;
-use kubewire::request::Resource;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     connection::Connection,
     failure::{Failure, note},
     printable::Printable,
-    rules,
+    review, rules,
 };
 
 /// `k8s.io/kubectl/pkg/cmd/auth/cani.go`, `resourceVerbs`.
@@ -136,11 +135,8 @@ impl CanI {
         if verbs.split(' ').all(|known| known != verb) {
             self.warn(&format!("verb '{verb}' is not a known verb"));
         }
-        let reviews = Resource::cluster("authorization.k8s.io", "v1", "selfsubjectaccessreviews");
-        let review = json!({
-            "apiVersion": reviews.api_version(), "kind": "SelfSubjectAccessReview", "spec": spec,
-        });
-        let review: Value = client.request(reviews).create(&review).await?;
+        let (group, kind) = ("authorization.k8s.io", "SelfSubjectAccessReview");
+        let review = review::ask(&client, group, kind, json!({"spec": spec})).await?;
         let status = &review["status"];
         let Some(allowed) = status["allowed"].as_bool() else {
             bail!("the server's answer does not say whether it is allowed");

@@ -37,6 +37,7 @@ mod port_forward;
 mod printable;
 mod proxy;
 mod relay;
+mod review;
 mod rules;
 mod set;
 mod signals;

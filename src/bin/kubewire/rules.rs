@@ -3,10 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use kubewire::{Client, request::Resource};
+use kubewire::Client;
 use serde_json::{Value, json};
 
-use crate::{failure::Failure, printable::Printable, table};
+use crate::{
+    failure::Failure,
+    printable::Printable,
+    review::{self, list, texts},
+    table,
+};
 
 /// What something may be done with.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -97,24 +102,10 @@ fn row((thing, verbs): (Thing, Vec<String>)) -> Vec<Printable> {
         .collect()
 }
 
-/// As Go prints a list.
-fn list<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
-    let texts: Vec<_> = texts.into_iter().map(|text| &**text).collect();
-    format!("[{}]", texts.join(" "))
-}
-
-fn texts(list: &Value) -> impl Iterator<Item = String> {
-    let list = list.as_array().into_iter().flatten();
-    list.filter_map(|text| text.as_str().map(str::to_owned))
-}
-
 pub(crate) async fn list_all(client: Client, headings: bool) -> Result<u8, Failure> {
-    let reviews = Resource::cluster("authorization.k8s.io", "v1", "selfsubjectrulesreviews");
-    let review = json!({
-        "apiVersion": reviews.api_version(), "kind": "SelfSubjectRulesReview",
-        "spec": {"namespace": client.namespace()},
-    });
-    let review: Value = client.request(reviews).create(&review).await?;
+    let review = json!({"spec": {"namespace": client.namespace()}});
+    let (group, kind) = ("authorization.k8s.io", "SelfSubjectRulesReview");
+    let review = review::ask(&client, group, kind, review).await?;
     let status = &review["status"];
     let (Some(resources), Some(paths)) = (
         status["resourceRules"].as_array(),

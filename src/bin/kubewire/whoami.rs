@@ -1,10 +1,15 @@
 //! `auth whoami`: out comes who the server takes this user for.
 
 use clap::Args;
-use kubewire::request::Resource;
 use serde_json::{Value, json};
 
-use crate::{connection::Connection, failure::Failure, printable::Printable, table};
+use crate::{
+    connection::Connection,
+    failure::Failure,
+    printable::Printable,
+    review::{self, list, texts},
+    table,
+};
 
 /// Print who the server takes this user for
 ///
@@ -17,16 +22,9 @@ pub(crate) struct Whoami {}
 
 impl Whoami {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
-        let reviews = Resource::cluster("authentication.k8s.io", "v1", "selfsubjectreviews");
-        let review = json!({
-            "apiVersion": reviews.api_version(),
-            "kind": "SelfSubjectReview",
-        });
-        let review: Value = connection
-            .client()?
-            .request(reviews)
-            .create(&review)
-            .await?;
+        let client = connection.client()?;
+        let (group, kind) = ("authentication.k8s.io", "SelfSubjectReview");
+        let review = review::ask(&client, group, kind, json!({})).await?;
         let user = &review["status"]["userInfo"];
         let mut rows = vec![["ATTRIBUTE", "VALUE"].map(Printable::cell).to_vec()];
         let mut add = |name: &str, value: String| {
@@ -35,12 +33,9 @@ impl Whoami {
             }
         };
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let list = |value: &Value| {
-            let items: Vec<_> = value.as_array().into_iter().flatten().map(text).collect();
-            match items.is_empty() {
-                true => String::new(),
-                false => format!("[{}]", items.join(" ")),
-            }
+        let list = |value: &Value| match texts(value).collect::<Vec<_>>() {
+            items if items.is_empty() => String::new(),
+            items => list(&items),
         };
         add("Username", text(&user["username"]));
         add("UID", text(&user["uid"]));
