@@ -1,7 +1,7 @@
 //! Tokens of service accounts: in flow requests for them, out come tokens that this server takes
 //! (`k8s.io/kubernetes/pkg/registry/core/serviceaccount/storage/token.go`).
 
-use std::{collections::HashSet, sync::Mutex};
+use std::{collections::HashMap, sync::Mutex};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Response;
@@ -23,18 +23,14 @@ use crate::{Resource, error::panic::lock, server::Refusal, wire::stamp::Stamp};
 /// For whom a token is if nobody is named, and who gives it.
 const API: &str = "https://kubernetes.default.svc";
 
-/// The tokens that were given, which say what they are for.
+/// The tokens that were given, and what they say.
 #[derive(Debug, Default)]
-pub(super) struct Tokens(Mutex<HashSet<String>>);
+pub(super) struct Tokens(Mutex<HashMap<String, Value>>);
 
 impl Tokens {
     /// Whose token this is, as long as it is valid and the account is there.
     pub(super) fn user(&self, token: &str, store: &Store) -> Option<User> {
-        if !lock(&self.0).contains(token) {
-            return None;
-        }
-        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-        let claims: Value = serde_json::from_slice(&claims).ok()?;
+        let claims = lock(&self.0).get(token)?.clone();
         let of = &claims["kubernetes.io"];
         let (namespace, account) = (text(&of["namespace"]), &of["serviceaccount"]);
         let resource = Resource::namespaced("", "v1", "serviceaccounts");
@@ -104,7 +100,7 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let expires = Stamp::from_unix(until, 0).map(seconds);
     request["status"] = json!({"token": token, "expirationTimestamp": expires});
     if !write.dry {
-        lock(&write.cluster.access.issued.0).insert(token);
+        lock(&write.cluster.access.issued.0).insert(token, claims);
     }
     Ok(router::object(201, &request))
 }

@@ -23,8 +23,7 @@ const FIELDS: [(&str, &str); 7] = [
     ("source", "deprecatedSource"),
 ];
 
-fn renamed(object: &Value, names: impl Iterator<Item = (&'static str, &'static str)>) -> Value {
-    let mut object = object.clone();
+fn renamed(mut object: Value, names: impl Iterator<Item = (&'static str, &'static str)>) -> Value {
     for (from, to) in names {
         if let Some(value) = map(&mut object).remove(from) {
             object[to] = value;
@@ -38,7 +37,7 @@ pub(super) fn viewed<'a>(kind: &Kind, object: &'a Value) -> Cow<'a, Value> {
     if kind.resource.group != EVENTS || object["apiVersion"] != "v1" {
         return Cow::Borrowed(object);
     }
-    let mut view = renamed(object, FIELDS.into_iter());
+    let mut view = renamed(object.clone(), FIELDS.into_iter());
     view["apiVersion"] = kind.resource.api_version().into();
     rules::complete(kind, &mut view);
     Cow::Owned(view)
@@ -49,7 +48,7 @@ pub(super) fn stored(kind: &Kind, object: Value) -> Value {
     if kind.resource.group != EVENTS {
         return object;
     }
-    let mut stored = renamed(&object, FIELDS.into_iter().map(|(own, other)| (other, own)));
+    let mut stored = renamed(object, FIELDS.into_iter().map(|(own, other)| (other, own)));
     stored["apiVersion"] = "v1".into();
     for field in ["reportingComponent", "reportingInstance"] {
         map(&mut stored).entry(field).or_insert(json!(""));
