@@ -146,6 +146,27 @@ pub(crate) fn busybox(names: &[&str]) -> Result<Option<TempDir>> {
     bin(&programs).map(Some)
 }
 
+/// These programs of this machine.
+pub(crate) fn of_system(names: &[&str]) -> Result<TempDir> {
+    let paths: Vec<_> = names
+        .iter()
+        .map(|name| format!("/usr/bin/{name}"))
+        .collect();
+    let programs = names.iter().zip(&paths);
+    let programs: Vec<_> = programs
+        .map(|(name, path)| (*name, Program::Link(path)))
+        .collect();
+    bin(&programs)
+}
+
+/// What a container has that compares files with `cksum` alone.
+pub(crate) fn with_cksum() -> Result<TempDir> {
+    let mut names = NEEDED.to_vec();
+    names.retain(|name| *name != "sha256sum");
+    names.extend(["cksum", "dd", "find", "head", "stat", "tail", "wc"]);
+    of_system(&names)
+}
+
 /// Bytes on the disk.
 pub(crate) fn on_disk(path: &Path) -> u64 {
     fs::metadata(path).unwrap().blocks() * 512

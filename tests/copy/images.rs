@@ -8,7 +8,7 @@ use kubewire::{
     error::CallerError,
 };
 
-use crate::fixture::{Fixture, Program, Result, assert_same, bin, busybox, on_disk, plant, survey};
+use crate::fixture::{Fixture, Result, assert_same, busybox, of_system, on_disk, plant, survey};
 
 /// As if each name were of a file of its own.
 fn without_links(mut states: BTreeMap<PathBuf, String>) -> BTreeMap<PathBuf, String> {
@@ -17,18 +17,6 @@ fn without_links(mut states: BTreeMap<PathBuf, String>) -> BTreeMap<PathBuf, Str
         *state = state.replace(" 2 names", " 1 names");
     }
     states
-}
-
-fn of_system(names: &[&str]) -> Result<tempfile::TempDir> {
-    let paths: Vec<_> = names
-        .iter()
-        .map(|name| format!("/usr/bin/{name}"))
-        .collect();
-    let programs = names.iter().zip(&paths);
-    let programs: Vec<_> = programs
-        .map(|(name, path)| (*name, Program::Link(path)))
-        .collect();
-    bin(&programs)
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use kubewire::{
 
 use crate::fixture::{
     Fixture, NEEDED, Program, Result, assert_same, busybox, on_disk, peer_problem, plant, survey,
+    with_cksum,
 };
 
 async fn both_ways(fixture: &Fixture, directory_times: bool) -> Result<[Copied; 2]> {
@@ -106,6 +107,30 @@ async fn busybox_does_as_well() -> Result {
         let has_holes = on_disk(&fixture.path("there/holes")) < 5 << 20;
         assert_eq!(has_holes, to.not_kept.is_empty(), "{:?}", to.not_kept);
         assert!(has_holes || more.is_empty());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_sha256sum_files_are_compared_by_cksum() -> Result {
+    let bin = with_cksum()?;
+    let fixture = Fixture::with_path(bin.path().to_str().unwrap()).await?;
+    let copied = both_ways(&fixture, true).await?;
+    assert!(copied.iter().all(|it| it.compared));
+
+    let cksum = bin.path().join("cksum");
+    fs::remove_file(&cksum)?;
+    let others = "#!/bin/sh\nPATH=/usr/bin\ncksum \"$@\" | sed 's/^[0-9]*/7/'\n";
+    fs::write(&cksum, others)?;
+    fs::set_permissions(&cksum, fs::Permissions::from_mode(0o755))?;
+    let (tree, again) = (fixture.path("tree"), fixture.remote("again"));
+    let to = fixture.pod.copy_to(tree, again).run().await;
+    let from = fixture
+        .pod
+        .copy_from(fixture.remote("tree"), fixture.path("other"));
+    for done in [to, from.run().await] {
+        let (_, problem) = peer_problem(done.unwrap_err());
+        assert!(problem.contains("are others in the container"), "{problem}");
     }
     Ok(())
 }

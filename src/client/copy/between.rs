@@ -95,12 +95,18 @@ impl CopyBetween {
         let place = Place::new(&self.destination, own);
         let place = place.ok_or_else(|| unnamed(self.source.as_ref()))?;
         let tools = Tools::look(&self.options.side, from.rooted().as_bytes()).await?;
-        let side = tools.on(&self.options.side);
+        let mut side = tools.on(&self.options.side);
         if tools.method_from(&side)? == Method::Cat {
             return Err(without_tools(&side));
         }
         let plan = self.options.plan(PathBuf::from(&self.source));
-        let mut work = Work::begin(&self.to, place, plan, tools.is_directory()).await?;
+        let to = Side {
+            sum: side.sum,
+            ..self.to.clone()
+        };
+        let mut work = Work::begin(&to, place, plan, tools.is_directory()).await?;
+        // Both make the same digests: `cksum` is in POSIX, so whoever has the other has it too.
+        side.sum = work.side.sum;
         if work.method == Method::Cat {
             return Err(without_tools(&self.to));
         }

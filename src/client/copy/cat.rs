@@ -214,7 +214,7 @@ async fn file(
         let file = File::open(&path).map_err(&failed)?;
         let size = file.metadata().map_err(&failed)?.len();
         let segments = segments(&file, size);
-        let contents = Digesting::new(file.take(size), &plan.progress);
+        let contents = Digesting::new(file.take(size), plan.sum, &plan.progress);
         let (read, digest) = contents.pass(&mut to).map_err(&failed)?;
         let record = Record {
             name: name_bytes(&item.below).into(),
@@ -243,13 +243,13 @@ pub(super) async fn read_back(work: &Work, place: &[u8], records: Vec<Record>) -
         {
             let path = below(place, &record.name);
             let exec = work.side.reading(READ, [&escaped(&path)[..]]);
-            let (side, shown) = (work.side.clone(), work.shown());
+            let (side, shown, sum) = (work.side.clone(), work.shown(), work.plan.sum);
             tasks.spawn(caught_in(TASK, async move {
                 let path = record.shown(&shown);
                 let progress = Progress::default();
                 let job = move |mut input| {
                     let progress = Progress::default();
-                    let contents = Digesting::new(&mut input, &progress);
+                    let contents = Digesting::new(&mut input, sum, &progress);
                     let (there, digest) = contents.pass(&mut io::sink()).map_err(failure(&path))?;
                     let sent = record.size;
                     match (there, digest) == (sent, record.digest) {

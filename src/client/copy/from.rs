@@ -95,8 +95,8 @@ impl CopyFrom {
         fn max_bytes(bytes: u64) bounds.bytes = bytes;
     }
 
-    /// Copies, and then compares every file with `sha256sum` in the container. Without that or
-    /// `xargs`, what tells that all has arrived is the archive's own structure, to its end.
+    /// Copies, and then compares every file with `sha256sum` in the container, or with `cksum` if it has
+    /// no other. Without both, or without `xargs`, what tells that all has arrived is the archive's own structure, to its end.
     ///
     /// Cancel safety: dropping the future closes the connection, with which what runs in the
     /// container ends where there is a shell. Files that are whole stay; one
@@ -139,6 +139,7 @@ impl CopyFrom {
             bounds: self.bounds,
             exclude: self.options.exclude.clone(),
             progress: self.options.progress.clone(),
+            sum: side.sum,
         };
         let opened = thread(&self.options.progress, move || Unpacker::new(rules, root));
         let unpacker = opened.await?;
@@ -455,7 +456,9 @@ impl Work {
         };
         let path = escaped(&self.from.below(&name));
         let (front, next) = (size.to_string(), (size + 1).to_string());
-        let exec = self.side.reading(REST, [&path[..], &front, &next]);
+        let exec = self
+            .side
+            .reading(REST, [&path[..], &front, self.side.sum.program(), &next]);
         let unpacker = self.unpacker.clone();
         let job = move |input| lock(&unpacker).rest(input);
         match self.side.receive(exec, &self.progress, job).await {

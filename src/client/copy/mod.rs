@@ -2,8 +2,8 @@
 //! what was copied.
 //!
 //! ```text
-//!   disk -> pack   -> pipe -> stdin of `tar -x`        then `sha256sum` there finds
-//!   disk <- unpack <- pipe <- stdout of `tar -c`       what was digested here on the way
+//!   disk -> pack   -> pipe -> stdin of `tar -x`        then `sha256sum` or `cksum`
+//!   disk <- unpack <- pipe <- stdout of `tar -c`       there finds what was digested here
 //! ```
 //!
 //! Without `tar`, [`cat`] and [`walk`] have a shell do its work. A copy to a container goes to a
@@ -70,7 +70,7 @@ macro_rules! copy_options {
             ///
             /// Files that are whole do not come again, and of a file that was cut only the rest, if
             /// what is there is the same on both sides. That needs `find` or `xargs`, and `sha256sum`
-            /// in the container; without them the copy begins anew.
+            /// or `cksum` in the container; without them the copy begins anew.
             fn retries(retries: u32) options.retries = retries;
 
             /// How long the copy may take, all attempts together; without limit unless set.
@@ -108,7 +108,7 @@ pub struct Copied {
     pub bytes: u64,
     /// Whether each file's digest in the container was found to be the same as here. It always is
     /// after [`CopyTo::run`]; after [`CopyFrom::run`] it is if the container has `xargs` and
-    /// `sha256sum`.
+    /// `sha256sum` or `cksum`.
     pub compared: bool,
     /// What was not copied, and why.
     pub left_out: Vec<LeftOut>,
@@ -293,7 +293,7 @@ impl Pod {
 struct Record {
     name: Arc<[u8]>,
     size: u64,
-    digest: [u8; 32],
+    digest: sums::Digest,
     /// Whether another name of the file came before.
     link: bool,
 }

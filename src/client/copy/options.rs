@@ -47,6 +47,7 @@ impl Options {
             keep: self.keep,
             exclude: self.exclude.clone(),
             holes: false,
+            sum: self.side.sum,
             progress: self.progress.clone(),
         }
     }

@@ -10,7 +10,6 @@ use std::{
     sync::Arc,
 };
 
-use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::{
@@ -20,7 +19,7 @@ use super::{
     name_bytes,
     pipe::{Awaited, PipeWriter},
     progress::Progress,
-    sums::Digest,
+    sums::{Digest, Hasher, Sum},
     times,
     verify::Lately,
 };
@@ -49,6 +48,7 @@ pub(super) struct Plan {
     pub(super) exclude: Exclude,
     /// Whether the other side knows how GNU's `tar` writes holes.
     pub(super) holes: bool,
+    pub(super) sum: Sum,
     pub(super) progress: Progress,
 }
 
@@ -290,7 +290,7 @@ impl Packer<'_> {
         let (read, digest) = match segments {
             Some(segments) if self.plan.holes => {
                 let more = announce(&mut header, &segments, size)?;
-                let mut digest = Sha256::new();
+                let mut digest = self.plan.sum.hasher();
                 let mut data = DataOf::new(&file, &segments, |bytes, hole| {
                     zeros(&mut digest, hole, &self.awaited, progress);
                     digest.update(bytes);
@@ -312,7 +312,7 @@ impl Packer<'_> {
             segments => {
                 header.set_entry_type(EntryType::Regular);
                 header.set_size(size);
-                let mut contents = Digesting::new(file.take(size), progress);
+                let mut contents = Digesting::new(file.take(size), self.plan.sum, progress);
                 self.archive.append_data(&mut header, name, &mut contents)?;
                 if let Some(segments) = segments {
                     let filled = Filled {
@@ -332,14 +332,14 @@ impl Packer<'_> {
         Ok(Record {
             name: key.into(),
             size,
-            digest: digest.finalize().into(),
+            digest: digest.finish(),
             link: false,
         })
     }
 }
 
 /// Digests the zeros of a hole, as long as anybody waits for that.
-fn zeros(digest: &mut Sha256, mut count: u64, awaited: &Awaited, progress: &Progress) {
+fn zeros(digest: &mut Hasher, mut count: u64, awaited: &Awaited, progress: &Progress) {
     static ZEROS: [u8; 32 << 10] = [0; 32 << 10];
     while count > 0 && awaited.check().is_ok() {
         let part = count.min(ZEROS.len() as u64);
@@ -404,16 +404,16 @@ pub(super) fn several_names(_: &Metadata) -> Option<(u64, u64)> {
 pub(super) struct Digesting<'a, R> {
     inner: R,
     progress: &'a Progress,
-    pub(super) digest: Sha256,
+    pub(super) digest: Hasher,
     pub(super) read: u64,
 }
 
 impl<'a, R> Digesting<'a, R> {
-    pub(super) fn new(inner: R, progress: &'a Progress) -> Self {
+    pub(super) fn new(inner: R, sum: Sum, progress: &'a Progress) -> Self {
         Self {
             inner,
             progress,
-            digest: Sha256::new(),
+            digest: sum.hasher(),
             read: 0,
         }
     }
@@ -424,7 +424,7 @@ impl<R: Read> Digesting<'_, R> {
     pub(super) fn pass(mut self, to: &mut impl Write) -> io::Result<(u64, Digest)> {
         io::copy(&mut self, to)?;
         to.flush()?;
-        Ok((self.read, self.digest.finalize().into()))
+        Ok((self.read, self.digest.finish()))
     }
 }
 

@@ -8,9 +8,12 @@ use std::{
     time::SystemTime,
 };
 
-use sha2::{Digest as _, Sha256};
-
-use super::{Record, name_bytes, pack::failure, unpack::wrong};
+use super::{
+    Record, name_bytes,
+    pack::failure,
+    sums::{Digest, Hasher, Sum},
+    unpack::wrong,
+};
 use crate::Result;
 
 /// Bytes that are a hole if they are all zero.
@@ -85,7 +88,7 @@ impl Root {
     }
 
     /// A file that gets its name when it is whole.
-    pub(super) fn file(&mut self, about: About) -> Result<Growing> {
+    pub(super) fn file(&mut self, about: About, sum: Sum) -> Result<Growing> {
         let place = self.place(&about.below)?;
         let (unfinished, file) = Unfinished::file(&place).map_err(failure(&place))?;
         Ok(Growing {
@@ -93,7 +96,7 @@ impl Root {
             place,
             unfinished,
             file,
-            digest: Sha256::new(),
+            digest: sum.hasher(),
             size: 0,
             hole: false,
         })
@@ -181,14 +184,14 @@ pub(super) struct Growing {
     pub(super) place: PathBuf,
     unfinished: Unfinished,
     file: File,
-    digest: Sha256,
+    digest: Hasher,
     pub(super) size: u64,
     hole: bool,
 }
 
 impl Growing {
-    pub(super) fn digest(&self) -> [u8; 32] {
-        self.digest.clone().finalize().into()
+    pub(super) fn digest(&self) -> Digest {
+        self.digest.clone().finish()
     }
 
     /// Writes more; what is zero becomes a hole.
@@ -219,7 +222,7 @@ impl Growing {
         Ok(Record {
             name: name_bytes(&self.about.below).into(),
             size: self.size,
-            digest: self.digest.finalize().into(),
+            digest: self.digest.finish(),
             link: false,
         })
     }
@@ -336,7 +339,7 @@ mod tests {
                 size: None,
                 attributes: Attributes::default(),
             };
-            let error = root.file(about).unwrap_err().to_string();
+            let error = root.file(about, Sum::default()).unwrap_err().to_string();
             assert!(error.contains("is not replaced"), "{error}");
             let link = root.symlink(Path::new(below), Path::new("x"), None);
             assert!(link.is_err());

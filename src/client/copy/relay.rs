@@ -7,7 +7,6 @@ use std::{
     path::PathBuf,
 };
 
-use sha2::{Digest as _, Sha256};
 use tar::{Builder, Entry, EntryType, Header};
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
     pack::{Filled, Keep, Packed, Plan, append_symlink, end, failure, joined},
     pipe::{PipeReader, PipeWriter, State},
     place::leads_out,
+    sums::{Digest, Hasher, Sum},
     times,
     unpack::{Bounds, below, each, is_file, wrong},
 };
@@ -61,7 +61,7 @@ struct Relay<'a> {
     archive: Builder<PipeWriter>,
     base: Option<PathBuf>,
     plan: &'a Plan,
-    digests: HashMap<Vec<u8>, (u64, [u8; 32])>,
+    digests: HashMap<Vec<u8>, (u64, Digest)>,
     packed: &'a mut Packed,
 }
 
@@ -124,7 +124,7 @@ impl Relay<'_> {
                 header.set_entry_type(EntryType::Regular);
                 header.set_size(size);
                 let described = header.clone();
-                let mut seen = Seen::new(entry);
+                let mut seen = Seen::new(entry, self.plan.sum);
                 self.append(&mut header, &name, &mut seen)?;
                 if seen.at != size {
                     let problem = format!("{size} bytes were announced, {} came", seen.at);
@@ -182,24 +182,24 @@ impl Relay<'_> {
 /// A reader that makes the digest of what passes, and sees where it is not zero.
 struct Seen<R> {
     inner: R,
-    digest: Sha256,
+    digest: Hasher,
     at: u64,
     /// The blocks that are not zero, next to each other taken together.
     segments: Segments,
 }
 
 impl<R: Read> Seen<R> {
-    fn new(inner: R) -> Self {
+    fn new(inner: R, sum: Sum) -> Self {
         Self {
             inner,
-            digest: Sha256::new(),
+            digest: sum.hasher(),
             at: 0,
             segments: Vec::new(),
         }
     }
 
-    fn finish(self) -> ([u8; 32], Segments) {
-        (self.digest.finalize().into(), self.segments)
+    fn finish(self) -> (Digest, Segments) {
+        (self.digest.finish(), self.segments)
     }
 }
 

@@ -9,8 +9,6 @@ use std::{
     sync::Arc,
 };
 
-use sha2::Digest as _;
-
 use super::{
     Record, bytes_path,
     holes::segments,
@@ -78,10 +76,9 @@ async fn append(work: &mut Work, name: &[u8], digest: Digest) -> Result<Option<R
         let metadata = file.metadata().map_err(&failed)?;
         let size = metadata.len();
         let segments = segments(&file, size);
-        let mut front = Digesting::new((&file).take(there), &plan.progress);
+        let mut front = Digesting::new((&file).take(there), plan.sum, &plan.progress);
         io::copy(&mut front, &mut io::sink()).map_err(&failed)?;
-        let is_beginning =
-            front.read == there && <[u8; 32]>::from(front.digest.clone().finalize()) == digest;
+        let is_beginning = front.read == there && front.digest.clone().finish() == digest;
         let digest = front.digest;
         Ok(is_beginning.then(|| (file, digest, size, segments, plan.header(&metadata))))
     });
@@ -91,7 +88,7 @@ async fn append(work: &mut Work, name: &[u8], digest: Digest) -> Result<Option<R
     let exec = stage.append(&archived);
     let plan = work.plan.clone();
     let job = move |mut to: super::pipe::PipeWriter| {
-        let mut rest = Digesting::new(file.take(size - there), &plan.progress);
+        let mut rest = Digesting::new(file.take(size - there), plan.sum, &plan.progress);
         rest.digest = digest;
         rest.pass(&mut to).map_err(failure(&plan.source))
     };

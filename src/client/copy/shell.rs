@@ -37,7 +37,7 @@ pub(super) fn quoted(name: &[u8]) -> Vec<u8> {
 
 /// Which programs there are, whether the destination `$1` is a directory, and where `$2` leads.
 pub(super) const LOOK: &str = named!(
-    r#"for p in tar cat mv mkdir rm chmod chown touch ln readlink find stat head tail wc dd sha256sum xargs; do
+    r#"for p in tar cat mv mkdir rm chmod chown touch ln readlink find stat head tail wc dd sha256sum cksum xargs; do
   command -v "$p" >/dev/null 2>&1 && echo "$p"
 done
 case $(tar --version 2>/dev/null </dev/null) in *"GNU tar"*) echo gnu ;; esac
@@ -82,15 +82,15 @@ pub(super) const SIZE: &str = named!(r#"cd -- "$2" && wc -c <"$n""#);
 
 macro_rules! beginning {
     () => {
-        named!(r#"head -c "$2" <"$n" | sha256sum"#)
+        named!(r#"head -c "$2" <"$n" | "$3""#)
     };
 }
 
-/// The digest of the first `$2` bytes of the file `$1`.
+/// The digest of the first `$2` bytes of the file `$1`, by the program `$3`.
 pub(super) const BEGINNING: &str = beginning!();
 
-/// The same, and what follows from byte `$3` on, which is counted from 1.
-pub(super) const REST: &str = concat!(beginning!(), r#" && exec tail -c "+$3" <"$n""#);
+/// The same, and what follows from byte `$4` on, which is counted from 1.
+pub(super) const REST: &str = concat!(beginning!(), r#" && exec tail -c "+$4" <"$n""#);
 
 /// Ends all that an exec has started: container runtimes make it a process group. Who waits for
 /// others lets them end first, for the first process of a container may never wait for any.
@@ -119,13 +119,13 @@ pub(super) const WATCHED: &str = concat!(
 }"#
 );
 
-/// The digests of files whose names come a line each, as they come: the next only when there is a
+/// The digests by `$1` of files whose names come a line each, as they come: the next only when there is a
 /// line for the one before, empty if it cannot be read. An empty name is the end; where there is
 /// none the client has gone.
 pub(super) const DIGESTS: &str = concat!(
     r#"while read -r n; do
   [ "$n" ] || { wait; exit 0; }
-  { trap : TERM; n=$(printf %bx "$n"); sha256sum "${n%x}" || echo; } </dev/null &
+  { trap : TERM; n=$(printf %bx "$n"); "$1" "${n%x}" || echo; } </dev/null &
 done
 exec >/dev/null 2>&1; trap : TERM
 "#,

@@ -26,6 +26,7 @@ use super::{
     pipe::{Awaited, PipeReader, PipeWriter, pipe},
     progress::Progress,
     shell::WATCHED,
+    sums::Sum,
     tools::{is_of_change, without_tools},
     unpack::wrong,
 };
@@ -60,6 +61,7 @@ pub(super) struct Side {
     pub(super) container: Option<String>,
     /// Whether there is a shell, which may have programs in itself.
     pub(super) shell: bool,
+    pub(super) sum: Sum,
 }
 
 impl Side {
@@ -68,11 +70,12 @@ impl Side {
             pod: pod.clone(),
             container: None,
             shell: false,
+            sum: Sum::default(),
         }
     }
 
     pub(super) fn exec<'a>(&self, command: impl IntoIterator<Item = &'a str>) -> Exec {
-        // `tar` and `sha256sum` read what they are sent.
+        // `tar` and what compares files read what they are sent.
         let keepalive = KeepaliveConfig {
             unread: limits::COPY_STALLED,
             ..KeepaliveConfig::default()

@@ -105,8 +105,8 @@ impl CopyTo {
 
     super::copy_options!();
 
-    /// Copies, compares every file with `sha256sum` in the container or, if that or `xargs` is
-    /// missing there, by reading all back, and then gives the copy its name.
+    /// Copies, compares every file with `sha256sum` in the container, or with `cksum` if it has no
+    /// other, or, if both or `xargs` are missing there, by reading all back, and then gives the copy its name.
     ///
     /// Cancel safety: dropping the future closes the connection. What was kept aside in the
     /// container is removed by a task of the runtime, for which
@@ -191,6 +191,7 @@ impl Work {
             false => bytes_path(&name),
         };
         plan.holes = tools.is_gnu();
+        plan.sum = side.sum;
         Ok(Self {
             side: side.clone(),
             plan: Arc::new(plan),
@@ -366,8 +367,8 @@ impl Work {
         let name = format!("./{}", String::from_utf8_lossy(&name_bytes(&base)));
         let words = ["tar", "-c", "-f", "-", "-C", &inside, &name];
         let exec = self.side.program(words);
-        let shown = self.shown();
-        let job = move |input| compare(input, &base, &shown, &records);
+        let (sum, shown) = (self.plan.sum, self.shown());
+        let job = move |input| compare(input, &base, sum, &shown, &records);
         self.side.receive(exec, &Progress::default(), job).await
     }
 

@@ -3,6 +3,7 @@
 use super::{
     shell::{LOOK, escaped},
     side::{Side, is_missing},
+    sums::Sum,
 };
 use crate::{Error, Result, error::CallerError, session::Subprotocol};
 
@@ -54,6 +55,10 @@ impl Tools {
     pub(super) fn on(&self, side: &Side) -> Side {
         Side {
             shell: self.shell,
+            sum: match self.has("sha256sum") || !self.has("cksum") {
+                true => side.sum,
+                false => Sum::Cksum,
+            },
             ..side.clone()
         }
     }
@@ -109,9 +114,13 @@ impl Tools {
     /// is told of those that are others.
     pub(super) fn forgive_change(&self, done: Result<()>) -> Result<()> {
         match done {
-            Err(error) if self.has_all(&["sha256sum", "xargs"]) && is_of_change(&error) => Ok(()),
+            Err(error) if self.can_compare() && self.has("xargs") && is_of_change(&error) => Ok(()),
             done => done,
         }
+    }
+
+    fn can_compare(&self) -> bool {
+        self.has("sha256sum") || self.has("cksum")
     }
 
     pub(super) fn can_stage(&self) -> bool {
@@ -120,12 +129,12 @@ impl Tools {
 
     /// Whether the beginning of a file can be told from another.
     pub(super) fn can_append(&self) -> bool {
-        self.has_all(&["cat", "wc", "sha256sum", "xargs"])
+        self.can_compare() && self.has_all(&["cat", "wc", "xargs"])
     }
 
     /// Whether the rest of a file can be had.
     pub(super) fn can_skip(&self) -> bool {
-        self.has_all(&["head", "tail", "sha256sum"])
+        self.can_compare() && self.has_all(&["head", "tail"])
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
     pipe::{Awaited, PipeReader, State},
     place::{About, Attributes, Growing, Root, leads_out},
     progress::Progress,
-    sums::of_hex,
+    sums::{Digest, Sum},
     times,
     verify::Comparing,
 };
@@ -149,6 +149,7 @@ pub(super) fn below(path: &Path, base: Option<&Path>) -> Option<PathBuf> {
 pub(super) fn compare(
     input: PipeReader,
     base: &Path,
+    sum: Sum,
     shown: &Path,
     records: &[Record],
 ) -> Result<()> {
@@ -156,7 +157,7 @@ pub(super) fn compare(
     for record in records {
         missing.insert(&record.name, record);
     }
-    let mut first_names: HashMap<PathBuf, (u64, [u8; 32])> = HashMap::new();
+    let mut first_names: HashMap<PathBuf, (u64, Digest)> = HashMap::new();
     let bounds = Bounds {
         entries: u64::MAX,
         bytes: u64::MAX,
@@ -166,7 +167,7 @@ pub(super) fn compare(
         let found = match entry.header().entry_type() {
             kind if is_file(kind) => {
                 state.allow(None);
-                let contents = Digesting::new(&mut *entry, &progress);
+                let contents = Digesting::new(&mut *entry, sum, &progress);
                 let found = contents.pass(&mut io::sink()).map_err(failure(&path))?;
                 first_names.insert(path.clone(), found);
                 found
@@ -211,6 +212,7 @@ pub(super) struct Rules {
     pub(super) bounds: Bounds,
     pub(super) exclude: Exclude,
     pub(super) progress: Progress,
+    pub(super) sum: Sum,
 }
 
 /// A link that is not made yet.
@@ -327,7 +329,7 @@ impl Unpacker {
                 if let Some(comparing) = &mut self.comparing {
                     comparing.begins(&name_bytes(&about.below), entry.size());
                 }
-                let growing = self.root.file(about)?;
+                let growing = self.root.file(about, self.rules.sum)?;
                 self.grow(growing, entry)
             }
             _ => {
@@ -394,7 +396,11 @@ impl Unpacker {
                 _ => break,
             }
         }
-        let is_same = line.get(..64).and_then(of_hex) == Some(growing.digest());
+        let is_same = self
+            .rules
+            .sum
+            .read(&line)
+            .is_some_and(|(digest, _)| digest == growing.digest());
         if !is_same && line.ends_with(b"\n") {
             return Err(wrong(&growing.place, "it has another beginning"));
         }

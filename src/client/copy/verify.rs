@@ -1,5 +1,5 @@
-//! What the container says of the files there: in flow their names, out come their digests, as
-//! `sha256sum` finds them.
+//! What the container says of the files there: in flow their names, out come their digests, as its
+//! `sha256sum` or `cksum` finds them.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -17,7 +17,7 @@ use super::{
     Record, below, lock,
     shell::{BEGINNING, DIGESTS, escaped},
     side::{Side, is_missing, send_all},
-    sums::{Digest, Line, Lines, of_hex},
+    sums::{Digest, Line, Lines, Sum},
     unpack::wrong,
 };
 use crate::{
@@ -29,11 +29,11 @@ use crate::{
 /// The exit code of `xargs` if a program that it runs fails (POSIX, xargs, "EXIT STATUS").
 const FAILED: i32 = 123;
 
-/// Digests files whose names it reads, so few of them at once that what is told of early is not
+/// Runs a program with files whose names it reads, so few of them at once that what is told of early is not
 /// answered late.
-const DIGEST: [&str; 5] = ["xargs", "-0", "-n", "256", "sha256sum"];
+const DIGEST: [&str; 4] = ["xargs", "-0", "-n", "256"];
 
-/// Bytes of a file that is worth a `sha256sum` of its own, which reads it while it comes.
+/// Bytes of a file that is worth a program of its own, which reads it while it comes.
 const LARGE: u64 = 8 << 20;
 
 /// Files that may be found to have grown: each costs a program of its own.
@@ -45,7 +45,7 @@ const WORDS: usize = 16 << 10;
 /// So many bytes behind a file it is likely to be written: more than what waits on the way.
 const BEHIND: u64 = 8 << 20;
 
-/// Compares files with `sha256sum` in the container. `false` if it has none.
+/// Compares files with [`Sum::program`] in the container. `false` if it has none.
 ///
 /// `shown` is what errors call the directory.
 pub(super) async fn verify(
@@ -85,9 +85,15 @@ pub(super) async fn verify_begun(
 /// Whether a file in the container begins with what came.
 async fn begins(side: &Side, directory: &[u8], record: &Record) -> Result<bool> {
     let path = escaped(&below(directory, &record.name));
-    let exec = side.reading(BEGINNING, [&path[..], &record.size.to_string()]);
+    let exec = side.reading(
+        BEGINNING,
+        [&path[..], &record.size.to_string(), side.sum.program()],
+    );
     match side.run(exec, "copy from").await {
-        Ok(found) => Ok(of_hex(&found) == Some(record.digest)),
+        Ok(found) => Ok(side
+            .sum
+            .read(&found)
+            .is_some_and(|it| it.0 == record.digest)),
         Err(error @ Error::Network(_)) => Err(error),
         Err(_) => Ok(false),
     }
@@ -97,7 +103,7 @@ async fn begins(side: &Side, directory: &[u8], record: &Record) -> Result<bool> 
 struct Others {
     /// Each, and whether it could be read there.
     files: Vec<(Record, bool)>,
-    /// What `sha256sum` complains of.
+    /// What the program complains of.
     complaint: String,
 }
 
@@ -181,6 +187,7 @@ pub(super) async fn ahead(
 
 /// What gives digests one by one.
 struct Ahead {
+    sum: Sum,
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
@@ -191,11 +198,16 @@ impl Ahead {
         if !side.shell {
             return Ok(None);
         }
-        let child = start(side.script(DIGESTS, []).stderr(Stdio::null())).await?;
+        let child = start(
+            side.script(DIGESTS, [side.sum.program()])
+                .stderr(Stdio::null()),
+        )
+        .await?;
         Ok(child.and_then(|mut child| {
             let (stdin, stdout) = (child.stdin.take()?, child.stdout.take()?);
             let stdout = BufReader::new(stdout);
             Some(Self {
+                sum: side.sum,
                 child,
                 stdin,
                 stdout,
@@ -214,7 +226,8 @@ impl Ahead {
             return Err(CallerError::Ended.into());
         }
         // Of a name with odd characters the line begins with a backslash.
-        Ok(of_hex(line.strip_prefix(b"\\").unwrap_or(&line)))
+        let line = line.strip_prefix(b"\\").unwrap_or(&line);
+        Ok(self.sum.read(line).map(|(digest, _)| digest))
     }
 
     async fn end(mut self) {
@@ -228,7 +241,7 @@ impl Ahead {
     }
 }
 
-/// The digests of files below a directory, by their names. `None` if there is no `sha256sum`.
+/// The digests of files below a directory, by their names. `None` if there is no program for it.
 pub(super) async fn digests(
     side: &Side,
     directory: &[u8],
@@ -342,7 +355,7 @@ impl<T: AsRef<[u8]>> Told<T> {
 }
 
 /// Asks for the digests of files below a directory, and hands on each, in their order; those that
-/// nobody tells without one. Gives what `sha256sum` complains of;
+/// nobody tells without one. Gives what the program complains of;
 /// `None` if it is not there.
 async fn ask<T: AsRef<[u8]> + Send>(
     side: &Side,
@@ -374,9 +387,10 @@ async fn converse<T: AsRef<[u8]> + Send>(
 ) -> Result<Option<String>> {
     // Where the names end, their count says, or the end of the input.
     let counted = told.bytes.filter(|_| side.shell);
+    let words = DIGEST.into_iter().chain([side.sum.program()]);
     let exec = match counted {
-        Some(bytes) => side.watched(bytes, DIGEST),
-        None => side.program(DIGEST).require_half_close(),
+        Some(bytes) => side.watched(bytes, words),
+        None => side.program(words).require_half_close(),
     };
     let Some(mut child) = start(exec).await? else {
         return Ok(None);
@@ -411,7 +425,7 @@ async fn converse<T: AsRef<[u8]> + Send>(
         Some(stdin)
     };
     let answer = async {
-        let mut lines = Lines::default();
+        let mut lines = Lines::of(side.sum);
         let Some(mut stdout) = stdout else {
             return Ok(lines);
         };

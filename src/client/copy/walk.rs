@@ -139,7 +139,7 @@ fn walk(from: &mut Marked<impl Read>, unpacker: &mut Unpacker, walked: &mut Walk
                         size: header.size,
                         attributes,
                     };
-                    let growing = unpacker.root.file(about)?;
+                    let growing = unpacker.root.file(about, unpacker.rules.sum)?;
                     from.ended = false;
                     let mut counting = |bytes| counted.bytes(&path, bytes);
                     let announced = header.size.unwrap_or_default();
