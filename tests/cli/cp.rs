@@ -1,8 +1,12 @@
 //! `cp`: kubectl's arguments both ways, several sources, what is refused, and kubectl beside it.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+};
 
-use kubewire::testing::Fault;
+use kubewire::testing::{ApiServer, Fault};
 
 use crate::{kubectl, tool::Cluster};
 
@@ -142,6 +146,25 @@ async fn cp_takes_patterns_archives_and_other_pods() {
         .await;
     ran.is(0, "", "");
     is_copied(&dir.join("streamed/tree"));
+}
+
+/// A container with `tar` alone has nothing to compare by.
+#[tokio::test]
+async fn cp_says_what_is_not_compared() {
+    let bin = tempfile::tempdir().unwrap();
+    symlink("/usr/bin/tar", bin.path().join("tar")).unwrap();
+    let path = bin.path().to_str().unwrap();
+    let server = ApiServer::builder().pod("default", "web-0", |pod| {
+        let sleep = ["/bin/sleep", "infinity"];
+        pod.container_with("main", sleep, |main| main.env("PATH", path))
+    });
+    let cluster = Cluster::around(server.start().await.unwrap());
+    let there = format!("web-0:{}", plant(&cluster));
+    let back = cluster.dir.path().join("back");
+    let back = back.to_str().unwrap();
+    let words = format!("{there}: not compared, which takes xargs and sha256sum or cksum there\n");
+    cluster.run(&["cp", &there, back]).await.is(0, "", &words);
+    cluster.run(&["cp", "-q", &there, back]).await.is(0, "", "");
 }
 
 #[tokio::test]

@@ -117,6 +117,16 @@ async fn without_sha256sum_files_are_compared_by_cksum() -> Result {
     let fixture = Fixture::with_path(bin.path().to_str().unwrap()).await?;
     let copied = both_ways(&fixture, true).await?;
     assert!(copied.iter().all(|it| it.compared));
+    let (few, all) = (bin.path().to_str().unwrap(), "/usr/bin:/bin");
+    for (from, to) in [(few, all), (all, few)] {
+        let fixture = Fixture::with_paths(from, to).await?;
+        plant(&fixture.path("tree"))?;
+        let (tree, there) = (fixture.remote("tree"), fixture.remote("there"));
+        let copy = fixture.pod.copy_between(tree, &fixture.other, there);
+        assert!(copy.run().await?.compared);
+        let expected = survey(&fixture.path("tree"))?;
+        assert_same(&survey(&fixture.path("there"))?, &expected, true);
+    }
 
     let cksum = bin.path().join("cksum");
     fs::remove_file(&cksum)?;
@@ -141,6 +151,9 @@ async fn without_sha256sum_what_was_sent_is_read_back() -> Result {
     let (fixture, _bin) = Fixture::with_programs(&programs).await?;
     let [to, from] = both_ways(&fixture, true).await?;
     assert!(to.compared && !from.compared);
+    let (tree, between) = (fixture.remote("tree"), fixture.remote("between"));
+    let between = fixture.pod.copy_between(tree, &fixture.other, between);
+    assert!(!between.run().await?.compared);
 
     let damage = r#"/usr/bin/tar "$@"; case "$*" in *-x*) eval "cd \"\${$#}\""; printf x >>there/large;; esac"#;
     let programs = [("tar", Program::Script(damage.to_owned()))];

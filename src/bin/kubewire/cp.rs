@@ -225,6 +225,10 @@ impl Cp {
                 let (name, lost) = (shown(source), lost.join(", "));
                 note!("{name}: not kept, which the container cannot: {lost}");
             }
+            if !copied.compared && !self.quiet {
+                let name = shown(source);
+                note!("{name}: not compared, which takes xargs and sha256sum or cksum there");
+            }
             tracing::info!(
                 files = copied.files,
                 bytes = copied.bytes,

@@ -77,7 +77,8 @@ impl CopyBetween {
         fn to_container(name: impl Into<String>) to.container = Some(name.into());
     }
 
-    /// Copies, and compares every file in both containers with what has passed.
+    /// Copies, and compares every file in both containers with what has passed: there always, and in
+    /// the container that is copied from if it can, as [`CopyFrom::run`] does.
     ///
     /// Cancel safety: as that of [`CopyTo::run`].
     ///
@@ -116,6 +117,7 @@ impl CopyBetween {
             from,
             tools,
             work,
+            compared: false,
         })
     }
 }
@@ -126,13 +128,15 @@ struct Begun {
     from: Source,
     tools: Tools,
     work: Work,
+    /// Whether the source was found to be the same as what has passed.
+    compared: bool,
 }
 
 impl Begun {
     async fn attempt(&mut self) -> Result<Copied> {
         let Self { from, work, .. } = self;
         if work.resume().await? {
-            return work.copied().await;
+            return self.copied().await;
         }
         let mut list = Vec::new();
         if !lock(&work.packed).done.is_empty() {
@@ -175,8 +179,16 @@ impl Begun {
         let records = lock(&work.packed).records.clone();
         let rooted = from.rooted();
         let (place, shown) = (rooted.as_bytes(), rooted.as_ref());
-        verify_begun(&self.side, place, shown, records.clone()).await?;
+        self.compared = verify_begun(&self.side, place, shown, records.clone()).await?;
         work.settle(records).await?;
-        work.copied().await
+        self.copied().await
+    }
+
+    async fn copied(&mut self) -> Result<Copied> {
+        let copied = self.work.copied().await?;
+        Ok(Copied {
+            compared: self.compared,
+            ..copied
+        })
     }
 }

@@ -107,8 +107,8 @@ pub struct Copied {
     /// The bytes in them, once for each file.
     pub bytes: u64,
     /// Whether each file's digest in the container was found to be the same as here. It always is
-    /// after [`CopyTo::run`]; after [`CopyFrom::run`] it is if the container has `xargs` and
-    /// `sha256sum` or `cksum`.
+    /// after [`CopyTo::run`]; after the other two it is if the container that was copied from has
+    /// `xargs` and `sha256sum` or `cksum`.
     pub compared: bool,
     /// What was not copied, and why.
     pub left_out: Vec<LeftOut>,
