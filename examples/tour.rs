@@ -3,7 +3,7 @@
 //! `cargo run --example tour` starts an API server inside this process, whose containers run
 //! programs of this machine, and plays against it.
 //! `cargo run --example tour -- --kubeconfig FILE --pod POD [-n NAMESPACE] [-c CONTAINER]` plays
-//! the same in a pod of a real cluster; its container needs a shell.
+//! the same in a pod of a real cluster; its container needs a shell, `sort`, `head` and `stty`.
 //!
 //! The code that is shown is the code that runs: it is cut out of this file.
 
@@ -275,7 +275,7 @@ impl Stage {
         );
         show("terminal");
         // show: terminal
-        let script = "for size in '24 80' '43 132'; do \
+        let script = "command -v stty >/dev/null || exit 127; for size in '24 80' '43 132'; do \
                           until test \"$(stty size 2>/dev/null)\" = \"$size\"; do sleep 0.1; done; \
                           echo \"$size\"; \
                       done";
