@@ -121,7 +121,8 @@ pub(crate) const ALL_LINES: usize = 32;
 pub(crate) const COPY_STALLED: Duration = Duration::from_secs(300);
 
 /// The time in which a program that has complained must take some of a copy, else it is given up:
-/// 15 s. It is likely to have ended, of which not every server tells.
+/// 15 s. It is likely to have ended, of which not every server tells. After as much time it is asked
+/// whether one that takes nothing has.
 #[cfg(feature = "copy")]
 pub(crate) const COPY_COMPLAINED: Duration = Duration::from_secs(15);
 

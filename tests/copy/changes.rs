@@ -110,3 +110,27 @@ async fn a_program_that_complains_and_takes_nothing_more_is_given_up() -> Result
     };
     tokio::try_join!(given_up("large", 64 << 20), given_up("small", 1000)).map(drop)
 }
+
+/// A program that is killed, whose end nobody tells while something holds its output: containerd
+/// does so while input is left.
+#[tokio::test]
+async fn a_program_that_has_gone_is_given_up_and_a_slow_one_is_not() -> Result {
+    let copy = async |script: &str| {
+        let (fixture, _bin) = Fixture::with_programs(&with_tar("-x", script)).await?;
+        fs::write(fixture.path("large"), vec![7; 64 << 20])?;
+        let there = fixture.remote("there");
+        let copy = fixture.pod.copy_to(fixture.path("large"), there);
+        let copied = copy.run().await;
+        assert_eq!(copied.is_ok(), fixture.path("there").exists());
+        Ok(copied)
+    };
+    let gone = copy("sleep 100000 <&0 & kill -KILL $$");
+    let slow = copy("sleep 50; exec /usr/bin/tar \"$@\"");
+    let (gone, slow): (Result<_>, Result<_>) = tokio::join!(gone, slow);
+    assert!(slow??.compared);
+    assert_eq!(
+        gone?.unwrap_err().to_string(),
+        "copy to pod default/web-0: the program that took it has ended, and nobody says how"
+    );
+    Ok(())
+}

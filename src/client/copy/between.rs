@@ -173,7 +173,8 @@ impl Begun {
             self.tools.forgive_change(done)
         };
         let exec = work.extract();
-        let delivering = Box::pin(work.side.deliver(exec, input, receiving));
+        let stage = work.stage.as_ref();
+        let delivering = Box::pin(work.side.deliver(exec, stage, input, receiving));
         let (side, tools) = (&self.side, &self.tools);
         from.counting(side, tools, &progress, delivering).await?;
         let records = lock(&work.packed).records.clone();

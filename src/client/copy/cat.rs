@@ -229,7 +229,7 @@ async fn file(
         });
         Ok((record, filled))
     };
-    let sent = side.send(exec, &progress, job).await?;
+    let sent = side.send(exec, None, &progress, job).await?;
     progress.file();
     Ok(sent)
 }

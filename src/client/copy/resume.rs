@@ -92,7 +92,9 @@ async fn append(work: &mut Work, name: &[u8], digest: Digest) -> Result<Option<R
         rest.digest = digest;
         rest.pass(&mut to).map_err(failure(&plan.source))
     };
-    let (read, digest) = work.side.send(exec, &work.plan.progress, job).await?;
+    let progress = &work.plan.progress;
+    let sending = work.side.send(exec, Some(stage), progress, job);
+    let (read, digest) = sending.await?;
     work.plan.progress.file();
     work.appended.push((name.to_vec(), header.clone()));
     if let Some(segments) = segments {

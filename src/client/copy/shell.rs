@@ -77,6 +77,10 @@ case $p in '' | *[!0-9]*) ;; *)
 esac
 echo here"#;
 
+/// Says whether what ran for the stage `$2` in `$1` has gone, where processes can be seen.
+pub(super) const GONE: &str = r#"cd -- "$1" && cd "./$2" && read -r p <pid && [ -r /proc/$$/cmdline ] || exit 0
+case $(cat "/proc/$p/cmdline" 2>/dev/null) in *"$2"*) ;; *) echo gone ;; esac"#;
+
 /// The bytes of the file `$1`, from `$2`.
 pub(super) const SIZE: &str = named!(r#"cd -- "$2" && wc -c <"$n""#);
 

@@ -26,6 +26,7 @@ use super::{
     pipe::{Awaited, PipeReader, PipeWriter, pipe},
     progress::Progress,
     shell::WATCHED,
+    stage::Stage,
     sums::Sum,
     tools::{is_of_change, without_tools},
     unpack::wrong,
@@ -182,10 +183,12 @@ impl Side {
         }
     }
 
-    /// Gives a program what a thread writes; gives what that says in the end.
+    /// Gives a program what a thread writes; gives what that says in the end. `stage` is where it
+    /// runs, if that tells whether it does.
     pub(super) async fn send<T: Send + 'static>(
         &self,
         exec: Exec,
+        stage: Option<&Stage>,
         progress: &Progress,
         job: impl FnOnce(PipeWriter) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -194,13 +197,14 @@ impl Side {
         let progress = progress.clone();
         let working =
             async move { thread(&progress, move || job(PipeWriter::new(to, awaited))).await };
-        self.deliver(exec, from, working).await
+        self.deliver(exec, stage, from, working).await
     }
 
     /// Gives a program what comes out of a pipe, which `working` fills.
     pub(super) async fn deliver<T>(
         &self,
         exec: Exec,
+        stage: Option<&Stage>,
         from: mpsc::Receiver<Bytes>,
         working: impl Future<Output = Result<T>>,
     ) -> Result<T> {
@@ -221,9 +225,8 @@ impl Side {
         let ended = async { tokio::join!(work, listen(stderr, &said)).0 };
         let (fed, done, status) = tokio::select! {
             ended = ended => ended?,
-            () = stuck(&taken, &said) => {
+            problem = stuck(&taken, &said, stage) => {
                 let operation = self.pod.operation("copy to");
-                let problem = format!("{}, and it takes no more input", text(&said));
                 return Err(wrong(Path::new(&operation), problem));
             }
         };
@@ -297,18 +300,27 @@ async fn feed(
     to.shutdown().await
 }
 
-/// Ends when a program that has complained goes on with nothing. containerd does not tell the end
-/// of one that leaves more input unread than its pipe holds: the copy into that pipe, for which it
-/// waits, never ends (`ExecIO.Attach`, `internal/cri/io/exec_io.go`).
-async fn stuck(taken: &AtomicU64, said: &Mutex<Vec<u8>>) {
-    let mut before = None;
+/// Ends when a program that has complained, or has gone, goes on with nothing; gives what is wrong.
+/// containerd does not tell the end of one that leaves more input unread than its pipe holds: the
+/// copy into that pipe, for which it waits, never ends (`ExecIO.Attach`,
+/// `internal/cri/io/exec_io.go`).
+async fn stuck(taken: &AtomicU64, said: &Mutex<Vec<u8>>, stage: Option<&Stage>) -> String {
+    let (mut before, mut was_idle) = (None, false);
     loop {
-        let heard = lock(said).len();
-        let now = (heard > 0).then(|| (heard, taken.load(Ordering::Relaxed)));
-        if now.is_some() && now == before {
-            return;
+        let now = Some((lock(said).len(), taken.load(Ordering::Relaxed)));
+        let is_still = now == before;
+        if is_still && !lock(said).is_empty() {
+            return format!("{}, and it takes no more input", text(said));
         }
-        before = now;
+        // How it ended may be on its way.
+        let is_idle = match stage.filter(|_| is_still) {
+            Some(stage) => stage.is_idle().await.unwrap_or(false),
+            None => false,
+        };
+        if is_idle && was_idle {
+            return "the program that took it has ended, and nobody says how".to_owned();
+        }
+        (before, was_idle) = (now, is_idle);
         tokio::time::sleep(limits::COPY_COMPLAINED).await;
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     progress::Progress,
-    shell::{APPEND, COMMIT, IN_STAGE, QUIET, REMOVE, SIZE, WRITE, escaped},
+    shell::{APPEND, COMMIT, GONE, IN_STAGE, QUIET, REMOVE, SIZE, WRITE, escaped},
     side::Side,
     to::STAGED,
 };
@@ -63,6 +63,13 @@ impl Stage {
         let exec = self.side.script(QUIET, [&self.directory[..], &self.name]);
         let said = self.side.run(exec, "copy to").await?;
         Ok(said.starts_with(b"here"))
+    }
+
+    /// Whether what ran in it has ended.
+    pub(super) async fn is_idle(&self) -> Result<bool> {
+        let exec = self.side.script(GONE, [&self.directory[..], &self.name]);
+        let said = self.side.run(exec, "copy to").await?;
+        Ok(said.starts_with(b"gone"))
     }
 
     pub(super) async fn size(&self, below: &[u8]) -> Result<u64> {

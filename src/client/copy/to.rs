@@ -258,7 +258,8 @@ impl Work {
             pack(&plan, &mut packed, to)
         };
         let sending = async {
-            self.side.send(exec, &self.plan.progress, job).await?;
+            let (stage, progress) = (self.stage.as_ref(), &self.plan.progress);
+            self.side.send(exec, stage, progress, job).await?;
             lock(&self.packed).lately.settle();
             Ok::<(), Error>(())
         };
@@ -394,7 +395,7 @@ impl Work {
         let name = self.shown();
         let job = move |to| pack_directories(&name, &directories, to);
         let progress = Progress::default();
-        self.side.send(exec, &progress, job).await
+        self.side.send(exec, None, &progress, job).await
     }
 
     /// Finds out what is there already. Whether that is all, under its name.
