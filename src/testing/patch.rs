@@ -4,10 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     gojson,
-    json::{items_mut, map},
+    json::{items, items_mut, map},
     place::Place,
     schema,
-    target::{not_implemented, refusal},
+    target::refusal,
 };
 use crate::{server::Refusal, wire::status::Status};
 
@@ -89,6 +89,10 @@ pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal
     Ok(())
 }
 
+fn failed(why: String) -> Refusal {
+    Refusal::new(Status::failure(500, "", why))
+}
+
 /// A strategic merge patch
 /// (`k8s.io/apimachinery/pkg/util/strategicpatch/patch.go`) of a built-in kind.
 pub(super) fn strategic(
@@ -96,16 +100,12 @@ pub(super) fn strategic(
     target: &mut Value,
     patch: &Value,
 ) -> Result<(), Refusal> {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return Ok(());
-    };
-    match patch.get("$patch").and_then(Value::as_str) {
-        None | Some("merge") => {}
+    let mut patch = patch.as_object().cloned().unwrap_or_default();
+    match patch.get("$patch").map(spelled).as_deref() {
+        None => {}
         Some("replace") => {
-            let mut whole = patch.clone();
-            whole.remove("$patch");
-            *target = Value::Object(whole);
+            patch.remove("$patch");
+            *target = patch.into();
             return Ok(());
         }
         Some("delete") => {
@@ -114,54 +114,135 @@ pub(super) fn strategic(
         }
         Some(other) => {
             let whole = spelled(&patch.clone().into());
-            let why = format!("unknown patch type: {other} in map: {whole}");
-            return Err(Refusal::new(Status::failure(500, "", why)));
+            return Err(failed(format!(
+                "unknown patch type: {other} in map: {whole}"
+            )));
         }
     }
     let target = map(target);
-    if let Some(Value::Array(kept)) = patch.get("$retainKeys") {
-        target.retain(|name, _| kept.iter().any(|kept| kept == name.as_str()));
+    if let Some(kept) = patch.remove("$retainKeys") {
+        let is_kept = |name: &str| items(&kept).any(|kept| kept == name);
+        let is_change = |(name, value): &(&String, &Value)| {
+            let is_of_list = [DELETION, ORDER]
+                .iter()
+                .any(|front| name.starts_with(front));
+            !value.is_null() && !is_of_list
+        };
+        if !kept.is_array()
+            || !patch
+                .iter()
+                .filter(is_change)
+                .all(|(name, _)| is_kept(name))
+        {
+            return Err(Refusal::bad_request("invalid patch format of retainKeys"));
+        }
+        target.retain(|name, _| is_kept(name));
     }
-    for (name, value) in patch.iter().filter(|(name, _)| !name.starts_with('$')) {
+    let orders: Vec<_> = patch
+        .iter()
+        .filter(|(name, _)| name.starts_with(ORDER))
+        .map(|(name, order)| (name.clone(), order.clone()))
+        .collect();
+    for (directive, order) in orders {
+        patch.remove(&directive);
+        let name = named(&directive, ORDER, "setElementOrder list")?;
+        ordered(place.field(name), (target, &mut patch), name, list(&order)?)?;
+    }
+    for (name, value) in patch {
+        let is_deletion = name.starts_with(DELETION);
+        let name = match is_deletion {
+            true => named(&name, DELETION, "primitive list")?,
+            false => &name,
+        };
         let place = place.field(name);
-        if value.is_null() || value["$patch"] == "delete" {
-            target.remove(name);
-            continue;
-        }
-        let target = target.entry(name).or_insert(Value::Null);
-        match value {
-            Value::Array(items) => strategic_list(place, target, items)?,
-            value => strategic(place, target, value)?,
+        match (target.get_mut(name), value) {
+            (_, Value::Null) => drop(target.remove(name)),
+            (Some(known @ Value::Object(_)), value @ Value::Object(_)) => {
+                strategic(place, known, &value)?;
+            }
+            (Some(Value::Array(known)), Value::Array(items)) => {
+                strategic_list(place, known, &items, is_deletion)?;
+            }
+            _ if is_deletion => {}
+            (_, value) => match without_directives(value) {
+                Some(value) => drop(target.insert(name.to_owned(), value)),
+                None => drop(target.remove(name)),
+            },
         }
     }
-    directives(place, target, patch)
+    Ok(())
 }
 
-/// What a patch says about lists besides their items.
-fn directives(
-    place: Place<'_>,
-    target: &mut Map<String, Value>,
-    patch: &Map<String, Value>,
-) -> Result<(), Refusal> {
-    for (directive, value) in patch.iter().filter(|(name, _)| name.contains('/')) {
-        let (Some((directive, name)), Value::Array(values)) = (directive.split_once('/'), value)
-        else {
-            continue;
-        };
-        let Some(Value::Array(list)) = target.get_mut(name) else {
-            continue;
-        };
-        match directive {
-            "$deleteFromPrimitiveList" => list.retain(|item| !values.contains(item)),
-            "$setElementOrder" => {
-                let key = place.field(name).merge_key().flatten();
-                let before = list.clone();
-                order(list, &before, values, key);
-            }
-            // A label may be called so.
-            _ if !directive.starts_with('$') => {}
-            other => return Err(not_implemented(format!("the directive {other} of a patch"))),
+/// What begins the name of a list of which items go, and of one that says in which order they are.
+const DELETION: &str = "$deleteFromPrimitiveList";
+const ORDER: &str = "$setElementOrder";
+
+fn named<'a>(directive: &'a str, front: &str, called: &str) -> Result<&'a str, Refusal> {
+    let name = directive.strip_prefix(front);
+    let name = name.and_then(|name| name.strip_prefix('/'));
+    name.ok_or_else(|| Refusal::bad_request(format!("invalid patch format of {called}")))
+}
+
+fn list(value: &Value) -> Result<&Vec<Value>, Refusal> {
+    let found = schema::go_type_of(value).replace("object", "map[string]interface {}");
+    let why = format!("expected a []interface {{}}, but received a {found}");
+    value.as_array().ok_or_else(|| failed(why))
+}
+
+/// What is put where nothing was, or something else: without nulls, and without what is marked.
+fn without_directives(value: Value) -> Option<Value> {
+    Some(match value {
+        Value::Object(map) if map.contains_key("$patch") => return None,
+        Value::Object(map) => {
+            let there = map.into_iter().filter(|(_, value)| !value.is_null());
+            let kept = there.filter_map(|(name, value)| Some((name, without_directives(value)?)));
+            kept.collect()
         }
+        Value::Array(items) => items.into_iter().filter_map(without_directives).collect(),
+        other => other,
+    })
+}
+
+/// Merges a list whose order is given.
+fn ordered(
+    place: Place<'_>,
+    (target, patch): (&mut Map<String, Value>, &mut Map<String, Value>),
+    name: &str,
+    given: &[Value],
+) -> Result<(), Refusal> {
+    let key = place.merge_key().flatten();
+    let new = patch.remove(name);
+    if let Some(new) = &new {
+        let mut left = given.iter();
+        let same = |a: &Value, b: &Value| match key {
+            Some(key) => a[key] == b[key],
+            None => a == b,
+        };
+        let mut marked = list(new)?.iter().filter(|item| item["$patch"].is_null());
+        if !given.is_empty() && !marked.all(|item| left.any(|known| same(item, known))) {
+            let [new, given] = [new, &given.into()].map(spelled);
+            let words = "The order in patch list";
+            return Err(failed(format!(
+                "{words}:\n{new}\n doesn't match {ORDER} list:\n{given}\n"
+            )));
+        }
+    }
+    let before = target.get(name).map(list).transpose()?.cloned();
+    match (before.is_some(), new) {
+        (false, None) => return Ok(()),
+        (false, Some(new)) => {
+            let new = without_directives(new).unwrap_or_default();
+            target.insert(name.to_owned(), new);
+        }
+        (true, Some(Value::Array(new))) => {
+            if let Some(Value::Array(list)) = target.get_mut(name) {
+                strategic_list(place, list, &new, false)?;
+            }
+        }
+        (true, _) => {}
+    }
+    if let Some(Value::Array(list)) = target.get_mut(name) {
+        order(list, &before.unwrap_or_default(), given, key);
     }
     Ok(())
 }
@@ -210,24 +291,20 @@ pub(super) fn spelled(value: &Value) -> String {
     }
 }
 
-fn strategic_list(place: Place<'_>, list: &mut Value, patch: &[Value]) -> Result<(), Refusal> {
-    let is_directive = |item: &Value, how: &str| item["$patch"] == how;
-    if patch.iter().any(|item| is_directive(item, "replace")) {
-        let items = patch.iter().filter(|item| !is_directive(item, "replace"));
-        *list = items.cloned().collect();
-        return Ok(());
-    }
-    let Some(key) = place.merge_key() else {
-        *list = patch.to_vec().into();
-        return Ok(());
+fn strategic_list(
+    place: Place<'_>,
+    list: &mut Vec<Value>,
+    patch: &[Value],
+    is_deletion: bool,
+) -> Result<(), Refusal> {
+    let key = match place.merge_key() {
+        Some(key) => key,
+        None if is_deletion => None,
+        None => {
+            *list = patch.to_vec();
+            return Ok(());
+        }
     };
-    let Value::Array(list) = list else {
-        let mut new: Vec<_> = patch.to_vec();
-        new.retain(|item| !is_directive(item, "delete"));
-        *list = new.into();
-        return Ok(());
-    };
-    let failed = |why: String| Refusal::new(Status::failure(500, "", why));
     let all = || list.iter().chain(patch).map(std::mem::discriminant);
     if all().any(|of| Some(of) != all().next()) {
         let print = |items: &[Value]| items.iter().map(spelled).collect::<Vec<_>>().join(" ");
@@ -237,33 +314,58 @@ fn strategic_list(place: Place<'_>, list: &mut Value, patch: &[Value]) -> Result
         )));
     }
     let before = list.clone();
-    for item in patch {
-        let Some(key) = key else {
+    let Some(key) = key else {
+        if is_deletion {
+            list.retain(|item| !patch.contains(item));
+            return Ok(());
+        }
+        for item in patch {
             if !list.contains(item) {
                 list.push(item.clone());
             }
-            continue;
-        };
-        if item[key].is_null() {
-            let item = spelled(item);
-            return Err(failed(format!(
-                "map: {item} does not contain declared merge key: {key}"
-            )));
         }
-        if is_directive(item, "delete") {
-            list.retain(|known| known[key] != item[key]);
-            continue;
-        }
-        match list.iter_mut().find(|known| known[key] == item[key]) {
-            Some(known) => strategic(place, known, item)?,
-            None => {
-                let mut new = Value::Null;
-                strategic(place, &mut new, item)?;
-                list.push(new);
+        order(list, &before, patch, None);
+        return Ok(());
+    };
+    let keyless = |item: &Value| {
+        let item = spelled(item);
+        failed(format!(
+            "map: {item} does not contain declared merge key: {key}"
+        ))
+    };
+    let (marked, plain): (Vec<_>, Vec<_>) =
+        patch.iter().partition(|item| item.get("$patch").is_some());
+    for item in &marked {
+        match &*spelled(&item["$patch"]) {
+            "replace" => {}
+            "delete" if item[key].is_null() => return Err(keyless(item)),
+            "delete" => list.retain(|known| known[key] != item[key]),
+            "merge" => {
+                let why = "merging lists cannot yet be specified in the patch";
+                return Err(failed(why.to_owned()));
+            }
+            other => {
+                let whole = spelled(item);
+                return Err(failed(format!(
+                    "unknown patch type: {other} in map: {whole}"
+                )));
             }
         }
     }
-    order(list, &before, patch, key);
+    if marked.iter().any(|item| item["$patch"] == "replace") {
+        *list = plain.into_iter().cloned().collect();
+        return Ok(());
+    }
+    for item in &plain {
+        if item[key].is_null() {
+            return Err(keyless(item));
+        }
+        match list.iter_mut().find(|known| known[key] == item[key]) {
+            Some(known) => strategic(place, known, item)?,
+            None => list.push((*item).clone()),
+        }
+    }
+    order(list, &before, patch, Some(key));
     Ok(())
 }
 
