@@ -28,7 +28,7 @@
 //! }
 //! ```
 
-mod port_forward;
+pub(crate) mod port_forward;
 mod refusal;
 mod remote_command;
 pub(crate) mod upgrade;

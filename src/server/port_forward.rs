@@ -75,6 +75,22 @@ pub struct PortForwardRequest {
     upgrade: OnUpgrade,
 }
 
+/// The ports that a request names, 0 among them: whoever reads the query does not mind.
+pub(crate) fn named<B>(request: &Request<B>) -> Result<Vec<u16>, Refusal> {
+    let pairs = query_pairs(request.uri().query().unwrap_or_default());
+    let values = pairs.filter(|(key, _)| key == "ports");
+    let mut ports = Vec::new();
+    for (_, value) in values {
+        for port in value.split(',') {
+            ports.push(port.parse().map_err(|error| {
+                let why = no_number("ParseUint", port, &error);
+                Refusal::bad_request(format!("cannot convert to []int32: {why}"))
+            })?);
+        }
+    }
+    Ok(ports)
+}
+
 impl PortForwardRequest {
     /// Reads a request. Ports come as `ports=80&ports=443` or `ports=80,443`
     /// (`k8s.io/apimachinery/pkg/apis/meta/v1/conversion.go`).
@@ -85,24 +101,9 @@ impl PortForwardRequest {
     /// something that is no port.
     pub fn parse<B>(request: &mut Request<B>) -> Result<Self, Refusal> {
         let handshake = Handshake::check(request)?;
-        let mut ports = Vec::new();
-        for (key, value) in query_pairs(request.uri().query().unwrap_or_default()) {
-            if key == "ports" {
-                for port in value.split(',') {
-                    ports.push(match port.parse::<u16>() {
-                        Ok(0) => {
-                            let why = format!("port {port:?} must be > 0");
-                            return Err(Refusal::bad_request(why));
-                        }
-                        Ok(port) => port,
-                        Err(error) => {
-                            let why = no_number("ParseUint", port, &error);
-                            let why = format!("cannot convert to []int32: {why}");
-                            return Err(Refusal::bad_request(why));
-                        }
-                    });
-                }
-            }
+        let ports = named(request)?;
+        if ports.contains(&0) {
+            return Err(Refusal::bad_request("port \"0\" must be > 0"));
         }
         Ok(Self {
             ports,

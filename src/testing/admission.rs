@@ -5,9 +5,12 @@ use serde_json::{Value, json};
 
 use super::{
     checks::WARNING,
+    controllers,
     json::{items, items_mut, map, members, push, some, text},
     kinds::Kind,
+    logs,
     paths::{each, plain},
+    pods,
     router::Cluster,
     store,
     target::{Invalid, forbidden, not_implemented},
@@ -40,6 +43,11 @@ impl Write<'_> {
             return Ok(());
         }
         unchecked(self.cluster, &target.namespace, &object["spec"])?;
+        if controllers::is_gated(object) {
+            let message = "Scheduling is blocked due to non-empty scheduling gates";
+            let (status, why) = (&mut object["status"], ("SchedulingGated", message));
+            pods::condition(status, "PodScheduled", false, Some(why), logs::now());
+        }
         complete(self.cluster, &target.namespace, &mut object["spec"])
             .map_err(|why| forbidden(target.resource(), &name, &why))
     }
@@ -90,6 +98,9 @@ fn unchecked(cluster: &Cluster, namespace: &str, spec: &Value) -> Result<(), Ref
     let class = runtime(cluster, spec).unwrap_or_default();
     match level {
         Some((name, level)) => Err(not_implemented(format!("{name}={}", text(level)))),
+        None if members(&spec["resources"]).next().is_some() => {
+            Err(not_implemented("resources of a pod as a whole"))
+        }
         None if is_limited => Err(not_implemented("pods where a LimitRange is")),
         None if class["scheduling"].is_object() => {
             Err(not_implemented("the scheduling of a RuntimeClass"))

@@ -1,7 +1,7 @@
 //! Bodies of requests: in flow bytes and their media type, out come objects.
 
 use bytes::Bytes;
-use http::{Request, header::CONTENT_TYPE};
+use http::{Method, Request, header::CONTENT_TYPE};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -30,6 +30,8 @@ pub(super) fn media<B>(request: &Request<B>) -> String {
     let (name, parameters) = media.split_once(';').unwrap_or((media, "="));
     match name.trim() {
         "" => JSON.to_owned(),
+        // Of a patch the text counts.
+        _ if *request.method() == Method::PATCH => name.to_owned(),
         // Go reads no type whose parameters are none.
         _ if !parameters.contains('=') => String::new(),
         name => name.to_lowercase(),
@@ -57,22 +59,25 @@ pub(super) fn unsupported(known: &[&str]) -> Refusal {
     Refusal::new(Status::failure(415, "UnsupportedMediaType", message))
 }
 
+/// The refusal of what cannot be read as an object
+/// (`k8s.io/apiserver/pkg/endpoints/handlers/create.go`, `transformDecodeError`).
+pub(super) fn unrecognized(body: &[u8], kind: &str, why: &str) -> Refusal {
+    let some = &body[..body.len().min(SUMMARY)];
+    let more = if body.len() > SUMMARY { " ..." } else { "" };
+    let summary = match some {
+        [] => "<empty>".to_owned(),
+        [b'{', ..] => String::from_utf8_lossy(some).into_owned(),
+        _ => some.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    let front = format!("the object provided is unrecognized (must be of type {kind})");
+    Refusal::bad_request(format!("{front}: {why} ({summary}{more})"))
+}
+
 pub(super) fn object(media: &str, body: &[u8], kind: &str) -> Result<Value, Refusal> {
-    let bad = |why: String| {
-        if kind.is_empty() {
-            // Options are read without a word about what they should have been.
-            return Refusal::bad_request(why);
-        }
-        // `k8s.io/apiserver/pkg/endpoints/handlers/create.go`, transformDecodeError.
-        let some = &body[..body.len().min(SUMMARY)];
-        let more = if body.len() > SUMMARY { " ..." } else { "" };
-        let summary = match some {
-            [] => "<empty>".to_owned(),
-            [b'{', ..] => String::from_utf8_lossy(some).into_owned(),
-            _ => some.iter().map(|byte| format!("{byte:02x}")).collect(),
-        };
-        let front = format!("the object provided is unrecognized (must be of type {kind})");
-        Refusal::bad_request(format!("{front}: {why} ({summary}{more})"))
+    let bad = |why: String| match kind {
+        // Options are read without a word about what they should have been.
+        "" => Refusal::bad_request(why),
+        kind => unrecognized(body, kind, &why),
     };
     let untyped = |why: String| {
         bad(format!(
@@ -102,7 +107,7 @@ pub(super) fn object(media: &str, body: &[u8], kind: &str) -> Result<Value, Refu
 }
 
 /// Bytes of a bad body that its refusal repeats.
-const SUMMARY: usize = 1024;
+const SUMMARY: usize = 30;
 
 /// What Go reads a body into first.
 const TYPE_META: &str = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \

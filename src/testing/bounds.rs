@@ -69,6 +69,11 @@ pub(super) fn limits(value: &Value, schema: &Value, path: &str, faults: &mut Vec
             ..Invalid::value(path, &spelled, &why)
         });
     }
+    let number = value.as_f64().unwrap_or_default();
+    if schema["format"] == "int32" && i32::try_from(number as i64).is_err() {
+        let why = "Checked value must be of type integer with format int32 in";
+        faults.push(Invalid::value("<nil>", "\"\"", &format!("{why} {path}")));
+    }
     one_of(value, schema, path, faults);
 }
 

@@ -61,7 +61,15 @@ pub(super) fn faults(kind: &Kind, object: &Value) -> Vec<Invalid> {
 
 /// What is wrong with an object by the rules of its kind alone.
 pub(super) fn of_kind(kind: &Kind, object: &Value) -> Vec<Invalid> {
-    all(kind.type_name().unwrap_or_default(), object)
+    let mut faults = all(kind.type_name().unwrap_or_default(), object);
+    for rule in rules::of_kind(kind, "named") {
+        for fault in &mut faults {
+            if let Some(rest) = fault.field.strip_prefix(rule.field) {
+                fault.field = format!("{}{rest}", rule.value);
+            }
+        }
+    }
+    faults
 }
 
 pub(super) fn of_type(name: &str, value: &Value) -> Vec<Invalid> {
@@ -134,10 +142,11 @@ fn check(name: &str, object: &Value, at: &str, faults: &mut Vec<Invalid>) {
     }
     for rule in holding().filter(|rule| ["unique", "alone"].contains(&rule.rule)) {
         let mut seen = Vec::new();
-        let named = rule.value.split_once(' ');
+        let (by, shown) = rule.value.split_once(" => ").unwrap_or((rule.value, ""));
+        let named = by.split_once(' ');
         let named = named.filter(|(name, _)| name.chars().all(char::is_alphanumeric));
-        let own = rule.value.strip_prefix('$').unwrap_or_default();
-        let (name, words) = named.unwrap_or((own, rule.value));
+        let own = by.strip_prefix('$').unwrap_or_default();
+        let (name, words) = named.unwrap_or((own, by));
         for (mut field, item) in each(object, rule.field, at) {
             let value = spell(words, &item);
             if !name.is_empty() {
@@ -145,7 +154,10 @@ fn check(name: &str, object: &Value, at: &str, faults: &mut Vec<Invalid>) {
             }
             if !["null", "\"\""].contains(&&*value) && seen.contains(&value) {
                 faults.push(match rule.rule {
-                    "unique" => Invalid::new(field, format!("Duplicate value: {value}")),
+                    "unique" => {
+                        let shown = if shown.is_empty() { words } else { shown };
+                        Invalid::new(field, format!("Duplicate value: {}", spell(shown, &item)))
+                    }
                     _ => Invalid::value(field, &value, "must be unique"),
                 });
             }
@@ -191,8 +203,8 @@ impl Rule {
             "ordered" => return faults.extend(ordered(object, self.field, words, at)),
             "resources" => return faults.extend(resources(object, at)),
             "twice" => return admission::twice(object, at, faults),
-            "default" | "inherit" | "replace" | "set" | "drop" | "unique" | "alone" | "fixed"
-            | "immutable" | "select" => return,
+            "default" | "inherit" | "named" | "replace" | "set" | "drop" | "unique" | "alone"
+            | "fixed" | "immutable" | "select" => return,
             _ => {}
         }
         let (first, rest) = words.split_once(' ').unwrap_or((words, ""));
@@ -236,7 +248,8 @@ impl Rule {
                 "apart" => (is_there && is_among()).then(|| format!("Duplicate value: {spelled}")),
                 "equals" => (spell(first, object) != given).then(|| invalid(rest)),
                 "enum" => {
-                    let known: Vec<_> = words.split(' ').map(|name| format!("{name:?}")).collect();
+                    let known = words.split(' ').map(|name| name.replace('_', " "));
+                    let known: Vec<_> = known.map(|name| format!("{name:?}")).collect();
                     let is_known = !is_there || known.contains(&spelled);
                     (!is_known).then(|| Invalid::unsupported("", &spelled, known).message)
                 }
@@ -272,9 +285,8 @@ impl Rule {
                     is_less.then(|| invalid(rest))
                 }
                 "most" => {
-                    let most = get(object, first).as_i64();
-                    let both = value.as_i64().zip(most);
-                    let is_out = both.is_some_and(|(this, most)| this < 0 || this > most);
+                    let most = get(object, first).as_i64().unwrap_or(0);
+                    let is_out = value.as_i64().is_some_and(|this| this < 0 || this > most);
                     is_out.then(|| invalid(&spell(rest, object)))
                 }
                 "whole" => {

@@ -33,7 +33,7 @@ pub(super) fn after(cluster: &Arc<Cluster>, kind: &Kind, before: Option<&Value>,
     }
 }
 
-fn is_gated(pod: &Value) -> bool {
+pub(super) fn is_gated(pod: &Value) -> bool {
     items(&pod["spec"]["schedulingGates"]).len() > 0
 }
 

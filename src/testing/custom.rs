@@ -198,6 +198,18 @@ fn structural(schema: &Value, level: &str, at: &str, faults: &mut Vec<Invalid>) 
             why,
         ));
     }
+    let is_whole = level == "at the root" || is("x-kubernetes-embedded-resource");
+    let named = &schema["properties"]["metadata"];
+    let is_said = |(name, said): (&String, &Value)| match &**name {
+        "type" | "description" => false,
+        "properties" => members(said).any(|(name, _)| !["name", "generateName"].contains(&&**name)),
+        _ => true,
+    };
+    if is_whole && members(named).any(is_said) {
+        let why = "must not specify anything other than name and generateName, but metadata is \
+                   implicitly specified";
+        faults.push(Invalid::forbidden(field("properties[metadata]"), why));
+    }
     for key in texts(&schema["x-kubernetes-list-map-keys"]) {
         let items = &schema["items"];
         let is_required = texts(&items["required"]).any(|name| name == key);

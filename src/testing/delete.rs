@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, Response, header::WARNING};
+use http::Response;
 use http_body_util::Full;
 use serde_json::{Value, json};
 
@@ -28,9 +28,10 @@ pub(super) const CONTROLLER: Duration = Duration::from_millis(100);
 
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// `k8s.io/kubernetes/pkg/registry/batch/job/storage/storage.go`, Delete.
-const PRESERVED: &str = "299 - \"child pods are preserved by default when jobs are deleted; set \
+const PRESERVED: &str = "child pods are preserved by default when jobs are deleted; set \
                          propagationPolicy=Background to remove them or set \
-                         propagationPolicy=Orphan to suppress this warning\"";
+                         propagationPolicy=Orphan to suppress this warning";
+
 const ORPHAN: &str = "orphan";
 
 /// What a client says about a deletion: `DeleteOptions`.
@@ -57,6 +58,10 @@ impl Options {
             dry: texts(&options["dryRun"]).any(|how| how == "All"),
         }
     }
+
+    pub(super) fn warning(&self, kind: &Kind) -> Option<&'static str> {
+        (kind.resource.plural == "jobs" && self.propagation.is_empty()).then_some(PRESERVED)
+    }
 }
 
 pub(super) fn one(write: &Write<'_>, options: &Options) -> Result<Response<Body>, Refusal> {
@@ -64,12 +69,7 @@ pub(super) fn one(write: &Write<'_>, options: &Options) -> Result<Response<Body>
     let object = delete(write.cluster, &target.kind, target.key(), options)?;
     let metadata = &object.json["metadata"];
     if target.kind.is("returned") || !metadata["deletionTimestamp"].is_null() {
-        let mut answer = objects::answer(&write.query, &object)?;
-        if target.resource().plural == "jobs" && options.propagation.is_empty() {
-            let warning = HeaderValue::from_static(PRESERVED);
-            answer.headers_mut().append(WARNING, warning);
-        }
-        return Ok(answer);
+        return objects::answer(&write.query, &object);
     }
     let resource = target.resource();
     let mut details =

@@ -21,10 +21,11 @@ use super::{
     admission,
     builder::{ContainerBuilder, PodBuilder, RestartPolicy},
     container::Container,
-    delete,
-    json::{at, items, text, texts},
+    controllers, delete,
+    json::{at, items, some, text, texts},
     logs,
-    pods::{self, NODE, Pod, Waiting, condition},
+    paths::plain,
+    pods::{self, NODE, Pod, Waiting},
     router::Cluster,
     rules,
     store::{self, Object},
@@ -143,8 +144,11 @@ pub(super) fn start(cluster: &Arc<Cluster>, object: &Value) {
     let text = |value: &Value| text(value).to_owned();
     let (metadata, spec) = (&object["metadata"], &object["spec"]);
     let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
-    if let Some((reason, message)) = unschedulable(spec) {
-        return unscheduled(cluster, object, reason, &message);
+    if !is_ours(spec) || controllers::is_gated(object) {
+        return;
+    }
+    if let Some(field) = unschedulable(spec) {
+        return unscheduled(cluster, object, &not_here(field));
     }
     let policy = match spec["restartPolicy"].as_str() {
         Some("Never") => RestartPolicy::Never,
@@ -185,46 +189,30 @@ fn not_here(what: &str) -> String {
     format!("not implemented by the embedded server: {what}")
 }
 
-/// Why a pod stays without a node.
-fn unschedulable(spec: &Value) -> Option<(&'static str, String)> {
-    let is_set = |field: &str| match &spec[field] {
-        Value::Null => false,
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-        _ => true,
-    };
-    if is_set("schedulingGates") {
-        let message = "Scheduling is blocked due to non-empty scheduling gates";
-        return Some(("SchedulingGated", message.to_owned()));
-    }
-    let strange = ["nodeSelector", "affinity", "resourceClaims"]
+/// What of a pod nobody looks after here, where its node is yet to be found.
+fn unschedulable(spec: &Value) -> Option<&'static str> {
+    let fields = ["nodeSelector", "affinity", "resourceClaims"];
+    let is_free = some(&spec["nodeName"]).is_none();
+    let mut set = fields
         .into_iter()
-        .find(|f| is_set(f));
-    if let Some(field) = strange {
-        return Some(("Unschedulable", not_here(field)));
-    }
-    let scheduler = spec["schedulerName"]
-        .as_str()
-        .unwrap_or("default-scheduler");
-    let node = spec["nodeName"].as_str().unwrap_or(NODE);
-    if scheduler != "default-scheduler" || node != NODE {
-        return Some(("Unschedulable", not_here("other schedulers and nodes")));
-    }
-    None
+        .filter(|name| !plain(&spec[*name]).is_empty());
+    set.next().filter(|_| is_free)
 }
 
-fn unscheduled(cluster: &Cluster, object: &Value, reason: &str, message: &str) {
+/// Whether this node runs a pod, which is for itself, or for its scheduler, to say.
+fn is_ours(spec: &Value) -> bool {
+    match some(&spec["nodeName"]) {
+        Some(node) => node == NODE,
+        None => some(&spec["schedulerName"]).is_none_or(|name| name == "default-scheduler"),
+    }
+}
+
+fn unscheduled(cluster: &Cluster, object: &Value, message: &str) {
     let key = store::key_of(&pods::resource(), object);
     let now = logs::now();
     cluster.store.edit(&key, |json| {
-        condition(
-            &mut json["status"],
-            "PodScheduled",
-            false,
-            Some(reason),
-            now,
-        );
-        json["status"]["conditions"][0]["message"] = message.into();
+        let why = ("Unschedulable", message);
+        pods::condition(&mut json["status"], "PodScheduled", false, Some(why), now);
         false
     });
 }

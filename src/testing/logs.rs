@@ -7,7 +7,8 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
 use tokio::sync::watch;
 
 use super::{
@@ -139,6 +140,13 @@ pub(super) async fn serve<B>(
     request: &mut Request<B>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Parameters::parse(request.uri().query());
+    if !pod.is_placed {
+        pod.container(query.some("container")).map(drop)?;
+        Options::parse(cluster, pod, &query)?;
+        let mut nothing = Response::new(router::body(Full::default()));
+        *nothing.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(nothing);
+    }
     let container = pod.container(query.some("container"))?;
     let container = container.map_err(|waiting| pod.no_log(waiting))?;
     let options = Options::parse(cluster, pod, &query)?;

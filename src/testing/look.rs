@@ -28,7 +28,11 @@ pub(super) struct Look {
     pretty: bool,
     is_watch: bool,
     is_deprecated: bool,
+    /// What the request is called where it is recorded: as its client says, or anything.
+    audit: HeaderValue,
 }
+
+const AUDIT: &str = "audit-id";
 
 impl Look {
     pub(super) fn of<B>(request: &Request<B>) -> Self {
@@ -41,7 +45,18 @@ impl Look {
         let agent = agent.map_or(&b""[..], HeaderValue::as_bytes);
         let people = [&b"curl"[..], b"Wget", b"Mozilla/5.0"];
         let path: Vec<_> = path.split('/').skip(1).collect();
+        let audit = request.headers().get(AUDIT).cloned().unwrap_or_else(|| {
+            let [a, b] = rand::random::<[u32; 2]>();
+            let [c, d, e, f] = rand::random::<[u16; 4]>();
+            let id = format!(
+                "{a:08x}-{c:04x}-4{:03x}-8{:03x}-{b:08x}{f:04x}",
+                d >> 4,
+                e >> 4
+            );
+            HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static(""))
+        });
         Self {
+            audit,
             yaml: accepted.is_some_and(|accepted| accepted.yaml) && !is_other,
             pretty: !is_other
                 && match parameters.get("pretty") {
@@ -61,6 +76,7 @@ impl Look {
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             let none = HeaderValue::from_static("no-cache, private");
             head.headers.entry(CACHE_CONTROL).or_insert(none);
+            head.headers.insert(AUDIT, self.audit.clone());
         }
         if self.is_deprecated {
             let warning = HeaderValue::from_static(ENDPOINTS);

@@ -38,6 +38,14 @@ pub(super) struct Opening {
     framing: Framing,
 }
 
+/// What is no handshake is refused by the WebSocket library, in text.
+fn check<B>(request: &Request<B>) -> Result<Handshake, Refusal> {
+    Handshake::check(request).map_err(|refusal| {
+        let why = refusal.status().map(|status| status.message.clone());
+        Refusal::text(refusal.code(), why.unwrap_or_default())
+    })
+}
+
 impl Opening {
     pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
         Handshake::is_asked(request.headers())
@@ -49,7 +57,7 @@ impl Opening {
         request: &mut Request<B>,
         encoding: Encoding,
     ) -> Result<(Self, Response<Full<Bytes>>), Refusal> {
-        let handshake = Handshake::check(request)?;
+        let handshake = check(request)?;
         if !request.headers().contains_key(ORIGIN) {
             return Err(Refusal::bare(StatusCode::FORBIDDEN));
         }
@@ -64,7 +72,7 @@ impl Opening {
     pub(super) fn of_log<B>(
         request: &mut Request<B>,
     ) -> Result<(Self, Response<Full<Bytes>>), Refusal> {
-        let handshake = Handshake::check(request)?;
+        let handshake = check(request)?;
         let mut offered = handshake.offer.split(',').map(str::trim);
         let chosen = match handshake.offer.trim() {
             "" => "",

@@ -23,8 +23,6 @@
 //! "not implemented by the embedded server". Of admission there is what every pod
 //! gets (its service account, priority, tolerations and class; the token itself is not there), and
 //! there are no controllers but those of pods, namespaces and garbage: a Deployment makes no pods.
-//! Query parameters that a request does not have are refused too, of which a cluster takes no
-//! notice: they are mistakes.
 //!
 //! What goes wrong is part of it: [`ApiServer::inject_into_bodies`] cuts, ends, stalls, delays or
 //! refuses lists, watches and logs, [`ApiServer::inject`] does it to any connection, and
@@ -51,9 +49,9 @@
 //! ```text
 //!   accept, TLS          listener.rs, tls.rs
 //!     -> who may what    access.rs, roles.rs
-//!       -> which verb    router.rs, target.rs, discovery.rs over {kinds,requests,subresources}.txt
+//!       -> which verb    router.rs, target.rs, discovery.rs over {kinds,subresources}.txt
 //!         -> the verb    exec.rs, attach.rs, logs.rs, proxy.rs, objects.rs, watch.rs, ...
-//!           -> writes    writes.rs, update.rs, patch.rs, place.rs, managed.rs (who owns what), delete.rs
+//!           -> writes    writes.rs, update.rs, patch.rs, place.rs, managed.rs (who owns what), delete.rs, services.rs
 //!             -> checks  schema.rs, bounds.rs, rules.rs, checks.rs, validation.rs over {types,rules,formats}.txt
 //!           -> processes kubelet.rs, container.rs (a container's own), process.rs (any)
 //!           -> objects   store.rs, selector.rs
@@ -107,6 +105,7 @@ mod router;
 mod rules;
 mod schema;
 mod selector;
+mod services;
 mod store;
 mod streaming;
 mod subresources;

@@ -162,14 +162,14 @@ pub(super) fn not_acceptable(
 /// answers this path in a cluster.
 pub(super) fn json_only(accept: Option<&str>, path: &[&str]) -> Result<(), Refusal> {
     let header = accept.unwrap_or_default();
+    let (is_version, is_group) = (path == ["version"], matches!(path, ["apis"] | ["apis", _]));
     let accepts = |types: &[&str]| {
         let mut clauses = header.split(',').map(Clause::parse);
         let is_object = |clause: &Clause<'_>| matches!(clause.form(), Some(Form::Object));
         clauses.any(|clause| types.contains(&clause.media) && is_object(&clause))
     };
-    let is_version = path == ["version"];
-    if accepts(&["*/*", "application/*", "application/json", ""]) || !is_version && accepts(&[YAML])
-    {
+    let is_any = is_group && accepts(&["application/*"]);
+    if is_any || accepts(&["*/*", "application/json", ""]) || !is_version && accepts(&[YAML]) {
         return Ok(());
     }
     if !is_version && accepts(&["application/vnd.kubernetes.protobuf"]) {
@@ -179,13 +179,33 @@ pub(super) fn json_only(accept: Option<&str>, path: &[&str]) -> Result<(), Refus
         true => "application/json",
         false => "application/json, application/yaml, application/vnd.kubernetes.protobuf",
     };
-    let message = match path {
-        ["apis"] | ["apis", _] => {
-            format!("only the following media types are accepted: {offered}")
-        }
-        _ => format!("406: Not Acceptable\n\nAvailable representations: {offered}"),
-    };
+    if is_group {
+        return Err(refuse(format!(
+            "only the following media types are accepted: {offered}"
+        )));
+    }
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {offered}");
     Err(refusal((406, "NotAcceptable"), message, [""; 3], []))
+}
+
+/// Whether a client wants OpenAPI in JSON rather than in protobuf; `None` if in neither
+/// (`k8s.io/kube-openapi/pkg/handler/handler.go`).
+pub(super) fn wants_json(accept: Option<&str>, version: &str) -> Option<bool> {
+    let header = accept.filter(|header| !header.is_empty()).unwrap_or("*/*");
+    let mut clauses: Vec<_> = header.split(',').map(Clause::parse).collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    let front = format!("com.github.proto-openapi.spec.{version}");
+    clauses.into_iter().find_map(|clause| {
+        let (of, kind) = clause.media.split_once('/').unwrap_or((clause.media, ""));
+        let is_protobuf = kind.strip_prefix(&*front);
+        let is_protobuf =
+            is_protobuf.is_some_and(|rest| ["@v1.0+protobuf", ".v1.0+protobuf"].contains(&rest));
+        match ["application", "*"].contains(&of) {
+            true if ["json", "*"].contains(&kind) => Some(true),
+            true if is_protobuf => Some(false),
+            _ => None,
+        }
+    })
 }
 
 /// A refusal of a form, in the words of `k8s.io/apiserver/pkg/endpoints/handlers/response.go`.

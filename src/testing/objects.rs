@@ -69,12 +69,20 @@ impl Query {
             );
             return Err(Refusal::bad_request(why));
         }
-        for name in NUMBERS {
+        let counts = matches!(
+            target.verb,
+            "list" | "watch" | "delete" | "deletecollection"
+        );
+        for name in NUMBERS.into_iter().filter(|_| counts) {
             parameters.number(name)?;
+        }
+        let mut fields = selector::fields(parameters.get("fieldSelector"), &target.kind)?;
+        if let ("watch", Some(name)) = (target.verb, &target.name) {
+            fields.push(Requirement::named(name));
         }
         Ok(Self {
             labels: selector::labels(parameters.get("labelSelector"))?,
-            fields: selector::fields(parameters.get("fieldSelector"), &target.kind)?,
+            fields,
             accepted,
             gzip: allows_gzip(request),
             parameters,
@@ -228,6 +236,10 @@ pub(super) fn get<B>(
 
 pub(super) fn answer(query: &Query, object: &Object) -> Result<Response<Body>, Refusal> {
     if let Form::MetadataList(_) = query.accepted.form {
+        if query.target.kind.custom.is_some() {
+            let why = "content is not a list";
+            return Err(Refusal::new(Status::failure(500, "", why)));
+        }
         return Err(negotiation::refuse(format!(
             "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
             query.target.kind.go_name()
@@ -246,7 +258,7 @@ pub(super) async fn collection<B>(
 ) -> Result<Response<Body>, Refusal> {
     let query = Query::parse(cluster, target, request)?;
     let fault = cluster.fault().await?;
-    if query.is("watch") {
+    if target.verb == "watch" {
         return watch::watch(cluster, query, request, fault);
     }
     list(cluster, &query, fault)

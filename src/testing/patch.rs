@@ -51,6 +51,22 @@ pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal
     }
     for operation in items_mut(&mut patch) {
         map(operation).entry("value").or_insert(Value::Null);
+        for field in ["op", "from", "path"] {
+            match &operation[field] {
+                Value::Null => {}
+                Value::String(path) => {
+                    // What is before the first slash does not count.
+                    if let Some((_, rest)) = path.split_once('/').filter(|_| field != "op") {
+                        operation[field] = format!("/{rest}").into();
+                    }
+                }
+                other => {
+                    let of = schema::go_type_of(other);
+                    let into = format!("Go struct field jsonPatchOp.{field} of type string");
+                    return Err(bad(format!("json: cannot unmarshal {of} into {into}")));
+                }
+            }
+        }
     }
     // The API server keeps the reason to itself (`NewGenericServerResponse`).
     let message = "the server rejected our request due to an error in our request";
@@ -68,6 +84,11 @@ pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal
         )));
     }
     for mut operation in patch.0 {
+        if let json_patch::PatchOperation::Add(add) = &operation
+            && add.path.is_empty()
+        {
+            return Err(rejected());
+        }
         // What is not there is put there.
         if let json_patch::PatchOperation::Replace(replace) = &operation
             && target.pointer(replace.path.as_str()).is_none()

@@ -36,6 +36,8 @@ pub(super) struct Pod {
     pub(super) name: String,
     pub(super) uid: String,
     pub(super) ip: String,
+    /// Whether it has a node.
+    pub(super) is_placed: bool,
     pub(super) ports: Ports,
     pub(super) started: Stamp,
     pub(super) containers: Vec<Arc<Container>>,
@@ -116,11 +118,33 @@ impl Pod {
             name,
             uid,
             ip,
+            is_placed: true,
             ports: Ports::default(),
             started: now(),
             containers: Vec::new(),
             ephemeral: Mutex::default(),
             waiting: Vec::new(),
+        }
+    }
+
+    /// A pod that has no node yet.
+    pub(super) fn unplaced(object: &Value) -> Self {
+        let metadata = &object["metadata"];
+        let waiting = items(&object["spec"]["containers"]).map(|container| Waiting {
+            name: text(&container["name"]).to_owned(),
+            image: String::new(),
+            reason: "",
+            message: String::new(),
+        });
+        Self {
+            waiting: waiting.collect(),
+            is_placed: false,
+            ..Self::new([
+                text(&metadata["namespace"]),
+                text(&metadata["name"]),
+                "",
+                "",
+            ])
         }
     }
 
@@ -250,7 +274,8 @@ impl Pod {
             ("ContainersReady", is_ready, why),
             ("PodScheduled", true, None),
         ] {
-            condition(&mut status, name, holds, reason, now);
+            let why = reason.map(|reason| (reason, ""));
+            condition(&mut status, name, holds, why, now);
         }
         let generation = &object["metadata"]["generation"];
         for condition in items_mut(&mut status["conditions"]) {
@@ -279,15 +304,18 @@ pub(super) fn condition(
     status: &mut Value,
     name: &str,
     holds: bool,
-    reason: Option<&str>,
+    why: Option<(&str, &str)>,
     now: Stamp,
 ) {
     let holds = if holds { "True" } else { "False" };
     let mut condition = json!({
         "type": name, "status": holds, "lastProbeTime": null, "lastTransitionTime": seconds(now),
     });
-    if let Some(reason) = reason {
+    if let Some((reason, message)) = why {
         condition["reason"] = reason.into();
+        if !message.is_empty() {
+            condition["message"] = message.into();
+        }
     }
     let mut conditions = items_mut(&mut status["conditions"]);
     match conditions.find(|known| known["type"] == name) {

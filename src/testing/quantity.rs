@@ -14,7 +14,7 @@ pub(super) fn number(text: &str) -> Option<i128> {
 pub(super) fn spelled(value: &Value) -> String {
     value
         .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+        .map_or_else(|| value.to_string(), |text| text.trim().to_owned())
 }
 
 /// As resources are counted, rounded up (`SetDefaults_ResourceList`).

@@ -10,7 +10,7 @@ use super::{
     json::{map, text, texts},
     logs, managed,
     router::{self, Body},
-    rules,
+    rules, selector,
     store::seconds,
     target::{invalid, not_implemented},
     writes::Write,
@@ -81,6 +81,17 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
             };
             let why = access.why(&asked, &action);
             let mut status = json!({"allowed": why.is_some()});
+            let raw = |field: &str| of[field]["rawSelector"].as_str().unwrap_or_default();
+            let is_field = |term: &str| term.is_empty() || term.contains('=');
+            let wrong = match () {
+                () if !raw("fieldSelector").split(',').all(is_field) => "fieldSelector",
+                () if selector::labels(raw("labelSelector")).is_err() => "labelSelector",
+                () => "",
+            };
+            if !wrong.is_empty() {
+                let why = format!("spec.resourceAttributes.{wrong} ignored due to parse error");
+                status["evaluationError"] = why.into();
+            }
             if let Some(why) = why.filter(|why| !why.is_empty()) {
                 status["reason"] = why.into();
             }

@@ -264,15 +264,29 @@ async fn route(
         }
         ["version" | "api"] if *request.method() != Method::GET => Err(target::not_allowed()),
         ["healthz" | "livez" | "readyz", ..] => Ok(health(&path, request.uri().query())),
-        ["openapi", "v2"] | ["openapi", "v3", _, ..] if accepts_only_protobuf(request) => {
-            Err(not_implemented("OpenAPI in protobuf"))
+        ["openapi", version, ref rest @ ..]
+            if version == "v2" && rest.is_empty() || version == "v3" && rest.len() > 1 =>
+        {
+            let document = match (
+                rest,
+                negotiation::wants_json(objects::accept(request), version),
+            ) {
+                (_, None) => {
+                    let mut response = Response::new(body(Full::default()));
+                    *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
+                    response
+                }
+                (_, Some(false)) => return Err(not_implemented("OpenAPI in protobuf")),
+                ([], _) => whole(200, JSON, discovery::openapi_v2(&kinds)),
+                (["api", version], _) => found(discovery::openapi_of(&kinds, "", version)),
+                (["apis", group, version], _) => {
+                    found(discovery::openapi_of(&kinds, group, version))
+                }
+                _ => return Ok(unknown()),
+            };
+            Ok(varying(document))
         }
-        ["openapi", "v2"] => Ok(varying(whole(200, JSON, discovery::openapi_v2(&kinds)))),
         ["openapi", "v3"] => Ok(whole(200, TEXT, discovery::openapi(&kinds).to_string())),
-        ["openapi", "v3", "api", version] => Ok(found(discovery::openapi_of(&kinds, "", version))),
-        ["openapi", "v3", "apis", group, version] => {
-            Ok(found(discovery::openapi_of(&kinds, group, version)))
-        }
         ["api"] if aggregated => Ok(discovered(&discovery::aggregated(&kinds, true))),
         ["apis"] if aggregated => Ok(discovered(&discovery::aggregated(&kinds, false))),
         ["api"] => Ok(object(
@@ -301,12 +315,6 @@ async fn route(
         ] => Err(not_implemented(&path)),
         _ => Ok(unknown()),
     }
-}
-
-/// Whether a client reads no OpenAPI in JSON.
-fn accepts_only_protobuf<B>(request: &Request<B>) -> bool {
-    let accept = objects::accept(request).unwrap_or_default();
-    accept.contains("protobuf") && !accept.contains("json") && !accept.contains("*/*")
 }
 
 /// Whether a client prefers discovery in one document.
@@ -413,7 +421,12 @@ async fn resource(
             let (accept, offered) = (objects::accept(request), &cluster.settings.encodings);
             negotiation::negotiate(accept, offered, true)
                 .ok_or_else(|| negotiation::not_acceptable(accept, offered, &target))?;
-            let pod = cluster.pod(&target)?;
+            let pod = match objects::find(cluster, &target) {
+                Ok(object) if some(&object.json["spec"]["nodeName"]).is_none() => {
+                    Pod::unplaced(&object.json).into()
+                }
+                _ => cluster.pod(&target)?,
+            };
             logs::serve(cluster, &pod, &mut head(request)).await
         }
         Some("proxy") => proxy::serve(cluster, &target, request).await,
@@ -427,11 +440,11 @@ async fn resource(
             // What cannot be answered is not looked for.
             objects::Query::parse(cluster, &target, &head)?;
             match target.name {
-                Some(_) => {
+                Some(_) if target.verb == "get" => {
                     let object = objects::find(cluster, &target)?;
                     objects::get(cluster, &target, &object, &head)
                 }
-                None => objects::collection(cluster, &target, &mut head).await,
+                _ => objects::collection(cluster, &target, &mut head).await,
             }
         }
         _ => writes::serve(cluster, user, &target, request).await,

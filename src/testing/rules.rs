@@ -90,7 +90,6 @@ impl Rule {
             }
             "NOW" => return seconds(logs::now()).into(),
             "QOS" => return quality(object).into(),
-            "NODEPORT" => return (30_000 + rand::random::<u16>() % 2_768).into(),
             value => serde_json::from_str(value).expect("a table of JSON"),
         };
         replace(&mut value, object);
@@ -239,6 +238,7 @@ fn write(name: &str, object: &mut Value, with_defaults: bool) {
             (None, Of::Scalar('s' | 'y')) if value.is_null() && field.shape != Shape::One => {
                 *value = "".into();
             }
+            (None, Of::Scalar('Q')) if value.is_null() => *value = "0".into(),
             (None, Of::Scalar('Q')) => {
                 let is_resource = field.shape == Shape::Map;
                 let unit = if is_resource { quantity::MILLI } else { 1 };
@@ -322,7 +322,7 @@ mod tests {
     use super::*;
 
     /// The rules that are done here; the others are those of `checks.rs`.
-    const OWN: &str = "default drop fixed immutable inherit replace select set";
+    const OWN: &str = "default drop fixed immutable inherit named replace select set";
     const CHECKED: &str = "alone always apart disjoint enum equals excludes fault forbidden format \
                            invalid json least matches missing most only ordered present range \
                            refers required resources selects single size twice unique warn whole within";
@@ -344,7 +344,7 @@ mod tests {
                 let mut known = OWN.split(' ').chain(CHECKED.split_whitespace());
                 assert!(known.any(|name| name == rule.rule), "{of} {rule:?}");
                 let is_value = ["default", "replace", "set"].contains(&rule.rule);
-                if is_value && !["IP", "NODEPORT", "NOW", "QOS"].contains(&rule.value) {
+                if is_value && !["IP", "NOW", "QOS"].contains(&rule.value) {
                     let value = serde_json::from_str::<Value>(rule.value);
                     assert!(value.is_ok(), "{of} {rule:?}");
                 }

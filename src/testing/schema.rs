@@ -67,6 +67,13 @@ fn walk(value: &mut Value, schema: &Value, path: &str, unknown: &mut dyn FnMut(S
     let schema = resolve(schema);
     match value {
         Value::Object(map) => {
+            // What is filled in has defaults of its own.
+            for (name, field) in members(&schema["properties"]) {
+                let is_missing = map.get(name).is_none_or(Value::is_null);
+                if let (true, Some(value)) = (is_missing, field.get("default")) {
+                    map.insert(name.clone(), value.clone());
+                }
+            }
             let is_root = path.is_empty() || schema["x-kubernetes-embedded-resource"] == true;
             map.retain(|name, value| match field(schema, name, is_root) {
                 Some(field) => {
@@ -75,12 +82,6 @@ fn walk(value: &mut Value, schema: &Value, path: &str, unknown: &mut dyn FnMut(S
                 }
                 None => !unknown(join(path, name)),
             });
-            for (name, field) in members(&schema["properties"]) {
-                let is_missing = map.get(name).is_none_or(Value::is_null);
-                if let (true, Some(value)) = (is_missing, field.get("default")) {
-                    map.insert(name.clone(), value.clone());
-                }
-            }
         }
         Value::Array(items) => {
             for (at, item) in items.iter_mut().enumerate() {
@@ -344,7 +345,8 @@ pub(super) fn check(
         bounds::junctions(value, schema, path, faults);
     } else if schema["format"] == "quantity" {
         let why = validation::faults("resource-quantity", &quantity::spelled(value));
-        faults.extend(why.into_iter().map(|why| Invalid::new(path, why)));
+        // Who finds no number does not go on.
+        faults.extend(why.into_iter().take(1).map(|why| Invalid::new(path, why)));
     } else if schema["format"] == "byte"
         && let Err(error) = STANDARD.decode(text(value))
     {

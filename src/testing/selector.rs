@@ -37,6 +37,11 @@ impl Requirement {
         }
     }
 
+    /// Of one object alone.
+    pub(super) fn named(name: &str) -> Self {
+        Self::new("metadata.name", Operator::In, [name])
+    }
+
     fn matches(&self, get: impl Fn(&str) -> Option<String>) -> bool {
         let value = get(&self.key);
         let is_in = value
@@ -221,12 +226,19 @@ pub(super) fn fields(text: &str, kind: &Kind) -> Result<Vec<Requirement>, Refusa
         let versions = kind.custom.iter();
         let mut selectable = versions.flat_map(|version| items(&version["selectableFields"]));
         let has_own = kind.custom.is_some() || own.peek().is_some();
-        let is_known = matches!(key, "metadata.name" | "metadata.namespace")
+        let is_placed = kind.resource.namespaced || kind.custom.is_some() || !has_own;
+        let is_known = key == "metadata.name"
+            || key == "metadata.namespace" && is_placed
             || own.any(|field| field == key)
             || selectable
                 .any(|field| json::text(&field["jsonPath"]).trim_start_matches('.') == key);
         if !is_known {
             return Err(Refusal::bad_request(match has_own {
+                true if kind.kind == "Job" => format!("field label {key:?} not supported for Job"),
+                true if kind.resource.group == "resource.k8s.io" => {
+                    let of = format!("{}, Kind={}", kind.resource.api_version(), kind.kind);
+                    format!("field label not supported for {of}: {key}")
+                }
                 true => format!("field label not supported: {key}"),
                 false => format!(
                     "{key:?} is not a known field selector: only \"metadata.name\", \

@@ -26,7 +26,10 @@ use super::{
     target::{Parameters, Target, not_implemented},
     tasks::Tasks,
 };
-use crate::{server::Refusal, wire::status::Status};
+use crate::{
+    server::{Refusal, port_forward::named as named_ports},
+    wire::status::Status,
+};
 
 /// What goes wrong with the answer to one list, watch or log request.
 ///
@@ -185,6 +188,10 @@ pub(super) fn answer<B>(
     parameters: &Parameters,
     request: &mut Request<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
+    if target.is("portforward") {
+        // The query is read before anything is looked for.
+        named_ports(request)?;
+    }
     let pod = cluster.pod(target)?;
     let name = parameters.some("container");
     if !target.is("portforward") {
@@ -223,13 +230,11 @@ pub(super) fn answer<B>(
     }
 }
 
-/// What the kubelet refuses it words without a Status; what it cannot convert the API server does not.
+/// What the kubelet refuses it words without a Status.
 fn in_text(refusal: Refusal) -> Refusal {
     match refusal.status() {
-        Some(status) if !status.message.starts_with("cannot convert") => {
-            Refusal::text(refusal.code(), status.message.clone())
-        }
-        _ => refusal,
+        Some(status) => Refusal::text(refusal.code(), status.message.clone()),
+        None => refusal,
     }
 }
 

@@ -1,20 +1,24 @@
-//! Scale and eviction: in flow objects, out come other views of them.
+//! Scale, eviction, binding and approval: in flow objects, out come other views of them, or what such
+//! a view makes of them.
 
 use http::Response;
 use serde_json::{Value, json};
 
 use super::{
     body, checks, delete,
-    json::{at, at_mut, items, members, set, text, texts},
+    json::{at, at_mut, items, items_mut, members, set, some, text, texts},
     kinds::Kind,
-    objects,
-    paths::plain,
+    kubelet, logs, objects,
+    paths::{fill, plain},
+    pods,
     router::{self, Body},
     schema, selector,
-    target::{Invalid, Target, invalid, refusal},
+    store::{Next, seconds},
+    target::{self, Invalid, Target, invalid, refusal},
+    update,
     writes::Write,
 };
-use crate::server::Refusal;
+use crate::{server::Refusal, wire::status::Status};
 
 /// Where a definition says where an object has its scale, the wish, the state and the selector, and
 /// where built-in kinds have them.
@@ -140,6 +144,158 @@ pub(super) fn scaled(target: &Target, object: &Value, scale: &Value) -> Result<V
     }
     object["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
     Ok(object)
+}
+
+/// The conditions of one type of a CertificateSigningRequest.
+fn of_type<'a>(request: &'a Value, name: &'a str) -> impl Iterator<Item = &'a Value> {
+    items(&request["status"]["conditions"]).filter(move |condition| condition["type"] == name)
+}
+
+/// What says whether a certificate is given, which is said by `approval` alone.
+const DECISIONS: [&str; 2] = ["Approved", "Denied"];
+
+/// Dates the conditions of a CertificateSigningRequest, and keeps those that decide, as far as
+/// `status` leaves them (`k8s.io/kubernetes/pkg/registry/certificates/certificates/strategy.go`).
+pub(super) fn date(target: &Target, old: &Value, new: &mut Value) {
+    if !target.kind.is("asks") || !(target.is("status") || target.is("approval")) {
+        return;
+    }
+    for name in DECISIONS.into_iter().filter(|_| target.is("status")) {
+        let mut before = of_type(old, name);
+        if before.by_ref().count() == of_type(new, name).count() {
+            let mut before = of_type(old, name);
+            let kept = items_mut(&mut new["status"]["conditions"]);
+            let kept = kept.filter(|condition| condition["type"] == name);
+            kept.for_each(|condition| condition.clone_from(before.next().unwrap_or(&Value::Null)));
+        }
+    }
+    let now = Value::from(seconds(logs::now()));
+    for condition in items_mut(&mut new["status"]["conditions"]) {
+        let same = items(&old["status"]["conditions"]).find(|known| {
+            known["type"] == condition["type"] && known["status"] == condition["status"]
+        });
+        let since = same
+            .map_or(&now, |known| &known["lastTransitionTime"])
+            .clone();
+        fill(condition, &["lastUpdateTime"], &now);
+        fill(condition, &["lastTransitionTime"], &since);
+    }
+}
+
+/// What was said of a CertificateSigningRequest that cannot be, or cannot be taken back
+/// (`k8s.io/kubernetes/pkg/apis/certificates/validation/validation.go`).
+pub(super) fn decided(target: &Target, old: &Value, new: &Value) -> Vec<Invalid> {
+    let mut faults = Vec::new();
+    if !target.kind.is("asks") {
+        return faults;
+    }
+    let field = "status.conditions";
+    let decisions = items(&new["status"]["conditions"]).map(|condition| text(&condition["type"]));
+    let mut decisions = decisions.filter(|name| DECISIONS.contains(name));
+    if let Some(first) = decisions.next() {
+        let why = "Approved and Denied conditions are mutually exclusive";
+        let others = decisions.filter(|name| *name != first);
+        faults.extend(others.map(|name| Invalid::value(field, &format!("{name:?}"), why)));
+    }
+    for name in [DECISIONS[0], DECISIONS[1], "Failed"] {
+        let (before, after) = (of_type(old, name).count(), of_type(new, name).count());
+        let is_added = after > before && target.is("status") && DECISIONS.contains(&name);
+        let what = match () {
+            () if after < before => "remove",
+            () if is_added => "add",
+            () => continue,
+        };
+        let why = format!("updates may not {what} a condition of type {name:?}");
+        faults.push(Invalid::forbidden(field, &why));
+    }
+    let certificate = |of: &Value| of["status"]["certificate"].clone();
+    if !certificate(old).is_null() && certificate(old) != certificate(new) {
+        let why = "updates may not modify existing certificate content";
+        faults.push(Invalid::forbidden("status.certificate", why));
+    }
+    faults
+}
+
+/// Gives a pod a node (`k8s.io/kubernetes/pkg/registry/core/pod/storage/storage.go`).
+pub(super) fn bind(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
+    let (cluster, target) = (write.cluster, write.target);
+    let mut binding = body::object(&write.media, &write.body, "Binding")?;
+    write.check_type(&mut binding, "v1", "Binding")?;
+    let (metadata, node) = (&binding["metadata"], &binding["target"]);
+    if some(&metadata["namespace"]).is_some_and(|given| given != target.namespace) {
+        return Err(target::other_namespace());
+    }
+    let name = text(&metadata["name"]);
+    if target.name.is_none() && name.is_empty() {
+        return Err(Refusal::bad_request("Name parameter required."));
+    }
+    if target
+        .name
+        .as_deref()
+        .is_some_and(|of_path| of_path != name)
+    {
+        let why = "name in URL does not match name in Binding object";
+        return Err(Refusal::bad_request(why));
+    }
+    let faults = checks::of_type("core.Binding", &binding);
+    if !faults.is_empty() {
+        // Nobody makes a refusal of it.
+        let faults = faults
+            .iter()
+            .map(|fault| format!("{}: {}", fault.field, fault.message));
+        let faults: Vec<_> = faults.collect();
+        let why = match &faults[..] {
+            [one] => one.clone(),
+            several => format!("[{}]", several.join(", ")),
+        };
+        return Err(Refusal::new(Status::failure(500, "", why)));
+    }
+    let pod = Target {
+        kind: cluster.kinds.core("pods"),
+        name: Some(name.to_owned()),
+        ..target.clone()
+    };
+    let refuse = |why: String| {
+        let message = format!("Operation cannot be fulfilled on pods/binding {name:?}: {why}");
+        let code = (409, "Conflict");
+        Err(refusal(code, message, ["", "pods/binding", name], []))
+    };
+    let written = cluster.store.write(pod.key(), write.dry, |before| {
+        let before = before.ok_or_else(|| pod.missing(name))?;
+        for (field, called) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
+            let there = &before.json["metadata"][field];
+            if some(&metadata[field]).is_some_and(|wanted| there != wanted) {
+                let wanted = text(&metadata[field]);
+                return Err(update::other(&pod, called, wanted, text(there)));
+            }
+        }
+        let spec = &before.json["spec"];
+        if !before.json["metadata"]["deletionTimestamp"].is_null() {
+            return refuse(format!(
+                "pod {name} is being deleted, cannot be assigned to a host"
+            ));
+        }
+        if let Some(node) = some(&spec["nodeName"]) {
+            return refuse(format!("pod {name} is already assigned to node {node:?}"));
+        }
+        if items(&spec["schedulingGates"]).len() > 0 {
+            return refuse(format!("pod {name} has non-empty .spec.schedulingGates"));
+        }
+        let mut bound = before.clone();
+        bound.json["spec"]["nodeName"] = node["name"].clone();
+        for field in ["annotations", "labels"] {
+            for (name, value) in members(&metadata[field]) {
+                bound.json["metadata"][field][name] = value.clone();
+            }
+        }
+        let (status, now) = (&mut bound.json["status"], logs::now());
+        pods::condition(status, "PodScheduled", true, None, now);
+        Ok(Next::Put(bound))
+    })?;
+    if let (Some(bound), false) = (written, write.dry) {
+        kubelet::start(cluster, &bound.json);
+    }
+    Ok(router::success(201, ("code", json!(201))))
 }
 
 /// Answers an eviction: a deletion, unless a budget forbids it

@@ -39,11 +39,16 @@ pub(super) fn table<'a>(
         };
         row
     });
+    let rows: Vec<_> = rows.collect();
+    // `k8s.io/apiserver/pkg/registry/rest/table.go` makes no list of none.
+    let is_default = columns
+        .last()
+        .is_some_and(|column| column.definition["name"] == "Created At");
     json!({
         "kind": "Table",
         "apiVersion": version,
         "columnDefinitions": with_columns.then(|| definitions.collect::<Vec<_>>()),
-        "rows": rows.collect::<Vec<_>>(),
+        "rows": if is_default && rows.is_empty() { Value::Null } else { rows.into() },
     })
 }
 

@@ -11,6 +11,7 @@ use super::{
     access::Action,
     discovery,
     gojson::no_duration,
+    json::set,
     kinds::{Kind, Kinds},
     store::{self, Key},
 };
@@ -62,6 +63,26 @@ impl Parameters {
         options.collect()
     }
 
+    /// As the options of a deletion.
+    pub(super) fn to_deletion(&self) -> Value {
+        let mut given = self.to_json();
+        let mut options = json!({});
+        for name in [
+            "dryRun",
+            "gracePeriodSeconds",
+            "orphanDependents",
+            "propagationPolicy",
+        ] {
+            set(&mut options, name, &given[name]);
+        }
+        for name in ["uid", "resourceVersion"] {
+            if self.some(name).is_some() {
+                options["preconditions"][name] = given[name].take();
+            }
+        }
+        options
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
@@ -73,23 +94,12 @@ impl Parameters {
         value.is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
     }
 
-    /// Refuses what no request of this kind has, which a cluster takes no notice of, and what is
-    /// not done here: a parameter without an effect is a mistake in a test.
+    /// Refuses what the API server looks at in every request.
     pub(super) fn check(&self, target: &Target) -> Result<(), Refusal> {
         let of = target.subresource.as_deref();
-        let is_it = |of_line: &str| match of_line.strip_prefix('/') {
-            Some(name) => of == Some(name),
-            None => of_line == target.verb,
-        };
-        let lines = include_str!("requests.txt").lines();
-        let mut lines = lines.filter_map(|line| line.split_once(' '));
-        let known = lines.find(|(of, _)| of.split(',').any(is_it));
-        let known: Vec<_> = known.map_or("", |(_, names)| names).split(' ').collect();
-        let is_known =
-            |name: &&String| name.is_empty() || known == ["*"] || known.contains(&name.as_str());
-        let mut unknown = self.0.keys().filter(|name| !is_known(name));
-        if let Some(name) = unknown.next() {
-            return Err(not_implemented(format!("the parameter {name:?}")));
+        if target.verb == "get" && self.is("export") {
+            let why = "the export parameter, deprecated since v1.14, is no longer supported";
+            return Err(Refusal::bad_request(why));
         }
         // `k8s.io/apiserver/pkg/endpoints/filters/request_deadline.go`; what goes on has none.
         let is_short = of.is_none() && target.verb != "watch";
@@ -134,8 +144,6 @@ pub(super) struct Info<'a> {
     subresource: Option<String>,
     /// What follows a subresource.
     rest: Vec<&'a str>,
-    /// Whether the path asks for a watch, as it could once.
-    is_watch: bool,
     /// The selector of fields.
     only: &'a str,
 }
@@ -169,7 +177,8 @@ impl<'a> Info<'a> {
             [] => return None,
         };
         let verb = match (method, name) {
-            _ if is_watch => "watch",
+            (&Method::GET | &Method::HEAD, _) if is_watch => "watch",
+            _ if is_watch => "",
             (&Method::GET | &Method::HEAD, Some(_)) => "get",
             (&Method::GET | &Method::HEAD, None) if parameters.is("watch") => "watch",
             (&Method::GET | &Method::HEAD, None) => "list",
@@ -190,7 +199,6 @@ impl<'a> Info<'a> {
             name,
             subresource,
             rest: rest.to_vec(),
-            is_watch,
             only: parameters.get("fieldSelector"),
         })
     }
@@ -212,11 +220,6 @@ impl<'a> Info<'a> {
 
     /// What the request is about; `None` if there is no such resource, or not there.
     pub(super) fn target(self, kinds: &Kinds) -> Option<Result<Target, Refusal>> {
-        if self.is_watch {
-            return Some(Err(not_implemented(
-                "watches by path; use the parameter watch",
-            )));
-        }
         let kind = kinds.find(self.group, self.version, self.plural)?;
         if kind.is("gone") {
             let what = format!("{} in {}", kind.kind, kind.resource.api_version());
@@ -228,6 +231,7 @@ impl<'a> Info<'a> {
             return None;
         }
         let verbs = match self.subresource.as_deref() {
+            Some(_) if self.verb == "watch" => return None,
             Some(name) if !kind.has(name) => {
                 let name = self.name.filter(|_| kind.custom.is_some())?;
                 return Some(Err(missing(resource, name)));
@@ -246,7 +250,7 @@ impl<'a> Info<'a> {
         let is_possible = verbs.contains(&self.verb)
             && match self.subresource {
                 Some(_) => true,
-                None => self.name.is_some() == is_of_one,
+                None => self.verb == "watch" || self.name.is_some() == is_of_one,
             };
         if !is_possible && !is_proxy {
             return Some(Err(not_allowed()));
@@ -278,6 +282,12 @@ fn is_of_namespaces(subresource: &str) -> bool {
 pub(super) fn not_allowed() -> Refusal {
     let message = "the server does not allow this method on the requested resource";
     refusal((405, "MethodNotAllowed"), message, [""; 3], [])
+}
+
+pub(super) fn other_namespace() -> Refusal {
+    let why =
+        "the namespace of the provided object does not match the namespace sent on the request";
+    Refusal::bad_request(why)
 }
 
 /// The refusal of what a cluster does and this server does not.

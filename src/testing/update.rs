@@ -13,7 +13,7 @@ use super::{
     patch,
     place::Place,
     router::Body,
-    rules, schema,
+    rules, schema, services,
     store::{Next, Object},
     subresources,
     target::{Invalid, Target, invalid, not_implemented, refusal},
@@ -25,8 +25,8 @@ use crate::{server::Refusal, wire::status::Status};
 /// What a request makes of an object.
 enum Change {
     Replace(Value),
-    Merge(Value),
-    Strategic(Value),
+    Merge,
+    Strategic,
     Json,
     Apply { object: Value, force: bool },
 }
@@ -39,10 +39,8 @@ impl Change {
         }
         match &*write.media {
             body::JSON_PATCH => Ok(Self::Json),
-            body::MERGE_PATCH => Ok(Self::Merge(body::patch(&write.media, &write.body)?)),
-            body::STRATEGIC_PATCH if write.target.kind.custom.is_none() => {
-                Ok(Self::Strategic(body::patch(&write.media, &write.body)?))
-            }
+            body::MERGE_PATCH => Ok(Self::Merge),
+            body::STRATEGIC_PATCH if write.target.kind.custom.is_none() => Ok(Self::Strategic),
             body::APPLY_PATCH => {
                 let mut object = body::applied(&write.body)?;
                 if object["metadata"]["managedFields"].is_array() {
@@ -121,13 +119,16 @@ impl Change {
             (_, Some(before)) => before.clone(),
             (_, None) => return Err(write.target.missing(write.target.name())),
         };
+        let (api_version, kind) = write.expected();
+        after["apiVersion"] = (&*api_version).into();
         // The version is a condition only where the patch says so.
         let version = after["metadata"]["resourceVersion"].clone();
         set(&mut after["metadata"], "resourceVersion", &Value::Null);
         match self {
-            Self::Merge(patch) => patch::merge(&mut after, patch),
-            Self::Strategic(patch) => {
-                patch::strategic(Place::of(&write.target.kind), &mut after, patch)?;
+            Self::Merge => patch::merge(&mut after, &body::patch(&write.media, &write.body)?),
+            Self::Strategic => {
+                let patch = body::patch(&write.media, &write.body)?;
+                patch::strategic(Place::of(&write.target.kind), &mut after, &patch)?;
             }
             Self::Json => {
                 // A test may ask for it.
@@ -136,8 +137,7 @@ impl Change {
             }
             Self::Replace(_) | Self::Apply { .. } => {}
         }
-        let (api_version, kind) = write.expected();
-        if let Self::Strategic(_) = self {
+        if let Self::Strategic = self {
             // It is read into the type, whatever it calls itself.
             (after["apiVersion"], after["kind"]) = (api_version.into(), kind.into());
             return Ok(after);
@@ -283,6 +283,7 @@ fn changed(
     // Who says so wants the owners forgotten.
     let is_cleared = [json!([{}]), json!([])].contains(&after["metadata"]["managedFields"]);
     keep_others(target, old, &mut after);
+    subresources::date(target, old, &mut after);
     let mut faults = validation::keep_metadata(old, &mut after);
     schema::prune(kind, &mut after, manager.operation == "Apply");
     rules::complete(kind, &mut after);
@@ -298,7 +299,9 @@ fn changed(
             managed::updated(kind, manager, Some(old), &mut after, now);
         }
     }
+    let mut taken = Vec::new();
     if target.subresource.is_none() {
+        taken = services::allocate(write.cluster, kind, Some(old), &mut after);
         if kind.is_core("pods") {
             admission::tolerate(&mut after["spec"]);
         }
@@ -308,7 +311,10 @@ fn changed(
     match target.subresource.as_deref() {
         None => faults.extend(validation::immutable(kind, old, &after)),
         Some("ephemeralcontainers") => faults.extend(validation::ephemeral(old, &after)),
-        Some(_) => {}
+        Some(_) => faults.extend(subresources::decided(target, old, &after)),
+    }
+    if faults.is_empty() {
+        faults = taken;
     }
     if !faults.is_empty() {
         return Err(target.invalid(name, faults));
@@ -318,6 +324,8 @@ fn changed(
     }
     schema::unchecked(kind, &after)?;
     make_whole(&mut after);
+    // Versions are views of the same objects.
+    after["apiVersion"] = old["apiVersion"].clone();
     if after == *old {
         return Ok(Next::Same);
     }
@@ -337,14 +345,17 @@ fn changed(
 
 /// Refuses what is no object of its kind.
 fn readable(write: &Write<'_>, change: &Change, after: &Value) -> Result<(), Refusal> {
-    let is_converted = matches!(change, Change::Strategic(_));
+    let is_converted = matches!(change, Change::Strategic);
     let is_readable = schema::check_types(&write.query.target.kind, after, is_converted);
     is_readable
         .and_then(|()| write.check_fields(after))
         .map_err(|refusal| match change {
             // `k8s.io/apiserver/pkg/endpoints/handlers/patch.go` words those of patches.
-            Change::Strategic(patch) => misread(&refusal, &patch::spelled(patch)),
-            Change::Merge(_) | Change::Json => misread(&refusal, &after.to_string()),
+            Change::Strategic => {
+                let patch = body::patch(&write.media, &write.body).unwrap_or_default();
+                misread(&refusal, &patch::spelled(&patch))
+            }
+            Change::Merge | Change::Json => misread(&refusal, &after.to_string()),
             Change::Replace(_) | Change::Apply { .. } => refusal,
         })
 }
@@ -370,25 +381,8 @@ fn preconditions(
     }
     let uid = some(&metadata["uid"]).filter(|uid| old["metadata"]["uid"] != *uid);
     if let (Some(uid), Change::Replace(_)) = (uid, change) {
-        let (resource, there) = (target.resource(), text(&old["metadata"]["uid"]));
-        let of = match &kind.custom {
-            Some(_) => format!("{}/{}", resource.group, resource.plural),
-            None => resource.plural.to_string(),
-        };
-        let key = [&of, &*target.namespace, name].map(str::to_owned);
-        let key = key
-            .iter()
-            .filter(|part| !part.is_empty())
-            .cloned()
-            .collect::<Vec<_>>();
-        // `k8s.io/apiserver/pkg/storage/errors.go`.
-        let why = format!(
-            "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, \
-             AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object \
-             meta: {there}",
-            key.join("/")
-        );
-        return Err(target.conflict(name, &why));
+        let there = text(&old["metadata"]["uid"]);
+        return Err(other(target, "UID", uid, there));
     }
     let is_versioned = kind.custom.is_some() || kind.is("versioned");
     if version.is_none()
@@ -402,6 +396,25 @@ fn preconditions(
         return Err(invalid(&target.resource().to_string(), name, vec![field]));
     }
     Ok(())
+}
+
+/// The refusal of a write to what is another object, or another version of it, where it is stored
+/// (`k8s.io/apiserver/pkg/storage/errors.go`).
+pub(super) fn other(target: &Target, called: &str, wanted: &str, there: &str) -> Refusal {
+    let (resource, name) = (target.resource(), target.name());
+    let of = match &target.kind.custom {
+        Some(_) => format!("{}/{}", resource.group, resource.plural),
+        None => resource.plural.to_string(),
+    };
+    let key = [&of, &*target.namespace, name].into_iter();
+    let key = key.filter(|part| !part.is_empty()).collect::<Vec<_>>();
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, \
+         AdditionalErrorMsg: Precondition failed: {called} in precondition: {wanted}, {called} in \
+         object meta: {there}",
+        key.join("/")
+    );
+    target.conflict(name, &why)
 }
 
 /// The refusal of a patch after which an object has fields that it should not have.
@@ -418,25 +431,37 @@ fn misread(refusal: &Refusal, patch: &str) -> Refusal {
     )
 }
 
-/// Keeps what a request to this subresource, or to none, does not change.
+/// Keeps what a request to this subresource, or to none, does not change. Most leave metadata to be
+/// changed (`metav1.ResetObjectMetaForStatus` does not).
 fn keep_others(target: &Target, before: &Value, after: &mut Value) {
+    let kind = &target.kind;
     let own = match target.subresource.as_deref() {
-        None if target.kind.has("status") => {
+        None if kind.has("status") => {
             set(after, "status", &before["status"]);
-            if target.kind.is("kept") {
+            if kind.is("kept") {
                 set(after, "spec", &before["spec"]);
             }
             return;
         }
         Some("status") => "status",
         Some("finalize") => "spec.finalizers",
+        Some("approval") => "status.conditions",
         Some("ephemeralcontainers") => "spec.ephemeralContainers",
         _ => return,
     };
     let value = at(after, own).clone();
-    *after = before.clone();
+    let metadata = std::mem::replace(after, before.clone())["metadata"].take();
     if let Some(own) = at_mut(after, own) {
         *own = value;
+    }
+    if kind.custom.is_some() || kind.is("reset") || target.is("ephemeralcontainers") {
+        return;
+    }
+    after["metadata"] = metadata;
+    for field in ["labels", "ownerReferences"] {
+        if kind.is(&format!("still.{field}")) {
+            set(&mut after["metadata"], field, &before["metadata"][field]);
+        }
     }
 }
 

@@ -6,7 +6,12 @@ use std::{
     sync::{LazyLock, OnceLock},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use regex::Regex;
+use rustls::pki_types::{
+    CertificateSigningRequestDer,
+    pem::{PemObject, SectionKind},
+};
 use serde_json::Value;
 
 use super::{
@@ -75,6 +80,19 @@ pub(super) fn faults(format: &str, text: &str) -> Vec<String> {
         ),
         "ipv4" => unless(text.parse::<std::net::Ipv4Addr>().is_ok(), ""),
         "ipv6" => unless(text.parse::<std::net::Ipv6Addr>().is_ok(), ""),
+        "csr" => {
+            let bytes = STANDARD.decode(text).unwrap_or_default();
+            let is_one = CertificateSigningRequestDer::from_pem_slice(&bytes).is_ok();
+            unless(is_one, "PEM block type must be CERTIFICATE REQUEST")
+        }
+        "certificates" => {
+            let bytes = STANDARD.decode(text).unwrap_or_default();
+            let found = <(SectionKind, Vec<u8>)>::pem_slice_iter(&bytes);
+            let kinds: Vec<_> = found.flatten().map(|(kind, _)| kind).collect();
+            let is_other = |kind: &SectionKind| *kind != SectionKind::Certificate;
+            unless(!kinds.is_empty() && !kinds.iter().any(is_other), "")
+        }
+        "paddedcidr" => faults("cidr", text.trim()),
         "cidr" => unless(
             cidr(text).is_some(),
             "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
@@ -275,7 +293,7 @@ fn fixed(spec: &Value) -> Value {
 
 #[cfg(test)]
 pub(super) fn is_format(name: &str) -> bool {
-    let coded = "regex schedule clusterip ip ipv4 ipv6 cidr";
+    let coded = "regex schedule certificates clusterip csr ip ipv4 ipv6 cidr paddedcidr";
     coded.split(' ').any(|known| known == name) || FORMATS.iter().any(|test| test.format == name)
 }
 

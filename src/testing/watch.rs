@@ -21,6 +21,10 @@ use super::{
 };
 use crate::{server::Refusal, session::later::later, wire::status::Status};
 
+/// So long before its end a watch has its last bookmark, or none if it is no longer
+/// (`k8s.io/apiserver/pkg/storage/cacher/cache_watcher.go`, `nextBookmarkTime`).
+const LAST: Duration = Duration::from_secs(2);
+
 struct Watch {
     query: Query,
     /// The version up to which the client knows.
@@ -172,6 +176,8 @@ impl Watch {
         }
         let now = std::time::Instant::now();
         let end = later(now, timeout).into();
+        let last = later(now, timeout.saturating_sub(LAST)).into();
+        let mut is_told = timeout <= LAST;
         let period = cluster.settings.bookmarks;
         let mut bookmarks = interval_at(later(now, period).into(), period);
         loop {
@@ -190,12 +196,13 @@ impl Watch {
             tokio::select! {
                 changed = versions.changed() => changed.map_err(|_| Over)?,
                 _ = bookmarks.tick() => self.bookmark(false).await?,
-                () = sleep_until(end) => {
-                    return match self.told == self.version {
-                        true => Ok(()),
-                        false => self.bookmark(false).await,
-                    };
+                () = sleep_until(last), if !is_told => {
+                    is_told = true;
+                    if self.told != self.version {
+                        self.bookmark(false).await?;
+                    }
                 }
+                () = sleep_until(end) => return Ok(()),
                 () = self.writer.closed() => return Err(Over),
             }
         }

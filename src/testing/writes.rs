@@ -20,10 +20,12 @@ use super::{
     objects::{self, Query},
     reviews,
     router::{self, Body, Cluster},
-    rules, schema,
+    rules, schema, services,
     store::{self, Next, Object},
     subresources,
-    target::{Invalid, Parameters, Target, invalid, missing, not_implemented, refusal, refuse},
+    target::{
+        self, Invalid, Parameters, Target, invalid, missing, not_implemented, refusal, refuse,
+    },
     tokens, types, update, validation, views,
 };
 use crate::{resource::suffix, server::Refusal, wire::status::Status};
@@ -94,17 +96,19 @@ pub(super) async fn serve(
 fn answer(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let target = write.target;
     match (target.verb, target.subresource.as_deref()) {
+        ("create", Some("binding")) => subresources::bind(write),
+        ("create", None) if target.kind.is_core("bindings") => subresources::bind(write),
         ("create", None) if target.kind.is("create") => reviews::serve(write),
         ("create", None) if target.name.is_none() => create(write),
         ("create", Some("eviction")) => subresources::evict(write),
         ("create", Some("token")) => tokens::serve(write),
         (
             "update" | "patch",
-            None | Some("status" | "scale" | "ephemeralcontainers" | "finalize"),
+            None | Some("status" | "scale" | "ephemeralcontainers" | "finalize" | "approval"),
         ) => update::update(write),
         ("delete", None) => delete::one(write, &write.deletion()?),
         ("deletecollection", None) => delete::collection(write, &write.deletion()?),
-        (_, Some(name @ ("approval" | "binding" | "resize"))) => {
+        (_, Some(name)) => {
             let what = format!("{}/{name}", target.resource().plural);
             Err(not_implemented(what))
         }
@@ -139,7 +143,7 @@ impl Write<'_> {
     fn deletion(&self) -> Result<delete::Options, Refusal> {
         // Who says something there says nothing in the query.
         let options = match self.body.is_empty() {
-            true => self.query.parameters.to_json(),
+            true => self.query.parameters.to_deletion(),
             false => body::object(&self.media, &self.body, "")?,
         };
         schema::check_options(&options)?;
@@ -151,7 +155,10 @@ impl Write<'_> {
                 some(&options["apiVersion"]).unwrap_or("meta.k8s.io/v1")
             )));
         }
-        Ok(delete::Options::parse(&options))
+        let options = delete::Options::parse(&options);
+        let warning = options.warning(&self.target.kind);
+        self.warning.borrow_mut().extend(warning.map(str::to_owned));
+        Ok(options)
     }
 
     /// The object in the body, which is of the kind that the path names.
@@ -175,8 +182,9 @@ impl Write<'_> {
         let is_custom = self.query.target.kind.custom.is_some();
         if is_custom && given_kind.is_empty() {
             // Nothing else says what it is (`UnstructuredJSONScheme`).
-            let why = format!("Object 'Kind' is missing in '{object}'");
-            return Err(Refusal::bad_request(why));
+            let said = String::from_utf8_lossy(&self.body);
+            let why = format!("Object 'Kind' is missing in '{said}'");
+            return Err(body::unrecognized(&self.body, kind, &why));
         }
         if is_custom && given_version.is_empty() {
             let why = "the API version in the data () does not match the expected API version";
@@ -330,9 +338,7 @@ impl Write<'_> {
             )));
         }
         if namespace != expected {
-            let why = "the namespace of the provided object does not match the namespace sent on \
-                       the request";
-            return Err(Refusal::bad_request(why));
+            return Err(target::other_namespace());
         }
         metadata.insert("name".to_owned(), name.into());
         if !expected.is_empty() {
@@ -378,19 +384,32 @@ impl Write<'_> {
             set(&mut object, "status", &Value::Null);
         }
         // Others keep what they come with.
-        if kind.is("gen") {
+        if kind.is("gen") && !kind.is("late") {
             object["metadata"]["generation"] = 1.into();
         }
         self.check_fields(&object)?;
         schema::prune(kind, &mut object, manager.operation == "Apply");
         rules::complete(kind, &mut object);
+        let asked = kind.is("asks").then(|| object["spec"].take());
         if manager.operation == "Update" {
             managed::updated(kind, manager, None, &mut object, logs::now());
         }
+        if let Some(mut spec) = asked {
+            let own = self.user.info();
+            for field in ["username", "uid", "groups", "extra"] {
+                set(&mut spec, field, &own[field]);
+            }
+            object["spec"] = spec;
+        }
         self.admit(&mut object)?;
         object["metadata"]["uid"] = self.uid.clone().into();
+        let taken = services::allocate(self.cluster, kind, None, &mut object);
         rules::allocate(kind, None, &mut object);
-        match self.faults(&object) {
+        let faults = match self.faults(&object) {
+            faults if faults.is_empty() => taken,
+            faults => faults,
+        };
+        match faults {
             faults if faults.is_empty() => {
                 self.warn(None, &object);
                 make_whole(&mut object);
@@ -455,8 +474,12 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let object = views::stored(&target.kind, object);
     let key = store::key(target.resource(), &target.namespace, &name);
     let written = write.cluster.store.write(key, write.dry, |before| {
-        if before.is_some() {
-            let message = format!("{} {name:?} already exists", target.resource());
+        if let Some(before) = before {
+            let front = match before.json["metadata"]["deletionTimestamp"].is_null() {
+                true => "",
+                false => "object is being deleted: ",
+            };
+            let message = format!("{front}{} {name:?} already exists", target.resource());
             return Err(refuse(
                 target.resource(),
                 &name,

@@ -127,3 +127,31 @@ async fn what_a_pod_cannot_be_made_with_can_be_added() {
     let refused = post(&server, PODS, &wrong).await;
     refused.says(422, "cannot be set on create");
 }
+
+#[tokio::test]
+async fn every_answer_says_how_its_request_is_called() {
+    let server = builder().start().await.unwrap();
+    for path in [MAPS, "/nothing", "/healthz"] {
+        let of = format!("GET {path}");
+        let named = send(&server, &of, &[("audit-id", "mine")], "").await;
+        assert_eq!(named.header("audit-id"), Some("mine"), "{path}");
+        let [one, other] = [
+            send(&server, &of, &[], "").await,
+            send(&server, &of, &[], "").await,
+        ];
+        let id = one.header("audit-id").unwrap();
+        assert_eq!(id.len(), 36, "{path} {id}");
+        assert_ne!(Some(id), other.header("audit-id"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_of_two_seconds_at_most_has_no_last_bookmark() {
+    let server = builder().start().await.unwrap();
+    let version = server.resource_version();
+    let of = format!("{MAPS}?watch=1&allowWatchBookmarks=true&timeoutSeconds=1");
+    post(&server, MAPS, &map("a")).await;
+    let watched = get(&server, &format!("{of}&resourceVersion={version}")).await;
+    assert!(watched.text.contains("\"ADDED\""), "{}", watched.text);
+    assert!(!watched.text.contains("BOOKMARK"), "{}", watched.text);
+}

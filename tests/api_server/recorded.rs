@@ -53,7 +53,9 @@ async fn replay(lines: &str) {
                 "type" => json!(answer.header("content-type")),
                 "warning" => json!(answer.header("warning")),
                 "left" => json["metadata"]["remainingItemCount"].clone(),
-                "generation" => json["metadata"]["generation"].clone(),
+                "event" => json["type"].clone(),
+                what @ ("annotations" | "finalizers" | "generation" | "labels"
+                | "ownerReferences") => json["metadata"][what].clone(),
                 what => json[what].clone(),
             };
             if found != *value {
@@ -100,4 +102,24 @@ async fn what_cannot_be_changed_is_refused_as_by_a_cluster() {
 #[tokio::test]
 async fn events_tokens_claims_and_applied_custom_resources_are_answered_as_by_a_cluster() {
     replay(include_str!("events.jsonl")).await;
+}
+
+#[tokio::test]
+async fn patches_are_read_and_merged_as_by_a_cluster() {
+    replay(include_str!("patches.jsonl")).await;
+}
+
+#[tokio::test]
+async fn bindings_approvals_and_what_a_status_changes_are_answered_as_by_a_cluster() {
+    replay(include_str!("decisions.jsonl")).await;
+}
+
+#[tokio::test]
+async fn options_paths_ports_and_defaults_are_answered_as_by_a_cluster() {
+    replay(include_str!("options.jsonl")).await;
+}
+
+#[tokio::test]
+async fn kinds_and_logs_of_what_does_not_run_are_answered_as_by_a_cluster() {
+    replay(include_str!("kinds.jsonl")).await;
 }
