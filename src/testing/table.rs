@@ -280,9 +280,9 @@ mod tests {
                 "Denied,Failed",
             ),
             (
-                json!([{"type": "Denied", "status": "False"}]),
+                json!([{"type": "Failed", "status": "True"}]),
                 "eA==",
-                "Issued",
+                "Pending,Failed,Issued",
             ),
         ] {
             let status = json!({"conditions": conditions, "certificate": certificate});
