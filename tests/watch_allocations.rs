@@ -6,10 +6,13 @@
 mod capture;
 
 use bytes::Bytes;
-use kubewire::wire::{
-    line::LineSplitter,
-    stamp::Stamp,
-    watch::{Decoder, Encoding},
+use kubewire::{
+    session::watch::{Mirror, SharedMirror, Update},
+    wire::{
+        line::LineSplitter,
+        stamp::Stamp,
+        watch::{Decoder, Encoding, Event, EventError},
+    },
 };
 
 /// Bytes whose clones and slices cost nothing themselves.
@@ -50,6 +53,40 @@ fn events_in_one_chunk_and_their_metadata_do_not_allocate() {
         assert!(events >= 20, "{name}: {events}");
         assert_eq!(counted.count_total, 0, "{name}");
     }
+}
+
+/// Of an object of which nothing is kept: its key, which is put together first, and its version; for
+/// a mirror that is shared what holds what is kept, too.
+#[test]
+fn mirrors_allocate_for_an_object_what_they_keep() {
+    const COUNT: u64 = 100;
+    let object = |n| {
+        let event = format!(
+            r#"{{"type":"ADDED","object":{{"metadata":{{"name":"a-{n}","namespace":"b","uid":"c","resourceVersion":"{n}"}}}}}}"#
+        );
+        Update::Event(Event::from_message(Encoding::Json, fixed(event.into_bytes())).unwrap())
+    };
+    let updates: Vec<_> = (0..COUNT).map(object).collect();
+    let mut mirror = Mirror::new();
+    let alone = allocation_counter::measure(|| {
+        for update in &updates {
+            let changes = mirror.apply(update, |_| Ok::<_, EventError>(()));
+            assert_eq!(changes.unwrap().len(), 1);
+        }
+    });
+    let mut mirror = SharedMirror::new(Vec::new());
+    let shared = allocation_counter::measure(|| {
+        for update in &updates {
+            let Update::Event(event) = update else {
+                continue;
+            };
+            assert!(!mirror.knows(&event.object));
+            mirror.apply(update, |_| Ok(()));
+        }
+    });
+    // Beside them the tables grow, a few times in all; and what is told is a list.
+    assert!(alone.count_total < 5 * COUNT, "{}", alone.count_total);
+    assert!(shared.count_total < 5 * COUNT, "{}", shared.count_total);
 }
 
 #[test]

@@ -170,11 +170,6 @@ pub(super) enum Members<'a> {
     Json(json::Members<'a>),
     Cbor(cbor::Entries<'a>),
     Protobuf(protobuf::Fields<'a>),
-    /// A whole object in protobuf: what its envelope says, then its fields.
-    Object {
-        type_meta: protobuf::Fields<'a>,
-        message: protobuf::Fields<'a>,
-    },
     /// A map in protobuf: the fields of this number.
     Map {
         fields: protobuf::Fields<'a>,
@@ -194,17 +189,10 @@ impl<'a> Members<'a> {
         })
     }
 
-    /// The members of an object of the API, which in protobuf may be in an envelope.
+    /// The members of an object of the API, but for what the envelope says that it may be in.
     #[inline]
     pub(super) fn of_object(encoding: Encoding, data: &'a [u8]) -> Result<Self, EventError> {
-        if encoding != Encoding::Protobuf {
-            return Self::new(encoding, data);
-        }
-        let envelope = protobuf::Envelope::open(data)?;
-        Ok(Self::Object {
-            type_meta: protobuf::Fields::new(envelope.type_meta),
-            message: protobuf::Fields::new(envelope.message),
-        })
+        Self::new(encoding, protobuf::Envelope::open(encoding, data)?.message)
     }
 
     #[inline]
@@ -219,18 +207,6 @@ impl<'a> Members<'a> {
                 Ok(entry.map(|(key, data)| (Key::Name(key), Value::Cbor(data))))
             }
             Self::Protobuf(fields) => numbered(fields),
-            Self::Object { type_meta, message } => {
-                while let Some((key, value)) = numbered(type_meta)? {
-                    // runtime.TypeMeta: apiVersion = 1, kind = 2.
-                    let field = match key {
-                        Key::Number(1) => API_VERSION,
-                        Key::Number(2) => KIND,
-                        _ => continue,
-                    };
-                    return Ok(Some((Key::Name(Cow::Borrowed(field.0.as_bytes())), value)));
-                }
-                numbered(message)
-            }
             Self::Map { fields, number } => {
                 while let Some((found, value)) = fields.next()? {
                     if found == *number {
@@ -270,7 +246,7 @@ impl<'a> Members<'a> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn numbered<'a>(
     fields: &mut protobuf::Fields<'a>,
 ) -> Result<Option<(Key<'a>, Value<'a>)>, EventError> {

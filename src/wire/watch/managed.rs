@@ -59,7 +59,7 @@ impl Object {
             }
             Encoding::Protobuf => {
                 let mut less: usize = edits.iter().map(|(cut, _)| cut.len()).sum();
-                let raw = protobuf::Envelope::open(&self.bytes)?.raw;
+                let raw = protobuf::Envelope::open(self.encoding, &self.bytes)?.raw;
                 for (number, field) in [(METADATA.1, metadata.data()), (2, raw)] {
                     if let Some((_, message)) = protobuf::Fields::new(field).next()? {
                         let message = message.bytes()?;

@@ -13,6 +13,7 @@ use std::{
 use super::{
     Encoding, EventError, Object, Text,
     cursor::{API_VERSION, KIND, Key, MANAGED_FIELDS, METADATA, Members, Value},
+    protobuf::{Envelope, Fields},
 };
 use crate::wire::stamp::Stamp;
 
@@ -98,6 +99,26 @@ struct TopLevel<'a> {
 }
 
 impl<'a> TopLevel<'a> {
+    fn new(encoding: Encoding, object: &'a [u8]) -> Result<Self, EventError> {
+        let envelope = Envelope::open(encoding, object)?;
+        let mut top = Self {
+            api_version: None,
+            kind: None,
+            members: Members::new(encoding, envelope.message)?,
+        };
+        let mut fields = Fields::new(envelope.type_meta);
+        while let Some((number, value)) = fields.next()? {
+            let value = Some(Value::Protobuf { data: &[], value });
+            // runtime.TypeMeta: apiVersion = 1, kind = 2.
+            match number {
+                1 => top.api_version = value,
+                2 => top.kind = value,
+                _ => {}
+            }
+        }
+        Ok(top)
+    }
+
     /// Reads on up to the metadata.
     fn metadata(&mut self) -> Result<Members<'a>, EventError> {
         while let Some((key, value)) = self.members.next()? {
@@ -128,9 +149,8 @@ impl<'a> TopLevel<'a> {
 
     fn open(&self, metadata: Value<'a>) -> Result<Members<'a>, EventError> {
         // That of a Status is a list's, with other numbers.
-        if metadata.encoding() == Encoding::Protobuf
-            && let Some(kind) = self.kind
-            && kind.text()? == "Status"
+        if let Some(Value::Protobuf { value, .. }) = self.kind
+            && value.bytes()? == b"Status"
         {
             return Ok(Members::NONE);
         }
@@ -141,11 +161,7 @@ impl<'a> TopLevel<'a> {
 impl<'a> Metadata<'a> {
     #[inline]
     pub(super) fn new(object: &'a Object) -> Result<Self, EventError> {
-        let mut top = TopLevel {
-            api_version: None,
-            kind: None,
-            members: Members::of_object(object.encoding, &object.bytes)?,
-        };
+        let mut top = TopLevel::new(object.encoding, &object.bytes)?;
         let members = top.metadata()?;
         Ok(Self {
             object: RefCell::new(top),

@@ -367,14 +367,14 @@ impl Object {
         if self.encoding != Encoding::Protobuf {
             return Ok(None);
         }
-        let envelope = protobuf::Envelope::open(&self.bytes)?;
+        let envelope = protobuf::Envelope::open(self.encoding, &self.bytes)?;
         Ok(Some(self.bytes.slice_ref(envelope.message)))
     }
 
     /// What the object says of its kind, and its message.
     #[cfg(feature = "k8s-pb")]
     fn protobuf_kind(&self) -> Result<(&str, &[u8]), EventError> {
-        let envelope = protobuf::Envelope::open(&self.bytes)?;
+        let envelope = protobuf::Envelope::open(self.encoding, &self.bytes)?;
         let kind = match &self.of_list {
             Some(of_list) => &of_list.kind,
             None => envelope.kind()?,
@@ -399,7 +399,9 @@ impl Object {
                 Status::from_json(&self.bytes[..end]).map_err(|e| EventError::Decode(e.to_string()))
             }
             Encoding::Cbor => self.decode(),
-            Encoding::Protobuf => protobuf::status(protobuf::Envelope::open(&self.bytes)?.message),
+            Encoding::Protobuf => {
+                protobuf::status(protobuf::Envelope::open(self.encoding, &self.bytes)?.message)
+            }
         }
     }
 }

@@ -50,13 +50,14 @@ impl ObjectMeta {
     pub fn of(object: &Object) -> Result<Self, EventError> {
         let metadata = object.metadata()?;
         Ok(Self {
+            // Which most objects do not have: all others are found on the way.
+            deletion_timestamp: metadata.deletion_timestamp()?,
             name: (*metadata.name()?).into(),
             namespace: (*metadata.namespace()?).into(),
             uid: (*metadata.uid()?).into(),
             resource_version: (*metadata.resource_version()?).into(),
             generation: metadata.generation()?,
             creation_timestamp: metadata.creation_timestamp()?,
-            deletion_timestamp: metadata.deletion_timestamp()?,
             labels: entries(metadata.labels()?)?,
             annotations: entries(metadata.annotations()?)?,
         })

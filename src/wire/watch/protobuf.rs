@@ -5,7 +5,10 @@
 
 use bytes::BufMut;
 
-use super::{Encoding::Protobuf, EventError};
+use super::{
+    Encoding::{self, Protobuf},
+    EventError,
+};
 use crate::wire::status::{Status, StatusCause, StatusDetails};
 
 /// What stands before every object in this encoding
@@ -54,7 +57,7 @@ impl<'a> Fields<'a> {
 
     /// The next field and its number. Groups, which Kubernetes does not write, are refused.
     /// After an error it is the same again.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, EventError> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -65,7 +68,7 @@ impl<'a> Fields<'a> {
         Ok(Some(field))
     }
 
-    #[inline]
+    #[inline(always)]
     fn field(&mut self) -> Result<(u64, Value<'a>), EventError> {
         let tag = self.varint()?;
         // https://protobuf.dev/programming-guides/encoding/#structure
@@ -106,6 +109,10 @@ impl<'a> Fields<'a> {
             [byte @ ..0x80, ref rest @ ..] => {
                 self.rest = rest;
                 Ok(u64::from(byte))
+            }
+            [low, high @ ..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(low & 0x7f) | u64::from(high) << 7)
             }
             _ => self.long_varint(),
         }
@@ -192,11 +199,12 @@ pub(super) struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Opens the envelope; the items of a list stand without one.
-    pub(super) fn open(object: &'a [u8]) -> Result<Self, EventError> {
+    /// Opens the envelope, which only protobuf has; the items of a list stand without one.
+    pub(super) fn open(encoding: Encoding, object: &'a [u8]) -> Result<Self, EventError> {
         let mut envelope = Self::default();
-        let Some(unknown) = object.strip_prefix(MAGIC) else {
-            // No message begins so: `k` would be a group, field 13.
+        // No message begins so: `k` would be a group, field 13.
+        let unknown = object.strip_prefix(MAGIC);
+        let Some(unknown) = unknown.filter(|_| encoding == Protobuf) else {
             envelope.message = object;
             return Ok(envelope);
         };

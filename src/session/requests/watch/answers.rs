@@ -239,56 +239,46 @@ impl Watch {
     }
 
     /// What an event means for the watch, and whether it is passed on.
-    pub(super) fn event(&mut self, event: Event) -> Option<Update> {
-        if event.event_type == EventType::Error {
-            match event.object.status() {
-                Ok(status) => {
-                    let retry_after = patience(&status);
-                    self.refused(status, retry_after);
-                }
-                Err(error) => self.broken(error),
-            }
-            return None;
-        }
-        let version = match event.object.metadata().and_then(|m| {
-            let version = m.resource_version()?.into_owned();
-            let end = event.event_type == EventType::Bookmark
-                && m.annotations()?.get(INITIAL_EVENTS_END)?.as_deref() == Some("true");
-            Ok((version, end))
-        }) {
-            Ok(version) => version,
-            Err(error) => {
-                self.broken(error);
-                return None;
-            }
-        };
-        let (version, initial_events_end) = version;
+    pub(super) fn event(&mut self, event: Event) -> Result<Option<Update>, EventError> {
         match event.event_type {
-            EventType::Bookmark => return self.bookmark(version, initial_events_end),
+            EventType::Error => {
+                let status = event.object.status()?;
+                let retry_after = patience(&status);
+                self.refused(status, retry_after);
+                return Ok(None);
+            }
+            EventType::Bookmark => {
+                let metadata = event.object.metadata()?;
+                let end = metadata.annotations()?.get(INITIAL_EVENTS_END)?;
+                let version = metadata.resource_version()?;
+                return Ok(self.bookmark(&version, end.as_deref() == Some("true")));
+            }
             EventType::Added | EventType::Modified | EventType::Deleted => {}
-            _ => return Some(Update::Event(event)),
+            _ => return Ok(Some(Update::Event(event))),
         }
+        // Versions say nothing before a snapshot is complete.
         if let State::Watch {
             resource_version, ..
         } = &self.state
         {
+            let version = event.object.metadata()?.resource_version()?;
             // What a watch without a version begins with comes in no order of versions
             // (kubernetes/kubernetes#49745); the first other event ends that.
             let unordered =
                 is_unversioned(resource_version) && event.event_type == EventType::Added;
-            self.progressed((!unordered && !version.is_empty()).then_some(version));
+            self.progressed((!unordered && !version.is_empty()).then_some(&version));
         }
-        self.is_mine(&event.object).then_some(Update::Event(event))
+        Ok(self.is_mine(&event.object).then_some(Update::Event(event)))
     }
 
-    fn bookmark(&mut self, version: String, initial_events_end: bool) -> Option<Update> {
+    fn bookmark(&mut self, version: &str, initial_events_end: bool) -> Option<Update> {
         self.bookmarks = true;
         let State::Watch {
             resource_version, ..
         } = &self.state
         else {
             if initial_events_end {
-                self.snapshot_complete(version, false);
+                self.snapshot_complete(version.to_owned(), false);
                 self.progressed(None);
             }
             return None;
@@ -306,14 +296,14 @@ impl Watch {
             self.requests.resume();
             return None;
         }
-        self.progressed(Some(version.clone()));
+        self.progressed(Some(version));
         Some(Update::Bookmark {
-            resource_version: version,
+            resource_version: version.to_owned(),
         })
     }
 
     /// Events came, up to this version.
-    fn progressed(&mut self, version: Option<String>) {
+    fn progressed(&mut self, version: Option<&str>) {
         if let Phase::Answer(Answer::Streaming { progress, .. }) = &mut self.requests.phase {
             *progress = true;
         }
@@ -324,7 +314,7 @@ impl Watch {
         {
             *behind = 0;
             if let Some(version) = version {
-                *resource_version = version;
+                version.clone_into(resource_version);
             }
         }
     }

@@ -308,19 +308,18 @@ impl Exchange for Watch {
                 return Some(update);
             }
             match &mut self.requests.phase {
-                Phase::Answer(Answer::Streaming { source, .. }) => match source.next_event() {
-                    Ok(Some(event)) => {
-                        if let Some(update) = self.event(event) {
-                            return Some(update);
+                Phase::Answer(Answer::Streaming { source, .. }) => {
+                    let event = source.next_event().transpose();
+                    match event.map(|event| self.event(event?)) {
+                        Some(Ok(Some(update))) => return Some(update),
+                        Some(Ok(None)) => continue,
+                        Some(Err(error)) => {
+                            self.broken(error);
+                            continue;
                         }
-                        continue;
+                        None => {}
                     }
-                    Ok(None) => {}
-                    Err(error) => {
-                        self.broken(error);
-                        continue;
-                    }
-                },
+                }
                 Phase::Answer(Answer::Paging(page) | Answer::Listed { rest: page, .. }) => {
                     match page.next_item() {
                         Ok(Some(object)) if self.is_mine(&object) => {

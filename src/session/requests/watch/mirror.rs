@@ -7,6 +7,7 @@ use std::{
     collections::{HashMap, hash_map},
     fmt,
     hash::{Hash, Hasher},
+    ops::Deref,
     sync::Arc,
 };
 
@@ -23,21 +24,38 @@ use crate::wire::watch::{Event, EventError, EventType, Metadata, Object};
 /// assert_eq!(key, ObjectKey::new("default", "web-0"));
 /// assert_eq!(ObjectKey::from("node-1").namespace(), "");
 /// ```
-#[derive(Clone)]
-pub struct ObjectKey {
-    /// Both in one allocation, the namespace first.
-    text: Arc<str>,
-    namespace: u32,
+#[derive(Clone, PartialEq, Eq)]
+pub struct ObjectKey(Pair<Arc<str>>);
+
+/// Two texts in one allocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pair<S> {
+    text: S,
+    first: u32,
+}
+
+impl<S: From<String> + Deref<Target = str>> Pair<S> {
+    fn new(first: &str, second: &str) -> Self {
+        Self {
+            text: [first, second].concat().into(),
+            // Names have at most 253 bytes.
+            first: u32::try_from(first.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn first(&self) -> &str {
+        self.text.get(..self.first as usize).unwrap_or_default()
+    }
+
+    fn second(&self) -> &str {
+        self.text.get(self.first as usize..).unwrap_or_default()
+    }
 }
 
 impl ObjectKey {
     /// The key of the object `name` in `namespace`.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            text: [namespace, name].concat().into(),
-            // Names have at most 253 bytes.
-            namespace: u32::try_from(namespace.len()).unwrap_or(u32::MAX),
-        }
+        Self(Pair::new(namespace, name))
     }
 
     pub(super) fn of(metadata: &Metadata<'_>) -> Result<Self, EventError> {
@@ -46,12 +64,12 @@ impl ObjectKey {
 
     /// The namespace; empty for what has none.
     pub fn namespace(&self) -> &str {
-        self.text.get(..self.namespace as usize).unwrap_or_default()
+        self.0.first()
     }
 
     /// The name.
     pub fn name(&self) -> &str {
-        self.text.get(self.namespace as usize..).unwrap_or_default()
+        self.0.second()
     }
 }
 
@@ -75,17 +93,9 @@ impl From<&Self> for ObjectKey {
     }
 }
 
-impl PartialEq for ObjectKey {
-    fn eq(&self, other: &Self) -> bool {
-        (self.namespace, &self.text) == (other.namespace, &other.text)
-    }
-}
-
-impl Eq for ObjectKey {}
-
 impl Hash for ObjectKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
+        state.write(self.0.text.as_bytes());
     }
 }
 
@@ -142,15 +152,15 @@ impl<T> Change<T> {
 #[derive(Debug)]
 struct Entry<T> {
     value: T,
-    resource_version: Box<str>,
-    uid: Box<str>,
+    /// The uid and the resourceVersion.
+    version: Pair<Box<str>>,
     seen: u32,
 }
 
 impl<T> Entry<T> {
     /// Whether it is the object in this version.
     fn is_in(&self, version: &str) -> bool {
-        *self.resource_version == *version && !version.is_empty()
+        self.version.second() == version && !version.is_empty()
     }
 }
 
@@ -218,7 +228,9 @@ impl<T> Mirror<T> {
                 let event = event.as_ref();
                 let metadata = event.object.metadata()?;
                 let key = ObjectKey::of(&metadata)?;
-                return self.apply_event(&event.event_type, key, &metadata, || keep(&event.object));
+                let keep = || keep(&event.object);
+                let changes = self.apply_event(&event.event_type, key, &metadata, keep)?;
+                return Ok(changes.into_iter().flatten().collect());
             }
             Update::Bookmark { .. } | Update::Retrying { .. } => {}
         }
@@ -245,15 +257,15 @@ impl<T> Mirror<T> {
         key: ObjectKey,
         metadata: &Metadata<'_>,
         keep: impl FnOnce() -> Result<T, E>,
-    ) -> Result<Vec<Change<T>>, E> {
+    ) -> Result<[Option<Change<T>>; 2], E> {
         match event_type {
             EventType::Added | EventType::Modified => self.insert(key, metadata, keep),
             EventType::Deleted => {
                 let gone = self.objects.remove_entry(&key);
                 let gone = gone.map(|(key, entry)| Change::Deleted(key, entry.value));
-                Ok(gone.into_iter().collect())
+                Ok([gone, None])
             }
-            _ => Ok(Vec::new()),
+            _ => Ok([None, None]),
         }
     }
 
@@ -262,38 +274,37 @@ impl<T> Mirror<T> {
         key: ObjectKey,
         metadata: &Metadata<'_>,
         keep: impl FnOnce() -> Result<T, E>,
-    ) -> Result<Vec<Change<T>>, E> {
+    ) -> Result<[Option<Change<T>>; 2], E> {
         let (uid, version) = (metadata.uid()?, metadata.resource_version()?);
         let seen = self.snapshot;
         let entry = || {
             Ok::<_, E>(Entry {
                 value: keep()?,
-                resource_version: (*version).into(),
-                uid: (*uid).into(),
+                version: Pair::new(&uid, &version),
                 seen,
             })
         };
         let mut known = match self.objects.entry(key.clone()) {
             hash_map::Entry::Vacant(place) => {
                 place.insert(entry()?);
-                return Ok(vec![Change::Added(key)]);
+                return Ok([Some(Change::Added(key)), None]);
             }
             hash_map::Entry::Occupied(known) => known,
         };
-        let is_same = *known.get().uid == *uid;
+        let is_same = known.get().version.first() == uid;
         if is_same {
             // It is there, also if what it is now cannot be kept.
             known.get_mut().seen = seen;
             if known.get().is_in(&version) {
-                return Ok(Vec::new());
+                return Ok([None, None]);
             }
         }
         let before = known.insert(entry()?);
         Ok(match is_same {
-            true => vec![Change::Modified(key)],
-            false => vec![
-                Change::Deleted(key.clone(), before.value),
-                Change::Added(key),
+            true => [Some(Change::Modified(key)), None],
+            false => [
+                Some(Change::Deleted(key.clone(), before.value)),
+                Some(Change::Added(key)),
             ],
         })
     }
@@ -306,7 +317,12 @@ impl<T> Mirror<T> {
     ) -> Result<bool, EventError> {
         let (uid, version) = (metadata.uid()?, metadata.resource_version()?);
         let known = self.objects.get(key);
-        Ok(known.is_some_and(|known| *known.uid == *uid && known.is_in(&version)))
+        Ok(known.is_some_and(|known| known.version.first() == uid && known.is_in(&version)))
+    }
+
+    /// Whether the first snapshot comes, each object of which is a new one.
+    pub(super) fn is_first(&self) -> bool {
+        self.snapshot <= 1 && !self.current
     }
 
     /// Whether the last snapshot is complete.
@@ -321,7 +337,7 @@ impl<T> Mirror<T> {
 
     /// The version of an object.
     pub fn resource_version(&self, key: &ObjectKey) -> Option<&str> {
-        self.objects.get(key).map(|entry| &*entry.resource_version)
+        self.objects.get(key).map(|entry| entry.version.second())
     }
 
     /// All objects, in no order.

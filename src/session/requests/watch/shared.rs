@@ -166,13 +166,14 @@ impl<K> SharedMirror<K> {
         }
     }
 
-    /// Whether the object is here in this state, so that there is nothing to decode.
+    /// Whether the object is here in this state, so that there is nothing to decode. Before the first
+    /// snapshot is complete none is looked for.
     pub fn knows(&self, object: &Object) -> bool {
         let known = || {
             let metadata = object.metadata()?;
             self.mirror.knows(&ObjectKey::of(&metadata)?, &metadata)
         };
-        known().unwrap_or(false)
+        !self.mirror.is_first() && known().unwrap_or(false)
     }
 
     /// Applies an update; `decode` is asked for an object that is not known in its state.
@@ -249,7 +250,7 @@ impl<K> SharedMirror<K> {
         if !self.unreadable.is_empty() {
             self.unreadable.remove(&key);
         }
-        for change in changes {
+        for change in changes.into_iter().flatten() {
             let update = match (change, &now) {
                 (Change::Deleted(key, kept), _) => {
                     self.delete(key, &kept);
@@ -394,13 +395,14 @@ fn values(
     metadata: &Metadata<'_>,
     labels: &[(Box<str>, Index)],
 ) -> Result<Arc<[Option<Box<str>>]>, EventError> {
+    if labels.is_empty() {
+        return Ok(Arc::default());
+    }
     let mut values = vec![None; labels.len()];
-    if !labels.is_empty() {
-        for entry in metadata.labels()? {
-            let (name, value) = entry?;
-            if let Some(at) = labels.iter().position(|(label, _)| **label == *name) {
-                values[at] = Some((*value).into());
-            }
+    for entry in metadata.labels()? {
+        let (name, value) = entry?;
+        if let Some(at) = labels.iter().position(|(label, _)| **label == *name) {
+            values[at] = Some((*value).into());
         }
     }
     Ok(values.into())

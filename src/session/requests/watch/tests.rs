@@ -340,6 +340,27 @@ fn events_of_an_unknown_type_are_handed_on() {
 }
 
 #[test]
+fn an_object_that_cannot_be_read_ends_a_watch_which_needs_its_version_and_no_snapshot() {
+    let broken = Server::line("ADDED", &json!({"metadata": 7}));
+    let mut world = start(config(), server_of_five(), 1);
+    let request = world.request().unwrap();
+    let (_, body, _) = world.server.answer(&request);
+    world.head(200);
+    let now = world.now;
+    world.session.handle_body(now, broken.clone().into());
+    let update = world.session.poll_update().unwrap();
+    assert!(matches!(update, Update::Event(event) if event.object.metadata().is_err()));
+    world.body(&body);
+    world.body(&world.server.bookmark(true));
+    assert_eq!(world.session.resource_version(), "105");
+    world.session.handle_body(now, broken.into());
+    assert!(world.session.poll_update().is_none());
+    let request = world.request().unwrap();
+    let from = ("resourceVersion", "105".to_owned());
+    assert!(request.is_watch && request.query.contains(&from));
+}
+
+#[test]
 fn a_shard_is_filtered_on_this_side_where_the_server_does_not() {
     let config = WatchConfig {
         shard: Shard::of(ShardField::Uid, 0, 2),
