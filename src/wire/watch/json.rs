@@ -352,10 +352,11 @@ fn quote_or_escape(data: &[u8]) -> Option<usize> {
     memchr2(b'"', b'\\', &data[at..]).map(|found| at + found)
 }
 
-/// Whether no member that begins in `data` has this name: neither it nor an escape that could be one of
-/// its letters is there at all, which is sooner seen than where each value ends.
+/// Whether no member that begins in `data` has this name, of letters: neither it nor an escape that is
+/// a letter is there at all, which is sooner seen than where each value ends.
 pub(super) fn lacks(data: &[u8], name: &[u8]) -> bool {
-    memmem::find(data, name).is_none() && memmem::find(data, b"\\u").is_none()
+    let is_letter = |at: usize| matches!(data.get(at + 4), Some(b'4'..=b'7'));
+    memmem::find(data, name).is_none() && !memmem::find_iter(data, b"\\u00").any(is_letter)
 }
 
 /// The string that `data` begins with; empty for `null`.

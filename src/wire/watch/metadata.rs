@@ -66,7 +66,8 @@ fields! {
 /// on the way to the field.
 ///
 /// An absent field is known to be absent only when all of the metadata has been walked, or when its
-/// name is nowhere behind the start of `managedFields`; nothing behind the metadata is walked.
+/// name is nowhere behind the start of `annotations` or `managedFields`; nothing behind the metadata is
+/// walked.
 ///
 /// ```
 /// use kubewire::watch::{Encoding, Object};
@@ -84,8 +85,9 @@ pub struct Metadata<'a> {
     of_list: Option<&'a super::TypeMeta>,
     /// The members of the metadata that have not been read.
     members: RefCell<Members<'a>>,
-    /// The managed fields, if the members have come to them: most of the metadata, and mostly its end.
-    managed_fields: Cell<Option<Value<'a>>>,
+    /// The annotations or the managed fields, if the members have come to them: most of the metadata,
+    /// and mostly its end.
+    last: Cell<Option<Value<'a>>>,
     found: [Cell<Option<Value<'a>>>; FIELDS],
 }
 
@@ -167,7 +169,7 @@ impl<'a> Metadata<'a> {
             object: RefCell::new(top),
             of_list: object.of_list.as_deref(),
             members: RefCell::new(members),
-            managed_fields: Cell::default(),
+            last: Cell::default(),
             found: Default::default(),
         })
     }
@@ -258,22 +260,27 @@ impl<'a> Metadata<'a> {
         if let Some(value) = self.found[wanted as usize].get() {
             return Ok(Some(value));
         }
-        let is_absent = |managed_fields: Value<'_>| managed_fields.lacks(wanted.name());
-        if self.managed_fields.get().is_some_and(is_absent) {
+        let is_absent = |last: Value<'_>| last.lacks(wanted.name());
+        if self.last.get().is_some_and(is_absent) {
             return Ok(None);
         }
         let mut members = self.members.borrow_mut();
         while let Some((key, value)) = members.next()? {
-            if let Some(field) = Field::of(&key) {
-                let slot = &self.found[field as usize];
-                if slot.get().is_none() {
-                    slot.set(Some(value));
+            let is_long = match Field::of(&key) {
+                Some(field) => {
+                    let slot = &self.found[field as usize];
+                    if slot.get().is_none() {
+                        slot.set(Some(value));
+                    }
+                    if field == wanted {
+                        return Ok(Some(value));
+                    }
+                    field == Field::Annotations
                 }
-                if field == wanted {
-                    return Ok(Some(value));
-                }
-            } else if key.is(MANAGED_FIELDS) {
-                self.managed_fields.set(Some(value));
+                None => key.is(MANAGED_FIELDS),
+            };
+            if is_long {
+                self.last.set(Some(value));
                 if is_absent(value) {
                     return Ok(None);
                 }

@@ -123,30 +123,41 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_managed_fields_is_found() {
+    fn what_stands_behind_what_is_long_is_found() {
         let at = Stamp::parse(b"2026-11-22T01:55:41Z");
         for (behind, expected) in [
             (r#","deletionTimestamp":"2026-11-22T01:55:41Z""#, at),
             (r#","d\u0065letionTimestamp":"2026-11-22T01:55:41Z""#, at),
             (r#","finalizers":["deletionTimestamp","\u0041"]"#, None),
+            (r#","finalizers":["\u003e"]"#, None),
+            (r#","delet\u0069onTimestamp":"2026-11-22T01:55:41Z""#, at),
+            (r#","deletion\u0054imestamp":"2026-11-22T01:55:41Z""#, at),
             ("", None),
         ] {
-            let text = format!(
-                r#"{{"metadata":{{"managedFields":[{{"f:x":{{}}}}]{behind},"name":"a"}}}}"#
-            );
-            let object = Object::new(Encoding::Json, text.clone().into());
-            let meta = ObjectMeta::of(&object).unwrap();
-            assert_eq!(meta.deletion_timestamp, expected, "{text}");
-            assert_eq!((&*meta.name, meta.generation), ("a", 0), "{text}");
+            for long in [
+                r#""managedFields":[{"f:x":{}}]"#,
+                r#""annotations":{"f:x":"{}"}"#,
+            ] {
+                let text = format!(r#"{{"metadata":{{{long}{behind},"name":"a"}}}}"#);
+                let object = Object::new(Encoding::Json, text.clone().into());
+                let meta = ObjectMeta::of(&object).unwrap();
+                assert_eq!(meta.deletion_timestamp, expected, "{text}");
+                assert_eq!((&*meta.name, meta.generation), ("a", 0), "{text}");
+            }
         }
     }
 
     #[test]
-    fn managed_fields_are_not_walked_for_what_is_not_behind_them() {
-        let text = r#"{"metadata":{"name":"a","managedFields":["labels"#;
-        let object = Object::new(Encoding::Json, text.into());
-        let metadata = object.metadata().unwrap();
-        assert_eq!(metadata.deletion_timestamp(), Ok(None));
-        assert!(metadata.labels().is_err());
+    fn what_is_long_is_not_walked_for_what_is_not_behind_it() {
+        for long in [
+            r#""managedFields":["labels"#,
+            r#""annotations":{"labels":"\u003e"#,
+        ] {
+            let text = format!(r#"{{"metadata":{{"name":"a",{long}"#);
+            let object = Object::new(Encoding::Json, text.into());
+            let metadata = object.metadata().unwrap();
+            assert_eq!(metadata.deletion_timestamp(), Ok(None));
+            assert!(metadata.labels().is_err());
+        }
     }
 }
