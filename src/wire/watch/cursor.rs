@@ -189,12 +189,6 @@ impl<'a> Members<'a> {
         })
     }
 
-    /// The members of an object of the API, but for what the envelope says that it may be in.
-    #[inline]
-    pub(super) fn of_object(encoding: Encoding, data: &'a [u8]) -> Result<Self, EventError> {
-        Self::new(encoding, protobuf::Envelope::open(encoding, data)?.message)
-    }
-
     #[inline]
     pub(super) fn next(&mut self) -> Result<Option<(Key<'a>, Value<'a>)>, EventError> {
         match self {

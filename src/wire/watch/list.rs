@@ -251,7 +251,8 @@ impl ListDecoder {
         self.chunk = std::mem::take(&mut self.carry).freeze();
         let body = self.chunk.clone();
         let mut items = Vec::new();
-        let mut members = Members::of_object(self.encoding, &body)?;
+        let envelope = super::protobuf::Envelope::open(self.encoding, &body)?;
+        let mut members = Members::new(self.encoding, envelope.message)?;
         while let Some((key, value)) = members.next()? {
             if key.is(API_VERSION) {
                 self.meta.api_version = value.text()?.into_owned();

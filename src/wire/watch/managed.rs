@@ -24,7 +24,8 @@ impl Object {
     /// If the object is malformed on the way to the end of its `managedFields`, or of its metadata if
     /// it has none.
     pub fn without_managed_fields(&self) -> Result<Self, EventError> {
-        let mut members = Members::of_object(self.encoding, &self.bytes)?;
+        let envelope = protobuf::Envelope::open(self.encoding, &self.bytes)?;
+        let mut members = Members::new(self.encoding, envelope.message)?;
         while let Some((key, value)) = members.next()? {
             if key.is(METADATA) {
                 return self.without(value);

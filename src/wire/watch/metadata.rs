@@ -13,7 +13,7 @@ use std::{
 use super::{
     Encoding, EventError, Object, Text,
     cursor::{API_VERSION, KIND, Key, MANAGED_FIELDS, METADATA, Members, Value},
-    protobuf::{Envelope, Fields},
+    protobuf::{Envelope, type_meta},
 };
 use crate::wire::stamp::Stamp;
 
@@ -103,22 +103,13 @@ struct TopLevel<'a> {
 impl<'a> TopLevel<'a> {
     fn new(encoding: Encoding, object: &'a [u8]) -> Result<Self, EventError> {
         let envelope = Envelope::open(encoding, object)?;
-        let mut top = Self {
-            api_version: None,
-            kind: None,
+        let value = |value| Value::Protobuf { data: &[], value };
+        let [api_version, kind] = type_meta(envelope.type_meta)?.map(|said| said.map(value));
+        Ok(Self {
+            api_version,
+            kind,
             members: Members::new(encoding, envelope.message)?,
-        };
-        let mut fields = Fields::new(envelope.type_meta);
-        while let Some((number, value)) = fields.next()? {
-            let value = Some(Value::Protobuf { data: &[], value });
-            // runtime.TypeMeta: apiVersion = 1, kind = 2.
-            match number {
-                1 => top.api_version = value,
-                2 => top.kind = value,
-                _ => {}
-            }
-        }
-        Ok(top)
+        })
     }
 
     /// Reads on up to the metadata.

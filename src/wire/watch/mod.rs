@@ -377,7 +377,7 @@ impl Object {
         let envelope = protobuf::Envelope::open(self.encoding, &self.bytes)?;
         let kind = match &self.of_list {
             Some(of_list) => &of_list.kind,
-            None => envelope.kind()?,
+            None => protobuf::text(protobuf::type_meta(envelope.type_meta)?[1])?,
         };
         Ok((kind, envelope.message))
     }

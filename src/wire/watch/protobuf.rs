@@ -222,19 +222,25 @@ impl<'a> Envelope<'a> {
             }
         }
     }
+}
 
-    /// The kind of the object, as far as there is an envelope.
-    #[cfg(feature = "k8s-pb")]
-    pub(super) fn kind(&self) -> Result<&'a str, EventError> {
-        let mut fields = Fields::new(self.type_meta);
-        while let Some((number, value)) = fields.next()? {
-            // runtime.TypeMeta: kind = 2.
-            if number == 2 {
-                return value.text();
-            }
+/// What a `runtime.TypeMeta` says: `apiVersion` and `kind`.
+pub(super) fn type_meta(message: &[u8]) -> Result<[Option<Value<'_>>; 2], EventError> {
+    let mut said = [None; 2];
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => said[0] = Some(value),
+            2 => said[1] = Some(value),
+            _ => {}
         }
-        Ok("")
     }
+    Ok(said)
+}
+
+/// A text, which is not written where it is empty.
+pub(super) fn text(value: Option<Value<'_>>) -> Result<&str, EventError> {
+    value.map_or(Ok(""), Value::text)
 }
 
 /// Reads a Status. The numbers are those of `Status`, `StatusDetails` and `StatusCause` in

@@ -2,11 +2,7 @@
 //! envelope or of the list itself.
 
 use super::{
-    super::{
-        Encoding, EventError,
-        cursor::{Field, Members},
-        protobuf,
-    },
+    super::{Encoding, EventError, TypeMeta, cursor::Members, protobuf},
     ListDecoder, Step, Taken,
 };
 
@@ -57,15 +53,11 @@ impl ListDecoder {
         if in_envelope {
             match number {
                 1 => {
-                    let mut meta = Members::new(self.encoding, &piece[content..end])?;
-                    while let Some((key, value)) = meta.next()? {
-                        // runtime.TypeMeta: apiVersion = 1, kind = 2.
-                        if key.is(Field("", 1)) {
-                            self.meta.api_version = value.text()?.into_owned();
-                        } else if key.is(Field("", 2)) {
-                            self.meta.kind = value.text()?.into_owned();
-                        }
-                    }
+                    let [api_version, kind] = protobuf::type_meta(&piece[content..end])?;
+                    self.meta = TypeMeta {
+                        api_version: protobuf::text(api_version)?.to_owned(),
+                        kind: protobuf::text(kind)?.to_owned(),
+                    };
                     return self.keep_tables();
                 }
                 2 if self.meta.kind.is_empty() => {
