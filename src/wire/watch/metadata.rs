@@ -102,13 +102,18 @@ struct TopLevel<'a> {
 
 impl<'a> TopLevel<'a> {
     fn new(encoding: Encoding, object: &'a [u8]) -> Result<Self, EventError> {
-        let envelope = Envelope::open(encoding, object)?;
-        let value = |value| Value::Protobuf { data: &[], value };
-        let [api_version, kind] = type_meta(envelope.type_meta)?.map(|said| said.map(value));
+        let (mut said, mut message) = ([None; 2], object);
+        if encoding == Encoding::Protobuf {
+            let envelope = Envelope::open(encoding, object)?;
+            let value = |value| Value::Protobuf { data: &[], value };
+            said = type_meta(envelope.type_meta)?.map(|said| said.map(value));
+            message = envelope.message;
+        }
+        let [api_version, kind] = said;
         Ok(Self {
             api_version,
             kind,
-            members: Members::new(encoding, envelope.message)?,
+            members: Members::new(encoding, message)?,
         })
     }
 
