@@ -137,7 +137,8 @@ pub const IDLE_REFRESH: Duration = Duration::from_secs(30 * 60);
 /// The time that the end of a session may take, close frames and all: 10 s.
 ///
 /// It is also how long a server may take to close after it has sent the Status, which is what
-/// API servers allow themselves (`streamtranslator.go`).
+/// API servers allow themselves (`streamtranslator.go`), and how long a connection that broke as it
+/// was written to is still read, in case the peer says why.
 pub const CLOSE_GRACE: Duration = Duration::from_secs(10);
 
 /// The time that a server waits for the client to take the end of the output and to close, after

@@ -147,7 +147,7 @@ async fn an_input_that_fails_ends_the_session_with_its_error() -> Result {
         matches!(error, Error::Caller(CallerError::Stream(_))),
         "{error:?}"
     );
-    assert_eq!(error.to_string(), "the disk is gone");
+    assert_eq!(error.to_string(), "a local stream failed: the disk is gone");
     // The reader is used up: that is said before anything is started.
     let error = soon(exec.output()).await.unwrap_err();
     assert!(
@@ -156,7 +156,7 @@ async fn an_input_that_fails_ends_the_session_with_its_error() -> Result {
     );
     let exec = pod.exec("cat").input(Input::reader(Breaks(false)));
     let error = soon(exec.output()).await.unwrap_err();
-    assert_eq!(error.to_string(), "the disk is gone");
+    assert_eq!(error.to_string(), "a local stream failed: the disk is gone");
     Ok(())
 }
 

@@ -13,9 +13,10 @@ use kubewire::{
     attach::Attached,
     error::{CallerError, NetworkError, PeerError},
     exec::{Child, Streams, Subprotocol},
+    limits,
     session::{Close, Message},
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{self, Message as Theirs, protocol::CloseFrame, protocol::Role as TheirRole},
@@ -39,7 +40,10 @@ enum Holder {
 
 const HOLDERS: [Holder; 3] = [Holder::Nobody, Holder::Tungstenite, Holder::Unknown];
 
-async fn hold(io: DuplexStream, holder: Holder) -> AnyWebSocket {
+async fn hold<S>(io: S, holder: Holder) -> AnyWebSocket
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let stream = async |io| WebSocketStream::from_raw_socket(io, TheirRole::Client, None).await;
     match holder {
         Holder::Nobody => AnyWebSocket::from_io(io, Role::Client, Bytes::new()),
@@ -194,6 +198,25 @@ async fn a_connection_that_breaks_is_no_success() {
                 "{holder:?}: {error:?}"
             );
         }
+    }
+}
+
+/// Input that nobody is known to have read excuses silence for hours, but not this.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_as_it_is_written_to_ends_with_why() {
+    for holder in HOLDERS {
+        let (read, _silent) = tokio::io::duplex(64);
+        let (write, gone) = tokio::io::duplex(64);
+        drop(gone);
+        let io = tokio::io::join(read, write);
+        let begin = tokio::time::Instant::now();
+        let mut child = Child::over(hold(io, holder).await, Subprotocol::V5, STREAMS).spawn();
+        let mut stdin = child.stdin.take().expect("asked for");
+        let _ = stdin.write_all(b"hello").await;
+        let error = patiently(child.wait()).await.expect_err("it is lost");
+        let text = error.to_string();
+        assert!(text.contains("broken pipe"), "{holder:?}: {text}");
+        assert!(begin.elapsed() <= limits::CLOSE_GRACE + Duration::from_secs(1));
     }
 }
 

@@ -10,6 +10,7 @@ mod dialler;
 mod soon;
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
@@ -21,16 +22,22 @@ use std::{
 };
 
 use dialler::{WORDS, dialler_that_panics};
+use futures_core::Stream as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kubewire::{
-    Client, Config, Error, KeepaliveConfig, error::CallerError, exec::AllOutput,
-    port_forward::ListenEvent, request::Kind as _, testing::ApiServer, watch::MirrorUpdate,
+    AnyWebSocket, Client, Config, Error, KeepaliveConfig, Role,
+    error::CallerError,
+    exec::{AllOutput, Child, Stdio, Streams, Subprotocol},
+    port_forward::ListenEvent,
+    request::Kind as _,
+    testing::ApiServer,
+    watch::MirrorUpdate,
     wire::watch::Object,
 };
 use serde_json::{Value, json};
 use soon::soon;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf, duplex},
     net::{TcpListener, TcpStream},
 };
 
@@ -146,37 +153,68 @@ async fn an_object_whose_type_panics_is_one_that_cannot_be_read() {
     assert!(unreadable > 0);
 }
 
-/// A stream whose next read panics once it is armed.
-struct Trap {
-    stream: TcpStream,
+/// What a stream does wrong once it is armed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Wrong {
+    Read,
+    Write,
+    Flush,
+    Drop,
+    /// It says that it has written more than it was given.
+    TooMuch,
+}
+
+struct Trap<S> {
+    stream: S,
+    wrong: Wrong,
     armed: Arc<AtomicBool>,
     sprung: Arc<AtomicBool>,
 }
 
-impl AsyncRead for Trap {
+impl<S> Trap<S> {
+    fn springs(&self, wrong: Wrong) -> bool {
+        let springs = self.wrong == wrong && self.armed.load(SeqCst);
+        self.sprung.fetch_or(springs, SeqCst);
+        springs
+    }
+
+    fn spring(&self, wrong: Wrong) {
+        assert!(!self.springs(wrong), "{WORDS}");
+    }
+}
+
+impl<S> Drop for Trap<S> {
+    fn drop(&mut self) {
+        self.spring(Wrong::Drop);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Trap<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.armed.swap(false, SeqCst) {
-            self.sprung.store(true, SeqCst);
-            panic!("{WORDS}");
-        }
+        self.spring(Wrong::Read);
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Trap {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Trap<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        self.spring(Wrong::Write);
+        match self.springs(Wrong::TooMuch) {
+            true => Poll::Ready(Ok(buf.len() + 7)),
+            false => Pin::new(&mut self.stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.spring(Wrong::Flush);
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -185,9 +223,8 @@ impl AsyncWrite for Trap {
     }
 }
 
-#[tokio::test]
-async fn a_panic_in_the_task_of_a_session_ends_the_session() {
-    let (_server, config) = start().await;
+/// A client whose connections do wrong, what arms them, and whether they have done it.
+fn trapped(config: Config, wrong: Wrong) -> (Client, Arc<AtomicBool>, Arc<AtomicBool>) {
     let (armed, sprung) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
     let (arms, springs) = (armed.clone(), sprung.clone());
     let config = config.with_dialer(move |host, port| {
@@ -196,12 +233,98 @@ async fn a_panic_in_the_task_of_a_session_ends_the_session() {
             let stream = TcpStream::connect((host, port)).await?;
             Ok(Trap {
                 stream,
+                wrong,
                 armed,
                 sprung,
             })
         }
     });
-    let client = Client::new(&config).unwrap();
+    (Client::new(&config).unwrap(), armed, sprung)
+}
+
+const CONNECTION: &str = "the stream of the connection";
+
+#[tokio::test]
+async fn what_a_connection_panics_with_is_the_error_of_each_verb() {
+    let (_server, config) = start().await;
+    for wrong in [Wrong::Read, Wrong::Write, Wrong::Flush, Wrong::TooMuch] {
+        let (client, armed, _) = trapped(config.clone(), wrong);
+        let pod = client.pod("default", "web-0");
+        let tunnel = soon(pod.port_forward().connect()).await.unwrap();
+        let cat = pod.exec("cat").stdin(Stdio::piped());
+        let mut child = soon(cat.spawn()).await.unwrap();
+        armed.store(true, SeqCst);
+        let configs = client.request(ConfigMap::resource());
+        let get = soon(configs.get::<Value>("a")).await.unwrap_err();
+        let log = soon(pod.logs().stream().next()).await.unwrap().unwrap_err();
+        let watch = client.watch(ConfigMap::resource()).namespace("default");
+        let watch = soon(async move {
+            let mut watch = std::pin::pin!(watch.stream());
+            loop {
+                // It says first that it is new.
+                let next = poll_fn(|cx| watch.as_mut().poll_next(cx)).await;
+                if let Err(error) = next.unwrap() {
+                    return error;
+                }
+            }
+        });
+        for error in [get, log, watch.await] {
+            says_who(&error, CONNECTION);
+        }
+        let forwarded = async {
+            let mut stream = tunnel.open(1).await?;
+            stream.write_all(b"hello").await?;
+            stream.read(&mut [0]).await
+        };
+        let error = soon(forwarded).await.unwrap_err();
+        says_who(Error::of_io(&error).unwrap(), CONNECTION);
+        let mut stdin = child.stdin.take().unwrap();
+        let _ = soon(stdin.write_all(&[7; 1 << 20])).await;
+        drop(stdin);
+        says_who(&soon(child.wait()).await.unwrap_err(), CONNECTION);
+    }
+}
+
+#[tokio::test]
+async fn a_session_dropped_while_its_connection_panics_leaves_the_program_alone() {
+    for wrong in [Wrong::Write, Wrong::Flush, Wrong::Drop] {
+        let (armed, sprung) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let (stream, _far) = duplex(64);
+        let trap = Trap {
+            stream,
+            wrong,
+            armed: armed.clone(),
+            sprung: sprung.clone(),
+        };
+        let streams = Streams {
+            stdin: true,
+            stdout: true,
+            ..Streams::default()
+        };
+        let websocket = AnyWebSocket::from_io(trap, Role::Client, Default::default());
+        let mut child = Child::over(websocket, Subprotocol::V5, streams).spawn();
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        tokio::task::yield_now().await;
+        armed.store(true, SeqCst);
+        // A panic while another unwinds would abort.
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _handles = (stdin, stdout, child);
+            panic!("{WORDS}");
+        }));
+        assert!(unwound.is_err());
+        soon(async {
+            while !sprung.load(SeqCst) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_task_of_a_session_ends_the_session() {
+    let (_server, config) = start().await;
+    let (client, armed, sprung) = trapped(config, Wrong::Read);
     let pod = client.pod("default", "web-0");
     let exec = pod.exec(["sleep", "600"]).keepalive(KeepaliveConfig {
         interval: Duration::from_millis(200),
@@ -217,7 +340,7 @@ async fn a_panic_in_the_task_of_a_session_ends_the_session() {
     })
     .await;
     let error = soon(child.wait()).await.unwrap_err();
-    says_who(&error, "what the session runs over");
+    says_who(&error, CONNECTION);
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use std::{future::Future, io, pin::Pin, sync::Arc};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::error::guarded::Guarded;
+
 /// What a connection can run over: a TCP or Unix stream, a [`tokio::io::duplex`], anything that
 /// reads and writes. It is implemented for all of them.
 ///
@@ -34,7 +36,7 @@ impl Dial {
     {
         Self(Arc::new(move |host, port| {
             let dialling = dial(host, port);
-            Box::pin(async move { Ok(Box::new(dialling.await?) as BoxedStream) })
+            Box::pin(async move { Ok(Box::new(Guarded::new(dialling.await?)) as BoxedStream) })
         }))
     }
 

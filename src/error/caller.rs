@@ -253,7 +253,7 @@ pub enum CallerError {
         message: String,
     },
     /// A stream given by the caller failed.
-    #[error("{}", Printable(.0))]
+    #[error("a local stream failed: {}", Printable(.0))]
     Stream(#[source] Arc<io::Error>),
 }
 

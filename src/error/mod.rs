@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 mod caller;
+#[cfg(any(feature = "client", feature = "server"))]
+pub(crate) mod guarded;
 mod hint;
 mod network;
 #[cfg(any(feature = "client", feature = "server"))]

@@ -8,7 +8,8 @@ use std::{
 };
 
 #[cfg(feature = "client")]
-use super::{CallerError, Result};
+use super::Result;
+use super::{CallerError, Error};
 
 /// Locks, whoever has panicked: no state is wrong for that, since every change of one is made under
 /// one lock.
@@ -25,13 +26,16 @@ pub(crate) fn words<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
+/// That someone has panicked.
+pub(crate) fn panicked(who: &str, message: String) -> Error {
+    let who = who.to_owned();
+    CallerError::Panicked { who, message }.into()
+}
+
 /// Does work, whose panic is an error.
 #[cfg(feature = "client")]
 pub(crate) fn caught<T>(who: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    words(work).unwrap_or_else(|message| {
-        let who = who.to_owned();
-        Err(CallerError::Panicked { who, message }.into())
-    })
+    words(work).unwrap_or_else(|message| Err(panicked(who, message)))
 }
 
 /// The same of a future, which is not polled again after that.

@@ -37,6 +37,9 @@ pub(crate) fn blame(error: hyper::Error) -> Error {
         return Error::lost(io::Error::other(ended));
     }
     let cause = causes(&error).find_map(|cause| cause.downcast_ref::<io::Error>());
+    if let Some(known) = cause.and_then(Error::of_io) {
+        return known.clone();
+    }
     let kind = cause.map_or(io::ErrorKind::Other, io::Error::kind);
     // TLS, too, has errors of these kinds.
     if matches!(

@@ -24,7 +24,7 @@ use kubewire::{
 };
 use soon::soon;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufStream, duplex},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
@@ -264,6 +264,37 @@ async fn half_close_reaches_both_ends() -> Result {
     assert_eq!(greeting, "welcome");
     stream.write_all(b"thanks").await?;
     stream.shutdown().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_local_end_that_buffers_gets_its_answer_and_one_that_breaks_is_named() -> Result {
+    let mut fixture = Fixture::new().await?;
+    let port = fixture.echo().await;
+    let tunnel = fixture.tunnel().await?;
+
+    let (mut here, there) = duplex(64);
+    let forwarded = tunnel.forward(BufStream::new(there), port);
+    let asked = async {
+        round_trip(&mut here, b"hello").await?;
+        here.shutdown().await
+    };
+    let (forwarded, asked) = soon(async { tokio::join!(forwarded, asked) }).await;
+    asked?;
+    assert_eq!(forwarded?.received, 5);
+
+    let (mut here, there) = duplex(64);
+    here.write_all(b"hello").await?;
+    here.shutdown().await?;
+    let (closed, gone) = duplex(64);
+    drop(gone);
+    let forwarded = tunnel.forward(tokio::io::join(there, closed), port);
+    let error = soon(forwarded).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Caller(CallerError::Stream(_))),
+        "{error:?}"
+    );
+    assert_eq!(error.to_string(), "a local stream failed: broken pipe");
     Ok(())
 }
 

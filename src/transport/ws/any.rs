@@ -15,7 +15,7 @@ use tokio_tungstenite::{
 use super::websocket::{MessageSocket, Socket, WebSocket};
 use crate::{
     Role,
-    error::{Error, PeerError},
+    error::{Error, PeerError, guarded::Guarded},
     session::{Close, Message},
 };
 
@@ -59,7 +59,7 @@ impl AnyWebSocket {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let read = read.try_into_mut().unwrap_or_else(|read| read[..].into());
-        Self(Box::new(Socket::new(io, role, read)))
+        Self(Box::new(Socket::new(Guarded::new(io), role, read)))
     }
 
     /// A WebSocket of any library, with two functions that translate its messages.

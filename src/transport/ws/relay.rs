@@ -18,7 +18,10 @@ use super::{
     port_forward::ForwardStream,
     websocket::{advance, vectors},
 };
-use crate::{error::Error, limits};
+use crate::{
+    error::{CallerError, Error},
+    limits,
+};
 
 /// What a read buffer begins with, in bytes, and goes back to when little is read.
 const SMALL: usize = 2 << 10;
@@ -58,7 +61,7 @@ where
             loop {
                 // A buffer of its own for each read, so that it can be masked where it is.
                 let mut buffer = BytesMut::with_capacity(size);
-                let length = read.read_buf(&mut buffer).await.map_err(Error::lost)?;
+                let length = read.read_buf(&mut buffer).await.map_err(of_socket)?;
                 if length == 0 {
                     // The system tells of a reset once: to who wrote. This is no end in order then.
                     if !reset.load(Relaxed) {
@@ -84,10 +87,10 @@ where
                 queue.push_front(first.map_err(Error::of_connection)?);
                 if let Err(error) = write_all(&mut write, &mut queue, received).await {
                     reset.store(true, Relaxed);
-                    return Ok(Some(Error::lost(error)));
+                    return Ok(Some(of_socket(error)));
                 }
             }
-            Ok(write.shutdown().await.map_err(Error::lost).err())
+            Ok(write.shutdown().await.map_err(of_socket).err())
         };
         let lingered = async {
             let mut before = None;
@@ -109,6 +112,11 @@ where
     outcome
 }
 
+/// The connection to the cluster has nothing to do with it.
+fn of_socket(error: io::Error) -> Error {
+    Error::of_stream(error, CallerError::Stream)
+}
+
 /// Writes the queue to its end, as many slices at once as may be.
 async fn write_all(
     write: &mut (impl AsyncWrite + Unpin),
@@ -124,7 +132,8 @@ async fn write_all(
         written.fetch_add(length as u64, Relaxed);
         advance(queue, length);
     }
-    Ok(())
+    // It may keep what it was given until then.
+    write.flush().await
 }
 
 /// Waits for both directions. One that cannot hand on its bytes says so and leaves the other to

@@ -13,11 +13,13 @@ use std::{
 };
 
 use bytes::{Buf as _, BufMut, Bytes, BytesMut};
+use futures_core::Stream;
+use futures_sink::Sink;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     Role,
-    error::{Error, PeerError},
+    error::{Error, PeerError, guarded::guard},
     limits,
     session::{Message, Opcode, Transmit},
     wire::websocket::{Decoder, FrameHeader, MAX_HEADER, apply_mask, masked_copy},
@@ -207,8 +209,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket for Socket<S> {
         let room = spare.min(self.window.max(missing));
         let io = Pin::new(&mut self.io);
         let mut input = (&mut self.input).limit(room);
-        let read =
-            ready!(tokio_util::io::poll_read_buf(io, cx, &mut input)).map_err(Error::lost)?;
+        let read = ready!(tokio_util::io::poll_read_buf(io, cx, &mut input));
+        let read = read.map_err(Error::of_connection)?;
         if read == room {
             self.window = (room * 4).clamp(SMALL_READ, LARGE_READ);
             // Only what fills it makes the buffer larger: a session that idles after a few bytes
@@ -335,11 +337,33 @@ impl<T, M, E> MessageSocket<T, M, E> {
             closed: false,
         }
     }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        T: Sink<M, Error = E> + Unpin,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        while !self.output.is_empty() {
+            ready!(Pin::new(&mut self.inner).poll_ready(cx)).map_err(io::Error::other)?;
+            if let Some(message) = self.output.pop_front() {
+                self.unflushed = true;
+                Pin::new(&mut self.inner)
+                    .start_send(message)
+                    .map_err(io::Error::other)?;
+            }
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.inner).poll_flush(cx)).map_err(io::Error::other)?;
+            self.unflushed = false;
+        }
+        self.pending = 0;
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl<T, M, E> WebSocket for MessageSocket<T, M, E>
 where
-    T: futures_core::Stream<Item = Result<M, E>> + futures_sink::Sink<M, Error = E> + Send + Unpin,
+    T: Stream<Item = Result<M, E>> + Sink<M, Error = E> + Send + Unpin,
     M: Send,
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -348,7 +372,8 @@ where
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
-        match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
+        let next = guard(|| Pin::new(&mut self.inner).poll_next(cx).map(Ok));
+        match ready!(next).map_err(Error::of_connection)? {
             Some(Ok(message)) => {
                 let message = (self.incoming)(message);
                 self.closed |= matches!(message, Some(Message::Close(_)));
@@ -380,27 +405,12 @@ where
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.output.is_empty() {
-            ready!(Pin::new(&mut self.inner).poll_ready(cx)).map_err(io::Error::other)?;
-            if let Some(message) = self.output.pop_front() {
-                self.unflushed = true;
-                Pin::new(&mut self.inner)
-                    .start_send(message)
-                    .map_err(io::Error::other)?;
-            }
-        }
-        if self.unflushed {
-            ready!(Pin::new(&mut self.inner).poll_flush(cx)).map_err(io::Error::other)?;
-            self.unflushed = false;
-        }
-        self.pending = 0;
-        Poll::Ready(Ok(()))
+        guard(|| self.poll_sent(cx))
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner)
-            .poll_close(cx)
-            .map_err(io::Error::other)
+        let closed = guard(|| Pin::new(&mut self.inner).poll_close(cx).map(Ok));
+        closed.map(|closed| closed?.map_err(io::Error::other))
     }
 
     fn shrink(&mut self) {}

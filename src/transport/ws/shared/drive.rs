@@ -185,7 +185,12 @@ impl<E: Endpoint> Shared<E> {
                 break Driven::Ended;
             };
             match socket.poll_fill(&mut cx) {
-                Poll::Ready(Ok(true)) => state.session().handle_activity(now),
+                Poll::Ready(Ok(true)) => {
+                    state.session().handle_activity(now);
+                    if let Some((_, until)) = &mut state.broken {
+                        *until = now + limits::CLOSE_GRACE;
+                    }
+                }
                 Poll::Ready(Ok(false)) => self.end(state, None),
                 Poll::Ready(Err(error)) => self.end(state, Some(error)),
                 Poll::Pending => break Driven::Empty,
@@ -247,7 +252,8 @@ impl<E: Endpoint> Shared<E> {
 
     pub(super) fn end(&self, state: &mut State<E>, lost: Option<Error>) {
         state.write_closed |= lost.is_none();
-        state.session().handle_end(lost);
+        let broken = state.broken.take().map(|(error, _)| error);
+        state.session().handle_end(lost.or(broken));
         state.sort_events();
     }
 
@@ -271,6 +277,7 @@ impl<E: Endpoint> Shared<E> {
                 endpoint,
                 socket: Some(socket),
                 write_closed,
+                broken,
                 dropped,
                 waiters,
                 counts,
@@ -299,9 +306,13 @@ impl<E: Endpoint> Shared<E> {
                 Poll::Ready(Ok(())) if session.queued() == 0 => return true,
                 Poll::Ready(Ok(())) => {}
                 // What has arrived may still say why: the Status is read before the loss counts.
-                Poll::Ready(Err(_)) => {
+                Poll::Ready(Err(error)) => {
                     *write_closed = true;
                     waiters.notify_task();
+                    match Error::of_connection(error) {
+                        error @ Error::Caller(_) => self.end(state, Some(error)),
+                        error => *broken = Some((error, now() + limits::CLOSE_GRACE)),
+                    }
                 }
                 Poll::Pending => {
                     let writer = waiters.any_writer().cloned();

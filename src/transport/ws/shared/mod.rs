@@ -45,6 +45,7 @@ use super::{
     websocket::WebSocket,
 };
 use crate::{
+    error::Error,
     session::Session,
     transport::sync::{self, Mutex, MutexGuard, lock},
 };
@@ -91,6 +92,8 @@ pub(crate) struct State<E> {
     socket: Option<Box<dyn WebSocket>>,
     /// Whether the socket takes no more: what is queued is dropped, what arrives still counts.
     write_closed: bool,
+    /// Why the socket takes no more, and how long what has arrived may still say it better.
+    broken: Option<(Error, Instant)>,
     /// Bytes that were queued and dropped, as the socket takes no more.
     dropped: usize,
     held: bool,
@@ -166,6 +169,7 @@ impl<E: Endpoint> Shared<E> {
                 waiters,
                 socket: Some(socket),
                 write_closed: false,
+                broken: None,
                 dropped: 0,
                 held: false,
                 counts: Counts::default(),

@@ -15,7 +15,7 @@ use super::{
     wakers::{Direction, Notification},
 };
 use crate::{
-    error::CallerError,
+    error::panic::panicked,
     limits,
     session::Session as _,
     transport::{
@@ -73,6 +73,10 @@ impl<E: Endpoint> SessionTask<E> {
             }
         }
         let flushed = shared.flush(state);
+        let broken = state.broken.as_ref().map(|(_, until)| *until);
+        if !state.held && broken.is_some_and(|until| until <= now) {
+            shared.end(state, None);
+        }
         if flushed || shared.has_send_room(state) {
             state.waiters.wake_writers();
         }
@@ -81,7 +85,7 @@ impl<E: Endpoint> SessionTask<E> {
             false => Poll::Pending,
         };
         let next = state.endpoint.session().poll_timeout();
-        let next = next.into_iter().chain(self.give_up).min();
+        let next = next.into_iter().chain(self.give_up).chain(broken).min();
         let next = next.unwrap_or(now + limits::KEEPALIVE_INTERVAL);
         state.alarm = Some(next);
         self.timer.reset(next.max(now));
@@ -106,14 +110,11 @@ impl<E: Endpoint> SessionTask<E> {
         }
     }
 
-    /// A socket of the caller's has panicked. The session would go on without its timers, and never
-    /// notice that its peer is gone: it ends.
+    /// The session would go on without its timers, and never notice that its peer is gone: it ends.
     fn panicked(&self, message: String) -> Poll<()> {
         let state = &mut *self.shared.lock();
         state.socket = None;
-        let who = "what the session runs over".to_owned();
-        let panicked = CallerError::Panicked { who, message };
-        self.shared.end(state, Some(panicked.into()));
+        self.shared.end(state, Some(panicked("a session", message)));
         state.waiters.wake_all();
         Poll::Ready(())
     }
