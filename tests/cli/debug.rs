@@ -109,6 +109,14 @@ async fn what_cannot_be_debugged_is_an_error() {
         (of(&["web-0", "--profile=all"]), "possible values"),
         (of(&["web-0", "--env=x"]), "is not NAME=VALUE"),
         (of(&["web-0", "-t"]), "--stdin"),
+        (
+            vec!["debug", "web-0", "--image=a image"],
+            "invalid image name",
+        ),
+        (
+            vec!["debug", "web-0", "--image=Upper:1"],
+            "invalid image name",
+        ),
         (vec!["debug", "web-0"], "--image"),
     ] {
         cluster.run(&arguments).await.is_error(what);

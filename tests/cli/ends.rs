@@ -139,6 +139,8 @@ async fn a_refusal_of_a_raw_path_is_told_as_any_other() {
     assert!(elsewhere.contains("http://login.test/"), "{elsewhere}");
     let status = cluster.run(&["get", "--raw", "/nothing"]).await;
     status.is_error("get /nothing");
+    let api = cluster.run(&["get", "--raw", "api"]).await;
+    api.is_error("--raw \"api\" is no path");
 }
 
 /// The tool ends with an error while its lines wait for whoever reads them.

@@ -177,6 +177,14 @@ async fn stdin_is_copied_to_its_end() {
 }
 
 #[tokio::test]
+async fn a_container_without_a_name_is_the_default_one() {
+    let cluster = Cluster::start().await;
+    let ran = cluster.run(&["exec", "two", "-c", "", "--", "true"]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Defaulted container"), "{}", ran.stderr);
+}
+
+#[tokio::test]
 async fn flags_without_a_value_take_true_and_false_as_go_s_do() {
     let cluster = Cluster::start().await;
     for (flags, echoed) in [

@@ -124,6 +124,7 @@ async fn logs_are_chosen_as_kubectl_chooses() {
             "",
         ),
         (&["two"], all("a", 15), defaulted),
+        (&["two", "-c", ""], all("a", 15), defaulted),
         (&["two", "b"], all("b", 3), ""),
         (&["two", "-c", "b"], all("b", 3), ""),
         (&["three"], all("y", 2), ""),
@@ -615,4 +616,12 @@ async fn that_a_container_is_waited_for_is_said_of_one_and_of_many() {
         assert!(line.starts_with(&expected), "{line}");
         child.kill().await.unwrap();
     }
+    let ran = cluster.run(&["logs", "-f", "waits", "--pod-running-timeout=1s"]);
+    let ran = ran.await;
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.contains("has not started within 1s"),
+        "{}",
+        ran.stderr
+    );
 }

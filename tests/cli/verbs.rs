@@ -184,6 +184,8 @@ async fn events_are_listed_as_kubectl_lists_them() {
     ] {
         same(&cluster, &[&["events"], flags].concat()).await;
     }
+    let names = cluster.run(&["events", "-o", "name"]).await;
+    assert_eq!(names.stdout, b"event/old\nevent/mid\nevent/new\n");
     let mut tool = cluster.start_tool(&["events", "-w", "--no-headers", "--types=Warning"]);
     assert!(tool.line().await.contains("old is told"));
     cluster

@@ -43,7 +43,7 @@ impl Attach {
         let mut attach = pod
             .attach()
             .stdin(self.target.stdio())
-            .set(self.target.container.as_ref(), attach::Attach::container);
+            .set(self.target.container(), attach::Attach::container);
         // Who may attach may not be allowed to look at the pod; then the server says what is wrong.
         let containers = pod.containers().await.unwrap_or_default();
         if let Some(container) = self.target.choose(&containers) {

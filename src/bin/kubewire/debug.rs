@@ -120,6 +120,12 @@ impl Debug {
                  node/NAME"
             );
         }
+        if !is_image(&self.image) {
+            bail!(
+                "invalid image name {:?}: a kubelet could not pull it",
+                self.image
+            );
+        }
         let client = connection.client()?;
         let wait = Wait::Any(Duration::ZERO);
         let found = workload::pod(&client, client.namespace(), &self.pod, wait).await?;
@@ -146,10 +152,11 @@ impl Debug {
     }
 
     fn container(&self, container: DebugContainer) -> DebugContainer {
+        let name = self.container.as_ref().filter(|name| !name.is_empty());
         let mut container = container
             .profile(self.profile.into())
             .timeout(self.timeout)
-            .set(self.container.as_ref(), DebugContainer::name)
+            .set(name, DebugContainer::name)
             .set(self.target.as_ref(), DebugContainer::target)
             .set(
                 self.image_pull_policy.as_ref(),
@@ -179,6 +186,15 @@ impl Debug {
         let attached = attach.spawn().await?;
         attach::relay(attached, terminal, &self.detach_keys, self.quiet).await
     }
+}
+
+/// Whether it can be an image's name (`distribution/reference`): what cannot would stay with the pod.
+fn is_image(name: &str) -> bool {
+    const NAME: &str = r"(?x)^
+        (([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])? | \[[A-Fa-f0-9:]+\]) (:[0-9]+)? /)?
+        [a-z0-9]+ (([._]|__|-+)[a-z0-9]+)* (/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)*
+        (:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})? (@[A-Za-z][A-Za-z0-9.+_-]*:[A-Fa-f0-9]{32,})? $";
+    regex::Regex::new(NAME).is_ok_and(|image| image.is_match(name))
 }
 
 /// Prints what a container wrote that has ended before it could be attached to.

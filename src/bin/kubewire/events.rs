@@ -75,7 +75,10 @@ impl Events {
         all.retain(|event| self.is_meant(event));
         all.sort_by_cached_key(last_seen);
         if !output.is_table() {
-            let text = output.object(&answer::list(all), !self.no_headers)?;
+            let text = match output {
+                Output::Name => all.iter().map(name).collect(),
+                output => output.object(&answer::list(all), !self.no_headers)?,
+            };
             let mut out = Lines::start()?;
             out.text(&text).await?;
             return out.finish().await.map(|()| 0);
@@ -184,6 +187,11 @@ fn version(event: &Value) -> (String, String) {
             .to_owned()
     };
     (text("uid"), text("resourceVersion"))
+}
+
+fn name(event: &Value) -> String {
+    let name = event["metadata"]["name"].as_str().unwrap_or_default();
+    format!("event/{}\n", Printable::line(name))
 }
 
 fn last_seen(event: &Value) -> Option<Timestamp> {

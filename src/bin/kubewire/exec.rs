@@ -49,7 +49,7 @@ impl Exec {
                 .exec_all(client.namespace(), self.command)
                 .labels(labels)
                 .max_concurrent(self.bounds.max_concurrent)
-                .set(self.target.container.as_ref(), ExecAll::container)
+                .set(self.target.container(), ExecAll::container)
                 .set(self.bounds.timeout, ExecAll::timeout);
             return many::run(all, self.target.quiet).await;
         }
@@ -58,7 +58,7 @@ impl Exec {
         let exec = pod.exec(self.command).stdin(self.target.stdio());
         let exec = exec
             .set(self.bounds.timeout, exec::Exec::timeout)
-            .set(self.target.container.as_ref(), exec::Exec::container)
+            .set(self.target.container(), exec::Exec::container)
             .set(terminal, |exec, terminal| exec.tty(terminal.size));
         let child = exec.spawn().await?;
         self.target.note_default(&pod, child.container()).await;

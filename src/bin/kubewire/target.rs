@@ -34,7 +34,7 @@ pub(crate) struct Target {
     pod_running_timeout: Duration,
     /// The container; without it the pod's default container, or its first
     #[arg(short, long, value_name = "NAME")]
-    pub(crate) container: Option<String>,
+    container: Option<String>,
     /// Pass stdin on to the container
     #[arg(short = 'i', long)]
     pub(crate) stdin: bool,
@@ -65,9 +65,14 @@ impl Target {
         Ok(client.pod(namespace, found.name))
     }
 
+    /// The container that is named: an empty name is none, as for kubectl.
+    pub(crate) fn container(&self) -> Option<&String> {
+        self.container.as_ref().filter(|name| !name.is_empty())
+    }
+
     /// Says which container of several is used, if the user named none.
     pub(crate) async fn note_default(&self, pod: &Pod, used: Option<&str>) {
-        if self.container.is_none() && !self.quiet && used.is_some() {
+        if self.container().is_none() && !self.quiet && used.is_some() {
             // They could be read a moment ago; if they no longer can, there is nothing to say.
             default_container(&pod.containers().await.unwrap_or_default(), false);
         }
@@ -76,7 +81,7 @@ impl Target {
     /// The container that the user means, out of all that there are. Says so if it had to be
     /// guessed.
     pub(crate) fn choose<'a>(&self, all: &'a [Container]) -> Option<&'a Container> {
-        if let Some(name) = &self.container {
+        if let Some(name) = self.container() {
             return all.iter().find(|one| one.name == *name);
         }
         default_container(all, self.quiet)

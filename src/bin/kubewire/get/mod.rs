@@ -328,6 +328,9 @@ impl Get {
 }
 
 async fn raw(client: &Client, path: &str) -> Result<u8, Failure> {
+    if !path.starts_with('/') {
+        bail!("--raw {path:?} is no path: it begins with /, such as /api");
+    }
     let request = http::Request::get(path).body(Bytes::new());
     let response = client.send(request.local("--raw")?).await?;
     if !response.status().is_success() {

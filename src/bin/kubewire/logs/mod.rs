@@ -12,6 +12,7 @@ use kubewire::{
     wire::stamp::Stamp,
 };
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     connection::Connection,
@@ -65,9 +66,10 @@ pub(crate) struct Logs {
     /// The labels of the pods, where there may be many.
     #[arg(skip)]
     labels: Option<String>,
-    /// How long to wait for a pod, where one is chosen: 1m30s, or a number of seconds
-    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::or_seconds)]
-    pod_running_timeout: Duration,
+    /// How long to wait for a pod, where one is chosen, 20s without it; with it, also for its
+    /// container to start: 1m30s, or a number of seconds
+    #[arg(long, value_name = "DURATION", value_parser = duration::or_seconds)]
+    pod_running_timeout: Option<Duration>,
     /// The container; without it the pod's default container, or its first
     #[arg(short, long, value_name = "NAME")]
     container: Option<String>,
@@ -120,7 +122,8 @@ fn time(text: &str) -> Result<Stamp, String> {
 
 impl Logs {
     pub(crate) async fn run(mut self, connection: &Connection) -> Result<u8, Failure> {
-        self.container = self.container.or(self.container_argument.take());
+        let named = self.container.or(self.container_argument.take());
+        self.container = named.filter(|name| !name.is_empty());
         if let (true, Some(name)) = (self.all_containers, &self.container) {
             bail!("--all-containers and the container {name} exclude each other");
         }
@@ -155,7 +158,7 @@ impl Logs {
 
     async fn pod_name(&self, client: &Client) -> Result<String, Failure> {
         let target = self.pod.as_deref().unwrap_or_default();
-        let wait = Wait::Any(self.pod_running_timeout);
+        let wait = Wait::Any(self.pod_running_timeout.unwrap_or(Duration::from_secs(20)));
         let found = workload::pod(client, client.namespace(), target, wait).await?;
         if found.of > 1 {
             note!("Found {} pods, using pod/{}", found.of, found.name);
@@ -209,10 +212,16 @@ impl Logs {
         };
         let mut lines = of(&name).stream();
         let mut retrying = Retrying::default();
+        let mut give_up = None::<Instant>;
         loop {
-            match lines.next_update().await {
+            let next = lines.next_update();
+            let next = match give_up {
+                Some(at) => timeout_at(at, next).await.map_err(|_| self.not_started())?,
+                None => next.await,
+            };
+            match next {
                 Some(LogUpdate::Line(line)) => {
-                    retrying = Retrying::default();
+                    (retrying, give_up) = (Retrying::default(), None);
                     let container = name.as_deref().or(lines.container()).unwrap_or("");
                     let source = Source {
                         namespace: pod.namespace(),
@@ -233,11 +242,21 @@ impl Logs {
                     return Ok(0);
                 }
                 None => return Ok(0),
+                Some(other @ LogUpdate::Waiting { .. }) => {
+                    let end = || Instant::now().checked_add(self.pod_running_timeout?);
+                    give_up = give_up.or_else(end);
+                    say("", &other);
+                }
                 // It is the error that follows.
                 Some(LogUpdate::Notice(_)) if !self.follow => {}
                 Some(other) => say("", &other),
             }
         }
+    }
+
+    fn not_started(&self) -> String {
+        let time = self.pod_running_timeout.unwrap_or_default();
+        format!("the container has not started within {time:?}")
     }
 
     /// The container that kubectl would take, where the server wants one named.
