@@ -63,6 +63,8 @@ impl Visit for Fields {
 struct Seen {
     spans: Vec<(Id, &'static str, Fields)>,
     events: Vec<(Option<&'static str>, Fields)>,
+    /// How often a field of a span was set later, which who prints spans keeps each time.
+    records: usize,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -103,6 +105,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
         // Identifiers come again: the newest is meant.
         if let Some((_, _, fields)) = seen.spans.iter_mut().rfind(|(of, ..)| of == id) {
             values.record(fields);
+            seen.records += 1;
         }
     }
 
@@ -284,6 +287,7 @@ async fn a_watch_has_a_span_with_its_retries_and_counts_them() -> Result {
     let span = capture.span("watch");
     assert_eq!(span["server.address"], "127.0.0.1");
     assert_eq!(span["k8s.namespace.name"], "default");
+    assert_eq!(capture.0.lock().unwrap().records, 1);
     assert!(capture.event("watch", "a watch is tried again").is_some());
     Ok(())
 }

@@ -116,7 +116,7 @@ pub enum CertificateProblem {
         presented: Vec<String>,
     },
     /// Its time is over, by this machine's clock.
-    #[error("it expired{}", Ago(.for_how_long))]
+    #[error("it expired{} by this machine's clock", Ago(.for_how_long))]
     Expired {
         /// How long it has been expired, where TLS says so.
         for_how_long: Option<Duration>,

@@ -4,7 +4,8 @@ use std::{error, fmt, io, sync::Arc};
 
 use crate::{
     Error,
-    error::{CallerError, PeerError},
+    error::{CallerError, NetworkError, PeerError},
+    limits,
 };
 
 const NO_HTTP: &str = "its answer does not begin as one of HTTP/1.1 does; perhaps it speaks TLS, \
@@ -17,6 +18,11 @@ const BROKEN_BODY: &str = "the lengths of the parts of its body are not written 
 pub(crate) fn blame(error: hyper::Error) -> Error {
     if error.is_user() && error::Error::source(&error).is_some() {
         return CallerError::Stream(Arc::new(io::Error::other(Innermost(error)))).into();
+    }
+    // Of its pings over HTTP/2; it has no other deadline here.
+    if error.is_timeout() {
+        let silent = limits::HTTP2_PING + limits::HTTP2_PONG;
+        return NetworkError::Silent { silent }.into();
     }
     if error.is_parse() {
         // Of the kinds of parse errors hyper tells its words alone.

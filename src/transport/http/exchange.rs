@@ -72,6 +72,8 @@ pub(crate) struct Driver<S: Exchange> {
     /// Since when the reader has been away: an update was handed out, and no bytes asked for since.
     away: Option<Instant>,
     span: Span,
+    /// The code that the span has.
+    recorded: u16,
     stats: StreamStats,
 }
 
@@ -122,6 +124,7 @@ impl<S: Exchange> Driver<S> {
             timer: None,
             away: None,
             span,
+            recorded: 0,
             stats: StreamStats::default(),
         }
     }
@@ -233,9 +236,11 @@ impl<S: Exchange> Driver<S> {
         self.session.handle_end(transport::now(), lost);
     }
 
-    /// Records the code of an answer, the last of which stays.
-    fn record(&self, status: u16) {
-        self.span.record("http.response.status_code", status);
+    /// Records the code of an answer, if it is another: who prints spans keeps all values of a field.
+    fn record(&mut self, status: u16) {
+        if std::mem::replace(&mut self.recorded, status) != status {
+            self.span.record("http.response.status_code", status);
+        }
     }
 
     fn answered(&mut self, answer: Result<Answer>) {

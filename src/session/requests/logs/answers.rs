@@ -13,7 +13,6 @@ use crate::{
     wire::{
         pod::{ContainerState, Pod},
         status::Status,
-        watch::EventError,
     },
 };
 
@@ -38,8 +37,9 @@ impl Logs {
                 (Err(error), _) => self.lost(error),
                 (Ok(()), Ok(pod)) => self.pod(&pod),
                 (Ok(()), Err(e)) => {
-                    let error = PeerError::from(EventError::Decode(e.to_string()));
-                    self.lost(error.into());
+                    let operation = format!("get {}", self.config.what);
+                    let problem = e.to_string();
+                    self.lost(PeerError::Answer { operation, problem }.into());
                 }
             },
             Phase::Answer(Answer::Log) => self.log_over(end),

@@ -313,6 +313,27 @@ async fn an_answer_that_is_reset_in_its_midst_is_lost() {
 }
 
 #[tokio::test]
+async fn a_server_that_answers_no_ping_is_silent() {
+    let (server, client) = server().await;
+    let (asks, mut asked) = mpsc::channel(1);
+    let answer: Answer = Box::new(move |_| {
+        asks.try_send(()).unwrap();
+        Vec::new()
+    });
+    tokio::spawn(answer_by_hand(server, vec![answer]));
+    // It may have been carried out, and is not sent again.
+    let sending = tokio::spawn(async move { send(&client, Method::POST).await });
+    asked.recv().await.unwrap();
+    tokio::time::pause();
+    let error = sending.await.unwrap().unwrap_err();
+    let expected = limits::HTTP2_PING + limits::HTTP2_PONG;
+    assert!(
+        matches!(error, Error::Network(NetworkError::Silent { silent }) if silent == expected),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn frames_that_are_no_http2_are_the_server_s_fault() {
     let too_large = [&[0xff; 3][..], &[0; 6]].concat();
     for (what, broken) in [

@@ -1,7 +1,7 @@
 //! A server that refuses a log: for a moment, or for good.
 
 use super::*;
-use crate::session::testing::hopeless;
+use crate::{error::PeerError, session::testing::hopeless};
 
 /// An API server that has just started knows no roles yet, and a plugin may fail with it.
 #[test]
@@ -28,6 +28,16 @@ fn a_log_that_was_granted_outlives_a_refusal_that_passes() {
         let refused = matches!(&world.end, Some(LogEnd::Failed(_)));
         assert_eq!(refused, seconds > 60, "{:?}", world.end);
     }
+}
+
+#[test]
+fn an_answer_that_is_no_pod_ends_a_log() {
+    let mut world = start(config(), Kubelet::new(), 1);
+    world.hour(|world, _| world.respond(200, b"{\"kind\":\"Login\"}"));
+    let Some(LogEnd::Failed(Error::Peer(PeerError::Answer { problem, .. }))) = &world.end else {
+        panic!("{:?}", world.end);
+    };
+    assert!(problem.contains("missing field"), "{problem}");
 }
 
 #[test]
