@@ -347,7 +347,7 @@ async fn what_cannot_be_recorded_does_not_go_on() -> Result {
     let status = told.status().ok_or("it is told by a Status")?;
     assert_eq!(
         (status.code, status.message.as_str()),
-        (500, "the disk is full")
+        (500, "a local stream failed: the disk is full")
     );
     assert!(within(splice).await?.status.is_err());
     Ok(())

@@ -165,7 +165,7 @@ impl Provider {
             return Err(self.refusal(&url, status, &body));
         }
         let Discovery { token_endpoint } = serde_json::from_slice(&body)
-            .map_err(|_| self.wrong(&format!("{url} names no token_endpoint")))?;
+            .map_err(|error| self.unreadable(&url, &body, error.is_data()))?;
         let escape = |text: &str| utf8_percent_encode(text, FORM).to_string();
         let form = format!(
             "grant_type=refresh_token&refresh_token={}",
@@ -191,10 +191,19 @@ impl Provider {
 
     pub(super) fn granted(&self, url: &str, status: StatusCode, body: &[u8]) -> Result<Granted> {
         if status == StatusCode::OK {
-            return serde_json::from_slice(body)
-                .map_err(|_| self.wrong(&format!("{url} answered something else than JSON")));
+            return serde_json::from_slice(body).map_err(|_| self.unreadable(url, body, false));
         }
         Err(self.refusal(url, status, body))
+    }
+
+    /// `is_other` says that it is JSON, and lacks what it is for.
+    fn unreadable(&self, url: &str, body: &[u8], is_other: bool) -> Error {
+        let what = match body.trim_ascii_start().first() {
+            Some(b'<') => "answered a page of HTML",
+            _ if is_other => "names no token_endpoint",
+            _ => "answered something else than JSON",
+        };
+        self.wrong(&format!("{url} {what}"))
     }
 
     /// A provider that is down is not the user's fault, and may be up soon (RFC 6749, section 5.2).

@@ -350,6 +350,6 @@ async fn output_that_cannot_be_written_is_an_error() {
         let ran = finish(tool.stdout(full.unwrap()).spawn().unwrap()).await;
         let (code, _, stderr) = ran.into_text();
         assert_eq!(code, Some(1), "{form}: {stderr}");
-        assert!(stderr.contains("No space left"), "{form}: {stderr}");
+        assert!(stderr.contains("stdout: No space left"), "{form}: {stderr}");
     }
 }

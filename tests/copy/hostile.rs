@@ -284,3 +284,20 @@ async fn names_with_line_feeds_and_escapes_stay_names() -> Result {
     assert!(!said.contains(['\n', '\x1b']), "{said:?}");
     Ok(())
 }
+
+/// As where the container runtime dies, which is no success of the copy.
+#[tokio::test]
+async fn a_program_that_ends_well_before_it_has_read_all_is_a_lost_connection() -> Result {
+    let script = "head -c 1000 >/dev/null".to_owned();
+    let (fixture, _bin) = Fixture::with_programs(&[("tar", Program::Script(script))]).await?;
+    fs::write(fixture.path("file"), vec![7; 8 << 20])?;
+    let (file, there) = (fixture.path("file"), fixture.remote("there"));
+    let copy = fixture.pod.copy_to(file, there).retries(0);
+    let error = copy.run().await.expect_err("it was not read");
+    assert!(matches!(error, Error::Network(_)), "{error:?}");
+    assert!(
+        error.to_string().contains("before it had read all"),
+        "{error}"
+    );
+    Ok(())
+}

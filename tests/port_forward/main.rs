@@ -279,7 +279,7 @@ async fn a_local_end_that_buffers_gets_its_answer_and_one_that_breaks_is_named()
         round_trip(&mut here, b"hello").await?;
         here.shutdown().await
     };
-    let (forwarded, asked) = soon(async { tokio::join!(forwarded, asked) }).await;
+    let (forwarded, asked) = soon(Box::pin(async { tokio::join!(forwarded, asked) })).await;
     asked?;
     assert_eq!(forwarded?.received, 5);
 

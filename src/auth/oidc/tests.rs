@@ -167,6 +167,7 @@ async fn what_cannot_be_renewed_says_why_and_no_secret() {
         ),
         ((404, "hunter2".to_owned()), "answered 404"),
         ((200, "hunter2".to_owned()), "something else than JSON"),
+        ((200, " <html>".to_owned()), "answered a page of HTML"),
         (
             (200, r#"{"access_token":"hunter2"}"#.to_owned()),
             "gave no id_token",

@@ -94,10 +94,7 @@ impl From<kubewire::Error> for Failure {
 /// An error on standard output.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::BrokenPipe,
-            _ => Self::Message(error.to_string()),
-        }
+        Self::stream("stdout", &error)
     }
 }
 

@@ -38,6 +38,10 @@ use crate::{
     limits,
 };
 
+/// A container runtime that dies calls what it ran a success.
+const EARLY: &str = "the program in the container ended before it had read all, and the container \
+                     runtime calls that a success";
+
 /// An input that says nothing more, and does not end.
 struct Silence;
 
@@ -231,7 +235,7 @@ impl Side {
             }
         };
         self.judge(&status, "copy to", &text(&said))?;
-        fed.map_err(Error::of_connection)?;
+        fed.map_err(|_| Error::lost(io::Error::other(EARLY)))?;
         done
     }
 
