@@ -1,6 +1,6 @@
 //! Copies whose connections are cut, at points that a seed chooses, and that go on.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use kubewire::{
     Client, Error, Pod,
@@ -13,7 +13,9 @@ use kubewire::{
 use crate::soon::soon;
 use crate::{
     cutter::Cutter,
-    fixture::{Fixture, NEEDED, Result, assert_same, busybox, noise, plant, survey, with_cksum},
+    fixture::{
+        Fixture, NEEDED, Result, assert_same, busybox, noise, of_system, plant, survey, with_cksum,
+    },
 };
 
 /// A pod to which connections are cut.
@@ -259,6 +261,16 @@ fn running(program: &str, place: &str) -> usize {
 }
 
 #[cfg(target_os = "linux")]
+async fn nothing_runs(place: &str) {
+    soon(async {
+        while running("", place) > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_copy_that_is_given_up_leaves_nothing_running_in_the_container() -> Result {
     let fixture = Fixture::new().await?;
@@ -279,11 +291,35 @@ async fn a_copy_that_is_given_up_leaves_nothing_running_in_the_container() -> Re
         copied = copy.run() => panic!("{copied:?}"),
         () = soon(begun) => {}
     }
-    soon(async {
-        while running("", place) > 0 {
+    nothing_runs(place).await;
+    Ok(())
+}
+
+/// Where nothing compares files, `tar` reads them back.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_copy_that_is_given_up_leaves_no_tar_that_reads_back() -> Result {
+    let bin = of_system(&["sh", "cat", "mkdir", "mv", "rm", "chmod", "touch"])?;
+    let tar = bin.path().join("tar");
+    let script = "case \"$*\" in *' ./it') while :; do /usr/bin/sleep 1; done ;; esac\n";
+    let script = format!("#!/bin/sh\n{script}exec /usr/bin/tar \"$@\"\n");
+    fs::write(&tar, script)?;
+    fs::set_permissions(&tar, fs::Permissions::from_mode(0o755))?;
+    let fixture = Fixture::with_path(bin.path().to_str().unwrap()).await?;
+    let place = fixture.disk.path().to_str().unwrap();
+    fs::write(fixture.path("file"), "contents")?;
+    let copy = fixture
+        .pod
+        .copy_to(fixture.path("file"), fixture.remote("copy"));
+    let begun = async {
+        while running("tar\0-c", place) == 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-    })
-    .await;
+    };
+    tokio::select! {
+        copied = copy.run() => panic!("{copied:?}"),
+        () = soon(begun) => {}
+    }
+    nothing_runs(place).await;
     Ok(())
 }

@@ -367,7 +367,7 @@ impl Work {
         let base = self.plan.root.clone();
         let name = format!("./{}", String::from_utf8_lossy(&name_bytes(&base)));
         let words = ["tar", "-c", "-f", "-", "-C", &inside, &name];
-        let exec = self.side.program(words);
+        let exec = self.side.reader(Vec::new(), words);
         let (sum, shown) = (self.plan.sum, self.shown());
         let job = move |input| compare(input, &base, sum, &shown, &records);
         self.side.receive(exec, &Progress::default(), job).await
