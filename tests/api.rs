@@ -105,11 +105,11 @@ async fn the_kind_of_a_patch_is_that_of_its_argument() {
 async fn the_status_is_by_itself() {
     let (_server, client) = start().await;
     let pods = client.api::<Pod>().namespace("default");
-    let both = json!({"metadata": {"labels": {"app": "other"}}, "status": {"reason": "Tested"}});
+    let both = json!({"spec": {"priority": 7}, "status": {"reason": "Tested"}});
     let pod = pods.status().patch("web-0", &both).await.unwrap();
     assert_eq!(pod.status.unwrap().reason.unwrap(), "Tested");
     let pod = pods.status().get("web-0").await.unwrap();
-    assert_eq!(pod.metadata.labels.unwrap()["app"], "web");
+    assert_eq!(pod.spec.unwrap().priority, Some(0));
 }
 
 #[tokio::test]
