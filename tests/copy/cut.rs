@@ -312,7 +312,7 @@ async fn a_copy_that_is_given_up_leaves_no_tar_that_reads_back() -> Result {
         .pod
         .copy_to(fixture.path("file"), fixture.remote("copy"));
     let begun = async {
-        while running("tar\0-c", place) == 0 {
+        while running("/tar\0-c", place) == 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
