@@ -277,7 +277,7 @@ impl Cp {
 
     async fn target(&self, client: &Client, (namespace, pod): (&str, &str)) -> Target {
         let pod = client.pod(namespace, pod);
-        let mut container = self.container.clone().filter(|name| !name.is_empty());
+        let mut container = target::named(self.container.as_ref()).cloned();
         if container.is_none() {
             // Who may not read pods is served in the container that the server takes.
             let all = pod.containers();

@@ -16,7 +16,7 @@ use crate::{
     flags, keys,
     lines::Lines,
     set::Set as _,
-    target::Terminal,
+    target::{self, Terminal},
     terminal,
     workload::{self, Wait},
 };
@@ -152,7 +152,7 @@ impl Debug {
     }
 
     fn container(&self, container: DebugContainer) -> DebugContainer {
-        let name = self.container.as_ref().filter(|name| !name.is_empty());
+        let name = target::named(self.container.as_ref());
         let mut container = container
             .profile(self.profile.into())
             .timeout(self.timeout)

@@ -46,6 +46,11 @@ pub(crate) struct Target {
     pub(crate) quiet: bool,
 }
 
+/// The container that is named: an empty name is none, as for kubectl.
+pub(crate) fn named(container: Option<&String>) -> Option<&String> {
+    container.filter(|name| !name.is_empty())
+}
+
 impl Target {
     pub(crate) async fn pod(&self, connection: &Connection) -> Result<Pod, Failure> {
         let client = connection.client()?;
@@ -65,9 +70,8 @@ impl Target {
         Ok(client.pod(namespace, found.name))
     }
 
-    /// The container that is named: an empty name is none, as for kubectl.
     pub(crate) fn container(&self) -> Option<&String> {
-        self.container.as_ref().filter(|name| !name.is_empty())
+        named(self.container.as_ref())
     }
 
     /// Says which container of several is used, if the user named none.

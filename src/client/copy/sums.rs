@@ -217,7 +217,6 @@ mod tests {
         }
     }
 
-    /// Of files on disk, for an exec's arguments are too short.
     #[test]
     fn programs_of_this_machine_make_the_same() {
         let directory = tempfile::tempdir().expect("there is room");

@@ -106,7 +106,8 @@ impl CopyTo {
     super::copy_options!();
 
     /// Copies, compares every file with `sha256sum` in the container, or with `cksum` if it has no
-    /// other, or, if both or `xargs` are missing there, by reading all back, and then gives the copy its name.
+    /// other, or, if both or `xargs` are missing there, by reading all back, and then gives the copy
+    /// its name.
     ///
     /// Cancel safety: dropping the future closes the connection. What was kept aside in the
     /// container is removed by a task of the runtime, for which

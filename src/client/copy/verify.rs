@@ -29,8 +29,8 @@ use crate::{
 /// The exit code of `xargs` if a program that it runs fails (POSIX, xargs, "EXIT STATUS").
 const FAILED: i32 = 123;
 
-/// Runs a program with files whose names it reads, so few of them at once that what is told of early is not
-/// answered late.
+/// Runs a program with files whose names it reads, so few of them at once that what is told of early
+/// is not answered late.
 const DIGEST: [&str; 4] = ["xargs", "-0", "-n", "256"];
 
 /// Bytes of a file that is worth a program of its own, which reads it while it comes.

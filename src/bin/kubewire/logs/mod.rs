@@ -122,8 +122,8 @@ fn time(text: &str) -> Result<Stamp, String> {
 
 impl Logs {
     pub(crate) async fn run(mut self, connection: &Connection) -> Result<u8, Failure> {
-        let named = self.container.or(self.container_argument.take());
-        self.container = named.filter(|name| !name.is_empty());
+        let given = self.container.or(self.container_argument.take());
+        self.container = target::named(given.as_ref()).cloned();
         if let (true, Some(name)) = (self.all_containers, &self.container) {
             bail!("--all-containers and the container {name} exclude each other");
         }
