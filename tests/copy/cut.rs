@@ -1,6 +1,11 @@
 //! Copies whose connections are cut, at points that a seed chooses, and that go on.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use kubewire::{
     Client, Error, Pod,
@@ -295,30 +300,70 @@ async fn a_copy_that_is_given_up_leaves_nothing_running_in_the_container() -> Re
     Ok(())
 }
 
+/// A program that is `name` but does not end when `when` is true of its arguments, and loses the
+/// first signal, as one does that it comes to before it has begun. Gives the file that says that it
+/// runs.
+#[cfg(target_os = "linux")]
+fn deaf(bin: &Path, name: &str, when: &str) -> std::io::Result<PathBuf> {
+    let program = bin.join(name);
+    let hang = "{ exec >/dev/null 2>&1; trap 'trap - TERM' TERM; : >\"$0.runs\"
+while :; do /usr/bin/sleep 1; done; }";
+    fs::write(
+        &program,
+        format!("#!/bin/sh\n{when} && {hang}\nexec /usr/bin/{name} \"$@\"\n"),
+    )?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    Ok(bin.join(format!("{name}.runs")))
+}
+
+#[cfg(target_os = "linux")]
+async fn is_there(path: &Path) {
+    soon(async {
+        while !path.exists() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_program_that_the_first_signal_is_lost_on_ends_with_the_copy_as_well() -> Result {
+    let bin = of_system(&["sh", "tar", "xargs", "sleep"])?;
+    let runs = deaf(bin.path(), "sha256sum", "true")?;
+    let fixture = Fixture::with_path(bin.path().to_str().unwrap()).await?;
+    let place = fixture.disk.path().to_str().unwrap();
+    fs::write(fixture.path("large"), vec![7; 9 << 20])?;
+    let copy = fixture
+        .pod
+        .copy_from(fixture.remote("large"), fixture.path("copy"));
+    tokio::select! {
+        copied = copy.run() => panic!("{copied:?}"),
+        () = is_there(&runs) => {}
+    }
+    nothing_runs(place).await;
+    Ok(())
+}
+
 /// Where nothing compares files, `tar` reads them back.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_copy_that_is_given_up_leaves_no_tar_that_reads_back() -> Result {
-    let bin = of_system(&["sh", "cat", "mkdir", "mv", "rm", "chmod", "touch"])?;
-    let tar = bin.path().join("tar");
-    let script = "case \"$*\" in *' ./it') while :; do /usr/bin/sleep 1; done ;; esac\n";
-    let script = format!("#!/bin/sh\n{script}exec /usr/bin/tar \"$@\"\n");
-    fs::write(&tar, script)?;
-    fs::set_permissions(&tar, fs::Permissions::from_mode(0o755))?;
+    let bin = of_system(&["sh", "cat", "mkdir", "mv", "rm", "chmod", "touch", "sleep"])?;
+    let runs = deaf(
+        bin.path(),
+        "tar",
+        "case \"$*\" in *' ./it') ;; *) false ;; esac",
+    )?;
     let fixture = Fixture::with_path(bin.path().to_str().unwrap()).await?;
     let place = fixture.disk.path().to_str().unwrap();
     fs::write(fixture.path("file"), "contents")?;
     let copy = fixture
         .pod
         .copy_to(fixture.path("file"), fixture.remote("copy"));
-    let begun = async {
-        while running("/tar\0-c", place) == 0 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
     tokio::select! {
         copied = copy.run() => panic!("{copied:?}"),
-        () = soon(begun) => {}
+        () = is_there(&runs) => {}
     }
     nothing_runs(place).await;
     Ok(())

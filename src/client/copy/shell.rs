@@ -97,10 +97,13 @@ pub(super) const BEGINNING: &str = beginning!();
 pub(super) const REST: &str = concat!(beginning!(), r#" && exec tail -c "+$4" <"$n""#);
 
 /// Ends all that an exec has started: container runtimes make it a process group. Who waits for
-/// others lets them end first, for the first process of a container may never wait for any.
+/// others lets them end first, for the first process of a container may never wait for any. What
+/// comes to a program that begins just then is taken as its shell takes it, and lost; so it comes
+/// twice.
 macro_rules! end_all {
     () => {
-        r#"read -r _ _ _ _ g _ <"/proc/$$/stat"; [ "$g" = $$ ] && kill -s TERM -- "-$$""#
+        r#"read -r _ _ _ _ g _ <"/proc/$$/stat"
+[ "$g" = $$ ] && { kill -s TERM -- "-$$"; sleep 1; kill -s TERM -- "-$$"; }"#
     };
 }
 
@@ -112,7 +115,7 @@ pub(super) const WATCHED: &str = concat!(
 [ "$c" = 0 ] || command -v head >/dev/null 2>&1 || exit 127
 { read -r me _ </proc/self/stat; echo "$me"
   [ "$c" = 0 ] || head -c "$c"
-  exec >/dev/null 2>&1; read -r _
+  exec >/dev/null 2>&1; trap : TERM; read -r _; trap : PIPE
   "#,
     end_all!(),
     r#"
