@@ -223,6 +223,26 @@ async fn a_dropped_copy_leaves_nothing_behind() -> Result {
 }
 
 #[tokio::test]
+async fn what_is_left_in_a_container_is_told() -> Result {
+    let fixture = Fixture::new().await?;
+    plant(&fixture.path("tree"))?;
+    // The server is gone for long, or comes back.
+    for (cuts, is_left) in [(2, false), (100_000, true)] {
+        let cutter = Cutter::default();
+        let pod = cut_off(&fixture.server, "web-0", &cutter)?;
+        let progress = Progress::default();
+        let copy = pod.copy_to(fixture.path("tree"), fixture.remote("there"));
+        cutter.plan([1 << 20].into_iter().chain(std::iter::repeat_n(1, cuts)));
+        let error = copy.progress(&progress).run().await.unwrap_err();
+        assert!(matches!(error, Error::Network(_)), "{error:?}");
+        let told = progress.settled().await.into_iter().map(PathBuf::from);
+        assert_eq!(told.collect::<Vec<_>>(), fixture.aside()?);
+        assert_eq!(!fixture.aside()?.is_empty(), is_left);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_deadline_ends_all_attempts() -> Result {
     let fixture = Fixture::new().await?;
     fs::write(fixture.path("file"), "x")?;

@@ -46,7 +46,8 @@ async fn there_and_back() -> Result {
             println!("{} bytes of {:?}", progress.bytes(), progress.total_bytes());
         }
     }
-    progress.settled().await; // also if it was given up, nothing is left that is not whole
+    let left = progress.settled().await; // also if it was given up
+    assert!(left.is_empty());
     // [end]
     Ok(())
 }

@@ -156,7 +156,11 @@ impl Cp {
         };
         // A copy past its time still removes what it kept aside. A second signal does not wait.
         tokio::select! {
-            _ = tokio::time::timeout(FAREWELL, progress.settled()) => {}
+            left = tokio::time::timeout(FAREWELL, progress.settled()) => {
+                for path in left.unwrap_or_default() {
+                    note!("may be left in the container, which did not remove it: {path}");
+                }
+            }
             _ = signals.next() => {}
         }
         ended

@@ -111,7 +111,7 @@ impl Options {
 }
 
 /// Whether the connection is to blame, or a server on the way, and not what was asked for.
-fn is_cut(error: &Error) -> bool {
+pub(super) fn is_cut(error: &Error) -> bool {
     match error {
         Error::Network(NetworkError::Certificate { .. }) => false,
         Error::Network(_) => true,

@@ -1,11 +1,13 @@
 //! How far a copy is: in flow counts from the threads that copy, out they come to who watches.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tokio::sync::watch;
+
+use super::lock;
 
 /// How far a copy is, for who shows it: give the copy a clone, and look at the other.
 ///
@@ -35,6 +37,7 @@ struct Inner {
     is_watched: AtomicBool,
     /// How many threads and tasks are at work.
     busy: watch::Sender<usize>,
+    left: Mutex<Vec<String>>,
 }
 
 impl Progress {
@@ -60,12 +63,18 @@ impl Progress {
 
     /// Waits until nothing of a copy whose future was dropped is at work any more: its thread has
     /// removed the file that is not whole, and the container what it kept aside, for which it has
-    /// a few seconds.
+    /// a few seconds. Gives the paths of what may be left in the container, which could not be
+    /// reached or did not remove it.
     ///
     /// Cancel safety: nothing is lost.
-    pub async fn settled(&self) {
+    pub async fn settled(&self) -> Vec<String> {
         // The sender is here, so that this cannot fail.
         let _ = self.0.busy.subscribe().wait_for(|busy| *busy == 0).await;
+        lock(&self.0.left).clone()
+    }
+
+    pub(super) fn leave(&self, path: String) {
+        lock(&self.0.left).push(path);
     }
 
     pub(super) fn is_watched(&self) -> bool {
@@ -78,6 +87,7 @@ impl Progress {
 
     pub(super) fn begin(&self) {
         self.0.total.store(0, Ordering::Relaxed);
+        lock(&self.0.left).clear();
         self.start(0, 0);
     }
 

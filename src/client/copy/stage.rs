@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{
+    options::is_cut,
     progress::Progress,
     shell::{APPEND, COMMIT, GONE, IN_STAGE, QUIET, REMOVE, SIZE, WRITE, escaped},
     side::Side,
@@ -13,6 +14,9 @@ use crate::{Result, client::Exec};
 
 /// How long the removal of what is no longer wanted may take.
 const REMOVAL: Duration = Duration::from_secs(5);
+
+/// Between attempts at it.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// A directory in the container. Dropping it removes it, if a runtime is there to do that.
 #[derive(Debug)]
@@ -60,9 +64,7 @@ impl Stage {
 
     /// Ends what an earlier connection has left running. Whether the stage is there.
     pub(super) async fn quiet(&self) -> Result<bool> {
-        let exec = self.side.script(QUIET, [&self.directory[..], &self.name]);
-        let said = self.side.run(exec, "copy to").await?;
-        Ok(said.starts_with(b"here"))
+        quiet(&self.side, [&self.directory, &self.name]).await
     }
 
     /// Whether what ran in it has ended.
@@ -103,23 +105,40 @@ impl Stage {
     }
 }
 
+async fn quiet(side: &Side, words: [&str; 2]) -> Result<bool> {
+    let said = side.run(side.script(QUIET, words), "copy to").await?;
+    Ok(said.starts_with(b"here"))
+}
+
 impl Drop for Stage {
     fn drop(&mut self) {
         let (true, Ok(runtime)) = (self.is_made, tokio::runtime::Handle::try_current()) else {
             return;
         };
-        let busy = self.progress.busy();
+        let progress = self.progress.clone();
+        let busy = progress.busy();
         let (side, directory) = (self.side.clone(), self.directory.clone());
         let name = self.name.clone();
         runtime.spawn(async move {
             let words = [&directory[..], &name];
+            let once = async || {
+                if quiet(&side, words).await? {
+                    side.run(side.script(REMOVE, words), "copy to").await?;
+                }
+                Ok(())
+            };
             let removal = async {
-                side.run(side.script(QUIET, words), "copy to").await?;
-                side.run(side.script(REMOVE, words), "copy to").await
+                loop {
+                    match once().await {
+                        Err(error) if is_cut(&error) => tokio::time::sleep(AGAIN).await,
+                        done => return done,
+                    }
+                }
             };
             let removed = tokio::time::timeout(REMOVAL, removal).await;
             if !matches!(removed, Ok(Ok(_))) {
-                tracing::debug!(?removed, "a stage of a copy is left");
+                tracing::warn!(?removed, "what a copy kept aside is left");
+                progress.leave(format!("{}/{name}", directory.trim_end_matches('/')));
             }
             drop(busy);
         });
