@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     gojson,
-    json::{items, items_mut, map},
+    json::{items, map},
     place::Place,
     schema,
     target::refusal,
@@ -33,7 +33,7 @@ pub(super) fn merge(target: &mut Value, patch: &Value) {
 /// RFC 6902.
 pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal> {
     let bad = |why| Refusal::bad_request(format!("error decoding patch: {why}"));
-    let mut patch = gojson::read(patch).map_err(bad)?;
+    let patch = gojson::read(patch).map_err(bad)?;
     if patch.is_null() {
         return Ok(());
     }
@@ -49,65 +49,113 @@ pub(super) fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), Refusal
         let into = format!("Go value of type {of}handlers.jsonPatchOp");
         return Err(bad(format!("json: cannot unmarshal {found} into {into}")));
     }
-    for operation in items_mut(&mut patch) {
-        map(operation).entry("value").or_insert(Value::Null);
-        for field in ["op", "from", "path"] {
-            match &operation[field] {
-                Value::Null => {}
-                Value::String(path) => {
-                    // What is before the first slash does not count.
-                    if let Some((_, rest)) = path.split_once('/').filter(|_| field != "op") {
-                        operation[field] = format!("/{rest}").into();
-                    }
-                }
-                other => {
-                    let of = schema::go_type_of(other);
-                    let into = format!("Go struct field jsonPatchOp.{field} of type string");
-                    return Err(bad(format!("json: cannot unmarshal {of} into {into}")));
-                }
-            }
-        }
+    let fields = items(&patch).flat_map(|step| ["op", "from", "path"].map(|of| (of, &step[of])));
+    let mut odd = fields.filter(|(_, value)| !value.is_null() && !value.is_string());
+    if let Some((field, value)) = odd.next() {
+        let found = schema::go_type_of(value);
+        let into = format!("Go struct field jsonPatchOp.{field} of type string");
+        return Err(bad(format!("json: cannot unmarshal {found} into {into}")));
     }
-    // The API server keeps the reason to itself (`NewGenericServerResponse`).
-    let message = "the server rejected our request due to an error in our request";
-    let rejected = || refusal((422, "Invalid"), message, [""; 3], []);
-    let patch: json_patch::Patch = serde_json::from_value(patch).map_err(|_| rejected())?;
-    if patch.0.len() > OPERATIONS {
+    let patch: Vec<_> = items(&patch).collect();
+    if patch.len() > OPERATIONS {
         let message = format!(
             "The allowed maximum operations in a JSON patch is {OPERATIONS}, got {}",
-            patch.0.len()
+            patch.len()
         );
-        return Err(Refusal::new(Status::failure(
-            413,
-            "RequestEntityTooLarge",
-            message,
-        )));
+        let status = Status::failure(413, "RequestEntityTooLarge", message);
+        return Err(Refusal::new(status));
     }
-    for mut operation in patch.0 {
-        if let json_patch::PatchOperation::Add(add) = &operation
-            && add.path.is_empty()
-        {
-            return Err(rejected());
+    let done = patch.iter().try_for_each(|step| operate(target, step));
+    // The API server keeps the reason to itself (`NewGenericServerResponse`).
+    let message = "the server rejected our request due to an error in our request";
+    done.ok_or_else(|| refusal((422, "Invalid"), message, [""; 3], []))
+}
+
+/// Does one operation, unless it cannot be done (`gopkg.in/evanphx/json-patch.v4/patch.go`).
+fn operate(target: &mut Value, operation: &Value) -> Option<()> {
+    let (path, value) = (operation["path"].as_str()?, &operation["value"]);
+    let from = || operation["from"].as_str();
+    match operation["op"].as_str()? {
+        "test" if path.is_empty() => (target == value).then_some(()),
+        "test" => (get(target, path)? == *value).then_some(()),
+        "replace" if path.is_empty() => {
+            *target = Some(value.clone()).filter(|value| value.is_object() || value.is_array())?;
+            Some(())
         }
-        // What is not there is put there.
-        if let json_patch::PatchOperation::Replace(replace) = &operation
-            && target.pointer(replace.path.as_str()).is_none()
-        {
-            let (path, value) = (replace.path.clone(), replace.value.clone());
-            operation = json_patch::PatchOperation::Add(json_patch::AddOperation { path, value });
+        "replace" => {
+            get(target, path)?;
+            take(target, path);
+            add(target, path, value.clone())
         }
-        // What is not there is null to the API server's library, and to kube-rs's `finalizer`.
-        if let json_patch::PatchOperation::Test(test) = &operation
-            && test.value.is_null()
-            && target.pointer(test.path.as_str()).is_none()
-            && let Some((parent, _)) = test.path.as_str().rsplit_once('/')
-            && target.pointer(parent).is_some_and(Value::is_object)
-        {
-            continue;
+        "add" => add(target, path, value.clone()),
+        "remove" => take(target, path).map(drop),
+        "copy" => {
+            let value = get(target, from()?)?;
+            add(target, path, value)
         }
-        json_patch::patch(target, &[operation]).map_err(|_| rejected())?;
+        "move" => {
+            let value = take(target, from()?)?;
+            add(target, path, value)
+        }
+        _ => None,
     }
-    Ok(())
+}
+
+/// What has the value at a path, and what it calls it.
+fn holder<'a>(target: &'a mut Value, path: &str) -> Option<(&'a mut Value, String)> {
+    // What is before the first slash does not count.
+    let names = path.split('/').skip(1);
+    let mut names: Vec<_> = names
+        .map(|name| name.replace("~1", "/").replace("~0", "~"))
+        .collect();
+    let last = names.pop()?;
+    let mut names = names.iter();
+    Some((
+        names.try_fold(target, |holder, name| inside(holder, name))?,
+        last,
+    ))
+}
+
+fn inside<'a>(holder: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+    match holder {
+        Value::Object(map) => map.get_mut(name),
+        Value::Array(list) => index(name, list.len()).and_then(|at| list.get_mut(at)),
+        _ => None,
+    }
+}
+
+/// A place in a list; those below zero count from its end.
+fn index(name: &str, length: usize) -> Option<usize> {
+    let at = match name.parse().ok()? {
+        at @ isize::MIN..0 => length.checked_add_signed(at)?,
+        at => at.unsigned_abs(),
+    };
+    (at < length).then_some(at)
+}
+
+/// What a map does not have is null.
+fn get(target: &mut Value, path: &str) -> Option<Value> {
+    let (holder, name) = holder(target, path)?;
+    let missing = holder.is_object().then_some(Value::Null);
+    inside(holder, &name).cloned().or(missing)
+}
+
+fn take(target: &mut Value, path: &str) -> Option<Value> {
+    match holder(target, path)? {
+        (Value::Object(map), name) => map.remove(&name),
+        (Value::Array(list), name) => index(&name, list.len()).map(|at| list.remove(at)),
+        _ => None,
+    }
+}
+
+fn add(target: &mut Value, path: &str, value: Value) -> Option<()> {
+    match holder(target, path)? {
+        (Value::Object(map), name) => drop(map.insert(name, value)),
+        (Value::Array(list), name) if name == "-" => list.push(value),
+        (Value::Array(list), name) => list.insert(index(&name, list.len() + 1)?, value),
+        _ => return None,
+    }
+    Some(())
 }
 
 fn failed(why: String) -> Refusal {
