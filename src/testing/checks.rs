@@ -21,25 +21,25 @@ use crate::server::Refusal;
 /// The reason of what is told to the client and refused by nobody.
 pub(super) const WARNING: &str = "Warning";
 
-/// What the rules say of an object, faults and warnings, with what is said of all metadata first.
-fn found(kind: &Kind, object: &Value) -> Vec<Invalid> {
+/// What the rules say of all metadata, faults and warnings.
+pub(super) fn metadata(kind: &Kind, object: &Value) -> Vec<Invalid> {
     let mut found = Vec::new();
     let of = match kind.custom {
-        Some(_) => "meta.Custom",
-        None => "meta.BuiltIn",
+        Some(_) => Some("meta.Custom"),
+        None => Some("meta.BuiltIn").filter(|_| !kind.is("unnamed")),
     };
-    for name in ["meta.ObjectMeta", of] {
+    for name in ["meta.ObjectMeta"].into_iter().chain(of) {
         let name = types::full(name);
         check(&name, &object["metadata"], "metadata", &mut found);
     }
     found.extend(controllers(&object["metadata"]["ownerReferences"]));
-    found.extend(of_kind(kind, object));
     found
 }
 
 /// What a client is told of an object that may be written.
 pub(super) fn warnings(kind: &Kind, object: &Value) -> Vec<String> {
-    let found = found(kind, object).into_iter();
+    let found = metadata(kind, object).into_iter();
+    let found = found.chain(of_kind(kind, object));
     let warnings = found.filter(|found| found.reason == WARNING);
     let text = |Invalid { field, message, .. }| match &*field {
         "" => message,
@@ -48,10 +48,9 @@ pub(super) fn warnings(kind: &Kind, object: &Value) -> Vec<String> {
     warnings.map(text).collect()
 }
 
-/// What is wrong with an object, besides its names and what a definition says of it.
+/// What is wrong with an object, besides its metadata and what a definition says of it.
 pub(super) fn faults(kind: &Kind, object: &Value) -> Vec<Invalid> {
-    let mut faults = found(kind, object);
-    faults.retain(|found| found.reason != WARNING);
+    let mut faults = of_kind(kind, object);
     if kind.is_definition() {
         faults.extend(custom::faults(&object["spec"]));
         custom::rename(&object["spec"], &mut faults);

@@ -290,7 +290,7 @@ pub(super) fn settle(cluster: &Arc<Cluster>, key: &Key) {
 fn holds(cluster: &Cluster, finalizer: &str, key: &Key, object: &Value) -> bool {
     match finalizer {
         // What it defines goes with it.
-        CLEANUP => false,
+        CLEANUP | "kubernetes.io/vac-protection" => false,
         ORPHAN => !owners::dependents(cluster, object).is_empty(),
         owners::FOREGROUND => owners::is_awaited(cluster, object),
         // `k8s.io/kubernetes/pkg/controller/volume/{pvc,pv}protection`.

@@ -115,6 +115,13 @@ impl Kind {
         self.properties.iter().any(|known| known == property)
     }
 
+    /// How it checks the metadata of an update: whole (`W`), or as changed (`U`).
+    pub(super) fn checked_again(&self) -> &str {
+        let mut properties = self.properties.iter();
+        let again = properties.find_map(|property| property.strip_prefix("again."));
+        again.unwrap_or("U")
+    }
+
     /// The name of its type in OpenAPI, if it is a built-in one.
     pub(super) fn type_name(&self) -> Option<&'static str> {
         match self.custom {

@@ -340,6 +340,13 @@ pub(super) fn apply(
     let mut after = before.cloned().unwrap_or_else(|| json!({}));
     let old = leaves(kind, &after);
     let mut entries = entries(&after);
+    if entries.is_empty() && before.is_some() {
+        // `k8s.io/apimachinery/pkg/util/managedfields/internal/skipnonapplied.go`.
+        let first = Manager::part("before-first-apply", "");
+        let mut noted = after.clone();
+        updated(kind, &first, None, &mut noted, now);
+        entries = self::entries(&noted);
+    }
     let is_mine = |entry: &Entry| entry.is(manager, &api_version);
     let mut changed = different(&old, &wish);
     // An empty map changes nothing of what is in it.
@@ -348,6 +355,12 @@ pub(super) fn apply(
         parts.any(|known| known.len() > path.len() && known.starts_with(path))
     };
     changed.retain(|path| wish[path] != json!({}) || !has_parts(path));
+    // Maps that had no parts, and items that were not there, change with their first.
+    let around = changed
+        .iter()
+        .flat_map(|path| (1..path.len()).map(|end| path[..end].to_vec()));
+    let around: Vec<_> = around.filter(|path| !has_parts(path)).collect();
+    changed.extend(around);
     // kubectl may have applied it in the old way (`managedfields/internal/lastapplied{manager,updater}.go`).
     let last = some(&after["metadata"]["annotations"][LAST]).filter(|_| manager.name == "kubectl");
     let last = last.map(|last| serde_json::from_str(last).unwrap_or_default());

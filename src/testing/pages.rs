@@ -84,8 +84,10 @@ pub(super) fn state(query: &Query, current: u64) -> Result<(Option<u64>, Option<
     if let Some(version) = asked.filter(|version| *version > current) {
         return Err(too_large(version, current));
     }
-    // A page of a version is of that one, as before there was a way to say so.
-    let exact = how == "Exact" || how.is_empty() && query.number("limit")?.is_some();
+    // A page of a version is of that one, as before there was a way to say so. What is deleted is
+    // listed in pages.
+    let is_page = query.target.verb == "deletecollection" || query.number("limit")?.is_some();
+    let exact = how == "Exact" || how.is_empty() && is_page;
     Ok((asked.filter(|_| exact), None))
 }
 

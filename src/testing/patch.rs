@@ -162,6 +162,13 @@ fn failed(why: String) -> Refusal {
     Refusal::new(Status::failure(500, "", why))
 }
 
+fn keyless(item: &Value, key: &str) -> Refusal {
+    let item = spelled(item);
+    failed(format!(
+        "map: {item} does not contain declared merge key: {key}"
+    ))
+}
+
 /// A strategic merge patch
 /// (`k8s.io/apimachinery/pkg/util/strategicpatch/patch.go`) of a built-in kind.
 pub(super) fn strategic(
@@ -215,7 +222,7 @@ pub(super) fn strategic(
     for (directive, order) in orders {
         patch.remove(&directive);
         let name = named(&directive, ORDER, "setElementOrder list")?;
-        ordered(place.field(name), (target, &mut patch), name, list(&order)?)?;
+        ordered(place, (target, &mut patch), name, list(&order)?)?;
     }
     for (name, value) in patch {
         let is_deletion = name.starts_with(DELETION);
@@ -279,8 +286,14 @@ fn ordered(
     name: &str,
     given: &[Value],
 ) -> Result<(), Refusal> {
-    let key = place.merge_key().flatten();
     let new = patch.remove(name);
+    let before = target.get(name).map(list).transpose()?.cloned();
+    new.as_ref().map(list).transpose()?;
+    if let Some(why) = place.no_list(name) {
+        return Err(failed(why));
+    }
+    let place = place.field(name);
+    let key = place.merge_key().flatten();
     if let Some(new) = &new {
         let mut left = given.iter();
         let same = |a: &Value, b: &Value| match key {
@@ -296,7 +309,6 @@ fn ordered(
             )));
         }
     }
-    let before = target.get(name).map(list).transpose()?.cloned();
     match (before.is_some(), new) {
         (false, None) => return Ok(()),
         (false, Some(new)) => {
@@ -309,6 +321,12 @@ fn ordered(
             }
         }
         (true, _) => {}
+    }
+    let mut odd = given
+        .iter()
+        .filter(|item| key.is_some_and(|key| item[key].is_null()));
+    if let (Some(item), Some(key)) = (odd.next(), key) {
+        return Err(keyless(item, key));
     }
     if let Some(Value::Array(list)) = target.get_mut(name) {
         order(list, &before.unwrap_or_default(), given, key);
@@ -396,18 +414,12 @@ fn strategic_list(
         order(list, &before, patch, None);
         return Ok(());
     };
-    let keyless = |item: &Value| {
-        let item = spelled(item);
-        failed(format!(
-            "map: {item} does not contain declared merge key: {key}"
-        ))
-    };
     let (marked, plain): (Vec<_>, Vec<_>) =
         patch.iter().partition(|item| item.get("$patch").is_some());
     for item in &marked {
         match &*spelled(&item["$patch"]) {
             "replace" => {}
-            "delete" if item[key].is_null() => return Err(keyless(item)),
+            "delete" if item[key].is_null() => return Err(keyless(item, key)),
             "delete" => list.retain(|known| known[key] != item[key]),
             "merge" => {
                 let why = "merging lists cannot yet be specified in the patch";
@@ -427,7 +439,7 @@ fn strategic_list(
     }
     for item in &plain {
         if item[key].is_null() {
-            return Err(keyless(item));
+            return Err(keyless(item, key));
         }
         match list.iter_mut().find(|known| known[key] == item[key]) {
             Some(known) => strategic(place, known, item)?,

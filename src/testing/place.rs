@@ -13,7 +13,8 @@ use super::{
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     schema: &'a Value,
-    is_root: bool,
+    /// The kind of the whole object.
+    root: Option<&'a str>,
     is_custom: bool,
 }
 
@@ -22,7 +23,7 @@ impl<'a> Place<'a> {
     pub(super) fn of(kind: &'a Kind) -> Self {
         Self {
             schema: of(kind),
-            is_root: true,
+            root: Some(&kind.kind),
             is_custom: kind.custom.is_some(),
         }
     }
@@ -34,8 +35,8 @@ impl<'a> Place<'a> {
             inside = resolve(&inside["items"]);
         }
         Self {
-            schema: field(inside, name, self.is_root).unwrap_or(&Value::Null),
-            is_root: false,
+            schema: field(inside, name, self.root.is_some()).unwrap_or(&Value::Null),
+            root: None,
             ..self
         }
     }
@@ -48,6 +49,24 @@ impl<'a> Place<'a> {
             "set" => Some(Vec::new()),
             "map" => Some(keys.collect()),
             _ => None,
+        }
+    }
+
+    /// Why a field of this one is no list of a Go struct, if it is none
+    /// (`k8s.io/apimachinery/pkg/util/strategicpatch/meta.go`).
+    pub(super) fn no_list(self, name: &str) -> Option<String> {
+        let outer = [self.schema, &self.schema["items"]];
+        let outer = outer
+            .iter()
+            .find_map(|of| text(&of["$ref"]).rsplit('.').next());
+        let outer = self.root.or(outer).unwrap_or_default();
+        let found = self.field(name).schema;
+        match text(&found["type"]) {
+            "array" => None,
+            _ if found.is_null() => Some(format!(
+                "unable to find api field in struct {outer} for the json field {name:?}"
+            )),
+            _ => Some("expected slice or array type, but got: struct".to_owned()),
         }
     }
 

@@ -22,7 +22,11 @@ pub(super) const MILLI: i128 = NANO / 1000;
 
 /// The one form of a quantity, in whole units; `None` for what is none.
 pub(super) fn canonical(value: &Value, unit: i128) -> Option<String> {
-    let (mut value, mut kind) = parse(&spelled(value))?;
+    let given = spelled(value);
+    let (mut value, mut kind) = parse(&given)?;
+    if is_kept(&given, unit) {
+        return Some(given);
+    }
     value = (value + unit - 1).div_euclid(unit) * unit;
     if matches!(kind, Suffix::Binary) {
         if value.abs() < 1024 * NANO {
@@ -40,14 +44,37 @@ pub(super) fn canonical(value: &Value, unit: i128) -> Option<String> {
     if value == 0 {
         return Some("0".to_owned());
     }
-    let mut power = 0;
-    while value % 1000 == 0 && power + 1 < DECIMAL.len() {
-        (value, power) = (value / 1000, power + 1);
-    }
+    let mut suffixes = (-9..).step_by(3).zip(DECIMAL).peekable();
+    let (power, suffix) = loop {
+        let suffix = suffixes.next()?;
+        match suffixes.peek() {
+            Some(_) if value % 1000 == 0 => value /= 1000,
+            _ => break suffix,
+        }
+    };
     Some(match kind {
-        Suffix::Exponent if power != 3 => format!("{value}e{}", power * 3 - 9),
-        _ => format!("{value}{}", DECIMAL[power]),
+        Suffix::Exponent if power != 0 => format!("{value}e{power}"),
+        _ => format!("{value}{suffix}"),
     })
+}
+
+/// Whether Go takes a text for the one form: with digits in groups of three, however it begins.
+fn is_kept(text: &str, unit: i128) -> bool {
+    let digits = text.trim_start_matches(['+', '-']).trim_start_matches('0');
+    let end = digits.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, suffix) = digits.split_at(end.unwrap_or(digits.len()));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let exponent = suffix.strip_prefix(['e', 'E']).map(str::parse);
+    let place = DECIMAL.iter().position(|known| *known == suffix);
+    let power = match (exponent, place) {
+        (Some(Ok(power)), _) => power,
+        (_, Some(place)) => 3 * place as i64 - 9,
+        _ => return false,
+    };
+    let least = if unit == 1 { -9 } else { -3 };
+    let scale = power - fraction.len() as i64;
+    let ends_round = whole.is_empty() || format!("{whole}{fraction}").ends_with("000");
+    number.len() < 19 && scale >= least && scale % 3 == 0 && !ends_round
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub(super) fn serve(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let until = from.saturating_add(spec["expirationSeconds"].as_i64().unwrap_or_default());
     let named = |field: &str| metadata[field].clone();
     let claims = json!({
-        "aud": spec["audiences"], "exp": until, "iat": from, "iss": API, "jti": write.uid(),
+        "aud": spec["audiences"], "exp": until, "iat": from, "iss": API, "jti": write.uid,
         "kubernetes.io": {
             "namespace": named("namespace"),
             "serviceaccount": {"name": named("name"), "uid": named("uid")},

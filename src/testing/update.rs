@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    access, admission, body, conflicts, controllers, delete,
+    access, admission, body, checks, conflicts, controllers, delete,
     json::{at, at_mut, make_whole, map, set, some, text},
     kinds::Kind,
     kubelet, logs,
@@ -157,13 +157,13 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     let target = write.target;
     let name = target.name();
     let mut change = Change::of(write)?;
-    if let Change::Replace(object) = &change
-        && some(&object["metadata"]["name"]).is_none()
-    {
-        return Err(nameless(name));
-    }
+    let mut is_nameless = false;
     if let Change::Replace(object) | Change::Apply { object, .. } = &mut change {
+        is_nameless = some(&object["metadata"]["name"]).is_none();
         write.place(object, name)?;
+    }
+    if is_nameless && matches!(change, Change::Replace(_)) {
+        return Err(nameless(name));
     }
     let manager = write.manager(match change {
         Change::Apply { .. } => "Apply",
@@ -190,6 +190,9 @@ pub(super) fn update(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
                 let Some(before) = before else {
                     if !creates {
                         return Err(target.missing(name));
+                    }
+                    if is_nameless {
+                        return Err(nameless(name));
                     }
                     let mut after = change.of_object(write, None, &manager)?;
                     write.place(&mut after, name)?;
@@ -284,13 +287,12 @@ fn changed(
     let is_cleared = [json!([{}]), json!([])].contains(&after["metadata"]["managedFields"]);
     keep_others(target, old, &mut after);
     subresources::date(target, old, &mut after);
-    let mut faults = validation::keep_metadata(old, &mut after);
+    let kept = validation::keep_metadata(old, &mut after);
     schema::prune(kind, &mut after, manager.operation == "Apply");
     rules::complete(kind, &mut after);
     match managed {
         _ if is_cleared => set(&mut after["metadata"], "managedFields", &Value::Null),
-        Some(Value::Null) => {}
-        Some(managed) => after["metadata"]["managedFields"] = managed,
+        Some(managed) => set(&mut after["metadata"], "managedFields", &managed),
         // Who gives a custom resource a scale that it did not have is not noted.
         None if target.is("scale") && subresources::read(kind, old).is_err() => {}
         None => {
@@ -307,7 +309,8 @@ fn changed(
         }
         rules::allocate(kind, Some(old), &mut after);
     }
-    faults.extend(write.faults(&after));
+    let metadata = validation::metadata(target, kept, &checks::metadata(kind, &after));
+    let mut faults = write.faults(&after, metadata);
     match target.subresource.as_deref() {
         None => faults.extend(validation::immutable(kind, old, &after)),
         Some("ephemeralcontainers") => faults.extend(validation::ephemeral(old, &after)),
@@ -451,8 +454,9 @@ fn keep_others(target: &Target, before: &Value, after: &mut Value) {
     };
     let value = at(after, own).clone();
     let metadata = std::mem::replace(after, before.clone())["metadata"].take();
-    if let Some(own) = at_mut(after, own) {
-        *own = value;
+    let (outer, own) = own.rsplit_once('.').unwrap_or(("", own));
+    if let Some(outer) = at_mut(after, outer) {
+        set(outer, own, &value);
     }
     if kind.custom.is_some() || kind.is("reset") || target.is("ephemeralcontainers") {
         return;

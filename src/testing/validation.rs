@@ -16,9 +16,9 @@ use serde_json::Value;
 
 use super::{
     checks, cron,
-    json::{items, items_mut, set, text, texts},
+    json::{items, items_mut, set, some, text, texts},
     kinds::Kind,
-    target::Invalid,
+    target::{Invalid, Target},
 };
 
 /// A line of the table of formats.
@@ -185,18 +185,43 @@ pub(super) fn keep_metadata(before: &Value, after: &mut Value) -> Vec<Invalid> {
         );
         faults.push(Invalid::forbidden("metadata.finalizers", &why));
     }
-    // The API server checks it twice (`rest.BeforeUpdate`, and the kind's own strategy).
-    faults.extend(faults.clone());
     let kept = "uid creationTimestamp deletionTimestamp deletionGracePeriodSeconds resourceVersion \
                 generation";
     for field in kept.split(' ') {
         set(new, field, &old[field]);
     }
-    // Who knows better who owns what may say so.
-    if items(&new["managedFields"]).len() == 0 {
+    // Who knows better who owns what may say so (`DecodeManagedFields`).
+    let is_known = |entry: &Value| {
+        ["Apply", "Update"].contains(&text(&entry["operation"]))
+            && some(&entry["apiVersion"]).is_some()
+            && entry["fieldsType"] == "FieldsV1"
+    };
+    let entries = items(&new["managedFields"]);
+    if entries.len() == 0 || !entries.clone().all(is_known) {
         set(new, "managedFields", &old["managedFields"]);
     }
     faults
+}
+
+/// What is wrong with the metadata of an update: what was changed that cannot be, and what is wrong
+/// however it came to be, as `rest.BeforeUpdate` says it and then, again, the kind's own strategy.
+pub(super) fn metadata(target: &Target, mut kept: Vec<Invalid>, whole: &[Invalid]) -> Vec<Invalid> {
+    let is_of = |fault: &Invalid, field: &str| fault.field[9..].starts_with(field);
+    let is_own = |fault: &Invalid| is_of(fault, "finalizers[");
+    let of_both = ["labels", "annotations", "ownerReferences", "finalizers["];
+    let checked = whole
+        .iter()
+        .filter(|fault| of_both.iter().any(|field| is_of(fault, field)));
+    kept.extend(checked.cloned());
+    let first = whole.iter().chain(&kept).filter(|fault| !is_own(fault));
+    let again = match target.subresource {
+        None => target.kind.checked_again(),
+        Some(_) => "U",
+    };
+    let again = again
+        .chars()
+        .flat_map(|how| if how == 'U' { &kept } else { whole });
+    first.chain(again).cloned().collect()
 }
 
 pub(super) fn immutable(kind: &Kind, before: &Value, after: &Value) -> Vec<Invalid> {

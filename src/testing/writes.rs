@@ -44,7 +44,7 @@ pub(super) struct Write<'a> {
     pub(super) body: Bytes,
     pub(super) dry: bool,
     /// That of the object, if one is made.
-    uid: String,
+    pub(super) uid: String,
     warning: RefCell<Vec<String>>,
 }
 
@@ -108,14 +108,11 @@ fn answer(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
         ) => update::update(write),
         ("delete", None) => delete::one(write, &write.deletion()?),
         ("deletecollection", None) => delete::collection(write, &write.deletion()?),
-        (_, Some(name)) => {
-            let what = format!("{}/{name}", target.resource().plural);
+        (verb, of) => {
+            let of = of.map_or(String::new(), |name| format!("/{name}"));
+            let what = format!("{verb} of {}{of}", target.resource().plural);
             Err(not_implemented(what))
         }
-        (verb, _) => Err(not_implemented(format!(
-            "{verb} of {}",
-            target.resource().plural
-        ))),
     }
 }
 
@@ -133,11 +130,6 @@ impl Write<'_> {
             operation,
             subresource: self.target.subresource.clone().unwrap_or_default(),
         }
-    }
-
-    /// That of what is made.
-    pub(super) fn uid(&self) -> &str {
-        &self.uid
     }
 
     fn deletion(&self) -> Result<delete::Options, Refusal> {
@@ -282,16 +274,19 @@ impl Write<'_> {
             self.warning.borrow_mut().extend(faults);
             return Ok(());
         }
-        let front = match faults[0].starts_with("line ") {
-            true => "yaml: unmarshal errors:\n  ",
-            false => "",
-        };
         let (_, kind) = self.expected();
         let version = &self.query.target.resource().version;
-        Err(Refusal::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {front}{}",
-            faults.join(", ")
-        )))
+        let how = match faults[0].starts_with("line ") {
+            _ if self.media == body::APPLY_PATCH => {
+                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  "
+                    .to_owned()
+            }
+            is_of_yaml => format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
+                if is_of_yaml { "yaml: unmarshal errors:\n  " } else { "" }
+            ),
+        };
+        Err(Refusal::bad_request(how + &faults.join(", ")))
     }
 
     /// Tells the client what the rules warn of, if it is new or what it asks for is.
@@ -405,7 +400,9 @@ impl Write<'_> {
         object["metadata"]["uid"] = self.uid.clone().into();
         let taken = services::allocate(self.cluster, kind, None, &mut object);
         rules::allocate(kind, None, &mut object);
-        let faults = match self.faults(&object) {
+        let mut metadata = validation::names(kind, &object);
+        metadata.extend(checks::metadata(kind, &object));
+        let faults = match self.faults(&object, metadata) {
             faults if faults.is_empty() => taken,
             faults => faults,
         };
@@ -432,9 +429,10 @@ impl Write<'_> {
         access.check_escalation(self.user, self.target.resource(), before, after)
     }
 
-    pub(super) fn faults(&self, object: &Value) -> Vec<Invalid> {
-        let mut faults = validation::names(&self.target.kind, object);
+    /// What is wrong with an object, with what is wrong with its metadata first.
+    pub(super) fn faults(&self, object: &Value, mut faults: Vec<Invalid>) -> Vec<Invalid> {
         faults.extend(checks::faults(&self.target.kind, object));
+        faults.retain(|found| found.reason != checks::WARNING);
         let mut of_schema = schema::faults(&self.target.kind, object);
         if self.target.is("status") {
             // It is checked alone.

@@ -20,6 +20,15 @@ async fn collections_are_deleted_by_selectors() {
     .json();
     assert_eq!(gone["items"].as_array().unwrap().len(), 2);
     assert_eq!(own_maps(&server).len(), 1);
+    // They are listed in pages, which are of the version that is asked for.
+    let made = post(&server, MAPS, &map("d")).await.json();
+    let version = made["metadata"]["resourceVersion"].as_str().unwrap();
+    post(&server, MAPS, &map("e")).await;
+    server.compact();
+    let old = format!("DELETE {MAPS}?resourceVersion={version}");
+    let old = send(&server, &old, &[], "").await;
+    assert_eq!(old.refusal(), (410, "Expired".to_owned()));
+    assert_eq!(own_maps(&server).len(), 3);
 }
 
 #[tokio::test]

@@ -123,3 +123,8 @@ async fn options_paths_ports_and_defaults_are_answered_as_by_a_cluster() {
 async fn kinds_and_logs_of_what_does_not_run_are_answered_as_by_a_cluster() {
     replay(include_str!("kinds.jsonl")).await;
 }
+
+#[tokio::test]
+async fn metadata_owners_and_quantities_of_updates_are_answered_as_by_a_cluster() {
+    replay(include_str!("updates.jsonl")).await;
+}
