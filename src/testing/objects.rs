@@ -69,19 +69,20 @@ impl Query {
             );
             return Err(Refusal::bad_request(why));
         }
-        let counts = matches!(
+        let selects = matches!(
             target.verb,
             "list" | "watch" | "delete" | "deletecollection"
         );
-        for name in NUMBERS.into_iter().filter(|_| counts) {
+        let selector = |name| if selects { parameters.get(name) } else { "" };
+        for name in NUMBERS.into_iter().filter(|_| selects) {
             parameters.number(name)?;
         }
-        let mut fields = selector::fields(parameters.get("fieldSelector"), &target.kind)?;
+        let mut fields = selector::fields(selector("fieldSelector"), &target.kind)?;
         if let ("watch", Some(name)) = (target.verb, &target.name) {
             fields.push(Requirement::named(name));
         }
         Ok(Self {
-            labels: selector::labels(parameters.get("labelSelector"))?,
+            labels: selector::labels(selector("labelSelector"))?,
             fields,
             accepted,
             gzip: allows_gzip(request),

@@ -46,7 +46,6 @@ pub(super) fn too_large(wanted: u64, current: u64) -> Refusal {
 
 /// Which version a list is to be of, and after which key it goes on.
 pub(super) fn state(query: &Query, current: u64) -> Result<(Option<u64>, Option<Key>), Refusal> {
-    let (asked, how) = (query.version()?, query.get("resourceVersionMatch"));
     let token = query.get("continue");
     if !token.is_empty() {
         let bad = |why: String| {
@@ -70,7 +69,7 @@ pub(super) fn state(query: &Query, current: u64) -> Result<(Option<u64>, Option<
                 return Err(bad(why));
             }
         }
-        if asked.is_some_and(|version| version != 0) {
+        if !["", "0"].contains(&query.get("resourceVersion")) {
             let why = "specifying resource version is not allowed when using continue";
             return Err(Refusal::bad_request(why));
         }
@@ -80,7 +79,8 @@ pub(super) fn state(query: &Query, current: u64) -> Result<(Option<u64>, Option<
         let after = store::key(query.target.resource(), namespace, name);
         return Ok((u64::try_from(version).ok(), Some(after)));
     }
-    let asked = asked.filter(|version| *version != 0);
+    let how = query.get("resourceVersionMatch");
+    let asked = query.version()?.filter(|version| *version != 0);
     if let Some(version) = asked.filter(|version| *version > current) {
         return Err(too_large(version, current));
     }

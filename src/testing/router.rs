@@ -221,7 +221,8 @@ async fn route(
     let decoded = percent_decode_str(&path).decode_utf8_lossy();
     let mut segments: Vec<&str> = decoded.split('/').skip(1).collect();
     // Go's server takes a slash at the end, which is the application's behind a proxy.
-    if segments.len() > 1 && segments.ends_with(&[""]) && !segments.contains(&"proxy") {
+    let keeps = segments[0] == "openapi" || segments.contains(&"proxy");
+    if segments.len() > 1 && segments.ends_with(&[""]) && !keeps {
         segments.pop();
     }
     let get = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -309,10 +310,9 @@ async fn route(
                 resources => Ok(found(resources)),
             }
         }
-        [
-            "metrics" | "debug" | ".well-known" | "openid" | "statusz" | "flagz",
-            ..,
-        ] => Err(not_implemented(&path)),
+        ["metrics" | "statusz" | "flagz"] | ["debug" | ".well-known" | "openid", ..] => {
+            Err(not_implemented(&path))
+        }
         _ => Ok(unknown()),
     }
 }

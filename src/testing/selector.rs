@@ -277,7 +277,8 @@ fn unescape(value: &str) -> Result<String, String> {
             },
             ',' | '=' => {
                 let what = "invalid field selector: unescaped character in value";
-                return Err(format!("{what}: {character}"));
+                // Go prints the byte.
+                return Err(format!("{what}: {}", u32::from(character)));
             }
             character => character,
         });

@@ -49,12 +49,14 @@ impl Parameters {
     /// As options in JSON.
     pub(super) fn to_json(&self) -> Value {
         let given = self.0.iter();
-        let given = given.filter(|(name, value)| !value.is_empty() || *name == "dryRun");
+        let heeded = ["dryRun", "sendInitialEvents"];
+        let given =
+            given.filter(|(name, value)| !value.is_empty() || heeded.contains(&name.as_str()));
         let options = given.map(|(name, value)| {
             let number = value.parse::<i64>().map(Value::from);
             let value = match &**name {
                 "dryRun" => json!([value]),
-                "force" | "orphanDependents" => self.is(name).into(),
+                "force" | "orphanDependents" | "sendInitialEvents" => self.is(name).into(),
                 name if NUMBERS.contains(&name) => number.unwrap_or_default(),
                 _ => value.clone().into(),
             };
