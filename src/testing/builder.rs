@@ -226,14 +226,6 @@ pub enum RestartPolicy {
 }
 
 impl RestartPolicy {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Always => "Always",
-            Self::OnFailure => "OnFailure",
-            Self::Never => "Never",
-        }
-    }
-
     pub(super) fn applies(self, exit_code: i32) -> bool {
         match self {
             Self::Always => true,

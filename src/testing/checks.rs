@@ -8,7 +8,7 @@ use super::{
     admission, custom, gojson,
     json::{items, members, text},
     kinds::Kind,
-    paths::{each, get, join, plain},
+    paths::{clear, each, get, join, plain, segments},
     quantity,
     rules::{self, Rule},
     selector, subresources,
@@ -397,12 +397,7 @@ fn size(object: &Value, field: &str, words: &str, at: &str) -> Option<Invalid> {
     };
     let all = of(at == "metadata") + of(false) / 4 * 3;
     let message = || format!("Too long: may not be more than {most} bytes");
-    let field = if at.is_empty() {
-        field.to_owned()
-    } else {
-        join(at, field)
-    };
-    (all > most).then(|| Invalid::new(field, message()))
+    (all > most).then(|| Invalid::new(join(at, field), message()))
 }
 
 /// Whether a selector is one, and selects what the template is labelled.
@@ -438,8 +433,8 @@ pub(super) fn changed(kind: &Kind, before: &Value, after: &Value) -> Vec<Invalid
         };
         let part = |object: &Value| {
             let mut part = get(object, rule.field).clone();
-            if let Some(fields) = part.as_object_mut() {
-                fields.retain(|name, _| !but.split(',').any(|but| but == name));
+            for path in but.split(',').filter(|path| *path != "-") {
+                clear(&mut part, &segments(path));
             }
             part
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
-    json::{items, set, text},
+    json::{items, list, set, text},
     kinds::Kind,
     schema,
     types::REFERENCE,
@@ -123,14 +123,9 @@ pub(super) fn resources(kinds: &[Arc<Kind>], group: &str, version: &str) -> Opti
             resources.push(resource);
         }
     }
-    let group_version = if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    };
     (!resources.is_empty()).then(|| {
         let mut list = json!({
-            "kind": "APIResourceList", "groupVersion": group_version, "resources": resources,
+            "kind": "APIResourceList", "groupVersion": of_version(kinds, group, version)[0].resource.api_version(), "resources": resources,
         });
         // The oldest list is of no version.
         if !group.is_empty() {
@@ -148,11 +143,8 @@ fn of_version<'a>(kinds: &'a [Arc<Kind>], group: &str, version: &str) -> Vec<&'a
 
 /// Where OpenAPI has a version: `api/v1`.
 fn root(kind: &Kind) -> String {
-    let root = if kind.resource.group.is_empty() {
-        "api"
-    } else {
-        "apis"
-    };
+    let is_core = kind.resource.group.is_empty();
+    let root = if is_core { "api" } else { "apis" };
     format!("{root}/{}", kind.resource.api_version())
 }
 
@@ -219,11 +211,8 @@ fn paths(kinds: &[&Kind], answer: impl Fn(Value) -> Value) -> Value {
             plural,
             namespaced,
         } = &kind.resource;
-        let scope = if *namespaced {
-            "/namespaces/{namespace}"
-        } else {
-            ""
-        };
+        let scope = namespaced.then_some("/namespaces/{namespace}");
+        let scope = scope.unwrap_or_default();
         let name = match kind.type_name() {
             Some(name) => name.to_owned(),
             None => format!("{group}.{version}.{}", kind.kind),
@@ -272,15 +261,10 @@ fn resource(kind: &Kind) -> Value {
         "singularResource": kind.singular,
         "verbs": kind.verbs(),
     });
-    for (name, values) in [
-        ("shortNames", json!(kind.short)),
-        ("categories", json!(kind.categories)),
-        ("subresources", subresources.collect()),
-    ] {
-        if items(&values).len() > 0 {
-            resource[name] = values;
-        }
-    }
+    let texts = |of: &[String]| list(of.iter().map(|text| json!(text)));
+    set(&mut resource, "shortNames", &texts(&kind.short));
+    set(&mut resource, "categories", &texts(&kind.categories));
+    set(&mut resource, "subresources", &list(subresources));
     resource
 }
 

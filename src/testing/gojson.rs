@@ -233,10 +233,9 @@ impl Scanner<'_> {
             .take_while(|byte| byte.is_ascii_digit())
             .count();
         self.at += count;
-        if count == 0 {
-            self.wrong(place)
-        } else {
-            Ok(())
+        match count {
+            0 => self.wrong(place),
+            _ => Ok(()),
         }
     }
 }

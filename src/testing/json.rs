@@ -79,6 +79,12 @@ pub(super) fn make_whole(value: &mut Value) {
     }
 }
 
+/// A list, or null of nothing.
+pub(super) fn list(items: impl IntoIterator<Item = Value>) -> Value {
+    let items: Vec<_> = items.into_iter().collect();
+    Some(items).filter(|items| !items.is_empty()).into()
+}
+
 /// Adds an item to a list, which it becomes if it is none.
 pub(super) fn push(list: &mut Value, item: Value) {
     match list {

@@ -81,7 +81,7 @@ pub(super) fn add(
             "generation": 1,
         },
         "spec": {
-            "restartPolicy": policy.as_str(),
+            "restartPolicy": format!("{policy:?}"),
             "nodeName": NODE,
             "containers": started.iter().map(|c| c.spec()).collect::<Vec<_>>(),
         },

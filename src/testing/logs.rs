@@ -84,9 +84,13 @@ impl Log {
         for text in whole {
             state.push(channel, text);
         }
+        self.tell(state, false);
+    }
+
+    fn tell(&self, state: MutexGuard<'_, State>, ended: bool) {
         let written = state.dropped + state.lines.len();
         drop(state);
-        self.written.send_replace((written, false));
+        self.written.send_replace((written, ended));
     }
 
     pub(super) async fn ended(&self) {
@@ -104,9 +108,7 @@ impl Log {
                 state.push(channel, open.freeze());
             }
         }
-        let written = state.dropped + state.lines.len();
-        drop(state);
-        self.written.send_replace((written, true));
+        self.tell(state, true);
     }
 }
 

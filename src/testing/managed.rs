@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     conflicts,
-    json::{items, map, members, set, some, text},
+    json::{items, list, map, members, set, some, text},
     kinds::Kind,
     place::Place,
     rules,
@@ -230,12 +230,7 @@ fn store(object: &mut Value, entries: Vec<Entry>) {
     let mut json: Vec<_> = entries.map(|entry| entry.json).collect();
     let order = ["operation", "time", "manager", "apiVersion", "subresource"];
     json.sort_by_key(|entry| order.map(|field| text(&entry[field]).to_owned()));
-    let json = if json.is_empty() {
-        Value::Null
-    } else {
-        json.into()
-    };
-    set(&mut object["metadata"], "managedFields", &json);
+    set(&mut object["metadata"], "managedFields", &list(json));
 }
 
 /// Gives a manager what it owns now; the time is that of a change.

@@ -139,10 +139,7 @@ pub(super) fn not_acceptable(
         names.iter().any(|name| name == clause.media) || is_log && clause.media == "text/plain"
     };
     if target.kind.custom.is_some() || clauses.any(is_known) {
-        let names = names.join(", ");
-        return refuse(format!(
-            "only the following media types are accepted: {names}"
-        ));
+        return only(&names.join(", "));
     }
     if matches!(target.verb, "list" | "watch") {
         let watched = offered.iter();
@@ -151,11 +148,17 @@ pub(super) fn not_acceptable(
     if is_log {
         names.insert(0, "text/plain".to_owned());
     }
-    let message = format!(
-        "406: Not Acceptable\n\nAvailable representations: {}",
-        names.join(", ")
-    );
+    unavailable(&names.join(", "))
+}
+
+fn unavailable(names: &str) -> Refusal {
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {names}");
     refusal((406, "NotAcceptable"), message, [""; 3], [])
+}
+
+pub(super) fn only(names: &str) -> Refusal {
+    let front = "only the following media types are accepted";
+    refuse(format!("{front}: {names}"))
 }
 
 /// Refuses documents, which are in JSON, to those who do not accept that, in the words of whoever
@@ -179,13 +182,10 @@ pub(super) fn json_only(accept: Option<&str>, path: &[&str]) -> Result<(), Refus
         true => "application/json",
         false => "application/json, application/yaml, application/vnd.kubernetes.protobuf",
     };
-    if is_group {
-        return Err(refuse(format!(
-            "only the following media types are accepted: {offered}"
-        )));
-    }
-    let message = format!("406: Not Acceptable\n\nAvailable representations: {offered}");
-    Err(refusal((406, "NotAcceptable"), message, [""; 3], []))
+    Err(match is_group {
+        true => only(offered),
+        false => unavailable(offered),
+    })
 }
 
 /// Whether a client wants OpenAPI in JSON rather than in protobuf; `None` if in neither

@@ -55,10 +55,8 @@ impl Query {
             negotiation::not_acceptable(accept(request), offered, target)
         })?;
         if accepted.yaml && target.verb == "watch" {
-            return Err(negotiation::refuse(
-                "only the following media types are accepted: application/json;stream=watch, \
-                 application/vnd.kubernetes.protobuf;stream=watch"
-                    .to_owned(),
+            return Err(negotiation::only(
+                "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
             ));
         }
         let include = parameters.get("includeObject");

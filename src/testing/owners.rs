@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     delete::{CONTROLLER, settle, try_delete},
-    json::{items, set, text},
+    json::{items, list, set, text},
     kinds::Kind,
     router::Cluster,
     store::{self, Key, Object, Objects},
@@ -20,12 +20,7 @@ fn forget(cluster: &Cluster, key: &Key, owner: &str) {
     cluster.store.edit(key, |json| {
         let metadata = &mut json["metadata"];
         let left = items(&metadata["ownerReferences"]).filter(|known| known["uid"] != owner);
-        let left: Vec<_> = left.cloned().collect();
-        let left = if left.is_empty() {
-            Value::Null
-        } else {
-            left.into()
-        };
+        let left = list(left.cloned());
         set(metadata, "ownerReferences", &left);
         false
     });

@@ -142,6 +142,11 @@ fn split(target: &Target) -> Result<(&str, &str), Refusal> {
     }
 }
 
+/// The ports that a pod's containers name.
+fn ports(pod: &Value) -> impl Iterator<Item = &Value> {
+    items(&pod["spec"]["containers"]).flat_map(|container| items(&container["ports"]))
+}
+
 fn of_pod(cluster: &Cluster, target: &Target) -> Result<(Arc<Pod>, u16), Refusal> {
     let (name, port) = split(target)?;
     let named = Target {
@@ -149,9 +154,7 @@ fn of_pod(cluster: &Cluster, target: &Target) -> Result<(Arc<Pod>, u16), Refusal
         ..target.clone()
     };
     let object = objects::find(cluster, &named)?;
-    let first = items(&object.json["spec"]["containers"])
-        .flat_map(|container| items(&container["ports"]))
-        .find_map(|port| port["containerPort"].as_u64());
+    let first = ports(&object.json).find_map(|port| port["containerPort"].as_u64());
     let port = match port {
         "" => u16::try_from(first.unwrap_or(80)).unwrap_or(80),
         port => port
@@ -171,20 +174,15 @@ fn of_service(cluster: &Cluster, target: &Target) -> Result<(Arc<Pod>, u16), Ref
         .ok_or_else(|| missing(target.resource(), name))?;
     let none = |what: String| refusal((503, "ServiceUnavailable"), what, [""; 3], []);
     let spec = &service.json["spec"];
-    let mut ports = items(&spec["ports"]);
-    let is_it = |known: &&Value| match port {
-        "" => ports.len() == 1,
-        port => {
-            known["name"] == port || port.parse::<u64>().is_ok_and(|port| known["port"] == port)
-        }
-    };
-    let known = ports.clone().find(is_it);
-    let known = known.or_else(|| ports.next().filter(|_| port.is_empty()));
-    let known = known.ok_or_else(|| {
+    let number = port.parse::<u64>();
+    let is_numbered = |known: &Value| number.as_ref().is_ok_and(|number| known["port"] == *number);
+    let is_it = |known: &&Value| port.is_empty() || known["name"] == port || is_numbered(known);
+    let why = || {
         none(format!(
             "no service port {port:?} found for service {name:?}"
         ))
-    })?;
+    };
+    let known = items(&spec["ports"]).find(is_it).ok_or_else(why)?;
     let labels = selector::labels(&selector_text(&spec["selector"]))?;
     let pods = super::pods::resource();
     for (key, object) in cluster.store.now(&pods, Some(&target.namespace)) {
@@ -192,11 +190,9 @@ fn of_service(cluster: &Cluster, target: &Target) -> Result<(Arc<Pod>, u16), Ref
             continue;
         }
         let named = |port: &&Value| port["name"] == known["targetPort"];
-        let number = known["targetPort"].as_u64().or_else(|| {
-            let containers = items(&object.json["spec"]["containers"]);
-            let mut ports = containers.flat_map(|container| items(&container["ports"]));
-            ports.find(named)?["containerPort"].as_u64()
-        });
+        let number = known["targetPort"]
+            .as_u64()
+            .or_else(|| ports(&object.json).find(named)?["containerPort"].as_u64());
         let number = number.and_then(|number| u16::try_from(number).ok());
         if let (Some(pod), Some(number)) = (cluster.pods.get(&key.2, &key.3), number) {
             return Ok((pod, number));

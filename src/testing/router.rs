@@ -298,11 +298,8 @@ async fn route(
         ["apis", group] => Ok(found(discovery::group(&kinds, group))),
         ["apis", "", ..] => Ok(unknown()),
         ["api", version] | ["apis", _, version] => {
-            let group = if segments[0] == "api" {
-                ""
-            } else {
-                segments[1]
-            };
+            let is_core = segments[0] == "api";
+            let group = if is_core { "" } else { segments[1] };
             let resources = discovery::resources(&kinds, group, version);
             match resources {
                 None if is_built_in(&kinds, group) => Err(not_found()),

@@ -192,24 +192,17 @@ fn unmarshalled(of: &str, Invalid { field, message, .. }: &Invalid) -> String {
         };
     }
     let path = path.join(".");
-    let wanted = if wanted == "intstr.IntOrString" {
-        "int32"
-    } else {
-        wanted
-    };
+    let wanted = wanted.replace("intstr.IntOrString", "int32");
     format!("json: cannot unmarshal {found} into Go struct field {inside}.{path} of type {wanted}")
 }
 
 /// Likewise of a deletion.
 pub(super) fn check_options(options: &Value) -> Result<(), Refusal> {
-    let of = types::schema("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
-    match first_fault(options, of, "") {
-        Some(fault) => Err(Refusal::bad_request(unmarshalled(
-            "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
-            &fault,
-        ))),
-        None => Ok(()),
-    }
+    let of = types::full("meta.DeleteOptions");
+    let fault = first_fault(options, types::schema(&of), "");
+    fault.map_or(Ok(()), |fault| {
+        Err(Refusal::bad_request(unmarshalled(&of, &fault)))
+    })
 }
 
 /// The first field that is not of its type.

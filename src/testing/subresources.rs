@@ -243,11 +243,7 @@ pub(super) fn bind(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
         let faults = faults
             .iter()
             .map(|fault| format!("{}: {}", fault.field, fault.message));
-        let faults: Vec<_> = faults.collect();
-        let why = match &faults[..] {
-            [one] => one.clone(),
-            several => format!("[{}]", several.join(", ")),
-        };
+        let why = target::listed(&faults.collect::<Vec<_>>());
         return Err(Refusal::new(Status::failure(500, "", why)));
     }
     let pod = Target {

@@ -78,11 +78,8 @@ impl Column {
         let (of, template) = rest.split_once('=')?;
         let priority = i32::from(name.starts_with('['));
         let name = name.trim_start_matches('[').replace('_', " ");
-        let format = if matches!(&*name, "Name" | "Attacher") {
-            "name"
-        } else {
-            ""
-        };
+        let is_name = ["Name", "Attacher"].contains(&&*name);
+        let format = if is_name { "name" } else { "" };
         Some(Self {
             definition: json!({
                 "name": name, "type": of, "format": format, "description": "", "priority": priority,

@@ -396,6 +396,14 @@ pub(super) fn refusal(
     Refusal::new(status)
 }
 
+/// As Go writes several errors (`utilerrors.Aggregate`).
+pub(super) fn listed(texts: &[String]) -> String {
+    match texts {
+        [one] => one.clone(),
+        several => format!("[{}]", several.join(", ")),
+    }
+}
+
 /// The refusal of an object with invalid fields (`k8s.io/apimachinery/pkg/api/errors/errors.go`,
 /// NewInvalid). `kind` is qualified by its group.
 pub(super) fn invalid(kind: &str, name: &str, fields: Vec<Invalid>) -> Refusal {
@@ -406,11 +414,7 @@ pub(super) fn invalid(kind: &str, name: &str, fields: Vec<Invalid>) -> Refusal {
             texts.push(text);
         }
     }
-    let texts = match &texts[..] {
-        [one] => one.clone(),
-        several => format!("[{}]", several.join(", ")),
-    };
-    let message = format!("{kind} {name:?} is invalid: {texts}");
+    let message = format!("{kind} {name:?} is invalid: {}", listed(&texts));
     let (kind, group) = kind.split_once('.').unwrap_or((kind, ""));
     let causes = fields
         .into_iter()

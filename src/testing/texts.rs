@@ -10,7 +10,7 @@ use super::{
     paths::{each, plain},
     subresources::selector_text,
 };
-use crate::wire::stamp::Stamp;
+use crate::wire::{age::human, stamp::Stamp};
 
 /// What a text says of an object: a value if it is one field alone, and otherwise a text.
 pub(super) fn value(template: &str, object: &Value, now: Stamp) -> Value {
@@ -112,7 +112,7 @@ fn expression(part: &str, object: &Value, now: Stamp) -> Value {
             .zip(end())
             .map(|(start, end)| duration(start, end))
             .into(),
-        ("seconds", _) => span(first.as_i64().unwrap_or_default()).into(),
+        ("seconds", _) => human(first.as_i64().unwrap_or_default()).into(),
         ("lower", _) => text(first).to_lowercase().into(),
         ("labels", _) => selector_text(first).into(),
         ("text", _) => plain(first).into(),
@@ -136,29 +136,7 @@ pub(super) fn since(time: &Value, now: Stamp) -> String {
 }
 
 pub(super) fn duration(from: Stamp, to: Stamp) -> String {
-    span(to.unix_seconds() - from.unix_seconds())
-}
-
-/// `HumanDuration` of `k8s.io/apimachinery/pkg/util/duration/duration.go`.
-fn span(seconds: i64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    let two = |large: i64, unit, small: i64, small_unit| match small {
-        0 => format!("{large}{unit}"),
-        small => format!("{large}{unit}{small}{small_unit}"),
-    };
-    match seconds {
-        ..-1 => "<invalid>".to_owned(),
-        -1..0 => "0s".to_owned(),
-        _ if seconds < 120 => format!("{seconds}s"),
-        _ if minutes < 10 => two(minutes, 'm', seconds % 60, 's'),
-        _ if minutes < 180 => format!("{minutes}m"),
-        _ if hours < 8 => two(hours, 'h', minutes % 60, 'm'),
-        _ if hours < 48 => format!("{hours}h"),
-        _ if hours < 192 => two(days, 'd', hours % 24, 'h'),
-        _ if days < 730 => format!("{days}d"),
-        _ if days < 2920 => two(days / 365, 'y', days % 365, 'd'),
-        _ => format!("{}y", days / 365),
-    }
+    human(to.unix_seconds() - from.unix_seconds())
 }
 
 #[cfg(test)]
@@ -186,7 +164,7 @@ mod tests {
             (731 * 86_400, "2y1d"),
             (3000 * 86_400, "8y"),
         ] {
-            assert_eq!(span(seconds), expected, "{seconds}");
+            assert_eq!(human(seconds), expected, "{seconds}");
         }
     }
 

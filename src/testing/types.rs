@@ -108,7 +108,8 @@ impl Field {
             }
         }
         if self.flags.contains('@') {
-            let at = if self.shape == Shape::List {
+            let of_items = self.shape == Shape::List;
+            let at = if of_items {
                 &mut schema["items"]
             } else {
                 &mut schema

@@ -8,15 +8,12 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use regex::Regex;
-use rustls::pki_types::{
-    CertificateSigningRequestDer,
-    pem::{PemObject, SectionKind},
-};
+use rustls::pki_types::pem::{PemObject, SectionKind};
 use serde_json::Value;
 
 use super::{
     checks, cron,
-    json::{items, items_mut, set, some, text, texts},
+    json::{items, set, some, text, texts},
     kinds::Kind,
     target::{Invalid, Target},
 };
@@ -80,17 +77,19 @@ pub(super) fn faults(format: &str, text: &str) -> Vec<String> {
         ),
         "ipv4" => unless(text.parse::<std::net::Ipv4Addr>().is_ok(), ""),
         "ipv6" => unless(text.parse::<std::net::Ipv6Addr>().is_ok(), ""),
-        "csr" => {
-            let bytes = STANDARD.decode(text).unwrap_or_default();
-            let is_one = CertificateSigningRequestDer::from_pem_slice(&bytes).is_ok();
-            unless(is_one, "PEM block type must be CERTIFICATE REQUEST")
-        }
-        "certificates" => {
+        "csr" | "certificates" => {
             let bytes = STANDARD.decode(text).unwrap_or_default();
             let found = <(SectionKind, Vec<u8>)>::pem_slice_iter(&bytes);
             let kinds: Vec<_> = found.flatten().map(|(kind, _)| kind).collect();
-            let is_other = |kind: &SectionKind| *kind != SectionKind::Certificate;
-            unless(!kinds.is_empty() && !kinds.iter().any(is_other), "")
+            let (wanted, words) = match format {
+                "csr" => (
+                    SectionKind::Csr,
+                    "PEM block type must be CERTIFICATE REQUEST",
+                ),
+                _ => (SectionKind::Certificate, ""),
+            };
+            let is_all = kinds.iter().all(|kind| *kind == wanted);
+            unless(is_all && !kinds.is_empty(), words)
         }
         "paddedcidr" => faults("cidr", text.trim()),
         "cidr" => unless(
@@ -249,18 +248,14 @@ pub(super) fn immutable(kind: &Kind, before: &Value, after: &Value) -> Vec<Inval
     let count = |pod: &Value, list: &str| items(&pod["spec"][list]).len();
     let lists = ["containers", "initContainers"].into_iter();
     let mut lists = lists.filter(|list| count(before, list) != count(after, list));
-    if let (true, Some(list)) = (kind.is_core("pods"), lists.next()) {
-        let why = "pod updates may not add or remove containers";
-        faults.push(Invalid::forbidden(format!("spec.{list}"), why));
-    } else if let (true, Some(fault)) = (kind.is_core("pods"), deadline(before, after)) {
+    let why = "pod updates may not add or remove containers";
+    let other = lists
+        .next()
+        .map(|list| Invalid::forbidden(format!("spec.{list}"), why));
+    let other = other.or_else(|| deadline(before, after));
+    if let Some(fault) = other.filter(|_| kind.is_core("pods")) {
+        faults.retain(|fault| fault.field != "spec");
         faults.push(fault);
-    } else if kind.is_core("pods") && fixed(&before["spec"]) != fixed(&after["spec"]) {
-        let why = "pod updates may not change fields other than `spec.containers[*].image`,\
-                   `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
-                   `spec.tolerations` (only additions to existing tolerations),\
-                   `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
-                   previously negative)";
-        faults.push(Invalid::forbidden("spec", why));
     }
     faults
 }
@@ -300,20 +295,6 @@ fn deadline(before: &Value, after: &Value) -> Option<Invalid> {
     };
     let spelled = new.map_or("null".to_owned(), |new| new.to_string());
     Some(Invalid::value("spec.activeDeadlineSeconds", &spelled, why))
-}
-
-/// What of a pod's spec cannot be changed (`ValidatePodUpdate`).
-fn fixed(spec: &Value) -> Value {
-    let mut spec = spec.clone();
-    for list in ["containers", "initContainers"] {
-        for container in items_mut(&mut spec[list]) {
-            container["image"] = Value::Null;
-        }
-    }
-    for field in ["activeDeadlineSeconds", "schedulingGates", "tolerations"] {
-        spec[field] = Value::Null;
-    }
-    spec
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::{interval_at, sleep_until};
 
 use super::{
-    encoding::{self, Document},
+    encoding::{Document, gzip},
     messages::Opening,
     negotiation::Form,
     objects::{self, Query, expired, is_gzipped, response},
@@ -114,11 +114,7 @@ impl Watch {
     }
 
     async fn write(&mut self, bytes: Bytes) -> Result<(), Over> {
-        let bytes = if self.gzip {
-            encoding::gzip(&bytes)
-        } else {
-            bytes
-        };
+        let bytes = if self.gzip { gzip(&bytes) } else { bytes };
         self.writer.write(bytes).await
     }
 

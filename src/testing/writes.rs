@@ -258,12 +258,11 @@ impl Write<'_> {
         }
         // Those of custom resources are looked for last.
         faults.extend(unknown.into_iter().map(|path| {
-            let at = if is_custom {
-                Some(usize::MAX)
-            } else {
-                at(&path)
-            };
-            (at, format!("unknown field {path:?}"))
+            let last = is_custom.then_some(usize::MAX);
+            (
+                last.or_else(|| at(&path)),
+                format!("unknown field {path:?}"),
+            )
         }));
         faults.sort_by_key(|(at, _)| *at);
         let faults: Vec<_> = faults.into_iter().map(|(_, text)| text).collect();

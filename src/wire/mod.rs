@@ -4,6 +4,8 @@
 //! went in. Parsing answers *complete*, *partial* or *error*, and a partial answer consumes
 //! nothing, so that every way to split the input gives the same frames.
 
+#[doc(hidden)]
+pub mod age;
 pub mod channel;
 pub mod gzip;
 pub mod line;

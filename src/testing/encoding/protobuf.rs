@@ -45,11 +45,8 @@ impl Message {
         let mut fields: Vec<_> = types::fields(name).iter().collect();
         fields.sort_by_key(|field| field.number);
         for field in fields {
-            let value = if field.is_inline() {
-                json
-            } else {
-                &json[field.name]
-            };
+            let own = &json[field.name];
+            let value = if field.is_inline() { json } else { own };
             match field.shape {
                 Shape::One if value.is_null() && field.is_pointer() => {}
                 Shape::One => message.value(field.number, field, value),
