@@ -136,14 +136,9 @@ fn accounts_of(namespace: &str) -> [String; 2] {
 }
 
 #[derive(Debug)]
-struct Account {
-    user: User,
-    token: String,
-}
-
-#[derive(Debug)]
 pub(super) struct Access {
-    accounts: Vec<Account>,
+    /// By their tokens.
+    accounts: Vec<(String, User)>,
     /// Who a request without a token is.
     anonymous: User,
     pub(super) issued: Tokens,
@@ -221,10 +216,7 @@ impl Access {
         users: impl Iterator<Item = &'a str>,
         roles: Arc<Store>,
     ) -> Self {
-        let account = |user| Account {
-            user,
-            token: format!("{:032x}", rand::random::<u128>()),
-        };
+        let account = |user| (format!("{:032x}", rand::random::<u128>()), user);
         let admin = User::new(ADMIN, &[MASTERS, AUTHENTICATED]);
         let others = [NOBODY].into_iter().chain(users);
         let others = others.map(|name| account(User::new(name, &[AUTHENTICATED])));
@@ -241,15 +233,15 @@ impl Access {
 
     pub(super) fn token(&self, user: &str) -> Option<&str> {
         let mut accounts = self.accounts.iter();
-        let known = accounts.find(|known| known.user.name == user)?;
-        Some(&known.token)
+        let (token, _) = accounts.find(|(_, known)| known.name == user)?;
+        Some(token)
     }
 
     pub(super) fn user(&self, token: &str) -> Option<User> {
         let mut accounts = self.accounts.iter();
-        let known = accounts.find(|known| known.token == token);
+        let known = accounts.find(|(known, _)| known == token);
         let issued = || self.issued.user(token, &self.roles);
-        known.map(|known| known.user.clone()).or_else(issued)
+        known.map(|(_, user)| user.clone()).or_else(issued)
     }
 
     /// The user of a request, who may do what it asks for.

@@ -175,7 +175,7 @@ impl ApiServerBuilder {
         let cluster = Cluster::new(access, store, self.settings, address, ca.as_deref());
         let tasks = cluster.tasks.clone();
         for resource in self.resources {
-            cluster.kinds.add(resource.into_kind());
+            cluster.kinds.add(resource.kind);
         }
         let cluster = Arc::new(cluster);
         for namespace in ["default", "kube-node-lease", "kube-public", "kube-system"] {

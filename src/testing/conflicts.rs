@@ -12,13 +12,12 @@ use super::{
     patch,
     place::Place,
     schema,
-    target::{Invalid, refusal},
+    target::{Invalid, failed, refusal},
 };
 use crate::server::Refusal;
 
-/// Why an object that is applied cannot be read, if it cannot: by the schema, or else by Go's types
-/// (then `true`).
-pub(super) fn unreadable(kind: &Kind, object: &Value) -> Option<(bool, String)> {
+/// Refuses an object to apply that cannot be read: by the schema, or else by Go's types.
+pub(super) fn check(kind: &Kind, object: &Value) -> Result<(), Refusal> {
     let mut faults = Vec::new();
     schema::check(object, schema::of(kind), "", false, &mut faults);
     let (mut typed, mut converted) = (Vec::new(), None);
@@ -42,11 +41,23 @@ pub(super) fn unreadable(kind: &Kind, object: &Value) -> Option<(bool, String)> 
     if typed.is_empty() {
         typed.extend(duplicates(Place::of(kind), object, &mut Vec::new()));
     }
-    match &typed[..] {
-        [] => converted.map(|why| (true, why)),
-        [one] => Some((false, one.clone())),
-        several => Some((false, format!("errors:\n  {}", several.join("\n  ")))),
-    }
+    let (metadata, resource) = (&object["metadata"], &kind.resource);
+    let of_kind = format!(
+        "{}/{}, Kind={}",
+        resource.group, resource.version, kind.kind
+    );
+    let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
+    let of = format!("({namespace}/{name}; {of_kind})");
+    let front = format!("failed to create typed patch object {of}");
+    Err(failed(match (&typed[..], converted) {
+        ([], None) => return Ok(()),
+        ([], Some(why)) => format!(
+            "failed to convert new object {of} to proper version: unable to convert unstructured \
+             object to {of_kind}: {why}"
+        ),
+        ([one], _) => format!("{front}: {one}"),
+        (several, _) => format!("{front}: errors:\n  {}", several.join("\n  ")),
+    }))
 }
 
 /// A value, and the path to it with the names of items.

@@ -33,7 +33,7 @@ use crate::Resource;
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ResourceBuilder {
-    kind: Kind,
+    pub(super) kind: Kind,
 }
 
 impl ResourceBuilder {
@@ -71,10 +71,6 @@ impl ResourceBuilder {
         let fields = &mut self.definition()["selectableFields"];
         push(fields, json!({"jsonPath": field.into()}));
         self
-    }
-
-    pub(super) fn into_kind(self) -> Kind {
-        self.kind
     }
 }
 

@@ -153,15 +153,8 @@ pub(super) fn delete(
             return Ok(Next::Same);
         }
         let mut object = before.clone();
+        mark(kind, &mut object.json["metadata"], grace, now);
         let metadata = &mut object.json["metadata"];
-        let end = Stamp::from_unix(now.unix_seconds().saturating_add_unsigned(grace), 0);
-        metadata["deletionTimestamp"] = seconds(end.unwrap_or(now)).into();
-        if !is_namespace && !kind.is_definition() {
-            metadata["deletionGracePeriodSeconds"] = grace.into();
-            if let (Some(generation), false) = (metadata["generation"].as_i64(), is_leaving) {
-                metadata["generation"] = (generation + 1).into();
-            }
-        }
         if let (Some(holder), false) = (holder, is_leaving) {
             metadata["finalizers"] = texts(&metadata["finalizers"]).chain([holder]).collect();
         }
@@ -182,7 +175,9 @@ pub(super) fn delete(
     let written = written.ok_or_else(|| missing(resource, &name))?;
     let written = match ends_in {
         None if kind.is_core("pods") && written.json["metadata"]["deletionTimestamp"].is_null() => {
-            ended(&written, now)
+            let mut pod = Object::clone(&written);
+            mark(kind, &mut pod.json["metadata"], 0, now);
+            Arc::new(pod)
         }
         _ => written,
     };
@@ -190,15 +185,14 @@ pub(super) fn delete(
         return Ok(written);
     }
     match holder {
-        Some(ORPHAN) => {
-            owners::orphan(cluster, &written.json);
-            settle(cluster, &key);
-        }
+        Some(ORPHAN) => owners::orphan(cluster, &written.json),
         Some(owners::FOREGROUND) if ends_in.is_some() => {
             owners::collect(cluster, &written.json, &options.propagation);
-            settle(cluster, &key);
         }
         _ => {}
+    }
+    if let Some(ORPHAN | owners::FOREGROUND) = holder {
+        settle(cluster, &key);
     }
     match ends_in {
         None if cluster.store.get(&key).is_none() => gone(cluster, kind, &written.json),
@@ -221,14 +215,17 @@ pub(super) fn delete(
     Ok(written)
 }
 
-/// A pod that has gone at once, as its deletion is answered.
-fn ended(pod: &Object, now: Stamp) -> Arc<Object> {
-    let mut pod = pod.clone();
-    let metadata = &mut pod.json["metadata"];
-    metadata["deletionTimestamp"] = seconds(now).into();
-    metadata["deletionGracePeriodSeconds"] = 0.into();
-    metadata["generation"] = (metadata["generation"].as_i64().unwrap_or(0) + 1).into();
-    Arc::new(pod)
+/// Says of an object that it is to go, and when.
+fn mark(kind: &Kind, metadata: &mut Value, grace: u64, now: Stamp) {
+    let is_leaving = !metadata["deletionTimestamp"].is_null();
+    let end = Stamp::from_unix(now.unix_seconds().saturating_add_unsigned(grace), 0);
+    metadata["deletionTimestamp"] = seconds(end.unwrap_or(now)).into();
+    if !kind.is_core("namespaces") && !kind.is_definition() {
+        metadata["deletionGracePeriodSeconds"] = grace.into();
+        if let (Some(generation), false) = (metadata["generation"].as_i64(), is_leaving) {
+            metadata["generation"] = (generation + 1).into();
+        }
+    }
 }
 
 /// `k8s.io/apiserver/pkg/registry/generic/registry/store.go`, checked before the deletion.

@@ -171,7 +171,7 @@ impl Scanner<'_> {
                 b'\\' => {
                     self.at += 1;
                     match self.byte()? {
-                        b'u' => self.times(4, |byte| byte.is_ascii_hexdigit())?,
+                        b'u' => self.four_digits()?,
                         byte if b"\"\\/bfnrt".contains(&byte) => {}
                         _ => return self.wrong("in string escape code"),
                     }
@@ -185,14 +185,14 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    fn times(&mut self, count: usize, is: impl Fn(u8) -> bool) -> Result<(), String> {
-        for _ in 0..count {
+    fn four_digits(&mut self) -> Result<(), String> {
+        (0..4).try_for_each(|_| {
             self.at += 1;
-            if !is(self.byte()?) {
-                return self.wrong("in \\u hexadecimal character escape");
+            match self.byte()?.is_ascii_hexdigit() {
+                true => Ok(()),
+                false => self.wrong("in \\u hexadecimal character escape"),
             }
-        }
-        Ok(())
+        })
     }
 
     fn literal(&mut self, word: &str) -> Result<(), String> {
@@ -242,47 +242,37 @@ impl Scanner<'_> {
 
 /// Why Go cannot read a time, perhaps one with microseconds (`time.Parse`).
 pub(super) fn no_time(text: &str, is_micro: bool) -> Option<String> {
-    let (fraction, layout) = match is_micro {
-        true => (".000000", "2006-01-02T15:04:05.000000Z07:00"),
-        false => ("", "2006-01-02T15:04:05Z07:00"),
-    };
+    // The elements of a layout, of which the last but one is a fraction that is asked for, or not.
+    static ELEMENTS: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
+        let elements = r"2006=\d{4} -=- 01=\d\d -=- 02=\d\d T=T 15=\d\d :=: 04=\d\d :=: 05=\d\d
+                         .000000=\.\d{6} =(\.\d*)? Z07:00=Z|[-+]..:..";
+        let parse = |text: &'static str| {
+            let (element, pattern) = text.split_once('=').expect("an element of a layout");
+            (
+                element,
+                Regex::new(&format!("^(?:{pattern})")).expect("a pattern"),
+            )
+        };
+        elements.split_ascii_whitespace().map(parse).collect()
+    });
+    let fraction = if is_micro { ".000000" } else { "" };
+    let layout = format!("2006-01-02T15:04:05{fraction}Z07:00");
     let fault = |why: &str| {
         Some(format!(
             "parsing time {text:?} as {layout:?}: cannot parse {why}"
         ))
     };
-    let digits = |text: &str, count| {
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        (digits >= count).then_some(count)
-    };
     let mut rest = text;
     let mut numbers = Vec::new();
-    for element in [
-        "2006", "-", "01", "-", "02", "T", "15", ":", "04", ":", "05", fraction, "Z07:00",
-    ] {
-        let length = match element {
-            "-" | "T" | ":" => rest.starts_with(element).then_some(1),
-            ".000000" => rest
-                .strip_prefix('.')
-                .and_then(|rest| digits(rest, 6))
-                .map(|n| n + 1),
-            // Others may have a fraction.
-            "" => Some(rest.strip_prefix('.').map_or(0, |rest| {
-                let end = rest.find(|c: char| !c.is_ascii_digit());
-                end.unwrap_or(rest.len()) + 1
-            })),
-            "Z07:00" if rest.starts_with('Z') => Some(1),
-            "Z07:00" => (rest.starts_with(['+', '-']) && rest.as_bytes().get(3) == Some(&b':'))
-                .then_some(6)
-                .filter(|length| rest.len() >= *length),
-            number => digits(rest, number.len()),
-        };
-        let Some(length) = length else {
+    for (element, pattern) in ELEMENTS.iter() {
+        if *element == if is_micro { "" } else { ".000000" } {
+            continue;
+        }
+        let Some(found) = pattern.find(rest) else {
             return fault(&format!("{rest:?} as {element:?}"));
         };
-        let (part, after) = rest.split_at(length);
-        numbers.extend(part.parse::<u32>());
-        rest = after;
+        numbers.extend(found.as_str().parse::<u32>());
+        rest = &rest[found.end()..];
     }
     let ranges = [
         ("month", 1, 12),

@@ -148,7 +148,13 @@ pub(super) fn start(cluster: &Arc<Cluster>, object: &Value) {
         return;
     }
     if let Some(field) = unschedulable(spec) {
-        return unscheduled(cluster, object, &not_here(field));
+        let (key, message) = (store::key_of(&pods::resource(), object), not_here(field));
+        let why = Some(("Unschedulable", &*message));
+        cluster.store.edit(&key, |json| {
+            pods::condition(&mut json["status"], "PodScheduled", false, why, logs::now());
+            false
+        });
+        return;
     }
     let policy = match spec["restartPolicy"].as_str() {
         Some("Never") => RestartPolicy::Never,
@@ -205,16 +211,6 @@ fn is_ours(spec: &Value) -> bool {
         Some(node) => node == NODE,
         None => some(&spec["schedulerName"]).is_none_or(|name| name == "default-scheduler"),
     }
-}
-
-fn unscheduled(cluster: &Cluster, object: &Value, message: &str) {
-    let key = store::key_of(&pods::resource(), object);
-    let now = logs::now();
-    cluster.store.edit(&key, |json| {
-        let why = ("Unschedulable", message);
-        pods::condition(&mut json["status"], "PodScheduled", false, Some(why), now);
-        false
-    });
 }
 
 /// A container as its pod's spec declares it, or why it cannot be, as a kubelet says it.

@@ -163,17 +163,10 @@ pub(super) async fn serve<B>(
         })?,
     };
     let fault = cluster.fault().await?;
-    let (mut writer, response) = match Opening::is_asked(request) {
-        true => {
-            let (opening, response) = Opening::of_log(request)?;
-            let writer = streaming::messages(opening, fault, &cluster.tasks);
-            (writer, response.map(router::body))
-        }
-        false => {
-            let (writer, body) = streaming::body(fault);
-            (writer, router::of_media("text/plain", body))
-        }
-    };
+    let socket = Opening::is_asked(request).then(|| Opening::of_log(request));
+    let of_body = |body| router::of_media("text/plain", body);
+    let (mut writer, response) =
+        streaming::open(socket.transpose()?, fault, &cluster.tasks, of_body);
     cluster.tasks.spawn(async move {
         let _ = options.copy(&log, &mut writer).await;
     });

@@ -301,13 +301,10 @@ contexts:
         let key = store::key_of(resource, &json);
         let before = self.cluster.store.get(&key);
         if json["metadata"]["generation"].is_null() && kind.is("gen") {
-            match &before {
-                None => json["metadata"]["generation"] = 1.into(),
-                Some(before) => {
-                    let generation = before.json["metadata"]["generation"].clone();
-                    json["metadata"]["generation"] = generation;
-                    update::count_generation(&kind, &before.json, &mut json);
-                }
+            json["metadata"]["generation"] = 1.into();
+            if let Some(Object { json: old, .. }) = before.as_deref() {
+                json["metadata"]["generation"] = old["metadata"]["generation"].clone();
+                update::count_generation(&kind, old, &mut json);
             }
         }
         let json = views::stored(&kind, json);

@@ -25,7 +25,7 @@ use super::{
     store::{Compacted, EVENTS, Object, Objects},
     streaming::{self, BodyFault},
     table,
-    target::{NUMBERS, Parameters, Target},
+    target::{NUMBERS, Parameters, Target, failed},
     views, watch,
 };
 use crate::{server::Refusal, wire::status::Status};
@@ -119,7 +119,7 @@ impl Query {
                     "list" | "deletecollection" => {
                         Refusal::bad_request(format!("invalid resource version: {why}"))
                     }
-                    _ => Refusal::new(Status::failure(500, "", why)),
+                    _ => failed(why),
                 }
             }),
         }
@@ -237,7 +237,7 @@ pub(super) fn answer(query: &Query, object: &Object) -> Result<Response<Body>, R
     if let Form::MetadataList(_) = query.accepted.form {
         if query.target.kind.custom.is_some() {
             let why = "content is not a list";
-            return Err(Refusal::new(Status::failure(500, "", why)));
+            return Err(failed(why));
         }
         return Err(negotiation::refuse(format!(
             "you requested PartialObjectMetadataList, but the requested object is not a list ({})",

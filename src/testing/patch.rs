@@ -7,7 +7,7 @@ use super::{
     json::{items, map},
     place::Place,
     schema,
-    target::refusal,
+    target::{failed, refusal},
 };
 use crate::{server::Refusal, wire::status::Status};
 
@@ -158,10 +158,6 @@ fn add(target: &mut Value, path: &str, value: Value) -> Option<()> {
     Some(())
 }
 
-fn failed(why: String) -> Refusal {
-    Refusal::new(Status::failure(500, "", why))
-}
-
 fn keyless(item: &Value, key: &str) -> Refusal {
     let item = spelled(item);
     failed(format!(
@@ -296,12 +292,8 @@ fn ordered(
     let key = place.merge_key().flatten();
     if let Some(new) = &new {
         let mut left = given.iter();
-        let same = |a: &Value, b: &Value| match key {
-            Some(key) => a[key] == b[key],
-            None => a == b,
-        };
         let mut marked = list(new)?.iter().filter(|item| item["$patch"].is_null());
-        if !given.is_empty() && !marked.all(|item| left.any(|known| same(item, known))) {
+        if !given.is_empty() && !marked.all(|item| left.any(|known| is_same(key, item, known))) {
             let [new, given] = [new, &given.into()].map(spelled);
             let words = "The order in patch list";
             return Err(failed(format!(
@@ -334,15 +326,18 @@ fn ordered(
     Ok(())
 }
 
+/// Whether an item is another, by the key of their list or as a whole.
+fn is_same(key: Option<&str>, one: &Value, other: &Value) -> bool {
+    match key {
+        Some(key) => one[key] == other[key],
+        None => one == other,
+    }
+}
+
 /// The items that are named come in this order, and the others where they were, as far as that
 /// goes: what is new comes first (`normalizeElementOrder`).
 fn order(list: &mut Vec<Value>, before: &[Value], order: &[Value], key: Option<&str>) {
-    let place = |of: &[Value], item: &Value| {
-        of.iter().position(|named| match key {
-            Some(key) => named[key] == item[key],
-            None => named == item,
-        })
-    };
+    let place = |of: &[Value], item: &Value| of.iter().position(|named| is_same(key, named, item));
     let (mut named, others): (Vec<_>, Vec<_>) = std::mem::take(list)
         .into_iter()
         .partition(|item| place(order, item).is_some());
@@ -423,7 +418,7 @@ fn strategic_list(
             "delete" => list.retain(|known| known[key] != item[key]),
             "merge" => {
                 let why = "merging lists cannot yet be specified in the patch";
-                return Err(failed(why.to_owned()));
+                return Err(failed(why));
             }
             other => {
                 let whole = spelled(item);

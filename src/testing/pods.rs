@@ -21,7 +21,7 @@ use crate::{Resource, error::panic::lock, server::Refusal, wire::stamp::Stamp};
 pub(super) const NODE: &str = "embedded";
 
 /// A container that does not run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Waiting {
     pub(super) name: String,
     pub(super) image: String,
@@ -132,19 +132,13 @@ impl Pod {
         let metadata = &object["metadata"];
         let waiting = items(&object["spec"]["containers"]).map(|container| Waiting {
             name: text(&container["name"]).to_owned(),
-            image: String::new(),
-            reason: "",
-            message: String::new(),
+            ..Waiting::default()
         });
+        let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
         Self {
             waiting: waiting.collect(),
             is_placed: false,
-            ..Self::new([
-                text(&metadata["namespace"]),
-                text(&metadata["name"]),
-                "",
-                "",
-            ])
+            ..Self::new([namespace, name, "", ""])
         }
     }
 
@@ -156,11 +150,9 @@ impl Pod {
         name: Option<&str>,
     ) -> Result<Result<Arc<Container>, &Waiting>, Refusal> {
         let pod = &self.name;
-        let names: Vec<_> = self.containers.iter().map(|c| c.name()).collect();
-        let names: Vec<_> = names
-            .into_iter()
-            .chain(self.waiting.iter().map(|w| &*w.name))
-            .collect();
+        let waiting = self.waiting.iter().map(|waiting| &*waiting.name);
+        let names = self.containers.iter().map(|c| c.name()).chain(waiting);
+        let names: Vec<_> = names.collect();
         let name = match (name, &names[..]) {
             (Some(name), _) => name,
             (None, [only]) => only,

@@ -22,7 +22,7 @@ use super::{
     attach, exec,
     messages::Opening,
     objects, pods, port_forward,
-    router::{Body, Cluster},
+    router::{self, Body, Cluster},
     target::{Parameters, Target, not_implemented},
     tasks::Tasks,
 };
@@ -157,11 +157,20 @@ pub(super) fn body(fault: Option<BodyFault>) -> (Writer, Body) {
     (writer, Streaming(parts).boxed_unsync())
 }
 
-/// The end that the messages of a WebSocket are written to.
-pub(super) fn messages(opening: Opening, fault: Option<BodyFault>, tasks: &Tasks) -> Writer {
+/// Likewise, or the messages of a WebSocket.
+pub(super) fn open(
+    socket: Option<(Opening, Response<Full<Bytes>>)>,
+    fault: Option<BodyFault>,
+    tasks: &Tasks,
+    of_body: impl FnOnce(Body) -> Response<Body>,
+) -> (Writer, Response<Body>) {
+    let Some((opening, response)) = socket else {
+        let (writer, body) = body(fault);
+        return (writer, of_body(body));
+    };
     let (writer, parts) = Writer::new(fault, opening.is_whole());
     tasks.spawn(opening.send(parts));
-    writer
+    (writer, response.map(router::body))
 }
 
 type Parts = mpsc::Receiver<Result<Bytes, io::Error>>;

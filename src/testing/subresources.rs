@@ -14,11 +14,11 @@ use super::{
     router::{self, Body},
     schema, selector,
     store::{Next, seconds},
-    target::{self, Invalid, Target, invalid, refusal},
+    target::{self, Invalid, Target, failed, invalid, refusal},
     update,
     writes::Write,
 };
-use crate::{server::Refusal, wire::status::Status};
+use crate::server::Refusal;
 
 /// Where a definition says where an object has its scale, the wish, the state and the selector, and
 /// where built-in kinds have them.
@@ -79,8 +79,7 @@ pub(super) fn fault(kind: &Kind, object: &Value) -> Option<Invalid> {
     let [wish, ..] = paths(kind);
     let value = at(object, wish);
     let (found, of) = match value {
-        _ if kind.custom.is_none() || !kind.has("scale") => return None,
-        Value::Null => return None,
+        value if kind.custom.is_none() || !kind.has("scale") || value.is_null() => return None,
         Value::Number(number) => match number.as_i64() {
             Some(0..) => return None,
             Some(_) => {
@@ -243,8 +242,7 @@ pub(super) fn bind(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
         let faults = faults
             .iter()
             .map(|fault| format!("{}: {}", fault.field, fault.message));
-        let why = target::listed(&faults.collect::<Vec<_>>());
-        return Err(Refusal::new(Status::failure(500, "", why)));
+        return Err(failed(target::listed(&faults.collect::<Vec<_>>())));
     }
     let pod = Target {
         kind: cluster.kinds.core("pods"),

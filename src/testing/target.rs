@@ -11,7 +11,7 @@ use super::{
     access::Action,
     discovery,
     gojson::no_duration,
-    json::set,
+    json::map,
     kinds::{Kind, Kinds},
     store::{self, Key},
 };
@@ -67,19 +67,12 @@ impl Parameters {
 
     /// As the options of a deletion.
     pub(super) fn to_deletion(&self) -> Value {
-        let mut given = self.to_json();
-        let mut options = json!({});
-        for name in [
-            "dryRun",
-            "gracePeriodSeconds",
-            "orphanDependents",
-            "propagationPolicy",
-        ] {
-            set(&mut options, name, &given[name]);
-        }
+        const HEEDED: &str = "dryRun gracePeriodSeconds orphanDependents propagationPolicy";
+        let mut options = self.to_json();
+        map(&mut options).retain(|name, _| HEEDED.split(' ').any(|known| known == name));
         for name in ["uid", "resourceVersion"] {
-            if self.some(name).is_some() {
-                options["preconditions"][name] = given[name].take();
+            if let Some(value) = self.some(name) {
+                options["preconditions"][name] = value.into();
             }
         }
         options
@@ -163,9 +156,7 @@ impl<'a> Info<'a> {
             _ => (false, rest),
         };
         let (namespaced, namespace, rest) = match *rest {
-            ["namespaces", namespace, subresource] if is_of_namespaces(subresource) => {
-                (false, namespace, rest)
-            }
+            ["namespaces", namespace, "status" | "finalize"] => (false, namespace, rest),
             ["namespaces", namespace, ref rest @ ..] if !rest.is_empty() => (true, namespace, rest),
             ["namespaces", name] => (false, name, rest),
             _ => (false, "", rest),
@@ -276,10 +267,6 @@ impl<'a> Info<'a> {
     }
 }
 
-fn is_of_namespaces(subresource: &str) -> bool {
-    matches!(subresource, "status" | "finalize")
-}
-
 /// The refusal of a method that a path does not have.
 pub(super) fn not_allowed() -> Refusal {
     let message = "the server does not allow this method on the requested resource";
@@ -290,6 +277,11 @@ pub(super) fn other_namespace() -> Refusal {
     let why =
         "the namespace of the provided object does not match the namespace sent on the request";
     Refusal::bad_request(why)
+}
+
+/// What nothing turns into a refusal of the client's.
+pub(super) fn failed(why: impl Into<String>) -> Refusal {
+    Refusal::new(Status::failure(500, "", why))
 }
 
 /// The refusal of what a cluster does and this server does not.

@@ -16,11 +16,11 @@ use super::{
     rules, schema, services,
     store::{Next, Object},
     subresources,
-    target::{Invalid, Target, invalid, not_implemented, refusal},
+    target::{Invalid, Target, failed, invalid, not_implemented, refusal},
     types, validation, views,
     writes::Write,
 };
-use crate::{server::Refusal, wire::status::Status};
+use crate::server::Refusal;
 
 /// What a request makes of an object.
 enum Change {
@@ -58,22 +58,7 @@ impl Change {
                     return Err(Refusal::bad_request(why));
                 }
                 write.check_type(&mut object, &api_version, kind)?;
-                if let Some((is_converted, why)) =
-                    conflicts::unreadable(&write.target.kind, &object)
-                {
-                    let (metadata, resource) = (&object["metadata"], write.target.resource());
-                    let kind = format!("{}/{}, Kind={kind}", resource.group, resource.version);
-                    let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
-                    let of = format!("({namespace}/{name}; {kind})");
-                    let message = match is_converted {
-                        false => format!("failed to create typed patch object {of}: {why}"),
-                        true => format!(
-                            "failed to convert new object {of} to proper version: unable to \
-                             convert unstructured object to {kind}: {why}"
-                        ),
-                    };
-                    return Err(Refusal::new(Status::failure(500, "", message)));
-                }
+                conflicts::check(&write.target.kind, &object)?;
                 // What belongs to the other resource is passed over (`GetResetFields`).
                 match write.target.subresource.as_deref() {
                     None if write.target.kind.has("status") => {
@@ -375,7 +360,7 @@ fn preconditions(
     let version = some(&metadata["resourceVersion"]);
     if let Some(version) = version.filter(|version| version.parse::<u64>().is_err()) {
         let why = format!("strconv.ParseUint: parsing {version:?}: invalid syntax");
-        return Err(Refusal::new(Status::failure(500, "", why)));
+        return Err(failed(why));
     }
     if version.is_some_and(|version| old["metadata"]["resourceVersion"] != version) {
         let why = "the object has been modified; please apply your changes to the latest \

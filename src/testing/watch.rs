@@ -65,23 +65,14 @@ pub(super) fn watch<B>(
         let body = router::body(Full::default());
         return Ok(response(accepted, true, body));
     }
-    let is_websocket = Opening::is_asked(request);
-    let gzip = cluster.settings.watch_gzip && query.gzip && !is_websocket;
-    let (writer, answer) = match is_websocket {
-        true => {
-            let (opening, answer) = Opening::of_watch(request, accepted.encoding)?;
-            let writer = streaming::messages(opening, fault, &cluster.tasks);
-            (writer, answer.map(router::body))
-        }
-        false => {
-            let (writer, body) = streaming::body(fault);
-            let mut answer = response(accepted, true, body);
-            if gzip {
-                is_gzipped(&mut answer);
-            }
-            (writer, answer)
-        }
-    };
+    let socket = Opening::is_asked(request).then(|| Opening::of_watch(request, accepted.encoding));
+    let socket = socket.transpose()?;
+    let gzip = cluster.settings.watch_gzip && query.gzip && socket.is_none();
+    let of_body = |body| response(accepted, true, body);
+    let (writer, mut answer) = streaming::open(socket, fault, &cluster.tasks, of_body);
+    if gzip {
+        is_gzipped(&mut answer);
+    }
     let mut watch = Watch {
         query,
         version: version.unwrap_or(0),

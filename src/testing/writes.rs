@@ -24,11 +24,12 @@ use super::{
     store::{self, Next, Object},
     subresources,
     target::{
-        self, Invalid, Parameters, Target, invalid, missing, not_implemented, refusal, refuse,
+        self, Invalid, Parameters, Target, failed, invalid, missing, not_implemented, refusal,
+        refuse,
     },
     tokens, types, update, validation, views,
 };
-use crate::{resource::suffix, server::Refusal, wire::status::Status};
+use crate::{resource::suffix, server::Refusal};
 
 /// Bytes of a field manager's name (`FieldManagerMaxLength`).
 const MANAGER: usize = 128;
@@ -169,21 +170,19 @@ impl Write<'_> {
         api_version: &str,
         kind: &str,
     ) -> Result<(), Refusal> {
-        let given = |field: &str| text(&object[field]).to_owned();
-        let (given_version, given_kind) = (given("apiVersion"), given("kind"));
+        let (given, other) = (some(&object["apiVersion"]), some(&object["kind"]));
         let is_custom = self.query.target.kind.custom.is_some();
-        if is_custom && given_kind.is_empty() {
+        if is_custom && other.is_none() {
             // Nothing else says what it is (`UnstructuredJSONScheme`).
             let said = String::from_utf8_lossy(&self.body);
             let why = format!("Object 'Kind' is missing in '{said}'");
             return Err(body::unrecognized(&self.body, kind, &why));
         }
-        if is_custom && given_version.is_empty() {
+        if is_custom && given.is_none() {
             let why = "the API version in the data () does not match the expected API version";
             return Err(Refusal::bad_request(format!("{why} ({api_version})")));
         }
-        let version = some(&object["apiVersion"]).unwrap_or(api_version);
-        let other = some(&object["kind"]).unwrap_or(kind);
+        let (version, other) = (given.unwrap_or(api_version), other.unwrap_or(kind));
         if (version, other) != (api_version, kind) {
             if self.target.kind.custom.is_some() && version == api_version {
                 let field =
@@ -462,7 +461,7 @@ fn create(write: &Write<'_>) -> Result<Response<Body>, Refusal> {
     if version.is_ok_and(|version| version > 0) && !write.dry {
         // Nothing turns this error of `storage/errors.go` into a refusal of the client's.
         let message = "resourceVersion should not be set on objects to be created";
-        return Err(Refusal::new(Status::failure(500, "", message)));
+        return Err(failed(message));
     }
     write.place(&mut object, &name)?;
     write.check_namespace(&name)?;

@@ -8,6 +8,7 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
+pub(super) use protobuf::decode;
 use serde_json::{Value, json};
 
 use crate::{
@@ -27,11 +28,6 @@ pub(super) struct Document {
     pub(super) items: Option<Vec<Document>>,
     /// The name of its type, where its kind does not say.
     pub(super) of: Option<&'static str>,
-}
-
-/// Reads an object in protobuf.
-pub(super) fn decode(body: &[u8]) -> Result<Value, Refusal> {
-    protobuf::decode(body)
 }
 
 impl Document {

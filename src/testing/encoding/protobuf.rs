@@ -214,7 +214,7 @@ fn utf8(raw: Raw<'_>) -> Result<&str, Refusal> {
 }
 
 /// Reads an object behind the magic number.
-pub(super) fn decode(body: &[u8]) -> Result<Value, Refusal> {
+pub(in crate::testing) fn decode(body: &[u8]) -> Result<Value, Refusal> {
     let (mut api_version, mut kind, mut raw) = ("", "", &[][..]);
     for field in fields(body.strip_prefix(MAGIC).ok_or_else(bad)?) {
         match field? {
