@@ -205,14 +205,19 @@ pub(super) fn keep_metadata(before: &Value, after: &mut Value) -> Vec<Invalid> {
 /// What is wrong with the metadata of an update: what was changed that cannot be, and what is wrong
 /// however it came to be, as `rest.BeforeUpdate` says it and then, again, the kind's own strategy.
 pub(super) fn metadata(target: &Target, mut kept: Vec<Invalid>, whole: &[Invalid]) -> Vec<Invalid> {
-    let is_of = |fault: &Invalid, field: &str| fault.field[9..].starts_with(field);
-    let is_own = |fault: &Invalid| is_of(fault, "finalizers[");
+    let is_of = |fault: &Invalid, field: &str| {
+        let name = fault.field.strip_prefix("metadata.");
+        name.is_some_and(|name| name.starts_with(field))
+    };
     let of_both = ["labels", "annotations", "ownerReferences", "finalizers["];
     let checked = whole
         .iter()
         .filter(|fault| of_both.iter().any(|field| is_of(fault, field)));
     kept.extend(checked.cloned());
-    let first = whole.iter().chain(&kept).filter(|fault| !is_own(fault));
+    let first = whole
+        .iter()
+        .chain(&kept)
+        .filter(|fault| !is_of(fault, "finalizers["));
     let again = match target.subresource {
         None => target.kind.checked_again(),
         Some(_) => "U",
