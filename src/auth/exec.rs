@@ -243,18 +243,18 @@ impl Plugin {
             return Err(self.wrong("it printed nothing"));
         }
         // client-go reads both.
-        let answer: Result<Answer, String> = match text.trim_start().starts_with('{') {
+        let printed = match text.trim_start().starts_with('{') {
             true => serde_json::from_str(text)
                 .map_err(|error| format!(", at line {} column {}", error.line(), error.column())),
             false => document(text),
         };
         let none = "it printed no ExecCredential in JSON or YAML";
-        let answer = answer.map_err(|place| {
-            let printed = serde_json::from_str(text).unwrap_or_default();
-            let is_read = |printed| serde_json::from_value::<Answer>(printed).is_ok();
-            match below(&printed, &is_read).strip_prefix('.') {
+        let printed = printed.map_err(|place| self.wrong(format!("{none}{place}")))?;
+        let read = |printed| serde_json::from_value::<Answer>(printed);
+        let answer = read(printed.clone()).map_err(|_| {
+            match below(&printed, &|printed| read(printed).is_ok()).strip_prefix('.') {
                 Some(field) => self.wrong(format!("{field} of what it printed cannot be read")),
-                None => self.wrong(format!("{none}{place}")),
+                None => self.wrong(none),
             }
         })?;
         if answer.kind.as_deref() != Some("ExecCredential") {

@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     Result,
-    config::{Auth, Config, Identity, Impersonation, is_loopback, unreadable, wrong},
+    config::{Auth, Config, Identity, Impersonation, header, is_loopback, unreadable, wrong},
     error::panic::lock,
     limits,
 };
@@ -259,13 +259,6 @@ fn sensitive(value: &str, origin: &str) -> Result<HeaderValue> {
     let mut value = header(value, origin)?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn header(value: &str, origin: &str) -> Result<HeaderValue> {
-    HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
-        let problem = "it holds a line end or another character that no HTTP header can carry";
-        wrong(origin, problem)
-    })
 }
 
 /// Secrets do not go over a network where all can read them. That a kubeconfig's are left out is

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 use serde_saphyr::DuplicateKeyPolicy;
 
 use super::exec::ExecEntry;
@@ -25,32 +25,6 @@ pub(super) struct File {
 pub(super) struct Named<T> {
     pub(super) name: String,
     pub(super) entry: Result<T, String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "kebab-case")]
-struct Strict {
-    current_context: Option<String>,
-    clusters: Option<Vec<Option<NamedEntry<Cluster>>>>,
-    contexts: Option<Vec<Option<NamedEntry<Context>>>>,
-    users: Option<Vec<Option<NamedEntry<User>>>>,
-}
-
-#[derive(Deserialize)]
-struct NamedEntry<T> {
-    name: Option<String>,
-    #[serde(rename = "cluster", alias = "context", alias = "user")]
-    entry: Option<T>,
-}
-
-/// The same, each entry as it is.
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "kebab-case")]
-struct Raw {
-    current_context: Option<String>,
-    clusters: Option<Vec<serde_json::Value>>,
-    contexts: Option<Vec<serde_json::Value>>,
-    users: Option<Vec<serde_json::Value>>,
 }
 
 /// `Cluster` of the v1 API.
@@ -72,7 +46,7 @@ pub(super) struct Cluster {
 #[serde(default)]
 pub(super) struct NamedExtension {
     pub(super) name: Option<String>,
-    pub(super) extension: serde_json::Value,
+    pub(super) extension: Value,
 }
 
 /// `Context` of the v1 API.
@@ -118,80 +92,89 @@ impl File {
     /// Reads the first document of a text, as Go does. The error gives a place and no text: any
     /// line may hold a secret.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        match document::<Strict>(text) {
-            Ok(strict) => Ok(strict.into()),
-            Err(place) => match document::<Raw>(text) {
-                Ok(raw) => Ok(raw.into()),
-                Err(_) => Err(format!("is not a kubeconfig in YAML or JSON{place}")),
-            },
+        let mut file = document(text)
+            .map_err(|place| format!("is not a kubeconfig in YAML or JSON{place}"))?;
+        let mut list = |field| match file.get_mut(field).map(Value::take) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(entries)) => Ok(entries),
+            Some(_) => Err(format!("is not a kubeconfig: {field} is not a list")),
+        };
+        let (clusters, contexts, users) = (list("clusters")?, list("contexts")?, list("users")?);
+        let current_context = match file.get_mut("current-context").map(Value::take) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(name)) => Some(name),
+            Some(_) => return Err(format!("the value of current-context {NO_TEXT}")),
+        };
+        if !matches!(file, Value::Null | Value::Object(_)) {
+            return Err("is not a kubeconfig in YAML or JSON".to_owned());
         }
+        Ok(Self {
+            current_context,
+            clusters: each(clusters, "cluster"),
+            contexts: each(contexts, "context"),
+            users: each(users, "user"),
+        })
     }
 }
 
-impl From<Strict> for File {
-    fn from(strict: Strict) -> Self {
-        Self {
-            current_context: strict.current_context,
-            clusters: named(strict.clusters),
-            contexts: named(strict.contexts),
-            users: named(strict.users),
-        }
-    }
-}
+/// As Go, which takes no number or boolean for a text.
+const NO_TEXT: &str = "is a number or a boolean where a text must be: put it in quotes";
 
-impl From<Raw> for File {
-    fn from(raw: Raw) -> Self {
-        Self {
-            current_context: raw.current_context,
-            clusters: each(raw.clusters, "cluster"),
-            contexts: each(raw.contexts, "context"),
-            users: each(raw.users, "user"),
-        }
-    }
-}
-
-/// Entries without a name cannot be selected.
-fn named<T: Default>(list: Option<Vec<Option<NamedEntry<T>>>>) -> Vec<Named<T>> {
-    let entries = list.into_iter().flatten().flatten();
-    let named = entries.filter_map(|NamedEntry { name, entry }| {
-        let entry = Ok(entry.unwrap_or_default());
-        name.map(|name| Named { name, entry })
+/// Each entry by itself; `kind` is the field that holds it. Those without a name cannot be selected.
+fn each<T: DeserializeOwned + Default>(entries: Vec<Value>, kind: &str) -> Vec<Named<T>> {
+    let named = entries.into_iter().filter_map(|mut named| {
+        let name = match named.get("name")? {
+            Value::String(name) => name.clone(),
+            name @ (Value::Number(_) | Value::Bool(_)) => {
+                let entry = Err(format!("its name {NO_TEXT}"));
+                return Some(Named {
+                    name: name.to_string(),
+                    entry,
+                });
+            }
+            _ => return None,
+        };
+        let entry = match named.get_mut(kind).map(Value::take) {
+            None | Some(Value::Null) => Ok(T::default()),
+            Some(entry) => serde_json::from_value(entry.clone()).map_err(|_| culprit::<T>(&entry)),
+        };
+        Some(Named { name, entry })
     });
     named.collect()
 }
 
-/// Each entry by itself; `kind` is the field that holds it.
-fn each<T: DeserializeOwned + Default>(
-    list: Option<Vec<serde_json::Value>>,
-    kind: &str,
-) -> Vec<Named<T>> {
-    let entries = list.into_iter().flatten();
-    entries
-        .filter_map(|mut named| {
-            let name = named.get("name")?.as_str()?.to_owned();
-            let entry = match named.get_mut(kind).map(serde_json::Value::take) {
-                None | Some(serde_json::Value::Null) => Ok(T::default()),
-                Some(entry) => serde_json::from_value(entry.clone())
-                    .map_err(|_| format!("{} is not what it should be", culprit::<T>(&entry))),
+/// What is wrong, and with which field. serde's own words would repeat its value.
+fn culprit<T: DeserializeOwned>(entry: &Value) -> String {
+    let fields = entry.as_object().into_iter().flatten();
+    let reads = |field: &String, value| serde_json::from_value::<T>(json!({field: value})).is_ok();
+    match fields
+        .into_iter()
+        .find(|(field, value)| !reads(field, (*value).clone()))
+    {
+        Some((field, value)) => {
+            let below = below(value, &|value| reads(field, value));
+            let problem = match reads(field, quoted(value)) {
+                true => NO_TEXT,
+                false => "is not what it should be",
             };
-            Some(Named { name, entry })
-        })
-        .collect()
+            format!("the value of {field}{below} {problem}")
+        }
+        None => "it is not what it should be".to_owned(),
+    }
 }
 
-/// The field that cannot be read, or the one in it. serde's own words would repeat its value.
-fn culprit<T: DeserializeOwned>(entry: &serde_json::Value) -> String {
-    let fields = entry.as_object().into_iter().flatten();
-    let alone = |(field, value): &(&String, &serde_json::Value)| {
-        let alone = serde_json::Map::from_iter([((*field).clone(), (*value).clone())]);
-        serde_json::from_value::<T>(alone.into()).is_err()
-    };
-    match fields.into_iter().find(alone) {
-        Some((field, value)) => {
-            let is_read = |value| serde_json::from_value::<T>(json!({field: value})).is_ok();
-            format!("the value of {field}{}", below(value, &is_read))
+/// The value with its numbers and booleans in quotes.
+fn quoted(value: &Value) -> Value {
+    match value {
+        Value::Number(_) | Value::Bool(_) => value.to_string().into(),
+        Value::Array(values) => values.iter().map(quoted).collect(),
+        Value::Object(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(key, value)| (key.clone(), quoted(value)));
+            Value::Object(fields.collect())
         }
-        None => "it".to_owned(),
+        _ => value.clone(),
     }
 }
 
@@ -199,14 +182,11 @@ fn culprit<T: DeserializeOwned>(entry: &serde_json::Value) -> String {
 const FEW: usize = 64;
 
 /// The path of the one field below a value without which that could be read, if there is one.
-pub(crate) fn below(
-    value: &serde_json::Value,
-    is_read: &dyn Fn(serde_json::Value) -> bool,
-) -> String {
+pub(crate) fn below(value: &Value, is_read: &dyn Fn(Value) -> bool) -> String {
     let fields = value.as_object().filter(|fields| fields.len() <= FEW);
     let fields = fields.into_iter().flatten();
     let mut alone = fields.filter_map(|(field, inner)| {
-        let with = |inner: Option<serde_json::Value>| {
+        let with = |inner: Option<Value>| {
             let mut rest = value.as_object()?.clone();
             rest.remove(field);
             rest.extend(inner.map(|inner| (field.clone(), inner)));
@@ -219,8 +199,9 @@ pub(crate) fn below(
     alone.next().unwrap_or_default()
 }
 
-/// The first document of a text in YAML or JSON, or the place where it is none.
-pub(crate) fn document<T: DeserializeOwned + Default>(text: &str) -> Result<T, String> {
+/// The first document of a text in YAML or JSON, or the place where it is none. What it is read into
+/// is told numbers and booleans from texts by serde_json, which YAML's own reader takes for both.
+pub(crate) fn document(text: &str) -> Result<Value, String> {
     let mut options = serde_saphyr::Options::default();
     options.with_snippet = false;
     // As in Go.
@@ -229,13 +210,13 @@ pub(crate) fn document<T: DeserializeOwned + Default>(text: &str) -> Result<T, S
         .lines()
         .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
     {
-        return Ok(T::default());
+        return Ok(Value::Null);
     }
     let mut bytes = text.as_bytes();
     let mut documents = serde_saphyr::read_with_options(&mut bytes, options);
     match documents.next() {
-        None => Ok(T::default()),
-        Some(first) => first.map(Option::unwrap_or_default).map_err(|error| {
+        None => Ok(Value::Null),
+        Some(first) => first.map_err(|error| {
             error.location().map_or_else(String::new, |at| {
                 format!(", at line {} column {}", at.line(), at.column())
             })

@@ -453,7 +453,7 @@ mod tests {
     #[test]
     fn a_file_reads_in_the_encodings_and_with_the_doubled_keys_that_kubectl_takes() {
         let text = "current-context: a\ncurrent-context: \u{fc}\n\
-                    contexts: [{name: \u{fc}, context: {namespace: m, namespace: n}}]\n";
+                    contexts: [{name: \u{fc}, context: {namespace: m, namespace: last}}]\n";
         let units = |mark: &[u8], unit: fn(u16) -> [u8; 2]| {
             let units = text.encode_utf16().flat_map(unit);
             mark.iter().copied().chain(units).collect::<Vec<u8>>()
@@ -472,7 +472,7 @@ mod tests {
                 "{bytes:x?}"
             );
             let context = file.contexts[0].entry.as_ref().unwrap();
-            assert_eq!(context.namespace.as_deref(), Some("n"));
+            assert_eq!(context.namespace.as_deref(), Some("last"));
         }
         for bytes in [&[0xFF, 0xFE, 0x00, 0xD8][..], b"\xE9"] {
             let error = text_of(bytes.to_vec()).unwrap_err().to_string();

@@ -20,6 +20,7 @@ mod server;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use http::HeaderValue;
 use secrecy::{SecretSlice, SecretString};
 
 pub use dial::ByteStream;
@@ -435,6 +436,14 @@ pub(crate) fn wrong(origin: impl Into<String>, problem: impl Into<String>) -> cr
         problem: problem.into(),
     }
     .into()
+}
+
+/// The text as the value of an HTTP header.
+pub(crate) fn header(value: &str, origin: &str) -> Result<HeaderValue> {
+    HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
+        let problem = "it holds a line end or another character that no HTTP header can carry";
+        wrong(origin, problem)
+    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::{
     Auth, Config, Exec, ExecCluster, Identity, Impersonation, KubeconfigOptions, Oidc, Proxies,
     Proxy, Server,
     file::{Cluster, User},
+    header,
     kubeconfig::{Entry, Merged, Selected, given, given_secret},
     wrong,
 };
@@ -119,6 +120,9 @@ fn exec_cluster(entry: &Cluster, url: &str) -> ExecCluster {
 fn auth(user: &Entry<User>, origin: &str, proxies: &Proxies, cluster: ExecCluster) -> Result<Auth> {
     let entry = &user.entry;
     let token = given_secret(entry.token.as_ref());
+    if let Some(token) = &token {
+        header(token.expose_secret(), &format!("token of {origin}"))?;
+    }
     let file = given(&entry.token_file);
     let password = given_secret(entry.password.as_ref());
     let basic = given(&entry.username).is_some() || password.is_some();
@@ -189,6 +193,13 @@ fn impersonate(user: &User, origin: &str) -> Result<Option<Impersonation>> {
         .map(|(key, values)| (key.clone(), texts(values)))
         .collect();
     let uid = given(&user.as_uid);
+    let values = extra.iter().flat_map(|(_, values)| values);
+    let values = values.map(|value| ("as-user-extra", value));
+    let values = values.chain(groups.iter().map(|group| ("as-groups", group)));
+    let values = values.chain(user.impersonate.iter().map(|user| ("as", user)));
+    for (field, value) in values.chain(uid.iter().map(|uid| ("as-uid", uid))) {
+        header(value, &format!("{field} of {origin}"))?;
+    }
     match given(&user.impersonate) {
         Some(user) => Ok(Some(Impersonation {
             user,

@@ -164,7 +164,7 @@ fn a_server_replaces_the_cluster_s_and_needs_no_kubeconfig() {
 fn of_two_files_the_first_that_names_an_entry_wins_whole() {
     let first = "current-context: b\nclusters: [{name: k, cluster: {server: 'https://first'}}]\n";
     let second = "current-context: a\n\
-                  contexts: [{name: b, context: {cluster: k, user: u, namespace: n}}]\n\
+                  contexts: [{name: b, context: {cluster: k, user: u, namespace: ns}}]\n\
                   clusters: [{name: k, cluster: {server: 'https://second', tls-server-name: x}}]\n\
                   users: [{name: u, user: {tokenFile: t}}]\n";
     let (dir, mut environment) = home(&[("one/config", first), ("two/config", second)]);
@@ -174,7 +174,7 @@ fn of_two_files_the_first_that_names_an_entry_wins_whole() {
     set(&mut environment, "KUBECONFIG", list);
     let config = Config::from_environment(&environment, &KubeconfigOptions::new()).unwrap();
     assert_eq!(config.server_url(), "https://first");
-    assert_eq!(config.namespace(), "n");
+    assert_eq!(config.namespace(), "ns");
     assert_eq!(config.tls.server_name, None, "entries are not mixed");
     let Auth::TokenFile(path, None) = &config.auth else {
         panic!("{:?}", config.auth);
@@ -374,11 +374,69 @@ fn contradictions_and_what_is_not_supported_are_refused() {
             "",
             "is not base64",
         ),
+        (https, "token: \"t\\n\"", "token of user \"u\" in /"),
+        (https, "as: \"a\\nb\"", "as of user \"u\" in /"),
+        (
+            https,
+            "as: a, as-uid: \"\\x01\"",
+            "as-uid of user \"u\" in /",
+        ),
+        (
+            https,
+            "as: a, as-groups: [g, \"\\r\"]",
+            "as-groups of user \"u\" in /",
+        ),
+        (
+            https,
+            "as: a, as-user-extra: {k: [\"\\n\"]}",
+            "as-user-extra of user \"u\" in /",
+        ),
+        (
+            https,
+            "token: 12345",
+            "user \"u\" cannot be read: the value of token is a number",
+        ),
+        (https, "as: yes", "the value of as is a number or a boolean"),
+        (
+            https,
+            "as: a, as-groups: [5]",
+            "the value of as-groups is a number",
+        ),
+        (
+            https,
+            "exec: {command: c, args: [1.5]}",
+            "the value of exec.args is a number",
+        ),
+        (
+            https,
+            "exec: text",
+            "the value of exec is not what it should be",
+        ),
+        (
+            "server: 5",
+            "",
+            "the value of server is a number or a boolean",
+        ),
+        (
+            "server: 'https://h', insecure-skip-tls-verify: 'yes'",
+            "",
+            "is not what it should be",
+        ),
     ];
     for (cluster, user, expected) in cases {
         let text = problem(kubeconfig(&one(cluster, user)));
         assert!(text.contains(expected), "{text}");
     }
+    let text = one("server: 'https://h'", "").replace("name: u,", "name: 7,");
+    let seven = text.replace("user: u", "user: '7'");
+    assert!(problem(kubeconfig(&seven)).contains("its name is a number"));
+    let seven = text.replace("current-context: c", "current-context: 7");
+    assert!(problem(kubeconfig(&seven)).contains("current-context is a number"));
+    let yes = one("server: 'https://h', insecure-skip-tls-verify: yes", "");
+    assert!(
+        kubeconfig(&yes).unwrap().tls.insecure,
+        "YAML 1.1, as kubectl"
+    );
 }
 
 #[test]
@@ -657,7 +715,7 @@ fn an_override_wins_over_what_cannot_be_used() {
 #[test]
 fn an_override_is_what_counts() {
     let text = one(
-        "server: 'https://h', certificate-authority-data: bm8=, tls-server-name: n, \
+        "server: 'https://h', certificate-authority-data: bm8=, tls-server-name: name, \
          proxy-url: 'http://p'",
         "token: t, client-certificate-data: bm8=, client-key-data: bm8=",
     );

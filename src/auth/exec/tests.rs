@@ -31,7 +31,7 @@ fn config(dir: &Path, exec: &str) -> Result<Config> {
     let kubeconfig = format!(
         "current-context: c\n\
          contexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
-         clusters: [{{name: k, cluster: {{server: 'https://h:1', tls-server-name: n, \
+         clusters: [{{name: k, cluster: {{server: 'https://h:1', tls-server-name: name, \
          certificate-authority-data: Y2E=, proxy-url: 'http://me:pw@p', extensions: [\
          {{name: other, extension: 1}}, \
          {{name: client.authentication.k8s.io/exec, extension: {{audience: x}}}}]}}}}]\n\
@@ -116,7 +116,7 @@ async fn a_plugin_is_told_of_the_cluster_and_gets_its_variables() {
                 "interactive": false,
                 "cluster": {
                     "server": "https://h:1",
-                    "tls-server-name": "n",
+                    "tls-server-name": "name",
                     "certificate-authority-data": "Y2E=",
                     "proxy-url": "http://me:pw@p",
                     "config": {"audience": "x"},
@@ -291,6 +291,12 @@ async fn what_a_plugin_does_wrong_is_named_and_never_repeated() {
         (
             said(r#""token":"hunter2","expirationTimestamp":"soon""#),
             "status.expirationTimestamp of what it printed cannot be read",
+        ),
+        (
+            "printf 'kind: ExecCredential\\napiVersion: client.authentication.k8s.io/v1\\n\
+             status: {token: 777}\\n'"
+                .to_owned(),
+            "status.token of what it printed cannot be read",
         ),
         (
             said(r#""token":"t""#).replace("/v1", "/v1beta1"),
