@@ -35,14 +35,21 @@ pub(crate) fn blame(error: hyper::Error) -> Error {
     if let Some(broken) = causes(&error).find_map(is_broken_http2) {
         return PeerError::Http(broken).into();
     }
-    if error.is_incomplete_message() {
+    let cause = causes(&error).find_map(|cause| cause.downcast_ref::<io::Error>());
+    // The latter is h2's for a connection that is over, whoever ended it.
+    let over = |cause: &(dyn error::Error + 'static)| {
+        let h2 = cause
+            .downcast_ref::<h2::Error>()
+            .and_then(h2::Error::get_io);
+        h2.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.is_incomplete_message() || causes(&error).any(over) {
         let early = "the server, or something before it, closed it before it had answered";
         return Error::lost(io::Error::new(io::ErrorKind::UnexpectedEof, early));
     }
     if let Some(ended) = causes(&error).find_map(by_the_server) {
         return Error::lost(io::Error::other(ended));
     }
-    let cause = causes(&error).find_map(|cause| cause.downcast_ref::<io::Error>());
     if let Some(known) = cause.and_then(Error::of_io) {
         return known.clone();
     }

@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -48,7 +49,7 @@ pub struct Body {
     /// Whether its end has a mark of its own, as each stream of HTTP/2 has.
     ends_marked: bool,
     /// Its place on a connection that others share.
-    _in_use: Option<InUse>,
+    in_use: Option<InUse>,
 }
 
 impl Body {
@@ -61,7 +62,7 @@ impl Body {
             received: 0,
             end: None,
             ends_marked,
-            _in_use: in_use,
+            in_use,
         })
     }
 
@@ -118,7 +119,7 @@ impl Body {
                 let cut = self.gzip.take().is_some_and(|gzip| gzip.finish().is_err());
                 return Poll::Ready((reset || cut).then(|| Err(Error::cut())));
             };
-            let frame = frame.map_err(blame)?;
+            let frame = frame.map_err(|error| self.blame(error))?;
             self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
             match &mut self.gzip {
                 None => return Poll::Ready(Some(Ok(frame))),
@@ -128,6 +129,23 @@ impl Body {
                     }
                 }
             }
+        }
+    }
+
+    /// A body is not told that its connection has been given up, as no ping or probe was answered.
+    fn blame(&self, error: hyper::Error) -> Error {
+        let error = blame(error);
+        let silent = self.in_use.as_ref().map_or(Duration::ZERO, InUse::silence);
+        let given_up = match &error {
+            Error::Network(NetworkError::Lost(cause)) => match cause.kind() {
+                io::ErrorKind::UnexpectedEof => silent >= limits::HTTP2_PONG,
+                kind => kind == io::ErrorKind::TimedOut,
+            },
+            _ => false,
+        };
+        match given_up {
+            true => NetworkError::Silent { silent }.into(),
+            false => error,
         }
     }
 

@@ -28,7 +28,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::{
     blame,
     body::Body,
-    usage::{InUse, Usage},
+    usage::{Heard, InUse, Usage},
 };
 use crate::{
     REQUESTS, Result,
@@ -213,7 +213,9 @@ impl Pool {
     }
 
     async fn http1(self: &Arc<Self>, io: net::Connection, usage: &Arc<Usage>) -> Result<Sender> {
-        let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(blame)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(Heard(io, Arc::clone(usage))))
+            .await
+            .map_err(blame)?;
         tokio::spawn(drive(connection, Arc::clone(usage), Arc::downgrade(self)));
         Ok(Sender::Http1(sender))
     }
@@ -233,7 +235,7 @@ impl Pool {
             .initial_connection_window_size(limits::HTTP2_CONNECTION)
             .initial_max_send_streams(UNTOLD)
             .max_frame_size(limits::HTTP2_FRAME)
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(Heard(io, Arc::clone(usage))))
             .await
             .map_err(blame)?;
         let streams = Arc::new(AtomicUsize::new(UNTOLD));

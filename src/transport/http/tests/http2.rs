@@ -334,6 +334,22 @@ async fn a_server_that_answers_no_ping_is_silent() {
 }
 
 #[tokio::test]
+async fn a_server_that_answers_no_ping_is_silent_in_a_body_too() {
+    let (server, client) = server().await;
+    let answer: Answer = Box::new(|stream| begun(stream, "half"));
+    tokio::spawn(answer_by_hand(server, vec![answer]));
+    let response = client.http().send(Outgoing::get("test", "/version")).await;
+    let mut body = response.unwrap().into_body();
+    assert_eq!(body.chunk().await.unwrap().unwrap(), "half");
+    tokio::time::pause();
+    let error = body.chunk().await.unwrap_err();
+    assert!(
+        matches!(error, Error::Network(NetworkError::Silent { silent }) if silent >= limits::HTTP2_PING),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn frames_that_are_no_http2_are_the_server_s_fault() {
     let too_large = [&[0xff; 3][..], &[0; 6]].concat();
     for (what, broken) in [
