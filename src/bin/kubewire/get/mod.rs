@@ -1,17 +1,21 @@
 //! `get`: in flows the name of a resource in any form, out come its objects as the server prints
 //! them.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use clap::{ArgAction, Args};
 use kubewire::{
-    Client, Error,
+    Client, Error, limits,
     request::{Request, refusal},
     watch::Watch,
 };
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use self::{
     asked::{Asked, Files},
@@ -332,13 +336,71 @@ async fn raw(client: &Client, path: &str) -> Result<u8, Failure> {
         bail!("--raw {path:?} is no path: it begins with /, such as /api");
     }
     let request = http::Request::get(path).body(Bytes::new());
-    let response = client.send(request.local("--raw")?).await?;
+    let silent = match is_long_running(path) {
+        true => Duration::MAX,
+        false => limits::REQUEST,
+    };
+    let late = |_| format!("GET {path}: the server has been silent for {silent:?}");
+    let response = client.send(request.local("--raw")?);
+    let response = timeout(silent, response).await.map_err(late)??;
     if !response.status().is_success() {
         return Err(refusal(&format!("get {path}"), response).await.into());
     }
     let (mut body, mut out) = (response.into_body(), io::stdout());
-    while let Some(chunk) = body.chunk().await? {
+    while let Some(chunk) = timeout(silent, body.chunk()).await.map_err(late)?? {
         out.write_all(&chunk)?;
     }
     Ok(out.flush().map(|()| 0)?)
+}
+
+/// Whether an API server lets a `GET` of this path take any time
+/// (`BasicLongRunningRequestCheck` in `k8s.io/kubernetes/pkg/controlplane/apiserver/config.go`).
+fn is_long_running(path: &str) -> bool {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let long = |part| {
+        matches!(
+            part,
+            "watch" | "proxy" | "log" | "exec" | "attach" | "portforward"
+        )
+    };
+    path.split('/').any(long) || query.split('&').any(|pair| pair.starts_with("watch"))
+}
+
+#[cfg(test)]
+mod tests {
+    use kubewire::Config;
+    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_stalls_a_raw_request_is_given_up_unless_it_may_take_any_time() {
+        const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n";
+        for (path, answer, is_late) in [
+            ("/api", "", true),
+            ("/api", HEAD, true),
+            ("/api/v1/pods?watch=1", HEAD, false),
+            ("/api/v1/namespaces/a/services/b/proxy/x", "", false),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let client = Client::new(&Config::new(&url).unwrap()).unwrap();
+            let asked = tokio::spawn(async move { raw(&client, path).await });
+            let mut stream = listener.accept().await.unwrap().0;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            tokio::time::pause();
+            let ended = timeout(limits::REQUEST * 3, asked).await;
+            tokio::time::resume();
+            assert_eq!(ended.is_ok(), is_late, "{path}");
+            if let Ok(ended) = ended {
+                let Err(Failure::Message(text)) = ended.unwrap() else {
+                    panic!("{path}");
+                };
+                assert_eq!(
+                    text.to_string(),
+                    "GET /api: the server has been silent for 90s"
+                );
+            }
+        }
+    }
 }
