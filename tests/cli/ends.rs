@@ -143,6 +143,30 @@ async fn a_refusal_of_a_raw_path_is_told_as_any_other() {
     api.is_error("--raw \"api\" is no path");
 }
 
+/// A kubelet tells it in the place of the log, with 200.
+#[tokio::test]
+async fn a_log_that_the_runtime_has_removed_is_an_error_unless_errors_are_ignored() {
+    let cluster = Cluster::start().await;
+    let (url, _paths) = server(|_: &str| {
+        ok(
+            "text/plain",
+            "unable to retrieve container logs for containerd://0",
+        )
+    })
+    .await;
+    let logs = ["-s", &url, "logs", "one", "-c", "main", "-p"];
+    let ran = cluster.run(&logs).await;
+    assert_eq!((ran.code, &ran.stdout[..]), (Some(1), &b""[..]));
+    ran.is_error("unable to retrieve container logs for containerd://0");
+    let ran = cluster
+        .run(&[&logs[..], &["--ignore-errors"]].concat())
+        .await;
+    assert_eq!((ran.code, &ran.stdout[..]), (Some(0), &b""[..]));
+    assert!(ran.stderr.contains("unable to retrieve"), "{}", ran.stderr);
+    let ran = cluster.run(&["logs", "nobody", "--ignore-errors"]).await;
+    ran.is_error("\"nobody\" not found");
+}
+
 /// The tool ends with an error while its lines wait for whoever reads them.
 #[tokio::test]
 async fn what_was_written_before_an_error_is_not_lost() {

@@ -86,7 +86,7 @@ pub(crate) struct Logs {
     /// When following, go on with the next instance of a container that is started again
     #[arg(long)]
     across_restarts: bool,
-    /// The log of the instance before the current one
+    /// The log of the instance before the current one; one that the runtime has removed is an error
     #[arg(short, long)]
     previous: bool,
     /// Only so many last lines of each log, -1 for all; with a selector 10 unless given
@@ -105,7 +105,7 @@ pub(crate) struct Logs {
     limit_bytes: Option<u64>,
     #[command(flatten)]
     form: Form,
-    /// Exit with 0 even if some of many logs cannot be read
+    /// Exit with 0 even if logs cannot be read, but for a pod or container that is named wrongly
     #[arg(long)]
     ignore_errors: bool,
     /// How many logs may be followed at once; without it any number
@@ -114,6 +114,11 @@ pub(crate) struct Logs {
     /// Let the API server take the kubelet's certificate for granted
     #[arg(long)]
     insecure_skip_tls_verify_backend: bool,
+}
+
+/// Whether it is about which container is meant.
+fn is_ambiguous(error: &Error) -> bool {
+    matches!(error, Error::Api(refusal) if matches!(refusal.hint, Some(Hint::Containers(_))))
 }
 
 fn time(text: &str) -> Result<Stamp, String> {
@@ -236,7 +241,7 @@ impl Logs {
                     name = Some(self.guess(pod, error).await?);
                     lines = of(&name).stream();
                 }
-                Some(LogUpdate::Ended(LogEnd::Failed(error))) => return Err(error.into()),
+                Some(LogUpdate::Ended(LogEnd::Failed(error))) => return self.failed(error),
                 Some(LogUpdate::Ended(end)) => {
                     tracing::info!(?end, "the log ended");
                     return Ok(0);
@@ -254,6 +259,15 @@ impl Logs {
         }
     }
 
+    /// As kubectl, which looks for the pod and the container before it reads logs.
+    fn failed(&self, error: Error) -> Result<u8, Failure> {
+        if !self.ignore_errors || error.is_not_found() || is_ambiguous(&error) {
+            return Err(error.into());
+        }
+        Failure::from(error).report();
+        Ok(0)
+    }
+
     fn not_started(&self) -> String {
         let time = self.pod_running_timeout.unwrap_or_default();
         format!("the container has not started within {time:?}")
@@ -261,9 +275,7 @@ impl Logs {
 
     /// The container that kubectl would take, where the server wants one named.
     async fn guess(&self, pod: &Pod, error: Error) -> Result<String, Failure> {
-        let ambiguous = matches!(&error, Error::Api(refusal)
-            if matches!(refusal.hint, Some(Hint::Containers(_))));
-        if !ambiguous {
+        if !is_ambiguous(&error) {
             return Err(error.into());
         }
         let Ok(containers) = pod.containers().await else {
