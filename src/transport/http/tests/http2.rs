@@ -439,3 +439,44 @@ async fn a_watch_that_is_reset_goes_on_where_it_was() {
         assert_eq!(seen, ["6", "7"], "{what}");
     }
 }
+
+#[tokio::test]
+async fn a_reader_that_sleeps_holds_up_no_other_request_of_its_connection() {
+    let (server, client) = server().await;
+    tokio::spawn(async move {
+        let tls = server.accept().await;
+        let mut connection: Connection<_, Bytes> = h2::server::handshake(tls).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            if !request.uri().path().ends_with("/log") {
+                ok(respond);
+                continue;
+            }
+            let head = Response::builder().header("content-type", "text/plain");
+            let mut body = respond
+                .send_response(head.body(()).unwrap(), false)
+                .unwrap();
+            tokio::spawn(async move {
+                let line = Bytes::from("2026-01-01T00:00:00Z x\n".repeat(1000));
+                loop {
+                    body.reserve_capacity(line.len());
+                    match poll_fn(|cx| body.poll_capacity(cx)).await {
+                        Some(Ok(room)) => body
+                            .send_data(line.slice(..room.min(line.len())), false)
+                            .unwrap(),
+                        _ => return,
+                    }
+                }
+            });
+        }
+    });
+    let mut logs = Vec::new();
+    for _ in 0..8 {
+        let mut lines = client.pod("a", "p").logs().stream();
+        lines.next().await.unwrap().unwrap();
+        logs.push(lines);
+    }
+    for _ in 0..20 {
+        assert_eq!(send(&client, Method::GET).await.unwrap(), 200);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
