@@ -13,7 +13,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tokio::{
     io::AsyncReadExt,
     process::{Child, ChildStdout},
@@ -97,6 +97,7 @@ struct Answer {
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct AnswerStatus {
+    #[serde(deserialize_with = "expiry")]
     expiration_timestamp: Option<jiff::Timestamp>,
     token: Option<SecretString>,
     client_certificate_data: Option<String>,
@@ -323,6 +324,19 @@ impl Plugin {
             self.settings.origin.as_str(),
             format!("the plugin {command}: {problem}"),
         )
+    }
+}
+
+/// Go's zero time is none (`time.Time.IsZero`), and so is the end of 9999, after the last of jiff's.
+fn expiry<'de, D: Deserializer<'de>>(from: D) -> Result<Option<jiff::Timestamp>, D::Error> {
+    const ZERO: i64 = -62_135_596_800;
+    let text = Option::<String>::deserialize(from)?;
+    let Some(text) = text else { return Ok(None) };
+    let is_date = |utc: &str| utc.parse::<jiff::civil::DateTime>().is_ok();
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => Ok(Some(time).filter(|time| time.as_second() != ZERO)),
+        Err(_) if text.strip_suffix('Z').is_some_and(is_date) => Ok(None),
+        Err(error) => Err(D::Error::custom(error)),
     }
 }
 

@@ -85,14 +85,18 @@ async fn problem(script: &str, fields: &str) -> String {
 
 #[tokio::test]
 async fn a_token_is_asked_for_once_and_kept() {
-    let (dir, config) = plugin(&prints(r#""token":"t-1""#), NEVER);
-    let credentials = credentials(config);
-    for _ in 0..3 {
-        assert_eq!(token(&credentials).await, "Bearer t-1");
+    let times = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"];
+    let times = times.map(|time| format!(r#","expirationTimestamp":"{time}""#));
+    for end in times.iter().map(String::as_str).chain([""]) {
+        let (dir, config) = plugin(&prints(&format!(r#""token":"t-1"{end}"#)), NEVER);
+        let credentials = credentials(config);
+        for _ in 0..3 {
+            assert_eq!(token(&credentials).await, "Bearer t-1");
+        }
+        assert!(authorize(&credentials).await.unwrap()["authorization"].is_sensitive());
+        assert!(credentials.identity().await.unwrap().is_none());
+        assert_eq!(runs(&dir), 1, "{end}");
     }
-    assert!(authorize(&credentials).await.unwrap()["authorization"].is_sensitive());
-    assert!(credentials.identity().await.unwrap().is_none());
-    assert_eq!(runs(&dir), 1);
 }
 
 #[tokio::test]
