@@ -26,18 +26,18 @@ pub const MESSAGE: usize = 32 << 20;
 /// thousandfold, so that the bound on frames is none on this.
 pub const SPDY_HEADERS: usize = 8 << 10;
 
-/// Bytes of one forwarded connection that wait for its reader: 4 MiB. `PortForward::buffer`
+/// Bytes of one forwarded connection that wait for its reader: 1 MiB. `PortForward::buffer`
 /// changes it.
 ///
 /// The protocol has no flow control: up to here a slow reader slows nobody else, and here it either
 /// holds back all others of its WebSocket or loses its connection.
-pub const FORWARD_RECEIVE: usize = 4 << 20;
+pub const FORWARD_RECEIVE: usize = 1 << 20;
 
 /// Bytes of all connections of a WebSocket together that wait for their readers: 64 MiB. Here the
 /// WebSocket is held back whatever the choice for single connections is.
 ///
-/// Where many wait, each a little, more would only wait longer: they are held back at 8 MiB, of
-/// which no connection counts for more than 512 KiB. So sixteen readers that take nothing are what
+/// Where many wait, each a little, more would only wait longer: they are held back at 2 MiB, of
+/// which no connection counts for more than 128 KiB. So sixteen readers that take nothing are what
 /// stops all others, either way.
 pub const FORWARD_RECEIVE_TOTAL: usize = 64 << 20;
 

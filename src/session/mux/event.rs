@@ -32,7 +32,7 @@ pub struct MuxConfig {
 impl MuxConfig {
     /// Bytes of all streams together at which they wait, no stream counted for more than a share.
     pub(super) fn crowd(&self) -> usize {
-        (self.receive_total / 8).max(1)
+        (self.receive_total / 32).max(1)
     }
 
     pub(super) fn share(&self) -> usize {

@@ -25,7 +25,7 @@
 //! [`patience`](MuxConfig::patience) is reported as [`MuxEvent::Stuck`], again and again.
 //!
 //! All streams together have two bounds. Where many wait for their readers, each a little, more
-//! would only wait longer, in memory: an eighth of [`receive_total`](MuxConfig::receive_total) is
+//! would only wait longer, in memory: a 32nd of [`receive_total`](MuxConfig::receive_total) is
 //! the bound for them, of which no stream counts for more than a sixteenth. A few streams with slow
 //! readers so leave the others all of their room, and have `receive_total` for themselves.
 //!

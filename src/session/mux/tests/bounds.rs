@@ -107,7 +107,7 @@ fn all_streams_together_are_bounded() {
 fn many_streams_that_wait_a_little_are_held_back_before_a_few_that_wait_much() {
     const SHARE: usize = 8 << 10;
     let config = MuxConfig {
-        receive_total: 8 * 16 * SHARE,
+        receive_total: 32 * 16 * SHARE,
         ..MuxConfig::default()
     };
     let mut pair = Pair::with(config, vec![usize::MAX]);
@@ -134,7 +134,7 @@ fn many_streams_that_wait_a_little_are_held_back_before_a_few_that_wait_much() {
     }
     send(&mut pair, quick[15], SHARE);
     assert!(pair.client.mux.wants_hold());
-    assert!(pair.client.mux.waiting.bytes < 8 * 16 * SHARE);
+    assert!(pair.client.mux.waiting.bytes < 32 * 16 * SHARE);
     pair.client.mux.read(quick[15]);
     assert!(!pair.client.mux.wants_hold());
     send(&mut pair, quick[16], SHARE / 4);
