@@ -1,7 +1,7 @@
-"""Prints the lines of src/testing/types.txt out of the Go sources of Kubernetes' types.
+"""Prints the lines of src/testing/kinds/types.txt out of the Go sources of Kubernetes' types.
 
 built_in_types.py API APIMACHINERY APIEXTENSIONS AGGREGATOR KINDS: four checkouts of staging repositories,
-k8s.io/api and so on, at one tag, and src/testing/kinds.txt."""
+k8s.io/api and so on, at one tag, and src/testing/kinds/kinds.txt."""
 import re, sys
 API, AM, EXT, AGG = sys.argv[1:5]
 # short name -> (file globs, openapi prefix)

@@ -11,20 +11,22 @@ use std::{
 use serde_json::Value;
 use tokio::{io::DuplexStream, net::TcpListener};
 
-use super::{
-    ApiServer, ResourceBuilder,
-    access::{self, Access, Rule},
-    json::text,
-    kubelet, listener,
-    port_forward::{Backend, Ports},
-    roles,
-    router::{Cluster, Settings},
-    store::Store,
-    tls,
-};
 use crate::{
     Resource,
     session::{Subprotocol, port_forward::ForwardProtocol},
+    testing::{
+        ApiServer, ResourceBuilder,
+        access::{self, Access, Rule, roles},
+        listener,
+        objects::store::Store,
+        pods::{
+            kubelet,
+            port_forward::{Backend, Ports},
+        },
+        router::{Cluster, Settings},
+        tls,
+        values::json::text,
+    },
     wire::watch::Encoding,
 };
 

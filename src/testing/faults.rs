@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{error::panic::lock, wire::status::Status};
 
-/// What goes wrong with a request; see [`ApiServer::inject`](super::ApiServer::inject).
+/// What goes wrong with a request; see [`ApiServer::inject`](crate::testing::ApiServer::inject).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

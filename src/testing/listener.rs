@@ -13,11 +13,13 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{
-    faults::{Faulty, Plan},
-    router::{self, Cluster},
+use crate::{
+    limits,
+    testing::{
+        faults::{Faulty, Plan},
+        router::{self, Cluster},
+    },
 };
-use crate::limits;
 
 /// How long the head of a request may take: `ReadHeaderTimeout` of
 /// `k8s.io/apiserver/pkg/server/secure_serving.go`.

@@ -47,79 +47,34 @@
 //! # Layout
 //!
 //! ```text
-//!   accept, TLS          listener.rs, tls.rs
-//!     -> who may what    access.rs, roles.rs
-//!       -> which verb    router.rs, target.rs, discovery.rs over {kinds,subresources}.txt
-//!         -> the verb    exec.rs, attach.rs, logs.rs, proxy.rs, objects.rs, watch.rs, ...
-//!           -> writes    writes.rs, update.rs, patch.rs, place.rs, managed.rs (who owns what), delete.rs, services.rs
-//!             -> checks  schema.rs, bounds.rs, rules.rs, checks.rs, validation.rs over {types,rules,formats}.txt
-//!           -> processes kubelet.rs, container.rs (a container's own), process.rs (any)
-//!           -> objects   store.rs, selector.rs
-//!             -> bytes   negotiation.rs, encoding/, look.rs, table.rs, cells.rs over columns.txt
-//!                        paths.rs and texts.rs: the language of the tables
-//!         -> the answer  streaming.rs (bodies), messages.rs (WebSockets)
+//!   listener.rs, tls.rs, faults.rs     connections, and what befalls them
+//!     -> router.rs                     which verb
+//!       -> requests/                   what is asked: the path, the query, the body, what is accepted
+//!       -> access/                     who may what
+//!       -> pods/                       exec, attach, port-forward, logs and proxies, over processes
+//!       -> objects/                    reads, watches and deletions, over the store
+//!       -> writes/                     creations, updates, patches, and who owns which field
+//!            -> checks/                whether they may be
+//!         -> answers/                  encodings, tables, streams, messages
+//!
+//!   kinds/                             the tables of what there is, and what is said of it
+//!   values/                            parts of objects, and the language of the tables
 //! ```
 
 mod access;
-mod admission;
-mod attach;
-mod body;
-mod bounds;
+mod answers;
 mod builder;
-mod cells;
 mod checks;
-mod conflicts;
-mod container;
-mod controllers;
-mod cron;
-mod custom;
-mod delete;
-mod discovery;
-mod encoding;
-mod exec;
 mod faults;
-mod gojson;
-mod json;
 mod kinds;
-mod kubelet;
 mod listener;
-mod logs;
-mod look;
-mod managed;
-mod messages;
-mod negotiation;
 mod objects;
-mod owners;
-mod pages;
-mod patch;
-mod paths;
-mod place;
 mod pods;
-mod port_forward;
-mod process;
-mod proxy;
-mod quantity;
-mod reviews;
-mod roles;
+mod requests;
 mod router;
-mod rules;
-mod schema;
-mod selector;
-mod services;
-mod store;
-mod streaming;
-mod subresources;
-mod table;
-mod target;
 mod tasks;
-mod texts;
 mod tls;
-mod tokens;
-mod types;
-mod update;
-mod validation;
-mod views;
-mod watch;
+mod values;
 mod writes;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -128,13 +83,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
 pub use access::Rule;
+pub use answers::streaming::BodyFault;
 pub use builder::{ApiServerBuilder, ContainerBuilder, PodBuilder, RestartPolicy};
-pub use custom::ResourceBuilder;
 pub use faults::Fault;
+pub use kinds::custom::ResourceBuilder;
+use objects::store::Object;
 use router::Cluster;
 use serde_json::Value;
-use store::Object;
-pub use streaming::BodyFault;
 
 /// An API server on loopback.
 ///
@@ -298,25 +253,25 @@ contexts:
         }
         let namespace = json["metadata"]["namespace"].as_str().unwrap_or_default();
         self.cluster.ensure_namespace(namespace);
-        let key = store::key_of(resource, &json);
+        let key = objects::store::key_of(resource, &json);
         let before = self.cluster.store.get(&key);
         if json["metadata"]["generation"].is_null() && kind.is("gen") {
             json["metadata"]["generation"] = 1.into();
             if let Some(Object { json: old, .. }) = before.as_deref() {
                 json["metadata"]["generation"] = old["metadata"]["generation"].clone();
-                update::count_generation(&kind, old, &mut json);
+                writes::update::count_generation(&kind, old, &mut json);
             }
         }
-        let json = views::stored(&kind, json);
+        let json = objects::views::stored(&kind, json);
         let object = Object { json, message };
         let Some(object) = self.cluster.store.put(resource, object) else {
             return String::new();
         };
         if !kind.is_core("pods") {
             let before = before.as_ref().map(|before| &before.json);
-            controllers::after(&self.cluster, &kind, before, &object.json);
+            objects::controllers::after(&self.cluster, &kind, before, &object.json);
         }
-        json::text(&object.json["metadata"]["resourceVersion"]).to_owned()
+        values::json::text(&object.json["metadata"]["resourceVersion"]).to_owned()
     }
 
     /// Adds a pod, whose processes run when this returns, or replaces the one of this name.
@@ -331,19 +286,19 @@ contexts:
         declare: impl FnOnce(PodBuilder) -> PodBuilder,
     ) -> std::io::Result<()> {
         let declared = declare(PodBuilder::default());
-        kubelet::add(&self.cluster, namespace, name, declared)
+        pods::kubelet::add(&self.cluster, namespace, name, declared)
     }
 
     /// Deletes an object at once, whatever finalizers it has; the namespace is empty for what has
     /// none. Returns whether it was there. A pod's processes are killed.
     pub fn delete(&self, resource: &crate::Resource, namespace: &str, name: &str) -> bool {
-        let key = store::key(resource, namespace, name);
+        let key = objects::store::key(resource, namespace, name);
         let Some(object) = self.cluster.store.get(&key) else {
             return false;
         };
         let is_deleted = self.cluster.store.delete(&key).is_some();
         if let (true, Some(kind)) = (is_deleted, self.cluster.kinds.any(&key.0, &key.1)) {
-            delete::gone(&self.cluster, &kind, &object.json);
+            objects::delete::gone(&self.cluster, &kind, &object.json);
         }
         is_deleted
     }

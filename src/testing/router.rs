@@ -15,29 +15,31 @@ use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::{
-    access::{Access, Action, User},
-    controllers, discovery,
-    encoding::{self, Document},
-    faults::{Fault, Faults, Plan},
-    json::some,
-    kinds::{Kind, Kinds},
-    kubelet, logs,
-    look::Look,
-    negotiation, objects,
-    pods::{Pod, Pods},
-    port_forward::Forwardings,
-    proxy, rules,
-    store::{self, Object, Store},
-    streaming::{self, BodyFault},
-    subresources,
-    target::{self, Info, Parameters, Target, not_implemented, refusal},
-    tasks::Tasks,
-    writes,
-};
 use crate::{
     server::{self, Refusal, upgrade::is_escaped},
     session::{Subprotocol, port_forward::ForwardProtocol},
+    testing::{
+        access::{Access, Action, User},
+        answers::{
+            encoding::{self, Document},
+            look::Look,
+            streaming::{self, BodyFault},
+        },
+        faults::{Fault, Faults, Plan},
+        kinds::{Kind, Kinds, discovery, rules},
+        objects::{
+            self, controllers,
+            store::{self, Object, Store},
+        },
+        pods::{Pod, Pods, kubelet, logs, port_forward::Forwardings, proxy},
+        requests::{
+            negotiation,
+            target::{self, Info, Parameters, Target, not_implemented, refusal},
+        },
+        tasks::Tasks,
+        values::json::some,
+        writes::{self, subresources},
+    },
     wire::watch::Encoding,
 };
 
