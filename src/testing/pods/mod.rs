@@ -1,4 +1,6 @@
-//! The pods of a server, and the choice of a container in one.
+//! Pods: in flow those that a test declares or a client creates, and requests for their streams, out
+//! come processes of this machine and what they say. Here is what pods there are, and the choice of a
+//! container in one.
 
 pub(super) mod attach;
 pub(super) mod container;
