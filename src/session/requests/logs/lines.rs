@@ -130,9 +130,6 @@ impl Lines {
             return;
         };
         self.reading.gap = Some(last);
-        if self.reading.open == Open::Held {
-            self.reading.open = Open::No;
-        }
     }
 
     /// What was missed is of another instance, and comes again.
@@ -192,6 +189,10 @@ impl Lines {
             && let Some((bytes, end)) = self.reading.held.pop_front()
         {
             self.reading.held_bytes -= bytes.len();
+            // What is held begins with a line's beginning, also if that line has not ended.
+            if self.reading.open == Open::Held {
+                self.reading.open = Open::No;
+            }
             let update = self.line(bytes, end, false);
             if update.is_some() {
                 return update;
@@ -415,4 +416,36 @@ const MIN_LINE: usize = 64;
 fn might_be_stamp(text: &[u8]) -> bool {
     let of_stamp = |b: &u8| b.is_ascii_digit() || b"-T:.Z+".contains(b);
     text.len() < 36 && text.iter().all(of_stamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It is held back before it has ended, and what is held back comes out piece by piece.
+    #[test]
+    fn a_long_line_behind_one_that_was_rotated_away_comes_whole() {
+        let config = LogConfig {
+            max_line: MIN_LINE,
+            ..LogConfig::default()
+        };
+        let mut lines = Lines::new(&config);
+        lines.push("2026-11-22T01:00:00Z before\n".into());
+        assert!(lines.next(true).is_some() && lines.next(true).is_none());
+        lines.begin(false);
+        let (head, rest) = ("2026-11-22T01:00:09Z ", "x".repeat(3 * MIN_LINE));
+        lines.push([head, &rest].concat().into());
+        let Some((LogUpdate::Gap { .. }, _)) = lines.next(true) else {
+            panic!("a line is missing");
+        };
+        lines.push("\n".into());
+        let mut text = Vec::new();
+        while let Some((update, _)) = lines.next(true) {
+            match update {
+                LogUpdate::Line(line) => text.extend_from_slice(&line.bytes),
+                update => panic!("{update:?}"),
+            }
+        }
+        assert_eq!(text, rest.as_bytes());
+    }
 }
